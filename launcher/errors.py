@@ -1,0 +1,108 @@
+"""Every error that the host's side raises, as one tree.
+
+Each class carries the exit code that the command line returns and the error code that an AWS client is told.
+A message says what happened and where; ``hint`` says what to do and stands on a line of its own.
+"""
+
+from __future__ import annotations
+
+
+class LauncherError(Exception):
+    """The root: something went wrong that the launcher can name.
+
+    Args:
+        message: what happened, and where.
+        hint: what to do about it; may be empty.
+    """
+
+    exit_code = 1
+    aws_code = "InternalFailure"
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message, hint)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}\n  {self.hint}" if self.hint else self.message
+
+
+class BadInputError(LauncherError, ValueError):
+    """What was asked for cannot be done as it was written; nothing has been started."""
+
+    exit_code = 2
+    aws_code = "ValidationException"
+
+
+class SettingsError(BadInputError):
+    """An environment variable or a folder that the launcher needs is missing or wrong."""
+
+
+class SourceError(BadInputError):
+    """The entry point, the source folder or a dependency cannot be packed."""
+
+
+class PresetError(BadInputError):
+    """A preset is missing or does not say what a preset must say."""
+
+
+class HyperparameterError(BadInputError):
+    """A hyperparameter has a name or a value that a job cannot receive."""
+
+
+class ChannelError(BadInputError):
+    """An input channel has a bad name or nothing to read."""
+
+
+class OutputPathError(BadInputError):
+    """Results cannot be written where they are wanted."""
+
+
+class JobNameError(BadInputError):
+    """A job name is not one that SageMaker accepts."""
+
+
+class JobExistsError(JobNameError):
+    """The job name is used already."""
+
+    aws_code = "ResourceInUse"
+
+
+class JobNotFoundError(BadInputError):
+    """No job of that name was started from this home."""
+
+
+class UnsupportedOptionError(BadInputError):
+    """An option of the SageMaker SDK that is not emulated; it is never silently ignored."""
+
+
+class ImageError(BadInputError):
+    """A container image is unknown, cannot be built, or does not follow the contract."""
+
+
+class RuntimeUnavailableError(BadInputError):
+    """The runtime that was asked for cannot run a job on this machine now."""
+
+
+class ArtifactError(LauncherError):
+    """An archive cannot be packed, or must not be unpacked."""
+
+
+class JobFailedError(LauncherError):
+    """The job ended with the status ``Failed``.
+
+    Attributes:
+        job_name: the job.
+        reason: its FailureReason.
+        exit_code_of_job: what the container or process returned; None when it never ran.
+    """
+
+    def __init__(self, message: str, hint: str = "", *, job_name: str = "", reason: str = "") -> None:
+        super().__init__(message, hint)
+        self.job_name = job_name
+        self.reason = reason
+        self.exit_code_of_job: int | None = None
+
+
+class JobStoppedError(LauncherError):
+    """The job was stopped before it ended; what it had written is kept."""

@@ -1,0 +1,89 @@
+"""The host's side of the ``/opt/ml`` tree: makes it, writes the configuration, reads what a job left."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+FAILURE_REASON_LIMIT = 1024
+_SHARED = 0o777
+
+
+class OptMl:
+    """One job's tree, as the host sees it.
+
+    Args:
+        path: the folder that the job sees as ``/opt/ml``.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.model = path / "model"
+        self.output = path / "output"
+        self.output_data = path / "output" / "data"
+        self.intermediate = path / "output" / "intermediate"
+        self.failure = path / "output" / "failure"
+        self.code = path / "code"
+        self.channels = path / "input" / "data"
+        self.config = path / "input" / "config"
+
+    def prepare(self, config_files: Mapping[str, str], mount_points: Mapping[str, bool]) -> None:
+        """Make the tree and write the configuration; doing it again changes nothing.
+
+        Every folder is open to any user, because an image may run as whoever it likes: the folder around the tree is
+        the caller's alone and keeps everybody else out.
+
+        Args:
+            config_files: content by path below ``/opt/ml``.
+            mount_points: paths below ``/opt/ml`` that something will be mounted on; True for a file.
+        """
+        folders = [self.model, self.output_data, self.intermediate, self.channels, self.config, self.path / "checkpoints"]
+        for folder in folders:
+            folder.mkdir(parents=True, exist_ok=True)
+        for relative, is_file in mount_points.items():
+            # An engine that has to make a mount point makes it as root: it must be there before.
+            point = self.path / relative
+            point.parent.mkdir(parents=True, exist_ok=True)
+            if is_file:
+                point.touch()
+            else:
+                point.mkdir(exist_ok=True)
+        for relative, text in config_files.items():
+            target = self.path / relative
+            part = target.with_name(target.name + ".part")
+            part.write_text(text, encoding="utf-8")
+            part.replace(target)
+        for folder in self.path.rglob("*"):
+            if folder.is_dir() and not folder.is_symlink():
+                folder.chmod(_SHARED)
+        self.path.chmod(_SHARED)
+
+    def read_failure(self) -> str:
+        """Return the text of ``output/failure``, at most what a FailureReason holds; empty when there is none."""
+        try:
+            # Not through a link: a job could point it at any file of the caller's.
+            descriptor = os.open(self.failure, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except OSError:
+            return ""
+        with os.fdopen(descriptor, "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                return ""
+            return file.read(4 * FAILURE_REASON_LIMIT).decode("utf-8", "replace").strip()[:FAILURE_REASON_LIMIT]
+
+    def foreign_files(self, uid: int) -> Iterator[Path]:
+        """Yield what does not belong to ``uid``, and folders that cannot be looked into."""
+        stack = [self.path]
+        while stack:
+            folder = stack.pop()
+            try:
+                entries = list(os.scandir(folder))
+            except PermissionError:
+                yield folder
+                continue
+            for entry in entries:
+                if entry.stat(follow_symlinks=False).st_uid != uid:
+                    yield Path(entry.path)
+                if entry.is_dir(follow_symlinks=False):
+                    stack.append(Path(entry.path))

@@ -1,0 +1,196 @@
+"""From what was asked to what will be run: pure, so that a dry run shows exactly what a real one does."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from launcher.settings import REGION, training_job_arn
+from launcher.spec import OPT_ML, ContainerSpec, Mount, TrainingJobSpec, log_file_name
+
+
+@dataclass(frozen=True)
+class ChannelSource:
+    """Where the runner found a channel's data.
+
+    Attributes:
+        path: a file or a folder of this machine.
+        is_file: a channel of one file is a folder with that file in it.
+    """
+
+    path: Path
+    is_file: bool
+
+
+@dataclass(frozen=True)
+class JobKeys:
+    """Where results go: URIs in SageMaker's layout."""
+
+    model: str
+    output: str
+    intermediate: str
+    source: str
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """Everything that will be run, read and written.
+
+    Attributes:
+        image: what the containers are started from, as a person would name it.
+        containers: one for each host.
+        config_files: content by path below ``/opt/ml``.
+        source_members: what ``sourcedir.tar.gz`` will hold.
+        mount_points: paths below ``/opt/ml`` that inputs are mounted on; True for a file.
+    """
+
+    job_name: str
+    runtime: str
+    image: str
+    containers: tuple[ContainerSpec, ...]
+    config_files: Mapping[str, str]
+    source_members: tuple[str, ...]
+    mount_points: Mapping[str, bool]
+    keys: JobKeys
+    max_run_seconds: int
+
+    def __str__(self) -> str:
+        lines = [f"job        {self.job_name}", f"runtime    {self.runtime}", f"image      {self.image}"]
+        for container in self.containers:
+            command = " ".join([*container.entry_point, *container.arguments])
+            lines.append(f"host       {container.host}: {command}")
+            lines += [
+                f"  mount    {mount.target} <- {mount.source}{' (read-only)' if mount.read_only else ''}"
+                for mount in container.mounts
+            ]
+            lines += [f"  variable {name}={value}" for name, value in sorted(container.environment.items())]
+            if container.network_isolated:
+                lines.append("  network  none")
+        lines += [f"file       {OPT_ML}/{path}: {text}" for path, text in sorted(self.config_files.items())]
+        lines += [f"source     {name}" for name in self.source_members]
+        lines += [
+            f"writes     {self.keys.source}" if self.source_members else "",
+            f"writes     {self.keys.model}",
+            f"writes     {self.keys.output}",
+            f"writes     {self.keys.intermediate}/ (while it runs)",
+            f"stops      after {self.max_run_seconds} s at the latest",
+        ]
+        return "\n".join(line for line in lines if line)
+
+
+def job_keys(spec: TrainingJobSpec) -> JobKeys:
+    """Return where a job's results go, by SageMaker's layout."""
+    prefix = f"{spec.output_uri.rstrip('/')}/{spec.job_name}"
+    return JobKeys(
+        model=f"{prefix}/output/model.tar.gz",
+        output=f"{prefix}/output/output.tar.gz",
+        intermediate=f"{prefix}/output/intermediate",
+        source=f"{(spec.code_uri or spec.output_uri).rstrip('/')}/{spec.job_name}/source/sourcedir.tar.gz",
+    )
+
+
+def make_plan(
+    spec: TrainingJobSpec,
+    *,
+    home: Path,
+    job_path: Path,
+    work_path: Path,
+    channels: Mapping[str, ChannelSource],
+    source_members: Sequence[str] = (),
+) -> RunPlan:
+    """Work out every container, file, mount and result of a job.
+
+    Args:
+        spec: the job.
+        home: the store's folder; containers carry it as a label, so that they are found by it.
+        job_path: the job's folder, for the logs.
+        work_path: the folder with the ``/opt/ml`` tree and the runtimes' own folders.
+        channels: what the inputs resolve to, by channel.
+        source_members: names in the source archive.
+    """
+    hosts = [f"algo-{number}" for number in range(1, spec.instance_count + 1)]
+    interface = "eth0" if spec.runtime == "docker" and not spec.enable_network_isolation else "lo"
+    mounts = [Mount(str(work_path / "opt_ml"), OPT_ML, read_only=False)]
+    mount_points = {}
+    for channel in spec.channels:
+        found = channels[channel.name]
+        inner = f"input/data/{channel.name}" + (f"/{found.path.name}" if found.is_file else "")
+        mounts.append(Mount(str(found.path), f"{OPT_ML}/{inner}"))
+        mount_points[inner] = found.is_file
+    if spec.container_entry_point or spec.container_arguments:
+        entry_point, arguments = spec.container_entry_point, spec.container_arguments
+    else:
+        entry_point, arguments = (), ("train",)
+    environment = {
+        "TRAINING_JOB_NAME": spec.job_name,
+        "TRAINING_JOB_ARN": training_job_arn(spec.job_name),
+        "AWS_REGION": REGION,
+        "AWS_DEFAULT_REGION": REGION,
+        **spec.environment,
+    }
+    containers = tuple(
+        ContainerSpec(
+            job_name=spec.job_name,
+            host=host,
+            image=spec.image_uri or "",
+            entry_point=tuple(entry_point),
+            arguments=tuple(arguments),
+            environment=environment,
+            mounts=tuple(mounts),
+            state_path=str(work_path / host),
+            log_path=str(job_path / log_file_name(host)),
+            labels={"launcher.job": spec.job_name, "launcher.host": host, "launcher.home": str(home)},
+            network_isolated=spec.enable_network_isolation,
+        )
+        for host in hosts
+    )
+    return RunPlan(
+        job_name=spec.job_name,
+        runtime=spec.runtime,
+        image=spec.image_uri or "",
+        containers=containers,
+        config_files={
+            "input/config/hyperparameters.json": _compact(spec.hyperparameters),
+            "input/config/inputdataconfig.json": _compact(input_data_config(spec)),
+            "input/config/resourceconfig.json": _compact(resource_config(spec, hosts, interface)),
+        },
+        source_members=tuple(source_members),
+        mount_points=mount_points,
+        keys=job_keys(spec),
+        max_run_seconds=spec.max_run_seconds,
+    )
+
+
+def input_data_config(spec: TrainingJobSpec) -> dict[str, dict[str, str]]:
+    """Return what ``inputdataconfig.json`` tells the job: no place, only how each channel arrives."""
+    config = {}
+    for channel in spec.channels:
+        content_type = {"ContentType": channel.content_type} if channel.content_type else {}
+        config[channel.name] = {
+            **content_type,
+            "TrainingInputMode": channel.input_mode,
+            "S3DistributionType": channel.distribution,
+            "RecordWrapperType": channel.record_wrapping,
+        }
+    return config
+
+
+def resource_config(spec: TrainingJobSpec, hosts: Sequence[str], interface: str) -> dict[str, object]:
+    """Return what ``resourceconfig.json`` tells the first host."""
+    group = "homogeneousCluster"
+    return {
+        "current_host": hosts[0],
+        "current_instance_type": spec.instance_type,
+        "current_group_name": group,
+        "hosts": list(hosts),
+        "instance_groups": [
+            {"instance_group_name": group, "instance_type": spec.instance_type, "hosts": list(hosts)}
+        ],
+        "network_interface_name": interface,
+    }
+
+
+def _compact(value: object) -> str:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)

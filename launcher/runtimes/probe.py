@@ -1,0 +1,40 @@
+"""Whether a Docker engine answers, asked over its socket without loading any client: a few milliseconds."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+from urllib.parse import urlsplit
+
+DEFAULT_SOCKET = "/var/run/docker.sock"
+_TIMEOUT_SECONDS = 2.0
+
+
+def engine_address() -> str:
+    """Return the engine's address: ``DOCKER_HOST``, else the usual Unix socket."""
+    return os.environ.get("DOCKER_HOST", "") or f"unix://{DEFAULT_SOCKET}"
+
+
+def engine_answers() -> bool:
+    """Return whether something at the engine's address speaks the engine's API."""
+    address = urlsplit(engine_address())
+    try:
+        if address.scheme == "unix":
+            if not Path(address.path).exists():
+                return False
+            connection = socket.socket(socket.AF_UNIX)
+            connection.settimeout(_TIMEOUT_SECONDS)
+            target: str | tuple[str, int] = address.path
+        elif os.environ.get("DOCKER_TLS_VERIFY"):
+            return True  # asking needs certificates: leave it to the client, whose error says what is wrong
+        else:
+            connection = socket.socket(socket.AF_INET)
+            connection.settimeout(_TIMEOUT_SECONDS)
+            target = (address.hostname or "localhost", address.port or 2375)
+        with connection:
+            connection.connect(target)
+            connection.sendall(b"GET /_ping HTTP/1.1\r\nHost: engine\r\nConnection: close\r\n\r\n")
+            return b" 200 " in connection.recv(256).split(b"\r\n", 1)[0]
+    except (OSError, ValueError):
+        return False

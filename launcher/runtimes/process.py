@@ -1,0 +1,193 @@
+"""Jobs as processes of this machine: no Docker, the caller's own Python, a private ``/opt/ml``.
+
+A small supervisor in a session of its own runs the job and records how it ended, so that the launcher may go away.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+from launcher.errors import ImageError, RuntimeUnavailableError
+from launcher.runtimes.base import Execution, Runtime
+from launcher.settings import data_path, namespaces_wanted
+from launcher.spec import OPT_ML, ContainerSpec, Mount
+
+# What a job inherits from the caller's environment; a container would get none of it. Programs, certificates and devices
+# are found by these; everything else would make a job depend on who started it.
+_INHERITED = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES",
+              "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "PIP_CERT", "PIP_INDEX_URL", "PIP_FIND_LINKS",
+              "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")  # fmt: skip
+
+
+class ProcessExecution(Execution):
+    """A job process, by the folder that its supervisor keeps.
+
+    Args:
+        state_path: the folder.
+        supervisor: its process, when this process started it, so that it can be reaped.
+    """
+
+    def __init__(self, state_path: Path, supervisor: subprocess.Popen[bytes] | None = None) -> None:
+        self._state_path = state_path
+        self._supervisor = supervisor
+        self._ended = threading.Event()
+        threading.Thread(target=self._watch, name="supervisor-watch", daemon=True).start()
+
+    @property
+    def reference(self) -> dict[str, Any]:
+        """The supervisor's process id."""
+        return {"runtime": "process", "pid": self._pid()}
+
+    def wait(self, timeout_seconds: float) -> int | None:
+        """Wait until the supervisor lets go of its lock, then read what it recorded."""
+        if not self._ended.wait(timeout_seconds):
+            return None
+        if self._supervisor is not None:
+            self._supervisor.wait()
+        exit_path = self._state_path / "exit.json"
+        if not exit_path.exists():
+            return 128 + signal.SIGKILL  # the supervisor was killed, and the job with it
+        return int(json.loads(exit_path.read_text(encoding="utf-8"))["exit_code"])
+
+    def terminate(self) -> None:
+        """Have the supervisor send SIGTERM to the job's main process."""
+        self._signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Have the supervisor end every process of the job."""
+        self._signal(signal.SIGUSR1)
+
+    def remove(self) -> None:
+        """Kill what still runs; the folder goes away with the job's work."""
+        if not self._ended.is_set():
+            self.kill()
+            self._ended.wait(10)
+        if self._supervisor is not None:
+            self._supervisor.wait()
+
+    def _watch(self) -> None:
+        with (self._state_path / "lock").open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH)
+        self._ended.set()
+
+    def _pid(self) -> int:
+        path = self._state_path / "supervisor.json"
+        if self._supervisor is not None:
+            return self._supervisor.pid
+        return int(json.loads(path.read_text(encoding="utf-8"))["pid"]) if path.exists() else 0
+
+    def _signal(self, number: signal.Signals) -> None:
+        # As long as the lock is held, the pid is the supervisor's and nobody else's.
+        pid = 0 if self._ended.is_set() else self._pid()
+        if pid:
+            try:
+                os.kill(pid, number)
+            except ProcessLookupError:
+                self._ended.wait(1)
+
+
+class ProcessRuntime(Runtime):
+    """Runs the bundled entry points' contract on this machine's own Python."""
+
+    name = "process"
+
+    def check(self, container: ContainerSpec) -> None:
+        """Refuse foreign images, and isolation where the kernel does not offer it."""
+        if not container.bundled:
+            raise RuntimeUnavailableError(
+                f"the process runtime has no containers and cannot run the image {container.image}.",
+                'Use runtime="docker", or leave image_uri out.',
+            )
+        if container.network_isolated and (reason := namespaces_missing(Path(container.state_path).parents[2])):
+            raise RuntimeUnavailableError(
+                f"enable_network_isolation needs namespaces, which a process cannot have here: {reason}.",
+                'Use runtime="docker".',
+            )
+
+    def describe_image(self, container: ContainerSpec) -> str:
+        """Return the interpreter that stands in for the image."""
+        return f"none: {sys.executable} on this machine"
+
+    def prepare(self, container: ContainerSpec) -> None:
+        """Nothing to prepare: the interpreter is there."""
+
+    def start(self, container: ContainerSpec) -> ProcessExecution:
+        """Write the request and start the supervisor, which holds the lock from its first moment."""
+        state_path = Path(container.state_path)
+        temporary = state_path / "tmp"
+        temporary.mkdir(parents=True, exist_ok=True)
+        log_path = Path(container.log_path)
+        toolkit = data_path("container")
+        environment = {name: os.environ[name] for name in _INHERITED if name in os.environ}
+        environment |= {"PYTHONPATH": str(toolkit), "PYTHONUNBUFFERED": "1", "TMPDIR": str(temporary)}
+        hosts = Path("/etc/hosts")
+        known = hosts.read_text(encoding="utf-8", errors="replace") if hosts.exists() else ""
+        (state_path / "hosts").write_text(f"{known.rstrip()}\n127.0.0.1 {container.host}\n", encoding="utf-8")
+        command = [*container.entry_point, *container.arguments]
+        request = {
+            "argv": command if container.entry_point else [sys.executable, "-m", "job_toolkit", *container.arguments],
+            "environment": {**environment, **container.environment},
+            "host": container.host,
+            "mounts": [{"source": m.source, "target": m.target, "read_only": m.read_only} for m in container.mounts],
+            "hosts_file": str(state_path / "hosts"),
+            "network_isolated": container.network_isolated,
+            "isolate": namespaces_wanted(),
+        }
+        (state_path / "request.json").write_text(json.dumps(request), encoding="utf-8")
+        # The lock belongs to the open file, so the supervisor holds it before this call returns and until it ends.
+        with (state_path / "lock").open("wb") as lock, log_path.open("wb") as log:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            supervisor = subprocess.Popen(
+                [sys.executable, "-I", "-S", str(Path(__file__).with_name("supervisor.py")), str(state_path), str(lock.fileno())],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                pass_fds=[lock.fileno()],
+                start_new_session=True,
+                cwd="/",
+            )  # fmt: skip
+        return ProcessExecution(state_path, supervisor)
+
+    def find(self, container: ContainerSpec) -> ProcessExecution | None:
+        """Return the execution if a supervisor was ever started in the state folder."""
+        state_path = Path(container.state_path)
+        return ProcessExecution(state_path) if (state_path / "lock").exists() else None
+
+
+def namespaces_missing(scratch_parent: Path) -> str:
+    """Return why a job cannot have a private ``/opt/ml`` here; empty when it can.
+
+    Args:
+        scratch_parent: a folder, or where one may be made, for a moment.
+    """
+    if not namespaces_wanted():
+        return "LAUNCHER_NAMESPACES is off"
+    scratch = scratch_parent / f".probe-{os.getpid()}"
+    created = [path for path in (scratch_parent, *scratch_parent.parents) if not path.exists()]
+    try:
+        opt_ml = scratch / "opt_ml"
+        opt_ml.mkdir(parents=True)
+        container = ContainerSpec(
+            job_name="probe", host="algo-1", image="", entry_point=("true",), arguments=(), environment={},
+            mounts=(Mount(str(opt_ml), OPT_ML, read_only=False),), state_path=str(scratch / "state"), log_path=str(scratch / "log"),
+        )  # fmt: skip
+        execution = ProcessRuntime().start(container)
+        execution.wait(10)
+        ended = json.loads((scratch / "state" / "exit.json").read_text(encoding="utf-8"))
+        if ended["isolated"]:
+            return ""
+        return (scratch / "log").read_text(encoding="utf-8").partition("(")[2].partition(")")[0]
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+        for path in created:
+            path.rmdir()
+

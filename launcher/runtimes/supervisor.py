@@ -1,0 +1,334 @@
+"""Runs one job process, outlives the launcher, and leaves the exit code where any process finds it.
+
+Started as a script with the standard library alone: ``python -I -S supervisor.py STATE_PATH LOCK_FD``. The state folder
+holds ``request.json`` (what to run) and gets ``supervisor.json`` (who runs it) and ``exit.json`` (how it ended). The lock
+on the given descriptor is held as long as this process lives: whoever gets it knows that the job is over.
+
+Where the kernel allows it, the job lives in namespaces of its own: it sees a real ``/opt/ml``, a host named ``algo-1``, and
+no process of it survives it. Elsewhere it is told its base folder in ``SAGEMAKER_BASE_DIR``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import fcntl
+import json
+import os
+import signal
+import socket
+import struct
+import sys
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn
+
+_CLONE_NEWNS, _CLONE_NEWUTS, _CLONE_NEWUSER = 0x00020000, 0x04000000, 0x10000000
+_CLONE_NEWPID, _CLONE_NEWNET = 0x20000000, 0x40000000
+_MS_RDONLY, _MS_REMOUNT, _MS_BIND, _MS_REC, _MS_PRIVATE = 1, 32, 4096, 16384, 1 << 18
+_MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_NOATIME, _MS_NODIRATIME, _MS_RELATIME = 2, 4, 8, 1024, 2048, 1 << 21
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
+_SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
+_READY = b"\0"
+_EXIT_SETUP_FAILED = 125
+_FALLBACK_NOTICE = (
+    "launcher: no private /opt/ml on this machine ({reason}); the job finds its folders under SAGEMAKER_BASE_DIR={base}\n"
+)
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def main(state_path: Path, lock_descriptor: int) -> None:
+    """Run the job that ``request.json`` describes, and record its exit code."""
+    os.set_inheritable(lock_descriptor, False)
+    request: dict[str, Any] = json.loads((state_path / "request.json").read_text(encoding="utf-8"))
+    _write_json(state_path / "supervisor.json", {"pid": os.getpid()})
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    job = _Job(request, lock_descriptor)
+    signal.signal(signal.SIGTERM, job.on_terminate)
+    signal.signal(signal.SIGUSR1, job.on_kill)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    code = job.run()
+    _kill_descendants()
+    _write_json(state_path / "exit.json", {"exit_code": code, "isolated": job.isolated, "ended": time.time()})
+
+
+class _Job:
+    def __init__(self, request: dict[str, Any], lock_descriptor: int) -> None:
+        self._request = request
+        self._lock = lock_descriptor
+        self._main_pid = 0
+        self._terminate_wanted = False
+        self.isolated = False
+
+    def run(self) -> int:
+        reason = "this system has no namespaces"
+        if sys.platform == "linux" and self._request["isolate"]:
+            code, reason = self._run_isolated()
+            if code is not None:
+                return code
+        elif not self._request["isolate"]:
+            reason = "LAUNCHER_NAMESPACES is off"
+        if self._request["network_isolated"]:
+            os.write(1, f"launcher: the network cannot be taken away from a process here ({reason})\n".encode())
+            return _EXIT_SETUP_FAILED
+        return self._run_plain(reason)
+
+    def on_terminate(self, _signal: int, _frame: FrameType | None) -> None:
+        self._terminate_wanted = True
+        if self._main_pid:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._main_pid, signal.SIGTERM)
+
+    def on_kill(self, _signal: int, _frame: FrameType | None) -> None:
+        if self._main_pid:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._main_pid, signal.SIGKILL)
+        if not self.isolated:
+            _kill_descendants()
+
+    def _watch(self, pid: int) -> None:
+        self._main_pid = pid
+        if self._terminate_wanted:
+            self.on_terminate(signal.SIGTERM, None)
+
+    def _run_plain(self, reason: str) -> int:
+        """Run without namespaces: the base folder is told, and channels are links to where the data lie."""
+        base = self._request["mounts"][0]["source"]
+        os.write(1, _FALLBACK_NOTICE.format(reason=reason, base=base).encode())
+        for mount in self._request["mounts"][1:]:
+            point = Path(base) / Path(mount["target"]).relative_to("/opt/ml")
+            if not point.is_symlink():
+                if point.is_dir():
+                    point.rmdir()
+                else:
+                    point.unlink(missing_ok=True)
+                point.symlink_to(mount["source"])
+        pid = os.fork()
+        if pid == 0:
+            os.close(self._lock)
+            os.setpgid(0, 0)
+            self._execute({"SAGEMAKER_BASE_DIR": base})
+        self._watch(pid)
+        code = _exit_code(_wait_for(pid))
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(pid, signal.SIGKILL)  # where orphans are not taken in, at least the job's own group
+        return code
+
+    def _run_isolated(self) -> tuple[int | None, str]:
+        """Return (exit code, ""), or (None, why it could not be done)."""
+        pid_reader, pid_writer = os.pipe()
+        status_reader, status_writer = os.pipe()
+        supervisor = os.getpid()
+        outer = os.fork()
+        if outer == 0:
+            os.close(pid_reader)
+            os.close(status_reader)
+            os.close(self._lock)
+            self._enter_namespaces(supervisor, pid_writer, status_writer)
+        os.close(pid_writer)
+        os.close(status_writer)
+        pid_text, status = _read_all(pid_reader), _read_all(status_reader)
+        if status != _READY:
+            _wait_for(outer)
+            return None, status.decode(errors="replace") or "the first process of the namespace ended early"
+        self.isolated = True
+        self._watch(int(pid_text))
+        return _exit_code(_wait_for(outer)), ""
+
+    def _enter_namespaces(self, supervisor: int, pid_writer: int, status_writer: int) -> NoReturn:
+        """Be the process between: make the namespaces, start their first process, hand on how it ended."""
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+        try:
+            flags = _CLONE_NEWNS | _CLONE_NEWUTS | _CLONE_NEWPID
+            flags |= _CLONE_NEWNET if self._request["network_isolated"] else 0
+            uid, gid = os.getuid(), os.getgid()
+            if uid != 0 or _libc.unshare(flags) != 0:
+                _call("unshare", _libc.unshare(flags | _CLONE_NEWUSER))
+                Path("/proc/self/setgroups").write_text("deny")
+                Path("/proc/self/uid_map").write_text(f"{uid} {uid} 1")
+                Path("/proc/self/gid_map").write_text(f"{gid} {gid} 1")
+            # Only now: the kernel forgets it when credentials change.
+            _die_with(supervisor)
+            first = os.fork()
+            if first == 0:
+                os.close(pid_writer)
+                self._be_first_process(status_writer)
+            os.write(pid_writer, str(first).encode())
+        except OSError as error:
+            os.write(status_writer, _reason(error))
+            os._exit(_EXIT_SETUP_FAILED)
+        os.close(pid_writer)
+        os.close(status_writer)
+        os._exit(_exit_code(_wait_for(first)))
+
+    def _be_first_process(self, status_writer: int) -> NoReturn:
+        """Be process 1 of the namespace: mount, start the job, hand on signals, take in orphans."""
+        _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        try:
+            self._mount()
+            _call("sethostname", _libc.sethostname(self._request["host"].encode(), len(self._request["host"])))
+            if self._request["network_isolated"]:
+                _loopback_up()
+        except OSError as error:
+            os.write(status_writer, _reason(error))
+            os._exit(_EXIT_SETUP_FAILED)
+        job = os.fork()
+        if job == 0:
+            os.setpgid(0, 0)
+            self._execute({}, ready=status_writer)
+
+        def forward(number: int, _frame: FrameType | None) -> None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(job, number)
+
+        signal.signal(signal.SIGTERM, forward)
+        os.close(status_writer)
+        while True:
+            pid, status = os.wait()
+            if pid == job:
+                os._exit(_exit_code(status))
+
+    def _mount(self) -> None:
+        """Put a private /opt in front of the host's, with all that was there, the job's /opt/ml, and its inputs."""
+        opened = [os.open(mount["source"], os.O_PATH) for mount in self._request["mounts"]]
+        _call("mount /", _libc.mount(b"none", b"/", None, _MS_REC | _MS_PRIVATE, None))
+        entries = []
+        for entry in os.scandir("/opt"):
+            if entry.name != "ml":
+                entries.append((entry.name, os.open(entry.path, os.O_PATH | os.O_NOFOLLOW), entry))
+        links = {entry.name: os.readlink(entry.path) for _, _, entry in entries if entry.is_symlink()}
+        _call("mount /opt", _libc.mount(b"tmpfs", b"/opt", b"tmpfs", _MS_NOSUID | _MS_NODEV, b"mode=755,size=64m"))
+        for name, descriptor, entry in entries:
+            point = Path("/opt", name)
+            if name in links:
+                point.symlink_to(links[name])
+            else:
+                point.mkdir() if entry.is_dir() else point.touch()
+                _bind(descriptor, point)
+        for mount, descriptor in zip(self._request["mounts"], opened, strict=True):
+            point = Path(mount["target"])
+            if not point.exists():
+                point.mkdir(parents=True)
+            _bind(descriptor, point)
+            if mount["read_only"]:
+                _make_read_only(point)
+        for descriptor in [*opened, *(one for _, one, _ in entries)]:
+            os.close(descriptor)
+        if Path("/etc/hosts").exists():
+            hosts = os.open(self._request["hosts_file"], os.O_PATH)
+            _bind(hosts, Path("/etc/hosts"))
+            os.close(hosts)
+        # Without it the job would see the host's processes; some systems do not allow it, and no job depends on it.
+        _libc.mount(b"proc", b"/proc", b"proc", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC, None)
+
+    def _execute(self, extra: dict[str, str], ready: int | None = None) -> NoReturn:
+        for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
+            signal.signal(number, signal.SIG_DFL)
+        argv = self._request["argv"]
+        try:
+            os.chdir("/")
+            if ready is not None:
+                os.write(ready, _READY)
+                os.close(ready)
+            os.execvpe(argv[0], argv, {**self._request["environment"], **extra})
+        except OSError as error:
+            os.write(2, f"launcher: {argv[0]}: {error.strerror}\n".encode())
+            os._exit(127)
+
+
+def _bind(descriptor: int, point: Path) -> None:
+    source = f"/proc/self/fd/{descriptor}".encode()
+    _call(f"mount {point}", _libc.mount(source, bytes(point), None, _MS_BIND | _MS_REC, None))
+
+
+def _make_read_only(point: Path) -> None:
+    # A user namespace may not drop flags that the mount came with: repeat them.
+    present = os.statvfs(point).f_flag
+    flags = 0
+    for statvfs_flag, mount_flag in (
+        (os.ST_NOSUID, _MS_NOSUID),
+        (os.ST_NODEV, _MS_NODEV),
+        (os.ST_NOEXEC, _MS_NOEXEC),
+        (os.ST_NOATIME, _MS_NOATIME),
+        (os.ST_NODIRATIME, _MS_NODIRATIME),
+        (os.ST_RELATIME, _MS_RELATIME),
+    ):
+        flags |= mount_flag if present & statvfs_flag else 0
+    read_only = _MS_REMOUNT | _MS_BIND | _MS_RDONLY | flags
+    _call(f"remount {point}", _libc.mount(None, bytes(point), None, read_only, None))
+
+
+def _loopback_up() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        request = struct.pack("16sh14x", b"lo", 0)
+        flags = struct.unpack("16sh14x", fcntl.ioctl(probe, _SIOCGIFFLAGS, request))[1]
+        fcntl.ioctl(probe, _SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", flags | _IFF_UP))
+
+
+def _call(what: str, result: int) -> None:
+    if result != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{what}: {os.strerror(number)}")
+
+
+def _prctl(option: int, value: int) -> None:
+    if sys.platform == "linux":
+        _libc.prctl(option, value, 0, 0, 0)
+
+
+def _wait_for(pid: int) -> int:
+    while True:
+        ended, status = os.wait()
+        if ended == pid:
+            return status
+
+
+def _read_all(descriptor: int) -> bytes:
+    with os.fdopen(descriptor, "rb") as pipe:
+        return pipe.read()
+
+
+def _reason(error: OSError) -> bytes:
+    return (error.strerror or str(error)).encode()
+
+
+def _die_with(parent: int) -> None:
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(_EXIT_SETUP_FAILED)
+
+
+def _exit_code(status: int) -> int:
+    code = os.waitstatus_to_exitcode(status)
+    return code if code >= 0 else 128 - code
+
+
+def _kill_descendants() -> None:
+    """End whatever the job left running; this process takes in orphans, so they are all its children by and by."""
+    while children := _children():
+        for pid in children:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(-1, 0)
+
+
+def _children() -> list[int]:
+    try:
+        text = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text()
+    except OSError:
+        return []
+    return [int(pid) for pid in text.split()]
+
+
+def _write_json(path: Path, value: dict[str, Any]) -> None:
+    part = path.with_name(path.name + ".part")
+    part.write_text(json.dumps(value), encoding="utf-8")
+    part.replace(path)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]))

@@ -1,0 +1,149 @@
+"""Which files make up a job's source, checked before anything is written.
+
+The members come out sorted and by content alone, so that the same files always make the same ``sourcedir.tar.gz``.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+
+from launcher.errors import SourceError
+
+_LEFT_OUT = {"__pycache__", ".git", ".ipynb_checkpoints", ".mypy_cache", ".pytest_cache", ".ruff_cache", ".venv"}
+
+
+@dataclass(frozen=True)
+class Source:
+    """A checked source.
+
+    Attributes:
+        program: the entry point, relative to the root of the archive.
+        path: the folder that is packed, or that a lone entry point lies in.
+        members: names below ``path`` to pack; empty packs all.
+        dependencies: what is packed beside it.
+    """
+
+    program: str
+    path: Path
+    members: tuple[str, ...]
+    dependencies: tuple[Path, ...]
+
+
+def check_source(entry_point: str, source_dir: str | None, dependencies: Sequence[str] = ()) -> Source:
+    """Check entry point, source folder and dependencies as they would be packed.
+
+    Args:
+        entry_point: relative to ``source_dir``; without one, the path of a lone script.
+        source_dir: a folder of this machine.
+        dependencies: files and folders for the root of the archive.
+    Raises:
+        SourceError: something is missing, empty, outside, unreadable, or cannot be packed.
+    """
+    if not entry_point:
+        raise SourceError("the entry point is empty.", 'Name a script, for example: entry_point="train.py".')
+    if source_dir is None:
+        script = Path(os.path.abspath(Path(entry_point).expanduser()))  # noqa: PTH100
+        _check_entry_point(script, entry_point, script.parent)
+        source = Source(script.name, script.parent, (script.name,), _checked_paths(dependencies))
+    else:
+        if "://" in source_dir:
+            raise SourceError(
+                f"source_dir {source_dir} is a URI; this version packs folders of this machine.",
+                "Download it and give the folder.",
+            )
+        root = Path(os.path.abspath(Path(source_dir).expanduser()))  # noqa: PTH100
+        if not root.is_dir():
+            what = "is a file, not a folder" if root.is_file() else "does not exist"
+            raise SourceError(f"source_dir {root} {what}.", "Give the folder that holds the entry point.")
+        if not os.access(root, os.R_OK | os.X_OK):
+            raise SourceError(f"source_dir {root} cannot be read.", f"Check its permissions: ls -ld {root}")
+        relative = os.path.normpath(entry_point)
+        if os.path.isabs(entry_point) or relative.startswith(".."):
+            raise SourceError(
+                f"entry point {entry_point} lies outside source_dir {root}.",
+                "Give it relative to source_dir, or move it inside.",
+            )
+        if next(root.iterdir(), None) is None:
+            raise SourceError(f"source_dir {root} is empty.", f"Put {entry_point} in it.")
+        _check_entry_point(root / relative, entry_point, root)
+        source = Source(relative, root, (), _checked_paths(dependencies))
+    list_members(source.path, source.members, source.dependencies)
+    return source
+
+
+def list_members(path: Path, members: Sequence[str], dependencies: Sequence[Path]) -> list[tuple[str, Path]]:
+    """Return (name in the archive, path) of every file, folder and link, sorted by name.
+
+    Raises:
+        SourceError: a member is unreadable, special, a link that leaves its root, or is there twice.
+    """
+    found: dict[str, Path] = {}
+    roots = [(path, name) for name in members] if members else [(path, "")]
+    for root, name in [*roots, *((dependency, "") for dependency in dependencies)]:
+        prefix = name or (root.name if root in dependencies else "")
+        start = root / name
+        for member, member_path in _walk(start, prefix, start if start.is_dir() else start.parent):
+            if member in found and not (member_path.is_dir() and found[member].is_dir()):
+                raise SourceError(
+                    f"{member_path} and {found[member]} would both be packed as '{member}'.", "Rename one of them."
+                )
+            found[member] = member_path
+    return sorted(found.items())
+
+
+def _check_entry_point(path: Path, entry_point: str, folder: Path) -> None:
+    if not path.exists():
+        names = sorted(entry.name for entry in folder.iterdir() if entry.is_file()) if folder.is_dir() else []
+        near = get_close_matches(path.name, names, n=1) or [name for name in names if name.endswith(".py")][:5]
+        raise SourceError(
+            f"entry point {entry_point}: {path} does not exist.",
+            f"Did you mean {', '.join(near)}?" if near else f"{folder} holds no script; check entry_point and source_dir.",
+        )
+    if not path.is_file():
+        raise SourceError(f"entry point {entry_point}: {path} is not a file.", "Name a script.")
+    if path.suffix not in (".py", ".sh") and not os.access(path, os.X_OK):
+        raise SourceError(
+            f"entry point {entry_point} is neither .py nor .sh nor executable.", f"Make it so: chmod +x {path}"
+        )
+
+
+def _checked_paths(dependencies: Sequence[str]) -> tuple[Path, ...]:
+    paths = tuple(Path(os.path.abspath(Path(one).expanduser())) for one in dependencies)  # noqa: PTH100
+    for path in paths:
+        if not path.exists():
+            raise SourceError(f"dependency {path} does not exist.", "Correct the path in dependencies, or drop it.")
+    return paths
+
+
+def _walk(path: Path, name: str, root: Path) -> Iterator[tuple[str, Path]]:
+    """Yield ``path`` itself, unless it is the nameless root, and what is below it."""
+    mode = path.lstat().st_mode
+    if stat.S_ISLNK(mode):
+        target = path.resolve()
+        if not target.is_relative_to(root.resolve()) or not target.exists():
+            raise SourceError(
+                f"{path} is a link to {target}, which is {'outside' if target.exists() else 'not there or outside'} {root}.",
+                "Replace it by what it points to, or name that in dependencies.",
+            )
+        yield name, path
+    elif stat.S_ISDIR(mode):
+        if not os.access(path, os.R_OK | os.X_OK):
+            raise SourceError(f"the folder {path} cannot be read.", f"Check its permissions: ls -ld {path}")
+        if name:
+            yield name, path
+        for entry in sorted(path.iterdir()):
+            if entry.name not in _LEFT_OUT and entry.suffix != ".pyc":
+                yield from _walk(entry, f"{name}/{entry.name}" if name else entry.name, root)
+    elif stat.S_ISREG(mode):
+        if not os.access(path, os.R_OK):
+            raise SourceError(f"{path} cannot be read.", f"Check its permissions: ls -l {path}")
+        yield name, path
+    else:
+        raise SourceError(
+            f"{path} is a socket, pipe or device and cannot be packed.", "Remove it from the source folder."
+        )

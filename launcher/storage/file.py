@@ -1,0 +1,136 @@
+"""Folders of this machine as a storage: ``file://`` URIs and plain paths."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import stat
+from pathlib import Path
+
+from launcher.errors import ChannelError, OutputPathError
+from launcher.storage.base import Storage
+
+_COPY_SUFFIX = ".launcher-part"
+
+
+class FileStorage(Storage):
+    """Hands out its own paths, so that inputs are never copied; writes beside the target and renames."""
+
+    @staticmethod
+    def uri_of(location: str) -> str:
+        """Return ``file://`` and the absolute path that ``location``, a path or a ``file://`` URI, means.
+
+        Raises:
+            ChannelError: the URI names a machine, or nothing at all.
+        """
+        if location.startswith("file://"):
+            rest = location.removeprefix("file://").removeprefix("localhost")
+            if not rest.startswith(("/", "./", "../")) and rest not in (".", ".."):
+                host = rest.split("/", 1)[0]
+                raise ChannelError(
+                    f"'{location}': '{host}' stands where a machine's name would, and there is no such machine here.",
+                    f"For an absolute path write three slashes: file:///{rest}; a relative one is just: {rest}",
+                )
+            location = rest
+        if not location or "\0" in location:
+            raise ChannelError(f"{location!r} is not a path.", "Give the path of a file or a folder.")
+        return "file://" + os.path.abspath(Path(location).expanduser())  # noqa: PTH100 - links stay as the user named them
+
+    @staticmethod
+    def path_of(uri: str) -> Path:
+        """Return the path that a URI from ``uri_of`` names."""
+        return Path(uri.removeprefix("file://"))
+
+    def fetch(self, uri: str, cache_path: Path) -> Path:
+        """Return the path itself: nothing is copied, ``cache_path`` stays unused."""
+        path = self.path_of(uri)
+        try:
+            mode = path.stat().st_mode
+        except FileNotFoundError:
+            raise ChannelError(f"{path} does not exist.", _nearest_existing(path)) from None
+        except OSError as error:
+            raise ChannelError(f"{path} cannot be read: {error.strerror}.", "Check its permissions.") from error
+        if stat.S_ISDIR(mode):
+            if not os.access(path, os.R_OK | os.X_OK):
+                raise ChannelError(f"{path} cannot be listed.", f"Check its permissions: ls -ld {path}")
+            if next(path.iterdir(), None) is None:
+                raise ChannelError(f"{path} is an empty folder.", "A channel needs at least one file.")
+        elif not stat.S_ISREG(mode):
+            raise ChannelError(f"{path} is neither a file nor a folder.", "Give a file or a folder.")
+        elif not os.access(path, os.R_OK):
+            raise ChannelError(f"{path} cannot be read.", f"Check its permissions: ls -l {path}")
+        return path.resolve()
+
+    def put_file(self, source: Path, uri: str) -> None:
+        """Move ``source`` to its place, by rename where the two lie on one file system."""
+        target = self.path_of(uri)
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                source.replace(target)
+            except OSError as error:
+                if error.errno != errno.EXDEV:
+                    raise
+                _copy_by_rename(source, target)
+                source.unlink()
+        except OSError as error:
+            raise OutputPathError(
+                f"{target} cannot be written: {error.strerror}.", f"Check the folder and its space: df -h {target.parent}"
+            ) from error
+
+    def exists(self, uri: str) -> bool:
+        """Return whether the path is there."""
+        return self.path_of(uri).exists()
+
+    def check_writable(self, uri: str) -> None:
+        """Look at the nearest parent that exists: it must be a folder that can be written."""
+        path = self.path_of(uri)
+        parent = path
+        while not parent.exists() and parent != parent.parent:
+            parent = parent.parent
+        if not parent.is_dir():
+            raise OutputPathError(f"output path {path}: {parent} is a file.", "Name a folder.")
+        if not os.access(parent, os.W_OK | os.X_OK):
+            raise OutputPathError(
+                f"output path {path}: {parent} is not writable.", f"Choose another, or: chmod u+w {parent}"
+            )
+
+    def sync_folder(self, source: Path, uri: str, state: dict[str, tuple[int, int]]) -> int:
+        """Copy each changed file beside its target and rename it there; a reader never sees half of one."""
+        copied = 0
+        target = self.path_of(uri)
+        for folder, folder_names, file_names in os.walk(source):
+            folder_names.sort()
+            for name in sorted(file_names):
+                path = Path(folder, name)
+                relative = str(path.relative_to(source))
+                try:
+                    status = path.lstat()
+                    if not stat.S_ISREG(status.st_mode) or state.get(relative) == (status.st_size, status.st_mtime_ns):
+                        continue
+                    (target / relative).parent.mkdir(parents=True, exist_ok=True)
+                    _copy_by_rename(path, target / relative)
+                except FileNotFoundError:
+                    continue  # the job renamed or removed it meanwhile: the next round sees what it became
+                state[relative] = (status.st_size, status.st_mtime_ns)
+                copied += 1
+        return copied
+
+
+def _copy_by_rename(source: Path, target: Path) -> None:
+    part = target.with_name(target.name + _COPY_SUFFIX)
+    try:
+        shutil.copyfile(source, part)
+        part.replace(target)
+    except OSError:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def _nearest_existing(path: Path) -> str:
+    parent = path.parent
+    while not parent.exists() and parent != parent.parent:
+        parent = parent.parent
+    names = sorted(entry.name for entry in parent.iterdir())[:8] if os.access(parent, os.R_OK) and parent.is_dir() else []
+    return f"{parent} holds: {', '.join(names)}" if names else f"The nearest folder that exists is {parent}."
