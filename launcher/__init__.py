@@ -39,7 +39,7 @@ _HOME_OF_NAME = {
     "fit": "launcher.estimator",
 }
 
-__all__ = sorted(_HOME_OF_NAME)  # noqa: PLE0605
+__all__ = sorted(_HOME_OF_NAME)
 
 
 def __getattr__(name: str) -> Any:

@@ -79,8 +79,9 @@ def write_archive(members: Iterable[tuple[str, Path]], target: Path, *, mtime: i
     except OSError as error:
         part.unlink(missing_ok=True)
         free = shutil.disk_usage(_existing_parent(target)).free
+        at = f" ({error.filename})" if error.filename else ""
         raise ArtifactError(
-            f"{target} could not be written: {error.strerror or error}{f' ({error.filename})' if error.filename else ''}.",
+            f"{target} could not be written: {error.strerror or error}{at}.",
             f"{free / 2**20:,.0f} MiB are free in {target.parent}. What was to be packed is left where it was.",
         ) from error
 
@@ -204,7 +205,7 @@ def _unpack_into(archive_path: Path, root: Path) -> None:
     # Links come last, so that no member was ever written through one.
     for path, target in links:
         inside = Path(os.path.normpath(path.parent / target))
-        if os.path.isabs(target) or not inside.is_relative_to(root):
+        if Path(target).is_absolute() or not inside.is_relative_to(root):
             raise tarfile.TarError(f"the link '{path.name}' leaves the folder, to '{target}'")
         path.symlink_to(target)
     for path, target in links:

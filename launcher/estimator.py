@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from enum import Enum
 from pathlib import Path
@@ -24,7 +23,7 @@ from launcher.metrics import check_metric_definitions
 from launcher.options import refuse, refuse_unknown
 from launcher.plan import RunPlan
 from launcher.preflight import check_preset
-from launcher.runner import drive_detached, plan_job, submit
+from launcher.runner import plan_job, submit
 from launcher.runtimes import Runtime, choose_runtime
 from launcher.settings import REGION, data_path, default_runtime, home_path
 from launcher.source import Source, check_source
@@ -33,7 +32,6 @@ from launcher.storage import to_uri
 from launcher.training_job import TrainingJob, TrainingJobAnalytics, logs_wanted
 
 MAX_RUN_LIMIT_SECONDS = 28 * 24 * 3600
-PRESET_HYPERPARAMETERS = ("preset", "RLCOACH_PRESET")
 
 
 class Estimator:
@@ -215,19 +213,28 @@ class Estimator:
             KeyboardInterrupt: Ctrl-C; the job has been stopped, and what it had written is kept.
         """
         refuse("experiment_config", experiment_config, "fit")
-        shown = logs_wanted(logs)
-        store, spec, runtime = self._resolve(inputs, job_name)
+        logs_wanted(logs)
         if not wait and isinstance(self._runtime, Runtime):
             raise BadInputError("wait=False needs a runtime by name.", 'Use runtime="docker" or "process".')
+        job = self.submit(inputs, job_name)
+        if wait:
+            job.wait(logs=logs)
+        else:
+            job.detach()
+
+    def submit(self, inputs: Inputs = None, job_name: str | None = None) -> TrainingJob:
+        """Record a job and keep its source, without running it; ``wait`` or ``detach`` on the job sees it through.
+
+        Raises:
+            BadInputError: the job cannot be run as asked; nothing was recorded.
+        """
+        store, spec, runtime = self._resolve(inputs, job_name)
         submit(spec, store, runtime)
         job = TrainingJob(spec.job_name, store, runtime)
         self.latest_training_job = job
         self.jobs.append(job)
         self._current_job_name = spec.job_name
-        if wait:
-            job.wait(logs="All" if shown else "None")
-        else:
-            drive_detached(store, spec.job_name)
+        return job
 
     def plan(self, inputs: Inputs = None, job_name: str | None = None) -> RunPlan:
         """Return everything that ``fit`` would run, read and write; print it, compare it. Nothing is done.
@@ -486,9 +493,7 @@ class RLEstimator(Estimator):
                 {"Name": "reward-testing", "Regex": "^Testing>.*Total reward=(.*?),"},
             ]
         number = r"([-+]?[0-9]*\.?[0-9]+([eE][-+]?[0-9]+)?)"
-        return [
-            {"Name": name, "Regex": f"{name}: {number}"} for name in ("episode_reward_mean", "episode_reward_max")
-        ]
+        return [{"Name": name, "Regex": f"{name}: {number}"} for name in ("episode_reward_mean", "episode_reward_max")]
 
     def _platform_hyperparameters(self, output_uri: str) -> dict[str, Any]:
         return {"sagemaker_s3_output": output_uri, "sagemaker_estimator": "RLEstimator"}

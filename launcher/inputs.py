@@ -116,7 +116,9 @@ def make_channels(inputs: Inputs) -> tuple[Channel, ...]:
             f"inputs are a {type(inputs).__name__}.", "Give a path, a TrainingInput, or a dict of channel to either."
         )
     if len(inputs) > MAX_CHANNELS:
-        raise ChannelError(f"{len(inputs)} channels; SageMaker takes {MAX_CHANNELS}.", "Put some of them in one folder.")
+        raise ChannelError(
+            f"{len(inputs)} channels; SageMaker takes {MAX_CHANNELS}.", "Put some of them in one folder."
+        )
     return tuple(_make_channel(name, value) for name, value in inputs.items())
 
 
@@ -154,7 +156,8 @@ def hyperparameter_texts(values: Mapping[str, Any], *, json_encoded: bool) -> di
     for name, value in values.items():
         if not isinstance(name, str) or not name or len(name) > 256 or not name.isprintable():
             raise HyperparameterError(
-                f"the hyperparameter name {name!r} is empty, too long or not text.", "Use up to 256 printable characters."
+                f"the hyperparameter name {name!r} is empty, too long or not text.",
+                "Use up to 256 printable characters.",
             )
         if "=" in name or " " in name or name.startswith("-"):
             raise HyperparameterError(
@@ -188,7 +191,8 @@ def check_environment(environment: Mapping[str, str] | None) -> dict[str, str]:
     for name, value in (environment or {}).items():
         if not isinstance(name, str) or not _VARIABLE_PATTERN.fullmatch(name) or len(name) > MAX_VARIABLE_LENGTH:
             raise BadInputError(
-                f"the environment variable {name!r} has no legal name.", "Use letters, digits and '_', not a digit first."
+                f"the environment variable {name!r} has no legal name.",
+                "Use letters, digits and '_', not a digit first.",
             )
         if not isinstance(value, str) or len(value) > MAX_VARIABLE_LENGTH or "\0" in value:
             raise BadInputError(

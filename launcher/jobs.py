@@ -1,6 +1,6 @@
 """A job's status and its legal moves, every path of its folder, and the store: one JSON file a job.
 
-Whatever a process needs in order to take a job up where another left it stands in the record; nothing is only in memory.
+What a process needs to take a job up where another left it stands in the record; nothing is only in memory.
 """
 
 from __future__ import annotations
@@ -266,9 +266,7 @@ class JobStore:
         try:
             values = json.loads(self.folder(name).record_path.read_text(encoding="utf-8"))
         except (FileNotFoundError, NotADirectoryError):
-            raise JobNotFoundError(
-                f"no job '{name}' in {self.jobs_path}.", "List them with: launcher ls"
-            ) from None
+            raise JobNotFoundError(f"no job '{name}' in {self.jobs_path}.", "List them with: launcher ls") from None
         values["transitions"] = [Transition(**one) for one in values["transitions"]]
         known = {one.name for one in fields(JobRecord)}
         return JobRecord(**{key: value for key, value in values.items() if key in known})

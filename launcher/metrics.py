@@ -44,7 +44,8 @@ def check_metric_definitions(definitions: Sequence[Mapping[str, str]] | None) ->
         name, regex = definition["Name"], definition["Regex"]
         if not 1 <= len(name) <= 255 or not 1 <= len(regex) <= 500:
             raise BadInputError(
-                f"metric definition '{name[:40]}' is too long or empty.", "A name has up to 255 characters, a regex 500."
+                f"metric definition '{name[:40]}' is too long or empty.",
+                "A name has up to 255 characters, a regex 500.",
             )
         try:
             groups = re.compile(regex).groups
@@ -54,13 +55,12 @@ def check_metric_definitions(definitions: Sequence[Mapping[str, str]] | None) ->
             ) from error
         if groups < 1:
             raise BadInputError(
-                f"metric definition '{name}': {regex!r} has no group.", "Put parentheses around the value: loss=([0-9.]+)"
+                f"metric definition '{name}': {regex!r} has no group.",
+                "Put parentheses around the value: loss=([0-9.]+)",
             )
         checked.append(MetricDefinition(name, regex))
     if len(checked) > MAX_DEFINITIONS:
-        raise BadInputError(
-            f"{len(checked)} metric definitions; SageMaker takes {MAX_DEFINITIONS}.", "Leave some out."
-        )
+        raise BadInputError(f"{len(checked)} metric definitions; SageMaker takes {MAX_DEFINITIONS}.", "Leave some out.")
     return tuple(checked)
 
 
@@ -108,7 +108,9 @@ def points_table(points: Sequence[MetricPoint], names: Sequence[str] | None = No
     import pandas as pd
 
     start = min((point.timestamp for point in points), default=0.0)
-    rows = [(point.timestamp - start, point.name, point.value) for point in points if names is None or point.name in names]
+    rows = [
+        (point.timestamp - start, point.name, point.value) for point in points if names is None or point.name in names
+    ]
     return pd.DataFrame(rows, columns=["timestamp", "metric_name", "value"])
 
 

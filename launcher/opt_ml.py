@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 FAILURE_REASON_LIMIT = 1024
@@ -39,7 +39,14 @@ class OptMl:
             config_files: content by path below ``/opt/ml``.
             mount_points: paths below ``/opt/ml`` that something will be mounted on; True for a file.
         """
-        folders = [self.model, self.output_data, self.intermediate, self.channels, self.config, self.path / "checkpoints"]
+        folders = [
+            self.model,
+            self.output_data,
+            self.intermediate,
+            self.channels,
+            self.config,
+            self.path / "checkpoints",
+        ]
         for folder in folders:
             folder.mkdir(parents=True, exist_ok=True)
         for relative, is_file in mount_points.items():
@@ -71,19 +78,3 @@ class OptMl:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 return ""
             return file.read(4 * FAILURE_REASON_LIMIT).decode("utf-8", "replace").strip()[:FAILURE_REASON_LIMIT]
-
-    def foreign_files(self, uid: int) -> Iterator[Path]:
-        """Yield what does not belong to ``uid``, and folders that cannot be looked into."""
-        stack = [self.path]
-        while stack:
-            folder = stack.pop()
-            try:
-                entries = list(os.scandir(folder))
-            except PermissionError:
-                yield folder
-                continue
-            for entry in entries:
-                if entry.stat(follow_symlinks=False).st_uid != uid:
-                    yield Path(entry.path)
-                if entry.is_dir(follow_symlinks=False):
-                    stack.append(Path(entry.path))

@@ -185,9 +185,7 @@ def resource_config(spec: TrainingJobSpec, hosts: Sequence[str], interface: str)
         "current_instance_type": spec.instance_type,
         "current_group_name": group,
         "hosts": list(hosts),
-        "instance_groups": [
-            {"instance_group_name": group, "instance_type": spec.instance_type, "hosts": list(hosts)}
-        ],
+        "instance_groups": [{"instance_group_name": group, "instance_type": spec.instance_type, "hosts": list(hosts)}],
         "network_interface_name": interface,
     }
 

@@ -1,7 +1,7 @@
 """The one ordered list of effects that makes a job, from the first record to the last.
 
-Each step is recorded when it is over and can be repeated safely, so any process may take a job up where another left it:
-it gets the driver's lock, skips what is recorded, and goes on. A stop is asked for by a file, so that anybody can ask.
+Each step is recorded when it is over and can be repeated safely, so any process may take a job up where another left
+it: it gets the driver's lock, skips what is recorded, and goes on. A stop is asked for by a file: anybody can ask.
 """
 
 from __future__ import annotations
@@ -117,9 +117,7 @@ def submit(spec: TrainingJobSpec, store: JobStore, runtime: Runtime) -> JobFolde
     return folder
 
 
-def drive(
-    store: JobStore, name: str, *, runtime: Runtime | None = None, on_line: LineSink | None = None
-) -> JobRecord:
+def drive(store: JobStore, name: str, *, runtime: Runtime | None = None, on_line: LineSink | None = None) -> JobRecord:
     """See a job through to its end, whoever began it; follow it, if another process is at it.
 
     Ctrl-C asks for a stop and waits for it: SIGTERM, two minutes, SIGKILL. A second one kills at once.

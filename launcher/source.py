@@ -63,7 +63,7 @@ def check_source(entry_point: str, source_dir: str | None, dependencies: Sequenc
         if not os.access(root, os.R_OK | os.X_OK):
             raise SourceError(f"source_dir {root} cannot be read.", f"Check its permissions: ls -ld {root}")
         relative = os.path.normpath(entry_point)
-        if os.path.isabs(entry_point) or relative.startswith(".."):
+        if Path(entry_point).is_absolute() or relative.startswith(".."):
             raise SourceError(
                 f"entry point {entry_point} lies outside source_dir {root}.",
                 "Give it relative to source_dir, or move it inside.",
@@ -102,7 +102,9 @@ def _check_entry_point(path: Path, entry_point: str, folder: Path) -> None:
         near = get_close_matches(path.name, names, n=1) or [name for name in names if name.endswith(".py")][:5]
         raise SourceError(
             f"entry point {entry_point}: {path} does not exist.",
-            f"Did you mean {', '.join(near)}?" if near else f"{folder} holds no script; check entry_point and source_dir.",
+            f"Did you mean {', '.join(near)}?"
+            if near
+            else f"{folder} holds no script; check entry_point and source_dir.",
         )
     if not path.is_file():
         raise SourceError(f"entry point {entry_point}: {path} is not a file.", "Name a script.")
@@ -127,7 +129,7 @@ def _walk(path: Path, name: str, root: Path) -> Iterator[tuple[str, Path]]:
         target = path.resolve()
         if not target.is_relative_to(root.resolve()) or not target.exists():
             raise SourceError(
-                f"{path} is a link to {target}, which is {'outside' if target.exists() else 'not there or outside'} {root}.",
+                f"{path} is a link to {target}, which is not there or lies outside {root}.",
                 "Replace it by what it points to, or name that in dependencies.",
             )
         yield name, path

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,13 +14,14 @@ from launcher.errors import ArtifactError, UnsupportedOptionError
 from launcher.jobs import JobRecord, JobStore, utc
 from launcher.metrics import points_table, read_metric_csv, read_points
 from launcher.plan import JobKeys, job_keys
-from launcher.runner import drive, raise_unless_completed
+from launcher.runner import LineSink, drive, drive_detached, raise_unless_completed
 from launcher.runtimes import Runtime
 from launcher.settings import LOCAL_ROLE_ARN, home_path, training_job_arn
 from launcher.storage import storage_for
 
 if TYPE_CHECKING:
     import pandas as pd
+
 
 class JobOutputs:
     """A job's results as folders; an archive is unpacked when it is first asked for.
@@ -132,15 +134,23 @@ class TrainingJob:
         """Return the metric CSV as far as it is written, a row an epoch."""
         return read_metric_csv(self.outputs.intermediate_path)
 
-    def wait(self, logs: str | bool = "All") -> None:
+    def wait(self, logs: str | bool = "All", on_line: LineSink | None = None) -> None:
         """Follow the job until it has ended, and take it up if nobody drives it any more.
 
+        Args:
+            logs: whether to print its log, by the SDK's values.
+            on_line: gets every line of the log instead.
         Raises:
             JobFailedError: it failed.
         """
-        sink = print_line if logs_wanted(logs) else None
-        record = drive(self._store, self.name, runtime=self._runtime, on_line=sink)
+        hosts = self._record.training_spec.instance_count
+        printed: LineSink | None = partial(print_line, hosts=hosts) if logs_wanted(logs) else None
+        record = drive(self._store, self.name, runtime=self._runtime, on_line=on_line or printed)
         raise_unless_completed(self._store, record)
+
+    def detach(self) -> None:
+        """Have a process of its own see the job through."""
+        drive_detached(self._store, self.name)
 
     def stop(self) -> None:
         """Stop the job, as StopTrainingJob does, and wait until it has ended; nothing happens when it has already."""
@@ -246,7 +256,9 @@ def neutralised(line: str) -> str:
         end = part.find("m")
         colour = part.startswith("[") and end > 0 and all(one.isdigit() or one == ";" for one in part[1:end])
         safe.append(f"\x1b{part}" if colour else f"^[{part}")
-    return "".join(one if one.isprintable() or one in "\t\x1b" else "\N{REPLACEMENT CHARACTER}" for one in "".join(safe))
+    return "".join(
+        one if one.isprintable() or one in "\t\x1b" else "\N{REPLACEMENT CHARACTER}" for one in "".join(safe)
+    )
 
 
 def describe_record(record: JobRecord) -> dict[str, Any]:

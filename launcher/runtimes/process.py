@@ -16,16 +16,18 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from launcher.errors import ImageError, RuntimeUnavailableError
+from launcher.errors import RuntimeUnavailableError
 from launcher.runtimes.base import Execution, Runtime
 from launcher.settings import data_path, namespaces_wanted
 from launcher.spec import OPT_ML, ContainerSpec, Mount
 
-# What a job inherits from the caller's environment; a container would get none of it. Programs, certificates and devices
-# are found by these; everything else would make a job depend on who started it.
-_INHERITED = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES",
-              "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "PIP_CERT", "PIP_INDEX_URL", "PIP_FIND_LINKS",
-              "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")  # fmt: skip
+# What a job inherits from the caller's environment; a container would get none of it. Programs, certificates and
+# devices are found by these; everything else would make a job depend on who started it.
+_INHERITED = frozenset(
+    "PATH HOME USER LOGNAME LANG LC_ALL TZ LD_LIBRARY_PATH CUDA_VISIBLE_DEVICES SSL_CERT_FILE SSL_CERT_DIR "
+    "REQUESTS_CA_BUNDLE PIP_CERT PIP_INDEX_URL PIP_FIND_LINKS HTTP_PROXY HTTPS_PROXY NO_PROXY http_proxy https_proxy "
+    "no_proxy".split()
+)
 
 
 class ProcessExecution(Execution):
@@ -144,10 +146,11 @@ class ProcessRuntime(Runtime):
         }
         (state_path / "request.json").write_text(json.dumps(request), encoding="utf-8")
         # The lock belongs to the open file, so the supervisor holds it before this call returns and until it ends.
+        script = str(Path(__file__).with_name("supervisor.py"))
         with (state_path / "lock").open("wb") as lock, log_path.open("wb") as log:
             fcntl.flock(lock, fcntl.LOCK_EX)
             supervisor = subprocess.Popen(
-                [sys.executable, "-I", "-S", str(Path(__file__).with_name("supervisor.py")), str(state_path), str(lock.fileno())],
+                [sys.executable, "-I", "-S", script, str(state_path), str(lock.fileno())],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -177,9 +180,16 @@ def namespaces_missing(scratch_parent: Path) -> str:
         opt_ml = scratch / "opt_ml"
         opt_ml.mkdir(parents=True)
         container = ContainerSpec(
-            job_name="probe", host="algo-1", image="", entry_point=("true",), arguments=(), environment={},
-            mounts=(Mount(str(opt_ml), OPT_ML, read_only=False),), state_path=str(scratch / "state"), log_path=str(scratch / "log"),
-        )  # fmt: skip
+            job_name="probe",
+            host="algo-1",
+            image="",
+            entry_point=("true",),
+            arguments=(),
+            environment={},
+            mounts=(Mount(str(opt_ml), OPT_ML, read_only=False),),
+            state_path=str(scratch / "state"),
+            log_path=str(scratch / "log"),
+        )
         execution = ProcessRuntime().start(container)
         execution.wait(10)
         ended = json.loads((scratch / "state" / "exit.json").read_text(encoding="utf-8"))
@@ -190,4 +200,3 @@ def namespaces_missing(scratch_parent: Path) -> str:
         shutil.rmtree(scratch, ignore_errors=True)
         for path in created:
             path.rmdir()
-

@@ -1,11 +1,11 @@
 """Runs one job process, outlives the launcher, and leaves the exit code where any process finds it.
 
 Started as a script with the standard library alone: ``python -I -S supervisor.py STATE_PATH LOCK_FD``. The state folder
-holds ``request.json`` (what to run) and gets ``supervisor.json`` (who runs it) and ``exit.json`` (how it ended). The lock
-on the given descriptor is held as long as this process lives: whoever gets it knows that the job is over.
+holds ``request.json`` (what to run) and gets ``supervisor.json`` (who runs it) and ``exit.json`` (how it ended). The
+lock on the given descriptor is held as long as this process lives: whoever gets it knows that the job is over.
 
-Where the kernel allows it, the job lives in namespaces of its own: it sees a real ``/opt/ml``, a host named ``algo-1``, and
-no process of it survives it. Elsewhere it is told its base folder in ``SAGEMAKER_BASE_DIR``.
+Where the kernel allows it, the job lives in namespaces of its own: it sees a real ``/opt/ml``, a host named ``algo-1``,
+and no process of it survives it. Elsewhere it is told its base folder in ``SAGEMAKER_BASE_DIR``.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
 _READY = b"\0"
 _EXIT_SETUP_FAILED = 125
 _FALLBACK_NOTICE = (
-    "launcher: no private /opt/ml on this machine ({reason}); the job finds its folders under SAGEMAKER_BASE_DIR={base}\n"
+    "launcher: no private /opt/ml on this machine ({reason}); "
+    "the job finds its folders under SAGEMAKER_BASE_DIR={base}\n"
 )
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -199,7 +200,7 @@ class _Job:
         for entry in os.scandir("/opt"):
             if entry.name != "ml":
                 entries.append((entry.name, os.open(entry.path, os.O_PATH | os.O_NOFOLLOW), entry))
-        links = {entry.name: os.readlink(entry.path) for _, _, entry in entries if entry.is_symlink()}
+        links = {entry.name: str(Path(entry.path).readlink()) for _, _, entry in entries if entry.is_symlink()}
         _call("mount /opt", _libc.mount(b"tmpfs", b"/opt", b"tmpfs", _MS_NOSUID | _MS_NODEV, b"mode=755,size=64m"))
         for name, descriptor, entry in entries:
             point = Path("/opt", name)

@@ -76,7 +76,8 @@ class FileStorage(Storage):
                 source.unlink()
         except OSError as error:
             raise OutputPathError(
-                f"{target} cannot be written: {error.strerror}.", f"Check the folder and its space: df -h {target.parent}"
+                f"{target} cannot be written: {error.strerror}.",
+                f"Check the folder and its space: df -h {target.parent}",
             ) from error
 
     def exists(self, uri: str) -> bool:
@@ -132,5 +133,7 @@ def _nearest_existing(path: Path) -> str:
     parent = path.parent
     while not parent.exists() and parent != parent.parent:
         parent = parent.parent
-    names = sorted(entry.name for entry in parent.iterdir())[:8] if os.access(parent, os.R_OK) and parent.is_dir() else []
+    names = (
+        sorted(entry.name for entry in parent.iterdir())[:8] if os.access(parent, os.R_OK) and parent.is_dir() else []
+    )
     return f"{parent} holds: {', '.join(names)}" if names else f"The nearest folder that exists is {parent}."

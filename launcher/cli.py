@@ -1,0 +1,324 @@
+"""The command line: ``launcher COMMAND``. Everything heavy is loaded by the command that needs it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from launcher import __version__
+from launcher.errors import BadInputError, LauncherError
+
+if TYPE_CHECKING:
+    from launcher.estimator import Estimator
+
+INTERRUPTED = 130
+
+
+class _Commands(TyperGroup):
+    """Turns named errors into one message and an exit code, whatever command raised them."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            print("Interrupted.", file=sys.stderr)
+            raise typer.Exit(INTERRUPTED) from None
+        except LauncherError as error:
+            print(f"{type(error).__name__}: {error}", file=sys.stderr)
+            raise typer.Exit(error.exit_code) from None
+
+
+app = typer.Typer(
+    name="launcher",
+    cls=_Commands,
+    help="Amazon SageMaker training jobs on one machine: no AWS account, no server.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+JobName = Annotated[str, typer.Argument(metavar="JOB", help="A job's name, or 'latest'.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+RuntimeName = Annotated[
+    str | None, typer.Option("--runtime", "-r", help="auto, docker or process; LAUNCHER_RUNTIME is the default.")
+]
+
+
+def main() -> None:
+    """Run the command line; a named error ends it with its own exit code and no traceback."""
+    app(prog_name="launcher")
+
+
+@app.callback(invoke_without_command=True)
+def _launcher(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.command()
+def demo(
+    runtime: RuntimeName = None,
+    seed: Annotated[int | None, typer.Option(help="For data, training and evaluation.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Collect CartPole data, train offline, evaluate, and print what came of it."""
+    from rich.console import Console
+
+    from launcher.demo import print_summary, run_demo
+
+    console = Console(stderr=as_json)
+    result = run_demo(console, runtime=runtime, seed=seed)
+    if not as_json:
+        print_summary(console, result)
+        return
+    _print_json(
+        {
+            "jobs": [job.name for job in (result.collecting, result.training, result.evaluation)],
+            "random_reward": result.random_reward,
+            "learned_reward": result.learned_reward,
+            "episodes": result.episodes,
+            "model_data": result.training.model_data,
+        }
+    )
+
+
+@app.command()
+def fit(
+    entry_point: Annotated[str, typer.Argument(help="The script to run.")] = "train.py",
+    preset: Annotated[str | None, typer.Option(help="A bundled preset, or a YAML file.")] = None,
+    source_dir: Annotated[str | None, typer.Option(help="The folder that holds the script.")] = None,
+    image_uri: Annotated[str | None, typer.Option(help="An image of your own.")] = None,
+    inputs: Annotated[
+        list[str] | None, typer.Option("--input", "-i", help="PATH, or CHANNEL=PATH; may be repeated.")
+    ] = None,
+    hyperparameters: Annotated[
+        list[str] | None, typer.Option("--hyperparameter", "-p", help="NAME=VALUE; may be repeated.")
+    ] = None,
+    job_name: Annotated[str | None, typer.Option(help="Made from the time by default.")] = None,
+    output_path: Annotated[str | None, typer.Option(help="Where results go; the job's folder by default.")] = None,
+    instance_type: Annotated[str, typer.Option(help="Told to the job.")] = "local",
+    instance_count: Annotated[int, typer.Option(help="Hosts.")] = 1,
+    max_run: Annotated[int, typer.Option(help="Seconds after which the job is stopped.")] = 86400,
+    runtime: RuntimeName = None,
+    detach: Annotated[bool, typer.Option("--detach", "-d", help="Return at once; the job goes on.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be run, and run nothing.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Run a training job: a bundled entry point with a preset, a script, or an image.
+
+    launcher fit --preset preset-cartpole-ddqnbcq -i train=cartpole_dataset.csv
+
+    launcher fit train.py --source-dir src -i training=data -p epochs=3
+    """
+    from launcher.estimator import Estimator as PlainEstimator
+    from launcher.estimator import bundled_estimator, bundled_inputs
+
+    options: dict[str, Any] = {
+        "output_path": output_path,
+        "instance_type": instance_type,
+        "instance_count": instance_count,
+        "max_run": max_run,
+        "runtime": runtime,
+    }
+    values = dict(_hyperparameter(text) for text in hyperparameters or ())
+    estimator: Estimator
+    if preset is not None and source_dir is None:
+        estimator = bundled_estimator(preset, entry_point, values, **options)
+    else:
+        values |= {"preset": preset} if preset is not None else {}
+        script = (
+            None if image_uri is not None and source_dir is None and not Path(entry_point).exists() else entry_point
+        )
+        estimator = PlainEstimator(
+            image_uri, entry_point=script, source_dir=source_dir, hyperparameters=values, **options
+        )
+    channels = bundled_inputs(entry_point, _channels(inputs or [])) if preset else _channels(inputs or [])
+    if dry_run:
+        print(estimator.plan(channels, job_name=job_name))
+        return
+    estimator.fit(channels, wait=not detach, logs="None" if as_json else "All", job_name=job_name)
+    job = estimator.latest_training_job
+    if job is None:
+        raise LauncherError("the job was not recorded.")
+    if as_json:
+        _print_json(job.describe())
+    elif detach:
+        print(job.name)
+    else:
+        for line in job.warnings:
+            print(f"warning: {line}", file=sys.stderr)
+        print(f"{job.name}: {job.status}. Results: {job.model_data.removeprefix('file://').rsplit('/', 1)[0]}")
+
+
+@app.command("ls")
+def list_jobs(as_json: AsJson = False) -> None:
+    """List all jobs, the oldest first."""
+    from launcher.jobs import JobStore, utc
+    from launcher.settings import home_path
+
+    store = JobStore(home_path())
+    records = [(name, store.load(name)) for name in store.names()]
+    if as_json:
+        _print_json(
+            [
+                {"TrainingJobName": name, "TrainingJobStatus": record.status, "CreationTime": utc(record.created)}
+                for name, record in records
+            ]
+        )
+        return
+    if not records:
+        print(f"no jobs in {store.jobs_path}")
+        return
+    rows = [("JOB", "STATUS", "RUNTIME", "CREATED", "SECONDS")]
+    for name, record in records:
+        seconds = f"{(record.ended or record.modified) - record.created:.0f}"
+        created = utc(record.created).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+        rows.append((name, record.status, record.training_spec.runtime, created, seconds))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        print("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
+
+
+@app.command()
+def describe(job: JobName, as_json: AsJson = False) -> None:
+    """Describe a job, in the shape of DescribeTrainingJob."""
+    description = _job(job).describe()
+    if as_json:
+        _print_json(description)
+    else:
+        import yaml
+
+        print(yaml.safe_dump(json.loads(_to_json(description)), sort_keys=False), end="")
+
+
+@app.command()
+def logs(
+    job: JobName,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the job has ended.")] = False,
+) -> None:
+    """Print a job's log."""
+    from launcher.training_job import neutralised
+
+    found = _job(job)
+    if follow:
+        found.wait()
+    else:
+        for line in found.logs().splitlines():
+            print(neutralised(line))
+
+
+@app.command()
+def stop(job: JobName) -> None:
+    """Stop a job: SIGTERM, two minutes, SIGKILL; what it has written is kept."""
+    found = _job(job)
+    found.stop()
+    print(f"{found.name}: {found.status}")
+
+
+@app.command()
+def plot(
+    job: JobName,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="A PNG file; beside the metrics by default.")
+    ] = None,
+) -> None:
+    """Draw a training job's off-policy estimates over its epochs."""
+    from launcher.plots import plot_job
+
+    print(plot_job(_job(job), output))
+
+
+@app.command()
+def doctor(as_json: AsJson = False) -> None:
+    """Say what works on this machine, what is missing, and the command that mends it."""
+    from dataclasses import asdict
+
+    from launcher.doctor import examine
+
+    findings = examine()
+    if as_json:
+        _print_json([asdict(one) for one in findings])
+    else:
+        from rich.console import Console
+        from rich.table import Table
+
+        table = Table(box=None, pad_edge=False, show_header=False)
+        colours = {"ok": "green", "note": "yellow", "missing": "red"}
+        for one in findings:
+            remedy = f"\n-> {one.remedy}" if one.remedy else ""
+            table.add_row(f"[{colours[one.state]}]{one.state}[/]", one.topic, one.detail + remedy)
+        Console().print(table)
+    runtimes = [one for one in findings if one.topic.endswith(" runtime")]
+    if not any(one.state == "ok" for one in runtimes):
+        raise typer.Exit(1)
+
+
+@app.command(hidden=True)
+def drive(job: JobName) -> None:
+    """See a job through to its end; what a detached job runs."""
+    from launcher.jobs import JobStore
+    from launcher.runner import drive as drive_job
+    from launcher.settings import home_path
+
+    drive_job(JobStore(home_path()), job)
+
+
+def _job(name: str) -> Any:
+    from launcher.jobs import JobStore
+    from launcher.settings import home_path
+    from launcher.training_job import TrainingJob
+
+    store = JobStore(home_path())
+    if name == "latest" and (names := store.names()):
+        name = names[-1]
+    return TrainingJob(name, store)
+
+
+def _channels(texts: list[str]) -> str | dict[str, str] | None:
+    if not texts:
+        return None
+    if len(texts) == 1 and ("=" not in texts[0] or Path(texts[0]).exists()):
+        return texts[0]
+    channels: dict[str, str] = {}
+    for text in texts:
+        name, separator, path = text.partition("=")
+        if not separator:
+            raise BadInputError(f"--input {text}: several inputs need names.", "Write --input CHANNEL=PATH.")
+        if name in channels:
+            raise BadInputError(f"--input {text}: channel '{name}' is given twice.", "Give each channel once.")
+        channels[name] = path
+    return channels
+
+
+def _hyperparameter(text: str) -> tuple[str, Any]:
+    """Return name and value: a number or boolean where the text is one, else the text as it is."""
+    name, separator, value = text.partition("=")
+    if not separator or not name:
+        raise BadInputError(
+            f"--hyperparameter {text!r} is not NAME=VALUE.", "For example: -p agent.learning_rate=0.001"
+        )
+    try:
+        decoded = json.loads(value)
+    except ValueError:
+        return name, value
+    return name, decoded if isinstance(decoded, int | float | bool) else value
+
+
+def _print_json(value: Any) -> None:
+    print(_to_json(value))
+
+
+def _to_json(value: Any) -> str:
+    def encode(one: Any) -> str:
+        if isinstance(one, datetime):
+            return one.isoformat()
+        raise TypeError(f"{type(one).__name__} is not JSON")
+
+    return json.dumps(value, indent=2, default=encode)

@@ -1,0 +1,129 @@
+"""Looks at this machine: which runtimes work, what is missing, and the command that mends it."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from launcher.errors import LauncherError
+from launcher.runtimes.probe import engine_address, engine_answers
+from launcher.settings import build_settings, home_path
+
+_NEEDED_FREE_BYTES = 2 * 2**30
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at.
+
+    Attributes:
+        state: ``ok``, ``missing`` (something will not work) or ``note``.
+        remedy: the command that mends it.
+    """
+
+    topic: str
+    state: str
+    detail: str
+    remedy: str = ""
+
+
+def examine() -> list[Finding]:
+    """Look at everything; changes nothing that stays."""
+    return [*_home(), *_process(), *_docker()]
+
+
+def _home() -> Iterator[Finding]:
+    try:
+        home = home_path()
+    except LauncherError as error:
+        yield Finding("home", "missing", error.message, error.hint)
+        return
+    parent = home
+    while not parent.exists():
+        parent = parent.parent
+    free = shutil.disk_usage(parent).free
+    if not os.access(parent, os.W_OK):
+        yield Finding("home", "missing", f"{home} cannot be written", "export LAUNCHER_HOME=/path/to/folder")
+    elif free < _NEEDED_FREE_BYTES:
+        yield Finding("home", "note", f"{home}: only {free / 2**30:.1f} GiB free", "launcher ls, and remove old jobs")
+    else:
+        yield Finding("home", "ok", f"{home}: {free / 2**30:.0f} GiB free")
+
+
+def _process() -> Iterator[Finding]:
+    packages = ("torch", "gymnasium", "numpy", "matplotlib")
+    missing = [name for name in packages if importlib.util.find_spec(name) is None]
+    if missing:
+        yield Finding(
+            "process runtime", "missing", f"{sys.executable} lacks {', '.join(missing)}", "pip install 'launcher[rl]'"
+        )
+    else:
+        yield Finding("process runtime", "ok", f"{sys.executable} runs the bundled entry points")
+    from launcher.runtimes.process import namespaces_missing
+
+    try:
+        reason = namespaces_missing(home_path())
+    except (LauncherError, OSError) as error:
+        reason = str(error)
+    if reason:
+        yield Finding(
+            "private /opt/ml",
+            "note",
+            f"not for processes on this machine ({reason}); jobs are told SAGEMAKER_BASE_DIR",
+            "sysctl -w kernel.unprivileged_userns_clone=1" if sys.platform == "linux" else "",
+        )
+    else:
+        yield Finding("private /opt/ml", "ok", "processes get one by namespaces")
+
+
+def _docker() -> Iterator[Finding]:
+    if not engine_answers():
+        socket = Path(engine_address().removeprefix("unix://"))
+        if socket.exists() and not os.access(socket, os.W_OK):
+            yield Finding(
+                "docker runtime",
+                "missing",
+                f"you may not use {socket}",
+                "sudo usermod -aG docker $USER, then log in again",
+            )
+        elif shutil.which("dockerd"):
+            yield Finding("docker runtime", "missing", "the engine does not run", "sudo systemctl start docker")
+        else:
+            yield Finding(
+                "docker runtime", "missing", f"no engine at {engine_address()}", "sudo apt-get install docker.io"
+            )
+        return
+    import docker
+
+    client = docker.from_env(timeout=10)
+    version = client.version()
+    yield Finding("docker runtime", "ok", f"engine {version['Version']}, API {version['ApiVersion']}")
+    from launcher.runtimes.image import image_tag
+
+    images = {tag for image in client.images.list() for tag in image.tags}
+    tag, base = image_tag(), build_settings().base_image
+    if tag in images:
+        yield Finding("image", "ok", f"{tag} is built")
+    elif base in images:
+        yield Finding("image", "note", f"{tag} is built when it is first needed, from {base}, which is here")
+    else:
+        yield Finding("image", "note", f"{tag} is built when first needed; {base} has to be pulled", "make base-image")
+    yield _client_plugin("buildx", "BuildKit's client", "sudo apt-get install docker-buildx")
+    yield _client_plugin("compose", "Compose", "sudo apt-get install docker-compose-v2, or docker-compose-plugin")
+
+
+def _client_plugin(name: str, title: str, remedy: str) -> Finding:
+    docker_command = shutil.which("docker")
+    if docker_command is None:
+        return Finding(name, "missing", "there is no docker command", "sudo apt-get install docker-cli")
+    answer = subprocess.run([docker_command, name, "version"], capture_output=True, text=True, check=False)
+    if answer.returncode != 0:
+        state = "note" if name == "buildx" else "missing"
+        return Finding(name, state, f"the docker command has no {title} plugin", remedy)
+    return Finding(name, "ok", answer.stdout.strip().splitlines()[0])
