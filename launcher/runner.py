@@ -37,7 +37,8 @@ from launcher.opt_ml import FAILURE_REASON_LIMIT, OptMl
 from launcher.plan import ChannelSource, RunPlan, job_keys, make_plan
 from launcher.runtimes import Execution, Runtime, get_runtime
 from launcher.source import list_members
-from launcher.spec import STOP_GRACE_SECONDS, Channel, TrainingJobSpec
+from launcher.settings import stop_grace_seconds
+from launcher.spec import Channel, TrainingJobSpec
 from launcher.storage import storage_for
 
 _TICK_SECONDS = 0.1
@@ -330,7 +331,7 @@ class Driver:
                 running[container.host] = execution
         self._executions = dict(running)
         next_sync = time.monotonic() + _SYNC_SECONDS
-        killed = False
+        grace, killed = stop_grace_seconds(), False
         while running:
             host, execution = next(iter(running.items()))
             code = execution.wait(_TICK_SECONDS)
@@ -346,7 +347,7 @@ class Driver:
                 self._sync()
                 next_sync = time.monotonic() + _SYNC_SECONDS
             self._stop_if_due(running)
-            overdue = self._record.stop_started and time.time() > self._record.stop_started + STOP_GRACE_SECONDS
+            overdue = self._record.stop_started and time.time() > self._record.stop_started + grace
             if (overdue or self._interrupts.count > 1) and not killed:
                 killed = True
                 for execution in running.values():

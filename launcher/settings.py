@@ -56,6 +56,22 @@ def default_runtime() -> str:
     return name
 
 
+def stop_grace_seconds() -> float:
+    """Return the time between SIGTERM and SIGKILL: SageMaker's 120 s, or ``LAUNCHER_STOP_GRACE_SECONDS``.
+
+    Raises:
+        SettingsError: the variable is no number of seconds.
+    """
+    text = os.environ.get("LAUNCHER_STOP_GRACE_SECONDS", "") or "120"
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < float("inf"):
+        raise SettingsError(f"LAUNCHER_STOP_GRACE_SECONDS is {text!r}, which is no number of seconds.", "Unset it.")
+    return seconds
+
+
 def namespaces_wanted() -> bool:
     """Return whether process jobs get namespaces where the kernel allows it; ``LAUNCHER_NAMESPACES=off`` says no."""
     return os.environ.get("LAUNCHER_NAMESPACES", "") != "off"

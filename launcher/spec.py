@@ -7,8 +7,6 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 OPT_ML = "/opt/ml"
-STOP_GRACE_SECONDS = 120.0
-"""Between SIGTERM and SIGKILL, as SageMaker waits."""
 
 
 def log_file_name(host: str) -> str:

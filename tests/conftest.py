@@ -1,0 +1,55 @@
+"""What every test gets: a home of its own, and a clear word on why a Docker test did not run."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from launcher.jobs import JobStore
+from launcher.runtimes.probe import engine_address, engine_answers
+
+IN_CI = os.environ.get("CI") == "true"
+
+
+def pytest_collection_modifyitems(items):
+    if engine_answers():
+        return
+    reason = f"no Docker engine answers at {engine_address()}"
+    for item in items:
+        if item.get_closest_marker("docker"):
+            item.add_marker(pytest.mark.docker_missing if IN_CI else pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(autouse=True)
+def _docker_may_not_be_missing_in_ci(request):
+    if request.node.get_closest_marker("docker_missing"):
+        pytest.fail(f"CI=true, and no Docker engine answers at {engine_address()}")
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch) -> Path:
+    """A launcher home that nobody else uses; the caller's own settings do not count."""
+    for name in ("LAUNCHER_RUNTIME", "LAUNCHER_NAMESPACES", "LAUNCHER_PRESETS_DIR", "LAUNCHER_ENTRYPOINTS_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    path = tmp_path / "home"
+    monkeypatch.setenv("LAUNCHER_HOME", str(path))
+    monkeypatch.setenv("LAUNCHER_STOP_GRACE_SECONDS", "5")
+    return path
+
+
+@pytest.fixture
+def store(home) -> JobStore:
+    return JobStore(home)
+
+
+@pytest.fixture
+def make_source(tmp_path):
+    """A function that writes a source folder with one ``train.py`` and returns its path."""
+
+    def make(script: str, name: str = "source") -> str:
+        folder = tmp_path / name
+        folder.mkdir(exist_ok=True)
+        (folder / "train.py").write_text(script)
+        return str(folder)
+
+    return make

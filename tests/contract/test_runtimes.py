@@ -1,0 +1,472 @@
+"""One job, the same result: whatever a job can see, leave or suffer does not depend on the runtime that ran it."""
+
+import json
+import os
+import subprocess
+import sys
+import tarfile
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+import launcher
+from launcher.jobs import JobStore
+from launcher.settings import data_path
+from tests.fakes import FakeRuntime
+
+RUNTIMES = ["fake", "process", "process-without-namespaces", pytest.param("docker", marks=pytest.mark.docker)]
+REAL_RUNTIMES = ["process", pytest.param("docker", marks=pytest.mark.docker)]
+
+WRITES_EVERYTHING = """
+import os, pathlib
+model, data = pathlib.Path(os.environ["SM_MODEL_DIR"]), pathlib.Path(os.environ["SM_OUTPUT_DATA_DIR"])
+(model / "deep").mkdir()
+(model / "weights.bin").write_bytes(b"12345")
+(model / "deep" / "config.json").write_text("{}")
+(data / "checkpoint").mkdir()
+(data / "checkpoint" / "latest").write_text("1")
+(pathlib.Path(os.environ["SM_OUTPUT_INTERMEDIATE_DIR"]) / "worker_0.csv").write_text("Epoch,Loss\\n1,0.5\\n")
+print("loss=0.25;")
+print("loss=0.125;")
+"""
+
+
+@pytest.fixture(params=RUNTIMES)
+def runtime(request, monkeypatch):
+    return _runtime(request.param, monkeypatch)
+
+
+@pytest.fixture(params=REAL_RUNTIMES)
+def real_runtime(request, monkeypatch):
+    return _runtime(request.param, monkeypatch)
+
+
+def _runtime(name, monkeypatch):
+    if name == "process-without-namespaces":
+        monkeypatch.setenv("LAUNCHER_NAMESPACES", "off")
+        return "process"
+    return FakeRuntime() if name == "fake" else name
+
+
+@pytest.fixture
+def run_script(make_source):
+    """Run a script as a job; return the job, whether or not it failed."""
+
+    def run(script, runtime, inputs=None, job_name="job-1", **options):
+        estimator = launcher.Estimator(
+            entry_point="train.py", source_dir=make_source(textwrap.dedent(script)), runtime=runtime, **options
+        )
+        try:
+            estimator.fit(inputs, logs=False, job_name=job_name)
+        except launcher.JobFailedError as error:
+            estimator.latest_training_job.error = error
+        return estimator.latest_training_job
+
+    return run
+
+
+def members(uri):
+    with tarfile.open(uri.removeprefix("file://")) as archive:
+        return archive.getnames()
+
+
+def files_below(path):
+    return sorted(str(one.relative_to(path)) for one in path.rglob("*") if one.is_file())
+
+
+def wait_until(condition, seconds=30.0):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.05)
+
+
+def test_a_job_leaves_the_managed_keys_and_nothing_else(runtime, run_script):
+    job = run_script(WRITES_EVERYTHING, runtime)
+    assert job.status == "Completed"
+    assert files_below(job.path) == [
+        "driver.lock",
+        "job.json",
+        "job.log",
+        "output/intermediate/worker_0.csv",
+        "output/model.tar.gz",
+        "output/output.tar.gz",
+        "source/sourcedir.tar.gz",
+    ]
+    assert members(job.keys.model) == ["deep", "deep/config.json", "weights.bin"]
+    assert members(job.keys.output) == ["checkpoint", "checkpoint/latest"]
+    assert members(job.keys.source) == ["train.py"]
+    assert not (job.path / "work").exists()
+
+
+def test_a_job_passes_through_the_documented_states(runtime, run_script):
+    description = run_script(WRITES_EVERYTHING, runtime).describe()
+    states = [one["Status"] for one in description["SecondaryStatusTransitions"]]
+    assert states == ["Starting", "Downloading", "Training", "Uploading", "Completed"]
+
+
+def test_metric_definitions_find_the_last_value_in_the_log(runtime, run_script):
+    definitions = [{"Name": "loss", "Regex": "loss=(.*?);"}]
+    job = run_script(WRITES_EVERYTHING, runtime, metric_definitions=definitions)
+    assert [(one["MetricName"], one["Value"]) for one in job.describe()["FinalMetricDataList"]] == [("loss", 0.125)]
+
+
+def test_results_go_below_the_output_path_that_was_asked_for(runtime, run_script, tmp_path):
+    job = run_script(WRITES_EVERYTHING, runtime, output_path=str(tmp_path / "results"))
+    assert files_below(tmp_path / "results") == [
+        "job-1/output/intermediate/worker_0.csv",
+        "job-1/output/model.tar.gz",
+        "job-1/output/output.tar.gz",
+        "job-1/source/sourcedir.tar.gz",
+    ]
+    assert job.model_data == f"file://{tmp_path}/results/job-1/output/model.tar.gz"
+
+
+def test_a_script_that_raises_fails_the_job_and_names_the_error(runtime, run_script):
+    job = run_script("raise ValueError('no transitions')", runtime)
+    assert job.status == "Failed"
+    assert job.failure_reason.startswith("AlgorithmError: ExecuteUserScriptError:\nExitCode 1\n")
+    assert 'ErrorMessage "ValueError: no transitions"' in job.failure_reason
+    assert job.failure_reason.endswith(", exit code: 1")
+    assert job.error.exit_code_of_job == 1
+    assert "train.py exited with 1" in str(job.error)
+    assert "raise ValueError('no transitions')" in str(job.error), "the last lines of the log belong to the error"
+
+
+def test_what_a_failed_job_had_written_is_kept(runtime, run_script):
+    job = run_script(WRITES_EVERYTHING + "\nraise SystemExit(3)", runtime)
+    assert job.status == "Failed"
+    assert job.error.exit_code_of_job == 3
+    assert "weights.bin" in members(job.keys.model)
+
+
+def test_the_failure_file_of_the_job_is_its_failure_reason(runtime, run_script):
+    script = """
+    import os, pathlib, sys
+    (pathlib.Path(os.environ["SM_OUTPUT_DIR"]) / "failure").write_text("the data is too small" + "!" * 2000)
+    sys.exit(7)
+    """
+    job = run_script(script, runtime)
+    assert job.failure_reason.startswith("AlgorithmError: the data is too small!!!")
+    assert job.failure_reason.endswith("!, exit code: 7")
+    assert len(job.failure_reason) == 1024
+
+
+def test_a_killed_script_counts_as_failed_and_says_what_kills(runtime, run_script):
+    job = run_script("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", runtime)
+    assert job.status == "Failed"
+    assert job.error.exit_code_of_job == 137
+    assert "OutOfMemory" in job.failure_reason
+
+
+def test_hyperparameters_arrive_unharmed(runtime, run_script):
+    hostile = {
+        "newline": "a\nb",
+        "quotes": "'\"`",
+        "shell": "$(touch /tmp/hacked) ${HOME} ; rm -rf /",
+        "unicode": "größe 数 🎲",
+        "padded": "007",
+        "number": 1e-3,
+        "flag": False,
+        "empty": "",
+        "dash": "--x",
+    }
+    script = """
+    import json, os, pathlib
+    from job_toolkit.environment import read_environment
+    values = read_environment().hyperparameters
+    (pathlib.Path(os.environ["SM_MODEL_DIR"]) / "seen.json").write_text(json.dumps(values))
+    """
+    job = run_script(script, runtime, hyperparameters=hostile)
+    assert json.loads((job.outputs.model_path / "seen.json").read_text()) == hostile
+
+
+def test_the_configuration_has_every_key_that_sagemaker_writes(runtime, run_script, tmp_path):
+    (tmp_path / "rows").mkdir()
+    (tmp_path / "rows" / "a.csv").write_text("1")
+    script = """
+    import os, pathlib, shutil
+    shutil.copytree(os.environ["SM_INPUT_CONFIG_DIR"], pathlib.Path(os.environ["SM_MODEL_DIR"]) / "config")
+    """
+    inputs = {"train": launcher.TrainingInput(str(tmp_path / "rows"), content_type="text/csv")}
+    job = run_script(script, runtime, inputs, instance_type="ml.m5.large", hyperparameters={"a": 1})
+    config = job.outputs.model_path / "config"
+    resources = json.loads((config / "resourceconfig.json").read_text())
+    assert list(resources) == [
+        "current_host",
+        "current_instance_type",
+        "current_group_name",
+        "hosts",
+        "instance_groups",
+        "network_interface_name",
+    ]
+    assert resources["current_host"] == "algo-1"
+    assert resources["current_instance_type"] == "ml.m5.large"
+    assert json.loads((config / "inputdataconfig.json").read_text()) == {
+        "train": {
+            "ContentType": "text/csv",
+            "TrainingInputMode": "File",
+            "S3DistributionType": "FullyReplicated",
+            "RecordWrapperType": "None",
+        }
+    }
+    hyperparameters = json.loads((config / "hyperparameters.json").read_text())
+    assert hyperparameters["a"] == "1"
+    assert hyperparameters["sagemaker_program"] == '"train.py"'
+    assert all(isinstance(value, str) for value in hyperparameters.values())
+
+
+def test_a_channel_is_a_folder_with_what_was_named(runtime, run_script, tmp_path):
+    """A folder keeps its sub-folders; a file comes alone, without its neighbours."""
+    (tmp_path / "logs" / "deep").mkdir(parents=True)
+    for name in ("logs/a.csv", "logs/deep/b.csv", "one.csv", "neighbour.csv"):
+        (tmp_path / name).write_text(name)
+    script = """
+    import json, os, pathlib
+    found = {}
+    for name in ("train", "test"):
+        root = pathlib.Path(os.environ["SM_CHANNEL_" + name.upper()])
+        found[name] = sorted([str(p.relative_to(root)), p.read_text()] for p in root.rglob("*") if p.is_file())
+    (pathlib.Path(os.environ["SM_MODEL_DIR"]) / "found.json").write_text(json.dumps(found))
+    """
+    job = run_script(script, runtime, {"train": str(tmp_path / "logs"), "test": f"file://{tmp_path}/one.csv"})
+    assert json.loads((job.outputs.model_path / "found.json").read_text()) == {
+        "train": [["a.csv", "logs/a.csv"], ["deep/b.csv", "logs/deep/b.csv"]],
+        "test": [["one.csv", "one.csv"]],
+    }
+    assert files_below(tmp_path / "logs") == ["a.csv", "deep/b.csv"]
+
+
+def test_every_line_of_a_flood_is_kept_in_order(runtime, run_script):
+    job = run_script("for i in range(30000): print(i, 'x' * 50)", runtime)
+    numbers = [int(line.split()[0]) for line in job.logs().splitlines() if line.endswith("x" * 50)]
+    assert numbers == list(range(30000))
+
+
+def test_a_stopped_job_gets_sigterm_first_and_keeps_what_it_wrote(runtime, make_source, store):
+    script = """
+import os, pathlib, signal, sys, time
+model = pathlib.Path(os.environ["SM_MODEL_DIR"])
+def stop(*_):
+    (model / "saved").write_text("in time")
+    sys.exit(0)
+signal.signal(signal.SIGTERM, stop)
+print("ready", flush=True)
+time.sleep(60)
+"""
+    job = _stopped(runtime, make_source(script), store)
+    assert job.status == "Stopped"
+    assert job.failure_reason == ""
+    assert members(job.keys.model) == ["saved"]
+    states = [one["Status"] for one in job.describe()["SecondaryStatusTransitions"]]
+    assert states == ["Starting", "Downloading", "Training", "Stopping", "Uploading", "Stopped"]
+
+
+def test_a_job_that_ignores_sigterm_is_killed_after_the_grace(runtime, make_source, store, monkeypatch):
+    monkeypatch.setenv("LAUNCHER_STOP_GRACE_SECONDS", "0.5")
+    script = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', flush=True); time.sleep(60)"
+    assert _stopped(runtime, make_source(script), store).status == "Stopped"
+
+
+def _stopped(runtime, source, store):
+    import threading
+
+    estimator = launcher.Estimator(entry_point="train.py", source_dir=source, runtime=runtime)
+    job = estimator.submit(job_name="job-1")
+    thread = threading.Thread(target=lambda: job.wait(logs=False))
+    thread.start()
+    wait_until(lambda: "ready" in job.logs())
+    store.folder("job-1").request_stop()
+    thread.join(60)
+    assert not thread.is_alive()
+    return job
+
+
+def test_a_job_that_takes_too_long_is_stopped(runtime, run_script):
+    started = time.monotonic()
+    job = run_script("import time; time.sleep(60)", runtime, max_run=1)
+    assert job.status == "Stopped"
+    assert job.describe()["SecondaryStatus"] == "MaxRuntimeExceeded"
+    assert time.monotonic() - started < 30
+
+
+def test_metric_files_can_be_read_while_the_job_runs(runtime, make_source, store):
+    script = """
+import os, pathlib, time
+path = pathlib.Path(os.environ["SM_OUTPUT_INTERMEDIATE_DIR"]) / "worker_0.x.csv"
+path.write_text("Epoch,Loss\\n1,0.5\\n")
+print("ready", flush=True)
+time.sleep(60)
+"""
+    import threading
+
+    estimator = launcher.Estimator(entry_point="train.py", source_dir=make_source(script), runtime=runtime)
+    job = estimator.submit(job_name="job-1")
+    thread = threading.Thread(target=lambda: job.wait(logs=False))
+    thread.start()
+    csv = job.path / "output" / "intermediate" / "worker_0.x.csv"
+    wait_until(csv.exists)
+    assert csv.read_text() == "Epoch,Loss\n1,0.5\n"
+    assert job.status == "InProgress"
+    job.stop()
+    thread.join(60)
+
+
+def test_code_that_hard_codes_opt_ml_finds_it_and_the_host_never_gets_one(real_runtime, run_script):
+    script = """
+    import socket, pathlib
+    assert pathlib.Path("/opt/ml/input/config/resourceconfig.json").exists()
+    assert socket.gethostname() == "algo-1"
+    assert socket.gethostbyname("algo-1")
+    pathlib.Path("/opt/ml/model/m").write_text("m")
+    """
+    existed = Path("/opt/ml").exists()
+    job = run_script(script, real_runtime)
+    assert job.status == "Completed", job.logs()
+    assert members(job.keys.model) == ["m"]
+    assert Path("/opt/ml").exists() == existed
+
+
+def test_a_channel_cannot_be_changed_by_the_job(real_runtime, run_script, tmp_path):
+    (tmp_path / "rows").mkdir()
+    (tmp_path / "rows" / "a.csv").write_text("1")
+    script = """
+    import errno
+    try:
+        open("/opt/ml/input/data/training/a.csv", "a")
+    except OSError as error:
+        assert error.errno == errno.EROFS, error
+    else:
+        raise SystemExit("it could be opened for writing")
+    """
+    assert run_script(script, real_runtime, str(tmp_path / "rows")).status == "Completed"
+
+
+def test_no_process_of_a_job_outlives_it(runtime, run_script):
+    """The grandchild leaves the process group, as daemons do."""
+    marker = f"launcher-test-{os.getpid()}-{time.monotonic_ns()}"
+    script = f"""
+    import subprocess
+    subprocess.Popen(["sh", "-c", "sleep 300 # {marker}"], start_new_session=True)
+    """
+    if isinstance(runtime, FakeRuntime):
+        pytest.skip("the fake cleans up after nobody")
+    assert run_script(script, runtime).status == "Completed"
+    assert marker not in _all_command_lines()
+
+
+def test_an_isolated_job_has_no_network(real_runtime, run_script):
+    script = """
+    import os
+    assert sorted(os.listdir("/sys/class/net")) == ["lo"] or not open("/proc/net/route").read().splitlines()[1:]
+    """
+    job = run_script(script, real_runtime, enable_network_isolation=True)
+    assert job.status == "Completed", job.logs()
+
+
+def test_a_command_of_ones_own_replaces_train(real_runtime, make_source):
+    """By SageMaker's rule, with an entry point given the image's own command is not used."""
+    estimator = launcher.Estimator(
+        entry_point="train.py",
+        source_dir=make_source("raise SystemExit(9)"),
+        container_entry_point=["/bin/sh", "-c"],
+        container_arguments=["echo from-a-shell > /opt/ml/model/out"],
+        runtime=real_runtime,
+    )
+    estimator.fit(logs=False, job_name="job-1")
+    assert (estimator.latest_training_job.outputs.model_path / "out").read_text() == "from-a-shell\n"
+
+
+def test_wait_false_returns_at_once_and_the_job_goes_on(real_runtime, make_source):
+    source = make_source("import time; time.sleep(1); open('/opt/ml/model/m', 'w').write('m')")
+    estimator = launcher.Estimator(entry_point="train.py", source_dir=source, runtime=real_runtime)
+    estimator.fit(wait=False, job_name="job-1")
+    assert estimator.latest_training_job.status == "InProgress"
+    attached = launcher.Estimator.attach("job-1")
+    assert attached.latest_training_job.status == "Completed"
+    assert members(attached.model_data) == ["m"]
+
+
+def test_a_job_whose_launcher_was_killed_is_taken_up_by_the_next(real_runtime, make_source, home):
+    """All of its log is there, its results are collected, and nothing of it is left running."""
+    source = make_source(
+        "import time\nfor i in range(30): print('line', i, flush=True); time.sleep(0.1)\n"
+        "open('/opt/ml/model/m', 'w').write('m')"
+    )
+    first = _launcher_process(real_runtime, source)
+    log = home / "jobs" / "job-1" / "job.log"
+    wait_until(lambda: log.exists() and "line 3" in log.read_text())
+    first.kill()
+    first.wait()
+    job = launcher.TrainingJob("job-1")
+    assert job.status == "InProgress"
+    job.wait(logs=False)
+    assert job.status == "Completed"
+    assert [line for line in job.logs().splitlines() if line.startswith("line")] == [f"line {i}" for i in range(30)]
+    assert members(job.keys.model) == ["m"]
+    assert _containers("job-1") == []
+
+
+def test_ctrl_c_stops_the_job_keeps_its_results_and_reaches_the_caller(real_runtime, make_source, home):
+    source = make_source(
+        "import time; open('/opt/ml/model/m', 'w').write('m'); print('ready', flush=True); time.sleep(60)"
+    )
+    process = _launcher_process(real_runtime, source)
+    log = home / "jobs" / "job-1" / "job.log"
+    wait_until(lambda: log.exists() and "ready" in log.read_text())
+    process.send_signal(2)
+    output, _ = process.communicate(timeout=60)
+    assert "KeyboardInterrupt" in output
+    assert "the next statement ran" not in output
+    job = launcher.TrainingJob("job-1")
+    assert job.status == "Stopped"
+    assert members(job.keys.model) == ["m"]
+    assert _containers("job-1") == []
+
+
+def test_two_launchers_with_one_name_start_one_job(real_runtime, make_source, home):
+    source = make_source("import time; time.sleep(1)")
+    processes = [_launcher_process(real_runtime, source) for _ in range(2)]
+    outputs = [process.communicate(timeout=60)[0] for process in processes]
+    assert sorted(process.returncode for process in processes) == [0, 1]
+    assert sum("JobExistsError" in output for output in outputs) == 1
+    assert launcher.TrainingJob("job-1").status == "Completed"
+
+
+def _launcher_process(runtime, source):
+    script = (
+        "import launcher\n"
+        f"e = launcher.Estimator(entry_point='train.py', source_dir={source!r}, runtime={runtime!r})\n"
+        "e.fit(job_name='job-1')\nprint('the next statement ran')\n"
+    )
+    return subprocess.Popen(
+        [sys.executable, "-c", script],
+        env={**os.environ, "PYTHONPATH": str(data_path("container").parent)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def _containers(job):
+    from launcher.runtimes.probe import engine_answers
+
+    if not engine_answers():
+        return []
+    import docker
+
+    home = str(JobStore(Path(os.environ["LAUNCHER_HOME"])).home)
+    labels = [f"launcher.job={job}", f"launcher.home={home}"]
+    return docker.from_env().containers.list(all=True, filters={"label": labels})
+
+
+def _all_command_lines():
+    lines = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            lines.append(path.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+        except OSError:
+            continue  # it has ended meanwhile
+    return "\n".join(lines)

@@ -1,0 +1,101 @@
+"""A runtime without containers, namespaces or a supervisor: a child of the test that can be made to misbehave."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from launcher.errors import ImageError, RuntimeUnavailableError
+from launcher.runtimes import Execution, Runtime
+from launcher.settings import data_path
+
+
+class FakeExecution(Execution):
+    def __init__(self, child):
+        self.child = child
+        self.removed = False
+
+    @property
+    def reference(self):
+        return {"runtime": "fake", "pid": self.child.pid}
+
+    def wait(self, timeout_seconds):
+        try:
+            code = self.child.wait(timeout_seconds)
+        except subprocess.TimeoutExpired:
+            return None
+        return code if code >= 0 else 128 - code
+
+    def terminate(self):
+        if self.child.poll() is None:
+            self.child.send_signal(signal.SIGTERM)
+
+    def kill(self):
+        if self.child.poll() is None:
+            os.killpg(self.child.pid, signal.SIGKILL)
+
+    def remove(self):
+        self.kill()
+        self.child.wait()
+        self.removed = True
+
+
+class FakeRuntime(Runtime):
+    """Runs ``job_toolkit`` directly.
+
+    Args:
+        start_error: raised instead of starting.
+        prepare_error: raised instead of having an image.
+    """
+
+    name = "process"
+
+    def __init__(self, start_error=None, prepare_error=None):
+        self.start_error = start_error
+        self.prepare_error = prepare_error
+        self.started = []
+        self.executions = {}
+
+    def check(self, container):
+        if container.image == "unknown":
+            raise ImageError("image 'unknown' is not on this machine")
+
+    def describe_image(self, container):
+        return "fake"
+
+    def prepare(self, container):
+        if self.prepare_error:
+            raise self.prepare_error
+
+    def start(self, container):
+        if self.start_error:
+            raise self.start_error
+        if container.network_isolated:
+            raise RuntimeUnavailableError("a fake has no network to take away")
+        base = Path(container.mounts[0].source)
+        for mount in container.mounts[1:]:
+            target = base / Path(mount.target).relative_to("/opt/ml")
+            if Path(mount.source).is_dir():
+                shutil.copytree(mount.source, target, dirs_exist_ok=True)
+            else:
+                shutil.copyfile(mount.source, target)
+        environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(data_path("container")), "PYTHONUNBUFFERED": "1"}
+        environment |= {"SAGEMAKER_BASE_DIR": str(base), **container.environment}
+        command = [sys.executable, "-m", "job_toolkit"] if not container.entry_point else [*container.entry_point]
+        with Path(container.log_path).open("wb") as log:
+            child = subprocess.Popen(
+                [*command, *container.arguments],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self.started.append(container)
+        self.executions[container.job_name] = FakeExecution(child)
+        return self.executions[container.job_name]
+
+    def find(self, container):
+        return self.executions.get(container.job_name)
