@@ -99,14 +99,11 @@ def _docker() -> Iterator[Finding]:
                 "docker runtime", "missing", f"no engine at {engine_address()}", "sudo apt-get install docker.io"
             )
         return
-    import docker
-
-    client = docker.from_env(timeout=10)
-    version = client.version()
-    yield Finding("docker runtime", "ok", f"engine {version['Version']}, API {version['ApiVersion']}")
+    from launcher.runtimes.docker_engine import describe_engine
     from launcher.runtimes.image import image_tag
 
-    images = {tag for image in client.images.list() for tag in image.tags}
+    version, api_version, images = describe_engine()
+    yield Finding("docker runtime", "ok", f"engine {version}, API {api_version}")
     tag, base = image_tag(), build_settings().base_image
     if tag in images:
         yield Finding("image", "ok", f"{tag} is built")

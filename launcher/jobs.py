@@ -250,9 +250,12 @@ class JobStore:
             self._write(scratch, record, durable=True)
             try:
                 scratch.path.rename(self.folder(name).path)
-            except OSError:
+            except OSError as error:
                 self.check_unused(name)
-                raise
+                raise OutputPathError(
+                    f"job '{name}' cannot have the folder {self.folder(name).path}: {error.strerror}.",
+                    "Something that is no job is in the way; move it, or choose another job name.",
+                ) from error
         finally:
             shutil.rmtree(scratch.path, ignore_errors=True)
         return self.folder(name)

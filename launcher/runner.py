@@ -36,8 +36,8 @@ from launcher.metrics import MetricRecorder
 from launcher.opt_ml import FAILURE_REASON_LIMIT, OptMl
 from launcher.plan import ChannelSource, RunPlan, job_keys, make_plan
 from launcher.runtimes import Execution, Runtime, get_runtime
-from launcher.source import list_members
 from launcher.settings import stop_grace_seconds
+from launcher.source import list_members
 from launcher.spec import Channel, TrainingJobSpec
 from launcher.storage import storage_for
 
@@ -46,7 +46,7 @@ _SYNC_SECONDS = 1.0
 _LOG_TAIL_BYTES = 4096
 _LOG_TAIL_LINES = 20
 _SOURCE_MTIME = 315532800  # 1980, the first year that every archive format knows: the same files make the same bytes
-_KILLED = 128 + signal.SIGKILL
+_KILLED, _NOT_FOUND = 128 + signal.SIGKILL, 127
 
 LineSink = Callable[[str, str], None]
 """Takes the host and one line of its log, without the line's end."""
@@ -78,13 +78,12 @@ def plan_job(spec: TrainingJobSpec, store: JobStore, runtime: Runtime) -> RunPla
     folder = store.folder(spec.job_name)
     channels = resolve_channels(spec, folder.work_path / "channels")
     keys = job_keys(spec)
-    for uri in {keys.output, keys.source}:
-        storage_for(uri).check_writable(uri)
-    for uri in (keys.output, keys.model):
+    for uri in (keys.output, keys.model, keys.source):
         if storage_for(uri).exists(uri):
             raise OutputPathError(
                 f"{uri} is there already, from another job named '{spec.job_name}'.", "Choose another job name."
             )
+        storage_for(uri).check_writable(uri.rpartition("/")[0])
     for channel in spec.channels:
         if _lies_within(spec.output_uri, str(channels[channel.name].path)):
             raise OutputPathError(
@@ -400,6 +399,9 @@ class Driver:
         text = self._opt_ml.read_failure()
         if not text and code == _KILLED:
             text = "the process was killed (signal 9), which is what happens when memory runs out"
+        if not text and code == _NOT_FOUND:
+            command = " ".join([*self._plan.containers[0].entry_point, *self._plan.containers[0].arguments])
+            text = f"there is no '{command}' to run; an algorithm image must be runnable as: docker run IMAGE train"
         # The end matters as much as the beginning: the text gives way, not the exit code.
         ending = f", exit code: {code}"
         return f"AlgorithmError: {text}"[: FAILURE_REASON_LIMIT - len(ending)] + ending

@@ -234,6 +234,18 @@ class DockerRuntime(Runtime):
             ) from error
 
 
+def describe_engine() -> tuple[str, str, set[str]]:
+    """Return the engine's version, its API's version, and the names of the images it has.
+
+    Raises:
+        RuntimeUnavailableError: no engine answers.
+    """
+    client = _client()
+    version = client.version()
+    names = {name for image in client.images() for name in image["RepoTags"] or ()}
+    return version["Version"], version["ApiVersion"], names
+
+
 @lru_cache(maxsize=1)
 def _connected(_address: str) -> docker.APIClient:
     return docker.APIClient(**docker.utils.kwargs_from_env(), version="auto", timeout=_API_TIMEOUT_SECONDS)
@@ -329,12 +341,6 @@ def _start_error(container: ContainerSpec, error: docker.errors.APIError) -> Exc
     if "bind source path does not exist" in text:
         return RuntimeUnavailableError(
             f"the engine does not see this machine's folders: {text}", f"{engine_address()} must be on this machine."
-        )
-    command = " ".join([*container.entry_point, *container.arguments])
-    if "executable file not found" in text or "no such file or directory" in text:
-        return ImageError(
-            f"image '{container.image or image_tag()}' cannot run '{command}': {text}",
-            "An algorithm image must be runnable as: docker run IMAGE train",
         )
     return RuntimeUnavailableError(
         f"the container could not be started: {text}", "launcher doctor looks at the engine."

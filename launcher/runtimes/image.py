@@ -25,9 +25,12 @@ _HINTS = (
     ("failed to resolve source metadata", _NO_BASE_HINT),
     ("failed to solve with frontend", _NO_BASE_HINT),
     ("load metadata for", _NO_BASE_HINT),
-    ("No matching distribution found", "No index answers, or it lacks a version; name folders of wheels in LAUNCHER_BUILD_WHEELS"),
+    (
+        "No matching distribution found",
+        "No index answers, or it lacks a version; name folders of wheels in LAUNCHER_BUILD_WHEELS",
+    ),
     ("No space left on device", "The engine's disk is full: docker system df"),
-)  # fmt: skip
+)
 
 
 def image_tag(settings: BuildSettings | None = None) -> str:

@@ -23,10 +23,28 @@ from launcher.spec import OPT_ML, ContainerSpec, Mount
 
 # What a job inherits from the caller's environment; a container would get none of it. Programs, certificates and
 # devices are found by these; everything else would make a job depend on who started it.
-_INHERITED = frozenset(
-    "PATH HOME USER LOGNAME LANG LC_ALL TZ LD_LIBRARY_PATH CUDA_VISIBLE_DEVICES SSL_CERT_FILE SSL_CERT_DIR "
-    "REQUESTS_CA_BUNDLE PIP_CERT PIP_INDEX_URL PIP_FIND_LINKS HTTP_PROXY HTTPS_PROXY NO_PROXY http_proxy https_proxy "
-    "no_proxy".split()
+_INHERITED = (
+    "PATH",
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "LANG",
+    "LC_ALL",
+    "TZ",
+    "LD_LIBRARY_PATH",
+    "CUDA_VISIBLE_DEVICES",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "REQUESTS_CA_BUNDLE",
+    "PIP_CERT",
+    "PIP_INDEX_URL",
+    "PIP_FIND_LINKS",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
 )
 
 

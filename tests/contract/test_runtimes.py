@@ -266,7 +266,9 @@ time.sleep(60)
 
 def test_a_job_that_ignores_sigterm_is_killed_after_the_grace(runtime, make_source, store, monkeypatch):
     monkeypatch.setenv("LAUNCHER_STOP_GRACE_SECONDS", "0.5")
-    script = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', flush=True); time.sleep(60)"
+    script = (
+        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', flush=True); time.sleep(60)"
+    )
     assert _stopped(runtime, make_source(script), store).status == "Stopped"
 
 

@@ -1,0 +1,58 @@
+"""The container's command: ``python -m job_toolkit train|evaluate|collect|serve``."""
+
+import sys
+
+from job_toolkit.failure import fail_job
+from job_toolkit.trainer import StopSignals, run_job
+
+JOB_COMMANDS = ("train", "evaluate", "collect")
+
+HELP = f"""\
+usage: python -m job_toolkit {{{",".join(JOB_COMMANDS)},serve}}
+
+Runs one job in this container, as Amazon SageMaker would.
+
+  train     run train.py, or the program that the hyperparameter sagemaker_program names
+  evaluate  the same with evaluate.py
+  collect   the same with collect.py
+  serve     answer inference requests (not part of this image yet)
+
+The job finds its files below /opt/ml, or below $SAGEMAKER_BASE_DIR:
+  code/            source files; a requirements.txt there is installed first
+  input/config/    hyperparameters.json, inputdataconfig.json, resourceconfig.json
+  input/data/X/    the files of channel X
+  model/           what the job writes here becomes model.tar.gz
+  output/data/     ... and here output.tar.gz
+  output/failure   why the job failed
+"""
+
+
+def main(arguments: list[str]) -> int:
+    """Run one command; return the exit code of this process (2: the command line makes no sense)."""
+    if arguments and arguments[0] in ("-h", "--help", "help"):
+        print(HELP, end="")
+        return 0
+    command = arguments[0] if arguments else "train"
+    if command == "serve":
+        print("job_toolkit: serving is not part of this image yet; this version only trains.", file=sys.stderr)
+        return 2
+    if command not in JOB_COMMANDS:
+        known = ", ".join((*JOB_COMMANDS, "serve"))
+        print(f"job_toolkit: unknown command {command!r}; the commands are: {known}.", file=sys.stderr)
+        return 2
+    if len(arguments) > 1:
+        print(
+            f"job_toolkit: {command} takes no arguments, but got: {' '.join(arguments[1:])}. "
+            "Pass values as hyperparameters.",
+            file=sys.stderr,
+        )
+        return 2
+    try:
+        with StopSignals().caught() as signals:
+            return run_job(command, signals)
+    except OSError as error:
+        fail_job(f"Framework Error: {error}")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,135 @@
+"""``docker compose run`` in a copy of the checkout that belongs to an ordinary user."""
+
+import os
+import re
+import shutil
+import subprocess
+import tarfile
+import time
+import uuid
+from pathlib import Path
+
+import pytest
+
+from tests.container.building import CHECKOUT, base_image, copy_container, remove_image
+
+pytestmark = [pytest.mark.docker, pytest.mark.slow]
+
+COMMANDS = ("collect", "train", "evaluate")
+OWNER = (1000, 1000) if os.getuid() == 0 else (os.getuid(), os.getgid())
+
+
+class Compose:
+    def __init__(self, checkout: Path) -> None:
+        self.checkout = checkout
+        self.jobs = checkout / "jobs"
+        self.project = f"launcher-test-{uuid.uuid4().hex[:8]}"
+
+    def docker(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        # Only what a user of a fresh clone has, and how this machine builds images.
+        ours = {"PRESET", "HYPERPARAMETERS", "DATASET", "CHECKPOINT"}
+        inherited = {name: value for name, value in os.environ.items() if name not in ours}
+        build = {"BASE_IMAGE": base_image(), "HOST_CA_BUNDLE": os.environ.get("LAUNCHER_BUILD_CA") or "/dev/null"}
+        return subprocess.run(
+            ["docker", *arguments],
+            cwd=self.checkout,
+            env={**inherited, **build, "COMPOSE_PROJECT_NAME": self.project, **variables},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=590,
+            check=False,
+        )
+
+    def run(self, command: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        return self.docker("compose", "run", "--rm", "-T", command, **variables)
+
+
+@pytest.fixture(scope="module")
+def compose(tmp_path_factory):
+    checkout = tmp_path_factory.mktemp("compose") / "checkout"
+    checkout.mkdir()
+    copy_container(checkout / "container")
+    for folder in ("entrypoints", "presets"):
+        shutil.copytree(CHECKOUT / folder, checkout / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    compose = Compose(checkout)
+    # Names of its own, so that the images of a user who works in this checkout stay what they are.
+    text = (CHECKOUT / "docker-compose.yml").read_text()
+    (checkout / "docker-compose.yml").write_text(text.replace("launcher-compose:", f"{compose.project}:"))
+    if os.getuid() == 0:
+        for path in (checkout, *checkout.rglob("*")):
+            os.chown(path, *OWNER)
+    yield compose
+    for command in COMMANDS:
+        remove_image(f"{compose.project}:{command}")
+
+
+@pytest.fixture(scope="module")
+def trained(compose):
+    """The result of the first command that a newcomer types."""
+    assert not compose.jobs.exists()
+    return compose.run("train")
+
+
+def names(archive):
+    with tarfile.open(archive) as content:
+        return content.getnames()
+
+
+def test_train_works_as_the_first_command_and_collects_what_it_needs(compose, trained):
+    assert trained.returncode == 0, trained.stdout[-2000:] + trained.stderr[-2000:]
+    assert "collecting one first" in trained.stdout
+    output = compose.jobs / "train" / "output"
+    assert (compose.jobs / "train").is_symlink()
+    assert "checkpoint/latest" in names(output / "output.tar.gz")
+    assert names(output / "model.tar.gz")
+    assert list((output / "intermediate").glob("worker_0.*.csv"))
+    assert names(compose.jobs / "collect" / "output" / "output.tar.gz") == ["cartpole_dataset.csv"]
+
+
+def test_evaluate_plays_what_train_learned(compose, trained):
+    result = compose.run("evaluate", HYPERPARAMETERS='{"evaluate_episodes": 100}')
+    assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-2000:]
+    reward = float(re.search(r"Avg Total Reward = ([0-9.]+)", result.stdout).group(1))
+    assert reward > 195
+
+
+def test_every_file_belongs_to_the_owner_of_the_checkout(compose, trained):
+    status = {path: path.lstat() for path in (compose.jobs, *compose.jobs.rglob("*"))}
+    assert len(status) > 10
+    assert not [path for path, one in status.items() if (one.st_uid, one.st_gid) != OWNER]
+
+
+def test_bad_input_is_refused_with_exit_code_2_before_a_job_is_made(compose, trained):
+    before = sorted(compose.jobs.iterdir())
+    result = compose.run("train", HYPERPARAMETERS="{bad")
+    assert result.returncode == 2
+    assert "HYPERPARAMETERS is not JSON" in result.stderr
+    assert compose.run("evaluate", CHECKPOINT="jobs/none").returncode == 2
+    assert sorted(compose.jobs.iterdir()) == before
+
+
+def test_a_stopped_job_keeps_what_it_had(compose, trained):
+    before = set(compose.jobs.iterdir())
+    name = f"{compose.project}-stopped"
+    variables = {"HYPERPARAMETERS": '{"training.epochs": 100000}'}
+    started = compose.docker("compose", "run", "--detach", "--name", name, "train", **variables)
+    assert started.returncode == 0, started.stderr
+    try:
+        deadline = time.monotonic() + 60
+        while not (metrics := [file for job in set(compose.jobs.iterdir()) - before for file in job.rglob("*.csv")]):
+            assert time.monotonic() < deadline, compose.docker("logs", name).stdout[-2000:]
+            time.sleep(0.2)
+        assert compose.docker("stop", "--time", "60", name).returncode == 0
+        log = compose.docker("logs", name)
+    finally:
+        compose.docker("rm", "--force", name)
+    assert "train: stopped." in log.stdout
+    assert (metrics[0].parents[1] / "output.tar.gz").exists()
+
+
+def test_nothing_but_images_and_jobs_is_left(compose, trained):
+    label = f"label=com.docker.compose.project={compose.project}"
+    for kind in ("container", "network", "volume"):
+        everything = ["--all"] if kind == "container" else []
+        assert compose.docker(kind, "ls", "--quiet", *everything, "--filter", label).stdout == ""

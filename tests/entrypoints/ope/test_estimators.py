@@ -1,0 +1,179 @@
+"""Off-policy estimators: numbers worked by hand, and equality with the truth on an MDP that can be enumerated."""
+
+import itertools
+import math
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from batch_rl import ope
+from batch_rl.dataset import Episodes
+from batch_rl.errors import DatasetError
+
+
+def logged(actions, rewards, probabilities, lengths):
+    """Build episodes whose observation is the number of the row."""
+    rows = len(actions)
+    return Episodes(
+        observations=np.arange(rows, dtype=np.float32)[:, None],
+        actions=np.array(actions),
+        rewards=np.array(rewards, dtype=np.float64),
+        probabilities=np.broadcast_to(np.array(probabilities, dtype=np.float64), (rows, 2)),
+        lengths=np.array(lengths),
+    )
+
+
+def always(probabilities, rows):
+    return np.tile(np.array(probabilities, dtype=np.float64), (rows, 1))
+
+
+ONE_STEP = logged(actions=[0, 1], rewards=[1, 3], probabilities=[0.5, 0.5], lengths=[1, 1])
+# Ratios of the policy (0.8, 0.2): 1.6 for action 0, 0.4 for action 1.
+TWO_EPISODES = logged(actions=[0, 0, 1], rewards=[1, 2, 4], probabilities=[0.5, 0.5], lengths=[2, 1])
+
+
+def test_wis_weighs_each_return_by_its_probability_ratio():
+    """By hand: ratios 1.6 and 0.4, returns 1 and 3 -> (1.6 * 1 + 0.4 * 3) / 2 = 1.4."""
+    estimate = ope.weighted_importance_sampling(ONE_STEP, always([0.8, 0.2], 2), discount=1.0)
+    assert estimate.value == pytest.approx(1.4, rel=1e-12)
+
+
+def test_wis_multiplies_the_ratios_of_an_episode_and_discounts_its_rewards():
+    """By hand: weights 1.6 * 1.6 = 2.56 and 0.4; returns 1 + 0.5 * 2 = 2 and 4 -> (5.12 + 1.6) / 2.96."""
+    estimate = ope.weighted_importance_sampling(TWO_EPISODES, always([0.8, 0.2], 3), discount=0.5)
+    assert estimate.value == pytest.approx(6.72 / 2.96, rel=1e-12)
+
+
+def test_wis_of_the_logging_policy_is_the_mean_return_with_every_episode_in_effect():
+    estimate = ope.weighted_importance_sampling(TWO_EPISODES, TWO_EPISODES.probabilities, discount=1.0)
+    assert estimate == ope.Estimate(value=pytest.approx(3.5), effective_sample_size=pytest.approx(2))
+
+
+def test_wis_survives_products_of_ratios_that_leave_the_range_of_floats():
+    """1.6 ** 3000 overflows. By hand: the weights' quotient is (1.6 / 0.4) ** 1 = 4 -> (4 * 1 + 1 * 6) / 5 = 2."""
+    steps = 3000
+    actions = [0] * steps + [0] * (steps - 1) + [1]
+    rewards = [1] + [0] * (steps - 1) + [6] + [0] * (steps - 1)
+    episodes = logged(actions, rewards, [0.5, 0.5], [steps, steps])
+    target = always([0.8, 0.2], 2 * steps)
+    assert ope.weighted_importance_sampling(episodes, target, discount=1.0).value == pytest.approx(2, rel=1e-9)
+
+
+def test_the_diagnostics_of_weights_follow_their_definitions():
+    """By hand: weights 2.56 and 0.4: ESS 2.96^2 / (2.56^2 + 0.4^2), mean 1.48, largest share 2.56 / 2.96."""
+    found = ope.weight_diagnostics(TWO_EPISODES, always([0.8, 0.2], 3))
+    assert found.effective_sample_size == pytest.approx(2.96**2 / (2.56**2 + 0.4**2))
+    assert found.mean_weight == pytest.approx(1.48)
+    assert found.largest_share == pytest.approx(2.56 / 2.96)
+
+
+def test_a_policy_that_no_logged_episode_follows_has_no_wis():
+    """Its weights are all 0, and 0 / 0 is not 0."""
+    never = np.array([[0.0, 1.0], [1.0, 0.0]])
+    with pytest.warns(ope.UndefinedEstimateWarning, match="probability 0"):
+        estimate = ope.weighted_importance_sampling(ONE_STEP, never, discount=1.0)
+    assert math.isnan(estimate.value)
+    assert estimate.effective_sample_size == 0
+
+
+def test_sequential_dr_follows_its_recursion():
+    """By hand, discount 0.5, q = (1, 2) in every state, so v = 0.8 + 0.4 = 1.2.
+
+    Episode 1: V_1 = 1.2 + 1.6 (2 - 1) = 2.8; V_0 = 1.2 + 1.6 (1 + 0.5 * 2.8 - 1) = 3.44.
+    Episode 2: V_0 = 1.2 + 0.4 (4 - 2) = 2. Mean: 2.72.
+    """
+    value = ope.sequential_doubly_robust(TWO_EPISODES, always([0.8, 0.2], 3), always([1.0, 2.0], 3), discount=0.5)
+    assert value == pytest.approx(2.72, rel=1e-12)
+
+
+def test_the_one_step_columns_follow_their_definitions():
+    """By hand, ratios 1.6, 1.6, 0.4, rewards 1, 2, 4, predicted (1, 2), so v = 1.2:
+
+    IPS = (1.6 + 3.2 + 1.6) / 3; DM = 1.2; DR = 1.2 + (1.6 * 0 + 1.6 * 1 + 0.4 * 2) / 3 = 2.
+    """
+    target, predicted = always([0.8, 0.2], 3), always([1.0, 2.0], 3)
+    assert ope.one_step_importance_sampling(TWO_EPISODES, target) == pytest.approx(6.4 / 3)
+    assert ope.one_step_direct_method(target, predicted) == pytest.approx(1.2)
+    assert ope.one_step_doubly_robust(TWO_EPISODES, target, predicted) == pytest.approx(2.0)
+
+
+# An MDP with states 0 and 1 that lasts at most three steps: reward REWARDS[s][a]; after a step it ends with
+# probability 1/4, else goes to state 0 with probability 1/4 or 1 with 1/2. The log holds every trajectory as often
+# as its probability under BEHAVIOR says, so an average over it is an expectation.
+HORIZON = 3
+REWARDS = ((1.0, -2.0), (0.5, 3.0))
+BEHAVIOR = ((Fraction(1, 4), Fraction(3, 4)), (Fraction(1, 2), Fraction(1, 2)))
+TARGET = np.array([[0.7, 0.3], [0.1, 0.9]])
+MOVES = ((None, Fraction(1, 4)), (0, Fraction(1, 4)), (1, Fraction(1, 2)))
+DISCOUNT = 0.9
+
+
+def trajectories(state, step):
+    """Yield (probability, [(state, action), ...]) of all continuations."""
+    for action, (following, move) in itertools.product((0, 1), MOVES):
+        probability = BEHAVIOR[state][action] * move
+        if following is None or step == HORIZON - 1:
+            yield probability, [(state, action)]
+        else:
+            for rest_probability, rest in trajectories(following, step + 1):
+                yield probability * rest_probability, [(state, action), *rest]
+
+
+def true_value(state, step):
+    if state is None or step == HORIZON:
+        return 0.0
+    return sum(
+        TARGET[state][a] * (REWARDS[state][a] + DISCOUNT * sum(p * true_value(s, step + 1) for s, p in MOVES))
+        for a in (0, 1)
+    )
+
+
+@pytest.fixture(scope="module")
+def whole_distribution():
+    weighted = list(trajectories(0, 0))
+    scale = math.lcm(*(probability.denominator for probability, _ in weighted))
+    episodes = [steps for probability, steps in weighted for _ in range(int(probability * scale))]
+    assert len(episodes) == scale
+    states, actions = np.array([pair for steps in episodes for pair in steps]).T
+    return states, Episodes(
+        observations=states.astype(np.float32)[:, None],
+        actions=actions,
+        rewards=np.array(REWARDS)[states, actions],
+        probabilities=np.array(BEHAVIOR, dtype=np.float64)[states],
+        lengths=np.array([len(steps) for steps in episodes]),
+    )
+
+
+@pytest.mark.parametrize("seed", [None, 0, 1])
+def test_sequential_dr_is_the_true_value_on_the_whole_distribution_whatever_the_model(whole_distribution, seed):
+    """With a model of zeros it is per-decision importance sampling, which is unbiased as well."""
+    states, episodes = whole_distribution
+    q_hat = np.zeros((2, 2)) if seed is None else np.random.default_rng(seed).normal(size=(2, 2))
+    value = ope.sequential_doubly_robust(episodes, TARGET[states], q_hat[states], discount=DISCOUNT)
+    assert value == pytest.approx(true_value(0, 0), rel=1e-9)
+
+
+def test_the_mean_weight_is_one_on_the_whole_distribution(whole_distribution):
+    states, episodes = whole_distribution
+    assert ope.weight_diagnostics(episodes, TARGET[states]).mean_weight == pytest.approx(1, rel=1e-9)
+
+
+def test_wis_is_the_true_value_on_the_whole_distribution(whole_distribution):
+    """Its weights sum to the number of episodes there, so it is ordinary importance sampling."""
+    states, episodes = whole_distribution
+    value = ope.weighted_importance_sampling(episodes, TARGET[states], discount=DISCOUNT).value
+    assert value == pytest.approx(true_value(0, 0), rel=1e-9)
+
+
+@pytest.mark.parametrize("propensity", [0.0, -0.1, 1.5, math.nan])
+def test_an_impossible_propensity_is_refused(propensity):
+    episodes = logged([0, 1], [1, 1], [[0.5, 0.5], [0.5, propensity]], [1, 1])
+    with pytest.raises(DatasetError, match=r"row 1: the propensity is .*; it must be in \(0, 1\]"):
+        ope.weighted_importance_sampling(episodes, always([0.5, 0.5], 2), discount=1.0)
+
+
+@pytest.mark.parametrize("target", [always([0.5, 0.5], 3), always([0.5, 0.6], 2), always([-0.5, 1.5], 2)])
+def test_target_probabilities_must_be_probabilities_of_every_row(target):
+    with pytest.raises(DatasetError, match="target probabilities"):
+        ope.importance_ratios(ONE_STEP, target)

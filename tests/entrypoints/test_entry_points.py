@@ -1,0 +1,333 @@
+"""The entry points as jobs run them: a process each, an ``/opt/ml`` tree, files and log lines as the result."""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from batch_rl.checkpoint import load_policy
+from batch_rl.errors import CheckpointError
+from batch_rl.plots import plot_estimates
+
+ROOT = Path(__file__).resolve().parents[2]
+METRICS = "worker_0.batch_rl_graph.main_level.main_level.agent_0.csv"
+COACH_METRIC = re.compile(r"^Testing>.*Total reward=(.*?),", re.MULTILINE)
+SMALL = {"preset": "preset-cartpole-ddqnbcq", "agent.hidden_sizes": "[16]", "agent.members": 2}
+
+
+class Job:
+    """One job: its tree, and the process that ran in it."""
+
+    def __init__(self, base, entry_point, hyperparameters, channels):
+        self.base, self.entry_point = base, entry_point
+        self.output, self.intermediate = base / "output" / "data", base / "output" / "intermediate"
+        config = base / "input" / "config"
+        config.mkdir(parents=True)
+        texts = {name: str(value) for name, value in hyperparameters.items()}
+        (config / "hyperparameters.json").write_text(json.dumps(texts))
+        (config / "inputdataconfig.json").write_text(json.dumps({name: {} for name in channels}))
+        for name, source in channels.items():
+            shutil.copytree(source, base / "input" / "data" / name)
+
+    def start(self):
+        return subprocess.Popen(
+            [sys.executable, str(ROOT / "entrypoints" / self.entry_point)],
+            env=os.environ
+            | {
+                "SAGEMAKER_BASE_DIR": str(self.base),
+                "PYTHONPATH": os.pathsep.join([str(ROOT / "container"), str(ROOT / "entrypoints")]),
+            },
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self):
+        process = self.start()
+        self.stdout, self.stderr = process.communicate(timeout=300)
+        self.exit_code = process.returncode
+        return self
+
+    @property
+    def metrics(self):
+        return pd.read_csv(self.intermediate / METRICS)
+
+
+@pytest.fixture(scope="module")
+def run_job(tmp_path_factory):
+    def run(entry_point, hyperparameters, **channels):
+        return Job(tmp_path_factory.mktemp("job"), entry_point, hyperparameters, channels).run()
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def collected(run_job):
+    return run_job("collect.py", {"preset": "preset-cartpole-random", "num_envs": 20})
+
+
+@pytest.fixture(scope="module")
+def trained(run_job, collected):
+    return run_job("train.py", SMALL | {"improve_steps": 4}, train=collected.output)
+
+
+@pytest.fixture(scope="module")
+def evaluated(run_job, trained):
+    environment = {"RLCOACH_PRESET": "preset-cartpole-ddqnbcq-env", "evaluate_steps": 60}
+    return run_job("evaluate.py", environment, checkpoint=trained.output / "checkpoint")
+
+
+def test_collecting_logs_the_random_policy_in_the_documented_columns(collected):
+    assert (collected.exit_code, collected.stderr) == (0, "")
+    table = pd.read_csv(collected.output / "cartpole_dataset.csv")
+    features = [f"state_feature_{i}" for i in range(4)]
+    names = ["action", "all_action_probabilities", "episode_id", "reward", "cumulative_rewards", *features]
+    assert list(table.columns) == names
+    assert set(table["all_action_probabilities"]) == {"[0.5, 0.5]"}
+    # by environment, then by turn: 0, 20, 40, 60, 80, 1, 21, ...
+    assert table["episode_id"].drop_duplicates().tolist() == [i + 20 * k for i in range(20) for k in range(5)]
+    returns = table.groupby("episode_id")["reward"].sum()
+    last_rows = table.groupby("episode_id").tail(1).set_index("episode_id")["cumulative_rewards"].sort_index()
+    assert (last_rows == returns).all()
+    assert (table["cumulative_rewards"] > 0).sum() == len(returns)
+    assert f"100 episodes, {len(table)} rows" in collected.stdout
+    assert f"mean total reward {returns.mean():.2f}" in collected.stdout
+    assert 15 < returns.mean() < 30
+
+
+def test_collecting_again_gives_the_same_bytes(run_job, collected):
+    again = run_job("collect.py", {"preset": "preset-cartpole-random", "num_envs": 20})
+    name = "cartpole_dataset.csv"
+    assert (again.output / name).read_bytes() == (collected.output / name).read_bytes()
+
+
+def test_training_leaves_what_a_job_leaves(trained):
+    assert (trained.exit_code, trained.stderr) == (0, "")
+    checkpoint = trained.output / "checkpoint"
+    latest = (checkpoint / "latest").read_text().strip()
+    assert latest.startswith("epoch-0004-")
+    assert (checkpoint / latest).is_file()
+    assert (checkpoint / (checkpoint / "best").read_text().strip()).is_file()
+    assert len(list(checkpoint.glob("*.pt"))) <= 4
+    metadata = json.loads((checkpoint / "metadata.json").read_text())
+    assert metadata["algorithm"] == "ddqn_bcq"
+    assert (metadata["observation_size"], metadata["n_actions"]) == (4, 2)
+    picture = trained.output / "off_policy_evaluation.png"
+    assert picture.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    assert picture.read_bytes() == (trained.intermediate / picture.name).read_bytes()
+    assert not [path for path in trained.base.rglob("*") if path.name.endswith(".partial")]
+
+
+def test_every_epoch_has_a_row_and_a_log_line_with_the_same_estimates(trained):
+    metrics = trained.metrics
+    assert metrics["Epoch"].tolist() == [1, 2, 3, 4]
+    assert "Wall-Clock Time" not in metrics
+    for name in ("Weighted Importance Sampling", "Sequential Doubly Robust", "Loss/Mean", "Effective Sample Size"):
+        assert np.isfinite(metrics[name]).all()
+    lines = re.findall(
+        r"^Off-Policy Evaluation> .*Epoch=(\d+), .*WIS=(.*?), Sequential-DR=(.*?),", trained.stdout, re.M
+    )
+    assert [int(epoch) for epoch, _, _ in lines] == [1, 2, 3, 4]
+    assert [float(wis) for _, wis, _ in lines] == pytest.approx(metrics["Weighted Importance Sampling"], abs=1e-4)
+    assert set(metrics["Evaluated Policy"]) == {"softmax(Q / 2)"}
+    assert "Evaluated policy: softmax(Q / 2)" in trained.stdout
+
+
+def test_training_again_gives_the_same_bytes(run_job, collected, trained):
+    """Metrics and learned weights; the SDK's name for the channel does as well."""
+    again = run_job("train.py", SMALL | {"improve_steps": 4}, training=collected.output)
+    assert (again.intermediate / METRICS).read_bytes() == (trained.intermediate / METRICS).read_bytes()
+    digests = [
+        {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in (job.output / "checkpoint").iterdir()}
+        for job in (again, trained)
+    ]
+    assert digests[0] == digests[1]
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.load. is deprecated")
+def test_the_servable_model_takes_raw_features_and_agrees_with_the_checkpoint(trained):
+    model = torch.jit.load(str(trained.base / "model" / "model.pt"))
+    policy = load_policy(trained.output / "checkpoint", "latest", observation_size=4, n_actions=2)
+    features = torch.tensor([[0.1, -0.2, 0.03, 0.4], [2.0, 1.0, -0.2, -3.0], [0.0, 0.0, 0.0, 0.0]])
+    torch.testing.assert_close(model(features), policy(features))
+    torch.testing.assert_close(model(features).sum(dim=1), torch.ones(3))
+    assert json.loads((trained.base / "model" / "model.json").read_text())["input"]["shape"] == ["batch", 4]
+
+
+def test_evaluating_reports_every_episode_as_coachs_metric_definition_reads_it(evaluated):
+    assert (evaluated.exit_code, evaluated.stderr) == (0, "")
+    rewards = [float(reward) for reward in COACH_METRIC.findall(evaluated.stdout)]
+    assert sum(rewards) >= 60 > sum(rewards[:-1])  # whole episodes until 60 steps; a step earns 1
+    summary = json.loads((evaluated.output / "evaluation.json").read_text())
+    assert summary["mean"] == pytest.approx(np.mean(rewards))
+    assert (summary["episodes"], summary["steps"]) == (len(rewards), sum(rewards))
+    assert summary["policy"] == "greedy"
+    name = "worker_0.simple_rl_graph.main_level.main_level.agent_0.csv"
+    assert pd.read_csv(evaluated.intermediate / name)["Evaluation Reward"].tolist() == rewards
+    last = evaluated.stdout.splitlines()[-1]
+    assert re.fullmatch(r"## agent: Finished evaluation phase\. Success rate = .*, Avg Total Reward = .*", last)
+
+
+def test_evaluating_a_number_of_episodes_plays_exactly_that_many(run_job, trained):
+    job = run_job(
+        "evaluate.py",
+        {"preset": "preset-cartpole-ddqnbcq-env", "evaluate_episodes": 3, "evaluation.checkpoint": "best"},
+        checkpoint=trained.output / "checkpoint",
+    )
+    assert len(COACH_METRIC.findall(job.stdout)) == 3
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.load. is deprecated")
+def test_a_managed_stop_leaves_whole_artifacts(tmp_path, collected):
+    """SIGTERM in the middle: exit code 143, a checkpoint that loads, a model, one row per finished epoch."""
+    job = Job(tmp_path / "job", "train.py", SMALL | {"training.epochs": 100000}, {"train": collected.output})
+    process = job.start()
+    for line in process.stdout:
+        if "Epoch=3," in line:
+            break
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (143, "")
+    load_policy(job.output / "checkpoint", "latest", observation_size=4, n_actions=2)
+    torch.jit.load(str(job.base / "model" / "model.pt"))
+    assert job.metrics["Epoch"].tolist() == list(range(1, len(job.metrics) + 1))
+    assert len(job.metrics) >= 3
+
+
+def assert_failed(job, *words):
+    """The reason is in the failure file and on stderr, in one line and without a traceback."""
+    assert job.exit_code == 1
+    reason = (job.base / "output" / "failure").read_text()
+    assert reason.strip() == job.stderr.strip()
+    assert len(reason.strip().splitlines()) == 1
+    for word in words:
+        assert word in reason
+
+
+def test_a_wrong_hyperparameter_fails_the_job_with_its_reason(run_job, collected):
+    job = run_job("train.py", SMALL | {"agent.learning_rte": 1}, train=collected.output)
+    assert_failed(job, "PresetError: ", "did you mean 'agent.learning_rate'?")
+
+
+def test_divergence_fails_the_job_with_its_reason(run_job, collected):
+    job = run_job("train.py", SMALL | {"agent.learning_rate": 1e30}, train=collected.output)
+    assert_failed(job, "TrainingError: ", "diverged in epoch 1", "Lower agent.learning_rate")
+
+
+def test_a_missing_channel_fails_the_job_with_its_reason(run_job):
+    assert_failed(run_job("train.py", SMALL), "JobInputError: ", "'train'")
+
+
+def test_a_faulty_dataset_fails_the_job_with_its_reason(run_job, tmp_path):
+    (tmp_path / "log.csv").write_text("action,reward\n1,1\n")
+    assert_failed(run_job("train.py", SMALL, train=tmp_path), "DatasetError: ", "log.csv", "all_action_probabilities")
+
+
+def test_an_empty_checkpoint_channel_fails_the_job_with_its_reason(run_job, tmp_path):
+    job = run_job("evaluate.py", {"preset": "preset-cartpole-ddqnbcq-env"}, checkpoint=tmp_path)
+    assert_failed(job, "CheckpointError: ", "is empty", "metadata.json")
+
+
+@pytest.fixture
+def checkpoint(trained, tmp_path):
+    return Path(shutil.copytree(trained.output / "checkpoint", tmp_path / "checkpoint"))
+
+
+def refusal(folder, observation_size=4, which="latest"):
+    with pytest.raises(CheckpointError) as caught:
+        load_policy(folder, which, observation_size=observation_size, n_actions=2)
+    return str(caught.value)
+
+
+def test_a_foreign_folder_is_refused_with_what_it_holds(tmp_path):
+    (tmp_path / "0_Step-0.ckpt.index").touch()
+    assert "holds 0_Step-0.ckpt.index, but no checkpoint of ours" in refusal(tmp_path)
+
+
+def test_the_folder_around_a_checkpoint_is_refused_with_a_hint(checkpoint):
+    assert "Give the folder 'checkpoint' itself" in refusal(checkpoint.parent)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "words"),
+    [
+        ("{", "is not readable JSON"),
+        ("[]", "describes something else"),
+        ('{"format": "other"}', "describes something else"),
+        ('{"format": "batch-rl-checkpoint", "version": 99, "algorithm": "ddqn_bcq"}', "version 99"),
+        ('{"format": "batch-rl-checkpoint", "version": 1, "algorithm": "sarsa"}', "algorithm 'sarsa'"),
+    ],
+)
+def test_other_metadata_are_refused(checkpoint, metadata, words):
+    (checkpoint / "metadata.json").write_text(metadata)
+    assert words in refusal(checkpoint)
+
+
+def test_a_checkpoint_for_other_observations_is_refused(checkpoint):
+    assert "observation_size 4, the environment has 6" in refusal(checkpoint, observation_size=6)
+
+
+def test_a_damaged_or_incomplete_checkpoint_is_refused(checkpoint):
+    name = (checkpoint / "latest").read_text().strip()
+    (checkpoint / name).write_bytes((checkpoint / name).read_bytes()[:1000])
+    assert "damaged or not a checkpoint" in refusal(checkpoint)
+    (checkpoint / name).unlink()
+    assert "which is not in the folder" in refusal(checkpoint)
+    (checkpoint / "latest").unlink()
+    assert "no readable file 'latest'" in refusal(checkpoint)
+
+
+@pytest.mark.parametrize(
+    ("entry_point", "unwanted"),
+    [
+        ("train", ["gymnasium", "torch._dynamo", "matplotlib"]),
+        ("evaluate", ["pandas", "matplotlib"]),
+        ("collect", ["torch", "pandas"]),
+    ],
+)
+def test_an_entry_point_loads_only_the_libraries_it_needs(entry_point, unwanted):
+    code = f"import sys, {entry_point}; print([name for name in {unwanted} if name in sys.modules])"
+    path = os.pathsep.join([str(ROOT / "container"), str(ROOT / "entrypoints")])
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_missing_matplotlib_costs_the_picture_and_nothing_else(trained, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    assert not plot_estimates(trained.intermediate / METRICS, [tmp_path / "plot.png"])
+    assert "no plot" in capsys.readouterr().out
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_the_default_presets_learn_to_balance_the_pole(run_job):
+    """From 500 random episodes (about 22 steps each) to more than 195 of 200, while the estimates rise."""
+    logged = run_job("collect.py", {"preset": "preset-cartpole-random"})
+    learned = run_job("train.py", {"preset": "preset-cartpole-ddqnbcq"}, train=logged.output)
+    played = run_job(
+        "evaluate.py",
+        {"preset": "preset-cartpole-ddqnbcq-env", "evaluate_episodes": 100},
+        checkpoint=learned.output / "checkpoint",
+    )
+    assert json.loads((played.output / "evaluation.json").read_text())["mean"] > 195
+    for name in ("Weighted Importance Sampling", "Sequential Doubly Robust"):
+        values = learned.metrics[name]
+        assert np.isfinite(values).all()
+        assert values.corr(learned.metrics["Epoch"]) > 0.8
+        assert values.iloc[-1] > values.iloc[0] + 5

@@ -1,0 +1,156 @@
+"""Networks, double Q targets, the BCQ restriction and the learner."""
+
+import io
+
+import pytest
+import torch
+
+from batch_rl.bcq import allowed_actions, imitate
+from batch_rl.ddqn import Learner, Transitions, double_q_targets
+from batch_rl.networks import Adam, PolicyNetwork, forward, initial_parameters, seeded_generator
+from batch_rl.preset import Agent
+
+
+def test_every_member_of_a_stack_is_an_ordinary_network():
+    parameters = initial_parameters((3, 5, 2), 4, seeded_generator(0, 0))
+    inputs = torch.randn(4, 7, 3)
+    outputs = forward(parameters, inputs)
+    w0, b0, w1, b1 = parameters
+    for member in range(4):
+        expected = torch.relu(inputs[member] @ w0[member] + b0[member]) @ w1[member] + b1[member]
+        torch.testing.assert_close(outputs[member], expected)
+
+
+def test_adam_steps_as_torch_does():
+    generator = seeded_generator(0, 0)
+    ours = initial_parameters((3, 5), 2, generator)
+    theirs = [p.clone().requires_grad_() for p in ours]
+    adam = Adam(ours, beta1=0.8, beta2=0.95, epsilon=1e-6)
+    reference = torch.optim.Adam(theirs, lr=0.1, betas=(0.8, 0.95), eps=1e-6)
+    for _ in range(5):
+        gradients = [torch.randn(p.shape, generator=generator) for p in ours]
+        adam.step(gradients, learning_rate=0.1)
+        for parameter, gradient in zip(theirs, gradients, strict=True):
+            parameter.grad = gradient
+        reference.step()
+    for parameter, expected in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(parameter, expected.detach())
+
+
+def test_a_target_takes_the_online_choice_at_the_target_networks_value():
+    """By hand, discount 0.5: 1 + 0.5 * 20; with action 1 forbidden 1 + 0.5 * 10; at the end 1."""
+    targets = double_q_targets(
+        online=torch.tensor([[1.0, 2.0], [1.0, 2.0], [1.0, 2.0]]),
+        target=torch.tensor([[10.0, 20.0], [10.0, 20.0], [10.0, 20.0]]),
+        allowed=torch.tensor([[True, True], [True, False], [True, True]]),
+        rewards=torch.ones(3),
+        terminated=torch.tensor([0.0, 0.0, 1.0]),
+        discount=0.5,
+    )
+    assert targets.tolist() == [11.0, 6.0, 1.0]
+
+
+def test_an_action_is_allowed_by_its_probability_relative_to_the_likeliest():
+    """By hand: 0.3 of 0.6 is 0.18, and of 0.9 is 0.27."""
+    probabilities = torch.tensor([[0.6, 0.21, 0.19], [0.9, 0.1, 0.0]])
+    assert allowed_actions(probabilities, 0.3).tolist() == [[True, True, True], [True, False, False]]
+    assert allowed_actions(probabilities, 0.0).all()
+
+
+def test_imitation_finds_the_behavior_policy_of_each_state():
+    """State 0 takes action 0 nine times in ten, state 1 always takes action 1."""
+    inputs = torch.tensor([[-1.0], [1.0]]).repeat(1000, 1)
+    actions = torch.tensor([1 if row % 2 else int(row % 20 == 0) for row in range(2000)])
+    found = imitate(inputs, actions, 2, hidden_sizes=(64,), epochs=60, generator=seeded_generator(0, 1))
+    torch.testing.assert_close(found[:2], torch.tensor([[0.9, 0.1], [0.0, 1.0]]), atol=0.03, rtol=0)
+
+
+def chain(agent, epochs=3):
+    """Two actions in a chain of three states; action 0 earns 1, action 1 nothing; the third step ends it."""
+    states, actions = torch.arange(3).repeat(2), torch.tensor([0, 0, 0, 1, 1, 1])
+    transitions = Transitions(
+        inputs=torch.eye(3)[states],
+        actions=actions,
+        rewards=1.0 - actions.float(),
+        terminated=(states == 2).float(),
+        next_rows=torch.tensor([1, 2, 2, 4, 5, 5]),
+        allowed=torch.ones(6, 2, dtype=torch.bool),
+    )
+    return Learner(transitions, agent, n_actions=2, epochs=epochs, generator=seeded_generator(0, 3))
+
+
+AGENT = Agent(batch_size=4, members=2, hidden_sizes=(16,), target_copy_updates=3, snapshot_updates=2)
+
+
+def test_learning_finds_the_values_of_a_chain():
+    """By hand, discount 0.5: Q(s, 0) = 1.75, 1.5, 1; Q(s, 1) is 1 less, as only the reward differs."""
+    agent = Agent(
+        batch_size=6, discount=0.5, learning_rate=0.01, hidden_sizes=(32,), target_copy_updates=20, snapshot_updates=0
+    )
+    learner = chain(agent, epochs=400)
+    for _ in range(400):
+        learner.run_epoch()
+    policy = PolicyNetwork(learner.deciding_parameters(), torch.zeros(3), torch.ones(3), 1.0)
+    expected = torch.tensor([[1.75, 0.75], [1.5, 0.5], [1.0, 0.0]])
+    torch.testing.assert_close(policy.q_values(torch.eye(3)), expected, atol=0.02, rtol=0)
+
+
+def test_an_action_that_the_log_lacks_does_not_enter_a_target():
+    """Without action 0 in the later states nothing can be earned there: Q(s_0, 0) is its reward alone."""
+    agent = Agent(batch_size=6, discount=0.5, learning_rate=0.01, hidden_sizes=(32,), target_copy_updates=20)
+    free = chain(agent, epochs=300)
+    only_action_1 = torch.tensor([[False, True]]).expand(6, 2)
+    bound = Learner(
+        Transitions(**(free._transitions.__dict__ | {"allowed": only_action_1})),
+        agent,
+        n_actions=2,
+        epochs=300,
+        generator=seeded_generator(0, 3),
+    )
+    for _ in range(300):
+        bound.run_epoch()
+    assert forward(bound.online, torch.eye(3).expand(4, 3, 3)).mean(dim=0)[0, 0].item() == pytest.approx(1, abs=0.05)
+
+
+def test_the_step_size_falls_linearly_and_an_epoch_reports_every_update():
+    """Six rows in batches of four make two updates per epoch, six in all: 1e-3 * (1, 5/6), (4/6, 3/6), ..."""
+    learner = chain(AGENT)
+    rates = [learner.run_epoch()[:, 3].tolist() for _ in range(3)]
+    assert rates == [pytest.approx([1e-3 * k / 6, 1e-3 * (k - 1) / 6]) for k in (6, 4, 2)]
+
+
+def test_snapshots_join_the_members_that_decide_and_the_end_is_not_counted_twice():
+    """Six updates, a snapshot every 2 from update 0.4 * 6 on, none after the last one: at update 4."""
+    learner = chain(AGENT)
+    for _ in range(3):
+        learner.run_epoch()
+    assert len(learner.deciding_parameters()[0]) == 2 * 2
+
+
+def test_an_interrupted_run_goes_on_from_its_saved_state_bit_for_bit():
+    """Stopped in the middle of epoch 2, saved as a checkpoint is, restored in a new learner."""
+    through = chain(AGENT)
+    expected = [through.run_epoch() for _ in range(3)]
+    first = chain(AGENT)
+    first.run_epoch()
+    calls = iter([False, True])
+    assert first.run_epoch(lambda: next(calls)) is None
+    assert first.updates == 3
+    file = io.BytesIO()
+    torch.save(first.state(), file)
+    file.seek(0)
+    second = chain(AGENT)
+    second.restore(torch.load(file, weights_only=True))
+    assert torch.equal(second.run_epoch(), expected[1])
+    assert torch.equal(second.run_epoch(), expected[2])
+    for ours, theirs in zip(second.deciding_parameters(), through.deciding_parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_the_policy_takes_raw_features_and_averages_q_before_the_softmax():
+    """By hand: members 2x and 4x of the standardised input (5 - 3) / 2 = 1, so Q = (3, 0); temperature 3."""
+    weight = torch.tensor([[[2.0, 0.0]], [[4.0, 0.0]]])
+    policy = PolicyNetwork([weight, torch.zeros(2, 1, 2)], torch.tensor([3.0]), torch.tensor([2.0]), 3.0)
+    observation = torch.tensor([[5.0]])
+    assert policy.q_values(observation).tolist() == [[3.0, 0.0]]
+    torch.testing.assert_close(policy(observation), torch.softmax(torch.tensor([[1.0, 0.0]]), dim=1))

@@ -1,0 +1,147 @@
+"""Archives: whole or not there, the same bytes again, and no name in them is trusted."""
+
+import gzip
+import io
+import os
+import socket
+import subprocess
+import tarfile
+
+import pytest
+
+from launcher.artifacts import list_archive, pack_folder, unpack, write_archive
+from launcher.errors import ArtifactError
+
+
+@pytest.fixture
+def folder(tmp_path):
+    root = tmp_path / "model"
+    (root / "deep").mkdir(parents=True)
+    (root / "b.bin").write_bytes(os.urandom(100_000))
+    (root / "deep" / "a.txt").write_text("a")
+    (root / "link").symlink_to("deep/a.txt")
+    return root
+
+
+def archive_of(path, *members):
+    """Write (name, type, content or link target) as a gzipped tar, with nobody checking."""
+    with tarfile.open(path, "w:gz") as archive:
+        for name, kind, content in members:
+            info = tarfile.TarInfo(name)
+            info.type = kind
+            if kind == tarfile.REGTYPE:
+                info.size = len(content)
+                archive.addfile(info, io.BytesIO(content))
+            else:
+                info.linkname = content
+                archive.addfile(info)
+    return path
+
+
+def test_packing_and_unpacking_keeps_names_content_and_links(folder, tmp_path):
+    pack_folder(folder, tmp_path / "m.tar.gz")
+    unpack(tmp_path / "m.tar.gz", tmp_path / "out")
+    assert (tmp_path / "out" / "b.bin").read_bytes() == (folder / "b.bin").read_bytes()
+    assert (tmp_path / "out" / "link").readlink().as_posix() == "deep/a.txt"
+    assert (tmp_path / "out" / "deep" / "a.txt").stat().st_mtime == int((folder / "deep" / "a.txt").stat().st_mtime)
+
+
+def test_gnu_tar_reads_what_we_write(folder, tmp_path):
+    pack_folder(folder, tmp_path / "m.tar.gz")
+    listed = subprocess.run(["tar", "-tzf", tmp_path / "m.tar.gz"], capture_output=True, text=True, check=True).stdout
+    assert listed.split() == ["b.bin", "deep/", "deep/a.txt", "link"]
+
+
+def test_the_same_files_make_the_same_bytes(folder, tmp_path):
+    pack_folder(folder, tmp_path / "1.tar.gz")
+    pack_folder(folder, tmp_path / "2.tar.gz")
+    assert (tmp_path / "1.tar.gz").read_bytes() == (tmp_path / "2.tar.gz").read_bytes()
+
+
+def test_an_empty_folder_makes_no_archive(tmp_path):
+    (tmp_path / "empty").mkdir()
+    assert pack_folder(tmp_path / "empty", tmp_path / "m.tar.gz").files == 0
+    assert not (tmp_path / "m.tar.gz").exists()
+
+
+def test_what_cannot_or_must_not_be_packed_is_left_out_and_said(folder, tmp_path):
+    """A pipe would block the reader; a link out would carry foreign files into the archive."""
+    os.mkfifo(folder / "pipe")
+    with socket.socket(socket.AF_UNIX) as one:
+        one.bind(str(folder / "sock"))
+    (folder / "out").symlink_to("/etc/passwd")
+    (folder / "up").symlink_to("../secret")
+    report = pack_folder(folder, tmp_path / "m.tar.gz")
+    assert [line.split(":")[0] for line in report.skipped] == ["out", "pipe", "sock", "up"]
+    assert list_archive(tmp_path / "m.tar.gz") == ["b.bin", "deep", "deep/a.txt", "link"]
+
+
+def test_files_that_the_job_made_unreadable_are_packed(folder, tmp_path):
+    (folder / "b.bin").chmod(0)
+    (folder / "deep").chmod(0)
+    assert pack_folder(folder, tmp_path / "m.tar.gz").files == 3
+
+
+def test_a_full_disk_leaves_no_half_archive(folder, tmp_path):
+    """/dev/full takes no byte; the archive's other name is what would be written to."""
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "m.tar.gz.part").symlink_to("/dev/full")
+    with pytest.raises(ArtifactError, match=r"m.tar.gz could not be written: No space left on device"):
+        pack_folder(folder, tmp_path / "out" / "m.tar.gz")
+    assert list((tmp_path / "out").iterdir()) == []
+    assert (folder / "b.bin").exists()
+
+
+EVIL = {
+    "climbs": [("../evil", tarfile.REGTYPE, b"x")],
+    "absolute": [("/tmp/evil", tarfile.REGTYPE, b"x")],
+    "climbs in the middle": [("a/../../evil", tarfile.REGTYPE, b"x")],
+    "link out": [("l", tarfile.SYMTYPE, "../..")],
+    "absolute link": [("l", tarfile.SYMTYPE, "/etc/passwd")],
+    "through a link": [("l", tarfile.SYMTYPE, "."), ("l/evil", tarfile.REGTYPE, b"x")],
+    "chain of links": [("a", tarfile.SYMTYPE, "."), ("b", tarfile.SYMTYPE, "a/.."), ("c", tarfile.SYMTYPE, "b/..")],
+    "hard link": [("h", tarfile.LNKTYPE, "/etc/passwd")],
+    "device": [("d", tarfile.CHRTYPE, "")],
+    "pipe": [("p", tarfile.FIFOTYPE, "")],
+    "twice": [("a", tarfile.REGTYPE, b"x"), ("a", tarfile.REGTYPE, b"y")],
+}
+
+
+@pytest.mark.parametrize("members", EVIL.values(), ids=EVIL)
+def test_an_archive_that_would_leave_its_folder_is_refused_whole(members, tmp_path):
+    inside = tmp_path / "inside"
+    inside.mkdir()
+    archive = archive_of(tmp_path / "evil.tar.gz", ("fine", tarfile.REGTYPE, b"x"), *members)
+    with pytest.raises(ArtifactError):
+        unpack(archive, inside / "out")
+    assert list(inside.iterdir()) == []
+    assert not (tmp_path / "evil").exists()
+
+
+def test_modes_are_reduced(tmp_path):
+    with tarfile.open(tmp_path / "m.tar.gz", "w:gz") as archive:
+        info = tarfile.TarInfo("setuid")
+        info.mode, info.size = 0o6777, 1
+        archive.addfile(info, io.BytesIO(b"x"))
+    unpack(tmp_path / "m.tar.gz", tmp_path / "out")
+    assert (tmp_path / "out" / "setuid").stat().st_mode & 0o7777 == 0o755
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda b: b[: len(b) // 2], lambda b: b"not gzip", lambda b: gzip.compress(b"no tar")]
+)
+def test_a_damaged_archive_is_refused_and_leaves_nothing(folder, tmp_path, damage):
+    pack_folder(folder, tmp_path / "m.tar.gz")
+    (tmp_path / "m.tar.gz").write_bytes(damage((tmp_path / "m.tar.gz").read_bytes()))
+    with pytest.raises(ArtifactError, match="could not be unpacked"):
+        unpack(tmp_path / "m.tar.gz", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    assert not list(tmp_path.glob(".out-*"))
+
+
+def test_a_fixed_time_makes_archives_independent_of_when_files_were_written(folder, tmp_path):
+    members = [("b.bin", folder / "b.bin")]
+    write_archive(members, tmp_path / "1.tar.gz", mtime=1)
+    os.utime(folder / "b.bin", (5, 5))
+    write_archive(members, tmp_path / "2.tar.gz", mtime=1)
+    assert (tmp_path / "1.tar.gz").read_bytes() == (tmp_path / "2.tar.gz").read_bytes()

@@ -1,0 +1,343 @@
+"""Every bad input is refused before anything happens: named, with what to do, exit code 2 and no traceback."""
+
+import os
+import re
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import launcher
+from launcher import errors
+from launcher.settings import data_path
+from tests.fakes import FakeRuntime
+from tests.users import without_rights
+
+PRESETS = data_path("presets")
+
+
+@pytest.fixture
+def source(make_source):
+    return make_source("print('hello')")
+
+
+def estimate(source, **options):
+    defaults = {"entry_point": "train.py", "source_dir": source, "runtime": FakeRuntime()}
+    return launcher.Estimator(**{**defaults, **options})
+
+
+def refused(home, kind, pattern, act):
+    """``act`` raises ``kind``, whose text has what and what to do, and leaves the home as it was: not there."""
+    with pytest.raises(kind) as caught:
+        act()
+    error = caught.value
+    assert re.search(pattern, str(error)), str(error)
+    assert error.exit_code == 2
+    assert error.hint, "it says what is wrong, but not what to do"
+    assert not home.exists(), "something was written before the input was refused"
+
+
+def _socket(folder):
+    with socket.socket(socket.AF_UNIX) as one:
+        one.bind(str(folder / "s"))
+
+
+SOURCES = {
+    "missing folder": (lambda f: {"source_dir": str(f / "nowhere")}, r"source_dir .*nowhere does not exist"),
+    "file as folder": (lambda f: {"source_dir": str(f / "train.py")}, r"is a file, not a folder"),
+    "empty folder": (lambda f: (f / "e").mkdir() or {"source_dir": str(f / "e")}, r"is empty"),
+    "missing script": (lambda f: {"entry_point": "trian.py"}, r"does not exist.\n  Did you mean train.py"),
+    "script outside": (lambda f: {"entry_point": "../train.py"}, r"lies outside source_dir"),
+    "absolute script": (lambda f: {"entry_point": str(f / "train.py")}, r"lies outside source_dir"),
+    "script is a folder": (lambda f: (f / "d").mkdir() or {"entry_point": "d"}, r"is not a file"),
+    "not executable": (lambda f: (f / "run").write_text("x") and {"entry_point": "run"}, r"chmod \+x"),
+    "socket inside": (lambda f: _socket(f) or {}, r"is a socket, pipe or device"),
+    "link that leaves": (lambda f: (f / "l").symlink_to("/etc/passwd") or {}, r"is a link to /etc/passwd"),
+    "dangling link": (lambda f: (f / "l").symlink_to("nowhere") or {}, r"is not there or lies outside"),
+    "missing dependency": (lambda f: {"dependencies": [str(f / "lib")]}, r"dependency .*lib does not exist"),
+    "colliding names": (lambda f: {"dependencies": [_other(f, "train.py")]}, r"would both be packed as 'train.py'"),
+    "no script": (lambda f: {"entry_point": None}, r"no entry_point"),
+    "source in a bucket": (lambda f: {"source_dir": "s3://b/src"}, r"is a URI"),
+}
+
+
+def _other(folder, name):
+    (folder.parent / "other").mkdir()
+    (folder.parent / "other" / name).write_text("")
+    return str(folder.parent / "other" / name)
+
+
+@pytest.mark.parametrize(("make", "pattern"), SOURCES.values(), ids=SOURCES)
+def test_bad_sources(make, pattern, source, home):
+    refused(home, errors.SourceError, pattern, lambda: estimate(source, **make(Path(source))).fit())
+
+
+def without_rights_fit(home, tmp_path, **options):
+    """Run ``fit`` as somebody to whom file modes apply; return what it says."""
+    script = f"import launcher; launcher.Estimator(entry_point='train.py', runtime='process', **{options!r}).fit()"
+    answer = subprocess.run(
+        without_rights([sys.executable, "-c", script]),
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(data_path("container").parent)},
+        check=False,
+    )
+    assert answer.returncode == 1
+    assert not home.exists()
+    return answer.stderr
+
+
+def test_an_unreadable_source_file(source, home, tmp_path):
+    (Path(source) / "secret").touch(mode=0)
+    assert "secret cannot be read" in without_rights_fit(home, tmp_path, source_dir=source)
+
+
+def test_an_output_path_that_cannot_be_written(source, home, tmp_path):
+    (tmp_path / "sealed").mkdir(mode=0o555)
+    said = without_rights_fit(home, tmp_path, source_dir=source, output_path=str(tmp_path / "sealed" / "out"))
+    assert "sealed is not writable" in said
+
+
+def test_a_home_that_cannot_be_written(source, tmp_path, monkeypatch):
+    (tmp_path / "sealed").mkdir(mode=0o555)
+    monkeypatch.setenv("LAUNCHER_HOME", str(tmp_path / "sealed" / "home"))
+    said = without_rights_fit(tmp_path / "sealed" / "home", tmp_path, source_dir=source)
+    assert "is not a folder that can be written" in said
+
+
+HYPERPARAMETERS = {
+    "list": ({"a": [1]}, r"'a' is a list.*\n.*json.dumps"),
+    "none": ({"a": None}, r"'a' is a NoneType"),
+    "bytes": ({"a": b"x"}, r"'a' is a bytes"),
+    "object": ({"a": object()}, r"'a' is a object"),
+    "not a number": ({"a": float("nan")}, r"'a' is nan"),
+    "infinite": ({"a": float("inf")}, r"'a' is inf"),
+    "name not text": ({1: 1}, r"name 1 is"),
+    "name with =": ({"a=b": 1}, r"'a=b' has a space, a '='"),
+    "name with space": ({"a b": 1}, r"'a b' has a space"),
+    "name with dash": ({"--a": 1}, r"leading '-'"),
+    "empty name": ({"": 1}, r"name '' is empty"),
+    "too long": ({"a": "x" * 3000}, r"has 3002 characters"),
+    "too many": ({f"a{i}": 1 for i in range(101)}, r"hyperparameters; SageMaker takes 100"),
+}
+
+
+@pytest.mark.parametrize(("values", "pattern"), HYPERPARAMETERS.values(), ids=HYPERPARAMETERS)
+def test_bad_hyperparameters(values, pattern, source, home):
+    refused(home, errors.HyperparameterError, pattern, lambda: estimate(source, hyperparameters=values).fit())
+
+
+CHANNELS = {
+    "missing path": ({"train": "/no/such/place"}, r"channel 'train' of job '.*': /no/such/place does not exist"),
+    "machine in the URI": ({"train": "file://host/data"}, r"'host' stands where a machine's name would"),
+    "unknown scheme": ({"train": "ftp://host/data"}, r"unknown scheme 'ftp://'"),
+    "bucket": ({"train": "s3://bucket/key"}, r"reads and writes folders, not S3"),
+    "bad name": ({"tr ain": "."}, r"channel name 'tr ain'"),
+    "name that climbs": ({"..": "."}, r"channel name '..'"),
+    "slash": ({"a/b": "."}, r"channel name 'a/b'"),
+    "empty path": ({"train": ""}, r"is not a path"),
+    "number": ({"train": 3}, r"channel 'train' is a int"),
+    "list": (["."], r"inputs are a list"),
+    "too many": ({f"c{i}": "." for i in range(21)}, r"21 channels"),
+}
+
+
+@pytest.mark.parametrize(("inputs", "pattern"), CHANNELS.values(), ids=CHANNELS)
+def test_bad_channels(inputs, pattern, source, home):
+    refused(home, errors.BadInputError, pattern, lambda: estimate(source).fit(inputs))
+
+
+def test_an_empty_channel_folder_is_refused(source, home, tmp_path):
+    (tmp_path / "empty").mkdir()
+    refused(home, errors.ChannelError, "empty folder", lambda: estimate(source).fit(str(tmp_path / "empty")))
+
+
+OPTIONS = {
+    "no hosts": ({"instance_count": 0}, r"instance_count=0"),
+    "hosts as text": ({"instance_count": "two"}, r"instance_count='two'"),
+    "several hosts": ({"instance_count": 2}, r"instance_count=2 is not emulated"),
+    "unknown type": ({"instance_type": "ml.m5.xlrage"}, r"Did you mean ml.m5.xlarge"),
+    "gpu": ({"instance_type": "local_gpu"}, r"local_gpu"),
+    "no time": ({"max_run": 0}, r"max_run=0"),
+    "time as text": ({"max_run": "1h"}, r"max_run='1h'"),
+    "misspelt option": ({"hyper_parameters": {}}, r"no option 'hyper_parameters'.\n  Did you mean 'hyperparameters'"),
+    "spot": ({"use_spot_instances": True}, r"Estimator\(use_spot_instances=True\) is not emulated"),
+    "pipe": ({"input_mode": "Pipe"}, r"input_mode='Pipe'"),
+    "checkpoints": ({"checkpoint_s3_uri": "s3://b/c"}, r"checkpoint_s3_uri='s3://b/c'.*\n.*channel"),
+    "bad metric": ({"metric_definitions": [{"Name": "a", "Regex": "("}]}, r"not a regular expression"),
+    "metric without group": ({"metric_definitions": [{"Name": "a", "Regex": "a"}]}, r"has no group"),
+    "bad variable": ({"environment": {"1A": "x"}}, r"variable '1A'"),
+    "variable not text": ({"environment": {"A": 1}}, r"variable 'A'"),
+    "unknown image": ({"image_uri": "unknown", "entry_point": None, "source_dir": None}, r"image 'unknown'"),
+    "unknown runtime": ({"runtime": "dokcer"}, r"'dokcer' is no runtime"),
+    "output in a bucket": ({"output_path": "s3://b/p"}, r"not S3"),
+}
+
+
+@pytest.mark.parametrize(("options", "pattern"), OPTIONS.values(), ids=OPTIONS)
+def test_bad_options(options, pattern, source, home):
+    def act():
+        try:
+            estimate(source, **options).fit()
+        except errors.ImageError as error:
+            raise errors.ImageError(error.message, "as a real runtime would say") from error
+
+    refused(home, errors.BadInputError, pattern, act)
+
+
+NAMES = {
+    "too long": ("a" * 64, r"64 characters; SageMaker takes 63"),
+    "underscore": ("my_job", r"'my_job' is not one"),
+    "leading dash": ("-job", r"'-job' is not one"),
+    "climbing": ("../job", r"'../job' is not one"),
+    "empty": ("", r"'' is empty"),
+}
+
+
+@pytest.mark.parametrize(("name", "pattern"), NAMES.values(), ids=NAMES)
+def test_bad_job_names(name, pattern, source, home):
+    refused(home, errors.JobNameError, pattern, lambda: estimate(source).fit(job_name=name))
+
+
+def test_a_used_name_is_refused_in_the_words_of_aws(source):
+    estimate(source).fit(job_name="job-1", logs=False)
+    with pytest.raises(errors.JobExistsError, match="a training job with this name already exists") as caught:
+        estimate(source).fit(job_name="job-1")
+    assert caught.value.aws_code == "ResourceInUse"
+
+
+def test_results_of_another_home_are_not_overwritten(source, tmp_path, monkeypatch):
+    options = {"output_path": str(tmp_path / "results")}
+    writes = "import os; open(os.environ['SM_MODEL_DIR'] + '/m', 'w')"
+    (Path(source) / "train.py").write_text(writes)
+    estimate(source, **options).fit(job_name="job-1", logs=False)
+    monkeypatch.setenv("LAUNCHER_HOME", str(tmp_path / "another"))
+    with pytest.raises(errors.OutputPathError, match="is there already"):
+        estimate(source, **options).fit(job_name="job-1")
+
+
+def test_an_output_path_that_is_a_file(source, home, tmp_path):
+    (tmp_path / "file").write_text("x")
+    refused(
+        home, errors.OutputPathError, "is a file", lambda: estimate(source, output_path=str(tmp_path / "file")).fit()
+    )
+
+
+def test_an_output_path_inside_a_channel(source, home, tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "a").write_text("a")
+    act = estimate(source, output_path=str(tmp_path / "data" / "out"))
+    refused(home, errors.OutputPathError, "lies inside channel", lambda: act.fit(str(tmp_path / "data")))
+
+
+def test_no_home(source, monkeypatch):
+    monkeypatch.delenv("LAUNCHER_HOME")
+    monkeypatch.delenv("HOME")
+    with pytest.raises(errors.SettingsError, match="neither LAUNCHER_HOME nor HOME"):
+        estimate(source).fit()
+
+
+def test_a_home_that_is_a_file(source, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("x")
+    monkeypatch.setenv("LAUNCHER_HOME", str(tmp_path / "file"))
+    with pytest.raises(errors.SettingsError, match="is a file"):
+        estimate(source).fit()
+
+
+def test_no_engine(source, home, monkeypatch, tmp_path):
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/no.sock")
+    act = estimate(source, runtime="docker")
+    refused(home, errors.RuntimeUnavailableError, r"no Docker engine answers.*\n.*process", act.fit)
+
+
+def test_a_process_cannot_run_an_image(home):
+    act = launcher.Estimator("my-image", runtime="process")
+    refused(home, errors.RuntimeUnavailableError, "cannot run the image my-image", act.fit)
+
+
+PRESET_TEXTS = {
+    "empty": ("", "empty"),
+    "not a mapping": ("- a\n", "mapping"),
+    "tabs": ("agent:\n\tdiscount: 0.9\n", "(?i)tab"),
+    "duplicate key": ("agent:\n  discount: 0.9\n  discount: 0.9\n", "line 3: key .* again"),
+    "python tag": ("kind: !!python/object:os.system x\n", "tag"),
+}
+
+
+@pytest.mark.parametrize(("text", "pattern"), PRESET_TEXTS.values(), ids=PRESET_TEXTS)
+def test_bad_preset_files(text, pattern, home, tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    with pytest.raises(errors.PresetError, match=pattern) as caught:
+        launcher.fit(str(path), runtime=FakeRuntime())
+    assert "mine.yaml" in str(caught.value)
+    assert not home.exists()
+
+
+def edited_preset(tmp_path, old, new):
+    text = (PRESETS / "preset-cartpole-ddqnbcq.yaml").read_text()
+    assert re.search(old, text)
+    path = tmp_path / "mine.yaml"
+    path.write_text(re.sub(old, new, text, count=1))
+    return str(path)
+
+
+def test_a_misspelt_key_in_a_preset_names_line_and_nearest(home, tmp_path):
+    path = edited_preset(tmp_path, r"\blearning_rate:", "learning_rte:")
+    pattern = r"mine.yaml, line \d+: unknown key '.*learning_rte'; did you mean '.*learning_rate'"
+    with pytest.raises(errors.PresetError, match=pattern):
+        launcher.fit(path, runtime=FakeRuntime())
+    assert not home.exists()
+
+
+def test_a_preset_value_of_the_wrong_type(home, tmp_path):
+    path = edited_preset(tmp_path, r"\blearning_rate:\s*\S+", "learning_rate: fast")
+    with pytest.raises(errors.PresetError, match="learning_rate"):
+        launcher.fit(path, runtime=FakeRuntime())
+    assert not home.exists()
+
+
+def test_an_unknown_preset_names_the_nearest(home):
+    with pytest.raises(errors.PresetError, match="did you mean 'preset-cartpole-ddqnbcq'"):
+        launcher.fit("preset-cartpole-ddqnbqc", runtime=FakeRuntime())
+    assert not home.exists()
+
+
+def test_a_misspelt_override_names_the_nearest(home):
+    with pytest.raises(errors.PresetError, match=r"agent.learning_rate"):
+        launcher.fit("preset-cartpole-ddqnbcq", hyperparameters={"agent.learning_rte": 1e-3}, runtime=FakeRuntime())
+    assert not home.exists()
+
+
+COMMANDS = {
+    "missing script": ["fit", "nowhere.py"],
+    "unknown preset": ["fit", "--preset", "nope"],
+    "unknown option": ["fit", "--nope"],
+    "unknown command": ["nope"],
+    "unknown job": ["describe", "nope"],
+    "unknown job's log": ["logs", "nope"],
+    "bad hyperparameter": ["fit", "--preset", "preset-cartpole-ddqnbcq", "-p", "novalue"],
+    "bad channel": ["fit", "--preset", "preset-cartpole-ddqnbcq", "-i", "train=/no/such"],
+    "two channels of one name": ["fit", "--preset", "preset-cartpole-ddqnbcq", "-i", "a=/etc", "-i", "a=/usr"],
+    "count as text": ["fit", "--preset", "preset-cartpole-ddqnbcq", "--instance-count", "two"],
+    "unknown runtime": ["fit", "--preset", "preset-cartpole-ddqnbcq", "-r", "k8s"],
+}
+
+
+@pytest.mark.parametrize("arguments", COMMANDS.values(), ids=COMMANDS)
+def test_the_command_line_says_it_with_exit_code_2(arguments, home, tmp_path):
+    answer = subprocess.run(
+        [sys.executable, "-m", "launcher", *arguments],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(data_path("container").parent)},
+        check=False,
+    )
+    assert answer.returncode == 2
+    assert answer.stderr.strip()
+    assert "Traceback" not in answer.stderr
+    assert not home.exists()

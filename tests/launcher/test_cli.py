@@ -1,0 +1,119 @@
+"""The command line, as a shell sees it."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from launcher.settings import data_path
+
+
+@pytest.fixture
+def run(tmp_path):
+    def run(*arguments, code=0, **variables):
+        answer = subprocess.run(
+            [sys.executable, "-m", "launcher", *arguments],
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(data_path("container").parent), "COLUMNS": "100", **variables},
+            check=False,
+        )
+        assert answer.returncode == code, answer.stderr + answer.stdout
+        return answer.stdout
+
+    return run
+
+
+@pytest.fixture
+def script(tmp_path):
+    path = tmp_path / "hello.py"
+    path.write_text("import sys; print('hello', *sys.argv[1:])")
+    return str(path)
+
+
+def test_every_command_has_help(run):
+    commands = ["demo", "fit", "logs", "ls", "describe", "plot", "doctor", "stop"]
+    text = run("--help")
+    for command in commands:
+        assert command in text
+        assert "Usage: launcher" in run(command, "--help")
+
+
+def test_fit_runs_a_script_and_says_where_its_results_are(run, script, home):
+    said = run("fit", script, "-r", "process", "-p", "epochs=3", "-p", "name=a b", "--job-name", "job-1")
+    assert "hello --epochs 3 --name a b" in said
+    assert f"job-1: Completed. Results: {home}/jobs/job-1/output" in said
+
+
+def test_what_other_commands_say_of_a_job(run, script):
+    run("fit", script, "-r", "process", "--job-name", "job-1")
+    assert "job-1" in run("ls")
+    assert json.loads(run("ls", "--json"))[0]["TrainingJobStatus"] == "Completed"
+    assert json.loads(run("describe", "latest", "--json"))["TrainingJobName"] == "job-1"
+    assert "TrainingJobStatus: Completed" in run("describe", "job-1")
+    assert run("logs", "job-1") == "hello\n"
+    assert run("logs", "-f", "job-1") == "hello\n"
+    assert run("stop", "job-1") == "job-1: Completed\n"
+
+
+def test_a_failed_job_has_exit_code_1_and_its_reason(run, tmp_path):
+    (tmp_path / "bad.py").write_text("raise ValueError('no rows')")
+    answer = subprocess.run(
+        [sys.executable, "-m", "launcher", "fit", "bad.py", "-r", "process"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(data_path("container").parent)},
+        check=False,
+    )
+    assert answer.returncode == 1
+    assert "ValueError: no rows" in answer.stderr
+    assert "launcher/" not in answer.stderr, "a traceback of the launcher is no use to its user"
+
+
+def test_a_dry_run_prints_the_plan_and_runs_nothing(run, script, home):
+    assert "host       algo-1: train" in run("fit", script, "--dry-run", "-r", "process")
+    assert not home.exists()
+
+
+def test_a_detached_job_is_named_and_goes_on(run, tmp_path):
+    (tmp_path / "slow.py").write_text("import time; time.sleep(1); print('woke')")
+    name = run("fit", "slow.py", "-d", "-r", "process").strip()
+    assert "woke" in run("logs", "-f", name)
+
+
+def test_ctrl_c_ends_with_130(run, tmp_path, home):
+    (tmp_path / "slow.py").write_text("import time; print('ready', flush=True); time.sleep(60)")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "launcher", "fit", "slow.py", "-r", "process", "--job-name", "job-1"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(data_path("container").parent)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    log = home / "jobs" / "job-1" / "job.log"
+    deadline = time.monotonic() + 30
+    while not (log.exists() and b"ready" in log.read_bytes()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(2)
+    assert process.wait(timeout=30) == 130
+    assert json.loads(run("describe", "job-1", "--json"))["TrainingJobStatus"] == "Stopped"
+
+
+def test_doctor_names_what_works_and_what_mends_the_rest(run, tmp_path):
+    findings = {one["topic"]: one for one in json.loads(run("doctor", "--json"))}
+    assert findings["home"]["state"] == "ok"
+    assert findings["process runtime"]["state"] == "ok"
+    nowhere = {"DOCKER_HOST": f"unix://{tmp_path}/no.sock"}
+    findings = {one["topic"]: one for one in json.loads(run("doctor", "--json", **nowhere))}
+    assert findings["docker runtime"]["state"] == "missing"
+    assert findings["docker runtime"]["remedy"]
+
+
+def test_shell_completion_can_be_had(run):
+    assert "_LAUNCHER_COMPLETE" in run("--show-completion", "bash", _TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION="1")

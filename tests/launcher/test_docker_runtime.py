@@ -1,0 +1,262 @@
+"""What only containers can get wrong: foreign images, owners, leftovers."""
+
+import io
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import textwrap
+import time
+import uuid
+from pathlib import Path
+
+import docker
+import pytest
+
+import launcher
+from launcher import errors
+from launcher.runtimes import get_runtime
+from launcher.runtimes.image import image_tag
+from launcher.settings import build_settings, data_path
+from tests.users import ORDINARY_UID, as_ordinary_user, folder_of_ordinary_user
+
+pytestmark = pytest.mark.docker
+
+
+@pytest.fixture(scope="module")
+def engine():
+    return docker.from_env()
+
+
+@pytest.fixture(scope="module")
+def foreign_image(engine):
+    """An algorithm image with nothing of ours inside: ``train`` is a shell script; one that runs as root."""
+    yield from _image(engine, "")
+
+
+@pytest.fixture(scope="module")
+def image_of_another_user(engine):
+    yield from _image(engine, "USER 4321:4321")
+
+
+def _image(engine, last_line):
+    script = """\
+    #!/bin/sh
+    set -e
+    id -u > /opt/ml/model/uid
+    mkdir -p /opt/ml/model/sealed && echo secret > /opt/ml/model/sealed/key && chmod 700 /opt/ml/model/sealed
+    cp /opt/ml/input/config/hyperparameters.json /opt/ml/output/data/
+    ls -A /opt/ml/code > /opt/ml/output/data/code 2>/dev/null || true
+    echo "loss=0.5;"
+    if grep -q slow /opt/ml/input/config/hyperparameters.json; then sleep 60; fi
+    """
+    dockerfile = f"FROM {build_settings().base_image}\nCOPY train /usr/local/bin/train\n{last_line}\n"
+    context = io.BytesIO()
+    with tarfile.open(fileobj=context, mode="w") as archive:
+        for name, text, mode in (("Dockerfile", dockerfile, 0o644), ("train", textwrap.dedent(script), 0o755)):
+            info = tarfile.TarInfo(name)
+            info.size, info.mode = len(text), mode
+            archive.addfile(info, io.BytesIO(text.encode()))
+    context.seek(0)
+    tag = f"launcher-test-{uuid.uuid4().hex[:8]}:1"
+    engine.images.build(fileobj=context, custom_context=True, tag=tag, rm=True, forcerm=True)
+    yield tag
+    engine.images.remove(tag, force=True)
+
+
+def containers_of(engine, job, home=None):
+    labels = [f"launcher.job={job}", f"launcher.home={home or os.environ['LAUNCHER_HOME']}"]
+    return engine.containers.list(all=True, filters={"label": labels})
+
+
+def test_any_image_that_follows_the_contract_runs(foreign_image, engine):
+    estimator = launcher.Estimator(
+        foreign_image,
+        hyperparameters={"a": True, "b": 1.5},
+        metric_definitions=[{"Name": "loss", "Regex": "loss=(.*?);"}],
+    )
+    estimator.fit(logs=False, job_name="job-1")
+    job = estimator.latest_training_job
+    assert (job.outputs.model_path / "uid").read_text() == "0\n", "the image keeps its user"
+    assert (job.outputs.data_path / "hyperparameters.json").read_text() == '{"a":"True","b":"1.5"}'
+    assert job.describe()["AlgorithmSpecification"]["TrainingImage"] == foreign_image
+    assert job.describe()["FinalMetricDataList"][0]["Value"] == 0.5
+    assert containers_of(engine, "job-1") == []
+
+
+def test_an_image_keeps_a_user_of_its_own_who_can_write(image_of_another_user):
+    estimator = launcher.Estimator(image_of_another_user)
+    estimator.fit(logs=False, job_name="job-1")
+    assert (estimator.latest_training_job.outputs.model_path / "uid").read_text() == "4321\n"
+
+
+def _foreign_owners(folder, uid):
+    return [str(path) for path in [folder, *folder.rglob("*")] if path.lstat().st_uid != uid]
+
+
+@pytest.fixture
+def users_home():
+    path = folder_of_ordinary_user()
+    yield path
+    shutil.rmtree(path)
+
+
+def _fit_as_user(users_home, image, kill_when=None, **hyperparameters):
+    script = (
+        "import launcher\n"
+        f"launcher.Estimator({image!r}, hyperparameters={hyperparameters!r}).fit(logs=False, job_name='job-1')\n"
+    )
+    process = subprocess.Popen(
+        as_ordinary_user([sys.executable, "-c", script]),
+        env={
+            **os.environ,
+            "LAUNCHER_HOME": str(users_home / "home"),
+            "HOME": str(users_home),
+            "PYTHONPATH": str(data_path("container").parent),
+        },
+        cwd=users_home,
+    )
+    if kill_when is not None:
+        deadline = time.monotonic() + 60
+        while not kill_when():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        process.kill()
+    assert process.wait(timeout=120) == (0 if kill_when is None else -9)
+
+
+@pytest.mark.parametrize("image", ["foreign_image", "image_of_another_user"])
+def test_what_a_foreign_user_wrote_belongs_to_the_caller(image, users_home, request):
+    """Also a folder that the caller could not even look into."""
+    _fit_as_user(users_home, request.getfixturevalue(image))
+    job = users_home / "home" / "jobs" / "job-1"
+    assert _foreign_owners(users_home, ORDINARY_UID) == []
+    assert not (job / "work").exists()
+    with tarfile.open(job / "output" / "model.tar.gz") as archive:
+        assert "sealed/key" in archive.getnames()
+
+
+def test_it_belongs_to_the_caller_after_a_kill_too(foreign_image, users_home, engine):
+    """The launcher is killed while the container runs; the next process of the same user stops the job."""
+    model = users_home / "home" / "jobs" / "job-1" / "work" / "opt_ml" / "output" / "data" / "code"
+    _fit_as_user(users_home, foreign_image, kill_when=model.exists, pace="slow")
+    assert len(containers_of(engine, "job-1", users_home / "home")) == 1
+    answer = subprocess.run(
+        as_ordinary_user([sys.executable, "-m", "launcher", "stop", "job-1"]),
+        env={
+            **os.environ,
+            "LAUNCHER_HOME": str(users_home / "home"),
+            "HOME": str(users_home),
+            "PYTHONPATH": str(data_path("container").parent),
+        },
+        cwd=users_home,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert answer.stdout == "job-1: Stopped\n"
+    assert containers_of(engine, "job-1", users_home / "home") == []
+    assert _foreign_owners(users_home, ORDINARY_UID) == []
+    assert (users_home / "home" / "jobs" / "job-1" / "output" / "model.tar.gz").exists()
+
+
+def test_our_image_runs_as_the_caller_with_no_rights(make_source):
+    script = """
+import os, pathlib
+status = dict(line.split(":", 1) for line in pathlib.Path("/proc/self/status").read_text().splitlines())
+shm = os.statvfs("/dev/shm")
+pathlib.Path("/opt/ml/model/seen").write_text(" ".join([
+    str(os.getuid()), status["CapEff"].strip(), status["NoNewPrivs"].strip(),
+    pathlib.Path("/proc/1/comm").read_text().strip(), str(shm.f_blocks * shm.f_frsize > 2**30),
+]))
+"""
+    estimator = launcher.Estimator(entry_point="train.py", source_dir=make_source(script), runtime="docker")
+    estimator.fit(logs=False)
+    seen = (estimator.latest_training_job.outputs.model_path / "seen").read_text()
+    assert seen == f"{os.getuid()} 0000000000000000 1 docker-init True"
+
+
+def test_an_unknown_image_is_refused_before_anything_happens(home):
+    with pytest.raises(errors.ImageError, match="is not on this machine and cannot be pulled"):
+        launcher.Estimator("localhost:1/no-such-image:1").fit()
+    assert not home.exists()
+
+
+def test_an_image_that_cannot_train_says_so(engine):
+    """An empty image: there is no program called train."""
+    empty = io.BytesIO()
+    tarfile.open(fileobj=empty, mode="w").close()
+    tag = f"launcher-test-{uuid.uuid4().hex[:8]}"
+    engine.api.import_image_from_data(empty.getvalue(), repository=tag)
+    try:
+        with pytest.raises(errors.JobFailedError, match="there is no 'train' to run"):
+            launcher.Estimator(tag).fit(job_name="job-1", logs=False)
+        assert launcher.TrainingJob("job-1").status == "Failed"
+        assert containers_of(engine, "job-1") == []
+    finally:
+        engine.images.remove(tag, force=True)
+
+
+def test_a_container_that_was_made_but_never_started_is_made_anew(make_source, engine):
+    """The launcher died between the two calls."""
+    estimator = launcher.Estimator(
+        entry_point="train.py", source_dir=make_source("open('/opt/ml/model/m', 'w')"), runtime="docker"
+    )
+    plan = estimator.plan(job_name="job-1")
+    get_runtime("docker").prepare(estimator.plan(job_name="job-2").containers[0])
+    left = engine.api.create_container(image_tag(), labels=dict(plan.containers[0].labels))
+    estimator.fit(job_name="job-1", logs=False)
+    assert estimator.latest_training_job.status == "Completed"
+    assert containers_of(engine, "job-1") == []
+    with pytest.raises(docker.errors.NotFound):
+        engine.api.inspect_container(left["Id"])
+
+
+def test_two_homes_may_have_jobs_of_one_name(make_source, tmp_path, monkeypatch):
+    source = make_source("import time; time.sleep(1)")
+    first = launcher.Estimator(entry_point="train.py", source_dir=source, runtime="docker")
+    first.fit(job_name="job-1", wait=False)
+    other = launcher.Estimator(entry_point="train.py", source_dir=source, runtime="docker")
+    monkeypatch.setenv("LAUNCHER_HOME", str(tmp_path / "other"))
+    other.fit(job_name="job-1", logs=False)
+    assert other.latest_training_job.status == "Completed"
+    first.latest_training_job.wait(logs=False)
+    assert first.latest_training_job.status == "Completed"
+
+
+def test_the_image_is_named_by_its_content(tmp_path, monkeypatch):
+    """A changed file makes another image; compiled files, wheels and the script for the base image do not count."""
+    copy = tmp_path / "container"
+    shutil.copytree(data_path("container"), copy)
+    monkeypatch.setenv("LAUNCHER_CONTAINER_DIR", str(copy))
+    before = image_tag()
+    (copy / "job_toolkit" / "__pycache__").mkdir(exist_ok=True)
+    (copy / "job_toolkit" / "__pycache__" / "x.pyc").write_bytes(b"x")
+    (copy / "make-base-image").write_text("changed")
+    assert image_tag() == before
+    (copy / "job_toolkit" / "paths.py").write_text("changed")
+    assert image_tag() != before
+    monkeypatch.setenv("LAUNCHER_BASE_IMAGE", "other:1")
+    assert image_tag() != before
+
+
+def test_a_broken_dockerfile_says_where_the_build_failed(tmp_path, monkeypatch, make_source):
+    copy = tmp_path / "container"
+    shutil.copytree(data_path("container"), copy)
+    Path(copy, "Dockerfile").write_text(f"FROM {build_settings().base_image}\nRUN echo no such luck && false\n")
+    monkeypatch.setenv("LAUNCHER_CONTAINER_DIR", str(copy))
+    estimator = launcher.Estimator(entry_point="train.py", source_dir=make_source(""), runtime="docker")
+    with pytest.raises(errors.ImageError, match="no such luck"):
+        estimator.fit(job_name="job-1", logs=False)
+    assert launcher.TrainingJob("job-1").status == "Failed"
+
+
+def test_an_engine_that_is_not_there_is_said_within_a_second(make_source, monkeypatch, tmp_path):
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/no.sock")
+    started = time.monotonic()
+    estimator = launcher.Estimator(entry_point="train.py", source_dir=make_source(""), runtime="docker")
+    with pytest.raises(errors.RuntimeUnavailableError, match="no Docker engine answers"):
+        estimator.fit()
+    assert time.monotonic() - started < 1
+    assert launcher.Estimator(entry_point="train.py", source_dir=make_source("")).plan().runtime == "process"

@@ -1,0 +1,107 @@
+"""What the documentation promises is there."""
+
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+
+import launcher
+from launcher.cli import app
+from launcher.options import NOT_EMULATED
+
+ROOT = Path(__file__).parents[2]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTED = {
+    "Estimator": launcher.Estimator,
+    "RLEstimator": launcher.RLEstimator,
+    "launcher.fit": launcher.fit,
+    "fit and the other methods": launcher.Estimator.fit,
+    "TrainingInput": launcher.TrainingInput,
+    "TrainingJobAnalytics": launcher.TrainingJobAnalytics,
+}
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+
+
+def rows(title):
+    """Yield the cells of each table row below a heading of docs/options.md."""
+    text = (ROOT / "docs/options.md").read_text(encoding="utf-8")
+    section = text.split(f"\n## {title}\n", 1)[1].split("\n## ", 1)[0]
+    for line in section.splitlines():
+        if line.startswith("| `"):
+            yield [cell.strip() for cell in line.strip("|").split(" | ")]
+
+
+def names_in(title):
+    return {name for row in rows(title) for name in re.findall(r"`(\w+)`", row[0])}
+
+
+def without_code(text):
+    return re.sub(r"```.*?```|`[^`\n]*`", "", text, flags=re.DOTALL)
+
+
+def anchors(page):
+    """Return the names that a page's headings can be linked by."""
+    titles = re.findall(r"^#+ (.+)$", re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL), re.M)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("title", DOCUMENTED)
+def test_every_argument_is_documented(title):
+    expected = set(inspect.signature(DOCUMENTED[title]).parameters) - {"self", "kwargs"}
+    documented = names_in(title) | (names_in("Arguments that raise") if title == "Estimator" else set())
+    assert expected - documented == set()
+
+
+def test_the_table_of_arguments_that_raise_says_what_their_errors_say():
+    documented = {
+        re.sub("`", "", name): (accepted, instead) for name, accepted, instead in rows("Arguments that raise")
+    }
+    assert documented == {
+        name: (", ".join(f"`{value!r}`" for value in harmless), instead)
+        for name, (harmless, instead) in NOT_EMULATED.items()
+    }
+
+
+def test_no_argument_is_said_to_work_and_to_raise():
+    assert names_in("Estimator") & set(NOT_EMULATED) == set()
+
+
+@pytest.mark.parametrize("page", [pytest.param(page, id=str(page.relative_to(ROOT))) for page in PAGES])
+def test_links_between_the_pages_lead_somewhere(page):
+    broken = []
+    for link in LINK.findall(without_code(page.read_text(encoding="utf-8"))):
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        known = not anchor or (target.suffix == ".md" and anchor in anchors(target)) if target.exists() else False
+        if "://" not in link and not known:
+            broken.append(link)
+    assert broken == []
+
+
+def test_every_command_that_the_pages_name_exists():
+    commands = set(get_command(app).commands)
+    named = {
+        name
+        for page in PAGES
+        for block in re.findall(r"```\w*\n.*?```|`[^`\n]*`", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+        for name in re.findall(r"(?:^|[\s`/])launcher ([a-z]+)\b", block)
+        if name not in ("import", "on")
+    }
+    assert "fit" in named
+    assert named - commands == set()
+
+
+def test_the_readme_explains_every_command():
+    shown = {name for name, command in get_command(app).commands.items() if not command.hidden}
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert {name for name in shown if f"launcher {name}" not in readme} == set()
+
+
+def test_the_readme_lists_every_environment_variable():
+    source = (ROOT / "launcher/settings.py").read_text(encoding="utf-8")
+    variables = set(re.findall(r"\b(?:LAUNCHER_[A-Z_]*[A-Z]|TORCH_INDEX_URL)\b", source))
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert "LAUNCHER_HOME" in variables
+    assert {name for name in variables if f"`{name}`" not in readme} == set()

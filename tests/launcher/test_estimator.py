@@ -1,0 +1,250 @@
+"""The SDK's API: names, order and defaults of arguments, the attributes people use, and the answers' shapes."""
+
+import inspect
+import json
+import tarfile
+
+import botocore.session
+import pytest
+from botocore.validate import ParamValidator
+
+import launcher
+from launcher import errors
+from launcher.estimator import BUNDLED_METRIC_DEFINITIONS
+from launcher.options import NOT_EMULATED
+from launcher.training_job import neutralised
+from tests.fakes import FakeRuntime
+
+# SDK 2.257.7, read off its signature.
+ESTIMATOR_ARGUMENTS = """image_uri role=None instance_count=None instance_type=None keep_alive_period_in_seconds=None
+volume_size=30 volume_kms_key=None max_run=86400 input_mode='File' output_path=None output_kms_key=None
+base_job_name=None sagemaker_session=None hyperparameters=None tags=None subnets=None security_group_ids=None
+model_uri=None model_channel_name='model' metric_definitions=None encrypt_inter_container_traffic=None
+use_spot_instances=False max_wait=None checkpoint_s3_uri=None checkpoint_local_path=None
+enable_network_isolation=None rules=None debugger_hook_config=None tensorboard_output_config=None
+enable_sagemaker_metrics=None profiler_config=None disable_profiler=False environment=None max_retry_attempts=None
+source_dir=None git_config=None container_log_level=20 code_location=None entry_point=None dependencies=None
+instance_groups=None training_repository_access_mode=None training_repository_credentials_provider_arn=None
+container_entry_point=None container_arguments=None disable_output_compression=False enable_infra_check=None
+enable_remote_debug=None enable_session_tag_chaining=None training_plan=None instance_placement_config=None"""
+RL_ESTIMATOR_ARGUMENTS = """entry_point toolkit=None toolkit_version=None framework=None source_dir=None
+hyperparameters=None image_uri=None metric_definitions=None"""
+FIT_ARGUMENTS = "inputs=None wait=True logs='All' job_name=None experiment_config=None"
+TRAINING_INPUT_ARGUMENTS = """s3_data distribution=None compression=None content_type=None record_wrapping=None
+s3_data_type='S3Prefix' instance_groups=None input_mode=None attribute_names=None target_attribute_name=None
+shuffle_config=None hub_access_config=None model_access_config=None"""
+
+
+@pytest.fixture
+def estimator(make_source):
+    source = make_source(
+        "import os\nfor i in range(3): print(f'loss={i};')\n"
+        "open(os.environ['SM_MODEL_DIR'] + '/m', 'w').write('m')\n"
+        "open(os.environ['SM_OUTPUT_DATA_DIR'] + '/o', 'w').write('o')\n"
+    )
+    return launcher.Estimator(
+        entry_point="train.py",
+        source_dir=source,
+        runtime=FakeRuntime(),
+        metric_definitions=[{"Name": "loss", "Regex": "loss=(.*?);"}],
+    )
+
+
+@pytest.mark.parametrize(
+    ("function", "expected"),
+    [
+        (launcher.Estimator.__init__, ESTIMATOR_ARGUMENTS),
+        (launcher.RLEstimator.__init__, RL_ESTIMATOR_ARGUMENTS),
+        (launcher.Estimator.fit, FIT_ARGUMENTS),
+        (launcher.TrainingInput.__init__, TRAINING_INPUT_ARGUMENTS),
+    ],
+)
+def test_arguments_have_the_sdks_names_order_and_defaults(function, expected):
+    """One is more lenient: an estimator without an image takes the bundled one."""
+    parameters = [one for one in inspect.signature(function).parameters.values() if one.name != "self"]
+    ours = [
+        one.name
+        if one.default is one.empty or (one.name == "image_uri" and "image_uri=" not in expected)
+        else f"{one.name}={one.default!r}"
+        for one in parameters
+        if one.kind is one.POSITIONAL_OR_KEYWORD
+    ]
+    assert ours == expected.split()
+
+
+@pytest.mark.parametrize("option", [one for one in NOT_EMULATED if one != "experiment_config"])
+def test_no_option_is_ignored(option, make_source):
+    """Each one that is not emulated raises for a value that asks for something, and not for its default."""
+    options = {"entry_point": "train.py", "source_dir": make_source(""), "runtime": FakeRuntime()}
+    default = inspect.signature(launcher.Estimator.__init__).parameters[option].default
+    launcher.Estimator(**options, **{option: default})
+    asked = {"volume_size": 50}.get(option, True if isinstance(default, bool) or option.startswith("enable") else "x")
+    with pytest.raises(errors.UnsupportedOptionError, match=option) as caught:
+        launcher.Estimator(**options, **{option: asked})
+    assert caught.value.hint
+
+
+def test_experiment_config_is_refused(estimator):
+    with pytest.raises(errors.UnsupportedOptionError, match="experiment_config"):
+        estimator.fit(experiment_config={"ExperimentName": "x"})
+
+
+@pytest.mark.parametrize("method", ["deploy", "transformer", "create_model"])
+def test_serving_says_that_it_is_not_there(estimator, method):
+    with pytest.raises(errors.UnsupportedOptionError, match=f"Estimator.{method} is not emulated"):
+        getattr(estimator, method)(1, "local")
+
+
+def test_attributes_after_fit_are_those_of_the_sdk(estimator, home):
+    estimator.fit(logs=False, job_name="job-1")
+    assert estimator._current_job_name == "job-1"
+    assert estimator.latest_training_job.name == estimator.latest_training_job.job_name == "job-1"
+    assert [job.name for job in estimator.jobs] == ["job-1"]
+    assert estimator.output_path == f"file://{home}/jobs"
+    assert estimator.model_data == f"file://{home}/jobs/job-1/output/model.tar.gz"
+    assert (estimator.latest_training_job.outputs.model_path / "m").read_text() == "m"
+    assert (estimator.latest_training_job.outputs.data_path / "o").read_text() == "o"
+
+
+def test_before_fit_there_is_no_model(estimator):
+    with pytest.raises(errors.BadInputError, match="no training job yet"):
+        _ = estimator.model_data
+
+
+def test_describe_has_the_shape_of_the_service_model(estimator, tmp_path):
+    """Every member is known to the API's own model, and of its type."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "a").write_text("a")
+    estimator.fit({"train": str(tmp_path / "data")}, logs=False)
+    model = botocore.session.get_session().get_service_model("sagemaker")
+    shape = model.operation_model("DescribeTrainingJob").output_shape
+    description = estimator.latest_training_job.describe()
+    assert set(description) <= set(shape.members)
+    report = ParamValidator().validate(description, shape)
+    assert not report.has_errors(), report.generate_report()
+
+
+def test_analytics_have_every_value_of_the_log(estimator):
+    estimator.fit(logs=False)
+    table = estimator.training_job_analytics.dataframe()
+    assert list(table.columns) == ["timestamp", "metric_name", "value"]
+    assert table["value"].tolist() == [0.0, 1.0, 2.0]
+    assert table["timestamp"].iloc[0] == 0.0
+
+
+def test_logs_are_printed_only_when_wanted(estimator, capsys):
+    estimator.fit(logs="None")
+    assert "loss" not in capsys.readouterr().out
+    estimator.fit(logs="All", job_name="job-2")
+    assert "loss=0;\nloss=1;\nloss=2;\n" in capsys.readouterr().out
+
+
+def test_attach_finds_a_job_of_this_home_and_its_hyperparameters(make_source):
+    source = make_source("pass")
+    first = launcher.Estimator(
+        entry_point="train.py", source_dir=source, hyperparameters={"a": 1, "b": "007"}, runtime=FakeRuntime()
+    )
+    first.fit(job_name="job-1", logs=False)
+    attached = launcher.Estimator.attach("job-1")
+    assert attached.hyperparameters() == {"a": 1, "b": "007"}
+    assert attached.latest_training_job.status == "Completed"
+
+
+def test_a_plan_changes_nothing_and_can_be_compared(estimator, home):
+    plan = estimator.plan(job_name="job-1")
+    assert plan == estimator.plan(job_name="job-1")
+    assert not home.exists()
+    assert json.loads(plan.config_files["input/config/hyperparameters.json"])["sagemaker_program"] == '"train.py"'
+    text = str(plan)
+    assert "host       algo-1: train" in text
+    assert "source     train.py" in text
+    assert f"writes     file://{home}/jobs/job-1/output/model.tar.gz" in text
+
+
+def test_a_model_uri_is_a_channel(estimator, tmp_path):
+    (tmp_path / "model.tar.gz").write_bytes(b"x")
+    estimator.model_uri = str(tmp_path / "model.tar.gz")
+    plan = estimator.plan(job_name="job-1")
+    assert plan.mount_points == {"input/data/model/model.tar.gz": True}
+
+
+def test_a_lone_script_is_packed_without_its_neighbours(tmp_path):
+    (tmp_path / "train.py").write_text("pass")
+    (tmp_path / "secret.txt").write_text("s")
+    one = launcher.Estimator(entry_point=str(tmp_path / "train.py"), runtime=FakeRuntime())
+    one.fit(job_name="job-1", logs=False)
+    with tarfile.open(one.latest_training_job.keys.source.removeprefix("file://")) as archive:
+        assert archive.getnames() == ["train.py"]
+
+
+def test_dependencies_stand_beside_the_entry_point(estimator, tmp_path):
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "lib" / "__init__.py").write_text("")
+    estimator.dependencies = [str(tmp_path / "lib")]
+    assert estimator.plan(job_name="job-1").source_members == ("lib", "lib/__init__.py", "train.py")
+
+
+def test_the_source_archive_depends_on_content_alone(make_source):
+    archives = []
+    for number in range(2):
+        source = make_source("pass", name=f"source{number}")
+        one = launcher.Estimator(entry_point="train.py", source_dir=source, runtime=FakeRuntime())
+        one.fit(job_name=f"job-{number}", logs=False)
+        path = one.latest_training_job.keys.source.removeprefix("file://")
+        archives.append(open(path, "rb").read())  # noqa: SIM115, PTH123
+    assert archives[0] == archives[1]
+
+
+def test_rl_estimator_wants_toolkit_or_image():
+    with pytest.raises(AttributeError, match="toolkit"):
+        launcher.RLEstimator("train.py")
+
+
+def test_rl_estimator_brings_coachs_metrics_and_hyperparameters(make_source):
+    one = launcher.RLEstimator(
+        entry_point="train.py",
+        source_dir=make_source("print('Testing> Name=x, Total reward=200.0, Steps=1')"),
+        toolkit=launcher.RLToolkit.COACH,
+        toolkit_version="1.0.0",
+        framework=launcher.RLFramework.TENSORFLOW,
+        role="arn:aws:iam::111122223333:role/r",
+        instance_type="local",
+        instance_count=1,
+        runtime=FakeRuntime(),
+    )
+    one.fit(logs=False)
+    description = one.latest_training_job.describe()
+    assert description["RoleArn"] == "arn:aws:iam::111122223333:role/r"
+    assert description["HyperParameters"]["sagemaker_estimator"] == '"RLEstimator"'
+    assert [(m["MetricName"], m["Value"]) for m in description["FinalMetricDataList"]] == [("reward-testing", 200.0)]
+
+
+def test_the_sdks_other_rl_option_values_are_checked(make_source):
+    with pytest.raises(errors.BadInputError, match=r"toolkit='coach'\) is no RLToolkit"):
+        launcher.RLEstimator("train.py", toolkit="coach", toolkit_version="1", framework=launcher.RLFramework.MXNET)
+
+
+def test_fit_packs_entry_points_and_presets():
+    plan = launcher.estimator.bundled_estimator("preset-cartpole-ddqnbcq", runtime=FakeRuntime()).plan(job_name="j")
+    assert {"train.py", "batch_rl/preset.py", "presets/preset-cartpole-ddqnbcq.yaml"} <= set(plan.source_members)
+    assert "/opt/ml/code" not in str(plan.containers[0].mounts), "a changed script needs no new image and no mount"
+    assert [one["Name"] for one in BUNDLED_METRIC_DEFINITIONS] == [
+        "reward-testing",
+        "weighted-importance-sampling",
+        "sequential-doubly-robust",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        ("plain", "plain"),
+        ("\x1b[31mred\x1b[0m", "\x1b[31mred\x1b[0m"),
+        ("\x1b]0;title\x07x", "^[]0;title\N{REPLACEMENT CHARACTER}x"),
+        ("\x1b[2Jgone", "^[[2Jgone"),
+        ("10%\r50%\r100%", "100%"),
+        ("tab\there", "tab\there"),
+    ],
+)
+def test_a_log_cannot_play_with_the_terminal(line, shown):
+    assert neutralised(line) == shown

@@ -1,0 +1,116 @@
+"""Who may import whom: the three sides meet in the /opt/ml tree, a few variables and the exit code, not in imports."""
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SIDES = {
+    "container/job_toolkit": {"job_toolkit"},
+    "entrypoints/batch_rl": {"batch_rl", "numpy", "torch", "gymnasium", "pandas", "yaml", "matplotlib"},
+    "entrypoints": {"job_toolkit", "batch_rl"},
+    "launcher": {"launcher", "docker", "requests", "isal", "pandas", "rich", "typer", "yaml"},
+}
+# The launcher's layers: a module uses the rows above its own, and errors; within a row only what is named here.
+LAYERS = [
+    {"errors"},
+    {"spec", "settings", "options", "instance_types"},
+    {"plan", "source", "opt_ml", "artifacts", "jobs", "metrics", "storage", "runtimes"},
+    {"runner", "inputs", "preflight"},
+    {"training_job"},
+    {"estimator"},
+    {"demo", "plots", "doctor"},
+    {"cli"},
+    {"__main__"},
+]
+ONLY_IN = {"docker": {"launcher/runtimes/docker_engine.py"}, "boto3": set(), "botocore": set()}
+
+
+def python_files(folder):
+    return sorted(path for path in (ROOT / folder).rglob("*.py") if "_data" not in path.parts)
+
+
+def imports(path):
+    """Yield the dotted names of all imports of a file, those inside functions as well."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def cases():
+    for side in SIDES:
+        for path in python_files(side):
+            owner = max((one for one in SIDES if path.is_relative_to(ROOT / one)), key=len)
+            if owner == side:
+                yield pytest.param(side, path, id=str(path.relative_to(ROOT)))
+
+
+@pytest.mark.parametrize(("side", "path"), list(cases()))
+def test_a_file_imports_only_what_its_side_may_use(side, path):
+    allowed = SIDES[side] | set(sys.stdlib_module_names)
+    assert {name.split(".")[0] for name in imports(path)} <= allowed
+
+
+@pytest.mark.parametrize(("package", "files"), ONLY_IN.items())
+def test_some_packages_are_known_to_one_module_alone(package, files):
+    users = {
+        str(path.relative_to(ROOT))
+        for path in python_files("launcher")
+        if package in {name.split(".")[0] for name in imports(path)}
+    }
+    assert users <= files
+
+
+@pytest.mark.parametrize("path", [pytest.param(p, id=str(p.relative_to(ROOT))) for p in python_files("launcher")])
+def test_the_launchers_layers_use_only_those_above(path):
+    own = path.relative_to(ROOT / "launcher").parts[0].removesuffix(".py")
+    if own == "__init__":
+        return
+    own_layer = next(number for number, names in enumerate(LAYERS) if own in names)
+    for name in imports(path):
+        parts = name.split(".")
+        if parts[0] != "launcher" or parts == ["launcher", "__version__"]:
+            continue
+        used = parts[1]
+        layer = next(number for number, names in enumerate(LAYERS) if used in names)
+        assert used == own or layer < own_layer, f"{path.name} imports {name}"
+
+
+def test_the_supervisor_runs_without_any_package():
+    path = ROOT / "launcher/runtimes/supervisor.py"
+    assert {name.split(".")[0] for name in imports(path)} <= set(sys.stdlib_module_names)
+
+
+def test_import_launcher_defines_names_and_loads_nothing_heavy():
+    script = "import sys, launcher; print(*sorted(sys.modules))"
+    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)
+    heavy = {"docker", "boto3", "torch", "pandas", "numpy", "rich", "typer", "yaml", "isal", "requests"}
+    assert not heavy & set(loaded.stdout.split())
+
+
+def test_every_public_name_can_be_had():
+    import launcher
+
+    assert {name for name in launcher.__all__ if getattr(launcher, name) is None} == set()
+
+
+def test_following_a_process_job_loads_no_docker_client(tmp_path):
+    """The fast path of a job pays only for what it uses."""
+    script = (
+        "import sys, launcher\n"
+        f"launcher.Estimator(entry_point={str(tmp_path / 'train.py')!r}, runtime='process').fit(logs=False)\n"
+        "print(*sorted(sys.modules))"
+    )
+    (tmp_path / "train.py").write_text("pass")
+    environment = {**os.environ, "LAUNCHER_HOME": str(tmp_path / "home")}
+    loaded = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT, env=environment
+    )
+    assert not {"docker", "torch", "pandas", "numpy", "rich", "typer"} & set(loaded.stdout.split())
