@@ -545,23 +545,22 @@ def bundled_estimator(
     """
     if not isinstance(preset, str) or not preset:
         raise PresetError(f"the preset {preset!r} is not a name.", "Name a preset, or the path of a YAML file.")
-    own = [str(one) for one in options.pop("dependencies", None) or ()]
     if "/" in preset or preset.endswith((".yaml", ".yml")):
         path = Path(preset).expanduser()
-        if not path.is_file() and not (data_path("presets") / preset).is_file():
+        if not path.is_file():
             raise PresetError(f"preset {preset}: there is no such file.", "Give its path, or the name of a preset.")
-        if path.is_file() and (data_path("presets") / path.name).is_file():
-            raise PresetError(f"preset {preset} has the name of a bundled one.", "Rename the file.")
-        if path.is_file():
-            own.append(str(path))
         preset = path.name
+    else:
+        path = data_path("presets") / f"{preset}.yaml"
+        # Without that file the whole folder: whoever checks presets then names the nearest.
+        path = path if path.is_file() else path.parent
     options.setdefault("metric_definitions", BUNDLED_METRIC_DEFINITIONS)
     options.setdefault("base_job_name", preset.removesuffix(".yaml").removesuffix(".yml"))
     options.setdefault("source_dir", str(data_path("entrypoints")))
     return Estimator(
         entry_point=entry_point,
         hyperparameters={"preset": preset, **(hyperparameters or {})},
-        dependencies=[str(data_path("presets")), *own],
+        dependencies=[str(path), *(options.pop("dependencies", None) or ())],
         **options,
     )
 

@@ -25,8 +25,6 @@ def check_preset(source: Source, hyperparameters: Mapping[str, Any]) -> None:
     Raises:
         PresetError: in the words of the one who reads presets.
     """
-    if not any(name in hyperparameters for name in ("preset", "RLCOACH_PRESET")):
-        return
     if source.members or not (source.path / _CHECKER).is_file():
         return
     folders = [str(source.path / "presets"), str((source.path / source.program).parent), str(source.path)]

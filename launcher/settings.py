@@ -119,13 +119,19 @@ class BuildSettings:
 def build_settings() -> BuildSettings:
     """Read ``LAUNCHER_BASE_IMAGE``, ``LAUNCHER_BUILD_CA``, ``LAUNCHER_BUILD_WHEELS`` and ``TORCH_INDEX_URL``.
 
+    Certificates and wheel folders that pip is told of by its own variables are lent to the build as well.
+
     Raises:
         SettingsError: a named file or folder is not there.
     """
     bundle = os.environ.get("LAUNCHER_BUILD_CA", "")
+    lent_bundle = next(
+        (path for name in ("PIP_CERT", "SSL_CERT_FILE") if Path(path := os.environ.get(name, "")).is_file()), ""
+    )
     if bundle and not Path(bundle).is_file():
         raise SettingsError(f"LAUNCHER_BUILD_CA is {bundle}, which is no file.", "Name a PEM file, or unset it.")
     folders = tuple(Path(part) for part in os.environ.get("LAUNCHER_BUILD_WHEELS", "").split() if part)
+    lent_folders = tuple(Path(part) for part in os.environ.get("PIP_FIND_LINKS", "").split() if Path(part).is_dir())
     for folder in folders:
         if not folder.is_dir():
             raise SettingsError(
@@ -134,7 +140,7 @@ def build_settings() -> BuildSettings:
             )
     return BuildSettings(
         base_image=os.environ.get("LAUNCHER_BASE_IMAGE", "") or DEFAULT_BASE_IMAGE,
-        ca_bundle=Path(bundle) if bundle else None,
-        wheel_folders=folders,
+        ca_bundle=Path(bundle or lent_bundle) if bundle or lent_bundle else None,
+        wheel_folders=folders or lent_folders,
         torch_index_url=os.environ.get("TORCH_INDEX_URL", ""),
     )

@@ -48,7 +48,13 @@ class JobOutputs:
     @property
     def intermediate_path(self) -> Path:
         """What the job wrote to ``/opt/ml/output/intermediate`` while it ran."""
-        return storage_for(self._keys.intermediate).fetch(self._keys.intermediate, self._folder.unpacked_path)
+        uri = self._keys.intermediate
+        if not storage_for(uri).exists(uri):
+            raise ArtifactError(
+                f"job '{self._folder.name}' has written nothing to /opt/ml/output/intermediate.",
+                "A running job's files arrive there a second after they were written.",
+            )
+        return storage_for(uri).fetch(uri, self._folder.unpacked_path)
 
     def _unpacked(self, what: str, uri: str) -> Path:
         target = self._folder.unpacked_path / what

@@ -341,3 +341,10 @@ def test_the_command_line_says_it_with_exit_code_2(arguments, home, tmp_path):
     assert answer.stderr.strip()
     assert "Traceback" not in answer.stderr
     assert not home.exists()
+
+
+def test_a_bundled_entry_point_without_a_preset(home):
+    act = launcher.Estimator(entry_point="train.py", source_dir=str(data_path("entrypoints")), runtime=FakeRuntime())
+    with pytest.raises(errors.PresetError, match="preset"):
+        act.fit()
+    assert not home.exists()

@@ -1,0 +1,5 @@
+"""Batch reinforcement learning: logged episodes in, a policy and estimates of its value out.
+
+Nothing is imported here, so that ``batch_rl.preset`` stays cheap enough to check a preset before a job
+starts.
+"""

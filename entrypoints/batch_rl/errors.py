@@ -1,0 +1,21 @@
+"""What a user of this library can do wrong. Every message says what happened, where, and what to do."""
+
+
+class BatchRLError(Exception):
+    """An input that the library refuses."""
+
+
+class PresetError(BatchRLError):
+    """A preset, or a hyperparameter that overrides one of its values, is wrong."""
+
+
+class DatasetError(BatchRLError):
+    """Logged data are missing, malformed or inconsistent."""
+
+
+class TrainingError(BatchRLError):
+    """Learning went wrong, by its data or by the values of its preset."""
+
+
+class CheckpointError(BatchRLError):
+    """A folder does not hold a checkpoint that this library wrote, or it does not fit its use."""

@@ -1,0 +1,148 @@
+"""Small networks side by side: an ensemble is one stack of weights, and one product serves all members."""
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+Parameters = list[Tensor]  # weight (members, in, out), bias (members, 1, out), of layer after layer
+
+
+def use_threads(count: int) -> None:
+    """Fix the number of threads: the order of additions, and so the last digits, depends on it."""
+    torch.set_num_threads(count)
+
+
+def seeded_generator(seed: int, purpose: int) -> torch.Generator:
+    """Return a generator for one purpose of a run, independent of those for the others."""
+    state = np.random.SeedSequence(seed, spawn_key=(purpose,)).generate_state(1, np.uint64)
+    return torch.Generator().manual_seed(int(state[0] >> np.uint64(1)))
+
+
+def initial_parameters(sizes: Sequence[int], members: int, generator: torch.Generator) -> Parameters:
+    """Draw weights (Glorot, uniform) and zero biases; ``sizes`` includes input and output."""
+    parameters = []
+    for inputs, outputs in itertools.pairwise(sizes):
+        bound = math.sqrt(6 / (inputs + outputs))
+        weight = torch.rand((members, inputs, outputs), generator=generator) * (2 * bound) - bound
+        parameters += [weight, torch.zeros((members, 1, outputs))]
+    return parameters
+
+
+def forward(parameters: Sequence[Tensor], inputs: Tensor) -> Tensor:
+    """Run every member on its inputs: (members, batch, in) -> (members, batch, out); ReLU between."""
+    hidden = inputs
+    for layer in range(0, len(parameters) - 2, 2):
+        hidden = torch.relu(torch.baddbmm(parameters[layer + 1], hidden, parameters[layer]))
+    return torch.baddbmm(parameters[-1], hidden, parameters[-2])
+
+
+class Adam:
+    """Adam on a list of tensors.
+
+    Making one of ``torch.optim`` imports torch's compiler, which delays every job by most of a second.
+
+    Source: Kingma, Ba, "Adam: A Method for Stochastic Optimization", ICLR 2015.
+    """
+
+    def __init__(self, parameters: Parameters, *, beta1: float, beta2: float, epsilon: float) -> None:
+        self.beta1, self.beta2, self.epsilon = beta1, beta2, epsilon
+        self.parameters = parameters
+        self.means = [torch.zeros_like(p) for p in parameters]
+        self.squares = [torch.zeros_like(p) for p in parameters]
+        self.updates = 0
+
+    @torch.no_grad()
+    def step(self, gradients: Sequence[Tensor], learning_rate: float) -> None:
+        """Move the parameters in place."""
+        self.updates += 1
+        step_size = learning_rate / (1 - self.beta1**self.updates)
+        correction = math.sqrt(1 - self.beta2**self.updates)
+        for parameter, gradient, mean, square in zip(self.parameters, gradients, self.means, self.squares, strict=True):
+            mean.lerp_(gradient, 1 - self.beta1)
+            square.mul_(self.beta2).addcmul_(gradient, gradient, value=1 - self.beta2)
+            denominator = square.sqrt().div_(correction).add_(self.epsilon)
+            parameter.addcdiv_(mean, denominator, value=-step_size)
+
+
+def fit(
+    parameters: Parameters,
+    inputs: Tensor,
+    loss: Callable[[Tensor, Tensor], Tensor],
+    *,
+    epochs: int,
+    generator: torch.Generator,
+    batch_size: int = 128,
+    learning_rate: float = 1e-3,
+) -> None:
+    """Fit one network in place by shuffled passes, with a step size that falls linearly to 0.
+
+    Args:
+        parameters: of a single member.
+        inputs: (rows, in).
+        loss: (outputs (batch, out), row numbers (batch,)) -> mean loss.
+    """
+    adam = Adam(parameters, beta1=0.9, beta2=0.999, epsilon=1e-8)
+    total = epochs * math.ceil(len(inputs) / batch_size)
+    for parameter in parameters:
+        parameter.requires_grad_(True)
+    for _ in range(epochs):
+        order = torch.randperm(len(inputs), generator=generator)
+        for start in range(0, len(inputs), batch_size):
+            rows = order[start : start + batch_size]
+            value = loss(forward(parameters, inputs[rows][None])[0], rows)
+            step_size = learning_rate * (1 - adam.updates / total)
+            adam.step(torch.autograd.grad(value, parameters), step_size)
+    for parameter in parameters:
+        parameter.requires_grad_(False)
+
+
+class PolicyNetwork(nn.Module):
+    """Raw features in, action probabilities out: standardisation, mean Q of all members, softmax.
+
+    Args:
+        parameters: of all members.
+        mean, scale: (obs_dim,); inputs become (features - mean) / scale.
+        temperature: probabilities are softmax(Q / temperature).
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, parameters: Sequence[Tensor], mean: Tensor, scale: Tensor, temperature: float) -> None:
+        super().__init__()
+        self.register_buffer("mean", mean)
+        self.register_buffer("scale", scale)
+        for index, parameter in enumerate(parameters):
+            self.register_buffer(f"parameter_{index}", parameter.detach().clone())
+        self.members = len(parameters[0])
+        self.temperature = temperature
+
+    def q_values(self, observations: Tensor) -> Tensor:
+        """Return the mean Q, (batch, n_actions)."""
+        inputs = (observations - self.mean) / self.scale
+        parameters = [value for name, value in self.named_buffers() if name.startswith("parameter_")]
+        return forward(parameters, inputs.expand(self.members, -1, -1)).mean(dim=0)
+
+    def forward(self, observations: Tensor) -> Tensor:
+        """Return probabilities, (batch, n_actions), for raw features (batch, obs_dim) float32."""
+        return torch.softmax(self.q_values(observations) / self.temperature, dim=1)
+
+    @torch.no_grad()
+    def q_array(self, observations: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Return the mean Q for arrays, in float64 so that what follows loses nothing."""
+        values: NDArray[Any] = self.q_values(torch.from_numpy(observations)).numpy()
+        return values.astype(np.float64)
+
+
+def softmax(values: NDArray[np.float64], temperature: float) -> NDArray[np.float64]:
+    """Return softmax(values / temperature) along the last axis."""
+    scaled = values / temperature
+    exponentials = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
+    probabilities: NDArray[np.float64] = exponentials / exponentials.sum(axis=-1, keepdims=True)
+    return probabilities

@@ -1,0 +1,586 @@
+"""Presets: YAML files that hold every value of a collect, train or evaluate job.
+
+The dataclasses below are the whole schema: a key that is not a field is an error, and so is a value of
+another type or outside its range. Only yaml and the standard library are imported, because a host checks
+presets before it starts a job: ``python -m batch_rl.preset`` reads ``{"folders": [...], "entry_point":
+"train.py", "hyperparameters": {...}}`` from standard input and exits with 0, or with 2 and one line that
+says what is wrong.
+"""
+
+import dataclasses
+import difflib
+import json
+import math
+import re
+import sys
+import typing
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from batch_rl.errors import PresetError
+
+MAX_PRESET_BYTES = 1_000_000
+MAX_DEPTH = 8
+
+Value = bool | int | float | str | None | tuple[int, ...]
+
+
+def _key(
+    meaning: str,
+    *,
+    default: Value | dataclasses._MISSING_TYPE = dataclasses.MISSING,
+    within: str | None = None,
+    choices: tuple[str, ...] | None = None,
+    pattern: str | None = None,
+) -> typing.Any:
+    """Declare a preset key; ``within`` is an interval, ``"(0, 1]"``, and ``pattern`` must match all of a text."""
+    metadata = {"meaning": meaning, "within": within, "choices": choices, "pattern": pattern}
+    if default is dataclasses.MISSING:
+        return dataclasses.field(metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class Data:
+    """How the logged episodes are used."""
+
+    train_fraction: float = _key("share of the episodes that trains; the rest evaluates", default=0.85, within="(0, 1)")
+
+
+@dataclass(frozen=True)
+class Agent:
+    """Double DQN over an ensemble of networks."""
+
+    algorithm: str = _key("learning rule", default="ddqn_bcq", choices=("ddqn_bcq",))
+    discount: float = _key("weight of a reward one step later", default=0.99, within="[0, 1]")
+    double_q: bool = _key("choose the next action by the online network", default=True)
+    huber_loss: bool = _key("Huber instead of squared error", default=False)
+    batch_size: int = _key("transitions per update and member", default=128, within="[1, inf)")
+    learning_rate: float = _key("Adam step size at the first update", default=1e-3, within="(0, inf)")
+    learning_rate_schedule: str = _key(
+        "linear ends at 0 with the last update", default="linear", choices=("linear", "constant")
+    )
+    adam_beta1: float = _key("decay of the gradient's mean, per update", default=0.9, within="[0, 1)")
+    adam_beta2: float = _key("decay of its square's mean, per update", default=0.999, within="[0, 1)")
+    adam_epsilon: float = _key("added to Adam's denominator", default=1e-8, within="(0, inf)")
+    target_copy_updates: int = _key("updates between copies to the target network", default=200, within="[1, inf)")
+    standardize_inputs: bool = _key("scale every feature to mean 0, deviation 1", default=True)
+    hidden_sizes: tuple[int, ...] = _key("units per hidden layer", default=(64, 64), within="[1, 65536]")
+    members: int = _key("networks, whose mean Q decides", default=4, within="[1, 1000]")
+    snapshot_updates: int = _key(
+        "updates between snapshots that join the mean; 0: none", default=400, within="[0, inf)"
+    )
+    snapshot_after: float = _key("share of all updates before the first one", default=0.4, within="[0, 1]")
+
+
+@dataclass(frozen=True)
+class Bcq:
+    """Which actions a target may use: those that the log makes likely."""
+
+    threshold: float = _key(
+        "least probability, relative to the likeliest action; 0: no limit", default=0.3, within="[0, 1]"
+    )
+    imitation_epochs: int = _key("passes that fit the behavior policy's model", default=5, within="[1, inf)")
+
+
+@dataclass(frozen=True)
+class Ope:
+    """Off-policy evaluation on the held-out episodes."""
+
+    temperature: float = _key("the scored policy is softmax(Q / temperature)", default=2.0, within="(0, inf)")
+    reward_model_epochs: int = _key("passes that fit the reward model (one-step columns)", default=5, within="[1, inf)")
+
+
+@dataclass(frozen=True)
+class Training:
+    """The run as a whole."""
+
+    epochs: int = _key("passes over the training episodes", default=60, within="[1, inf)")
+    threads: int = _key("processor threads; other counts, other last digits", default=1, within="[1, 1024]")
+    kept_checkpoints: int = _key("newest ones on disk, beside the best", default=3, within="[1, inf)")
+    save_model: bool = _key("write the servable model", default=True)
+
+
+@dataclass(frozen=True)
+class Environment:
+    """A registered Gymnasium environment with discrete actions."""
+
+    name: str = _key("its id")
+
+
+@dataclass(frozen=True)
+class Collection:
+    """Logging episodes with a uniform random policy."""
+
+    num_envs: int = _key("environments, each with its own generators", default=100, within="[1, 100000]")
+    episodes_per_env: int = _key("whole episodes in each", default=5, within="[1, inf)")
+    file_name: str = _key(
+        "name of the CSV in the output folder", default="dataset.csv", pattern=r"[A-Za-z0-9_-][A-Za-z0-9._-]*\.csv"
+    )
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Playing the learned policy, greedily."""
+
+    steps: int = _key("whole episodes until this many steps", default=1000, within="[1, inf)")
+    episodes: int | None = _key("exactly this many instead", default=None, within="[1, inf)")
+    checkpoint: str = _key(
+        "the last one, or the one with the highest WIS", default="latest", choices=("latest", "best")
+    )
+
+
+@dataclass(frozen=True)
+class Preset:
+    """What every preset has."""
+
+    entry_point: typing.ClassVar[str]
+    seed: int = _key("one seed, one result", default=0, within="[0, 4294967295]")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CollectionPreset(Preset):
+    """What ``collect.py`` reads."""
+
+    entry_point = "collect.py"
+    environment: Environment
+    collection: Collection
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingPreset(Preset):
+    """What ``train.py`` reads."""
+
+    entry_point = "train.py"
+    data: Data
+    agent: Agent
+    bcq: Bcq
+    ope: Ope
+    training: Training
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationPreset(Preset):
+    """What ``evaluate.py`` reads."""
+
+    entry_point = "evaluate.py"
+    environment: Environment
+    evaluation: Evaluation
+
+
+KINDS: dict[str, type[Preset]] = {
+    kind.entry_point: kind for kind in (CollectionPreset, TrainingPreset, EvaluationPreset)
+}
+PRESET_NAMES = ("preset", "RLCOACH_PRESET")  # hyperparameters that choose a preset: the name, its old name
+_COACH_NETWORK = "rl.agent_params.network_wrappers.main"
+_COACH_ALGORITHM = "rl.agent_params.algorithm"
+ALIASES = {
+    "discount": "agent.discount",
+    "improve_steps": "training.epochs",
+    "save_model": "training.save_model",
+    "num_envs": "collection.num_envs",
+    "num_episodes": "collection.episodes_per_env",
+    "evaluate_steps": "evaluation.steps",
+    "evaluate_episodes": "evaluation.episodes",
+    "evaluation_episodes": "evaluation.episodes",
+    "rl.improve_steps:TrainingSteps": "training.epochs",
+    "rl.evaluation_steps:EnvironmentSteps": "evaluation.steps",
+    "rl.evaluation_steps:EnvironmentEpisodes": "evaluation.episodes",
+    "rl.train_to_eval_ratio": "data.train_fraction",
+    "rl.reward_model_num_epochs": "ope.reward_model_epochs",
+    "rl.env_params.level": "environment.name",
+    f"{_COACH_NETWORK}.learning_rate": "agent.learning_rate",
+    f"{_COACH_NETWORK}.batch_size": "agent.batch_size",
+    f"{_COACH_NETWORK}.adam_optimizer_beta1": "agent.adam_beta1",
+    f"{_COACH_NETWORK}.adam_optimizer_beta2": "agent.adam_beta2",
+    f"{_COACH_NETWORK}.optimizer_epsilon": "agent.adam_epsilon",
+    f"{_COACH_NETWORK}.replace_mse_with_huber_loss": "agent.huber_loss",
+    f"{_COACH_NETWORK}.softmax_temperature": "ope.temperature",
+    f"{_COACH_ALGORITHM}.discount": "agent.discount",
+    f"{_COACH_ALGORITHM}.num_steps_between_copying_online_weights_to_target:TrainingSteps": (
+        "agent.target_copy_updates"
+    ),
+    f"{_COACH_ALGORITHM}.action_drop_method.imitation_model_num_epochs": "bcq.imitation_epochs",
+}
+
+
+@dataclass(frozen=True)
+class Key:
+    """One value of a preset: its type, what it means and what it may be."""
+
+    type: typing.Any
+    meaning: str
+    within: str | None
+    choices: tuple[str, ...] | None
+    pattern: str | None
+
+
+def _sections(kind: type[Preset]) -> dict[str, typing.Any]:
+    hints = typing.get_type_hints(kind)
+    return {f.name: hints[f.name] for f in dataclasses.fields(kind) if f.name != "seed"}
+
+
+def _keys(dataclass_type: typing.Any, prefix: str = "") -> dict[str, Key]:
+    hints = typing.get_type_hints(dataclass_type)
+    return {prefix + f.name: Key(hints[f.name], **f.metadata) for f in dataclasses.fields(dataclass_type)}
+
+
+SECTIONS: dict[str, typing.Any] = {
+    name: section for kind in KINDS.values() for name, section in _sections(kind).items()
+}
+SCHEMA: dict[str, Key] = _keys(Preset) | {
+    name: key for section_name, section in SECTIONS.items() for name, key in _keys(section, f"{section_name}.").items()
+}
+
+
+def checked_value(value: object, key: Key) -> Value:
+    """Return ``value`` as the key's type.
+
+    Raises:
+        ValueError: another type, not finite, or outside the key's range; the message starts with the value.
+    """
+    shown = _shorten(json.dumps(value, default=str))
+    if value is None and type(None) in typing.get_args(key.type):
+        return None
+    if key.type is bool:
+        if isinstance(value, bool):
+            return value
+        raise ValueError(f"{shown}; must be true or false")
+    if key.type is str:
+        if not isinstance(value, str) or not value:
+            raise ValueError(f"{shown}; must be text")
+        if key.choices and value not in key.choices:
+            raise ValueError(f"{shown}; must be one of: {', '.join(key.choices)}")
+        if key.pattern and not re.fullmatch(key.pattern, value):
+            raise ValueError(f"{shown}; must have the form {key.pattern}")
+        return value
+    if key.type == tuple[int, ...]:
+        if not isinstance(value, list | tuple) or not value or not all(type(item) is int for item in value):
+            raise ValueError(f"{shown}; must be a list of whole numbers, as [64, 64]")
+        for item in value:
+            _check_interval(item, shown, key.within)
+        return tuple(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"{shown}; must be a number")
+    if key.type is not float and not isinstance(value, int):
+        raise ValueError(f"{shown}; must be a whole number")
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise ValueError(f"{shown}; must be a finite number")
+    _check_interval(number, shown, key.within)
+    return number if key.type is float else value
+
+
+def _check_interval(number: int | float, shown: str, interval: str | None) -> None:
+    if interval is None:
+        return
+    low, high = (float(bound) for bound in interval[1:-1].split(","))
+    above = number >= low if interval[0] == "[" else number > low
+    below = number <= high if interval[-1] == "]" else number < high
+    if not (above and below):
+        raise ValueError(f"{shown}; must be in {interval}")
+
+
+_NULL = re.compile(r"(?:~|null|Null|NULL|)\Z")
+_BOOL = re.compile(r"(?:true|True|TRUE|false|False|FALSE)\Z")
+_INT = re.compile(r"[-+]?[0-9]+\Z")
+_FLOAT = re.compile(
+    r"[-+]?(?:(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|\.(?:inf|Inf|INF))\Z|\.(?:nan|NaN|NAN)\Z"
+)
+
+
+def scalar(text: str) -> Value:
+    """Read unquoted text by YAML 1.2's core rules: ``1e-4`` is a number, ``yes`` and ``1:30`` are text."""
+    if _NULL.match(text):
+        return None
+    if _BOOL.match(text):
+        return text.lower() == "true"
+    if _INT.match(text) and len(text) < 1000:
+        return int(text)
+    if _FLOAT.match(text):
+        return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
+    return text
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """Builds nodes, never objects: no tags, no aliases, no deep nesting."""
+
+    yaml_implicit_resolvers: dict[typing.Any, typing.Any] = {}  # noqa: RUF012 - as in the base class; see ``scalar``
+    depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        event = self.peek_event()  # type: ignore[no-untyped-call]
+        problem = None
+        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
+            problem = "anchors and aliases (& and *) are not allowed; write the value out"
+        elif getattr(event, "tag", None):
+            problem = f"the tag {_shorten(str(event.tag))} is not allowed; presets hold plain values only"
+        elif self.depth >= MAX_DEPTH:
+            problem = "nested too deeply; a preset has sections, and keys in them"
+        if problem:
+            raise yaml.composer.ComposerError(None, None, problem, event.start_mark)
+        self.depth += 1
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+
+def _compose(path: Path) -> yaml.Node:
+    """Return the root node of a file, or raise PresetError with the line of the trouble."""
+    where = _shown(path)
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_PRESET_BYTES + 1)
+    except OSError as error:
+        raise PresetError(f"{where}: cannot be read ({error.strerror}).") from error
+    if len(content) > MAX_PRESET_BYTES:
+        raise PresetError(f"{where}: larger than 1 MB, so it is not a preset.")
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise PresetError(f"{where}, line {line}: not UTF-8 text; save the file as UTF-8.") from error
+    try:
+        loader = _PlainLoader(text)
+        node = loader.get_single_node()
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line_number = mark.line + 1 if mark else 1
+        lines = text.splitlines()
+        problem = ", ".join(part for part in (error.context, error.problem) if part)
+        if "'\\t'" in problem or (line_number <= len(lines) and re.match(r" *\t", lines[line_number - 1])):
+            problem = "a tab; YAML is indented with spaces"
+        raise PresetError(f"{where}, line {line_number}: {problem}.") from error
+    except yaml.YAMLError as error:
+        raise PresetError(f"{where}: not YAML text ({_shorten(str(error))}).") from error
+    if node is None:
+        raise PresetError(f"{where}: the file is empty; a preset holds sections such as 'environment:'.")
+    return node
+
+
+def _entries(node: yaml.Node, where: str, prefix: str = "") -> Iterable[tuple[str, int, yaml.Node]]:
+    """Yield (dotted key, line, value node) of a mapping; refuse keys that are lists, or given twice."""
+    if not isinstance(node, yaml.MappingNode):
+        what = f"'{prefix[:-1]}'" if prefix else "a preset"
+        raise PresetError(f"{where}, line {node.start_mark.line + 1}: {what} must be a mapping ('key: value' lines).")
+    seen: dict[str, int] = {}
+    for key_node, value_node in node.value:
+        line = key_node.start_mark.line + 1
+        if not isinstance(key_node, yaml.ScalarNode):
+            raise PresetError(f"{where}, line {line}: a key must be a plain word.")
+        name = prefix + key_node.value
+        if name in seen:
+            raise PresetError(f"{where}, line {line}: key '{_shorten(name)}' again; first given on line {seen[name]}.")
+        seen[name] = line
+        yield name, line, value_node
+
+
+def _plain(node: yaml.Node) -> object:
+    if isinstance(node, yaml.ScalarNode):
+        return scalar(node.value) if node.style is None else node.value
+    if isinstance(node, yaml.SequenceNode):
+        return [_plain(item) for item in node.value]
+    return {str(key.value): _plain(value) for key, value in node.value}
+
+
+def _read(path: Path) -> tuple[set[str], dict[str, Value]]:
+    """Return the sections that a file has and its values by dotted key, all checked."""
+    where = _shown(path)
+    sections: set[str] = set()
+    values: dict[str, Value] = {}
+
+    def take(name: str, line: int, node: yaml.Node) -> None:
+        if name not in SCHEMA:
+            raise PresetError(f"{where}, line {line}: unknown key '{_shorten(name)}'{_did_you_mean(name, _words())}")
+        try:
+            values[name] = checked_value(_plain(node), SCHEMA[name])
+        except ValueError as error:
+            raise PresetError(f"{where}, line {line}: '{name}' is {error}.") from error
+
+    for name, line, node in _entries(_compose(path), where):
+        if name not in SECTIONS:
+            take(name, line, node)
+            continue
+        sections.add(name)
+        for entry in _entries(node, where, f"{name}."):
+            take(*entry)
+    return sections, values
+
+
+PresetKind = typing.TypeVar("PresetKind", bound=Preset)
+
+
+def load_preset(path: Path, kind: type[PresetKind], overrides: Mapping[str, object] | None = None) -> PresetKind:
+    """Read the preset at ``path`` for the entry point that ``kind`` belongs to.
+
+    Args:
+        path: a YAML file, UTF-8, at most 1 MB.
+        kind: CollectionPreset, TrainingPreset or EvaluationPreset.
+        overrides: hyperparameters by dotted key (``agent.learning_rate``) or by a name in ``ALIASES``; values
+            as in YAML, or as text that is read like unquoted YAML.
+    Raises:
+        PresetError: the file cannot be read, a key is unknown, a value is wrong, or a section is missing.
+    """
+    where = _shown(path)
+    sections, values = _read(path)
+    wanted = _sections(kind)
+    if missing := [name for name in wanted if name not in sections]:
+        raise PresetError(
+            f"{where}: {kind.entry_point} needs section{'s' if len(missing) > 1 else ''} "
+            f"{_listed(missing)}, which this preset lacks{_written_for(sections)}."
+        )
+    given: dict[str, str] = {}
+    for name, raw in (overrides or {}).items():
+        key_name = ALIASES.get(name, name)
+        if key_name not in SCHEMA:
+            known = [*_words(), *ALIASES, *PRESET_NAMES]
+            raise PresetError(f"unknown hyperparameter '{_shorten(name)}'{_did_you_mean(name, known)}")
+        section = key_name.rpartition(".")[0]
+        if section and section not in wanted:
+            raise PresetError(
+                f"hyperparameter '{name}': {kind.entry_point} reads no section '{section}'; leave it out."
+            )
+        key = SCHEMA[key_name]
+        try:
+            value = checked_value(_from_text(raw, key), key)
+        except ValueError as error:
+            raise PresetError(f"hyperparameter '{name}' is {error}.") from error
+        if key_name in given and values[key_name] != value:
+            raise PresetError(f"hyperparameters '{given[key_name]}' and '{name}' set '{key_name}' differently.")
+        given[key_name] = name
+        values[key_name] = value
+    built = {}
+    for name, section_type in wanted.items():
+        arguments = {key: values[f"{name}.{key}"] for key in _keys(section_type) if f"{name}.{key}" in values}
+        for required in dataclasses.fields(section_type):
+            if required.default is dataclasses.MISSING and required.name not in arguments:
+                raise PresetError(f"{where}: section '{name}' lacks the key '{name}.{required.name}'.")
+        built[name] = section_type(**arguments)
+    if "seed" in values:
+        built["seed"] = values["seed"]
+    return kind(**built)
+
+
+def find_preset(name: object, folders: Sequence[Path]) -> Path:
+    """Return the file of a preset, named with or without ``.yaml``, from the first folder that has it.
+
+    Raises:
+        PresetError: not a plain name, or in none of the folders; the message lists the nearest names.
+    """
+    if not isinstance(name, str) or not name or name != Path(name).name or name.startswith("."):
+        raise PresetError(f"a preset is chosen by its name, such as 'preset-cartpole-ddqnbcq'; got {name!r}.")
+    stem = name.removesuffix(".yaml")
+    for folder in folders:
+        if (folder / f"{stem}.yaml").is_file():
+            return folder / f"{stem}.yaml"
+    known = sorted({path.stem for folder in folders if folder.is_dir() for path in folder.glob("*.yaml")})
+    looked_in = ", ".join(str(folder) for folder in folders)
+    hint = _did_you_mean(stem, known)
+    if hint == "." and known:
+        hint = f"; known: {_listed(known)}."
+    raise PresetError(f"no preset '{stem}' in {looked_in}{hint}")
+
+
+def preset_folders(entry_point: Path) -> list[Path]:
+    """Return where presets may lie: ``presets`` in the source folder, beside it, or in a checkout."""
+    source = entry_point.resolve().parent
+    return [source / "presets", source, source.parent / "presets"]
+
+
+def choose_preset(kind: type[PresetKind], hyperparameters: Mapping[str, object], folders: Sequence[Path]) -> PresetKind:
+    """Find and load the preset that a job's hyperparameters name, with their overrides.
+
+    Raises:
+        PresetError: no preset is named, or two are, or the named one cannot be loaded.
+    """
+    names = [hyperparameters[key] for key in PRESET_NAMES if key in hyperparameters]
+    if not names:
+        raise PresetError("no preset is chosen; set the hyperparameter 'preset', such as preset-cartpole-ddqnbcq.")
+    if names[0] != names[-1]:
+        raise PresetError("hyperparameters 'preset' and 'RLCOACH_PRESET' name different presets; set one.")
+    overrides = {key: value for key, value in hyperparameters.items() if key not in PRESET_NAMES}
+    return load_preset(find_preset(names[0], folders), kind, overrides)
+
+
+def _from_text(raw: object, key: Key) -> object:
+    """Hyperparameters may arrive as text, and a flag as 0 or 1."""
+    if isinstance(raw, str) and key.type is not str:
+        if key.type == tuple[int, ...]:
+            return [scalar(item.strip()) for item in raw.strip().removeprefix("[").removesuffix("]").split(",")]
+        raw = scalar(raw)
+    if key.type is bool and type(raw) is int and raw in (0, 1):
+        return bool(raw)
+    return raw
+
+
+def _words() -> list[str]:
+    return [*SECTIONS, *SCHEMA]
+
+
+def _did_you_mean(name: str, known: Iterable[str]) -> str:
+    candidates = list(known)
+    nearest = difflib.get_close_matches(name, candidates, n=1, cutoff=0.6)
+    if not nearest:  # a right key without its section, or in another one
+        nearest = [word for word in candidates if word.rpartition(".")[2] == name.rpartition(".")[2]][:1]
+    return f"; did you mean '{nearest[0]}'?" if nearest else "."
+
+
+def _written_for(sections: set[str]) -> str:
+    fitting = [kind.entry_point for kind in KINDS.values() if set(_sections(kind)) <= sections]
+    return f" (it is written for {_listed(fitting)})" if fitting else ""
+
+
+def _listed(words: Iterable[str]) -> str:
+    return ", ".join(words)
+
+
+def _shorten(text: str) -> str:
+    """Make a word from the user fit for a message: of one line, printable and not too long."""
+    plain = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return plain if len(plain) <= 100 else f"{plain[:97]}..."
+
+
+def _shown(path: Path) -> str:
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def check_request(request: object) -> None:
+    """Check a job before it starts; see the module's docstring for the request.
+
+    An entry point of the user's own has its own rules, so nothing is checked for it.
+
+    Raises:
+        PresetError: the request is malformed, or the job would refuse its preset or hyperparameters.
+    """
+    if not isinstance(request, dict) or {"folders", "entry_point", "hyperparameters"} - request.keys():
+        raise PresetError('the request must be a JSON object with "folders", "entry_point", "hyperparameters".')
+    folders, hyperparameters = request["folders"], request["hyperparameters"]
+    if not isinstance(folders, list) or not isinstance(hyperparameters, dict):
+        raise PresetError('"folders" must be a list and "hyperparameters" an object.')
+    kind = KINDS.get(Path(str(request["entry_point"])).name)
+    if kind is not None:
+        choose_preset(kind, hyperparameters, [Path(str(folder)) for folder in folders])
+
+
+def main() -> int:
+    """Run the check on standard input; return the exit code."""
+    try:
+        try:
+            request = json.load(sys.stdin)
+        except ValueError as error:
+            raise PresetError(f"the request is not JSON: {error}") from error
+        check_request(request)
+    except PresetError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

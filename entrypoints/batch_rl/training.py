@@ -1,0 +1,169 @@
+"""One training run on logged episodes: preparation, epochs of learning, and the evaluation after each."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from batch_rl import ope
+from batch_rl.bcq import allowed_actions, imitate
+from batch_rl.dataset import Episodes, split_episodes
+from batch_rl.ddqn import Learner, Transitions
+from batch_rl.errors import TrainingError
+from batch_rl.networks import PolicyNetwork, forward, seeded_generator, softmax, use_threads
+from batch_rl.preset import TrainingPreset
+
+SPLIT, IMITATION, REWARD_MODEL, LEARNING = range(4)  # each purpose draws from its own generator
+
+
+@dataclass(frozen=True)
+class PolicyEstimates:
+    """What the held-out episodes say about softmax(Q / temperature)."""
+
+    wis: float  # discounted reward per episode
+    sequential_dr: float  # discounted reward per episode
+    one_step_ips: float  # reward per step, as the next two
+    one_step_dm: float
+    one_step_dr: float
+    weights: ope.WeightDiagnostics
+
+
+@dataclass(frozen=True)
+class EpochResult:
+    """One finished epoch."""
+
+    epoch: int  # from 1
+    updates: int  # since the start
+    losses: NDArray[np.float64]  # (updates of this epoch,), mean over members
+    gradient_norms: NDArray[np.float64]
+    learning_rates: NDArray[np.float64]
+    batch_q: NDArray[np.float64]  # mean Q of each batch
+    estimates: PolicyEstimates
+
+
+class TrainingRun:
+    """Everything between a dataset and a policy.
+
+    The importance weights and sequential DR's q_hat come from the same networks: q_hat is the agent's own
+    Q, as in Coach. It was fitted to the other part of the split and describes the greedy policy, not the
+    softmax that is scored; sequential DR stays unbiased all the same, and varies more than it would with
+    the softmax's own values.
+
+    Raises:
+        DatasetError: the episodes cannot be split.
+    """
+
+    def __init__(self, episodes: Episodes, preset: TrainingPreset) -> None:
+        use_threads(preset.training.threads)
+        self.preset = preset
+        split_generator = np.random.default_rng(np.random.SeedSequence(preset.seed, spawn_key=(SPLIT,)))
+        self.fitting, self.held_out = split_episodes(episodes, preset.data.train_fraction, split_generator)
+        self.n_actions = episodes.n_actions
+        self.observation_size = episodes.observations.shape[1]
+        self.mean, self.scale = self._normalization()
+        transitions, reward_hat = self._prepare()
+        self._reward_hat = reward_hat
+        self.learner = Learner(
+            transitions,
+            preset.agent,
+            n_actions=self.n_actions,
+            epochs=preset.training.epochs,
+            generator=seeded_generator(preset.seed, LEARNING),
+        )
+        self.epoch = 0
+        self.logged_return = float(self.held_out.returns(preset.agent.discount).mean())
+
+    def _normalization(self) -> tuple[Tensor, Tensor]:
+        if not self.preset.agent.standardize_inputs:
+            return torch.zeros(self.observation_size), torch.ones(self.observation_size)
+        observations = self.fitting.observations.astype(np.float64)
+        deviation = observations.std(axis=0)
+        # A feature that never changes is only shifted.
+        scale = np.where(deviation > 1e-8 * np.abs(observations).max(axis=0), deviation, 1.0)
+        return torch.from_numpy(observations.mean(axis=0)).float(), torch.from_numpy(scale).float()
+
+    def _standardized(self, observations: NDArray[np.float32]) -> Tensor:
+        return (torch.from_numpy(observations) - self.mean) / self.scale
+
+    def _prepare(self) -> tuple[Transitions, NDArray[np.float64]]:
+        """Fit the imitation and reward models; return the transitions, and the rewards predicted."""
+        preset, fitting = self.preset, self.fitting
+        inputs, actions = self._standardized(fitting.observations), torch.from_numpy(fitting.actions)
+        rewards = torch.from_numpy(fitting.rewards).float()
+        behavior = imitate(
+            inputs,
+            actions,
+            self.n_actions,
+            hidden_sizes=preset.agent.hidden_sizes,
+            epochs=preset.bcq.imitation_epochs,
+            generator=seeded_generator(preset.seed, IMITATION),
+        )
+        reward_model = ope.fit_reward_model(
+            inputs,
+            actions,
+            rewards,
+            self.n_actions,
+            hidden_sizes=preset.agent.hidden_sizes,
+            epochs=preset.ope.reward_model_epochs,
+            generator=seeded_generator(preset.seed, REWARD_MODEL),
+        )
+        reward_hat = forward(reward_model, self._standardized(self.held_out.observations)[None])[0].numpy()
+        ends = torch.from_numpy(fitting.ends)
+        return (
+            Transitions(
+                inputs=inputs,
+                actions=actions,
+                rewards=rewards,
+                terminated=ends.float(),
+                next_rows=torch.arange(len(actions)) + ~ends,
+                allowed=allowed_actions(behavior, preset.bcq.threshold),
+            ),
+            reward_hat.astype(np.float64),
+        )
+
+    def run_epoch(self, should_stop: Callable[[], bool] = lambda: False) -> EpochResult | None:
+        """Train for an epoch and evaluate; None when ``should_stop`` ended it early.
+
+        Raises:
+            TrainingError: the networks diverged.
+        """
+        statistics = self.learner.run_epoch(should_stop)
+        if statistics is None:
+            return None
+        if not statistics.isfinite().all():
+            raise TrainingError(
+                f"the networks diverged in epoch {self.epoch + 1}: a loss or a gradient is not finite. Lower "
+                "agent.learning_rate, or look for extreme rewards and features in the data."
+            )
+        self.epoch += 1
+        losses, norms, batch_q, learning_rates = statistics.double().numpy().T
+        return EpochResult(
+            epoch=self.epoch,
+            updates=self.learner.updates,
+            losses=losses,
+            gradient_norms=norms,
+            learning_rates=learning_rates,
+            batch_q=batch_q,
+            estimates=self.evaluate(),
+        )
+
+    def evaluate(self) -> PolicyEstimates:
+        """Judge the present policy, softmax(Q / temperature), on the held-out episodes."""
+        held_out, discount = self.held_out, self.preset.agent.discount
+        q_hat = self.policy().q_array(held_out.observations)
+        target = softmax(q_hat, self.preset.ope.temperature)
+        return PolicyEstimates(
+            wis=ope.weighted_importance_sampling(held_out, target, discount=discount).value,
+            sequential_dr=ope.sequential_doubly_robust(held_out, target, q_hat, discount=discount),
+            one_step_ips=ope.one_step_importance_sampling(held_out, target),
+            one_step_dm=ope.one_step_direct_method(target, self._reward_hat),
+            one_step_dr=ope.one_step_doubly_robust(held_out, target, self._reward_hat),
+            weights=ope.weight_diagnostics(held_out, target),
+        )
+
+    def policy(self) -> PolicyNetwork:
+        """Return the policy as it is now."""
+        return PolicyNetwork(self.learner.deciding_parameters(), self.mean, self.scale, self.preset.ope.temperature)

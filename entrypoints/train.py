@@ -1,0 +1,99 @@
+"""Learn a policy from logged episodes alone, and estimate after every epoch what it is worth."""
+
+import signal
+import sys
+from datetime import datetime
+from pathlib import Path
+from types import FrameType
+
+from batch_rl.checkpoint import CheckpointFolder
+from batch_rl.dataset import find_csv, read_csv
+from batch_rl.errors import BatchRLError
+from batch_rl.export import export_policy
+from batch_rl.metrics_csv import BATCH_COLUMNS, BATCH_FILE_NAME, MetricsFile, epoch_row
+from batch_rl.plots import plot_estimates
+from batch_rl.preset import TrainingPreset, choose_preset, preset_folders
+from batch_rl.training import EpochResult, TrainingRun
+from job_toolkit.environment import JobInputError, read_environment
+from job_toolkit.failure import fail_job
+
+CHANNELS = ("train", "training")  # SageMaker's usual name, and the SDK's when a channel has none
+EXIT_STOPPED = 128 + signal.SIGTERM
+PLOT_FILE_NAME = "off_policy_evaluation.png"
+
+
+class StopRequest:
+    """Remembers a SIGTERM, so that training ends after a whole update and leaves whole files."""
+
+    def __init__(self) -> None:
+        self.received = False
+        signal.signal(signal.SIGTERM, self._receive)
+
+    def _receive(self, _number: int, _frame: FrameType | None) -> None:
+        self.received = True
+
+    def __call__(self) -> bool:
+        """Return whether the job shall end."""
+        return self.received
+
+
+def main() -> int:
+    """Train; return 0, or 143 when a SIGTERM ended it early, with everything learned so far on disk."""
+    stop = StopRequest()
+    environment = read_environment()
+    preset = choose_preset(TrainingPreset, environment.hyperparameters, preset_folders(Path(__file__)))
+    channel = next((name for name in CHANNELS if name in environment.channels), CHANNELS[0])
+    dataset_path = find_csv(environment.channel(channel))
+    run = TrainingRun(read_csv(dataset_path), preset)
+    paths = environment.paths
+    print(
+        f"{dataset_path.name}: {len(run.fitting)} episodes ({len(run.fitting.actions)} rows) train, "
+        f"{len(run.held_out)} ({len(run.held_out.actions)} rows) evaluate; all count as terminated.\n"
+        f"Evaluated policy: softmax(Q / {preset.ope.temperature:g}). "
+        f"Logged policy's discounted return on the held-out episodes: {run.logged_return:.2f}",
+        flush=True,
+    )
+    checkpoints = CheckpointFolder(paths.output_data / "checkpoint", run, keep=preset.training.kept_checkpoints)
+    metrics_path = paths.intermediate / BATCH_FILE_NAME
+    with MetricsFile(metrics_path, BATCH_COLUMNS) as metrics:
+        while run.epoch < preset.training.epochs:
+            result = run.run_epoch(stop)
+            if result is None:
+                checkpoints.save(wis=None)
+                break
+            metrics.append(epoch_row(run, result))
+            checkpoints.save(result.estimates.wis)
+            print(epoch_line(result, preset.training.epochs), flush=True)
+    print(f"Checkpoint> {now()}, Saving in path=['{checkpoints.folder}']", flush=True)
+    if preset.training.save_model:
+        print(f"Model> {export_policy(run.policy(), paths.model)}", flush=True)
+    if run.epoch > 0:
+        plot_estimates(metrics_path, [paths.output_data / PLOT_FILE_NAME, paths.intermediate / PLOT_FILE_NAME])
+    if stop.received:
+        print(f"Stopped after {run.epoch} epochs and {run.learner.updates} updates.", flush=True)
+    return EXIT_STOPPED if stop.received else 0
+
+
+def epoch_line(result: EpochResult, epochs: int) -> str:
+    """Return the log line of an epoch, with the fields that Coach's line has first."""
+    estimates = result.estimates
+    return (
+        f"Off-Policy Evaluation> {now()}, Epoch={result.epoch}, IPS={estimates.one_step_ips:.4f}, "
+        f"DM={estimates.one_step_dm:.4f}, DR={estimates.one_step_dr:.4f}, WIS={estimates.wis:.4f}, "
+        f"Sequential-DR={estimates.sequential_dr:.4f}, "
+        f"Effective sample size={estimates.weights.effective_sample_size:.1f}, "
+        f"Mean weight={estimates.weights.mean_weight:.3g}, Loss={result.losses.mean():.4f}, "
+        f"Q={result.batch_q.mean():.2f}, Epochs={epochs}"
+    )
+
+
+def now() -> str:
+    """Return the time as the log lines show it."""
+    return datetime.now().strftime("%Y-%m-%d %H:%M:%S")
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except (BatchRLError, JobInputError) as error:
+        fail_job(f"{type(error).__name__}: {error}")

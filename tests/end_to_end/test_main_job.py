@@ -1,0 +1,165 @@
+"""The main job as a user meets it: collect, train offline, evaluate; on both runtimes with the same numbers."""
+
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+
+import launcher
+from launcher import errors
+from launcher.settings import data_path
+
+METRICS = "worker_0.batch_rl_graph.main_level.main_level.agent_0.csv"
+RUNTIMES = ["process", pytest.param("docker", marks=pytest.mark.docker)]
+
+
+def _names(path):
+    with tarfile.open(path) as archive:
+        return archive.getnames()
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    """Run ``launcher demo`` once for each runtime; return its home and what it printed."""
+    results = {}
+
+    def run(runtime):
+        if runtime not in results:
+            home = tmp_path_factory.mktemp(f"demo-{runtime}")
+            answer = subprocess.run(
+                [sys.executable, "-m", "launcher", "demo"],
+                env={
+                    **os.environ,
+                    "LAUNCHER_HOME": str(home),
+                    "LAUNCHER_RUNTIME": runtime,
+                    "PYTHONPATH": str(data_path("container").parent),
+                },
+                cwd=home,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            assert answer.returncode == 0, answer.stderr + answer.stdout
+            results[runtime] = (home, answer.stdout)
+        return results[runtime]
+
+    return run
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_the_demo_learns_to_balance_from_random_data_alone(demo, runtime):
+    home, said = demo(runtime)
+    random_reward = float(re.search(r"mean reward ([\d.]+)\n", said)[1])
+    learned_reward = float(re.search(r"mean reward ([\d.]+) over 100 episodes", said)[1])
+    assert 15 < random_reward < 30
+    assert learned_reward > 195
+    for title in ("dataset", "model", "checkpoint", "estimates", "plot", "evaluation", "log"):
+        path = re.search(rf"^  {title}\s+(/\S+)$", said, re.MULTILINE)[1]
+        assert Path(path).exists(), path
+    assert sorted(path.name for path in (home / "jobs").glob("*/work")) == []
+
+
+@pytest.mark.slow
+@pytest.mark.docker
+def test_both_runtimes_give_the_same_keys_listings_and_numbers(demo):
+    found = {}
+    for runtime in ("process", "docker"):
+        home, _ = demo(runtime)
+        jobs = sorted(
+            (home / "jobs").iterdir(), key=lambda path: json.loads((path / "job.json").read_text())["created"]
+        )
+        found[runtime] = [
+            {
+                "keys": sorted(
+                    str(path.relative_to(job))
+                    for part in ("output", "source")
+                    for path in (job / part).rglob("*")
+                    if path.is_file()
+                ),
+                "output": _names(job / "output" / "output.tar.gz"),
+                "model": _names(job / "output" / "model.tar.gz")
+                if (job / "output" / "model.tar.gz").exists()
+                else None,
+                "source": hashlib.sha256((job / "source" / "sourcedir.tar.gz").read_bytes()).hexdigest(),
+                "metrics": [path.read_bytes() for path in sorted((job / "output" / "intermediate").glob("*.csv"))],
+            }
+            for job in jobs
+        ]
+    assert found["process"] == found["docker"]
+    training = found["process"][1]
+    assert f"output/intermediate/{METRICS}" in training["keys"]
+    assert {"checkpoint", "checkpoint/latest"} <= set(training["output"])
+
+
+def test_an_evaluation_refuses_a_checkpoint_that_is_none(tmp_path):
+    (tmp_path / "checkpoint").mkdir()
+    (tmp_path / "checkpoint" / "notes.txt").write_text("not one")
+    with pytest.raises(errors.JobFailedError, match="CheckpointError") as caught:
+        launcher.fit(
+            "preset-cartpole-ddqnbcq-env",
+            entry_point="evaluate.py",
+            inputs=str(tmp_path / "checkpoint"),
+            runtime="process",
+            logs=False,
+        )
+    assert "Traceback" not in str(caught.value)
+
+
+def test_a_stopped_training_leaves_a_checkpoint_that_can_be_evaluated(tmp_path):
+    """What a managed stop promises: SIGTERM, then whole artifacts."""
+    import threading
+    import time
+
+    data = launcher.fit("preset-cartpole-random", entry_point="collect.py", runtime="process", logs=False)
+    estimator = launcher.estimator.bundled_estimator(
+        "preset-cartpole-ddqnbcq", hyperparameters={"training.epochs": 100_000}, runtime="process"
+    )
+    job = estimator.submit({"train": str(data.outputs.data_path)})
+    thread = threading.Thread(target=lambda: job.wait(logs=False))
+    thread.start()
+    deadline = time.monotonic() + 60
+    while "Epoch=2," not in job.logs():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    csv = job.path / "output" / "intermediate" / METRICS
+    while not csv.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert len(job.metrics()) >= 1, "metrics can be read while the job runs"
+    job.stop()
+    thread.join(60)
+    assert job.status == "Stopped"
+    evaluation = launcher.fit(
+        "preset-cartpole-ddqnbcq-env",
+        entry_point="evaluate.py",
+        inputs=str(job.outputs.data_path / "checkpoint"),
+        hyperparameters={"evaluate_episodes": 2},
+        runtime="process",
+        logs=False,
+    )
+    assert json.loads((evaluation.outputs.data_path / "evaluation.json").read_text())["episodes"] == 2
+
+
+def test_plot_draws_a_finished_jobs_estimates(tmp_path):
+    data = launcher.fit("preset-cartpole-random", entry_point="collect.py", runtime="process", logs=False)
+    job = launcher.fit(
+        "preset-cartpole-ddqnbcq",
+        inputs=str(data.outputs.data_path),
+        hyperparameters={"training.epochs": 2},
+        runtime="process",
+        logs=False,
+    )
+    command = [sys.executable, "-m", "launcher", "plot", job.name, "-o", str(tmp_path / "p.png")]
+    environment = {**os.environ, "PYTHONPATH": str(data_path("container").parent)}
+    said = subprocess.run(command, capture_output=True, text=True, check=True, env=environment, cwd=tmp_path).stdout
+    assert said.strip() == str(tmp_path / "p.png")
+    assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
+    names = job.describe()["FinalMetricDataList"]
+    assert {one["MetricName"] for one in names} == {"weighted-importance-sampling", "sequential-doubly-robust"}
