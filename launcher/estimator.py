@@ -292,8 +292,10 @@ class Estimator:
             metric_definitions=[{"Name": one.name, "Regex": one.regex} for one in spec.metric_definitions],
             environment=spec.environment,
             enable_network_isolation=spec.enable_network_isolation,
-            source_dir=spec.source_path,
-            entry_point=spec.entry_point,
+            source_dir=None if spec.source_members else spec.source_path,
+            entry_point=str(Path(spec.source_path or "", spec.entry_point or ""))
+            if spec.source_members
+            else spec.entry_point,
             dependencies=spec.dependencies,
             container_entry_point=spec.container_entry_point or None,
             container_arguments=spec.container_arguments or None,

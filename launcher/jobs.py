@@ -188,7 +188,11 @@ class JobFolder:
             except BlockingIOError:
                 yield False
             else:
-                yield True
+                try:
+                    yield True
+                finally:
+                    # Not left to the closing: a forked child of the caller's may hold the descriptor as well.
+                    fcntl.flock(descriptor, fcntl.LOCK_UN)
         finally:
             os.close(descriptor)
 

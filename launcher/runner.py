@@ -46,6 +46,8 @@ _SYNC_SECONDS = 1.0
 _LOG_TAIL_BYTES = 4096
 _LOG_TAIL_LINES = 20
 _SOURCE_MTIME = 315532800  # 1980, the first year that every archive format knows: the same files make the same bytes
+_PATIENT_INTERRUPTS = 2  # the first stops the job, the second kills it, one more gives up on its results
+_CHUNK_BYTES = 1 << 20
 _KILLED, _NOT_FOUND = 128 + signal.SIGKILL, 127
 
 LineSink = Callable[[str, str], None]
@@ -133,7 +135,7 @@ def drive(store: JobStore, name: str, *, runtime: Runtime | None = None, on_line
     """
     store.load(name)
     folder = store.folder(name)
-    lines = _LogReader(folder, on_line or (lambda _host, _line: None))
+    lines = _LogReader(folder, on_line) if on_line else None
     with _interrupts(folder) as interrupts:
         while True:
             with folder.driving(wait=False) as had:
@@ -142,11 +144,13 @@ def drive(store: JobStore, name: str, *, runtime: Runtime | None = None, on_line
                     if not record.terminal:
                         chosen = runtime or get_runtime(record.training_spec.runtime)
                         Driver(store, name, chosen, lines, interrupts).run()
-                    lines.read(final=True)
+                    if lines:
+                        lines.read(final=True)
                     break
             # Another process drives it: read along, and take over should it go away.
             interrupts.deferred = True
-            lines.read()
+            if lines:
+                lines.read()
             time.sleep(_TICK_SECONDS)
     if interrupts.count:
         raise KeyboardInterrupt
@@ -318,8 +322,9 @@ class Driver:
         self._interrupts.deferred = True
         recorder = MetricRecorder(self._spec.metric_definitions, self._folder.metrics_path)
         # Metrics are read from the log's beginning, even where a driver before this one had begun to.
-        readers = [_LogReader(self._folder, lambda _host, line: recorder.feed(line, time.time()))]
-        readers += [self._lines] if self._lines else []
+        readers = [self._lines] if self._lines else []
+        if self._spec.metric_definitions:
+            readers.append(_LogReader(self._folder, lambda _host, line: recorder.feed(line, time.time())))
         running = {}
         for container in self._plan.containers:
             execution = self._executions.get(container.host) or self._runtime.find(container)
@@ -471,13 +476,19 @@ class _LogReader:
             host = path.name.removeprefix("job").removesuffix("log").strip(".") or "algo-1"
             with path.open("rb") as log:
                 log.seek(self._offsets.get(host, 0))
-                *lines, rest = (self._rests.get(host, b"") + log.read()).split(b"\n")
+                while chunk := log.read(_CHUNK_BYTES):
+                    self._hand_on(host, self._rests.pop(host, b"") + chunk)
                 self._offsets[host] = log.tell()
-            if final and rest:
-                lines, rest = [*lines, rest], b""
-            self._rests[host] = rest
-            for line in lines:
-                self._sink(host, line.decode("utf-8", "replace").rstrip("\r"))
+            if final and self._rests.get(host):
+                self._hand_on(host, self._rests.pop(host) + b"\n")
+
+    def _hand_on(self, host: str, data: bytes) -> None:
+        *lines, rest = data.split(b"\n")
+        if len(rest) > _CHUNK_BYTES:  # no memory is large enough for a log that never ends a line
+            lines, rest = [*lines, rest], b""
+        self._rests[host] = rest
+        for line in lines:
+            self._sink(host, line.decode("utf-8", "replace").rstrip("\r"))
 
 
 @contextlib.contextmanager
@@ -488,7 +499,7 @@ def _interrupts(folder: JobFolder) -> Iterator[_Interrupts]:
     def on_interrupt(_number: int, _frame: FrameType | None) -> None:
         interrupts.count += 1
         folder.request_stop()
-        if not interrupts.deferred:
+        if not interrupts.deferred or interrupts.count > _PATIENT_INTERRUPTS:
             raise KeyboardInterrupt
 
     try:

@@ -1,11 +1,11 @@
 """What every test gets: a home of its own, and a clear word on why a Docker test did not run."""
 
 import os
-from pathlib import Path
 
 import pytest
 
 from launcher.jobs import JobStore
+from launcher.runner import drive
 from launcher.runtimes.probe import engine_address, engine_answers
 
 IN_CI = os.environ.get("CI") == "true"
@@ -27,14 +27,20 @@ def _docker_may_not_be_missing_in_ci(request):
 
 
 @pytest.fixture(autouse=True)
-def home(tmp_path, monkeypatch) -> Path:
-    """A launcher home that nobody else uses; the caller's own settings do not count."""
+def home(tmp_path, monkeypatch):
+    """A launcher home that nobody else uses; the caller's own settings do not count, and no job is left running."""
     for name in ("LAUNCHER_RUNTIME", "LAUNCHER_NAMESPACES", "LAUNCHER_PRESETS_DIR", "LAUNCHER_ENTRYPOINTS_DIR"):
         monkeypatch.delenv(name, raising=False)
     path = tmp_path / "home"
     monkeypatch.setenv("LAUNCHER_HOME", str(path))
     monkeypatch.setenv("LAUNCHER_STOP_GRACE_SECONDS", "5")
-    return path
+    yield path
+    monkeypatch.setenv("LAUNCHER_STOP_GRACE_SECONDS", "0")
+    store = JobStore(path)
+    for name in store.names():
+        if store.load(name).executions and not store.load(name).terminal:
+            store.folder(name).request_stop()
+            drive(store, name)
 
 
 @pytest.fixture
