@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -91,7 +92,7 @@ def demo(
 
 @app.command()
 def fit(
-    entry_point: Annotated[str, typer.Argument(help="The script to run.")] = "train.py",
+    entry_point: Annotated[str | None, typer.Argument(help="The script to run; train.py by default.")] = None,
     preset: Annotated[str | None, typer.Option(help="A bundled preset, or a YAML file.")] = None,
     source_dir: Annotated[str | None, typer.Option(help="The folder that holds the script.")] = None,
     image_uri: Annotated[str | None, typer.Option(help="An image of your own.")] = None,
@@ -128,18 +129,18 @@ def fit(
         "runtime": runtime,
     }
     values = dict(_hyperparameter(text) for text in hyperparameters or ())
+    if image_uri is None:
+        entry_point = entry_point or "train.py"
     estimator: Estimator
-    if preset is not None and source_dir is None:
-        estimator = bundled_estimator(preset, entry_point, values, **options)
+    channels: Any = _channels(inputs or [])
+    if preset is not None and source_dir is None and entry_point is not None:
+        estimator = bundled_estimator(preset, entry_point, values, image_uri=image_uri, **options)
+        channels = bundled_inputs(entry_point, channels)
     else:
         values |= {"preset": preset} if preset is not None else {}
-        script = (
-            None if image_uri is not None and source_dir is None and not Path(entry_point).exists() else entry_point
-        )
         estimator = PlainEstimator(
-            image_uri, entry_point=script, source_dir=source_dir, hyperparameters=values, **options
+            image_uri, entry_point=entry_point, source_dir=source_dir, hyperparameters=values, **options
         )
-    channels = bundled_inputs(entry_point, _channels(inputs or [])) if preset else _channels(inputs or [])
     if dry_run:
         print(estimator.plan(channels, job_name=job_name))
         return
@@ -155,6 +156,8 @@ def fit(
         for line in job.warnings:
             print(f"warning: {line}", file=sys.stderr)
         print(f"{job.name}: {job.status}. Results: {job.model_data.removeprefix('file://').rsplit('/', 1)[0]}")
+        if job.status != "Completed":
+            raise typer.Exit(1)
 
 
 @app.command("ls")
@@ -178,7 +181,8 @@ def list_jobs(as_json: AsJson = False) -> None:
         return
     rows = [("JOB", "STATUS", "RUNTIME", "CREATED", "SECONDS")]
     for name, record in records:
-        seconds = f"{(record.ended or record.modified) - record.created:.0f}"
+        last = record.ended or (record.modified if record.terminal else time.time())
+        seconds = f"{last - record.created:.0f}"
         created = utc(record.created).astimezone().strftime("%Y-%m-%d %H:%M:%S")
         rows.append((name, record.status, record.training_spec.runtime, created, seconds))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
@@ -247,13 +251,14 @@ def doctor(as_json: AsJson = False) -> None:
         _print_json([asdict(one) for one in findings])
     else:
         from rich.console import Console
+        from rich.markup import escape
         from rich.table import Table
 
         table = Table(box=None, pad_edge=False, show_header=False)
         colours = {"ok": "green", "note": "yellow", "missing": "red"}
         for one in findings:
             remedy = f"\n-> {one.remedy}" if one.remedy else ""
-            table.add_row(f"[{colours[one.state]}]{one.state}[/]", one.topic, one.detail + remedy)
+            table.add_row(f"[{colours[one.state]}]{one.state}[/]", one.topic, escape(one.detail + remedy))
         Console().print(table)
     runtimes = [one for one in findings if one.topic.endswith(" runtime")]
     if not any(one.state == "ok" for one in runtimes):

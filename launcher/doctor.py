@@ -61,7 +61,10 @@ def _process() -> Iterator[Finding]:
     missing = [name for name in packages if importlib.util.find_spec(name) is None]
     if missing:
         yield Finding(
-            "process runtime", "missing", f"{sys.executable} lacks {', '.join(missing)}", "pip install 'launcher[rl]'"
+            "process runtime",
+            "missing",
+            f"{sys.executable} lacks {', '.join(missing)}",
+            f"{sys.executable} -m pip install {' '.join(missing)}",
         )
     else:
         yield Finding("process runtime", "ok", f"{sys.executable} runs the bundled entry points")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
 from collections.abc import Mapping, Sequence
 from enum import Enum
 from pathlib import Path
@@ -22,7 +23,7 @@ from launcher.jobs import JobStore, check_job_name, make_job_name
 from launcher.metrics import check_metric_definitions
 from launcher.options import refuse, refuse_unknown
 from launcher.plan import RunPlan
-from launcher.preflight import check_preset
+from launcher.preflight import check_libraries, check_preset
 from launcher.runner import plan_job, submit
 from launcher.runtimes import Runtime, choose_runtime
 from launcher.settings import REGION, data_path, default_runtime, home_path
@@ -162,15 +163,15 @@ class Estimator:
         self.input_mode = input_mode
         self.base_job_name = base_job_name
         self.tags = _checked_tags(tags)
-        self.model_uri = model_uri
+        self.model_uri = _text(model_uri)
         self.model_channel_name = model_channel_name
         self.metric_definitions = list(metric_definitions or [])
         check_metric_definitions(metric_definitions)
         self.environment = check_environment(environment)
-        self.source_dir = source_dir
-        self.entry_point = entry_point
-        self.dependencies = list(dependencies or [])
-        self.code_location = code_location
+        self.source_dir = _text(source_dir)
+        self.entry_point = _text(entry_point)
+        self.dependencies = [os.fspath(one) for one in dependencies or ()]
+        self.code_location = _text(code_location)
         self.container_log_level = container_log_level
         self.container_entry_point = _checked_command("container_entry_point", container_entry_point)
         self.container_arguments = _checked_command("container_arguments", container_arguments)
@@ -181,7 +182,7 @@ class Estimator:
         self._current_job_name: str | None = None
         self._network_isolation = bool(enable_network_isolation)
         self._hyperparameters: dict[str, Any] = dict(hyperparameters or {})
-        self._output_path = output_path
+        self._output_path = _text(output_path)
         self._runtime = runtime
         if source_dir is not None and entry_point is None:
             raise SourceError("source_dir is given, but no entry_point.", 'Name the script: entry_point="train.py".')
@@ -368,6 +369,8 @@ class Estimator:
             channels += make_channels({self.model_channel_name: self.model_uri})
         chosen = self._runtime if self._runtime is not None else default_runtime()
         runtime = chosen if isinstance(chosen, Runtime) else choose_runtime(chosen, image_uri=self.image_uri)
+        if source is not None and runtime.name == "process":
+            check_libraries(source)
         spec = TrainingJobSpec(
             job_name=name,
             runtime=runtime.name,
@@ -569,9 +572,13 @@ def bundled_estimator(
 
 def bundled_inputs(entry_point: str, inputs: Inputs) -> Inputs:
     """Return ``inputs``; a bare path becomes the channel that the entry point reads."""
-    if isinstance(inputs, str):
+    if isinstance(inputs, str | os.PathLike):
         return {"checkpoint" if entry_point == "evaluate.py" else "train": inputs}
     return inputs
+
+
+def _text(path: str | os.PathLike[str] | None) -> str | None:
+    return None if path is None else os.fspath(path)
 
 
 def _option_names(cls: type) -> list[str]:

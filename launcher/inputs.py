@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -34,7 +35,7 @@ class TrainingInput:
 
     def __init__(
         self,
-        s3_data: str,
+        s3_data: str | os.PathLike[str],
         distribution: str | None = None,
         compression: str | None = None,
         content_type: str | None = None,
@@ -65,7 +66,7 @@ class TrainingInput:
                     f"TrainingInput({name}={value!r}) is not emulated.", f"Leave it out: {instead}."
                 )
         check_input_mode(input_mode, "TrainingInput")
-        self.s3_data = s3_data
+        self.s3_data = os.fspath(s3_data) if isinstance(s3_data, os.PathLike) else s3_data
         self.content_type = content_type
         self.input_mode = input_mode
 
@@ -81,7 +82,7 @@ class TrainingInput:
         return config
 
 
-Inputs = str | TrainingInput | Mapping[str, "str | TrainingInput"] | None
+Inputs = str | os.PathLike[str] | TrainingInput | Mapping[str, "str | os.PathLike[str] | TrainingInput"] | None
 
 
 def check_input_mode(mode: str | None, where: str) -> None:
@@ -109,7 +110,7 @@ def make_channels(inputs: Inputs) -> tuple[Channel, ...]:
     """
     if inputs is None:
         return ()
-    if isinstance(inputs, str | TrainingInput):
+    if isinstance(inputs, str | os.PathLike | TrainingInput):
         inputs = {DEFAULT_CHANNEL: inputs}
     if not isinstance(inputs, Mapping):
         raise ChannelError(
@@ -122,7 +123,7 @@ def make_channels(inputs: Inputs) -> tuple[Channel, ...]:
     return tuple(_make_channel(name, value) for name, value in inputs.items())
 
 
-def _make_channel(name: str, value: str | TrainingInput) -> Channel:
+def _make_channel(name: str, value: str | os.PathLike[str] | TrainingInput) -> Channel:
     if not isinstance(name, str) or not _CHANNEL_PATTERN.fullmatch(name) or name in (".", ".."):
         raise ChannelError(
             f"the channel name {name!r} is not one that SageMaker takes.",

@@ -38,6 +38,7 @@ def plot_job(job: TrainingJob, output: Path | None) -> Path:
     )
     if answer.returncode != 0:
         raise LauncherError(
-            f"{target} could not be drawn: {answer.stderr.strip()[-500:]}", "pip install 'launcher[rl]'"
+            f"{target} could not be drawn: {answer.stderr.strip()[-500:]}",
+            "launcher doctor says whether a library is missing.",
         )
     return target

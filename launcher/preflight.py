@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -9,12 +10,29 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from launcher.errors import PresetError
+from launcher.errors import PresetError, RuntimeUnavailableError
 from launcher.source import Source
 
 _CHECKER = "batch_rl/preset.py"
+_LIBRARIES = ("torch", "gymnasium", "numpy", "pandas")
 _TIMEOUT_SECONDS = 30
 _REFUSED = 2
+
+
+def check_libraries(source: Source) -> None:
+    """Refuse a source with the RL library where this interpreter, which will run it, lacks what that needs.
+
+    Raises:
+        RuntimeUnavailableError: it does.
+    """
+    if source.members or not (source.path / _CHECKER).is_file():
+        return
+    missing = [name for name in _LIBRARIES if importlib.util.find_spec(name) is None]
+    if missing:
+        raise RuntimeUnavailableError(
+            f"the process runtime runs entry points by {sys.executable}, which lacks {', '.join(missing)}.",
+            f'{sys.executable} -m pip install {" ".join(missing)}; or use runtime="docker".',
+        )
 
 
 def check_preset(source: Source, hyperparameters: Mapping[str, Any]) -> None:
@@ -27,10 +45,13 @@ def check_preset(source: Source, hyperparameters: Mapping[str, Any]) -> None:
     """
     if source.members or not (source.path / _CHECKER).is_file():
         return
-    folders = [str(source.path / "presets"), str((source.path / source.program).parent), str(source.path)]
-    for dependency in source.dependencies:
-        folders.append(str(dependency if dependency.is_dir() else dependency.parent))
-    question = {"folders": folders, "entry_point": source.program, "hyperparameters": dict(hyperparameters)}
+    folders = [source.path / "presets", (source.path / source.program).parent, source.path]
+    folders += [one if one.is_dir() else one.parent for one in source.dependencies]
+    question = {
+        "folders": [str(one) for one in dict.fromkeys(folders)],
+        "entry_point": source.program,
+        "hyperparameters": dict(hyperparameters),
+    }
     answer = subprocess.run(
         [sys.executable, "-m", "batch_rl.preset"],
         input=json.dumps(question),

@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import io
 import os
+import resource
 import sys
 import tarfile
 import threading
@@ -251,6 +252,12 @@ def _connected(_address: str) -> docker.APIClient:
     return docker.APIClient(**docker.utils.kwargs_from_env(), version="auto", timeout=_API_TIMEOUT_SECONDS)
 
 
+@lru_cache(maxsize=1)
+def _is_podman(address: str) -> bool:
+    components = _connected(address).version().get("Components") or ()
+    return any("Podman" in component.get("Name", "") for component in components)
+
+
 def _client() -> docker.APIClient:
     """Return a client of the engine that the environment names, one for each address.
 
@@ -277,6 +284,13 @@ def _host_config(client: docker.APIClient, container: ContainerSpec) -> dict[str
     }
     if container.network_isolated:
         options["network_mode"] = "none"
+    if _is_podman(engine_address()):
+        # It asks for a million open files of its own accord, which not every caller may have.
+        names = {"nofile": resource.RLIMIT_NOFILE, "nproc": resource.RLIMIT_NPROC}
+        limits = {name: resource.getrlimit(kind) for name, kind in names.items()}
+        options["ulimits"] = [
+            docker.types.Ulimit(name=name, soft=soft, hard=hard) for name, (soft, hard) in limits.items()
+        ]
     if container.bundled:
         options |= {"cap_drop": ["ALL"], "security_opt": ["no-new-privileges"]}
     config: dict[str, Any] = client.create_host_config(**options)

@@ -16,7 +16,7 @@ from launcher.errors import ImageError, RuntimeUnavailableError
 from launcher.settings import BuildSettings, build_settings, data_path
 
 REPOSITORY = "launcher-job"
-_NOT_CONTENT = {"wheels", "__pycache__", "make-base-image"}
+_NOT_CONTENT = {"wheels", "__pycache__", "make-base-image", ".dockerignore"}
 _SHOWN_LINES = 15
 _NO_BASE_HINT = "If the base image cannot be pulled, make one of Debian packages: make base-image"
 _HINTS = (

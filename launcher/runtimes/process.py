@@ -5,6 +5,7 @@ A small supervisor in a session of its own runs the job and records how it ended
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -88,9 +89,8 @@ class ProcessExecution(Execution):
 
     def remove(self) -> None:
         """Kill what still runs; the folder goes away with the job's work."""
-        if not self._ended.is_set():
-            self.kill()
-            self._ended.wait(10)
+        self.kill()
+        self._ended.wait(10)
         if self._supervisor is not None:
             self._supervisor.wait()
 
@@ -106,13 +106,18 @@ class ProcessExecution(Execution):
         return int(json.loads(path.read_text(encoding="utf-8"))["pid"]) if path.exists() else 0
 
     def _signal(self, number: signal.Signals) -> None:
-        # As long as the lock is held, the pid is the supervisor's and nobody else's.
-        pid = 0 if self._ended.is_set() else self._pid()
-        if pid:
-            try:
+        # As long as the lock is held, the pid is the supervisor's; afterwards it may be anybody's.
+        if self._lock_is_held() and (pid := self._pid()):
+            with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
-            except ProcessLookupError:
-                self._ended.wait(1)
+
+    def _lock_is_held(self) -> bool:
+        with (self._state_path / "lock").open("rb") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+        return False
 
 
 class ProcessRuntime(Runtime):
@@ -167,15 +172,20 @@ class ProcessRuntime(Runtime):
         script = str(Path(__file__).with_name("supervisor.py"))
         with (state_path / "lock").open("wb") as lock, log_path.open("wb") as log:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            supervisor = subprocess.Popen(
-                [sys.executable, "-I", "-S", script, str(state_path), str(lock.fileno())],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                pass_fds=[lock.fileno()],
-                start_new_session=True,
-                cwd="/",
-            )  # fmt: skip
+            try:
+                supervisor = subprocess.Popen(
+                    [sys.executable, "-I", "-S", script, str(state_path), str(lock.fileno())],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    pass_fds=[lock.fileno()],
+                    start_new_session=True,
+                    cwd="/",
+                )
+            except OSError as error:
+                raise RuntimeUnavailableError(
+                    f"{sys.executable} could not be started: {error.strerror}.", "Check its permissions."
+                ) from error
         return ProcessExecution(state_path, supervisor)
 
     def find(self, container: ContainerSpec) -> ProcessExecution | None:

@@ -75,6 +75,11 @@ def test_a_failed_job_has_exit_code_1_and_its_reason(run, tmp_path):
     assert "launcher/" not in answer.stderr, "a traceback of the launcher is no use to its user"
 
 
+def test_a_job_that_was_stopped_is_no_success_for_a_script(run, tmp_path):
+    (tmp_path / "slow.py").write_text("import time; time.sleep(60)")
+    assert "Stopped" in run("fit", "slow.py", "-r", "process", "--max-run", "1", code=1)
+
+
 def test_a_dry_run_prints_the_plan_and_runs_nothing(run, script, home):
     assert "host       algo-1: train" in run("fit", script, "--dry-run", "-r", "process")
     assert not home.exists()

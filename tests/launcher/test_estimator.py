@@ -168,6 +168,17 @@ def test_a_model_uri_is_a_channel(estimator, tmp_path):
     assert plan.mount_points == {"input/data/model/model.tar.gz": True}
 
 
+def test_paths_are_taken_as_well_as_text(tmp_path):
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "train.py").write_text("pass")
+    one = launcher.Estimator(
+        entry_point="train.py", source_dir=data, output_path=tmp_path / "results", runtime=FakeRuntime()
+    )
+    plans = [one.plan(inputs, job_name="j") for inputs in ({"training": data}, data, str(data))]
+    assert plans[0] == plans[1] == plans[2]
+
+
 def test_a_lone_script_is_packed_without_its_neighbours(tmp_path):
     (tmp_path / "train.py").write_text("pass")
     (tmp_path / "secret.txt").write_text("s")
