@@ -12,7 +12,7 @@ import launcher
 from launcher import errors
 from launcher.estimator import BUNDLED_METRIC_DEFINITIONS
 from launcher.options import NOT_EMULATED
-from launcher.training_job import neutralised
+from launcher.training_job import neutralised, print_line
 from tests.fakes import FakeRuntime
 
 # SDK 2.257.7, read off its signature.
@@ -244,6 +244,12 @@ def test_fit_packs_entry_points_and_presets():
         "weighted-importance-sampling",
         "sequential-doubly-robust",
     ]
+
+
+def test_lines_of_several_hosts_are_told_apart(capsys):
+    print_line("algo-1", "alone")
+    print_line("algo-2", "one of two", hosts=2)
+    assert capsys.readouterr().out == "alone\nalgo-2 | one of two\n"
 
 
 @pytest.mark.parametrize(
