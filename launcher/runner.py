@@ -334,6 +334,9 @@ class Driver:
             else:
                 running[container.host] = execution
         self._executions = dict(running)
+        if self._record.stop_started is not None:
+            for execution in running.values():
+                execution.terminate()  # a driver before this one may have died before it could
         next_sync = time.monotonic() + _SYNC_SECONDS
         grace, killed = stop_grace_seconds(), False
         while running:

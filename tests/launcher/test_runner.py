@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import time
 
 import pytest
 
@@ -59,6 +60,44 @@ def test_a_launcher_may_die_after_any_step_and_the_next_one_finishes(submitted, 
     assert (job.outputs.model_path / "m").read_text() == "m"
     assert len(runtime.started) == 1, "the job ran once"
     assert not (job.path / "work").exists()
+
+
+def test_a_launcher_may_die_just_before_the_last_record(submitted, store):
+    """Everything is packed and cleared away; only the status is missing."""
+    job, runtime = submitted()
+    first = driver(store, runtime)
+
+    def die(*_arguments):
+        raise Dead
+
+    first._end = die
+    first.give_up = lambda error: None
+    with pytest.raises(Dead):
+        first.run()
+    assert not (job.path / "work").exists()
+    job.wait(logs=False)
+    assert job.status == "Completed"
+    assert len(runtime.started) == 1
+
+
+def test_a_stop_that_died_with_its_launcher_is_asked_for_again(submitted, store):
+    """It was recorded that SIGTERM is due, and nobody sent it."""
+    job, runtime = submitted("import time; time.sleep(60)")
+    first = driver(store, runtime)
+    first._follow = lambda: None
+    for step, effect in (
+        ("fetch_channels", first._fetch_channels),
+        ("write_config", first._write_config),
+        ("prepare", first._prepare),
+        ("start", first._start),
+    ):
+        first.step(step, effect)
+    store.folder("job-1").request_stop()
+    first._stop_if_due({})
+    started = time.monotonic()
+    job.wait(logs=False)
+    assert job.status == "Stopped"
+    assert time.monotonic() - started < 4, "it was not the SIGKILL after the grace that ended it"
 
 
 def test_a_finished_step_is_not_done_again(submitted, store):
