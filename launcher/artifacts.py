@@ -54,13 +54,16 @@ def pack_folder(folder: Path, target: Path) -> PackReport:
     return report
 
 
-def write_archive(members: Iterable[tuple[str, Path]], target: Path, *, mtime: int | None = None) -> None:
+def write_archive(
+    members: Iterable[tuple[str, Path]], target: Path, *, mtime: int | None = None, durable: bool = True
+) -> None:
     """Write (name, path) pairs, in their order, as a gzipped tar.
 
     Args:
         members: regular files, folders and links.
         target: written under another name and renamed.
         mtime: seconds since 1970 for every member; None keeps each file's own.
+        durable: wait until the disk has it; not needed where the members stay.
     Raises:
         ArtifactError: a file could not be read, or the disk is full; nothing of the archive is left.
     """
@@ -73,8 +76,9 @@ def write_archive(members: Iterable[tuple[str, Path]], target: Path, *, mtime: i
         ):
             for name, path in members:
                 _add(archive, name, path, mtime)
-        with part.open("rb") as written:
-            os.fsync(written.fileno())
+        if durable:
+            with part.open("rb") as written:
+                os.fsync(written.fileno())
         part.replace(target)
     except OSError as error:
         part.unlink(missing_ok=True)

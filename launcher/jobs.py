@@ -13,7 +13,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -292,8 +292,9 @@ class JobStore:
     def _write(self, folder: JobFolder, record: JobRecord, *, durable: bool) -> None:
         record.modified = time.time()
         part = folder.record_path.with_name(f"job.json.{os.getpid()}.part")
+        values = {**vars(record), "transitions": [vars(one) for one in record.transitions]}
         with part.open("w", encoding="utf-8") as file:
-            json.dump(asdict(record), file, indent=1)
+            file.write(json.dumps(values))
             if durable:
                 file.flush()
                 os.fsync(file.fileno())

@@ -261,7 +261,7 @@ class Driver:
             return
         self._folder.make_work_path()
         archive = self._folder.work_path / "sourcedir.tar.gz"
-        artifacts.write_archive(_source_members(self._spec), archive, mtime=_SOURCE_MTIME)
+        artifacts.write_archive(_source_members(self._spec), archive, mtime=_SOURCE_MTIME, durable=False)
         storage_for(self._keys.source).put_file(archive, self._keys.source)
 
     def give_up(self, error: BaseException) -> None:
@@ -291,7 +291,7 @@ class Driver:
 
     def _fetch_channels(self) -> None:
         self._record.started = time.time()
-        self._move(IN_PROGRESS, "Downloading", "Downloading input data")
+        self._note(IN_PROGRESS, "Downloading", "Downloading input data")
         self._folder.make_work_path()
         channels = resolve_channels(self._spec, self._folder.work_path / "channels")
         self._record.channels = {name: [str(found.path), found.is_file] for name, found in channels.items()}
@@ -315,7 +315,7 @@ class Driver:
             execution = self._runtime.find(container) or self._runtime.start(container)
             self._executions[container.host] = execution
             self._record.executions[container.host] = execution.reference
-        self._move(IN_PROGRESS, "Training", "Training image download completed. Training in progress.")
+        self._note(IN_PROGRESS, "Training", "Training image download completed. Training in progress.")
 
     def _follow(self) -> None:
         """Wait for every host; meanwhile hand on log lines, copy what grows, and stop when asked or overdue."""
@@ -432,8 +432,12 @@ class Driver:
         self._record.ended = time.time()
         self._move(status, secondary, message)
 
-    def _move(self, status: str, secondary: str, message: str) -> None:
+    def _note(self, status: str, secondary: str, message: str) -> None:
+        """Change the status without writing it: the step that is under way is about to."""
         self._record.move(status, secondary, message, time.time())
+
+    def _move(self, status: str, secondary: str, message: str) -> None:
+        self._note(status, secondary, message)
         self._save()
 
     def _save(self) -> None:

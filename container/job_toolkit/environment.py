@@ -4,8 +4,8 @@ import json
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from job_toolkit.paths import JobPaths, job_paths
 
@@ -38,8 +38,7 @@ class JobInputError(Exception):
     """Something the platform or the user gave this job is missing or unusable; the text says what to do."""
 
 
-@dataclass(frozen=True, slots=True)
-class JobEnvironment:
+class JobEnvironment(NamedTuple):
     """One job as its own container sees it.
 
     Attributes:

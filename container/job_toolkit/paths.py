@@ -1,14 +1,13 @@
 """Where a job finds its files: the ``/opt/ml`` tree, or the same tree under another base folder."""
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 DEFAULT_BASE = "/opt/ml"
 
 
-@dataclass(frozen=True, slots=True)
-class JobPaths:
+class JobPaths(NamedTuple):
     """Every folder and file of the contract between a job and the platform; all below ``base``."""
 
     base: Path

@@ -11,11 +11,10 @@ import shlex
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import NamedTuple
 
 from job_toolkit.environment import (
     JobEnvironment,
@@ -67,8 +66,7 @@ def run_job(command: str, signals: "StopSignals") -> int:
         return 1
 
 
-@dataclass(frozen=True, slots=True)
-class ChildProcess:
+class ChildProcess(NamedTuple):
     """What to run. ``kind`` opens the failure text, with the words of the official toolkit."""
 
     kind: str
@@ -201,6 +199,8 @@ def _installed_requirements(code: Path, signals: StopSignals) -> Iterator[Path |
     if not requirements.is_file():
         yield None
         return
+    import tempfile  # slow to load, and few jobs get here
+
     with tempfile.TemporaryDirectory(prefix="job-requirements-") as target:
         pip = ChildProcess(
             kind="InstallRequirementsError",

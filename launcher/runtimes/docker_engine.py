@@ -16,7 +16,7 @@ import tarfile
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -151,13 +151,17 @@ class DockerRuntime(Runtime):
 
     def describe_image(self, container: ContainerSpec) -> str:
         """Return the image's name."""
-        return container.image or image_tag()
+        return container.image or self._own_image
+
+    @cached_property
+    def _own_image(self) -> str:
+        return image_tag()
 
     def prepare(self, container: ContainerSpec) -> None:
         """Build the bundled image, if this engine has none of this content."""
         if not container.bundled:
             return
-        tag = image_tag()
+        tag = self._own_image
         try:
             _client().inspect_image(tag)
         except docker.errors.ImageNotFound:
@@ -172,7 +176,7 @@ class DockerRuntime(Runtime):
         name = f"{container.job_name}-{container.host}-{_short_hash(container.labels['launcher.home'])}"
         try:
             created = client.create_container(
-                container.image or image_tag(),
+                container.image or self._own_image,
                 command=list(container.arguments),
                 entrypoint=list(container.entry_point) or None,
                 environment=dict(container.environment),

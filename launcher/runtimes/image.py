@@ -49,7 +49,7 @@ def build_image(tag: str, log_path: Path) -> None:
 
     Args:
         tag: from ``image_tag``.
-        log_path: gets everything that the build prints.
+        log_path: gets everything that the build prints; stays where it fails.
     Raises:
         RuntimeUnavailableError: there is no docker command.
         ImageError: the build failed; the message has its last lines.
@@ -84,6 +84,7 @@ def build_image(tag: str, log_path: Path) -> None:
         tail = "".join(f"\n    {line}" for line in text.strip().splitlines()[-_SHOWN_LINES:])
         hint = next((hint for mark, hint in _HINTS if mark in text), f"The whole output is in {log_path}")
         raise ImageError(f"the image {tag} could not be built:{tail}", hint)
+    log_path.unlink()  # what is worth keeping of a build that succeeded is the image
 
 
 def _build_command(docker: str) -> list[str]:

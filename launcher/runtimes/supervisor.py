@@ -16,8 +16,6 @@ import fcntl
 import json
 import os
 import signal
-import socket
-import struct
 import sys
 import time
 from pathlib import Path
@@ -263,6 +261,9 @@ def _make_read_only(point: Path) -> None:
 
 
 def _loopback_up() -> None:
+    import socket  # loaded by the few jobs that need it: every other one would wait for it
+    import struct
+
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         request = struct.pack("16sh14x", b"lo", 0)
         flags = struct.unpack("16sh14x", fcntl.ioctl(probe, _SIOCGIFFLAGS, request))[1]
