@@ -407,6 +407,8 @@ class Driver:
         text = self._opt_ml.read_failure()
         if not text and code == _KILLED:
             text = "the process was killed (signal 9), which is what happens when memory runs out"
+        elif not text and code > 128:
+            text = f"the process was ended by signal {code - 128}, which did not come from the launcher"
         if not text and code == _NOT_FOUND:
             command = " ".join([*self._plan.containers[0].entry_point, *self._plan.containers[0].arguments])
             text = f"there is no '{command}' to run; an algorithm image must be runnable as: docker run IMAGE train"
