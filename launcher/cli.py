@@ -44,6 +44,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+presets = typer.Typer(help="Show the bundled presets.", no_args_is_help=True)
+app.add_typer(presets, name="presets")
+
 JobName = Annotated[str, typer.Argument(metavar="JOB", help="A job's name, or 'latest'.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 RuntimeName = Annotated[
@@ -263,6 +266,32 @@ def doctor(as_json: AsJson = False) -> None:
     runtimes = [one for one in findings if one.topic.endswith(" runtime")]
     if not any(one.state == "ok" for one in runtimes):
         raise typer.Exit(1)
+
+
+@presets.command("ls")
+def list_presets() -> None:
+    """List the bundled presets."""
+    from launcher.settings import data_path
+
+    for path in sorted(data_path("presets").glob("*.yaml")):
+        print(path.stem)
+
+
+@presets.command("show")
+def show_preset(name: Annotated[str, typer.Argument(help="A bundled preset.")], as_json: AsJson = False) -> None:
+    """Print every value of a preset, what it means, what it may be, and its other names."""
+    from launcher.preflight import describe_preset
+
+    found = describe_preset(name)
+    if as_json:
+        _print_json(found)
+        return
+    print(f"{found['path']}, for {found['entry_point']}")
+    for key in found["keys"]:
+        print(f"\n{key['key']} = {json.dumps(key['value'])}")
+        print(f"    {key['meaning']}{f'; {allowed}' if (allowed := key['allowed']) else ''}")
+        for other in key["other_names"]:
+            print(f"    also {other}")
 
 
 @app.command(hidden=True)

@@ -1,4 +1,4 @@
-"""Asks a source folder that understands presets whether it accepts one, before a job is recorded."""
+"""Asks a source folder that understands presets about them: whether it accepts one, and what is in it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from launcher.errors import PresetError, RuntimeUnavailableError
+from launcher.settings import data_path
 from launcher.source import Source
 
 _CHECKER = "batch_rl/preset.py"
@@ -52,19 +53,35 @@ def check_preset(source: Source, hyperparameters: Mapping[str, Any]) -> None:
         "entry_point": source.program,
         "hyperparameters": dict(hyperparameters),
     }
+    _ask(source.path, question)
+
+
+def describe_preset(name: str) -> dict[str, Any]:
+    """Return the path, the entry point and every key of a bundled preset, as ``batch_rl.preset`` describes them.
+
+    Raises:
+        PresetError: there is none of that name, or it is not right.
+    """
+    found: dict[str, Any] = json.loads(
+        _ask(data_path("entrypoints"), {"folders": [str(data_path("presets"))], "show": name})
+    )
+    return found
+
+
+def _ask(source_path: Path, question: Mapping[str, Any]) -> str:
     answer = subprocess.run(
         [sys.executable, "-m", "batch_rl.preset"],
         input=json.dumps(question),
         capture_output=True,
         text=True,
         timeout=_TIMEOUT_SECONDS,
-        cwd=source.path,
-        env={"PYTHONPATH": str(source.path), "PYTHONDONTWRITEBYTECODE": "1", "PATH": str(Path(sys.executable).parent)},
+        cwd=source_path,
+        env={"PYTHONPATH": str(source_path), "PYTHONDONTWRITEBYTECODE": "1", "PATH": str(Path(sys.executable).parent)},
         check=False,
     )
     if answer.returncode == 0:
-        return
+        return answer.stdout
     message, _, hint = answer.stderr.strip().partition("\n")
     if answer.returncode == _REFUSED:
         raise PresetError(message, hint.strip())
-    raise PresetError(f"{source.path / _CHECKER} could not check the preset: {answer.stderr.strip()[-500:]}")
+    raise PresetError(f"{source_path / _CHECKER} could not read the preset: {answer.stderr.strip()[-500:]}")

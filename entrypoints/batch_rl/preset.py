@@ -4,7 +4,7 @@ The dataclasses below are the whole schema: a key that is not a field is an erro
 another type or outside its range. Only yaml and the standard library are imported, because a host checks
 presets before it starts a job: ``python -m batch_rl.preset`` reads ``{"folders": [...], "entry_point":
 "train.py", "hyperparameters": {...}}`` from standard input and exits with 0, or with 2 and one line that
-says what is wrong.
+says what is wrong. The request ``{"folders": [...], "show": "a-preset"}`` is answered with all its keys, as JSON.
 """
 
 import dataclasses
@@ -568,14 +568,46 @@ def check_request(request: object) -> None:
         choose_preset(kind, hyperparameters, [Path(str(folder)) for folder in folders])
 
 
+def describe_preset(path: Path) -> dict[str, object]:
+    """Return a preset's entry point and each of its keys, with value, meaning, range and other names, for people.
+
+    Raises:
+        PresetError: the file cannot be read, or is complete for no entry point.
+    """
+    sections, _ = _read(path)
+    kind = next((kind for kind in KINDS.values() if set(_sections(kind)) <= sections), None)
+    if kind is None:
+        raise PresetError(f"{_shown(path)}: its sections, {_listed(sorted(sections))}, are enough for no entry point.")
+    preset = load_preset(path, kind)
+    rows = []
+    for name, key in SCHEMA.items():
+        section, _, leaf = name.rpartition(".")
+        if section and section not in _sections(kind):
+            continue
+        rows.append(
+            {
+                "key": name,
+                "value": getattr(getattr(preset, section) if section else preset, leaf),
+                "meaning": key.meaning,
+                "allowed": f"in {key.within}" if key.within else " or ".join(key.choices or ()),
+                "other_names": [alias for alias, target in ALIASES.items() if target == name],
+            }
+        )
+    return {"path": str(path), "entry_point": kind.entry_point, "keys": rows}
+
+
 def main() -> int:
-    """Run the check on standard input; return the exit code."""
+    """Answer the request on standard input; return the exit code."""
     try:
         try:
             request = json.load(sys.stdin)
         except ValueError as error:
             raise PresetError(f"the request is not JSON: {error}") from error
-        check_request(request)
+        if isinstance(request, dict) and "show" in request:
+            folders = [Path(str(folder)) for folder in request.get("folders", ())]
+            print(json.dumps(describe_preset(find_preset(request["show"], folders))))
+        else:
+            check_request(request)
     except PresetError as error:
         print(error, file=sys.stderr)
         return 2

@@ -120,5 +120,15 @@ def test_doctor_names_what_works_and_what_mends_the_rest(run, tmp_path):
     assert findings["docker runtime"]["remedy"]
 
 
+def test_a_preset_is_shown_with_the_meaning_of_every_value(run):
+    assert "preset-cartpole-ddqnbcq" in run("presets", "ls").split()
+    text = run("presets", "show", "preset-cartpole-ddqnbcq")
+    assert "agent.learning_rate = 0.001" in text
+    assert "also rl.agent_params.network_wrappers.main.learning_rate" in text
+    keys = json.loads(run("presets", "show", "preset-cartpole-ddqnbcq", "--json"))["keys"]
+    assert all(key["meaning"] for key in keys)
+    run("presets", "show", "nope", code=2)
+
+
 def test_shell_completion_can_be_had(run):
     assert "_LAUNCHER_COMPLETE" in run("--show-completion", "bash", _TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION="1")
