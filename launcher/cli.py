@@ -147,7 +147,7 @@ def fit(
     if dry_run:
         print(estimator.plan(channels, job_name=job_name))
         return
-    estimator.fit(channels, wait=not detach, logs="None" if as_json else "All", job_name=job_name)
+    estimator.fit(channels, wait=not detach, logs="None" if as_json or detach else "All", job_name=job_name)
     job = estimator.latest_training_job
     if job is None:
         raise LauncherError("the job was not recorded.")

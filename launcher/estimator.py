@@ -214,10 +214,12 @@ class Estimator:
             KeyboardInterrupt: Ctrl-C; the job has been stopped, and what it had written is kept.
         """
         refuse("experiment_config", experiment_config, "fit")
-        logs_wanted(logs)
+        shown = logs_wanted(logs)
         if not wait and isinstance(self._runtime, Runtime):
             raise BadInputError("wait=False needs a runtime by name.", 'Use runtime="docker" or "process".')
         job = self.submit(inputs, job_name)
+        if shown:
+            print(f"Training job {job.name} in {job.path}", flush=True)
         if wait:
             job.wait(logs=logs)
         else:
