@@ -5,12 +5,13 @@ from __future__ import annotations
 import inspect
 import json
 import os
+import time
 from collections.abc import Mapping, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import Any, NoReturn
 
-from launcher.errors import BadInputError, PresetError, SourceError, UnsupportedOptionError
+from launcher.errors import BadInputError, JobExistsError, PresetError, SourceError, UnsupportedOptionError
 from launcher.inputs import (
     Inputs,
     check_environment,
@@ -231,8 +232,15 @@ class Estimator:
         Raises:
             BadInputError: the job cannot be run as asked; nothing was recorded.
         """
-        store, spec, runtime = self._resolve(inputs, job_name)
-        submit(spec, store, runtime)
+        while True:
+            store, spec, runtime = self._resolve(inputs, job_name)
+            try:
+                submit(spec, store, runtime)
+                break
+            except JobExistsError:
+                if job_name is not None:
+                    raise
+                time.sleep(0.001)  # another job was named in the same millisecond: the next one is free
         job = TrainingJob(spec.job_name, store, runtime)
         self.latest_training_job = job
         self.jobs.append(job)

@@ -3,6 +3,7 @@
 import inspect
 import json
 import tarfile
+import threading
 
 import botocore.session
 import pytest
@@ -177,6 +178,23 @@ def test_paths_are_taken_as_well_as_text(tmp_path):
     )
     plans = [one.plan(inputs, job_name="j") for inputs in ({"training": data}, data, str(data))]
     assert plans[0] == plans[1] == plans[2]
+
+
+def test_jobs_that_are_named_at_the_same_moment_all_get_a_name_of_their_own(make_source, store):
+    source = make_source("pass")
+    barrier = threading.Barrier(12)
+
+    def submit():
+        one = launcher.Estimator(entry_point="train.py", source_dir=source, runtime=FakeRuntime())
+        barrier.wait()
+        one.fit(logs=False)
+
+    threads = [threading.Thread(target=submit) for _ in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [store.load(name).status for name in store.names()] == ["Completed"] * 12
 
 
 def test_a_lone_script_is_packed_without_its_neighbours(tmp_path):
