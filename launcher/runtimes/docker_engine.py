@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import io
 import os
 import resource
 import sys
-import tarfile
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -35,7 +33,6 @@ from launcher.spec import ContainerSpec
 
 _API_TIMEOUT_SECONDS = 60
 _ENGINE_GONE_SECONDS = 60.0
-_HELPER_IMAGE = "launcher-owner:1"
 _BROKEN = (requests.exceptions.RequestException, docker.errors.APIError, OSError)
 _NO_ENGINE_HINT = 'Start it (launcher doctor says how), or run as a local process: Estimator(..., runtime="process").'
 
@@ -225,7 +222,7 @@ class DockerRuntime(Runtime):
             for path in list(_foreign_files(tree, uid)):
                 os.chown(path, uid, gid, follow_symlinks=False)
             return
-        _change_owner(_client(), tree, "0:0" if _rootless() else f"{uid}:{gid}")
+        _change_owner(_client(), container.image or self._own_image, tree, "0:0" if _rootless() else f"{uid}:{gid}")
 
     def _pull(self, client: docker.APIClient, image: str) -> None:
         print(f"Pulling the image {image}.", file=sys.stderr, flush=True)
@@ -254,6 +251,15 @@ def describe_engine() -> tuple[str, str, set[str]]:
 @lru_cache(maxsize=1)
 def _connected(_address: str) -> docker.APIClient:
     return docker.APIClient(**docker.utils.kwargs_from_env(), version="auto", timeout=_API_TIMEOUT_SECONDS)
+
+
+def _own_limits() -> list[docker.types.Ulimit] | None:
+    """Return the caller's own limits for podman, which asks for more open files than every caller may have."""
+    if not _is_podman(engine_address()):
+        return None
+    names = {"nofile": resource.RLIMIT_NOFILE, "nproc": resource.RLIMIT_NPROC}
+    limits = {name: resource.getrlimit(kind) for name, kind in names.items()}
+    return [docker.types.Ulimit(name=name, soft=soft, hard=hard) for name, (soft, hard) in limits.items()]
 
 
 @lru_cache(maxsize=1)
@@ -285,16 +291,10 @@ def _host_config(client: docker.APIClient, container: ContainerSpec) -> dict[str
         # Whole and in order, whatever the engine's default is: another process may have to read it again.
         "log_config": docker.types.LogConfig(type="json-file", config={}),
         "shm_size": _half_of_memory(),
+        "ulimits": _own_limits(),
     }
     if container.network_isolated:
         options["network_mode"] = "none"
-    if _is_podman(engine_address()):
-        # It asks for a million open files of its own accord, which not every caller may have.
-        names = {"nofile": resource.RLIMIT_NOFILE, "nproc": resource.RLIMIT_NPROC}
-        limits = {name: resource.getrlimit(kind) for name, kind in names.items()}
-        options["ulimits"] = [
-            docker.types.Ulimit(name=name, soft=soft, hard=hard) for name, (soft, hard) in limits.items()
-        ]
     if container.bundled:
         options |= {"cap_drop": ["ALL"], "security_opt": ["no-new-privileges"]}
     config: dict[str, Any] = client.create_host_config(**options)
@@ -318,40 +318,42 @@ def _foreign_files(tree: Path, uid: int) -> Iterator[Path]:
                 stack.append(Path(entry.path))
 
 
-def _change_owner(client: docker.APIClient, path: Path, owner: str) -> None:
-    """Run the host's own chown as the engine's root, in a container with nothing else in it."""
-    try:
-        client.inspect_image(_HELPER_IMAGE)
-    except docker.errors.ImageNotFound:
-        empty = io.BytesIO()
-        tarfile.open(fileobj=empty, mode="w").close()
-        repository, _, tag = _HELPER_IMAGE.partition(":")
-        client.import_image_from_data(empty.getvalue(), repository=repository, tag=tag)
+def _change_owner(client: docker.APIClient, image: str, path: Path, owner: str) -> None:
+    """Run the host's own chown as the engine's root.
+
+    The job's image is at hand, but may have no such program: the host's folders of programs take the place of its own.
+    """
     programs = [Path(folder) for folder in ("/usr", "/bin", "/lib", "/lib64", "/nix") if Path(folder).exists()]
     mounts = [docker.types.Mount(str(one), str(one.resolve()), type="bind", read_only=True) for one in programs]
     script = 'chown -hR "$0" /opt/ml && chmod -R u+rwX /opt/ml'
-    helper = client.create_container(
-        _HELPER_IMAGE,
-        entrypoint=["/bin/sh", "-c", script, owner],
-        environment={"PATH": "/usr/bin:/bin"},
-        user="0:0",
-        host_config=client.create_host_config(
-            mounts=[*mounts, docker.types.Mount("/opt/ml", str(path), type="bind")],
-            network_mode="none",
-            userns_mode="host",
-        ),
-    )
+    by_hand = f"Do it by hand: sudo chown -R {owner} {path}"
+    try:
+        helper = client.create_container(
+            image,
+            entrypoint=["/bin/sh", "-c", script, owner],
+            environment={"PATH": "/usr/bin:/bin"},
+            user="0:0",
+            host_config=client.create_host_config(
+                mounts=[*mounts, docker.types.Mount("/opt/ml", str(path), type="bind")],
+                network_mode="none",
+                ulimits=_own_limits(),
+                userns_mode="host",
+            ),
+        )
+    except docker.errors.APIError as error:
+        raise RuntimeUnavailableError(
+            f"what the job wrote to {path} could not be given back: {_text(error)}", by_hand
+        ) from error
     try:
         client.start(helper["Id"])
         code = client.wait(helper["Id"])["StatusCode"]
-        if code != 0:
-            raise RuntimeUnavailableError(
-                f"what the job wrote to {path} belongs to another user, and could not be given back: "
-                f"{client.logs(helper['Id']).decode(errors='replace').strip()}",
-                f"Do it by hand: sudo chown -R {owner} {path}",
-            )
+        said = client.logs(helper["Id"]).decode(errors="replace").strip()
+    except docker.errors.APIError as error:
+        code, said = -1, _text(error)
     finally:
         client.remove_container(helper["Id"], v=True, force=True)
+    if code != 0:
+        raise RuntimeUnavailableError(f"what the job wrote to {path} could not be given back: {said}", by_hand)
 
 
 def _start_error(container: ContainerSpec, error: docker.errors.APIError) -> Exception:
