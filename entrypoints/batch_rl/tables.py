@@ -6,9 +6,9 @@ code and as its notebook spell them) and ReAgent's table.
 """
 
 import difflib
-import io
 import json
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,7 +31,8 @@ FEATURES = "state_features"
 NEXT_FEATURES = "next_state_features"
 POSSIBLE_ACTIONS = "possible_actions"
 PROBABILITY_SUM_TOLERANCE = 1e-3
-FEW_TEXTS = 10_000  # as many different texts are parsed one by one, which can name a faulty one
+HEAD = 10_000  # rows that show whether a column's texts are mostly different ones ...
+DISTINCT_IN_HEAD = 0.1  # ... which is when parsing each different text once is slower than parsing all together
 
 CSV_LINES = RowLabels("line", 2)  # the header is line 1
 JSON_LINES = RowLabels("line", 1)
@@ -102,7 +103,13 @@ def read_csv_frame(path: Path) -> "pd.DataFrame":
     import pandas as pd
 
     try:
-        frame = pd.read_csv(path, low_memory=False, skip_blank_lines=False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.DtypeWarning)
+            try:
+                frame = pd.read_csv(path, skip_blank_lines=False)
+            except pd.errors.DtypeWarning:
+                # Read in pieces, a column of numbers and texts has some of either; as a whole, texts alone.
+                frame = pd.read_csv(path, skip_blank_lines=False, low_memory=False)
     except OSError as error:
         raise DatasetError(f"{path}: cannot be read ({error.strerror}).") from error
     except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
@@ -151,13 +158,15 @@ class _Check:
         if codes is None or observations is None:
             return None
         order, lengths = self._order(codes, names.get(STEP))
+        in_order = bool((order[1:] > order[:-1]).all())
+        as_stored = slice(None) if in_order else order  # a slice copies nothing
         last = np.cumsum(lengths) - 1
         truncated, finals = self._ends(order, lengths, observations.shape[1])
         episodes = Episodes(
-            observations=observations[order],
-            actions=actions[order],
-            rewards=rewards[order],
-            probabilities=probabilities[order],
+            observations=observations[as_stored],
+            actions=actions[as_stored],
+            rewards=rewards[as_stored],
+            probabilities=probabilities[as_stored],
             lengths=lengths,
             truncated=truncated,
             final_observations=finals,
@@ -216,7 +225,7 @@ class _Check:
         numbered = [name for name in self.frame.columns if str(name).startswith(prefix) and name != list_column]
         if list_column in self.frame:
             values = self._lists(list_column, "features")
-            return None if values is None else self._narrowed({list_column: values})
+            return None if values is None else self._narrowed({list_column: values[0][values[1]]})
         if not numbered:
             self.problems.append(Problem(f"no column '{prefix}0' and no '{list_column}'; the observation is missing"))
             return None
@@ -238,11 +247,15 @@ class _Check:
             parts.append(narrow)
         return np.concatenate(parts, axis=1)
 
-    def _lists(self, column: str, noun: str) -> Floats | None:
-        """Return (rows, width) of lists, texts of lists, or maps; 0 in rows that are at fault."""
+    def _lists(self, column: str, noun: str) -> tuple[Floats, NDArray[np.int64] | slice] | None:
+        """Read lists, texts of lists, or maps.
+
+        Returns:
+            The different lists, (lists, width), with 0 in those at fault, and which of them each row has.
+        """
+        if (values := _parse_together(self.frame[column])) is not None:
+            return values, slice(None)
         codes, cells = _distinct(self.frame[column])
-        if len(cells) > FEW_TEXTS and (values := _parse_all(cells)) is not None:
-            return values if codes is None else values[codes]
         parsed, faults = _parse_each(cells, noun)
         by_fault: dict[str, list[int]] = {}
         for cell, fault in faults.items():
@@ -255,7 +268,7 @@ class _Check:
         if width is None:
             return None
         table = np.array([[0.0] * width if values is None else values for values in parsed], dtype=np.float64)
-        return table[all_codes]
+        return table, all_codes
 
     # Actions and probabilities
 
@@ -278,16 +291,21 @@ class _Check:
         column = names.get(PROBABILITIES)
         if column is None:
             return None, self._numbered_actions
-        values = self._lists(column, "probabilities")
-        if values is None:
+        found = self._lists(column, "probabilities")
+        if found is None:
             return None, self._numbered_actions
-        good = ~np.isin(np.arange(len(values)), self._rows_at_fault(column))
-        outside = good & ~((values >= 0) & (values <= 1)).all(axis=1)  # NaN is neither
-        self._report(column, outside, "has a probability outside [0, 1]")
-        sums = values.sum(axis=1)
-        off = good & ~outside & (np.abs(sums - 1) > PROBABILITY_SUM_TOLERANCE)
-        self._report(column, off, f"sums to {sums[int(off.argmax())]:.6g}, not 1")
-        return values, values.shape[1]
+        # What holds for a list holds for all of its rows; the lists at fault are known, and hold zeros.
+        table, codes = found
+        parsed = table.any(axis=1)
+        outside = parsed & ~((table >= 0) & (table <= 1)).all(axis=1)  # NaN is neither
+        sums = table.sum(axis=1)
+        off = parsed & ~outside & (np.abs(sums - 1) > PROBABILITY_SUM_TOLERANCE)
+        if outside.any():
+            self._report(column, outside[codes], "has a probability outside [0, 1]")
+        if off.any():
+            wrong = off[codes]
+            self._report(column, wrong, f"sums to {sums[codes][int(wrong.argmax())]:.6g}, not 1")
+        return table[codes], table.shape[1]
 
     def _rows_at_fault(self, column: str) -> NDArray[np.int64]:
         faulty = [problem.rows for problem in self.problems if problem.column == column]
@@ -583,45 +601,53 @@ def _sorted_keys(features: Mapping[str, float]) -> list[str]:
     return sorted(features)
 
 
-def _parse_all(cells: Sequence[Any]) -> Floats | None:
-    """Parse very many texts at once, or lists; None if anything is unusual, so that it is looked at singly."""
-    if isinstance(cells[0], str):
-        return _parse_texts(cells)
-    try:
-        values = np.array([np.asarray(cell, dtype=np.float64) for cell in cells])
-    except (TypeError, ValueError):
-        return None
-    return values if values.ndim == 2 and np.isfinite(values).all() else None
+def _parse_together(column: "pd.Series[Any]") -> Floats | None:
+    """Parse a column of mostly different lists, or their texts, at once.
 
-
-def _parse_texts(texts: Sequence[str]) -> Floats | None:
-    try:
-        joined = "\n".join(texts)
-    except TypeError:
-        return None
-    brackets = len(texts)
-    as_lists = joined.startswith("[") and joined.endswith("]") and joined.count("]\n[") == brackets - 1
-    if not as_lists or joined.count("[") != brackets or joined.count("]") != brackets:
-        return None
-    try:
-        import pyarrow as pa
-        import pyarrow.csv
-    except ModuleNotFoundError:
+    None where few differ, or where anything is unusual: then each is looked at singly.
+    """
+    head = column.iloc[:HEAD]
+    if head.dtype == object and isinstance(head.iloc[0], list | tuple | np.ndarray):
         try:
-            values = np.array(json.loads(f"[{joined.replace(chr(10), ',')}]"), dtype=np.float64)
-        except (ValueError, TypeError):
+            values = np.array(column.tolist(), dtype=np.float64)
+        except (TypeError, ValueError):
             return None
         return values if values.ndim == 2 and np.isfinite(values).all() else None
-    plain = joined.replace("[", "").replace("]", "").encode()
-    names = [str(i) for i in range(texts[0].count(",") + 1)]
+    if not isinstance(head.iloc[0], str) or head.nunique() < DISTINCT_IN_HEAD * len(head) or len(head) < HEAD:
+        return None
+    try:
+        return _parse_texts_by_arrow(column)
+    except ModuleNotFoundError:
+        texts = column.tolist()
+        try:
+            values = np.array(json.loads(f"[{','.join(texts)}]"), dtype=np.float64)
+        except (ValueError, TypeError):
+            return None
+        return values if values.shape[:1] == (len(texts),) and values.ndim == 2 and np.isfinite(values).all() else None
+
+
+def _parse_texts_by_arrow(column: "pd.Series[Any]") -> Floats | None:
+    """Turn the texts, which lie one after the other in memory, into a CSV by replacing ``][`` by a newline."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.csv
+
+    texts = pa.array(column, type=pa.large_string(), from_pandas=True)
+    if isinstance(texts, pa.ChunkedArray):
+        texts = texts.combine_chunks()
+    if texts.null_count or not pc.all(pc.and_(pc.starts_with(texts, "["), pc.ends_with(texts, "]"))).as_py():
+        return None
+    offsets = np.frombuffer(texts.buffers()[1], dtype=np.int64)[texts.offset : texts.offset + len(texts) + 1]
+    joined = memoryview(texts.buffers()[2])[offsets[0] : offsets[-1]].tobytes()
+    if joined.count(b"[") != len(texts) or joined.count(b"]") != len(texts) or b"\n" in joined:
+        return None
+    names = [str(i) for i in range(column.iloc[0].count(",") + 1)]
     try:
         table = pyarrow.csv.read_csv(
-            io.BytesIO(plain),
-            read_options=pyarrow.csv.ReadOptions(column_names=names, use_threads=False),
+            pa.BufferReader(joined[1:-1].replace(b"][", b"\n")),
+            read_options=pyarrow.csv.ReadOptions(column_names=names),
             parse_options=pyarrow.csv.ParseOptions(ignore_empty_lines=False, quote_char=False),
-            convert_options=pyarrow.csv.ConvertOptions(
-                column_types=dict.fromkeys(names, pa.float64()), null_values=[]
-            ),
+            convert_options=pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(names, pa.float64()), null_values=[]),
         )
     except pa.ArrowInvalid:
         return None
