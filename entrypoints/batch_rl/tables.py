@@ -532,9 +532,14 @@ def _items(cell: Any) -> list[Any]:
 
 def _distinct(column: "pd.Series[Any]") -> tuple[NDArray[np.int64] | None, list[Any]]:
     """Return cells, and which of them each row has; None when every row has its own."""
-    cells = column.tolist() if column.dtype == object else None
-    if cells is not None and any(not isinstance(cell, str) for cell in cells[:100]):
-        return None, cells
+    import pandas as pd
+
+    if isinstance(column.dtype, pd.ArrowDtype) or column.dtype.kind in "biuf":
+        return None, column.tolist()
+    if column.dtype == object:
+        cells = column.tolist()
+        if not all(isinstance(cell, str) for cell in cells):
+            return None, cells
     codes, texts = column.factorize(use_na_sentinel=False)
     return np.asarray(codes, dtype=np.int64), list(texts)
 
@@ -606,6 +611,10 @@ def _parse_together(column: "pd.Series[Any]") -> Floats | None:
 
     None where few differ, or where anything is unusual: then each is looked at singly.
     """
+    import pandas as pd
+
+    if isinstance(column.dtype, pd.ArrowDtype):
+        return _flatten_arrow_lists(column)
     head = column.iloc[:HEAD]
     if head.dtype == object and isinstance(head.iloc[0], list | tuple | np.ndarray):
         try:
@@ -624,6 +633,24 @@ def _parse_together(column: "pd.Series[Any]") -> Floats | None:
         except (ValueError, TypeError):
             return None
         return values if values.shape[:1] == (len(texts),) and values.ndim == 2 and np.isfinite(values).all() else None
+
+
+def _flatten_arrow_lists(column: "pd.Series[Any]") -> Floats | None:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    lists = pa.array(column, from_pandas=True)
+    if isinstance(lists, pa.ChunkedArray):
+        lists = lists.combine_chunks()
+    is_list = hasattr(lists, "flatten") and not pa.types.is_struct(lists.type)
+    if not is_list or lists.null_count or not len(lists) or not pa.types.is_floating(lists.type.value_type):
+        return None
+    widths = pc.min_max(pc.list_value_length(lists)).as_py()
+    flat = lists.flatten()
+    if widths["min"] != widths["max"] or widths["min"] == 0 or flat.null_count:
+        return None
+    values = flat.to_numpy().astype(np.float64, copy=False).reshape(len(lists), widths["min"])
+    return values if np.isfinite(values).all() else None
 
 
 def _parse_texts_by_arrow(column: "pd.Series[Any]") -> Floats | None:
