@@ -45,7 +45,8 @@ def epsilon_greedy_policy(
 
     def probabilities(observations: NDArray[np.float32]) -> NDArray[np.float64]:
         one_hot = greedy(observations)
-        return one_hot * (1 - epsilon) + epsilon / one_hot.shape[1]
+        mixed: NDArray[np.float64] = one_hot * (1 - epsilon) + epsilon / one_hot.shape[1]
+        return mixed
 
     return probabilities
 

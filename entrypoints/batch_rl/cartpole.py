@@ -31,7 +31,9 @@ def step_states(states: Floats, actions: NDArray[np.int64]) -> tuple[Floats, NDA
     pole_moment = pole_mass * half_length
     cos, sin = np.cos(angle), np.sin(angle)
     push = (force + pole_moment * np.square(angle_speed) * sin) / total_mass
-    angle_acceleration = (9.8 * sin - cos * push) / (half_length * (4.0 / 3.0 - pole_mass * np.square(cos) / total_mass))
+    angle_acceleration = (9.8 * sin - cos * push) / (
+        half_length * (4.0 / 3.0 - pole_mass * np.square(cos) / total_mass)
+    )
     acceleration = push - pole_moment * angle_acceleration * cos / total_mass
     following = np.stack(
         [

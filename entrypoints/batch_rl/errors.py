@@ -31,3 +31,7 @@ class TrainingError(BatchRLError):
 
 class CheckpointError(BatchRLError):
     """A folder does not hold a checkpoint that this library wrote, or it does not fit its use."""
+
+
+class EnvironmentUseError(BatchRLError):
+    """An environment is used in a way that it cannot serve."""

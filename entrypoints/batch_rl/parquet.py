@@ -21,9 +21,7 @@ if TYPE_CHECKING:
 ROWS_AT_ONCE = 131_072
 
 
-def write_parquet(
-    path: Path, episodes: Iterable[tuple[int, Episode]], *, row_group_rows: int = ROWS_AT_ONCE
-) -> int:
+def write_parquet(path: Path, episodes: Iterable[tuple[int, Episode]], *, row_group_rows: int = ROWS_AT_ONCE) -> int:
     """Write (episode_id, episode) pairs, at least one; return the number of rows.
 
     The columns are those of Coach's CSV, with ``step``, ``terminated``, ``truncated`` and, where every final
@@ -32,7 +30,7 @@ def write_parquet(
     Raises:
         DatasetError: pyarrow is not installed.
     """
-    pa, pq = _pyarrow(path)
+    pa, pq = import_pyarrow(path)
     pairs = list(episodes)
     played = [episode for _, episode in pairs]
     lengths = np.array([len(episode.actions) for episode in played])
@@ -85,7 +83,7 @@ def read_parquet_frame(paths: Sequence[Path]) -> "pd.DataFrame":
     """
     import pandas as pd
 
-    pa, pq = _pyarrow(paths[0])
+    pa, pq = import_pyarrow(paths[0])
     frames = []
     for path in paths:
         try:
@@ -96,9 +94,7 @@ def read_parquet_frame(paths: Sequence[Path]) -> "pd.DataFrame":
     return frames[0] if len(frames) == 1 else pd.concat(frames, ignore_index=True)
 
 
-def stream_parquet(
-    paths: Sequence[Path], *, rows_at_once: int = ROWS_AT_ONCE, **options: Any
-) -> Iterator[Episodes]:
+def stream_parquet(paths: Sequence[Path], *, rows_at_once: int = ROWS_AT_ONCE, **options: Any) -> Iterator[Episodes]:
     """Yield the episodes of shards that are larger than memory, in blocks of whole episodes.
 
     A block holds about ``rows_at_once`` rows, or one episode if that is longer; memory is bound by that, by the
@@ -165,7 +161,7 @@ def _block(
 
 
 def _frames(paths: Sequence[Path], rows_at_once: int) -> Iterator["pd.DataFrame"]:
-    pa, pq = _pyarrow(paths[0])
+    pa, pq = import_pyarrow(paths[0])
     first_columns: list[str] | None = None
     for path in paths:
         try:
@@ -201,7 +197,12 @@ def _source(paths: Sequence[Path]) -> str:
     return str(paths[0]) if len(paths) == 1 else f"{paths[0].parent} ({len(paths)} Parquet files)"
 
 
-def _pyarrow(path: Path) -> tuple[Any, Any]:
+def import_pyarrow(path: Path) -> tuple[Any, Any]:
+    """Return pyarrow and its Parquet module.
+
+    Raises:
+        DatasetError: it is not installed, so ``path`` can be neither read nor written.
+    """
     try:
         import pyarrow as pa
         import pyarrow.parquet as pq

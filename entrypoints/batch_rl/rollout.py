@@ -29,16 +29,17 @@ class Player:
         seed: shared by all players of a run.
         index: which of them this is.
         time_limit: whether the registered limit cuts episodes.
+        render_mode: handed to the environment.
     Raises:
         PresetError: no such environment, or not one of this kind.
     """
 
-    def __init__(self, name: str, seed: int, index: int, *, time_limit: bool) -> None:
+    def __init__(self, name: str, seed: int, index: int, *, time_limit: bool, render_mode: str | None = None) -> None:
         with warnings.catch_warnings():
             # CartPole-v0 is meant: it is the one whose limit is 200 steps.
             warnings.filterwarnings("ignore", message=".*is out of date")
             try:
-                environment = gymnasium.make(name, disable_env_checker=True)
+                environment = gymnasium.make(name, disable_env_checker=True, render_mode=render_mode)
             except (gymnasium.error.Error, ModuleNotFoundError) as error:
                 nearest = difflib.get_close_matches(name, list(gymnasium.registry), n=1)
                 hint = f"; did you mean '{nearest[0]}'?" if nearest else "."
@@ -99,9 +100,7 @@ def play(players: Sequence[Player], policy: ActionProbabilities, *, episodes_eac
     return played
 
 
-def _episode(
-    steps: list[tuple[Any, ...]], final: NDArray[np.float32], *, terminated: bool, truncated: bool
-) -> Episode:
+def _episode(steps: list[tuple[Any, ...]], final: NDArray[np.float32], *, terminated: bool, truncated: bool) -> Episode:
     observations, actions, probabilities, rewards = zip(*steps, strict=True)
     return Episode(
         observations=np.stack(observations),

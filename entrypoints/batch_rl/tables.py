@@ -231,9 +231,7 @@ class _Check:
             return None
         expected = [f"{prefix}{i}" for i in range(len(numbered))]
         if absent := [name for name in expected if name not in numbered]:
-            self.problems.append(
-                Problem(f"column '{absent[0]}' is missing; features are numbered from 0 without gaps")
-            )
+            self.problems.append(Problem(f"column '{absent[0]}' is missing; features are numbered from 0 without gaps"))
             return None
         return self._narrowed({name: self._numbers(name)[:, None] for name in expected})
 
@@ -297,9 +295,9 @@ class _Check:
         # What holds for a list holds for all of its rows; the lists at fault are known, and hold zeros.
         table, codes = found
         parsed = table.any(axis=1)
-        outside = parsed & ~((table >= 0) & (table <= 1)).all(axis=1)  # NaN is neither
+        outside: Mask = parsed & ~((table >= 0) & (table <= 1)).all(axis=1)  # NaN is neither
         sums = table.sum(axis=1)
-        off = parsed & ~outside & (np.abs(sums - 1) > PROBABILITY_SUM_TOLERANCE)
+        off: Mask = parsed & ~outside & (np.abs(sums - 1) > PROBABILITY_SUM_TOLERANCE)
         if outside.any():
             self._report(column, outside[codes], "has a probability outside [0, 1]")
         if off.any():
@@ -334,9 +332,7 @@ class _Check:
         zero = propensities == 0
         if zero.any():
             zero[np.concatenate([self._rows_at_fault(column), self._rows_at_fault("action")])] = False
-        self._report(
-            column, zero, "gives the logged action probability 0, so the row cannot come from that policy"
-        )
+        self._report(column, zero, "gives the logged action probability 0, so the row cannot come from that policy")
         if PROPENSITY in names:
             stated = self._propensities(names[PROPENSITY])
             differs = np.abs(stated - propensities) > PROBABILITY_SUM_TOLERANCE
@@ -446,7 +442,7 @@ class _Check:
             cut = ~terminated[last_rows]
             if truncated is None and cut.any():
                 self.assumptions.append(
-                    f"there is no column 'truncated'; {int(cut.sum())} episodes that did not terminate count as truncated"
+                    f"there is no column 'truncated'; {int(cut.sum())} episodes that did not terminate count as such"
                 )
         elif truncated is not None:
             cut = truncated[last_rows]
@@ -471,9 +467,7 @@ class _Check:
         self.assumptions.append(TERMINATED_ASSUMED)
         return cut
 
-    def _final_observations(
-        self, last_rows: NDArray[np.int64], cut: Mask, width: int
-    ) -> NDArray[np.float32] | None:
+    def _final_observations(self, last_rows: NDArray[np.int64], cut: Mask, width: int) -> NDArray[np.float32] | None:
         columns = [name for name in self.frame.columns if str(name).startswith(NEXT_FEATURE_PREFIX)]
         if not columns:
             self.assumptions.append(
