@@ -30,10 +30,12 @@ class BehaviorEstimate:
     least_propensity: float
 
     def __str__(self) -> str:
+        worse = self.log_likelihood < self.frequency_log_likelihood - 0.01
         return (
             "propensities are estimated, not logged: every estimate that weighs by them inherits the model's errors. "
             f"Mean log-likelihood of the logged actions {self.log_likelihood:.4f} (of their frequencies alone "
             f"{self.frequency_log_likelihood:.4f}), least propensity {self.least_propensity:.3g}"
+            + ("; that is worse than the frequencies alone: raise bcq.imitation_epochs" if worse else "")
         )
 
 

@@ -294,10 +294,10 @@ class _Check:
             return None, self._numbered_actions
         # What holds for a list holds for all of its rows; the lists at fault are known, and hold zeros.
         table, codes = found
-        parsed = table.any(axis=1)
-        outside: Mask = parsed & ~((table >= 0) & (table <= 1)).all(axis=1)  # NaN is neither
+        parsed = np.asarray(table.any(axis=1), dtype=np.bool_)
+        outside = np.logical_and(parsed, ~((table >= 0) & (table <= 1)).all(axis=1))  # NaN is neither
         sums = table.sum(axis=1)
-        off: Mask = parsed & ~outside & (np.abs(sums - 1) > PROBABILITY_SUM_TOLERANCE)
+        off = np.logical_and(parsed & ~outside, np.abs(sums - 1) > PROBABILITY_SUM_TOLERANCE)
         if outside.any():
             self._report(column, outside[codes], "has a probability outside [0, 1]")
         if off.any():
