@@ -29,7 +29,7 @@ def run(tmp_path_factory, monkeypatch, capsys):
         (base / "input" / "config").mkdir(parents=True)
         texts = {name: str(value) for name, value in hyperparameters.items()}
         (base / "input" / "config" / "hyperparameters.json").write_text(json.dumps(texts))
-        (base / "input" / "config" / "inputdataconfig.json").write_text(json.dumps(dict.fromkeys(channels, {})))
+        (base / "input" / "config" / "inputdataconfig.json").write_text(json.dumps({name: {} for name in channels}))
         for name, source in channels.items():
             shutil.copytree(source, base / "input" / "data" / name)
         monkeypatch.setenv("SAGEMAKER_BASE_DIR", str(base))
@@ -194,7 +194,7 @@ def test_estimated_propensities_report_themselves_and_come_near_the_true_ones(ru
     folder = tmp_path / "log"
     folder.mkdir()
     table.to_csv(folder / "log.csv", index=False)
-    with pytest.raises(DatasetError, match="data.behavior_policy=estimate"):
+    with pytest.raises(DatasetError, match=r"data\.behavior_policy=estimate"):
         run(train.main, SMALL, train=folder)
     options = SMALL | {"data.behavior_policy": "estimate"}
     _, poor = run(train.main, options | {"bcq.imitation_epochs": 1}, train=folder)

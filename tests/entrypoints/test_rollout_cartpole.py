@@ -40,8 +40,9 @@ def test_the_fast_way_gives_the_plain_ways_rows(name, policy, time_limit):
 
 
 def test_a_balancing_policy_is_cut_at_the_limit():
-    episodes = sum(collect_episodes("CartPole-v0", 0, softmax_policy(lean, 0.1), num_envs=3, episodes_each=1,
-                                    time_limit=True), [])  # fmt: skip
+    policy = softmax_policy(lean, 0.1)
+    played = collect_episodes("CartPole-v0", 0, policy, num_envs=3, episodes_each=1, time_limit=True)
+    episodes = chain(*played)
     assert [(len(episode.actions), episode.truncated) for episode in episodes] == [(200, True)] * 3
 
 
