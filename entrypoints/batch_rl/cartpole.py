@@ -17,7 +17,9 @@ from batch_rl.dataset import Episode
 
 STEP_LIMITS = {"CartPole-v0": 200, "CartPole-v1": 500}
 OBSERVATION_SIZE, N_ACTIONS = 4, 2
-ANGLE_LIMIT, POSITION_LIMIT = 12 * 2 * math.pi / 360, 2.4
+LIMITS = np.array([[2.4], [12 * 2 * math.pi / 360]])  # of position and angle
+POLE_MASS, TOTAL_MASS, HALF_LENGTH = 0.1, 0.1 + 1.0, 0.5
+POLE_MOMENT = POLE_MASS * HALF_LENGTH
 UNIFORMS_AT_ONCE = 128
 
 Floats = NDArray[np.float64]
@@ -25,25 +27,18 @@ Floats = NDArray[np.float64]
 
 def step_states(states: Floats, actions: NDArray[np.int64]) -> tuple[Floats, NDArray[np.bool_]]:
     """Return the next states, (4, batch): position, its speed, angle, its speed; and which have ended."""
-    x, x_speed, angle, angle_speed = states
-    force = np.where(actions == 1, 10.0, -10.0)
-    total_mass, pole_mass, half_length = 0.1 + 1.0, 0.1, 0.5
-    pole_moment = pole_mass * half_length
+    _, x_speed, angle, angle_speed = states
+    force = 20.0 * actions - 10.0
     cos, sin = np.cos(angle), np.sin(angle)
-    push = (force + pole_moment * np.square(angle_speed) * sin) / total_mass
+    push = (force + POLE_MOMENT * np.square(angle_speed) * sin) / TOTAL_MASS
     angle_acceleration = (9.8 * sin - cos * push) / (
-        half_length * (4.0 / 3.0 - pole_mass * np.square(cos) / total_mass)
+        HALF_LENGTH * (4.0 / 3.0 - POLE_MASS * np.square(cos) / TOTAL_MASS)
     )
-    acceleration = push - pole_moment * angle_acceleration * cos / total_mass
-    following = np.stack(
-        [
-            x + 0.02 * x_speed,
-            x_speed + 0.02 * acceleration,
-            angle + 0.02 * angle_speed,
-            angle_speed + 0.02 * angle_acceleration,
-        ]
-    )
-    ended = (np.abs(following[0]) > POSITION_LIMIT) | (np.abs(following[2]) > ANGLE_LIMIT)
+    derivatives = np.empty_like(states)
+    derivatives[0], derivatives[2], derivatives[3] = x_speed, angle_speed, angle_acceleration
+    derivatives[1] = push - POLE_MOMENT * angle_acceleration * cos / TOTAL_MASS
+    following = states + 0.02 * derivatives
+    ended = (np.abs(following[::2]) > LIMITS).any(axis=0)
     return following, ended
 
 
