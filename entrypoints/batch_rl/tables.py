@@ -31,6 +31,7 @@ FEATURES = "state_features"
 NEXT_FEATURES = "next_state_features"
 POSSIBLE_ACTIONS = "possible_actions"
 PROBABILITY_SUM_TOLERANCE = 1e-3
+MAX_UNLISTED_ACTIONS = 10_000  # where the log alone shows how many there are, a wild number is no action
 HEAD = 10_000  # rows that show whether a column's texts are mostly different ones ...
 DISTINCT_IN_HEAD = 0.1  # ... which is when parsing each different text once is slower than parsing all together
 
@@ -318,8 +319,7 @@ class _Check:
             return np.nan_to_num(numbers).astype(np.int64)
         numbers = self._numbers("action")
         known = (numbers >= 0) & (numbers == np.floor(numbers))
-        if n_actions is not None:
-            known &= numbers < n_actions
+        known &= numbers < (MAX_UNLISTED_ACTIONS if n_actions is None else n_actions)
         limit = "from 0" if n_actions is None else f"0 to {n_actions - 1}"
         self._report("action", ~known, f"is not an action; they are numbered {limit}")
         return np.where(known, numbers, 0).astype(np.int64)
@@ -380,6 +380,11 @@ class _Check:
         if missing.any():
             self._report(column, missing, f"{_shown(ids[missing].iloc[0])} is missing", show_value=False)
             return None
+        if ids.dtype == object:
+            strange = ~ids.map(lambda cell: isinstance(cell, str | int | float | np.generic)).to_numpy(dtype=np.bool_)
+            if strange.any():
+                self._report(column, strange, "is neither a number nor a text")
+                return None
         codes: NDArray[np.int64] = np.asarray(ids.factorize()[0], dtype=np.int64)
         self.n_episodes = int(codes.max()) + 1
         return codes
@@ -393,7 +398,9 @@ class _Check:
             return np.argsort(codes, kind="stable"), lengths
         steps = self._numbers(column)
         self._report(column, steps != np.floor(steps), "is not a whole number")
-        order = np.lexsort((steps, codes))
+        same = codes[1:] == codes[:-1]
+        in_order = ((codes[1:] > codes[:-1]) | (same & (steps[1:] > steps[:-1]))).all()
+        order = np.arange(len(codes)) if in_order else np.lexsort((steps, codes))
         starts = np.cumsum(lengths) - lengths
         sorted_steps = steps[order]
         increments = np.diff(sorted_steps, prepend=sorted_steps[0])
@@ -616,7 +623,8 @@ def _parse_together(column: "pd.Series[Any]") -> Floats | None:
         except (TypeError, ValueError):
             return None
         return values if values.ndim == 2 and np.isfinite(values).all() else None
-    if not isinstance(head.iloc[0], str) or head.nunique() < DISTINCT_IN_HEAD * len(head) or len(head) < HEAD:
+    texts_alone = pd.api.types.infer_dtype(head, skipna=False) == "string"
+    if not texts_alone or head.nunique() < DISTINCT_IN_HEAD * len(head) or len(head) < HEAD:
         return None
     try:
         return _parse_texts_by_arrow(column)

@@ -188,7 +188,7 @@ def test_estimated_propensities_report_themselves_and_come_near_the_true_ones(ru
     output, _ = run(
         collect.main,
         RANDOM
-        | {"collection.policy": "fixed", "collection.action_probabilities": "[0.2, 0.8]", "collection.num_envs": 40},
+        | {"collection.policy": "fixed", "collection.action_probabilities": "[0.2, 0.8]", "collection.num_envs": 20},
     )
     table = pd.read_csv(output / "cartpole_dataset.csv").drop(columns="all_action_probabilities")
     folder = tmp_path / "log"
@@ -199,7 +199,7 @@ def test_estimated_propensities_report_themselves_and_come_near_the_true_ones(ru
     options = SMALL | {"data.behavior_policy": "estimate"}
     _, poor = run(train.main, options | {"bcq.imitation_epochs": 1}, train=folder)
     assert "worse than the frequencies alone: raise bcq.imitation_epochs" in poor
-    _, text = run(train.main, options | {"bcq.imitation_epochs": 300}, train=folder)
+    _, text = run(train.main, options | {"bcq.imitation_epochs": 200}, train=folder)
     line = next(line for line in text.splitlines() if line.startswith("Behavior policy> "))
     assert "worse" not in line
     assert "propensities are estimated, not logged" in line
