@@ -38,8 +38,8 @@ def step_states(states: Floats, actions: NDArray[np.int64]) -> tuple[Floats, NDA
     derivatives[0], derivatives[2], derivatives[3] = x_speed, angle_speed, angle_acceleration
     derivatives[1] = push - POLE_MOMENT * angle_acceleration * cos / TOTAL_MASS
     following = states + 0.02 * derivatives
-    ended = (np.abs(following[::2]) > LIMITS).any(axis=0)
-    return following, ended
+    over = np.abs(following[::2]) > LIMITS
+    return following, over[0] | over[1]
 
 
 def play_cartpoles(

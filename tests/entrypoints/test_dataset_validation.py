@@ -213,8 +213,9 @@ def test_episodes_taken_apart_and_joined_are_the_same():
     assert again.select(np.array([1])).final_observations.tolist() == [[pytest.approx(0.6)]]
 
 
-BAD = (None, np.nan, np.inf, -np.inf, 0, -1, 0.5, 2, 1e300, 10**30, "", "x", "nan", "0", "[", "[]", "[0.5, 0.5]", "[NaN, 1]",
-       "[[0.5], [0.5]]", "[1e999, 0]", "[true, false]", '{"a": 1}', [], [0.5], [0.0, 1.0], [None, 1.0], {}, {"a": None},
+BAD = (None, np.nan, np.inf, -np.inf, 0, -1, 0.5, 2, 1e300, 10**30, "", "x", "nan", "0", "[", "[]", "[0.5, 0.5]",
+       "[NaN, 1]", "[[0.5], [0.5]]",
+       "[1e999, 0]", "[true, false]", '{"a": 1}', [], [0.5], [0.0, 1.0], [None, 1.0], {}, {"a": None},
        True, b"1", (1, 2), np.float64(0.5), np.array([0.5, 0.5]), np.array([np.nan, 1.0]))  # fmt: skip
 
 
@@ -223,10 +224,12 @@ def test_whatever_stands_in_a_cell_nothing_but_sound_numbers_passes(seed):
     """Each table has one to three strange cells: it is refused with a report, or all of its numbers are sound."""
     generator = np.random.default_rng(seed)
     for _ in range(10):
-        variant = int(generator.integers(3))
-        changes = [{}, {"all_action_probabilities": None, "propensity": [0.5] * 5},
-                   {"state_feature_0": None, "state_features": [[0.1], [0.2], [0.3], [0.4], [0.5]]}][variant]  # fmt: skip
-        frame = table(**changes).astype(object)
+        variants = (
+            {},
+            {"all_action_probabilities": None, "propensity": [0.5] * 5},
+            {"state_feature_0": None, "state_features": [[0.1], [0.2], [0.3], [0.4], [0.5]]},
+        )
+        frame = table(**variants[generator.integers(3)]).astype(object)
         for _ in range(generator.integers(1, 4)):
             row, column = int(generator.integers(5)), int(generator.integers(len(frame.columns)))
             frame.iat[row, column] = BAD[generator.integers(len(BAD))]
