@@ -1,25 +1,35 @@
-"""Log episodes of a uniform random policy: the dataset that batch training starts from."""
+"""Log episodes of a policy whose probabilities are known: the dataset that batch training starts from."""
 
 import sys
 from pathlib import Path
 
-from batch_rl.behavior import uniform_policy
-from batch_rl.dataset import write_csv
-from batch_rl.errors import BatchRLError
-from batch_rl.preset import CollectionPreset, choose_preset, preset_folders
-from batch_rl.rollout import Player, play
-from job_toolkit.environment import JobInputError, read_environment
+from batch_rl.behavior import ActionProbabilities, epsilon_greedy_policy, fixed_policy, softmax_policy, uniform_policy
+from batch_rl.dataset import Episode, join_episodes, write_csv
+from batch_rl.errors import BatchRLError, PresetError
+from batch_rl.npz import write_npz
+from batch_rl.parquet import write_parquet
+from batch_rl.preset import Collection, CollectionPreset, choose_preset, preset_folders
+from batch_rl.rollout import Player, collect_episodes
+from job_toolkit.environment import JobEnvironment, JobInputError, read_environment
 from job_toolkit.failure import fail_job
 
 
 def main() -> int:
-    """Play ``num_envs`` x ``episodes_per_env`` episodes and write them as one CSV into the output data."""
+    """Play ``num_envs`` x ``episodes_per_env`` episodes and write them as one dataset into the output data."""
     environment = read_environment()
     preset = choose_preset(CollectionPreset, environment.hyperparameters, preset_folders(Path(__file__)))
     name, collection = preset.environment.name, preset.collection
-    # No time limit: a step limit would cut episodes in a way that the CSV cannot tell from a failure.
-    players = [Player(name, preset.seed, index, time_limit=False) for index in range(collection.num_envs)]
-    played = play(players, uniform_policy(players[0].n_actions), episodes_each=collection.episodes_per_env)
+    # No time limit by default: Coach's CSV cannot tell an episode that it cuts from a failure.
+    probe = Player(name, preset.seed, 0, time_limit=collection.time_limit)
+    policy, description = behavior_policy(collection, probe, environment)
+    played = collect_episodes(
+        name,
+        preset.seed,
+        policy,
+        num_envs=collection.num_envs,
+        episodes_each=collection.episodes_per_env,
+        time_limit=collection.time_limit,
+    )
     # Episode ids run over the environments first, rows stand by environment: 0, 100, 200, ..., 1, 101, ...
     numbered = [
         (index + collection.num_envs * turn, episode)
@@ -27,14 +37,59 @@ def main() -> int:
         for turn, episode in enumerate(episodes)
     ]
     path = environment.paths.output_data / collection.file_name
-    rows = write_csv(path, numbered)
+    rows = write_dataset(path, numbered, with_ends=collection.time_limit)
     mean_reward = sum(episode.total_reward for _, episode in numbered) / len(numbered)
     print(
-        f"Collected {len(numbered)} episodes, {rows} rows, of a uniform random policy in {name}: "
+        f"Collected {len(numbered)} episodes, {rows} rows, of {description} in {name}: "
         f"mean total reward {mean_reward:.2f}. Dataset: {path}",
         flush=True,
     )
     return 0
+
+
+def behavior_policy(
+    collection: Collection, probe: Player, environment: JobEnvironment
+) -> tuple[ActionProbabilities, str]:
+    """Return the policy that acts, and what to call it.
+
+    Raises:
+        PresetError: the preset's values do not fit each other or the environment.
+        CheckpointError: the channel ``checkpoint`` holds none that fits.
+    """
+    if (collection.action_probabilities is not None) != (collection.policy == "fixed"):
+        raise PresetError("collection.action_probabilities goes with collection.policy=fixed, which needs it.")
+    if collection.action_probabilities is not None:
+        chosen = list(collection.action_probabilities)
+        return fixed_policy(chosen, probe.n_actions), f"a policy with the fixed probabilities {chosen}"
+    if collection.policy == "uniform":
+        return uniform_policy(probe.n_actions), "a uniform random policy"
+    # Imported here: torch takes longer to load than most datasets to collect.
+    from batch_rl.checkpoint import load_policy
+    from batch_rl.networks import use_threads
+
+    use_threads(1)
+    learned = load_policy(
+        environment.channel("checkpoint"),
+        collection.checkpoint,
+        observation_size=probe.observation_size,
+        n_actions=probe.n_actions,
+    )
+    if collection.policy == "epsilon_greedy":
+        description = f"the {collection.checkpoint} checkpoint, greedy except for a share of {collection.epsilon:g}"
+        return epsilon_greedy_policy(learned.q_array, collection.epsilon), description
+    temperature = learned.temperature if collection.temperature is None else collection.temperature
+    description = f"the {collection.checkpoint} checkpoint's softmax(Q / {temperature:g})"
+    return softmax_policy(learned.q_array, temperature), description
+
+
+def write_dataset(path: Path, numbered: list[tuple[int, Episode]], *, with_ends: bool) -> int:
+    """Write the episodes in the format that the file's ending names; return the number of rows."""
+    if path.suffix == ".parquet":
+        return write_parquet(path, numbered)
+    if path.suffix == ".npz":
+        write_npz(path, join_episodes(episode for _, episode in numbered))
+        return sum(len(episode.actions) for _, episode in numbered)
+    return write_csv(path, numbered, with_ends=with_ends)
 
 
 if __name__ == "__main__":

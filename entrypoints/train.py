@@ -7,9 +7,10 @@ from pathlib import Path
 from types import FrameType
 
 from batch_rl.checkpoint import CheckpointFolder
-from batch_rl.dataset import find_csv, read_csv
-from batch_rl.errors import BatchRLError
+from batch_rl.dataset import Episodes
+from batch_rl.errors import BatchRLError, DatasetError
 from batch_rl.export import export_policy
+from batch_rl.loading import load_episodes, raise_small_propensities
 from batch_rl.metrics_csv import BATCH_COLUMNS, BATCH_FILE_NAME, MetricsFile, epoch_row
 from batch_rl.plots import plot_estimates
 from batch_rl.preset import TrainingPreset, choose_preset, preset_folders
@@ -43,12 +44,14 @@ def main() -> int:
     environment = read_environment()
     preset = choose_preset(TrainingPreset, environment.hyperparameters, preset_folders(Path(__file__)))
     channel = next((name for name in CHANNELS if name in environment.channels), CHANNELS[0])
-    dataset_path = find_csv(environment.channel(channel))
-    run = TrainingRun(read_csv(dataset_path), preset)
+    dataset_path, episodes = prepare_episodes(environment.channel(channel), preset)
+    run = TrainingRun(episodes, preset)
     paths = environment.paths
+    cut = int(episodes.truncated.sum())
+    ended = f"{cut} episodes are truncated, the others terminated" if cut else "all count as terminated"
     print(
         f"{dataset_path.name}: {len(run.fitting)} episodes ({len(run.fitting.actions)} rows) train, "
-        f"{len(run.held_out)} ({len(run.held_out.actions)} rows) evaluate; all count as terminated.\n"
+        f"{len(run.held_out)} ({len(run.held_out.actions)} rows) evaluate; {ended}.\n"
         f"Evaluated policy: softmax(Q / {preset.ope.temperature:g}). "
         f"Logged policy's discounted return on the held-out episodes: {run.logged_return:.2f}",
         flush=True,
@@ -72,6 +75,35 @@ def main() -> int:
     if stop.received:
         print(f"Stopped after {run.epoch} epochs and {run.learner.updates} updates.", flush=True)
     return EXIT_STOPPED if stop.received else 0
+
+
+def prepare_episodes(channel: Path, preset: TrainingPreset) -> tuple[Path, Episodes]:
+    """Read the dataset and do to it what the preset says; print what was assumed and changed.
+
+    Raises:
+        DatasetError: the dataset is refused; all of its faults have been printed.
+    """
+    estimating = preset.data.behavior_policy == "estimate"
+    try:
+        path, episodes = load_episodes(channel, require_propensities=not estimating)
+    except DatasetError as error:
+        if error.report is not None and len(error.report.problems) > 1:
+            print(error.report, flush=True)
+        raise
+    for assumption in episodes.assumptions:
+        print(f"Assumed> {assumption}.")
+    if estimating:
+        # Imported here: most logs have their propensities.
+        from batch_rl.behavior_estimate import estimate_behavior
+
+        episodes, estimate = estimate_behavior(
+            episodes, preset.seed, hidden_sizes=preset.agent.hidden_sizes, epochs=preset.bcq.imitation_epochs
+        )
+        print(f"Behavior policy> {estimate}.")
+    if preset.data.least_propensity:
+        episodes, share = raise_small_propensities(episodes, preset.data.least_propensity)
+        print(f"Clipping> {share:.2%} of the propensities were raised to {preset.data.least_propensity:g}.")
+    return path, episodes
 
 
 def epoch_line(result: EpochResult, epochs: int) -> str:

@@ -1,9 +1,14 @@
 """Policies as functions from observations to action probabilities, and drawing actions from them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+
+from batch_rl.errors import PresetError
+
+# A network's last digits change with the size of the batch, so with the number of environments played together.
+PROBABILITY_DECIMALS = 9
 
 # observations (batch, obs_dim) float32 -> probabilities (batch, n_actions) float64, rows sum to 1
 ActionProbabilities = Callable[[NDArray[np.float32]], NDArray[np.float64]]
@@ -12,6 +17,54 @@ ActionProbabilities = Callable[[NDArray[np.float32]], NDArray[np.float64]]
 def uniform_policy(n_actions: int) -> ActionProbabilities:
     """Return the policy that gives every action the same probability everywhere."""
     return lambda observations: np.full((len(observations), n_actions), 1.0 / n_actions)
+
+
+def fixed_policy(probabilities: Sequence[float], n_actions: int) -> ActionProbabilities:
+    """Return the policy that gives the actions these probabilities everywhere.
+
+    Raises:
+        PresetError: they are not one per action, or do not sum to 1.
+    """
+    row = np.array(probabilities, dtype=np.float64)
+    if row.shape != (n_actions,) or not (row >= 0).all() or abs(row.sum() - 1) > 1e-6:
+        raise PresetError(
+            f"collection.action_probabilities: {list(probabilities)} must be {n_actions} numbers from 0 to 1, one per "
+            "action, that sum to 1."
+        )
+    return lambda observations: np.tile(row, (len(observations), 1))
+
+
+def epsilon_greedy_policy(
+    values: Callable[[NDArray[np.float32]], NDArray[np.floating]], epsilon: float
+) -> ActionProbabilities:
+    """Return the policy that takes the action of highest value, except for a share ``epsilon`` of uniform draws.
+
+    The best action's probability is ``1 - epsilon + epsilon / n_actions``: the uniform draw may choose it too.
+    """
+    greedy = greedy_policy(values)
+
+    def probabilities(observations: NDArray[np.float32]) -> NDArray[np.float64]:
+        one_hot = greedy(observations)
+        mixed: NDArray[np.float64] = one_hot * (1 - epsilon) + epsilon / one_hot.shape[1]
+        return mixed
+
+    return probabilities
+
+
+def softmax_policy(
+    values: Callable[[NDArray[np.float32]], NDArray[np.floating]], temperature: float
+) -> ActionProbabilities:
+    """Return the policy softmax(values / temperature), rounded to ``PROBABILITY_DECIMALS``."""
+
+    def probabilities(observations: NDArray[np.float32]) -> NDArray[np.float64]:
+        scaled = np.asarray(values(observations), dtype=np.float64) / temperature
+        exponentials = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+        rounded: NDArray[np.float64] = np.round(
+            exponentials / exponentials.sum(axis=1, keepdims=True), PROBABILITY_DECIMALS
+        )
+        return rounded
+
+    return probabilities
 
 
 def greedy_policy(values: Callable[[NDArray[np.float32]], NDArray[np.floating]]) -> ActionProbabilities:

@@ -1,21 +1,14 @@
-"""Logged episodes: arrays, checks, and the CSV format of Coach's batch reinforcement learning.
+"""Logged episodes as arrays, and Coach's CSV: what it takes to write one, and to find and read one.
 
-A row is a step: ``action`` (a number from 0), ``all_action_probabilities`` (what the behavior policy gave
-each action, as ``"[0.5, 0.5]"``), ``episode_id``, ``reward``, ``cumulative_rewards`` (0 except on an
-episode's last row, where it is the return) and ``state_feature_0``, ``state_feature_1``, ... (the
-observation before the action). Rows of an episode stand in order of time. The format has no flag for how
-an episode ended: it is taken to have terminated.
+``batch_rl.tables`` says which columns a table may have and what is wrong with it; docs/data.md describes all
+formats.
 """
 
 import csv
-import difflib
-import json
-import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,12 +16,9 @@ from numpy.typing import NDArray
 from batch_rl.errors import DatasetError
 from batch_rl.files import write_atomically
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 COLUMNS = ("action", "all_action_probabilities", "episode_id", "reward", "cumulative_rewards")
 FEATURE_PREFIX = "state_feature_"
-PROBABILITY_SUM_TOLERANCE = 1e-3
+NEXT_FEATURE_PREFIX = "next_state_feature_"
 
 
 @dataclass(frozen=True)
@@ -41,6 +31,7 @@ class Episode:
     rewards: NDArray[np.float64]  # (steps,)
     terminated: bool
     truncated: bool
+    final_observation: NDArray[np.float32] | None = None  # (obs_dim,), what the last action led to
 
     @property
     def total_reward(self) -> float:
@@ -50,7 +41,10 @@ class Episode:
 
 @dataclass(frozen=True)
 class Episodes:
-    """Episodes that all terminated, one after the other in flat arrays.
+    """Whole episodes, one after the other in flat arrays.
+
+    An episode either terminated, so that nothing can follow, or was truncated: a time limit or the end of the
+    log cut it, and rewards after the last row are unknown, not 0.
 
     Args:
         observations: (rows, obs_dim) float32.
@@ -58,6 +52,10 @@ class Episodes:
         rewards: (rows,).
         probabilities: (rows, n_actions), of the behavior policy; rows sum to 1.
         lengths: (episodes,) steps of each, at least 1; they sum to ``rows``.
+        truncated: (episodes,); none if left out.
+        final_observations: (episodes, obs_dim), what each episode's last action led to; NaN where that is not
+            known. Only those of truncated episodes are ever used.
+        assumptions: what had to be supposed about the data, a sentence each.
     """
 
     observations: NDArray[np.float32]
@@ -65,6 +63,13 @@ class Episodes:
     rewards: NDArray[np.float64]
     probabilities: NDArray[np.float64]
     lengths: NDArray[np.int64]
+    truncated: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=np.bool_))
+    final_observations: NDArray[np.float32] | None = None
+    assumptions: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not len(self.truncated):
+            object.__setattr__(self, "truncated", np.zeros(len(self.lengths), dtype=np.bool_))
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -86,6 +91,11 @@ class Episodes:
         last[self.starts + self.lengths - 1] = True
         return last
 
+    @property
+    def terminated(self) -> NDArray[np.bool_]:
+        """Whether each episode came to an end of its own, (episodes,)."""
+        return ~self.truncated
+
     @cached_property
     def propensities(self) -> NDArray[np.float64]:
         """Probability that the behavior policy gave each logged action, (rows,)."""
@@ -105,7 +115,42 @@ class Episodes:
             rewards=self.rewards[rows],
             probabilities=self.probabilities[rows],
             lengths=self.lengths[numbers],
+            truncated=self.truncated[numbers],
+            final_observations=None if self.final_observations is None else self.final_observations[numbers],
+            assumptions=self.assumptions,
         )
+
+    def __iter__(self) -> Iterator[Episode]:
+        for number, (start, length) in enumerate(zip(self.starts, self.lengths, strict=True)):
+            rows = slice(start, start + length)
+            final = None if self.final_observations is None else self.final_observations[number]
+            yield Episode(
+                observations=self.observations[rows],
+                actions=self.actions[rows],
+                probabilities=self.probabilities[rows],
+                rewards=self.rewards[rows],
+                terminated=bool(self.terminated[number]),
+                truncated=bool(self.truncated[number]),
+                final_observation=None if final is None or np.isnan(final).any() else final,
+            )
+
+
+def join_episodes(played: Iterable[Episode]) -> Episodes:
+    """Put episodes, at least one, one after the other."""
+    episodes = list(played)
+    finals = [episode.final_observation for episode in episodes]
+    unknown = np.full_like(episodes[0].observations[0], np.nan)
+    return Episodes(
+        observations=np.concatenate([episode.observations for episode in episodes]),
+        actions=np.concatenate([episode.actions for episode in episodes]),
+        rewards=np.concatenate([episode.rewards for episode in episodes]),
+        probabilities=np.concatenate([episode.probabilities for episode in episodes]),
+        lengths=np.array([len(episode.actions) for episode in episodes], dtype=np.int64),
+        truncated=np.array([not episode.terminated for episode in episodes], dtype=np.bool_),
+        final_observations=np.stack([unknown if final is None else final for final in finals])
+        if any(final is not None for final in finals)
+        else None,
+    )
 
 
 def split_episodes(episodes: Episodes, fraction: float, generator: np.random.Generator) -> tuple[Episodes, Episodes]:
@@ -124,32 +169,50 @@ def split_episodes(episodes: Episodes, fraction: float, generator: np.random.Gen
     return episodes.select(np.sort(order[:first])), episodes.select(np.sort(order[first:]))
 
 
-def write_csv(path: Path, episodes: Iterable[tuple[int, Episode]]) -> int:
-    """Write (episode_id, episode) pairs, at least one, as described above; return the number of rows."""
+def write_csv(path: Path, episodes: Iterable[tuple[int, Episode]], *, with_ends: bool = False) -> int:
+    """Write (episode_id, episode) pairs, at least one, as Coach's CSV; return the number of rows.
+
+    Args:
+        with_ends: add the columns ``terminated`` and ``truncated`` and the observation after each action, which
+            Coach does not know and ignores. Every episode must have its final observation.
+    """
     pairs = list(episodes)
-    features = [f"{FEATURE_PREFIX}{i}" for i in range(pairs[0][1].observations.shape[1])]
+    width = pairs[0][1].observations.shape[1]
+    names = [*COLUMNS, *(f"{FEATURE_PREFIX}{i}" for i in range(width))]
+    if with_ends:
+        names += ["terminated", "truncated", *(f"{NEXT_FEATURE_PREFIX}{i}" for i in range(width))]
 
     def write(temporary: Path) -> None:
         with temporary.open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
-            writer.writerow([*COLUMNS, *features])
+            writer.writerow(names)
             for episode_id, episode in pairs:
                 cumulative = [0.0] * (len(episode.actions) - 1) + [episode.total_reward]
+                ends = _end_cells(episode) if with_ends else [[]] * len(episode.actions)
                 writer.writerows(
-                    [action, probabilities, episode_id, reward, total, *observation]
-                    for action, probabilities, reward, total, observation in zip(
+                    [action, probabilities, episode_id, reward, total, *observation, *end]
+                    for action, probabilities, reward, total, observation, end in zip(
                         # tolist() gives plain floats, whose text is a number and not "np.float64(0.5)"
                         episode.actions.tolist(),
                         episode.probabilities.tolist(),
                         episode.rewards.tolist(),
                         cumulative,
                         episode.observations.tolist(),
+                        ends,
                         strict=True,
                     )
                 )
 
     write_atomically(path, write)
     return sum(len(episode.actions) for _, episode in pairs)
+
+
+def _end_cells(episode: Episode) -> list[list[float]]:
+    if episode.final_observation is None:
+        raise DatasetError("an episode without its final observation cannot be written with_ends.")
+    following = np.concatenate([episode.observations[1:], episode.final_observation[None]]).tolist()
+    flags = [[0, 0]] * (len(following) - 1) + [[int(episode.terminated), int(episode.truncated)]]
+    return [[*flag, *observation] for flag, observation in zip(flags, following, strict=True)]
 
 
 def find_csv(folder: Path) -> Path:
@@ -172,130 +235,9 @@ def read_csv(path: Path) -> Episodes:
     """Read and check a dataset.
 
     Raises:
-        DatasetError: naming the file, the line (the header is line 1) and the column of the first fault.
+        DatasetError: naming the file, and line (the header is line 1) and column of the first faults.
     """
-    frame = _read_frame(path)
-    feature_columns = _feature_columns(path, frame)
-    rewards = _numbers(path, frame, "reward")
-    with np.errstate(over="ignore"):
-        features = [_numbers(path, frame, name).astype(np.float32) for name in feature_columns]
-    observations = np.stack(features, axis=1)
-    for position, name in enumerate(feature_columns):
-        _refuse_first(path, frame, name, ~np.isfinite(observations[:, position]), "is too large for float32")
-    probabilities = _probabilities(path, frame)
-    action_numbers = _numbers(path, frame, "action")
-    n_actions = probabilities.shape[1]
-    known = (action_numbers >= 0) & (action_numbers < n_actions) & (action_numbers == np.floor(action_numbers))
-    _refuse_first(path, frame, "action", ~known, f"is not an action; they are numbered 0 to {n_actions - 1}")
-    actions = action_numbers.astype(np.int64)
-    propensities = np.take_along_axis(probabilities, actions[:, None], axis=1)[:, 0]
-    _refuse_first(
-        path,
-        frame,
-        "all_action_probabilities",
-        propensities <= 0,
-        "gives the logged action probability 0, so the row cannot come from that policy",
-    )
-    _refuse_first(path, frame, "episode_id", frame["episode_id"].isna().to_numpy(), "is missing")
-    codes = frame["episode_id"].factorize()[0]
-    # Interleaved episodes are taken apart; within an episode the order in the file is the order of time.
-    order = np.argsort(codes, kind="stable")
-    lengths = np.bincount(codes).astype(np.int64)
-    episodes = Episodes(observations[order], actions[order], rewards[order], probabilities[order], lengths)
-    if "cumulative_rewards" in frame:
-        _check_returns(path, frame, episodes, order)
-    return episodes
-
-
-def _read_frame(path: Path) -> "pd.DataFrame":
     # Imported here: collecting writes with the csv module and need not wait for pandas.
-    import pandas as pd
+    from batch_rl.tables import CSV_LINES, episodes_from_frame, read_csv_frame
 
-    try:
-        frame = pd.read_csv(path, low_memory=False, skip_blank_lines=False)
-    except OSError as error:
-        raise DatasetError(f"{path}: cannot be read ({error.strerror}).") from error
-    except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
-        raise DatasetError(f"{path}: not a CSV table: {str(error).strip()}") from error
-    if not isinstance(frame.index, pd.RangeIndex):
-        raise DatasetError(f"{path}: rows hold more values than the header has names.")
-    for name in COLUMNS[:4]:
-        if name not in frame:
-            nearest = difflib.get_close_matches(name, list(frame.columns), n=1)
-            hint = f"; is '{nearest[0]}' meant?" if nearest else f"; it has: {', '.join(frame.columns[:12])}."
-            raise DatasetError(f"{path}: column '{name}' is missing{hint}")
-    if frame.empty:
-        raise DatasetError(f"{path}: a header and no rows.")
-    return frame
-
-
-def _feature_columns(path: Path, frame: "pd.DataFrame") -> list[str]:
-    found = [name for name in frame.columns if name.startswith(FEATURE_PREFIX)]
-    expected = [f"{FEATURE_PREFIX}{i}" for i in range(len(found))]
-    if not found:
-        raise DatasetError(f"{path}: no column '{FEATURE_PREFIX}0'; the observation is missing.")
-    if absent := [name for name in expected if name not in found]:
-        raise DatasetError(f"{path}: column '{absent[0]}' is missing; features are numbered from 0 without gaps.")
-    return expected
-
-
-def _refuse_first(path: Path, frame: "pd.DataFrame", column: str, bad: NDArray[np.bool_], fault: str) -> None:
-    if bad.any():
-        row = int(bad.argmax())
-        count = int(bad.sum())
-        more = f" ({count} such rows)" if count > 1 else ""
-        raise DatasetError(f"{path}, line {row + 2}, column '{column}': {frame[column].iloc[row]} {fault}{more}.")
-
-
-def _numbers(path: Path, frame: "pd.DataFrame", column: str) -> NDArray[np.float64]:
-    import pandas as pd
-
-    numbers = pd.to_numeric(frame[column], errors="coerce").to_numpy(dtype=np.float64)
-    _refuse_first(path, frame, column, ~np.isfinite(numbers), "is not a finite number")
-    return numbers
-
-
-def _probabilities(path: Path, frame: "pd.DataFrame") -> NDArray[np.float64]:
-    """Return (rows, n_actions). Equal texts are parsed once: most logs have few different ones."""
-    column = "all_action_probabilities"
-    _refuse_first(path, frame, column, frame[column].isna().to_numpy(), "is missing")
-    codes, texts = frame[column].factorize()
-    parsed: list[list[float]] = []
-    for code, text in enumerate(texts):
-        fault = None
-        try:
-            values = json.loads(text) if isinstance(text, str) else None
-        except (ValueError, RecursionError):
-            values = None
-            if re.search(r"np\.float", text):
-                fault = "is how NumPy 2 prints arrays; write plain numbers, by .tolist()"
-        n_actions = len(parsed[0]) if parsed else None
-        if not isinstance(values, list) or not values or not all(type(v) in (int, float) for v in values):
-            fault = fault or "is not a list of numbers, as [0.5, 0.5]"
-        elif n_actions not in (None, len(values)):
-            fault = f"has {len(values)} probabilities where earlier rows have {n_actions}"
-        elif not all(0 <= v <= 1 for v in values):  # refuses NaN as well
-            fault = "has a probability outside [0, 1]"
-        elif abs(sum(values) - 1) > PROBABILITY_SUM_TOLERANCE:
-            fault = f"sums to {sum(values):.6g}, not 1"
-        if fault:
-            _refuse_first(path, frame, column, codes == code, fault)
-        parsed.append([float(v) for v in values or ()])
-    probabilities: NDArray[np.float64] = np.array(parsed, dtype=np.float64)[codes]
-    return probabilities
-
-
-def _check_returns(path: Path, frame: "pd.DataFrame", episodes: Episodes, order: NDArray[np.int64]) -> None:
-    """A stated return that is not the sum of the rewards shows that rows are missing or in another order."""
-    stated = _numbers(path, frame, "cumulative_rewards")[order]
-    sums = episodes.returns(discount=1.0)
-    last = episodes.starts + episodes.lengths - 1
-    wrong = ~np.isclose(stated[last], sums, rtol=1e-6, atol=1e-6)
-    if wrong.any():
-        episode = int(wrong.argmax())
-        row = int(order[last[episode]])
-        raise DatasetError(
-            f"{path}, line {row + 2}, column 'cumulative_rewards': episode {frame['episode_id'].iloc[row]} "
-            f"ends with {stated[last[episode]]:g}, but its rewards add up to {sums[episode]:g}; rows are "
-            "missing or out of order."
-        )
+    return episodes_from_frame(read_csv_frame(path), source=str(path), labels=CSV_LINES)

@@ -31,6 +31,7 @@ class Transitions:
     terminated: Tensor  # (rows,) float32, 0 or 1
     next_rows: Tensor  # (rows,)
     allowed: Tensor  # (rows, n_actions) bool, actions that targets may use in the row's observation
+    learned_rows: Tensor | None = None  # those to learn from; None: all. The others are next rows alone
 
 
 def double_q_targets(
@@ -69,7 +70,7 @@ class Learner:
         self.agent = agent
         self._transitions = transitions
         self._generator = generator
-        rows = len(transitions.actions)
+        rows = self._count = len(transitions.actions if transitions.learned_rows is None else transitions.learned_rows)
         self.updates_per_epoch = -(-rows // agent.batch_size)
         self.total_updates = epochs * self.updates_per_epoch
         sizes = (transitions.inputs.shape[1], *agent.hidden_sizes, n_actions)
@@ -95,7 +96,7 @@ class Learner:
             Per update the loss, the gradient's norm, the mean Q of the batch and the step size, (updates,
                 4); or None when ``should_stop`` ended the pass early, after a whole update.
         """
-        rows, members = len(self._transitions.actions), self.agent.members
+        rows, members = self._count, self.agent.members
         done = len(self._statistics)
         self._generator.set_state(self._epoch_start)
         orders = torch.stack([torch.randperm(rows, generator=self._generator) for _ in range(members)])
@@ -110,6 +111,8 @@ class Learner:
     def _update(self, rows: Tensor) -> Tensor:
         """Train every member on its row of ``rows``, (members, batch)."""
         agent, data = self.agent, self._transitions
+        if data.learned_rows is not None:
+            rows = data.learned_rows[rows]
         next_rows = data.next_rows[rows]
         with torch.no_grad():
             next_inputs = data.inputs[next_rows]

@@ -1,5 +1,10 @@
 """What a user of this library can do wrong. Every message says what happened, where, and what to do."""
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from batch_rl.validation import ValidationReport
+
 
 class BatchRLError(Exception):
     """An input that the library refuses."""
@@ -10,7 +15,14 @@ class PresetError(BatchRLError):
 
 
 class DatasetError(BatchRLError):
-    """Logged data are missing, malformed or inconsistent."""
+    """Logged data are missing, malformed or inconsistent.
+
+    ``report`` has all that is wrong with them, where a check of a whole table found it.
+    """
+
+    def __init__(self, message: str, *, report: "ValidationReport | None" = None) -> None:
+        super().__init__(message)
+        self.report = report
 
 
 class TrainingError(BatchRLError):
@@ -19,3 +31,7 @@ class TrainingError(BatchRLError):
 
 class CheckpointError(BatchRLError):
     """A folder does not hold a checkpoint that this library wrote, or it does not fit its use."""
+
+
+class EnvironmentUseError(BatchRLError):
+    """An environment is used in a way that it cannot serve."""

@@ -25,7 +25,7 @@ from batch_rl.errors import PresetError
 MAX_PRESET_BYTES = 1_000_000
 MAX_DEPTH = 8
 
-Value = bool | int | float | str | None | tuple[int, ...]
+Value = bool | int | float | str | None | tuple[int, ...] | tuple[float, ...]
 
 
 def _key(
@@ -48,6 +48,14 @@ class Data:
     """How the logged episodes are used."""
 
     train_fraction: float = _key("share of the episodes that trains; the rest evaluates", default=0.85, within="(0, 1)")
+    behavior_policy: str = _key(
+        "logged: probabilities are in the data; estimate: fit a model of them, which is a guess",
+        default="logged",
+        choices=("logged", "estimate"),
+    )
+    least_propensity: float = _key(
+        "smaller propensities are raised to it, which biases estimates; 0: none is", default=0.0, within="[0, 1)"
+    )
 
 
 @dataclass(frozen=True)
@@ -113,13 +121,29 @@ class Environment:
 
 @dataclass(frozen=True)
 class Collection:
-    """Logging episodes with a uniform random policy."""
+    """Logging episodes with a known behavior policy."""
 
     num_envs: int = _key("environments, each with its own generators", default=100, within="[1, 100000]")
     episodes_per_env: int = _key("whole episodes in each", default=5, within="[1, inf)")
     file_name: str = _key(
-        "name of the CSV in the output folder", default="dataset.csv", pattern=r"[A-Za-z0-9_-][A-Za-z0-9._-]*\.csv"
+        "name of the dataset in the output folder; its ending chooses the format",
+        default="dataset.csv",
+        pattern=r"[A-Za-z0-9_-][A-Za-z0-9._-]*\.(csv|parquet|npz)",
     )
+    policy: str = _key(
+        "the behavior policy; the last two act by the values of the checkpoint in the channel of that name",
+        default="uniform",
+        choices=("uniform", "fixed", "softmax", "epsilon_greedy"),
+    )
+    action_probabilities: tuple[float, ...] | None = _key(
+        "of every action, for policy fixed", default=None, within="[0, 1]"
+    )
+    epsilon: float = _key("share of uniform draws, for policy epsilon_greedy", default=0.1, within="(0, 1]")
+    temperature: float | None = _key(
+        "policy softmax is softmax(Q / temperature); null: the checkpoint's", default=None, within="(0, inf)"
+    )
+    checkpoint: str = _key("which one of the channel acts", default="latest", choices=("latest", "best"))
+    time_limit: bool = _key("let the registered limit cut episodes, and log how each one ended", default=False)
 
 
 @dataclass(frozen=True)
@@ -257,6 +281,12 @@ def checked_value(value: object, key: Key) -> Value:
         if key.pattern and not re.fullmatch(key.pattern, value):
             raise ValueError(f"{shown}; must have the form {key.pattern}")
         return value
+    if float in (item := _item_types(key.type)):
+        if not isinstance(value, list | tuple) or not value or not all(type(v) in item for v in value):
+            raise ValueError(f"{shown}; must be a list of numbers, as [0.5, 0.5]")
+        for entry in value:
+            _check_interval(entry, shown, key.within)
+        return tuple(float(entry) for entry in value)
     if key.type == tuple[int, ...]:
         if not isinstance(value, list | tuple) or not value or not all(type(item) is int for item in value):
             raise ValueError(f"{shown}; must be a list of whole numbers, as [64, 64]")
@@ -265,7 +295,8 @@ def checked_value(value: object, key: Key) -> Value:
         return tuple(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError(f"{shown}; must be a number")
-    if key.type is not float and not isinstance(value, int):
+    is_float = float in (key.type, *typing.get_args(key.type))
+    if not is_float and not isinstance(value, int):
         raise ValueError(f"{shown}; must be a whole number")
     try:
         number = float(value)
@@ -274,7 +305,15 @@ def checked_value(value: object, key: Key) -> Value:
     if not math.isfinite(number):
         raise ValueError(f"{shown}; must be a finite number")
     _check_interval(number, shown, key.within)
-    return number if key.type is float else value
+    return number if is_float else value
+
+
+def _item_types(annotation: typing.Any) -> tuple[type, ...]:
+    """Return what items a list of numbers may have; none where the key is no such list."""
+    kinds = (annotation, *typing.get_args(annotation))
+    if tuple[float, ...] in kinds:
+        return (int, float)
+    return (int,) if tuple[int, ...] in kinds else ()
 
 
 def _check_interval(number: int | float, shown: str, interval: str | None) -> None:
@@ -511,7 +550,7 @@ def choose_preset(kind: type[PresetKind], hyperparameters: Mapping[str, object],
 def _from_text(raw: object, key: Key) -> object:
     """Hyperparameters may arrive as text, and a flag as 0 or 1."""
     if isinstance(raw, str) and key.type is not str:
-        if key.type == tuple[int, ...]:
+        if _item_types(key.type) and (raw.strip() not in ("", "null") or key.type == tuple[int, ...]):
             return [scalar(item.strip()) for item in raw.strip().removeprefix("[").removesuffix("]").split(",")]
         raw = scalar(raw)
     if key.type is bool and type(raw) is int and raw in (0, 1):

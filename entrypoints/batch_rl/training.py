@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from batch_rl import ope
-from batch_rl.bcq import allowed_actions, imitate
+from batch_rl.bcq import allowed_actions, fit_behavior_model
 from batch_rl.dataset import Episodes, split_episodes
 from batch_rl.ddqn import Learner, Transitions
-from batch_rl.errors import TrainingError
+from batch_rl.errors import DatasetError, TrainingError
 from batch_rl.networks import PolicyNetwork, forward, seeded_generator, softmax, use_threads
 from batch_rl.preset import TrainingPreset
 
@@ -93,7 +93,7 @@ class TrainingRun:
         preset, fitting = self.preset, self.fitting
         inputs, actions = self._standardized(fitting.observations), torch.from_numpy(fitting.actions)
         rewards = torch.from_numpy(fitting.rewards).float()
-        behavior = imitate(
+        behavior = fit_behavior_model(
             inputs,
             actions,
             self.n_actions,
@@ -111,17 +111,46 @@ class TrainingRun:
             generator=seeded_generator(preset.seed, REWARD_MODEL),
         )
         reward_hat = forward(reward_model, self._standardized(self.held_out.observations)[None])[0].numpy()
+        transitions = self._transitions(inputs, actions, rewards, behavior)
+        return transitions, reward_hat.astype(np.float64)
+
+    def _transitions(
+        self, inputs: Tensor, actions: Tensor, rewards: Tensor, behavior: Callable[[Tensor], Tensor]
+    ) -> Transitions:
+        """Lay out the rows to learn from.
+
+        A truncated episode's last row needs the value of what came next. Where that observation is known it
+        joins ``inputs``, behind all rows; where it is not, the row has no target and is left out.
+        """
+        fitting, threshold = self.fitting, self.preset.bcq.threshold
         ends = torch.from_numpy(fitting.ends)
-        return (
-            Transitions(
-                inputs=inputs,
-                actions=actions,
-                rewards=rewards,
-                terminated=ends.float(),
-                next_rows=torch.arange(len(actions)) + ~ends,
-                allowed=allowed_actions(behavior, preset.bcq.threshold),
-            ),
-            reward_hat.astype(np.float64),
+        next_rows = torch.arange(len(actions)) + ~ends
+        if not fitting.truncated.any():
+            allowed = allowed_actions(behavior(inputs), threshold)
+            return Transitions(inputs, actions, rewards, ends.float(), next_rows, allowed)
+        last_rows = fitting.starts + fitting.lengths - 1
+        finals = fitting.final_observations
+        known = np.zeros(len(fitting), dtype=np.bool_)
+        if finals is not None:
+            known = fitting.truncated & ~np.isnan(finals).any(axis=1)
+            next_rows[last_rows[known]] = len(inputs) + torch.arange(int(known.sum()))
+            inputs = torch.cat([inputs, self._standardized(finals[known])])
+        learned = np.ones(len(actions), dtype=np.bool_)
+        learned[last_rows[fitting.truncated & ~known]] = False
+        if not learned.any():
+            raise DatasetError(
+                "every training row is the last of a truncated episode, and what it led to is not in the data; "
+                "nothing can be learned from them."
+            )
+        terminated = ends & torch.from_numpy(np.repeat(fitting.terminated, fitting.lengths))
+        return Transitions(
+            inputs=inputs,
+            actions=actions,
+            rewards=rewards,
+            terminated=terminated.float(),
+            next_rows=next_rows,
+            allowed=allowed_actions(behavior(inputs), threshold),
+            learned_rows=torch.from_numpy(np.flatnonzero(learned)),
         )
 
     def run_epoch(self, should_stop: Callable[[], bool] = lambda: False) -> EpochResult | None:

@@ -1,0 +1,296 @@
+"""ReAgent's table of logged steps, written and read without pickle, and its timeline operator without Spark.
+
+A row is a step: ``ds`` (name of the data set), ``mdp_id`` (episode), ``sequence_number`` (order in it, gaps
+allowed), ``state_features`` (a map from feature to number), ``action`` (its name), ``reward``, ``metrics``,
+``possible_actions`` (names; empty on a row that terminates) and ``action_probability`` (of the logged action).
+
+Source: Gauci et al., "Horizon: Facebook's Open Source Applied Reinforcement Learning Platform", 2018, and the
+schemas of ReAgent's ``Timeline`` and ``MultiStepTimeline`` operators.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from batch_rl.dataset import Episodes
+from batch_rl.errors import DatasetError
+from batch_rl.files import write_atomically
+from batch_rl.parquet import import_pyarrow
+from batch_rl.tables import JSON_LINES, episodes_from_frame
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+REQUIRED = ("mdp_id", "sequence_number", "state_features", "action", "reward")
+
+
+def to_reagent_frame(
+    episodes: Episodes, *, ds: str = "2019-01-01", action_names: Sequence[str] | None = None
+) -> "pd.DataFrame":
+    """Return episodes as ReAgent's table, a row per step.
+
+    What a truncated episode led to has no column there; its last row keeps its possible actions.
+
+    Args:
+        action_names: of actions 0, 1, ...; if left out, the numbers as text.
+    """
+    import pandas as pd
+
+    names = [str(i) for i in range(episodes.n_actions)] if action_names is None else [str(n) for n in action_names]
+    if len(names) != episodes.n_actions:
+        raise DatasetError(f"{len(names)} action names were given for {episodes.n_actions} actions.")
+    rows = len(episodes.actions)
+    ends_here = episodes.ends & np.repeat(episodes.terminated, episodes.lengths)
+    keys = [str(i) for i in range(episodes.observations.shape[1])]
+    number = np.repeat(np.arange(len(episodes)), episodes.lengths)
+    rewards = episodes.rewards.tolist()
+    return pd.DataFrame(
+        {
+            "ds": [ds] * rows,
+            "mdp_id": number.astype(str).astype(object),
+            "sequence_number": np.arange(rows) - np.repeat(episodes.starts, episodes.lengths),
+            "state_features": [dict(zip(keys, row, strict=True)) for row in episodes.observations.tolist()],
+            "action": [names[action] for action in episodes.actions.tolist()],
+            "reward": rewards,
+            "metrics": [{"reward": reward} for reward in rewards],
+            "possible_actions": [[] if over else list(names) for over in ends_here.tolist()],
+            "action_probability": episodes.propensities,
+        }
+    )
+
+
+def write_json_lines(path: Path, frame: "pd.DataFrame") -> None:
+    """Write a table as JSON lines: an object per row, maps as objects, missing values as null."""
+    columns = [_plain(frame[name]) for name in frame.columns]
+    names = [str(name) for name in frame.columns]
+
+    def write(temporary: Path) -> None:
+        with temporary.open("w", encoding="utf-8", newline="\n") as file:
+            for row in zip(*columns, strict=True):
+                file.write(json.dumps(dict(zip(names, row, strict=True))) + "\n")
+
+    write_atomically(path, write)
+
+
+def read_json_lines_frame(path: Path) -> "pd.DataFrame":
+    """Read JSON lines into a table; blank lines are refused, because they would shift the count of lines.
+
+    Raises:
+        DatasetError: the file cannot be read, or a line is not an object.
+    """
+    import pandas as pd
+
+    records = []
+    try:
+        with path.open(encoding="utf-8") as file:
+            for number, line in enumerate(file, start=1):
+                record = json.loads(line)
+                if not isinstance(record, dict):
+                    raise DatasetError(f"{path}, line {number}: not a JSON object.")
+                records.append(record)
+    except (OSError, UnicodeDecodeError) as error:
+        raise DatasetError(f"{path}: cannot be read as JSON lines ({type(error).__name__}).") from error
+    except ValueError as error:
+        raise DatasetError(f"{path}, line {len(records) + 1}: not JSON: {error}.") from error
+    if not records:
+        raise DatasetError(f"{path}: it has no rows.")
+    return pd.DataFrame(records)
+
+
+def read_json_lines(path: Path, **options: Any) -> Episodes:
+    """Read and check a table in JSON lines, in ReAgent's columns or any others of ``batch_rl.tables``.
+
+    Args:
+        options: ``action_names`` and ``require_propensities`` of ``tables.check_frame``.
+    Raises:
+        DatasetError: as ``read_json_lines_frame``, or the table has faults.
+    """
+    return episodes_from_frame(read_json_lines_frame(path), source=str(path), labels=JSON_LINES, **options)
+
+
+def write_reagent_parquet(path: Path, frame: "pd.DataFrame") -> None:
+    """Write ReAgent's table with the types of its schema: maps stay maps. ``parquet.read_parquet`` reads it.
+
+    Raises:
+        DatasetError: pyarrow is not installed.
+    """
+    pa, pq = import_pyarrow(path)
+    number_map, texts = pa.map_(pa.string(), pa.float64()), pa.list_(pa.string())
+    types = {
+        "ds": pa.string(),
+        "mdp_id": pa.string(),
+        "sequence_number": pa.int64(),
+        "state_features": number_map,
+        "action": pa.string(),
+        "reward": pa.float64(),
+        "metrics": number_map,
+        "possible_actions": texts,
+        "action_probability": pa.float64(),
+        "next_state_features": number_map,
+        "next_action": pa.string(),
+        "possible_next_actions": texts,
+        "sequence_number_ordinal": pa.int64(),
+        "time_diff": pa.int64(),
+        "time_since_first": pa.int64(),
+    }
+
+    def column(name: str) -> Any:
+        cells = _plain(frame[name])
+        if types.get(name) == number_map:
+            cells = [None if cell is None else list(cell.items()) for cell in cells]
+        return pa.array(cells, type=types.get(name))
+
+    table = pa.table({str(name): column(name) for name in frame.columns})
+    write_atomically(path, lambda temporary: pq.write_table(table, temporary))
+
+
+def timeline(
+    frame: "pd.DataFrame",
+    *,
+    start_ds: str | None = None,
+    end_ds: str | None = None,
+    add_terminal_state_row: bool = True,
+    outlier_episode_length_percentile: float | None = None,
+    time_window_limit: int | None = None,
+    reward_columns: Sequence[str] = ("reward", "metrics"),
+    extra_feature_columns: Sequence[str] = (),
+    include_possible_actions: bool = True,
+    multi_steps: int | None = None,
+    shuffle_seed: int | None = None,
+) -> "pd.DataFrame":
+    """Join every step with the one after it: what ReAgent's trainers read.
+
+    Adds ``next_state_features``, ``next_action``, ``possible_next_actions`` (empty, as is the text or the map,
+    where nothing follows), ``sequence_number_ordinal`` (from 1), ``time_diff`` (to the next row; 0 on the last)
+    and ``time_since_first``.
+
+    Args:
+        start_ds, end_ds: the first and the last ``ds`` that is read, both included.
+        add_terminal_state_row: keep each episode's last row, which nothing follows; else it is dropped.
+        outlier_episode_length_percentile: in (0, 1]; episodes longer than this quantile of all are dropped.
+        time_window_limit: rows that lie further than this from their episode's first are dropped, before
+            anything is joined.
+        reward_columns: which columns are rewards; with ``multi_steps`` they become lists.
+        extra_feature_columns: more columns to keep; each also gets its ``next_``.
+        include_possible_actions: whether the table has, and gets, the possible actions.
+        multi_steps: at most so many steps from each row on: rewards, next states, next actions, their possible
+            actions and time differences become lists of what the 1st, 2nd, ... step brought; at an episode's end
+            they are shorter.
+        shuffle_seed: rows in a random order that it decides; if left out, by episode and time.
+    Raises:
+        DatasetError: a column is missing, a step stands twice, or no row is left.
+    """
+    actions_column = ["possible_actions"] if include_possible_actions else []
+    wanted = [*REQUIRED, *actions_column, *extra_feature_columns]
+    if missing := [name for name in wanted if name not in frame]:
+        raise DatasetError(f"the table has no column '{missing[0]}'; the timeline needs {', '.join(wanted)}.")
+    if multi_steps is not None and multi_steps < 1:
+        raise DatasetError(f"multi_steps is {multi_steps}; it begins at 1.")
+    rows = frame
+    if start_ds is not None or end_ds is not None:
+        if "ds" not in frame:
+            raise DatasetError("the table has no column 'ds' to choose dates by.")
+        ds = frame["ds"].astype(str)
+        rows = rows[(ds >= (start_ds or "")) & (True if end_ds is None else ds <= end_ds)]
+    rows = rows.assign(sequence_number=rows["sequence_number"].astype(np.int64))
+    rows = rows.sort_values(["mdp_id", "sequence_number"], kind="stable", ignore_index=True)
+    twice = rows.duplicated(["mdp_id", "sequence_number"])
+    if twice.any():
+        first = rows[twice].iloc[0]
+        raise DatasetError(
+            f"step {first['sequence_number']} of episode {first['mdp_id']} stands twice ({int(twice.sum())} such rows)."
+        )
+    since_first = rows["sequence_number"] - rows.groupby("mdp_id")["sequence_number"].transform("min")
+    rows = rows.assign(time_since_first=since_first)
+    if time_window_limit is not None:
+        rows = rows[rows["time_since_first"] <= time_window_limit]
+    if outlier_episode_length_percentile is not None:
+        lengths = rows.groupby("mdp_id")["mdp_id"].transform("size")
+        per_episode = rows.groupby("mdp_id").size()
+        rows = rows[lengths <= per_episode.quantile(outlier_episode_length_percentile)]
+    if rows.empty:
+        raise DatasetError("no row is left for the timeline; look at the dates and the limits.")
+    rows = rows.reset_index(drop=True)
+    result = _join_next(rows, list(reward_columns), list(extra_feature_columns), include_possible_actions, multi_steps)
+    if not add_terminal_state_row:
+        last = rows["mdp_id"] != rows["mdp_id"].shift(-1)
+        result = result[~last.to_numpy()].reset_index(drop=True)
+    if shuffle_seed is not None:
+        order = np.random.default_rng(shuffle_seed).permutation(len(result))
+        result = result.iloc[order].reset_index(drop=True)
+    return result
+
+
+def _join_next(
+    rows: "pd.DataFrame", rewards: list[str], extras: list[str], with_actions: bool, multi_steps: int | None
+) -> "pd.DataFrame":
+    """Read each column at the rows that follow within the episode; nothing is copied but references."""
+    count = len(rows)
+    ids = rows["mdp_id"].to_numpy()
+    last = np.append(ids[1:] != ids[:-1], True)
+    episode = np.concatenate([[0], np.cumsum(last)[:-1]])
+    ends = np.flatnonzero(last)[episode]  # each row's last row of its episode
+    numbers = rows["sequence_number"].to_numpy()
+    first = np.append(0, np.flatnonzero(last)[:-1] + 1)[episode]
+    following: list[tuple[str, str, Any]] = [
+        ("next_state_features", "state_features", {}),
+        ("next_action", "action", ""),
+    ]
+    if with_actions:
+        following.append(("possible_next_actions", "possible_actions", []))
+    following += [(f"next_{name}", name, None) for name in extras]
+    kept = ["ds"] if "ds" in rows else []
+    kept += ["mdp_id", "sequence_number", "state_features", "action"]
+    kept += ["action_probability"] if "action_probability" in rows else []
+    kept += (["possible_actions"] if with_actions else []) + extras
+    result = rows[kept].copy()
+    result["sequence_number_ordinal"] = np.arange(count) - first + 1
+    result["time_since_first"] = rows["time_since_first"].to_numpy()
+    steps = multi_steps or 1
+    offsets = [np.minimum(np.arange(count) + k, ends) for k in range(steps + 1)]
+    within = [np.arange(count) + k <= ends for k in range(steps + 1)]
+    for name, source, empty in following:
+        cells = rows[source].tolist()
+        steps_of = [
+            [cells[at] if inside else empty for at, inside in zip(offsets[k], within[k], strict=True)]
+            for k in range(1, steps + 1)
+        ]
+        # A window of k steps looks at the k rows that follow; nothing stands for what is behind the end, except
+        # for the first of it, which says that the episode is over.
+        result[name] = _listed(steps_of, within) if multi_steps else steps_of[0]
+    for name in [name for name in rewards if name in rows]:
+        cells = rows[name].tolist()
+        taken = [[cells[at] for at in offsets[k]] for k in range(steps)]
+        result[name] = _listed(taken, within) if multi_steps else taken[0]
+    differences = [np.where(within[k], numbers[offsets[k]] - numbers, 0).tolist() for k in range(1, steps + 1)]
+    result["time_diff"] = _listed(differences, within) if multi_steps else differences[0]
+    return result
+
+
+def _listed(by_step: list[list[Any]], within: list[Any]) -> list[list[Any]]:
+    """Collect each row's values of step 1, 2, ... as far as the row that begins the step is in the episode."""
+    return [
+        [values[row] for values, begins in zip(by_step, within, strict=False) if begins[row]]
+        for row in range(len(by_step[0]))
+    ]
+
+
+def multi_step_rewards(rewards: Sequence[Sequence[float]], discount: float) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Return the discounted sum of each list, sum over k of discount^k r_k, (rows,)."""
+    return np.array(
+        [sum(discount**k * reward for k, reward in enumerate(steps)) for steps in rewards], dtype=np.float64
+    )
+
+
+def _plain(column: "pd.Series[Any]") -> list[Any]:
+    """Return cells as JSON has them: no NumPy types, None for what is missing."""
+
+    def plain(cell: Any) -> Any:
+        if isinstance(cell, np.ndarray | np.generic):
+            return plain(cell.tolist())
+        return None if isinstance(cell, float) and np.isnan(cell) else cell
+
+    return [plain(cell) for cell in column.tolist()]
