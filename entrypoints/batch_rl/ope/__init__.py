@@ -41,7 +41,7 @@ from batch_rl.ope.intervals import (
     percentile_interval,
     student_t_interval,
 )
-from batch_rl.ope.magic import Blend, magic
+from batch_rl.ope.blending import Blend, magic
 from batch_rl.ope.ratios import importance_ratios
 from batch_rl.ope.rows import LoggedRows, read_rows
 from batch_rl.ope.steps import Layout, WeightedSteps

@@ -23,7 +23,7 @@ from batch_rl.ope.importance_sampling import (
     wis,
 )
 from batch_rl.ope.intervals import Interval, KnownBounds
-from batch_rl.ope.magic import magic
+from batch_rl.ope.blending import magic
 from batch_rl.ope.rows import LoggedRows, read_rows, weigh
 from batch_rl.ope.steps import Floats, WeightedSteps
 

@@ -156,6 +156,39 @@ def test_one_step_episodes_make_the_trajectory_estimators_the_one_step_ones():
     assert ope.weighted_pdis(steps) == pytest.approx(ope.wis(steps), rel=1e-12)
 
 
+def test_episodes_of_one_length_give_what_another_library_gives():
+    """SCOPE-RL 0.2.1 on four episodes of three steps: TIS, SNTIS, PDIS, SNPDIS, DM, DR, SNDR.
+
+    Its denominators hold 1e-10 more than the sum, hence the tolerance.
+    """
+    row = np.arange(12)
+    actions, rewards = row * 5 % 3 % 2, row * 7 % 5 - 1.0
+    first = 0.2 + (row * 3 % 7) * 0.1
+    target = np.stack([first, 1 - first], axis=1)
+    q_hat = np.stack([row % 5 / 2.0, (row * 2) % 3 - 0.5], axis=1)
+    steps = ope.WeightedSteps.from_arrays(
+        np.array([3, 3, 3, 3]),
+        target[row, actions] / (0.3 + (row % 4) * 0.1),
+        rewards,
+        discount=0.9,
+        q=q_hat[row, actions],
+        v=(target * q_hat).sum(axis=1),
+    )
+    estimators = (ope.ips, ope.wis, ope.pdis, ope.weighted_pdis, ope.dm, ope.sequential_dr, ope.wdr)
+    assert [estimator(steps) for estimator in estimators] == pytest.approx(
+        [
+            1.8665833333333333,
+            1.6510319408859042,
+            1.7440833333333332,
+            1.561651167713832,
+            0.37500000000000006,
+            1.0930833333333336,
+            1.0193693360758287,
+        ],
+        rel=1e-8,
+    )
+
+
 # Long episodes ----------------------------------------------------------------------------------------------------
 
 
