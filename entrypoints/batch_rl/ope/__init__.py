@@ -8,6 +8,7 @@ means are over episodes, and an ended episode stays in them with its last weight
 0. Nothing is divided by the horizon.
 """
 
+from batch_rl.ope.blending import Blend, magic
 from batch_rl.ope.comparison import Comparison, compare, rank_correlation
 from batch_rl.ope.direct_method import dm, fit_reward_model, one_step_direct_method
 from batch_rl.ope.doubly_robust import one_step_doubly_robust, sequential_doubly_robust, sequential_dr, wdr
@@ -41,7 +42,6 @@ from batch_rl.ope.intervals import (
     percentile_interval,
     student_t_interval,
 )
-from batch_rl.ope.blending import Blend, magic
 from batch_rl.ope.ratios import importance_ratios
 from batch_rl.ope.rows import LoggedRows, read_rows
 from batch_rl.ope.steps import Layout, WeightedSteps

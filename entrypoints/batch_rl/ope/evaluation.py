@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 
 from batch_rl.errors import DatasetError
 from batch_rl.ope import intervals
+from batch_rl.ope.blending import magic
 from batch_rl.ope.direct_method import dm
 from batch_rl.ope.doubly_robust import sequential_dr, wdr
 from batch_rl.ope.importance_sampling import (
@@ -23,7 +24,6 @@ from batch_rl.ope.importance_sampling import (
     wis,
 )
 from batch_rl.ope.intervals import Interval, KnownBounds
-from batch_rl.ope.blending import magic
 from batch_rl.ope.rows import LoggedRows, read_rows, weigh
 from batch_rl.ope.steps import Floats, WeightedSteps
 
@@ -206,7 +206,8 @@ def evaluate(
         rows=len(log),
         truncated=int(log.cut.sum()),
         discount=discount,
-        logged_return=float(steps.returns.mean()),
+        # Of what was logged: a value that follows a truncated episode is the evaluated policy's.
+        logged_return=float(steps.layout.sum_by_episode(steps.discounts * log.rewards).mean()),
         clipped_share=clipped,
         seed=seed,
         notes=_notes(log, weights, deterministic, values_after_truncation is not None, largest_ratio, clipped),

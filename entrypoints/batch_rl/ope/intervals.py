@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from batch_rl.errors import DatasetError
+from batch_rl.ope.blending import blend_returns
 from batch_rl.ope.direct_method import dm_values
 from batch_rl.ope.doubly_robust import sequential_dr_values
 from batch_rl.ope.importance_sampling import ips_values, pdis_values
-from batch_rl.ope.blending import blend_returns
 from batch_rl.ope.steps import Floats, WeightedSteps
 
 IPS, WIS, PDIS, WEIGHTED_PDIS = "IPS", "WIS", "PDIS", "weighted PDIS"
