@@ -68,7 +68,7 @@ def ope_rows(scratch: Path, runs: int) -> list[Row]:
     short = max(3, runs // 3)
     times = interleave({"ours": ours, "padded": lambda: _by_padding(**padded)}, short)
     _must_agree("padded numpy", _by_padding(**padded), ours())
-    size = f"{len(target):,} transitions, {EPISODES:,} episodes, one process"
+    size = f"{len(target):,} transitions, {EPISODES:,} episodes, one thread"
     title = "off-policy evaluation, 7 estimators and ESS"
     answer = [
         Row("ope", f"{title}, padded numpy", floor=times["padded"], ours=times["ours"], note=size),
@@ -91,7 +91,11 @@ def _against_scope_rl(
     np.savez(path, **padded)
     floor, own, values = [], [], []
     with subprocess.Popen(
-        [python, "-c", _WORKER, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [python, "-c", _WORKER, str(path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"),
     ) as worker:
         assert worker.stdin is not None
         assert worker.stdout is not None
