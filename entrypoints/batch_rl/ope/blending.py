@@ -1,7 +1,7 @@
 """MAGIC: a blend of every step at which importance sampling may hand over to the model."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -22,11 +22,13 @@ class Blend:
         returns: (longest + 1,) g^(j) for j from -1: weighted rewards up to step j, the model's value after it.
             The first is DM, the last is WDR.
         shares: (longest + 1,) of each in ``value``; at least 0, their sum is 1.
+        covariance: Omega, (longest + 1, longest + 1); empty where it is not known.
     """
 
     value: float
     returns: Floats
     shares: Floats
+    covariance: Floats = field(default_factory=lambda: np.empty((0, 0)), repr=False)
 
 
 def magic(steps: WeightedSteps, *, wdr_interval: tuple[float, float]) -> Blend:
@@ -38,14 +40,13 @@ def magic(steps: WeightedSteps, *, wdr_interval: tuple[float, float]) -> Blend:
 
     Args:
         steps: with a model.
-        wdr_interval: lower and upper end of an interval of WDR, as by ``bootstrap``; the paper's is a
-            percentile bootstrap.
+        wdr_interval: lower and upper end of an interval of WDR, as by ``bootstrap``.
     Returns:
         NaN, with UndefinedEstimateWarning, when all weights of a step are 0.
     Raises:
         DatasetError: there is no model.
     Source: Thomas, Brunskill, "Data-Efficient Off-Policy Policy Evaluation for Reinforcement Learning",
-        ICML 2016, section 8 and algorithm 1.
+        ICML 2016.
     """
     longest = len(steps.layout.running)
     if not defined(steps.weights.totals):
@@ -53,15 +54,41 @@ def magic(steps: WeightedSteps, *, wdr_interval: tuple[float, float]) -> Blend:
         return Blend(math.nan, undefined, undefined)
     corrections, values = wdr_terms(steps)
     returns = blend_returns(corrections, values)
-    lower, upper = wdr_interval
-    bias = np.where(returns > upper, returns - upper, np.where(returns < lower, returns - lower, 0.0))
     covariance = _covariance(steps, returns)
     if covariance is None:  # one episode has none
         shares = np.zeros(longest + 1)
         shares[-1] = 1.0
-    else:
-        shares = minimize_on_simplex(covariance + np.outer(bias, bias))
-    return Blend(float(shares @ returns), returns, shares)
+        return Blend(float(returns[-1]), returns, shares)
+    shares = minimize_on_simplex(covariance, _bias(returns, *wdr_interval))
+    return Blend(float(shares @ returns), returns, shares, covariance)
+
+
+def blend_again(blend: Blend, returns: Floats, *, wdr_interval: tuple[float, float]) -> Floats:
+    """Blend the g^(j) of bootstrap samples, each with shares of its own, (resamples,).
+
+    The interval moves with a sample's WDR; its width, and Omega, are those of the whole log.
+
+    Args:
+        blend: of the whole log.
+        returns: (longest + 1, resamples).
+        wdr_interval: of the whole log.
+    """
+    values = np.full(returns.shape[1], math.nan)
+    if len(blend.covariance) == 0:
+        values[:] = returns[-1]
+        return values
+    below, above = wdr_interval[0] - blend.returns[-1], wdr_interval[1] - blend.returns[-1]
+    for number in np.flatnonzero(np.isfinite(returns).all(axis=0)):
+        again = returns[:, number]
+        bias = _bias(again, again[-1] + below, again[-1] + above)
+        values[number] = minimize_on_simplex(blend.covariance, bias) @ again
+    return values
+
+
+def _bias(returns: Floats, lower: float, upper: float) -> Floats:
+    """Return the signed distance to an interval."""
+    distances: Floats = returns - np.clip(returns, lower, upper)
+    return distances
 
 
 def blend_returns(corrections: Floats, values: Floats) -> Floats:

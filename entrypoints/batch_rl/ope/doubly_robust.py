@@ -80,7 +80,7 @@ def sequential_dr(steps: WeightedSteps) -> float:
     Raises:
         DatasetError: there is no model.
     Source: Thomas, Brunskill, "Data-Efficient Off-Policy Policy Evaluation for Reinforcement Learning",
-        ICML 2016, equation 1; equal to Jiang and Li's recursion.
+        ICML 2016; equal to Jiang and Li's recursion.
     """
     return finite_mean(sequential_dr_values(steps))
 

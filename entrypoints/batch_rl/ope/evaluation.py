@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 from batch_rl.errors import DatasetError
 from batch_rl.ope import intervals
-from batch_rl.ope.blending import magic
+from batch_rl.ope.blending import blend_again, magic
 from batch_rl.ope.direct_method import dm
 from batch_rl.ope.doubly_robust import sequential_dr, wdr
 from batch_rl.ope.importance_sampling import (
@@ -185,11 +185,11 @@ def evaluate(
     if blending:
         drawn = replicates[intervals.WDR]
         around = intervals.percentile_interval(drawn[np.isfinite(drawn)], level=MAGIC_INTERVAL_LEVEL)
-        blend = magic(steps, wdr_interval=(around.lower, around.upper))
+        wdr_interval = (around.lower, around.upper)
+        blend = magic(steps, wdr_interval=wdr_interval)
         values[intervals.MAGIC] = blend.value
         if intervals.MAGIC in replicates:
-            # The shares stay those of the whole log: finding them again in every resample takes minutes.
-            replicates[intervals.MAGIC] = blend.shares @ replicates[intervals.MAGIC]
+            replicates[intervals.MAGIC] = blend_again(blend, replicates[intervals.MAGIC], wdr_interval=wdr_interval)
     found = {}
     for name, value in values.items():
         ends, note = _interval(steps, name, value, interval, level, replicates, bounds)

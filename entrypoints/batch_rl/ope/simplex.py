@@ -8,8 +8,8 @@ from batch_rl.errors import BatchRLError
 _TOLERANCE = 1e-12
 
 
-def minimize_on_simplex(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the x that minimises x' M x where x >= 0 and its sum is 1.
+def minimize_on_simplex(matrix: NDArray[np.float64], vector: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the x that minimises x' M x, M = matrix + vector vector', where x >= 0 and its sum is 1.
 
     For y >= 0, y' M y + (sum(y) - 1)^2 is smallest at a multiple of that x: written as y = s x it is
     s^2 x' M x + (s - 1)^2, and whatever s, a smaller x' M x is better. So this is least squares without
@@ -17,29 +17,35 @@ def minimize_on_simplex(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
 
     Args:
         matrix: (n, n), symmetric and positive semidefinite.
+        vector: (n,).
     Returns:
         (n,). Where several are best, one of them.
     Source of the active set: Lawson, Hanson, "Solving Least Squares Problems", 1974, chapter 23.
     """
     n = len(matrix)
-    scale = float(np.abs(np.diag(matrix)).max(initial=0.0))
+    diagonal = np.diag(matrix) + np.square(vector)
+    scale = float(diagonal.max())
     if scale == 0:
         return np.full(n, 1 / n)
     # Of a size with the ones below. The smallest diagonal sets it: it is near the size of the minimum.
-    unit = max(float(np.diag(matrix).min()), scale * 1e-9)
-    gram = matrix / unit + 1.0
+    unit = max(float(diagonal.min()), scale * 1e-9)
     x, free = np.zeros(n), np.zeros(n, dtype=np.bool_)
     for _ in range(50 * n + 50):
-        gradient = 1.0 - gram @ x
+        # Only the columns in use are ever put together: few numbers are free, and n may be a thousand.
+        chosen = np.flatnonzero(free)
+        product = (matrix[:, chosen] @ x[chosen] + vector * (vector[chosen] @ x[chosen])) / unit + x.sum()
+        gradient = 1.0 - product
         gradient[free] = -np.inf
         candidate = int(gradient.argmax())
-        if gradient[candidate] <= _TOLERANCE * max(1.0, float(gram[candidate] @ x)):
+        if gradient[candidate] <= _TOLERANCE * max(1.0, float(product[candidate])):
             break
         free[candidate] = True
         while True:
             chosen = np.flatnonzero(free)
+            part = matrix[np.ix_(chosen, chosen)] + np.outer(vector[chosen], vector[chosen])
+            gram = part / unit + 1.0
             # lstsq, because equal rows of the matrix make the free part singular
-            solution = np.linalg.lstsq(gram[np.ix_(chosen, chosen)], np.ones(len(chosen)), rcond=None)[0]
+            solution = np.linalg.lstsq(gram, np.ones(len(chosen)), rcond=None)[0]
             if (solution > 0).all():
                 x[:] = 0.0
                 x[chosen] = solution

@@ -33,8 +33,9 @@ def test_the_quadratic_program_finds_what_brute_force_finds(seed):
     rank = int(generator.integers(1, n + 1))
     factor = generator.normal(size=(n, rank)) * 10.0 ** generator.uniform(-3, 3, size=(n, 1))
     factor += generator.normal(size=rank) * generator.integers(0, 2)
-    matrix = factor @ factor.T
-    x = minimize_on_simplex(matrix)
+    vector = generator.normal(size=n) * generator.integers(0, 2)
+    x = minimize_on_simplex(factor @ factor.T, vector)
+    matrix = factor @ factor.T + np.outer(vector, vector)
     assert (x >= 0).all()
     assert x.sum() == pytest.approx(1, rel=1e-12)
     scale = float(np.diag(matrix).min())
@@ -43,19 +44,19 @@ def test_the_quadratic_program_finds_what_brute_force_finds(seed):
 
 def test_independent_parts_share_by_the_inverse_of_their_variance():
     """By hand: variances 1, 2 and 4 -> 4/7, 2/7, 1/7."""
-    assert minimize_on_simplex(np.diag([1.0, 2.0, 4.0])) == pytest.approx([4 / 7, 2 / 7, 1 / 7])
+    assert minimize_on_simplex(np.diag([1.0, 2.0, 4.0]), np.zeros(3)) == pytest.approx([4 / 7, 2 / 7, 1 / 7])
 
 
 def test_equal_parts_and_no_variance_at_all_are_no_obstacle():
-    assert minimize_on_simplex(np.ones((3, 3))).sum() == pytest.approx(1)
-    assert minimize_on_simplex(np.zeros((2, 2))) == pytest.approx([0.5, 0.5])
+    assert minimize_on_simplex(np.ones((3, 3)), np.zeros(3)).sum() == pytest.approx(1)
+    assert minimize_on_simplex(np.zeros((2, 2)), np.zeros(2)) == pytest.approx([0.5, 0.5])
 
 
 def test_many_parts_meet_the_conditions_of_a_minimum():
     """At the best x no other direction of the simplex is lower: (M x)_k >= x' M x."""
     factor = np.cumsum(np.random.default_rng(0).normal(size=(400, 300)), axis=0)
     matrix = factor @ factor.T
-    x = minimize_on_simplex(matrix)
+    x = minimize_on_simplex(matrix, np.zeros(400))
     assert (matrix @ x).min() >= (x @ matrix @ x) * (1 - 1e-6)
 
 
@@ -82,6 +83,14 @@ def test_magic_blends_the_model_and_wdr_by_their_expected_error():
     assert blend.returns == pytest.approx([2, 3.4])
     assert blend.shares == pytest.approx([share, 1 - share])
     assert blend.value == pytest.approx(share * 2 + (1 - share) * 3.4)
+
+
+def test_a_sample_that_is_the_log_again_has_its_blend_and_one_without_weight_has_none():
+    blend = ope.magic(TWO, wdr_interval=(2.4, 4.0))
+    samples = np.stack([blend.returns, [2.0, math.nan]], axis=1)
+    again = blending.blend_again(blend, samples, wdr_interval=(2.4, 4.0))
+    assert again[0] == pytest.approx(blend.value, rel=1e-12)
+    assert math.isnan(again[1])
 
 
 def test_its_ends_are_dm_and_wdr(world):
