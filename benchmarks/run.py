@@ -18,6 +18,7 @@ from data import data_rows
 from measuring import Row, markdown_table
 from model_artifact import artifact_rows
 from noop_jobs import channel_rows, docker_rows, process_rows
+from off_policy_evaluation import ope_rows
 
 import launcher
 from launcher.runtimes.probe import engine_answers
@@ -26,7 +27,7 @@ _FOLDER = Path(__file__).resolve().parent
 _RESULTS = _FOLDER / "results" / "latest.json"
 _README = _FOLDER / "README.md"
 _BEGIN, _END = "<!-- figures: written by run.py --update-readme -->", "<!-- end of figures -->"
-_GROUPS = ("docker", "process", "channel", "artifact", "import", "demo", "data")
+_GROUPS = ("docker", "process", "channel", "artifact", "import", "demo", "data", "ope")
 
 
 def main() -> int:
@@ -45,6 +46,7 @@ def main() -> int:
             "import": lambda: import_rows(options.runs),
             "demo": demo_rows,
             "data": lambda: data_rows(scratch, options.runs),
+            "ope": lambda: ope_rows(scratch, options.runs),
         }
         rows: list[Row] = []
         for group in options.only or _GROUPS:

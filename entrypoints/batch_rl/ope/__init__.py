@@ -1,32 +1,93 @@
 """Off-policy evaluation: what a policy is worth, judged from episodes that another policy logged.
 
+``evaluate`` takes a table of logged steps and a policy's probabilities, and returns every estimate. The
+estimators themselves take ``WeightedSteps``: arrays of ratios, rewards and model values.
+
 Conventions: a ratio is pi_e(a|s) / propensity; rewards are discounted from the first row of each episode;
-means are over episodes, and an ended episode stays in them with reward and values 0. Nothing is divided
-by the horizon.
+means are over episodes, and an ended episode stays in them with its last weight and with reward and values
+0. Nothing is divided by the horizon.
 """
 
-from batch_rl.ope.direct_method import fit_reward_model, one_step_direct_method
-from batch_rl.ope.doubly_robust import one_step_doubly_robust, sequential_doubly_robust
+from batch_rl.ope.blending import Blend, magic
+from batch_rl.ope.comparison import Comparison, compare, rank_correlation
+from batch_rl.ope.direct_method import dm, fit_reward_model, one_step_direct_method
+from batch_rl.ope.doubly_robust import one_step_doubly_robust, sequential_doubly_robust, sequential_dr, wdr
+from batch_rl.ope.evaluation import (
+    EstimatedValue,
+    FewEpisodesWarning,
+    PolicyEvaluation,
+    TruncationWarning,
+    evaluate,
+)
+from batch_rl.ope.fitted_q import fit_linear_q, fit_network_q, fit_tabular_q
 from batch_rl.ope.importance_sampling import (
     Estimate,
     UndefinedEstimateWarning,
     WeightDiagnostics,
-    importance_ratios,
+    describe_weights,
+    ips,
     one_step_importance_sampling,
+    pdis,
     weight_diagnostics,
     weighted_importance_sampling,
+    weighted_pdis,
+    wis,
 )
+from batch_rl.ope.intervals import (
+    Interval,
+    KnownBounds,
+    bootstrap,
+    empirical_bernstein_interval,
+    hoeffding_interval,
+    percentile_interval,
+    student_t_interval,
+)
+from batch_rl.ope.ratios import importance_ratios
+from batch_rl.ope.rows import LoggedRows, read_rows
+from batch_rl.ope.steps import Layout, WeightedSteps
 
 __all__ = [
+    "Blend",
+    "Comparison",
     "Estimate",
+    "EstimatedValue",
+    "FewEpisodesWarning",
+    "Interval",
+    "KnownBounds",
+    "Layout",
+    "LoggedRows",
+    "PolicyEvaluation",
+    "TruncationWarning",
     "UndefinedEstimateWarning",
     "WeightDiagnostics",
+    "WeightedSteps",
+    "bootstrap",
+    "compare",
+    "describe_weights",
+    "dm",
+    "empirical_bernstein_interval",
+    "evaluate",
+    "fit_linear_q",
+    "fit_network_q",
     "fit_reward_model",
+    "fit_tabular_q",
+    "hoeffding_interval",
     "importance_ratios",
+    "ips",
+    "magic",
     "one_step_direct_method",
     "one_step_doubly_robust",
     "one_step_importance_sampling",
+    "pdis",
+    "percentile_interval",
+    "rank_correlation",
+    "read_rows",
     "sequential_doubly_robust",
+    "sequential_dr",
+    "student_t_interval",
+    "wdr",
     "weight_diagnostics",
     "weighted_importance_sampling",
+    "weighted_pdis",
+    "wis",
 ]

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from batch_rl.networks import Parameters, fit, initial_parameters
+from batch_rl.ope.steps import Floats, WeightedSteps
 
 
 def fit_reward_model(
@@ -47,3 +48,20 @@ def one_step_direct_method(target: NDArray[np.float64], reward_hat: NDArray[np.f
     Source: Dudík, Langford, Li, "Doubly Robust Policy Evaluation and Learning", ICML 2011.
     """
     return float((target * reward_hat).sum(axis=1).mean())
+
+
+def dm_values(steps: WeightedSteps) -> Floats:
+    """Return what the model says of each episode's first observation, v_0, (episodes,)."""
+    return steps.model[1][steps.layout.blocks[0]]
+
+
+def dm(steps: WeightedSteps) -> float:
+    """Estimate a policy's value by the mean of v_0, from the model alone (DM).
+
+    Varies little, and is as wrong as the model. With q_hat from fitted Q evaluation it is FQE's estimate.
+
+    Raises:
+        DatasetError: there is no model.
+    Source: Le, Voloshin, Yue, "Batch Policy Learning under Constraints", ICML 2019.
+    """
+    return float(dm_values(steps).mean())

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batch_rl.dataset import Episodes
-from batch_rl.errors import DatasetError
+from batch_rl.ope.ratios import importance_ratios
+from batch_rl.ope.steps import Floats, WeightedSteps
 
 
 class UndefinedEstimateWarning(UserWarning):
@@ -33,27 +34,6 @@ class WeightDiagnostics:
     effective_sample_size: float  # in episodes
     mean_weight: float  # 1 in expectation
     largest_share: float  # of the sum of weights, in [0, 1]
-
-
-def importance_ratios(episodes: Episodes, target: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return pi_e(a|s) / propensity of every logged step, (rows,).
-
-    Args:
-        target: the evaluated policy's probabilities at the logged observations, (rows, n_actions).
-    Raises:
-        DatasetError: a propensity is not in (0, 1], or ``target`` has another shape or rows that do not
-            sum to 1.
-    """
-    if target.shape != episodes.probabilities.shape:
-        raise DatasetError(f"target probabilities have shape {target.shape}, not {episodes.probabilities.shape}.")
-    if not ((target >= 0).all() and np.allclose(target.sum(axis=1), 1, rtol=0, atol=1e-6)):
-        raise DatasetError("target probabilities must be at least 0 and sum to 1 in every row.")
-    propensities = episodes.propensities
-    if not ((propensities > 0) & (propensities <= 1)).all():
-        row = int(np.argmin((propensities > 0) & (propensities <= 1)))
-        raise DatasetError(f"row {row}: the propensity is {propensities[row]}; it must be in (0, 1].")
-    ratios: NDArray[np.float64] = np.take_along_axis(target, episodes.actions[:, None], axis=1)[:, 0] / propensities
-    return ratios
 
 
 def log_weights(episodes: Episodes, target: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -82,13 +62,18 @@ def weight_diagnostics(episodes: Episodes, target: NDArray[np.float64]) -> Weigh
     Source of the effective sample size: Kong, "A Note on Importance Sampling using Standardized Weights",
     1992.
     """
-    logs = log_weights(episodes, target)
+    return _describe(log_weights(episodes, target))
+
+
+def _describe(logs: Floats) -> WeightDiagnostics:
     weights = _relative_weights(logs)
     if weights is None:
         return WeightDiagnostics(effective_sample_size=0.0, mean_weight=0.0, largest_share=math.nan)
+    with np.errstate(over="ignore"):
+        mean_weight = float(np.exp(logs.max() + np.log(weights.mean())))
     return WeightDiagnostics(
         effective_sample_size=float(weights.sum() ** 2 / np.square(weights).sum()),
-        mean_weight=float(np.exp(logs.max() + np.log(weights.mean()))),
+        mean_weight=mean_weight,
         largest_share=float(1 / weights.sum()),
     )
 
@@ -126,3 +111,107 @@ def one_step_importance_sampling(episodes: Episodes, target: NDArray[np.float64]
     Source: Dudík, Langford, Li, "Doubly Robust Policy Evaluation and Learning", ICML 2011.
     """
     return float(np.mean(importance_ratios(episodes, target) * episodes.rewards))
+
+
+def ips_values(steps: WeightedSteps) -> Floats:
+    """Return each episode's weight times its return, (episodes,); their mean is IPS."""
+    weights = steps.absolute_weights[0][steps.layout.last]
+    return _product(weights, steps.returns)
+
+
+def ips(steps: WeightedSteps) -> float:
+    """Estimate a policy's value by the mean of w_{T-1} * return: ordinary importance sampling (IPS).
+
+    Unbiased. The weights' variance grows exponentially with the length of the episodes.
+
+    Returns:
+        Discounted reward per episode; NaN, with UndefinedEstimateWarning, where a weight leaves the range
+        of a float64.
+    Source: Precup, Sutton, Singh, "Eligibility Traces for Off-Policy Policy Evaluation", ICML 2000.
+    """
+    return finite_mean(ips_values(steps))
+
+
+def wis(steps: WeightedSteps) -> float:
+    """Estimate a policy's value by the mean return, each by its share of all weights (WIS).
+
+    The number of ``weighted_importance_sampling``, from arrays. Biased on few episodes, consistent, never
+    outside the logged returns.
+
+    Returns:
+        NaN, with UndefinedEstimateWarning, when every weight is 0.
+    Source: Precup, Sutton, Singh, "Eligibility Traces for Off-Policy Policy Evaluation", ICML 2000.
+    """
+    weights = _relative_weights(steps.weights.last_logs)
+    return math.nan if weights is None else float(weights @ steps.returns / weights.sum())
+
+
+def pdis_values(steps: WeightedSteps) -> Floats:
+    """Return each episode's sum of discount^t w_t r_t, (episodes,); their mean is PDIS."""
+    return steps.layout.sum_by_episode(_product(steps.absolute_weights[0], steps.discounted_rewards))
+
+
+def pdis(steps: WeightedSteps) -> float:
+    """Estimate a policy's value by the mean of sum_t discount^t w_t r_t (per-decision IS, PDIS).
+
+    Unbiased: a reward is weighed only by the actions before it, so it varies less than IPS.
+
+    Returns:
+        NaN, with UndefinedEstimateWarning, where a weight leaves the range of a float64.
+    Source: Precup, Sutton, Singh, "Eligibility Traces for Off-Policy Policy Evaluation", ICML 2000.
+    """
+    return finite_mean(pdis_values(steps))
+
+
+def weighted_pdis(steps: WeightedSteps) -> float:
+    """Estimate a policy's value by sum_t discount^t (sum_i w_t r_t) / (sum_i w_t) (CWPDIS).
+
+    An episode that has ended keeps its last weight in the denominators: without it, the ones that still run
+    would stand for all. Biased on few episodes, consistent.
+
+    Returns:
+        NaN, with UndefinedEstimateWarning, when all weights of a step are 0.
+    Source: Thomas, "Safe Reinforcement Learning", PhD thesis, University of Massachusetts, 2015.
+    """
+    weights = steps.weights
+    if not defined(weights.totals):
+        return math.nan
+    numerators = steps.layout.sum_by_step(weights.relative * steps.discounted_rewards)
+    return float((numerators / weights.totals).sum())
+
+
+def describe_weights(steps: WeightedSteps) -> WeightDiagnostics:
+    """Describe the weights of whole episodes, as ``weight_diagnostics`` does, from arrays."""
+    return _describe(steps.weights.last_logs)
+
+
+def defined(totals: Floats) -> bool:
+    """Whether no sum of weights is 0; else warn."""
+    if (totals > 0).all():
+        return True
+    warnings.warn(
+        f"all weights are 0 from step {int(np.argmin(totals > 0))} on: no logged episode does there what the "
+        "evaluated policy may do, and a self-normalised estimate is undefined",
+        UndefinedEstimateWarning,
+        stacklevel=3,
+    )
+    return False
+
+
+def finite_mean(values: Floats) -> float:
+    """Return the mean, or NaN, with a warning, where it is not finite."""
+    mean = float(values.mean())
+    if math.isfinite(mean):
+        return mean
+    warnings.warn(
+        "a product of ratios leaves the range of a float64: the unnormalised estimate is undefined",
+        UndefinedEstimateWarning,
+        stacklevel=3,
+    )
+    return math.nan
+
+
+def _product(weights: Floats, values: Floats) -> Floats:
+    """Multiply; a weight that is out of range makes NaN, also beside a 0."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        return weights * values

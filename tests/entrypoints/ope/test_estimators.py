@@ -1,8 +1,6 @@
 """Off-policy estimators: numbers worked by hand, and equality with the truth on an MDP that can be enumerated."""
 
-import itertools
 import math
-from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -98,72 +96,25 @@ def test_the_one_step_columns_follow_their_definitions():
     assert ope.one_step_doubly_robust(TWO_EPISODES, target, predicted) == pytest.approx(2.0)
 
 
-# An MDP with states 0 and 1 that lasts at most three steps: reward REWARDS[s][a]; after a step it ends with
-# probability 1/4, else goes to state 0 with probability 1/4 or 1 with 1/2. The log holds every trajectory as often
-# as its probability under BEHAVIOR says, so an average over it is an expectation.
-HORIZON = 3
-REWARDS = ((1.0, -2.0), (0.5, 3.0))
-BEHAVIOR = ((Fraction(1, 4), Fraction(3, 4)), (Fraction(1, 2), Fraction(1, 2)))
-TARGET = np.array([[0.7, 0.3], [0.1, 0.9]])
-MOVES = ((None, Fraction(1, 4)), (0, Fraction(1, 4)), (1, Fraction(1, 2)))
-DISCOUNT = 0.9
-
-
-def trajectories(state, step):
-    """Yield (probability, [(state, action), ...]) of all continuations."""
-    for action, (following, move) in itertools.product((0, 1), MOVES):
-        probability = BEHAVIOR[state][action] * move
-        if following is None or step == HORIZON - 1:
-            yield probability, [(state, action)]
-        else:
-            for rest_probability, rest in trajectories(following, step + 1):
-                yield probability * rest_probability, [(state, action), *rest]
-
-
-def true_value(state, step):
-    if state is None or step == HORIZON:
-        return 0.0
-    return sum(
-        TARGET[state][a] * (REWARDS[state][a] + DISCOUNT * sum(p * true_value(s, step + 1) for s, p in MOVES))
-        for a in (0, 1)
-    )
-
-
-@pytest.fixture(scope="module")
-def whole_distribution():
-    weighted = list(trajectories(0, 0))
-    scale = math.lcm(*(probability.denominator for probability, _ in weighted))
-    episodes = [steps for probability, steps in weighted for _ in range(int(probability * scale))]
-    assert len(episodes) == scale
-    states, actions = np.array([pair for steps in episodes for pair in steps]).T
-    return states, Episodes(
-        observations=states.astype(np.float32)[:, None],
-        actions=actions,
-        rewards=np.array(REWARDS)[states, actions],
-        probabilities=np.array(BEHAVIOR, dtype=np.float64)[states],
-        lengths=np.array([len(steps) for steps in episodes]),
-    )
-
-
 @pytest.mark.parametrize("seed", [None, 0, 1])
-def test_sequential_dr_is_the_true_value_on_the_whole_distribution_whatever_the_model(whole_distribution, seed):
+def test_sequential_dr_is_the_true_value_on_the_whole_distribution_whatever_the_model(world, seed):
     """With a model of zeros it is per-decision importance sampling, which is unbiased as well."""
-    states, episodes = whole_distribution
+    states, episodes = world.states, world.episodes
     q_hat = np.zeros((2, 2)) if seed is None else np.random.default_rng(seed).normal(size=(2, 2))
-    value = ope.sequential_doubly_robust(episodes, TARGET[states], q_hat[states], discount=DISCOUNT)
-    assert value == pytest.approx(true_value(0, 0), rel=1e-9)
+    value = ope.sequential_doubly_robust(episodes, world.target[states], q_hat[states], discount=world.discount)
+    assert value == pytest.approx(world.value, rel=1e-9)
 
 
-def test_the_mean_weight_is_one_on_the_whole_distribution(whole_distribution):
-    states, episodes = whole_distribution
-    assert ope.weight_diagnostics(episodes, TARGET[states]).mean_weight == pytest.approx(1, rel=1e-9)
+def test_the_mean_weight_is_one_on_the_whole_distribution(world):
+    states, episodes = world.states, world.episodes
+    assert ope.weight_diagnostics(episodes, world.target[states]).mean_weight == pytest.approx(1, rel=1e-9)
 
 
-def test_wis_is_the_true_value_on_the_whole_distribution(whole_distribution):
+def test_wis_is_the_true_value_on_the_whole_distribution(world):
     """Its weights sum to the number of episodes there, so it is ordinary importance sampling."""
-    states, episodes = whole_distribution
-    value = ope.weighted_importance_sampling(episodes, TARGET[states], discount=DISCOUNT).value
-    assert value == pytest.approx(true_value(0, 0), rel=1e-9)
+    states, episodes = world.states, world.episodes
+    value = ope.weighted_importance_sampling(episodes, world.target[states], discount=world.discount).value
+    assert value == pytest.approx(world.value, rel=1e-9)
 
 
 @pytest.mark.parametrize("propensity", [0.0, -0.1, 1.5, math.nan])

@@ -1,0 +1,311 @@
+"""Every estimate of a policy from one log, with intervals and with what they rest on."""
+
+import math
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from batch_rl.errors import DatasetError
+from batch_rl.ope import intervals
+from batch_rl.ope.blending import blend_again, magic
+from batch_rl.ope.direct_method import dm
+from batch_rl.ope.doubly_robust import sequential_dr, wdr
+from batch_rl.ope.importance_sampling import (
+    UndefinedEstimateWarning,
+    WeightDiagnostics,
+    describe_weights,
+    ips,
+    pdis,
+    weighted_pdis,
+    wis,
+)
+from batch_rl.ope.intervals import Interval, KnownBounds
+from batch_rl.ope.rows import LoggedRows, read_rows, weigh
+from batch_rl.ope.steps import Floats, WeightedSteps
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+WEIGHTED = {intervals.IPS: ips, intervals.WIS: wis, intervals.PDIS: pdis, intervals.WEIGHTED_PDIS: weighted_pdis}
+MODELLED = {intervals.DM: dm, intervals.SEQUENTIAL_DR: sequential_dr, intervals.WDR: wdr}
+METHODS = ("bootstrap", "student_t", "hoeffding", "empirical_bernstein", "none")
+FEW_EPISODES = 10
+LARGE_SHARE = 0.5
+MAGIC_INTERVAL_LEVEL = 0.5
+
+
+class FewEpisodesWarning(UserWarning):
+    """An estimate rests on a handful of the logged episodes."""
+
+
+class TruncationWarning(UserWarning):
+    """What came after the end of truncated episodes counts as 0."""
+
+
+@dataclass(frozen=True)
+class EstimatedValue:
+    """One estimator's answer, in discounted reward per episode.
+
+    Args:
+        interval: None where the method gives none for this estimator or this log.
+        note: why there is no interval.
+        replicates: the bootstrap's values; empty without it.
+    """
+
+    name: str
+    value: float
+    interval: Interval | None
+    note: str = ""
+    replicates: Floats = field(default_factory=lambda: np.empty(0), repr=False, compare=False)
+
+
+@dataclass(frozen=True)
+class PolicyEvaluation:
+    """What a log says of a policy.
+
+    Args:
+        policy: which policy was scored.
+        deterministic: it gives one action all probability at every logged step.
+        values: by estimator.
+        weights: of whole episodes; what IPS, WIS and their kin rest on.
+        episodes, rows: how many were logged.
+        truncated: episodes that were cut off.
+        discount: per step.
+        logged_return: mean discounted return of the policy that logged.
+        clipped_share: of the ratios, where clipping was asked for.
+        seed: of the bootstrap.
+        notes: what was assumed, and what to beware of.
+    """
+
+    policy: str
+    deterministic: bool
+    values: Mapping[str, EstimatedValue]
+    weights: WeightDiagnostics
+    episodes: int
+    rows: int
+    truncated: int
+    discount: float
+    logged_return: float
+    clipped_share: float
+    seed: int
+    notes: tuple[str, ...]
+
+    def __getitem__(self, estimator: str) -> EstimatedValue:
+        if estimator not in self.values:
+            raise DatasetError(f"there is no estimate '{estimator}'; there are: {', '.join(self.values)}.")
+        return self.values[estimator]
+
+    def table(self) -> "pd.DataFrame":
+        """Return a row for each estimator; the weights' columns are empty where it uses none."""
+        import pandas as pd
+
+        rows = []
+        for one in self.values.values():
+            weighted = one.name != intervals.DM
+            rows.append(
+                {
+                    "estimator": one.name,
+                    "value": one.value,
+                    "lower": one.interval.lower if one.interval else math.nan,
+                    "upper": one.interval.upper if one.interval else math.nan,
+                    "level": one.interval.level if one.interval else math.nan,
+                    "interval": one.interval.method if one.interval else one.note,
+                    "effective_sample_size": self.weights.effective_sample_size if weighted else math.nan,
+                    "mean_weight": self.weights.mean_weight if weighted else math.nan,
+                    "largest_share": self.weights.largest_share if weighted else math.nan,
+                    "policy": self.policy,
+                }
+            )
+        return pd.DataFrame(rows).set_index("estimator")
+
+
+def evaluate(
+    rows: "pd.DataFrame | Mapping[str, ArrayLike] | LoggedRows",
+    target_probabilities: ArrayLike,
+    q_hat: ArrayLike | None = None,
+    *,
+    discount: float,
+    policy: str = "",
+    interval: str = "bootstrap",
+    level: float = 0.95,
+    resamples: int = 1000,
+    seed: int = 0,
+    bounds: KnownBounds | None = None,
+    values_after_truncation: ArrayLike | None = None,
+    largest_ratio: float | None = None,
+) -> PolicyEvaluation:
+    """Estimate a policy's value from a log, by every estimator that the arguments allow.
+
+    Args:
+        rows: a table for ``read_rows``, or what it returned.
+        target_probabilities: the policy's, in the order of the table, (rows, n_actions).
+        q_hat: its action values there, from a model that was not fitted to this log, (rows, n_actions).
+            Without it there are IPS, WIS, PDIS and weighted PDIS; with it DM, sequential DR, WDR and MAGIC too.
+        discount: in [0, 1], per step.
+        policy: what to call the policy, such as "softmax(Q / 0.2)"; else it is only said whether it is
+            deterministic.
+        interval: ``bootstrap`` over episodes, ``student_t``, ``hoeffding``, ``empirical_bernstein`` or
+            ``none``. An estimator for which the method does not hold gets none and says why.
+        level: probability with which an interval should hold the value.
+        resamples, seed: of the bootstrap. MAGIC needs it, whatever ``interval`` is.
+        bounds: what ``hoeffding`` and ``empirical_bernstein`` need.
+        values_after_truncation: (rows,), read on the last rows of truncated episodes; else what came after
+            them counts as 0, with TruncationWarning.
+        largest_ratio: clip ratios at it; makes every estimate biased.
+    Raises:
+        DatasetError: naming the column and the row of the first fault.
+    """
+    log = rows if isinstance(rows, LoggedRows) else read_rows(rows)
+    steps, clipped = weigh(
+        log,
+        target_probabilities,
+        discount=discount,
+        q_hat=q_hat,
+        values_after_truncation=values_after_truncation,
+        largest_ratio=largest_ratio,
+    )
+    _check_method(interval, level, resamples, bounds)
+    if bounds is not None:
+        bounds.check(steps)
+    values = {name: estimator(steps) for name, estimator in WEIGHTED.items()}
+    if q_hat is not None:
+        values |= {name: estimator(steps) for name, estimator in MODELLED.items()}
+        values |= {intervals.MAGIC: math.nan}
+    replicates: dict[str, Floats] = {}
+    names = [name for name, value in values.items() if math.isfinite(value)] if interval == "bootstrap" else []
+    blending = math.isfinite(values.get(intervals.WDR, math.nan))
+    if blending:
+        names = [*names, intervals.MAGIC] if names else [intervals.WDR]
+    if names:
+        replicates = intervals.bootstrap(steps, names, resamples=resamples, seed=seed)
+    if blending:
+        drawn = replicates[intervals.WDR]
+        around = intervals.percentile_interval(drawn[np.isfinite(drawn)], level=MAGIC_INTERVAL_LEVEL)
+        wdr_interval = (around.lower, around.upper)
+        blend = magic(steps, wdr_interval=wdr_interval)
+        values[intervals.MAGIC] = blend.value
+        if intervals.MAGIC in replicates:
+            replicates[intervals.MAGIC] = blend_again(blend, replicates[intervals.MAGIC], wdr_interval=wdr_interval)
+    found = {}
+    for name, value in values.items():
+        ends, note = _interval(steps, name, value, interval, level, replicates, bounds)
+        found[name] = EstimatedValue(name, value, ends, note, replicates.get(name, np.empty(0)))
+    weights = describe_weights(steps) if _has_weight(steps) else WeightDiagnostics(0.0, 0.0, math.nan)
+    probabilities = np.asarray(target_probabilities)
+    deterministic = bool((probabilities.max(axis=1) == 1).all())
+    return PolicyEvaluation(
+        policy=policy or ("a deterministic policy" if deterministic else "a stochastic policy"),
+        deterministic=deterministic,
+        values=found,
+        weights=weights,
+        episodes=len(steps),
+        rows=len(log),
+        truncated=int(log.cut.sum()),
+        discount=discount,
+        # Of what was logged: a value that follows a truncated episode is the evaluated policy's.
+        logged_return=float(steps.layout.sum_by_episode(steps.discounts * log.rewards).mean()),
+        clipped_share=clipped,
+        seed=seed,
+        notes=_notes(log, weights, deterministic, values_after_truncation is not None, largest_ratio, clipped),
+    )
+
+
+def _has_weight(steps: WeightedSteps) -> bool:
+    return bool((steps.weights.last_logs > -np.inf).any())
+
+
+def _interval(
+    steps: WeightedSteps,
+    name: str,
+    value: float,
+    method: str,
+    level: float,
+    replicates: Mapping[str, Floats],
+    bounds: KnownBounds | None,
+) -> tuple[Interval | None, str]:
+    if method == "none":
+        return None, "not asked for"
+    if not math.isfinite(value):
+        return None, "the estimate is undefined"
+    try:
+        if method == "bootstrap":
+            return intervals.percentile_interval(replicates[name], level=level), ""
+        if method == "student_t":
+            if name not in intervals.MEANS:
+                raise DatasetError(f"Student's t does not hold for {name}, which is no mean over episodes.")
+            return intervals.student_t_interval(intervals.MEANS[name](steps), level=level), ""
+        if bounds is None:
+            raise DatasetError("a concentration bound needs bounds that are known beforehand.")
+        low, high = bounds.range_of(name, steps.discount)
+        concentrate = intervals.hoeffding_interval if method == "hoeffding" else intervals.empirical_bernstein_interval
+        return concentrate(intervals.MEANS[name](steps), low=low, high=high, level=level), ""
+    except DatasetError as refusal:
+        return None, str(refusal)
+
+
+def _check_method(interval: str, level: float, resamples: int, bounds: KnownBounds | None) -> None:
+    if interval not in METHODS:
+        raise DatasetError(f"interval is '{interval}'; it is one of {', '.join(METHODS)}.")
+    if not 0 < level < 1:
+        raise DatasetError(f"level is {level}; it must be between 0 and 1, such as 0.95.")
+    if resamples < 1:
+        raise DatasetError(f"resamples is {resamples}; it must be at least 1.")
+    if interval in ("hoeffding", "empirical_bernstein") and bounds is None:
+        raise DatasetError(
+            f"interval '{interval}' needs bounds=KnownBounds(ratio=..., reward=(smallest, largest), horizon=...): "
+            "the largest value that was seen is not the largest that is possible."
+        )
+
+
+def _notes(
+    log: LoggedRows,
+    weights: WeightDiagnostics,
+    deterministic: bool,
+    bootstrapped: bool,
+    largest_ratio: float | None,
+    clipped: float,
+) -> tuple[str, ...]:
+    """Return what a reader must know; warn of what may make the numbers worthless."""
+    notes = []
+    if log.assumed_terminated:
+        notes.append("the table does not say how episodes ended: all were taken to have terminated")
+    truncated = int(log.cut.sum())
+    if truncated and not bootstrapped:
+        notes.append(
+            f"{truncated} of {len(log.cut)} episodes are truncated: what would have followed counts as 0; "
+            "give values_after_truncation to count it"
+        )
+        warnings.warn(notes[-1], TruncationWarning, stacklevel=3)
+    if largest_ratio is not None:
+        notes.append(f"{clipped:.2%} of the ratios were clipped at {largest_ratio:g}: every estimate is biased")
+    if weights.effective_sample_size == 0:  # the estimators have warned already
+        notes.append(
+            "the policy gives every logged episode probability 0: importance sampling says nothing of it"
+            + "; it is deterministic: score a softmax of it, or log with a policy nearer to it" * deterministic
+        )
+    elif weights.effective_sample_size < FEW_EPISODES or weights.largest_share > LARGE_SHARE:
+        notes.append(
+            f"the estimates by weights rest on a handful of episodes: {weights.effective_sample_size:.1f} of "
+            f"{len(log.cut)} in effect, the largest with {weights.largest_share:.0%} of all weight, and a mean weight "
+            f"of {weights.mean_weight:.2g} where 1 is expected"
+            + (
+                "; the policy is deterministic: score a softmax of it, or log with a policy nearer to it"
+                * deterministic
+            )
+        )
+        warnings.warn(notes[-1], FewEpisodesWarning, stacklevel=3)
+    return tuple(notes)
+
+
+__all__ = [
+    "EstimatedValue",
+    "FewEpisodesWarning",
+    "PolicyEvaluation",
+    "TruncationWarning",
+    "UndefinedEstimateWarning",
+    "evaluate",
+]

@@ -1,0 +1,336 @@
+"""Intervals that hold a policy's value with a stated probability, and what has to be true for it."""
+
+import math
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import numpy as np
+
+from batch_rl.errors import DatasetError
+from batch_rl.ope.blending import blend_returns
+from batch_rl.ope.direct_method import dm_values
+from batch_rl.ope.doubly_robust import sequential_dr_values
+from batch_rl.ope.importance_sampling import ips_values, pdis_values
+from batch_rl.ope.steps import Floats, WeightedSteps
+
+IPS, WIS, PDIS, WEIGHTED_PDIS = "IPS", "WIS", "PDIS", "weighted PDIS"
+DM, SEQUENTIAL_DR, WDR, MAGIC = "DM", "sequential DR", "WDR", "MAGIC"
+MEANS = {IPS: ips_values, PDIS: pdis_values, DM: dm_values, SEQUENTIAL_DR: sequential_dr_values}
+
+FEWEST_FOR_STUDENT_T = 30
+LARGEST_SHARE_FOR_STUDENT_T = 0.2
+_COUNT_VALUES = 1 << 21  # of a table of how often each episode is drawn
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Lower and upper end; ``level`` is the probability that it claims."""
+
+    lower: float
+    upper: float
+    level: float
+    method: str
+
+
+@dataclass(frozen=True)
+class KnownBounds:
+    """What is known of a problem before any data, so that a concentration bound can hold.
+
+    Args:
+        ratio: the largest possible pi_e(a|s) / propensity of a step.
+        reward: the smallest and the largest possible reward of a step.
+        horizon: the largest possible number of steps in an episode.
+    """
+
+    ratio: float
+    reward: tuple[float, float]
+    horizon: int
+
+    def __post_init__(self) -> None:
+        finite = math.isfinite(self.ratio) and all(map(math.isfinite, self.reward))
+        if not (finite and self.ratio >= 0 and self.horizon >= 1 and self.reward[0] <= self.reward[1]):
+            raise DatasetError(f"{self} must be finite, with reward = (smallest, largest) and a horizon of at least 1.")
+
+    def check(self, steps: WeightedSteps) -> None:
+        """Compare with a log.
+
+        Raises:
+            DatasetError: the log holds something that the bounds exclude.
+        """
+        for name, found, bound in (
+            ("ratio", steps.ratios.max(), self.ratio),
+            ("largest reward", steps.rewards.max(), self.reward[1]),
+            ("negative of the smallest reward", -steps.rewards.min(), -self.reward[0]),
+            ("number of steps", steps.layout.lengths[0], self.horizon),
+        ):
+            if found > bound + 1e-9 * abs(bound):
+                raise DatasetError(f"the bounds exclude what the log holds: its {name} is {found:g}, above {bound:g}.")
+
+    def range_of(self, estimator: str, discount: float) -> tuple[float, float]:
+        """Return the smallest and the largest possible value of one episode, for IPS or PDIS.
+
+        Raises:
+            DatasetError: the estimator is no mean of bounded values, or a bound is out of range.
+        """
+        powers = np.power(discount, np.arange(self.horizon))
+        # An episode may be shorter than the horizon, and a weight smaller than the largest: 0 is always possible.
+        low, high = min(self.reward[0], 0.0), max(self.reward[1], 0.0)
+        with np.errstate(over="ignore"):
+            products = np.power(float(self.ratio), np.arange(1, self.horizon + 1))
+            if estimator == IPS:
+                # A policy that avoids actions of the log has ratios below 1, and short episodes weigh the most.
+                factor = float(max(products[0], products[-1]) * powers.sum())
+            elif estimator == PDIS:
+                factor = float((products * powers).sum())
+            else:
+                raise DatasetError(
+                    f"no concentration bound holds for {estimator}: it is not a mean of independent values that are "
+                    "bounded beforehand. Use IPS or PDIS, or the bootstrap."
+                )
+            if not math.isfinite(factor * max(high, -low)):
+                raise DatasetError(
+                    f"a ratio of up to {self.ratio:g} over {self.horizon} steps has no finite bound as a product."
+                )
+        return factor * low, factor * high
+
+
+def hoeffding_interval(values: Floats, *, low: float, high: float, level: float) -> Interval:
+    """Return an interval for the mean of independent values in [low, high].
+
+    Holds for every number of values and every distribution; does not get narrower when they vary little.
+
+    Raises:
+        DatasetError: a value is outside of the bounds, or a bound is not finite.
+    Source: Hoeffding, "Probability Inequalities for Sums of Bounded Random Variables", JASA 1963.
+    """
+    _check_bounded(values, low, high, level)
+    radius = (high - low) * math.sqrt(math.log(2 / (1 - level)) / (2 * len(values)))
+    return _bounded(values, radius, low, high, level, "Hoeffding")
+
+
+def empirical_bernstein_interval(values: Floats, *, low: float, high: float, level: float) -> Interval:
+    """Return an interval for the mean of independent values in [low, high] that uses their variance.
+
+    Holds for every distribution, as Hoeffding's; narrower when the values vary little beside the bounds.
+
+    Raises:
+        DatasetError: fewer than two values, a value outside of the bounds, or a bound that is not finite.
+    Source: Maurer, Pontil, "Empirical Bernstein Bounds and Sample Variance Penalization", COLT 2009, theorem
+        4, once to each side.
+    """
+    _check_bounded(values, low, high, level)
+    n = len(values)
+    if n < 2:
+        raise DatasetError("an empirical Bernstein bound needs at least two values.")
+    # Each side may fail with probability (1 - level) / 2, and the theorem's own logarithm holds another 2.
+    logarithm = math.log(4 / (1 - level))
+    radius = math.sqrt(2 * float(values.var(ddof=1)) * logarithm / n) + 7 * (high - low) * logarithm / (3 * (n - 1))
+    return _bounded(values, radius, low, high, level, "empirical Bernstein")
+
+
+def student_t_interval(values: Floats, *, level: float) -> Interval:
+    """Return an interval for the mean of independent values that would hold if their mean were normal.
+
+    Weighted returns are skewed, so two conditions are checked: at least 30 values, and none of them with
+    more than a fifth of the sum of squared deviations, which would be the variance of a single episode.
+
+    Raises:
+        DatasetError: a condition does not hold.
+    Source: Student, "The Probable Error of a Mean", Biometrika 1908.
+    """
+    _check_level(level)
+    n = len(values)
+    if n < FEWEST_FOR_STUDENT_T:
+        raise DatasetError(f"Student's t needs at least {FEWEST_FOR_STUDENT_T} episodes; there are {n}.")
+    if not np.isfinite(values).all():
+        raise DatasetError("Student's t needs finite values.")
+    mean = float(values.mean())
+    squares = np.square(values - mean)
+    total = float(squares.sum())
+    if squares.max() > LARGEST_SHARE_FOR_STUDENT_T * total:
+        raise DatasetError(
+            f"one episode of {n} makes {squares.max() / total:.0%} of the variance; Student's t would not hold. "
+            "Use the bootstrap or a concentration bound, or a policy nearer to the one that logged."
+        )
+    radius = student_t_quantile((1 + level) / 2, n - 1) * math.sqrt(total / (n - 1) / n)
+    return Interval(mean - radius, mean + radius, level, "Student t")
+
+
+def percentile_interval(replicates: Floats, *, level: float) -> Interval:
+    """Return the middle ``level`` of bootstrap replicates.
+
+    Too narrow, and off to one side, where few episodes carry the estimate: they are all that it can draw.
+
+    Raises:
+        DatasetError: so many replicates are undefined (all weights 0) that an end would be.
+    Source: Efron, Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13.
+    """
+    _check_level(level)
+    finite = replicates[np.isfinite(replicates)]
+    if len(replicates) - len(finite) > (1 - level) / 2 * len(replicates):
+        raise DatasetError(
+            f"{len(replicates) - len(finite)} of {len(replicates)} bootstrap samples have no estimate: "
+            "too few episodes have a weight."
+        )
+    lower, upper = np.quantile(finite, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(lower), float(upper), level, "bootstrap")
+
+
+def bootstrap(
+    steps: WeightedSteps,
+    estimators: Collection[str],
+    *,
+    resamples: int,
+    seed: int,
+) -> dict[str, Floats]:
+    """Estimate again on logs whose episodes are drawn from this one with replacement.
+
+    The same seed draws the same episodes for every policy and estimator, so differences can be compared.
+    All estimators of a resample come from one pass over the steps, for many resamples at once.
+
+    Args:
+        estimators: names such as ``"WIS"``.
+        resamples: how many logs are drawn.
+    Returns:
+        (resamples,) by name; NaN where all weights of a resample are 0. For "MAGIC", all g^(j) to blend,
+        (longest + 1, resamples).
+    """
+    generator = np.random.default_rng(seed)
+    n = len(steps)
+    per_episode = {name: MEANS[name](steps) for name in estimators if name in MEANS}
+    by_step = {WEIGHTED_PDIS, WDR, MAGIC}.intersection(estimators)
+    columns = list(per_episode.values())
+    if WIS in estimators:
+        logs = steps.weights.last_logs
+        largest = logs.max()
+        weights = np.exp(logs - largest) if np.isfinite(largest) else np.zeros(n)
+        columns += [weights, weights * steps.returns]
+    table = np.stack(columns) if columns else np.empty((0, n))
+    answers: dict[str, Floats] = {name: np.empty(resamples) for name in estimators}
+    if MAGIC in by_step:
+        answers[MAGIC] = np.empty((len(steps.layout.running) + 1, resamples))
+    places = np.empty(n, dtype=np.int64)
+    places[steps.layout.order] = np.arange(n)
+    size = max(1, _COUNT_VALUES // n)
+    for start in range(0, resamples, size):
+        chunk = slice(start, min(start + size, resamples))
+        # Drawn by the caller's numbers and not by place, so that what is drawn depends on the seed alone.
+        counts = np.stack(
+            [np.bincount(places[generator.integers(0, n, size=n)], minlength=n) for _ in range(start, chunk.stop)],
+            axis=1,
+        ).astype(np.float64)
+        with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+            sums = table @ counts
+            for number, name in enumerate(per_episode):
+                answers[name][chunk] = sums[number] / n
+            if WIS in estimators:
+                answers[WIS][chunk] = sums[-1] / sums[-2]
+            if by_step:
+                for name, values in _self_normalised(steps, counts, by_step).items():
+                    answers[name][..., chunk] = values
+    return answers
+
+
+def _self_normalised(steps: WeightedSteps, counts: Floats, estimators: Collection[str]) -> dict[str, Floats]:
+    """Return the estimators that divide by sums of weights per step, on many resamples, (resamples,) each.
+
+    Args:
+        counts: (episodes, resamples), how often each episode is drawn, in the layout's order.
+    """
+    layout, weights = steps.layout, steps.weights
+    rows = [weights.relative, weights.relative * steps.discounted_rewards]
+    if WDR in estimators or MAGIC in estimators:
+        q, v = steps.model
+        rows += [weights.relative * (steps.discounts * (steps.rewards - q)), weights.previous * (steps.discounts * v)]
+    table = np.stack(rows)
+    sums = np.empty((len(rows), len(layout.running), counts.shape[1]))
+    for t, (block, count) in enumerate(zip(layout.blocks, layout.running.tolist(), strict=True)):
+        sums[:, t] = table[:, block] @ counts[:count]
+    totals = sums[0]
+    _add_ended(steps, counts, totals)
+    answers = {}
+    if WEIGHTED_PDIS in estimators:
+        answers[WEIGHTED_PDIS] = (sums[1] / totals).sum(axis=0)
+    if len(rows) > 2:
+        before = np.concatenate([np.full((1, counts.shape[1]), float(len(steps))), totals[:-1]])
+        corrections, values = sums[2] / totals, sums[3] / before
+        if WDR in estimators:
+            answers[WDR] = (corrections + values).sum(axis=0)
+        if MAGIC in estimators:
+            answers[MAGIC] = blend_returns(corrections, values)
+    return answers
+
+
+def _add_ended(steps: WeightedSteps, counts: Floats, totals: Floats) -> None:
+    """Add the last weights of the episodes that have ended, in place, (longest, resamples)."""
+    layout, weights = steps.layout, steps.weights
+    running = [*layout.running.tolist(), 0]
+    plain = not weights.scales.any()
+    ended = np.zeros(counts.shape[1]) if plain else np.full(counts.shape[1], -np.inf)
+    with np.errstate(divide="ignore"):
+        for t in range(len(totals)):
+            totals[t] += ended if plain else np.exp(ended - weights.scales[t])
+            if running[t] == running[t + 1]:
+                continue
+            ending = slice(running[t + 1], running[t])
+            block = layout.blocks[t]
+            last = weights.relative[block.start + ending.start : block.stop] @ counts[ending]
+            ended = ended + last if plain else np.logaddexp(ended, np.log(last) + weights.scales[t])
+
+
+def student_t_quantile(probability: float, degrees: int) -> float:
+    """Return the quantile of Student's t distribution, by bisection; ``probability`` is at least 1/2."""
+    low, high = 0.0, 1.0
+    while _student_t_cdf(high, degrees) < probability:
+        low, high = high, 2 * high
+    while high - low > 1e-13 * high:
+        middle = (low + high) / 2
+        if middle in (low, high):
+            break
+        low, high = (middle, high) if _student_t_cdf(middle, degrees) < probability else (low, middle)
+    return (low + high) / 2
+
+
+def _student_t_cdf(t: float, degrees: int) -> float:
+    """Return P(T <= t) for t >= 0.
+
+    Source: Abramowitz, Stegun, "Handbook of Mathematical Functions", 26.7.1 and 26.5.8.
+    """
+    x = degrees / (degrees + t * t)
+    a, b = degrees / 2, 0.5
+    if x > (a + 1) / (a + b + 2):
+        return 0.5 + _incomplete_beta(1 - x, b, a) / 2
+    return 1 - _incomplete_beta(x, a, b) / 2
+
+
+def _incomplete_beta(x: float, a: float, b: float) -> float:
+    """Return the regularised incomplete beta function by its continued fraction, from the far end on."""
+    if x <= 0:
+        return 0.0
+    front = a * math.log(x) + b * math.log1p(-x) + math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b)
+    fraction = 1.0
+    for m in range(200, 0, -1):
+        even = m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m))
+        odd = -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1))
+        fraction = 1 + even / (1 + odd / fraction)
+    first = -(a + b) * x / (a + 1)
+    return math.exp(front) / a / (1 + first / fraction)
+
+
+def _bounded(values: Floats, radius: float, low: float, high: float, level: float, method: str) -> Interval:
+    mean = float(values.mean())
+    return Interval(max(low, mean - radius), min(high, mean + radius), level, method)
+
+
+def _check_bounded(values: Floats, low: float, high: float, level: float) -> None:
+    _check_level(level)
+    if not (math.isfinite(low) and math.isfinite(high) and low <= high):
+        raise DatasetError(f"a concentration bound needs finite bounds of a value; they are {low:g} and {high:g}.")
+    slack = 1e-9 * max(abs(low), abs(high))
+    if len(values) == 0 or not ((values >= low - slack) & (values <= high + slack)).all():
+        raise DatasetError(f"a concentration bound needs values within [{low:g}, {high:g}]; some are not.")
+
+
+def _check_level(level: float) -> None:
+    if not 0 < level < 1:
+        raise DatasetError(f"level is {level}; it must be between 0 and 1, such as 0.95.")

@@ -1,0 +1,331 @@
+"""One call from rows to every estimate, and the comparison of several policies."""
+
+import dataclasses
+import math
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from batch_rl import ope
+from batch_rl.errors import DatasetError
+
+# The two episodes of the trajectory tests: A has two steps, B one. Their rows stand in any order.
+ROWS = {
+    "episode": ["B", "A", "A"],
+    "t": [0, 1, 0],
+    "action": [1, 1, 0],
+    "reward": [6.0, 4.0, 1.0],
+    "propensity": [0.5, 0.5, 0.4],
+    "terminated": [True, True, False],
+    "truncated": [False, False, False],
+}
+TARGET = np.array([[0.75, 0.25], [0.75, 0.25], [0.8, 0.2]])
+Q_HAT = np.array([[1 / 3, 3], [2 / 3, 2], [1, 6]])
+# Ratios 0.5; 2, 0.5. q = 3; 1, 2. v = 1; 2, 1.
+
+
+@pytest.fixture(autouse=True)
+def few_episodes_are_fine_here():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ope.FewEpisodesWarning)
+        yield
+
+
+def evaluate(rows=ROWS, target=TARGET, q_hat=None, **options):
+    return ope.evaluate(rows, target, q_hat, **({"discount": 0.5, "resamples": 50} | options))
+
+
+def changed(column, values):
+    return ROWS | {column: values}
+
+
+@pytest.mark.parametrize("kind", [dict, pd.DataFrame])
+def test_one_call_gives_every_estimate_whatever_the_order_of_the_rows(kind):
+    """The numbers that the trajectory tests work out by hand."""
+    found = evaluate(kind(ROWS), q_hat=Q_HAT)
+    expected = {
+        "IPS": 3,
+        "WIS": 4,
+        "PDIS": 3.5,
+        "weighted PDIS": 2 + 4 / 3,
+        "DM": 1.5,
+        "sequential DR": 3.25,
+        "WDR": 2.1 + 16 / 15,
+    }
+    assert {name: found[name].value for name in expected} == pytest.approx(expected, rel=1e-12)
+    assert list(found.values) == [*expected, "MAGIC"]
+    assert 1.5 <= found["MAGIC"].value <= 2.1 + 16 / 15
+    assert found.weights.effective_sample_size == pytest.approx(1.8)
+    assert found.logged_return == pytest.approx(4.5)
+
+
+def test_without_a_model_there_are_the_estimators_that_need_none():
+    assert list(evaluate().values) == ["IPS", "WIS", "PDIS", "weighted PDIS"]
+
+
+def test_the_table_has_a_row_for_each_estimator_with_interval_and_weights():
+    table = evaluate(q_hat=Q_HAT, policy="softmax(Q / 0.2)").table()
+    assert list(table.index) == list(evaluate(q_hat=Q_HAT).values)
+    assert (table["lower"] <= table["upper"]).all()
+    assert (table["interval"] == "bootstrap").all()
+    assert (table["policy"] == "softmax(Q / 0.2)").all()
+    assert np.isnan(table.loc["DM", "effective_sample_size"])
+    assert table.loc["WIS", "largest_share"] == pytest.approx(2 / 3)
+
+
+def test_a_log_of_the_whole_distribution_is_evaluated_exactly(world):
+    found = ope.evaluate(world.rows(), world.target[world.states], world.q, discount=world.discount, interval="none")
+    for name, value in found.values.items():
+        assert value.value == pytest.approx(world.value, rel=1e-9), name
+
+
+def test_a_seed_repeats_and_another_one_does_not():
+    first, again, other = (evaluate(q_hat=Q_HAT, seed=seed) for seed in (1, 1, 2))
+    assert first == again
+    assert first.table().equals(again.table())
+    assert not np.array_equal(first["WIS"].replicates, other["WIS"].replicates)
+
+
+def test_a_log_that_was_read_once_serves_many_policies():
+    log = ope.read_rows(ROWS)
+    assert evaluate(log, q_hat=Q_HAT) == evaluate(q_hat=Q_HAT)
+
+
+def test_numbers_that_are_text_and_flags_that_are_numbers_are_understood():
+    rows = ROWS | {"reward": ["6", "4", "1"], "terminated": [1, 1, 0], "t": [0.0, 1.0, 0.0]}
+    assert evaluate(rows) == evaluate()
+
+
+# Ends -------------------------------------------------------------------------------------------------------------
+
+CUT = ROWS | {"terminated": [True, False, False], "truncated": [False, True, False]}
+
+
+def test_what_follows_a_truncated_episode_counts_as_zero_with_a_warning():
+    with pytest.warns(ope.TruncationWarning, match="1 of 2 episodes are truncated"):
+        found = evaluate(CUT)
+    assert found["PDIS"].value == pytest.approx(3.5)
+    assert found.truncated == 1
+
+
+def test_a_value_given_for_what_follows_enters_discounted():
+    """A's last reward of 4 becomes 4 + 1/2 * 8; PDIS: (2 + 1/2 * 1 * 8 + 3) / 2."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ope.TruncationWarning)
+        found = evaluate(CUT, q_hat=Q_HAT, values_after_truncation=[math.nan, 8, math.nan])
+    assert found["PDIS"].value == pytest.approx(4.5)
+    # sequential DR rises by discount^2 * w_1 * 8 / 2 = 1, and DM reads first observations alone.
+    assert found["sequential DR"].value == pytest.approx(4.25)
+    assert found["DM"].value == pytest.approx(1.5)
+    assert found.logged_return == pytest.approx(4.5)
+
+
+def test_a_step_that_terminates_and_is_cut_off_terminates():
+    found = evaluate(ROWS | {"truncated": [False, True, False]})
+    assert found.truncated == 0
+
+
+def test_a_table_that_does_not_say_how_episodes_ended_says_what_was_assumed():
+    rows = {name: values for name, values in ROWS.items() if name not in ("terminated", "truncated")}
+    found = evaluate(rows)
+    assert found["PDIS"].value == pytest.approx(3.5)
+    assert "all were taken to have terminated" in found.notes[0]
+
+
+# What an estimate rests on ----------------------------------------------------------------------------------------
+
+
+def many(n=200):
+    generator = np.random.default_rng(0)
+    return {
+        "episode": np.arange(n),
+        "t": np.zeros(n),
+        "action": generator.integers(0, 2, size=n),
+        "reward": generator.uniform(size=n),
+        "propensity": np.full(n, 0.5),
+        "terminated": np.ones(n, dtype=bool),
+    }
+
+
+def test_an_estimate_that_rests_on_a_handful_of_episodes_warns():
+    with pytest.warns(ope.FewEpisodesWarning, match=r"1\.8 of 2 in effect, the largest with 67%"):
+        evaluate()
+
+
+def test_an_estimate_that_rests_on_many_does_not():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = evaluate(many(), np.full((200, 2), 0.5))
+    assert found.notes == ()
+    assert found.policy == "a stochastic policy"
+
+
+def test_a_greedy_policy_that_no_episode_follows_is_named_as_the_reason():
+    with pytest.warns(ope.UndefinedEstimateWarning):
+        found = evaluate(target=np.array([[1.0, 0], [1.0, 0], [0, 1.0]]), q_hat=Q_HAT)
+    assert found.deterministic
+    assert math.isnan(found["WIS"].value)
+    assert math.isnan(found["MAGIC"].value)
+    assert found["WIS"].interval is None
+    assert found["DM"].interval is not None
+    assert found.weights.effective_sample_size == 0
+    assert "it is deterministic: score a softmax of it" in found.notes[-1]
+
+
+def test_clipping_is_off_by_default_and_reports_its_share():
+    """Ratios 0.5, 2, 0.5 clipped at 1: A weighs 1, then 1/2: PDIS (1 + 1/2 * 1/2 * 4 + 3) / 2."""
+    assert evaluate().clipped_share == 0
+    found = evaluate(largest_ratio=1.0)
+    assert found.clipped_share == pytest.approx(1 / 3)
+    assert found["PDIS"].value == pytest.approx(2.5)
+    assert any("33.33% of the ratios were clipped at 1" in note for note in found.notes)
+
+
+# Intervals --------------------------------------------------------------------------------------------------------
+
+
+def test_a_method_gives_an_interval_to_those_it_holds_for_and_says_why_to_the_others():
+    bounds = ope.KnownBounds(ratio=2, reward=(0, 1), horizon=1)
+    rows, target, q_hat = many(), np.tile([0.8, 0.2], (200, 1)), np.tile([0.4, 0.5], (200, 1))
+    student = evaluate(rows, target, q_hat, interval="student_t")
+    assert {name for name, one in student.values.items() if one.interval} == {"IPS", "PDIS", "DM", "sequential DR"}
+    for method in ("hoeffding", "empirical_bernstein"):
+        found = evaluate(rows, target, q_hat, interval=method, bounds=bounds)
+        assert {name for name, one in found.values.items() if one.interval} == {"IPS", "PDIS"}
+        assert "no concentration bound holds for WDR" in found["WDR"].note
+        assert found.table().loc["WDR", "interval"] == found["WDR"].note
+        assert found["MAGIC"].value == pytest.approx(student["MAGIC"].value)
+
+
+@pytest.mark.parametrize(
+    ("options", "fault"),
+    [
+        ({"interval": "hoeffding"}, "needs bounds=KnownBounds"),
+        ({"interval": "jackknife"}, "it is one of bootstrap"),
+        ({"level": 95}, "level is 95"),
+        ({"resamples": 0}, "resamples is 0"),
+        ({"discount": 1.5}, "discount is 1.5"),
+        ({"largest_ratio": 0}, "largest_ratio is 0"),
+        ({"bounds": ope.KnownBounds(ratio=1, reward=(0, 6), horizon=2)}, "the bounds exclude"),
+        ({"values_after_truncation": [1]}, r"values_after_truncation has shape \(1,\)"),
+        ({"q_hat": Q_HAT[:, :1]}, r"q_hat has shape \(3, 1\)"),
+        ({"q_hat": np.where(Q_HAT == 2, np.nan, Q_HAT)}, "row 1 of q_hat"),
+        ({"target": TARGET[:2]}, r"target_probabilities has shape \(2, 2\)"),
+        (
+            {"target": np.add(TARGET, [[0, 0], [0, 0.1], [0, 0]])},
+            "row 1, column 'target_probabilities': 1.1 is what the row",
+        ),
+        (
+            {"target": [[0.75, 0.25], [1.2, -0.2], [1, 0]]},
+            r"row 1, column 'target_probabilities\[:, 1\]': -0.2 is below",
+        ),
+        ({"target": TARGET * np.nan}, "row 0 of target_probabilities"),
+        ({"target": [["a", "b"]] * 3}, "no table of numbers"),
+        ({"target": np.ones((3, 1))}, "row 0, column 'action': 1 is not an action"),
+    ],
+)
+def test_an_argument_that_is_wrong_is_refused(options, fault):
+    with pytest.raises(DatasetError, match=fault):
+        evaluate(**options)
+
+
+@pytest.mark.parametrize(
+    ("rows", "fault"),
+    [
+        ({name: values for name, values in ROWS.items() if name != "propensity"}, "column 'propensity' is missing"),
+        ({name: [] for name in ROWS}, "holds no rows"),
+        (changed("reward", [1, 2]), "columns differ in length"),
+        (changed("reward", [6, math.nan, 1]), "row 1, column 'reward': nan is not a finite number"),
+        (changed("reward", [6, "many", 1]), "row 1, column 'reward': many is not a finite number"),
+        (changed("reward", [6, math.inf, 1]), "row 1, column 'reward': inf"),
+        (changed("propensity", [0.5, None, 0.5]), "row 1, column 'propensity': None is not a finite number"),
+        (changed("propensity", [0.5, 0.5, 0]), r"row 2, column 'propensity': 0.0 is outside \(0, 1\]"),
+        (changed("propensity", [0.5, -0.5, 2]), r"row 1, column 'propensity': -0.5 .* \(2 such rows\)"),
+        (changed("episode", ["B", None, "A"]), "row 1, column 'episode': None is missing"),
+        (changed("action", [1, 0.5, 0]), "row 1, column 'action': 0.5 is not a whole number"),
+        (changed("action", [1, 1, -1]), "row 2, column 'action': -1 is not an action"),
+        (changed("t", [0, 0, 0]), "row 2, column 't': episode A has t = 0 twice, also in row 1"),
+        (changed("t", [0, 2, 0]), "row 1, column 't': episode A goes from t = 0 to 2"),
+        (changed("t", [2, 1, 0]), "row 0, column 't': episode B begins at t = 2, where others begin at 0"),
+        (changed("terminated", [True, True, True]), "row 2, column 'terminated': episode A is set before its last"),
+        (changed("truncated", [False, False, True]), "row 2, column 'truncated': episode A is set before its last"),
+        (changed("terminated", [True, False, False]), "row 1, .*episode A ends there with neither"),
+        (changed("terminated", [True, 2, False]), "row 1, column 'terminated': 2 is neither true nor false"),
+    ],
+)
+def test_a_table_that_is_wrong_is_refused_by_row_and_column(rows, fault):
+    with pytest.raises(DatasetError, match=fault):
+        evaluate(rows)
+
+
+def test_a_value_after_truncation_must_be_known_where_it_is_read():
+    with pytest.raises(DatasetError, match="row 1 of values_after_truncation is not finite"):
+        evaluate(CUT, values_after_truncation=[0, math.nan, 0])
+
+
+def test_an_estimate_that_was_not_made_is_asked_for_by_name():
+    with pytest.raises(DatasetError, match="no estimate 'WDR'; there are: IPS"):
+        evaluate()["WDR"]
+
+
+# Several policies -------------------------------------------------------------------------------------------------
+
+
+def policies(**options):
+    """More of action 0, whose reward is higher, is better; the truths of 0.2, 0.5, 0.9 are 0.3, 0.6, 1.0."""
+    generator = np.random.default_rng(0)
+    rows = many(2000)
+    rows["reward"] = (rows["action"] == 0) + 0.1 + generator.normal(size=2000) / 10
+    log = ope.read_rows(rows)
+    return {f"p{share}": evaluate(log, np.tile([share, 1 - share], (2000, 1)), **options) for share in (0.2, 0.9, 0.5)}
+
+
+TRUTHS = {"p0.2": 0.3, "p0.9": 1.0, "p0.5": 0.6}
+
+
+def test_policies_are_ranked_and_the_choice_is_judged():
+    found = ope.compare(policies(), "WIS", truths=TRUTHS)
+    assert found.ranking == ("p0.9", "p0.5", "p0.2")
+    assert found.rank_correlation == pytest.approx(1)
+    assert found.regret == {1: 0, 2: 0, 3: 0}
+    assert found.mean_squared_error < 0.01
+    assert found.probability_best["p0.9"] == 1
+    assert list(found.table().index) == list(found.ranking)
+
+
+def test_regret_is_what_the_best_of_the_first_k_falls_short_by():
+    """Truths turned round: the ranking's first is worst. By hand: 1 - 0.3, 1 - 0.6, 0."""
+    found = ope.compare(policies(), "WIS", truths={"p0.2": 1.0, "p0.9": 0.3, "p0.5": 0.6})
+    assert found.regret == pytest.approx({1: 0.7, 2: 0.4, 3: 0})
+    assert found.rank_correlation == pytest.approx(-1)
+
+
+def test_rank_correlation_shares_the_ranks_of_equal_values():
+    """By hand: ranks 1, 2.5, 2.5, 4 and 1, 2, 3, 4: 4.5 / sqrt(4.5 * 5)."""
+    assert ope.rank_correlation(np.array([1.0, 2, 2, 3]), np.array([1.0, 2, 3, 4])) == pytest.approx(4.5 / 22.5**0.5)
+    assert math.isnan(ope.rank_correlation(np.ones(3), np.arange(3.0)))
+
+
+def test_a_policy_without_an_estimate_comes_last():
+    log = ope.read_rows(ROWS)
+    with pytest.warns(ope.UndefinedEstimateWarning):
+        never = evaluate(log, np.array([[1.0, 0], [1.0, 0], [0, 1.0]]), interval="none")
+    found = ope.compare({"never": never, "some": evaluate(log, interval="none")}, "WIS", truths={"never": 1, "some": 0})
+    assert found.ranking == ("some", "never")
+    assert found.probability_best == {}
+    assert math.isnan(found.rank_correlation)
+
+
+def test_what_cannot_be_compared_is_refused():
+    some = policies()
+    for evaluations, options, fault in (
+        ({}, {}, "no policy"),
+        (some, {"truths": {"p0.2": 1.0}}, "truths must hold"),
+        (some | {"other": evaluate()}, {}, "same log"),
+        (some | {"other": dataclasses.replace(some["p0.2"], seed=9)}, {}, "different bootstraps"),
+        (some, {"estimator": "WDR"}, "no estimate 'WDR'"),
+    ):
+        with pytest.raises(DatasetError, match=fault):
+            ope.compare(evaluations, **({"estimator": "WIS"} | options))
