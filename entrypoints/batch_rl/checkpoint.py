@@ -13,14 +13,15 @@ from typing import Any
 
 import torch
 
+from batch_rl.ddqn import deciding_parameters
 from batch_rl.errors import CheckpointError
 from batch_rl.files import write_atomically, write_text_atomically
 from batch_rl.networks import PolicyNetwork
+from batch_rl.preset import ALGORITHMS
 from batch_rl.training import TrainingRun
 
 FORMAT = "batch-rl-checkpoint"
 VERSION = 1
-ALGORITHMS = ("ddqn_bcq",)
 
 
 class CheckpointFolder:
@@ -105,8 +106,7 @@ def load_policy(folder: Path, which: str, *, observation_size: int, n_actions: i
     try:
         content: dict[str, Any] = torch.load(path, weights_only=True)
         learner = content["learner"]
-        layers = zip(learner["online"], *learner["snapshots"], strict=True)
-        parameters = [torch.cat(members) for members in layers]
+        parameters = deciding_parameters(learner["online"], learner["snapshots"], n_actions)
         policy = PolicyNetwork(parameters, content["mean"], content["scale"], content["temperature"])
     # torch reports a damaged file in as many ways as it can be damaged.
     except Exception as error:

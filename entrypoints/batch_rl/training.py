@@ -1,19 +1,28 @@
 """One training run on logged episodes: preparation, epochs of learning, and the evaluation after each."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from batch_rl import ope
-from batch_rl.bcq import allowed_actions, imitate
+from batch_rl.bcq import allowed_actions, familiar_actions, imitate
 from batch_rl.dataset import Episodes, split_episodes
 from batch_rl.ddqn import Learner, Transitions
 from batch_rl.errors import TrainingError
-from batch_rl.networks import PolicyNetwork, forward, seeded_generator, softmax, use_threads
+from batch_rl.networks import (
+    Parameters,
+    PolicyNetwork,
+    forward,
+    last_hidden,
+    seeded_generator,
+    softmax,
+    use_threads,
+)
 from batch_rl.preset import TrainingPreset
 
 SPLIT, IMITATION, REWARD_MODEL, LEARNING = range(4)  # each purpose draws from its own generator
@@ -41,6 +50,7 @@ class EpochResult:
     gradient_norms: NDArray[np.float64]
     learning_rates: NDArray[np.float64]
     batch_q: NDArray[np.float64]  # mean Q of each batch
+    largest_q: float
     estimates: PolicyEstimates
 
 
@@ -89,18 +99,10 @@ class TrainingRun:
         return (torch.from_numpy(observations) - self.mean) / self.scale
 
     def _prepare(self) -> tuple[Transitions, NDArray[np.float64]]:
-        """Fit the imitation and reward models; return the transitions, and the rewards predicted."""
+        """Fit the models that learning and evaluation need; return the transitions, and the rewards predicted."""
         preset, fitting = self.preset, self.fitting
         inputs, actions = self._standardized(fitting.observations), torch.from_numpy(fitting.actions)
         rewards = torch.from_numpy(fitting.rewards).float()
-        behavior = imitate(
-            inputs,
-            actions,
-            self.n_actions,
-            hidden_sizes=preset.agent.hidden_sizes,
-            epochs=preset.bcq.imitation_epochs,
-            generator=seeded_generator(preset.seed, IMITATION),
-        )
         reward_model = ope.fit_reward_model(
             inputs,
             actions,
@@ -112,17 +114,49 @@ class TrainingRun:
         )
         reward_hat = forward(reward_model, self._standardized(self.held_out.observations)[None])[0].numpy()
         ends = torch.from_numpy(fitting.ends)
-        return (
-            Transitions(
-                inputs=inputs,
-                actions=actions,
-                rewards=rewards,
-                terminated=ends.float(),
-                next_rows=torch.arange(len(actions)) + ~ends,
-                allowed=allowed_actions(behavior, preset.bcq.threshold),
-            ),
-            reward_hat.astype(np.float64),
+        transitions = Transitions(
+            inputs=inputs,
+            actions=actions,
+            rewards=rewards,
+            terminated=ends.float(),
+            next_rows=torch.arange(len(actions)) + ~ends,
+            allowed=self._allowed(inputs, actions, reward_model),
         )
+        if preset.agent.algorithm == "bc" and preset.agent.imitated_share < 1:
+            transitions = transitions.select(self._best_rows())
+        return transitions, reward_hat.astype(np.float64)
+
+    def _allowed(self, inputs: Tensor, actions: Tensor, reward_model: Parameters) -> Tensor:
+        """Return the actions that targets may use at each row, (rows, n_actions)."""
+        preset, bcq = self.preset, self.preset.bcq
+        if preset.agent.algorithm == "one_step":
+            return nn.functional.one_hot(actions, self.n_actions).bool()
+        if preset.agent.algorithm != "ddqn_bcq":
+            return torch.ones((len(actions), self.n_actions), dtype=torch.bool)
+        if bcq.action_drop_method == "nearest_neighbors":
+            return familiar_actions(
+                last_hidden(reward_model, inputs[None])[0] if bcq.embed_observations else inputs,
+                actions,
+                self.n_actions,
+                coefficient=bcq.average_distance_coefficient,
+                neighbors_per_action=bcq.neighbors_per_action,
+            )
+        behavior = imitate(
+            inputs,
+            actions,
+            self.n_actions,
+            hidden_sizes=preset.agent.hidden_sizes,
+            epochs=bcq.imitation_epochs,
+            generator=seeded_generator(preset.seed, IMITATION),
+        )
+        return allowed_actions(behavior, bcq.threshold, bcq.absolute_threshold)
+
+    def _best_rows(self) -> Tensor:
+        """Return the rows of the training episodes with the highest returns, ``imitated_share`` of them."""
+        fitting = self.fitting
+        count = math.ceil(self.preset.agent.imitated_share * len(fitting))
+        best = np.argsort(-fitting.returns(self.preset.agent.discount), kind="stable")[:count]
+        return torch.from_numpy(np.flatnonzero(np.repeat(np.isin(np.arange(len(fitting)), best), fitting.lengths)))
 
     def run_epoch(self, should_stop: Callable[[], bool] = lambda: False) -> EpochResult | None:
         """Train for an epoch and evaluate; None when ``should_stop`` ended it early.
@@ -139,7 +173,7 @@ class TrainingRun:
                 "agent.learning_rate, or look for extreme rewards and features in the data."
             )
         self.epoch += 1
-        losses, norms, batch_q, learning_rates = statistics.double().numpy().T
+        losses, norms, batch_q, learning_rates, largest_q = statistics.double().numpy().T
         return EpochResult(
             epoch=self.epoch,
             updates=self.learner.updates,
@@ -147,6 +181,7 @@ class TrainingRun:
             gradient_norms=norms,
             learning_rates=learning_rates,
             batch_q=batch_q,
+            largest_q=float(largest_q.max()),
             estimates=self.evaluate(),
         )
 
@@ -155,6 +190,8 @@ class TrainingRun:
         held_out, discount = self.held_out, self.preset.agent.discount
         q_hat = self.policy().q_array(held_out.observations)
         target = softmax(q_hat, self.preset.ope.temperature)
+        if self.preset.agent.algorithm == "bc":
+            q_hat = np.zeros_like(q_hat)  # logits are no values
         return PolicyEstimates(
             wis=ope.weighted_importance_sampling(held_out, target, discount=discount).value,
             sequential_dr=ope.sequential_doubly_robust(held_out, target, q_hat, discount=discount),
