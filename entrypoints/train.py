@@ -6,7 +6,7 @@ from datetime import datetime
 from pathlib import Path
 from types import FrameType
 
-from batch_rl.checkpoint import CheckpointFolder
+from batch_rl.checkpoint import CheckpointFolder, holds_checkpoint, resume
 from batch_rl.dataset import find_csv, read_csv
 from batch_rl.errors import BatchRLError
 from batch_rl.export import export_policy
@@ -14,10 +14,11 @@ from batch_rl.metrics_csv import BATCH_COLUMNS, BATCH_FILE_NAME, MetricsFile, ep
 from batch_rl.plots import plot_estimates
 from batch_rl.preset import TrainingPreset, choose_preset, preset_folders
 from batch_rl.training import EpochResult, TrainingRun
-from job_toolkit.environment import JobInputError, read_environment
+from job_toolkit.environment import JobEnvironment, JobInputError, read_environment
 from job_toolkit.failure import fail_job
 
 CHANNELS = ("train", "training")  # SageMaker's usual name, and the SDK's when a channel has none
+CHECKPOINT_CHANNEL = "checkpoint"  # of a run that ended early and is to go on
 EXIT_STOPPED = 128 + signal.SIGTERM
 PLOT_FILE_NAME = "off_policy_evaluation.png"
 
@@ -53,16 +54,27 @@ def main() -> int:
         f"Logged policy's discounted return on the held-out episodes: {run.logged_return:.2f}",
         flush=True,
     )
-    checkpoints = CheckpointFolder(paths.output_data / "checkpoint", run, keep=preset.training.kept_checkpoints)
+    resumption = None
+    if (earlier := earlier_checkpoint(environment)) is not None:
+        resumption = resume(earlier, run)
+        print(f"Resumed> {now()}, Epoch={run.epoch}, Updates={run.learner.updates}, from {earlier}", flush=True)
+    checkpoints = CheckpointFolder(
+        paths.output_data / "checkpoint", run, keep=preset.training.kept_checkpoints, resumption=resumption
+    )
+    folders = [checkpoints]
+    if paths.checkpoints.is_dir():  # where the platform gives a job a folder that outlives it
+        folders.append(CheckpointFolder(paths.checkpoints, run, keep=1, resumption=resumption))
     metrics_path = paths.intermediate / BATCH_FILE_NAME
-    with MetricsFile(metrics_path, BATCH_COLUMNS) as metrics:
+    with MetricsFile(metrics_path, BATCH_COLUMNS, earlier=resumption.metrics if resumption else "") as metrics:
         while run.epoch < preset.training.epochs:
             result = run.run_epoch(stop)
             if result is None:
-                checkpoints.save(wis=None)
+                for folder in folders:
+                    folder.save(None, metrics.text())
                 break
             metrics.append(epoch_row(run, result))
-            checkpoints.save(result.estimates.wis)
+            for folder in folders:
+                folder.save(result.estimates.wis, metrics.text())
             print(epoch_line(result, preset.training.epochs), flush=True)
     print(f"Checkpoint> {now()}, Saving in path=['{checkpoints.folder}']", flush=True)
     if preset.training.save_model:
@@ -72,6 +84,14 @@ def main() -> int:
     if stop.received:
         print(f"Stopped after {run.epoch} epochs and {run.learner.updates} updates.", flush=True)
     return EXIT_STOPPED if stop.received else 0
+
+
+def earlier_checkpoint(environment: JobEnvironment) -> Path | None:
+    """Return the folder that this job continues from: its channel of that name, or what the platform kept."""
+    if CHECKPOINT_CHANNEL in environment.channels:
+        return environment.channel(CHECKPOINT_CHANNEL)
+    kept = environment.paths.checkpoints
+    return kept if holds_checkpoint(kept) else None
 
 
 def epoch_line(result: EpochResult, epochs: int) -> str:

@@ -50,6 +50,7 @@ class Data:
     """How the logged episodes are used."""
 
     train_fraction: float = _key("share of the episodes that trains; the rest evaluates", default=0.85, within="(0, 1)")
+    drop_last_rows: bool = _key("leave out each episode's last row, as Coach's loader does", default=False)
 
 
 @dataclass(frozen=True)

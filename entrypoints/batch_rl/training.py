@@ -1,5 +1,7 @@
 """One training run on logged episodes: preparation, epochs of learning, and the evaluation after each."""
 
+import dataclasses
+import hashlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +15,7 @@ from batch_rl import ope
 from batch_rl.bcq import allowed_actions, familiar_actions, imitate
 from batch_rl.dataset import Episodes, split_episodes
 from batch_rl.ddqn import Learner, Transitions
-from batch_rl.errors import TrainingError
+from batch_rl.errors import DatasetError, TrainingError
 from batch_rl.networks import (
     Parameters,
     PolicyNetwork,
@@ -38,6 +40,37 @@ class PolicyEstimates:
     one_step_dm: float
     one_step_dr: float
     weights: ope.WeightDiagnostics
+
+
+def _digest(episodes: Episodes) -> str:
+    """Return a SHA-256 of all arrays, by which a checkpoint knows its data."""
+    digest = hashlib.sha256()
+    for field in dataclasses.fields(episodes):
+        array = np.ascontiguousarray(getattr(episodes, field.name))
+        digest.update(f"{field.name} {array.dtype} {array.shape} ".encode())
+        digest.update(array.data)
+    return digest.hexdigest()
+
+
+def without_last_rows(episodes: Episodes) -> Episodes:
+    """Leave out the last row of every episode: the one before is then where it ends, as Coach's loader has it.
+
+    Episodes of one row are left out altogether.
+
+    Raises:
+        DatasetError: nothing is left.
+    """
+    rows, kept = np.flatnonzero(~episodes.ends), episodes.lengths > 1
+    if not len(rows):
+        raise DatasetError("every episode has a single row: with data.drop_last_rows nothing is left.")
+    return dataclasses.replace(
+        episodes,
+        observations=episodes.observations[rows],
+        actions=episodes.actions[rows],
+        rewards=episodes.rewards[rows],
+        probabilities=episodes.probabilities[rows],
+        lengths=episodes.lengths[kept] - 1,
+    )
 
 
 @dataclass(frozen=True)
@@ -69,6 +102,9 @@ class TrainingRun:
     def __init__(self, episodes: Episodes, preset: TrainingPreset) -> None:
         use_threads(preset.training.threads)
         self.preset = preset
+        self.dataset_digest = _digest(episodes)
+        if preset.data.drop_last_rows:
+            episodes = without_last_rows(episodes)
         split_generator = np.random.default_rng(np.random.SeedSequence(preset.seed, spawn_key=(SPLIT,)))
         self.fitting, self.held_out = split_episodes(episodes, preset.data.train_fraction, split_generator)
         self.n_actions = episodes.n_actions
