@@ -1,0 +1,107 @@
+"""Training runs on logged episodes: the shipped presets, Coach's treatment of the data, and the warnings."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from batch_rl.behavior import greedy_policy, uniform_policy
+from batch_rl.dataset import Episodes
+from batch_rl.errors import DatasetError
+from batch_rl.preset import TrainingPreset, load_preset
+from batch_rl.rollout import Player, play, play_episodes
+from batch_rl.training import TrainingRun, without_last_rows
+
+PRESETS = Path(__file__).resolve().parents[2] / "presets"
+SHIPPED = sorted(path.stem for path in PRESETS.glob("*.yaml") if "Used by train.py" in path.read_text("utf-8"))
+
+
+def logged(environments, episodes_each):
+    """Log a uniform random policy in CartPole, as preset-cartpole-random does."""
+    players = [Player("CartPole-v0", 0, index, time_limit=False) for index in range(environments)]
+    played = play(players, uniform_policy(2), episodes_each=episodes_each)
+    episodes = [episode for turn in played for episode in turn]
+    return Episodes(
+        observations=np.concatenate([episode.observations for episode in episodes]),
+        actions=np.concatenate([episode.actions for episode in episodes]),
+        rewards=np.concatenate([episode.rewards for episode in episodes]),
+        probabilities=np.concatenate([episode.probabilities for episode in episodes]),
+        lengths=np.array([len(episode.actions) for episode in episodes]),
+    )
+
+
+@pytest.fixture(scope="module")
+def few_episodes():
+    return logged(environments=20, episodes_each=1)
+
+
+def preset(name, **overrides):
+    return load_preset(PRESETS / f"{name}.yaml", TrainingPreset, overrides)
+
+
+def test_there_is_a_preset_for_every_algorithm_and_way_of_dropping_actions():
+    agents = [preset(name) for name in SHIPPED]
+    assert {p.agent.algorithm for p in agents} == {"ddqn_bcq", "dqn", "ddqn", "cql", "iql", "one_step", "bc"}
+    assert {p.bcq.action_drop_method for p in agents} == {"imitation_model", "nearest_neighbors"}
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_shipped_preset_trains(name, few_episodes):
+    """Two epochs, twice: finite numbers, and the same ones."""
+    results = []
+    for _ in range(2):
+        run = TrainingRun(few_episodes, preset(name, **{"training.epochs": 2, "ope.reward_model_epochs": 1}))
+        results.append([run.run_epoch() for _ in range(2)])
+    for ours, again in zip(*results, strict=True):
+        assert np.isfinite(ours.losses).all()
+        assert np.array_equal(ours.losses, again.losses)
+        for estimate in ("wis", "sequential_dr", "one_step_dr"):
+            assert np.isfinite(getattr(ours.estimates, estimate))
+            assert getattr(ours.estimates, estimate) == getattr(again.estimates, estimate)
+
+
+def test_coachs_loader_ends_an_episode_a_row_earlier(few_episodes):
+    """Rows 0 to 4 are episodes of 3, 1 and 1 steps; 0 and 1 are left, of the first episode alone."""
+    first = few_episodes.select(np.array([0]))
+    rows = slice(0, 5)
+    three = dataclasses.replace(
+        first,
+        observations=first.observations[rows],
+        actions=first.actions[rows],
+        rewards=first.rewards[rows],
+        probabilities=first.probabilities[rows],
+        lengths=np.array([3, 1, 1]),
+    )
+    left = without_last_rows(three)
+    assert left.lengths.tolist() == [2]
+    assert np.array_equal(left.observations, three.observations[:2])
+    assert left.ends.tolist() == [False, True]
+    with pytest.raises(DatasetError, match="single row"):
+        without_last_rows(three.select(np.array([1, 2])))
+
+
+def test_behavior_cloning_imitates_the_episodes_of_the_highest_returns(few_episodes):
+    """Half of 20 episodes: the longest ones, as every step earns 1; rounded up, so that one is always left."""
+    run = TrainingRun(few_episodes, preset("preset-cartpole-bc", **{"agent.imitated_share": 0.5}))
+    lengths = np.sort(run.fitting.lengths)[::-1]
+    assert len(run.learner._transitions.actions) == lengths[: -(-len(lengths) // 2)].sum()
+
+
+RANDOM_RETURN = 22
+LEAST_RETURNS = {
+    "preset-cartpole-bc": 60,
+    "preset-cartpole-ddqnbcq-coach": 90,
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_shipped_preset_beats_the_policy_that_logged_its_data(name):
+    """From 500 random episodes of about 22 steps; what a preset reaches on average is in docs/learning.md."""
+    run = TrainingRun(logged(environments=100, episodes_each=5), preset(name))
+    for _ in range(run.preset.training.epochs):
+        run.run_epoch()
+    played = play_episodes("CartPole-v0", 0, greedy_policy(run.policy().q_array), episodes=50)
+    assert run.held_out.lengths.mean() == pytest.approx(RANDOM_RETURN, abs=3)
+    assert np.mean([episode.total_reward for episode in played]) > LEAST_RETURNS.get(name, 150)
