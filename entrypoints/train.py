@@ -8,6 +8,7 @@ from types import FrameType
 
 from batch_rl.checkpoint import CheckpointFolder, holds_checkpoint, resume
 from batch_rl.dataset import find_csv, read_csv
+from batch_rl.divergence import ValueWatch, largest_possible_value
 from batch_rl.errors import BatchRLError
 from batch_rl.export import export_policy
 from batch_rl.metrics_csv import BATCH_COLUMNS, BATCH_FILE_NAME, MetricsFile, epoch_row
@@ -64,6 +65,7 @@ def main() -> int:
     folders = [checkpoints]
     if paths.checkpoints.is_dir():  # where the platform gives a job a folder that outlives it
         folders.append(CheckpointFolder(paths.checkpoints, run, keep=1, resumption=resumption))
+    watch = ValueWatch(largest_possible_value(run.fitting, preset.agent.discount), preset.agent)
     metrics_path = paths.intermediate / BATCH_FILE_NAME
     with MetricsFile(metrics_path, BATCH_COLUMNS, earlier=resumption.metrics if resumption else "") as metrics:
         while run.epoch < preset.training.epochs:
@@ -76,6 +78,8 @@ def main() -> int:
             for folder in folders:
                 folder.save(result.estimates.wis, metrics.text())
             print(epoch_line(result, preset.training.epochs), flush=True)
+            for warning in watch.warnings(result):
+                print(f"Warning> {now()}, {warning}", flush=True)
     print(f"Checkpoint> {now()}, Saving in path=['{checkpoints.folder}']", flush=True)
     if preset.training.save_model:
         print(f"Model> {export_policy(run.policy(), paths.model)}", flush=True)

@@ -8,10 +8,12 @@ import pytest
 
 from batch_rl.behavior import greedy_policy, uniform_policy
 from batch_rl.dataset import Episodes
+from batch_rl.divergence import ValueWatch, largest_possible_value
 from batch_rl.errors import DatasetError
-from batch_rl.preset import TrainingPreset, load_preset
+from batch_rl.ope import WeightDiagnostics
+from batch_rl.preset import Agent, TrainingPreset, load_preset
 from batch_rl.rollout import Player, play, play_episodes
-from batch_rl.training import TrainingRun, without_last_rows
+from batch_rl.training import EpochResult, PolicyEstimates, TrainingRun, without_last_rows
 
 PRESETS = Path(__file__).resolve().parents[2] / "presets"
 SHIPPED = sorted(path.stem for path in PRESETS.glob("*.yaml") if "Used by train.py" in path.read_text("utf-8"))
@@ -86,6 +88,43 @@ def test_behavior_cloning_imitates_the_episodes_of_the_highest_returns(few_episo
     run = TrainingRun(few_episodes, preset("preset-cartpole-bc", **{"agent.imitated_share": 0.5}))
     lengths = np.sort(run.fitting.lengths)[::-1]
     assert len(run.learner._transitions.actions) == lengths[: -(-len(lengths) // 2)].sum()
+
+
+def epoch(number, q, wis, sequential_dr):
+    estimates = PolicyEstimates(wis, sequential_dr, 0.0, 0.0, 0.0, WeightDiagnostics(1.0, 1.0, 1.0))
+    values = np.array([q, q])
+    return EpochResult(number, number, values, values, values, values, largest_q=q, estimates=estimates)
+
+
+@pytest.mark.parametrize(
+    ("discount", "rewards", "bound"), [(0.5, [-1, 3], 6), (1, [0, 1], np.inf), (0.5, [-2, -1], -1)]
+)
+def test_no_return_exceeds_the_largest_reward_forever(few_episodes, discount, rewards, bound):
+    episodes = dataclasses.replace(few_episodes, rewards=np.array(rewards, dtype=np.float64))
+    assert largest_possible_value(episodes, discount) == bound
+
+
+def test_values_above_every_possible_return_are_reported_once():
+    watch = ValueWatch(10.0, Agent())
+    assert watch.warnings(epoch(1, q=9.0, wis=1.0, sequential_dr=1.0)) == []
+    (warning,) = watch.warnings(epoch(2, q=11.0, wis=2.0, sequential_dr=2.0))
+    assert "Q reached 11 in epoch 2, but no return can exceed 10" in warning
+    assert watch.warnings(epoch(3, q=12.0, wis=3.0, sequential_dr=3.0)) == []
+
+
+def test_values_that_double_while_both_estimates_fall_are_reported_once():
+    watch = ValueWatch(np.inf, Agent())
+    assert watch.warnings(epoch(1, q=4.0, wis=30.0, sequential_dr=50.0)) == []
+    assert watch.warnings(epoch(2, q=9.0, wis=29.0, sequential_dr=51.0)) == []
+    assert watch.warnings(epoch(3, q=7.9, wis=29.0, sequential_dr=49.0)) == []
+    (warning,) = watch.warnings(epoch(4, q=8.0, wis=29.0, sequential_dr=49.0))
+    assert "since epoch 1 Q has grown from 4 to 8, while WIS fell from 30 to 29" in warning
+    assert watch.warnings(epoch(5, q=9.0, wis=28.0, sequential_dr=48.0)) == []
+
+
+def test_logits_are_no_values():
+    watch = ValueWatch(1.0, Agent(algorithm="bc"))
+    assert watch.warnings(epoch(1, q=5.0, wis=2.0, sequential_dr=2.0)) == []
 
 
 RANDOM_RETURN = 22
