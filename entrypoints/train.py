@@ -46,7 +46,8 @@ def main() -> int:
     preset = choose_preset(TrainingPreset, environment.hyperparameters, preset_folders(Path(__file__)))
     channel = next((name for name in CHANNELS if name in environment.channels), CHANNELS[0])
     dataset_path = find_csv(environment.channel(channel))
-    run = TrainingRun(read_csv(dataset_path), preset)
+    episodes = read_csv(dataset_path)
+    run = TrainingRun(episodes, preset)
     paths = environment.paths
     print(
         f"{dataset_path.name}: {len(run.fitting)} episodes ({len(run.fitting.actions)} rows) train, "
@@ -80,9 +81,20 @@ def main() -> int:
             print(epoch_line(result, preset.training.epochs), flush=True)
             for warning in watch.warnings(result):
                 print(f"Warning> {now()}, {warning}", flush=True)
+    served = run
+    if preset.training.final_fit == "all_episodes" and run.epoch == run.epochs:
+        final = TrainingRun(episodes, preset, final=True)
+        if final.fit(stop):
+            served = final
+            checkpoints.save_final(final)
+            print(
+                f"Final fit> {now()}, {final.epochs} epochs on all {len(final.fitting)} episodes. The estimates above "
+                "are of the policy that learned without the held-out ones, not of this one.",
+                flush=True,
+            )
     print(f"Checkpoint> {now()}, Saving in path=['{checkpoints.folder}']", flush=True)
     if preset.training.save_model:
-        print(f"Model> {export_policy(run.policy(), paths.model)}", flush=True)
+        print(f"Model> {export_policy(served.policy(), paths.model)}", flush=True)
     if run.epoch > 0:
         plot_estimates(metrics_path, [paths.output_data / PLOT_FILE_NAME, paths.intermediate / PLOT_FILE_NAME])
     if stop.received:

@@ -1,9 +1,9 @@
 """Checkpoint folders: a file per kept epoch, pointers to the latest and the best, and a description.
 
-``metadata.json`` tells whether a folder is ours before anything else in it is opened; ``latest`` and
-``best`` are text files that hold a file name. Every file appears whole; a pointer moves only after its
-file is there. A file holds all that a run needs to go on as if it had never ended: networks, optimiser, random
-generators, and the metric file so far.
+``metadata.json`` tells whether a folder is ours before anything else in it is opened; ``latest``, ``best``
+and, after a fit to all episodes, ``final`` are text files that hold a file name. Every file appears whole; a
+pointer moves only after its file is there. A file holds all that a run needs to go on as if it had never
+ended: networks, optimiser, random generators, and the metric file so far.
 """
 
 import dataclasses
@@ -25,6 +25,7 @@ from batch_rl.training import TrainingRun
 
 FORMAT = "batch-rl-checkpoint"
 VERSION = 1
+FINAL = "final"  # the pointer to the fit to all episodes
 FILE_PATTERN = "epoch-*.pt"
 MAY_CHANGE = ("training.kept_checkpoints", "training.save_model")  # what a resumed run may do otherwise
 # The ways in which torch reports a damaged file, and this module one that holds other things.
@@ -94,15 +95,7 @@ class CheckpointFolder:
         is_best = wis is not None and wis > self._best_wis  # a NaN never is
         if wis is not None and is_best:
             self._best_wis, self._best = wis, path
-        content = {
-            "epoch": run.epoch,
-            "learner": run.learner.state(),
-            "mean": run.mean,
-            "scale": run.scale,
-            "temperature": run.preset.ope.temperature,
-            "best_wis": self._best_wis,
-            "metrics": metrics,
-        }
+        content = _policy_content(run) | {"epoch": run.epoch, "best_wis": self._best_wis, "metrics": metrics}
         write_atomically(path, lambda temporary: torch.save(content, temporary))
         self._written = [kept for kept in self._written if kept != path] + [path]
         write_text_atomically(self.folder / "latest", path.name + "\n")
@@ -114,12 +107,28 @@ class CheckpointFolder:
                 self._written.remove(old)
         return path
 
+    def save_final(self, final: TrainingRun) -> Path:
+        """Write the policy of the fit to all episodes, which is then the latest one, and return the file."""
+        path = self.folder / f"final-update-{final.learner.updates:06d}.pt"
+        write_atomically(path, lambda temporary: torch.save(_policy_content(final), temporary))
+        write_text_atomically(self.folder / FINAL, path.name + "\n")
+        return path
+
+
+def _policy_content(run: TrainingRun) -> dict[str, Any]:
+    return {
+        "learner": run.learner.state(),
+        "mean": run.mean,
+        "scale": run.scale,
+        "temperature": run.preset.ope.temperature,
+    }
+
 
 def load_policy(folder: Path, which: str, *, observation_size: int, n_actions: int) -> PolicyNetwork:
     """Load the policy of a checkpoint folder.
 
     Args:
-        which: ``latest`` or ``best``.
+        which: ``latest``, of the final fit where there was one, or ``best``.
         observation_size, n_actions: of the environment that it shall act in.
     Raises:
         CheckpointError: the folder is empty or another program's, its file is damaged, or it does not fit.
@@ -131,7 +140,7 @@ def load_policy(folder: Path, which: str, *, observation_size: int, n_actions: i
                 f"{folder}: the checkpoint was trained with {name} {metadata.get(name)}, the environment has "
                 f"{expected}. Choose the preset of the environment that the data came from."
             )
-    path = _file(folder, which)
+    path = _file(folder, FINAL if which == "latest" and (folder / FINAL).is_file() else which)
     try:
         content = _read_file(path)
         learner = content["learner"]

@@ -121,6 +121,11 @@ class Training:
     """The run as a whole."""
 
     epochs: int = _key("passes over the training episodes", default=60, within="[1, inf)")
+    final_fit: str = _key(
+        "all_episodes: fit once more to all of them, for the policy that is served",
+        default="none",
+        choices=("none", "all_episodes"),
+    )
     threads: int = _key("processor threads; other counts, other last digits", default=1, within="[1, 1024]")
     kept_checkpoints: int = _key("newest ones on disk, beside the best", default=3, within="[1, inf)")
     save_model: bool = _key("write the servable model", default=True)

@@ -95,11 +95,15 @@ class TrainingRun:
     softmax that is scored; sequential DR stays unbiased all the same, and varies more than it would with
     the softmax's own values.
 
+    Args:
+        final: fit to all episodes, the held-out ones too, with about as many updates. Its own estimates would
+            judge it by what it was fitted to.
+
     Raises:
         DatasetError: the episodes cannot be split.
     """
 
-    def __init__(self, episodes: Episodes, preset: TrainingPreset) -> None:
+    def __init__(self, episodes: Episodes, preset: TrainingPreset, *, final: bool = False) -> None:
         use_threads(preset.training.threads)
         self.preset = preset
         self.dataset_digest = _digest(episodes)
@@ -107,6 +111,10 @@ class TrainingRun:
             episodes = without_last_rows(episodes)
         split_generator = np.random.default_rng(np.random.SeedSequence(preset.seed, spawn_key=(SPLIT,)))
         self.fitting, self.held_out = split_episodes(episodes, preset.data.train_fraction, split_generator)
+        self.epochs = preset.training.epochs
+        if final:
+            self.epochs = max(1, round(self.epochs * len(self.fitting.actions) / len(episodes.actions)))
+            self.fitting = episodes
         self.n_actions = episodes.n_actions
         self.observation_size = episodes.observations.shape[1]
         self.mean, self.scale = self._normalization()
@@ -116,7 +124,7 @@ class TrainingRun:
             transitions,
             preset.agent,
             n_actions=self.n_actions,
-            epochs=preset.training.epochs,
+            epochs=self.epochs,
             generator=seeded_generator(preset.seed, LEARNING),
         )
         self.epoch = 0
@@ -200,15 +208,9 @@ class TrainingRun:
         Raises:
             TrainingError: the networks diverged.
         """
-        statistics = self.learner.run_epoch(should_stop)
+        statistics = self._learn(should_stop)
         if statistics is None:
             return None
-        if not statistics.isfinite().all():
-            raise TrainingError(
-                f"the networks diverged in epoch {self.epoch + 1}: a loss or a gradient is not finite. Lower "
-                "agent.learning_rate, or look for extreme rewards and features in the data."
-            )
-        self.epoch += 1
         losses, norms, batch_q, learning_rates, largest_q = statistics.double().numpy().T
         return EpochResult(
             epoch=self.epoch,
@@ -220,6 +222,29 @@ class TrainingRun:
             largest_q=float(largest_q.max()),
             estimates=self.evaluate(),
         )
+
+    def fit(self, should_stop: Callable[[], bool] = lambda: False) -> bool:
+        """Train for all epochs without evaluation; False when ``should_stop`` ended it early.
+
+        Raises:
+            TrainingError: the networks diverged.
+        """
+        while self.epoch < self.epochs:
+            if self._learn(should_stop) is None:
+                return False
+        return True
+
+    def _learn(self, should_stop: Callable[[], bool]) -> Tensor | None:
+        statistics = self.learner.run_epoch(should_stop)
+        if statistics is None:
+            return None
+        if not statistics.isfinite().all():
+            raise TrainingError(
+                f"the networks diverged in epoch {self.epoch + 1}: a loss or a gradient is not finite. Lower "
+                "agent.learning_rate, or look for extreme rewards and features in the data."
+            )
+        self.epoch += 1
+        return statistics
 
     def evaluate(self) -> PolicyEstimates:
         """Judge the present policy, softmax(Q / temperature), on the held-out episodes."""

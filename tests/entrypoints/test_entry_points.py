@@ -264,6 +264,23 @@ def test_a_finished_run_that_is_resumed_writes_its_results_again(run_job, collec
     assert (again.base / "model" / "model.pt").is_file()
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit.load. is deprecated")
+def test_a_final_fit_changes_the_policy_that_is_served_and_not_the_estimates(run_job, collected, trained):
+    """It learns from all 100 episodes, and says that the estimates are not its own."""
+    job = run_job(
+        "train.py", SMALL | {"improve_steps": 4, "training.final_fit": "all_episodes"}, train=collected.output
+    )
+    assert (job.exit_code, job.stderr) == (0, "")
+    assert (job.intermediate / METRICS).read_bytes() == (trained.intermediate / METRICS).read_bytes()
+    assert re.search(r"^Final fit> .*, [34] epochs on all 100 episodes\. The estimates above are of", job.stdout, re.M)
+    policies = [
+        load_policy(run.output / "checkpoint", "latest", observation_size=4, n_actions=2) for run in (job, trained)
+    ]
+    features = torch.randn((50, 4), generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(torch.jit.load(str(job.base / "model" / "model.pt"))(features), policies[0](features))
+    assert not torch.allclose(policies[0](features), policies[1](features))
+
+
 def test_a_run_is_not_resumed_with_other_values_or_other_data(run_job, tmp_path, collected, trained):
     checkpoint = trained.output / "checkpoint"
     job = run_job("train.py", SMALL | {"improve_steps": 5}, train=collected.output, checkpoint=checkpoint)
