@@ -6,8 +6,9 @@ from datetime import datetime
 from pathlib import Path
 from types import FrameType
 
-from batch_rl.checkpoint import CheckpointFolder
+from batch_rl.checkpoint import CheckpointFolder, holds_checkpoint, resume
 from batch_rl.dataset import Episodes
+from batch_rl.divergence import ValueWatch, largest_possible_value
 from batch_rl.errors import BatchRLError, DatasetError
 from batch_rl.export import export_policy
 from batch_rl.loading import load_episodes, raise_small_propensities
@@ -15,10 +16,11 @@ from batch_rl.metrics_csv import BATCH_COLUMNS, BATCH_FILE_NAME, MetricsFile, ep
 from batch_rl.plots import plot_estimates
 from batch_rl.preset import TrainingPreset, choose_preset, preset_folders
 from batch_rl.training import EpochResult, TrainingRun
-from job_toolkit.environment import JobInputError, read_environment
+from job_toolkit.environment import JobEnvironment, JobInputError, read_environment
 from job_toolkit.failure import fail_job
 
 CHANNELS = ("train", "training")  # SageMaker's usual name, and the SDK's when a channel has none
+CHECKPOINT_CHANNEL = "checkpoint"  # of a run that ended early and is to go on
 EXIT_STOPPED = 128 + signal.SIGTERM
 PLOT_FILE_NAME = "off_policy_evaluation.png"
 
@@ -56,20 +58,45 @@ def main() -> int:
         f"Logged policy's discounted return on the held-out episodes: {run.logged_return:.2f}",
         flush=True,
     )
-    checkpoints = CheckpointFolder(paths.output_data / "checkpoint", run, keep=preset.training.kept_checkpoints)
+    resumption = None
+    if (earlier := earlier_checkpoint(environment)) is not None:
+        resumption = resume(earlier, run)
+        print(f"Resumed> {now()}, Epoch={run.epoch}, Updates={run.learner.updates}, from {earlier}", flush=True)
+    checkpoints = CheckpointFolder(
+        paths.output_data / "checkpoint", run, keep=preset.training.kept_checkpoints, resumption=resumption
+    )
+    folders = [checkpoints]
+    if paths.checkpoints.is_dir():  # where the platform gives a job a folder that outlives it
+        folders.append(CheckpointFolder(paths.checkpoints, run, keep=1, resumption=resumption))
+    watch = ValueWatch(largest_possible_value(run.fitting, preset.agent.discount), preset.agent)
     metrics_path = paths.intermediate / BATCH_FILE_NAME
-    with MetricsFile(metrics_path, BATCH_COLUMNS) as metrics:
+    with MetricsFile(metrics_path, BATCH_COLUMNS, earlier=resumption.metrics if resumption else "") as metrics:
         while run.epoch < preset.training.epochs:
             result = run.run_epoch(stop)
             if result is None:
-                checkpoints.save(wis=None)
+                for folder in folders:
+                    folder.save(None, metrics.text())
                 break
             metrics.append(epoch_row(run, result))
-            checkpoints.save(result.estimates.wis)
+            for folder in folders:
+                folder.save(result.estimates.wis, metrics.text())
             print(epoch_line(result, preset.training.epochs), flush=True)
+            for warning in watch.warnings(result):
+                print(f"Warning> {now()}, {warning}", flush=True)
+    served = run
+    if preset.training.final_fit == "all_episodes" and run.epoch == run.epochs:
+        final = TrainingRun(episodes, preset, final=True)
+        if final.fit(stop):
+            served = final
+            checkpoints.save_final(final)
+            print(
+                f"Final fit> {now()}, {final.epochs} epochs on all {len(final.fitting)} episodes. The estimates above "
+                "are of the policy that learned without the held-out ones, not of this one.",
+                flush=True,
+            )
     print(f"Checkpoint> {now()}, Saving in path=['{checkpoints.folder}']", flush=True)
     if preset.training.save_model:
-        print(f"Model> {export_policy(run.policy(), paths.model)}", flush=True)
+        print(f"Model> {export_policy(served.policy(), paths.model)}", flush=True)
     if run.epoch > 0:
         plot_estimates(metrics_path, [paths.output_data / PLOT_FILE_NAME, paths.intermediate / PLOT_FILE_NAME])
     if stop.received:
@@ -104,6 +131,14 @@ def prepare_episodes(channel: Path, preset: TrainingPreset) -> tuple[Path, Episo
         episodes, share = raise_small_propensities(episodes, preset.data.least_propensity)
         print(f"Clipping> {share:.2%} of the propensities were raised to {preset.data.least_propensity:g}.")
     return path, episodes
+
+
+def earlier_checkpoint(environment: JobEnvironment) -> Path | None:
+    """Return the folder that this job continues from: its channel of that name, or what the platform kept."""
+    if CHECKPOINT_CHANNEL in environment.channels:
+        return environment.channel(CHECKPOINT_CHANNEL)
+    kept = environment.paths.checkpoints
+    return kept if holds_checkpoint(kept) else None
 
 
 def epoch_line(result: EpochResult, epochs: int) -> str:

@@ -1,26 +1,53 @@
 """Checkpoint folders: a file per kept epoch, pointers to the latest and the best, and a description.
 
-``metadata.json`` tells whether a folder is ours before anything else in it is opened; ``latest`` and
-``best`` are text files that hold a file name. Every file appears whole; a pointer moves only after its
-file is there.
+``metadata.json`` tells whether a folder is ours before anything else in it is opened; ``latest``, ``best``
+and, after a fit to all episodes, ``final`` are text files that hold a file name. Every file appears whole; a
+pointer moves only after its file is there. A file holds all that a run needs to go on as if it had never
+ended: networks, optimiser, random generators, and the metric file so far.
 """
 
 import dataclasses
 import json
 import math
+import pickle
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from batch_rl.ddqn import deciding_parameters
 from batch_rl.errors import CheckpointError
 from batch_rl.files import write_atomically, write_text_atomically
 from batch_rl.networks import PolicyNetwork
+from batch_rl.preset import ALGORITHMS
 from batch_rl.training import TrainingRun
 
 FORMAT = "batch-rl-checkpoint"
 VERSION = 1
-ALGORITHMS = ("ddqn_bcq",)
+FINAL = "final"  # the pointer to the fit to all episodes
+FILE_PATTERN = "epoch-*.pt"
+MAY_CHANGE = ("training.kept_checkpoints", "training.save_model")  # what a resumed run may do otherwise
+# The ways in which torch reports a damaged file, and this module one that holds other things.
+DAMAGE = (
+    OSError,
+    EOFError,
+    pickle.UnpicklingError,
+    RuntimeError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    LookupError,
+)
+
+
+@dataclass(frozen=True)
+class Resumption:
+    """What a run that goes on takes over from the one that ended."""
+
+    metrics: str  # text of the metric file
+    best_wis: float
+    best: Path | None
 
 
 class CheckpointFolder:
@@ -29,15 +56,16 @@ class CheckpointFolder:
     Args:
         folder: made if it is not there.
         keep: how many of the newest stay, beside the best.
+        resumption: of a run that goes on; its best checkpoint is copied.
     """
 
-    def __init__(self, folder: Path, run: TrainingRun, *, keep: int) -> None:
+    def __init__(self, folder: Path, run: TrainingRun, *, keep: int, resumption: Resumption | None = None) -> None:
         self.folder = folder
         self._run = run
         self._keep = keep
-        self._best_wis = -math.inf
+        self._best_wis = resumption.best_wis if resumption else -math.inf
         self._best: Path | None = None
-        self._written: list[Path] = []
+        self._written: list[Path] = sorted(folder.glob(FILE_PATTERN))
         folder.mkdir(parents=True, exist_ok=True)
         metadata = {
             "format": FORMAT,
@@ -46,30 +74,32 @@ class CheckpointFolder:
             "observation_size": run.observation_size,
             "n_actions": run.n_actions,
             "preset": dataclasses.asdict(run.preset),
+            "dataset_sha256": run.dataset_digest,
         }
         write_text_atomically(folder / "metadata.json", json.dumps(metadata, indent=2) + "\n")
+        if resumption and resumption.best:
+            self._best = folder / resumption.best.name
+            content = resumption.best.read_bytes()
+            write_atomically(self._best, lambda temporary: temporary.write_bytes(content))
+            write_text_atomically(folder / "best", self._best.name + "\n")
 
-    def save(self, wis: float | None) -> Path:
+    def save(self, wis: float | None, metrics: str) -> Path:
         """Write the run as it is now and return the file.
 
         Args:
             wis: of the epoch that has just ended; None in the middle of one.
+            metrics: text of the metric file.
         """
         run = self._run
         path = self.folder / f"epoch-{run.epoch:04d}-update-{run.learner.updates:06d}.pt"
-        content = {
-            "epoch": run.epoch,
-            "learner": run.learner.state(),
-            "mean": run.mean,
-            "scale": run.scale,
-            "temperature": run.preset.ope.temperature,
-            "best_wis": self._best_wis,
-        }
+        is_best = wis is not None and wis > self._best_wis  # a NaN never is
+        if wis is not None and is_best:
+            self._best_wis, self._best = wis, path
+        content = _policy_content(run) | {"epoch": run.epoch, "best_wis": self._best_wis, "metrics": metrics}
         write_atomically(path, lambda temporary: torch.save(content, temporary))
         self._written = [kept for kept in self._written if kept != path] + [path]
         write_text_atomically(self.folder / "latest", path.name + "\n")
-        if wis is not None and wis > self._best_wis:  # a NaN never is
-            self._best_wis, self._best = wis, path
+        if is_best:
             write_text_atomically(self.folder / "best", path.name + "\n")
         for old in self._written[: -self._keep]:
             if old != self._best:
@@ -77,12 +107,28 @@ class CheckpointFolder:
                 self._written.remove(old)
         return path
 
+    def save_final(self, final: TrainingRun) -> Path:
+        """Write the policy of the fit to all episodes, which is then the latest one, and return the file."""
+        path = self.folder / f"final-update-{final.learner.updates:06d}.pt"
+        write_atomically(path, lambda temporary: torch.save(_policy_content(final), temporary))
+        write_text_atomically(self.folder / FINAL, path.name + "\n")
+        return path
+
+
+def _policy_content(run: TrainingRun) -> dict[str, Any]:
+    return {
+        "learner": run.learner.state(),
+        "mean": run.mean,
+        "scale": run.scale,
+        "temperature": run.preset.ope.temperature,
+    }
+
 
 def load_policy(folder: Path, which: str, *, observation_size: int, n_actions: int) -> PolicyNetwork:
     """Load the policy of a checkpoint folder.
 
     Args:
-        which: ``latest`` or ``best``.
+        which: ``latest``, of the final fit where there was one, or ``best``.
         observation_size, n_actions: of the environment that it shall act in.
     Raises:
         CheckpointError: the folder is empty or another program's, its file is damaged, or it does not fit.
@@ -94,6 +140,68 @@ def load_policy(folder: Path, which: str, *, observation_size: int, n_actions: i
                 f"{folder}: the checkpoint was trained with {name} {metadata.get(name)}, the environment has "
                 f"{expected}. Choose the preset of the environment that the data came from."
             )
+    path = _file(folder, FINAL if which == "latest" and (folder / FINAL).is_file() else which)
+    try:
+        content = _read_file(path)
+        learner = content["learner"]
+        parameters = deciding_parameters(learner["online"], learner["snapshots"], n_actions)
+        return PolicyNetwork(parameters, content["mean"], content["scale"], content["temperature"])
+    except DAMAGE as error:
+        raise CheckpointError(f"{path}: damaged or not a checkpoint ({type(error).__name__}).") from error
+
+
+def holds_checkpoint(folder: Path) -> bool:
+    """Return whether a run has left a checkpoint in ``folder``."""
+    return (folder / "metadata.json").is_file() and (folder / "latest").is_file()
+
+
+def resume(folder: Path, run: TrainingRun) -> Resumption:
+    """Bring a fresh run to where the latest checkpoint of ``folder`` was written.
+
+    Raises:
+        CheckpointError: as ``load_policy``; or the checkpoint is of other data or other values of the preset.
+    """
+    metadata = _read_metadata(folder)
+    if metadata.get("dataset_sha256") != run.dataset_digest:
+        raise CheckpointError(
+            f"{folder}: the checkpoint was trained on another dataset, so this run cannot go on from it. "
+            "Hand over that dataset, or leave the checkpoint out to begin anew."
+        )
+    earlier, present = _flat(metadata["preset"]), _flat(json.loads(json.dumps(dataclasses.asdict(run.preset))))
+    changed = [name for name in present if name not in MAY_CHANGE and earlier.get(name) != present[name]]
+    if changed:
+        shown = ", ".join(f"{name} = {earlier.get(name)} (now {present[name]})" for name in changed[:3])
+        raise CheckpointError(
+            f"{folder}: the checkpoint was trained with {shown}, so this run cannot go on from it. "
+            "Set the same values, or leave the checkpoint out to begin anew."
+        )
+    path = _file(folder, "latest")
+    try:
+        content = _read_file(path)
+        run.learner.restore(content["learner"])
+        run.epoch = content["epoch"]
+        best_wis, metrics = float(content["best_wis"]), str(content["metrics"])
+    except DAMAGE as error:
+        raise CheckpointError(f"{path}: damaged or not a checkpoint ({type(error).__name__}).") from error
+    return Resumption(metrics, best_wis, _file(folder, "best") if best_wis > -math.inf else None)
+
+
+def _flat(preset: dict[str, Any]) -> dict[str, Any]:
+    """Return a preset's values by dotted key."""
+    flat: dict[str, Any] = {}
+    for name, value in preset.items():
+        flat |= {f"{name}.{key}": inner for key, inner in value.items()} if isinstance(value, dict) else {name: value}
+    return flat
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    content = torch.load(path, weights_only=True)
+    if not isinstance(content, dict):
+        raise TypeError("a checkpoint is a dictionary")
+    return content
+
+
+def _file(folder: Path, which: str) -> Path:
     pointer = folder / which
     try:
         name = pointer.read_text(encoding="utf-8").strip()
@@ -102,16 +210,7 @@ def load_policy(folder: Path, which: str, *, observation_size: int, n_actions: i
     path = folder / Path(name).name
     if not path.is_file():
         raise CheckpointError(f"{pointer} names {name!r}, which is not in the folder; copy the whole folder.")
-    try:
-        content: dict[str, Any] = torch.load(path, weights_only=True)
-        learner = content["learner"]
-        layers = zip(learner["online"], *learner["snapshots"], strict=True)
-        parameters = [torch.cat(members) for members in layers]
-        policy = PolicyNetwork(parameters, content["mean"], content["scale"], content["temperature"])
-    # torch reports a damaged file in as many ways as it can be damaged.
-    except Exception as error:
-        raise CheckpointError(f"{path}: damaged or not a checkpoint ({type(error).__name__}).") from error
-    return policy
+    return path
 
 
 def _read_metadata(folder: Path) -> dict[str, Any]:

@@ -63,14 +63,23 @@ class MetricsFile:
     Args:
         path: is replaced if it exists.
         columns: names in order; every row may fill some of them.
+        earlier: the text, with its header, that an earlier run of the job wrote.
     """
 
-    def __init__(self, path: Path, columns: Sequence[str]) -> None:
+    def __init__(self, path: Path, columns: Sequence[str], *, earlier: str = "") -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
+        self.path = path
         self._file = path.open("w", encoding="utf-8", newline="")
         self._writer = csv.DictWriter(self._file, columns, restval="", lineterminator="\n")
-        self._writer.writeheader()
+        if earlier:
+            self._file.write(earlier)
+        else:
+            self._writer.writeheader()
         self._file.flush()
+
+    def text(self) -> str:
+        """Return all that has been written."""
+        return self.path.read_text(encoding="utf-8")
 
     def append(self, row: Mapping[str, object]) -> None:
         """Write a row; a value that is None, like one that is left out, is an empty field."""

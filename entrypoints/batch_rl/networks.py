@@ -36,10 +36,15 @@ def initial_parameters(sizes: Sequence[int], members: int, generator: torch.Gene
 
 def forward(parameters: Sequence[Tensor], inputs: Tensor) -> Tensor:
     """Run every member on its inputs: (members, batch, in) -> (members, batch, out); ReLU between."""
+    return torch.baddbmm(parameters[-1], last_hidden(parameters, inputs), parameters[-2])
+
+
+def last_hidden(parameters: Sequence[Tensor], inputs: Tensor) -> Tensor:
+    """Return what ``forward`` hands to its last layer, (members, batch, units)."""
     hidden = inputs
     for layer in range(0, len(parameters) - 2, 2):
         hidden = torch.relu(torch.baddbmm(parameters[layer + 1], hidden, parameters[layer]))
-    return torch.baddbmm(parameters[-1], hidden, parameters[-2])
+    return hidden
 
 
 class Adam:

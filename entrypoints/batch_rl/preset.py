@@ -25,6 +25,8 @@ from batch_rl.errors import PresetError
 MAX_PRESET_BYTES = 1_000_000
 MAX_DEPTH = 8
 
+ALGORITHMS = ("ddqn_bcq", "dqn", "ddqn", "cql", "iql", "one_step", "bc")
+
 Value = bool | int | float | str | None | tuple[int, ...] | tuple[float, ...]
 
 
@@ -56,16 +58,25 @@ class Data:
     least_propensity: float = _key(
         "smaller propensities are raised to it, which biases estimates; 0: none is", default=0.0, within="[0, 1)"
     )
+    drop_last_rows: bool = _key("leave out each episode's last row, as Coach's loader does", default=False)
 
 
 @dataclass(frozen=True)
 class Agent:
-    """Double DQN over an ensemble of networks."""
+    """A learning rule over an ensemble of networks; batch_rl/ddqn.py says what each rule is."""
 
-    algorithm: str = _key("learning rule", default="ddqn_bcq", choices=("ddqn_bcq",))
+    algorithm: str = _key("learning rule", default="ddqn_bcq", choices=ALGORITHMS)
     discount: float = _key("weight of a reward one step later", default=0.99, within="[0, 1]")
-    double_q: bool = _key("choose the next action by the online network", default=True)
+    double_q: bool = _key("choose the next action by the online network (dqn never does)", default=True)
     huber_loss: bool = _key("Huber instead of squared error", default=False)
+    loss_over_all_actions: bool = _key(
+        "divide that error by the number of actions, as Coach's mean does", default=False
+    )
+    cql_alpha: float = _key("cql: weight of the penalty on actions that the log lacks", default=1.0, within="[0, inf)")
+    iql_expectile: float = _key(
+        "iql: 0.5 values the logged policy, near 1 its best actions", default=0.8, within="(0, 1)"
+    )
+    imitated_share: float = _key("bc: share of the episodes that is imitated, by return", default=1.0, within="(0, 1]")
     batch_size: int = _key("transitions per update and member", default=128, within="[1, inf)")
     learning_rate: float = _key("Adam step size at the first update", default=1e-3, within="(0, inf)")
     learning_rate_schedule: str = _key(
@@ -86,12 +97,23 @@ class Agent:
 
 @dataclass(frozen=True)
 class Bcq:
-    """Which actions a target may use: those that the log makes likely."""
+    """Which actions a target of ddqn_bcq may use: those that the log makes likely."""
 
+    action_drop_method: str = _key(
+        "by a model of the behavior policy, or by distance to logged steps",
+        default="imitation_model",
+        choices=("imitation_model", "nearest_neighbors"),
+    )
     threshold: float = _key(
         "least probability, relative to the likeliest action; 0: no limit", default=0.3, within="[0, 1]"
     )
+    absolute_threshold: float = _key("least probability as such; 0: no limit", default=0.0, within="[0, 1]")
     imitation_epochs: int = _key("passes that fit the behavior policy's model", default=5, within="[1, inf)")
+    average_distance_coefficient: float = _key(
+        "farthest usable nearest neighbor, in mean nearest distances", default=1.0, within="[0, inf)"
+    )
+    neighbors_per_action: int = _key("logged steps that are searched, the last ones", default=50000, within="[1, inf)")
+    embed_observations: bool = _key("measure distances in the reward model's last hidden layer", default=True)
 
 
 @dataclass(frozen=True)
@@ -107,6 +129,11 @@ class Training:
     """The run as a whole."""
 
     epochs: int = _key("passes over the training episodes", default=60, within="[1, inf)")
+    final_fit: str = _key(
+        "all_episodes: fit once more to all of them, for the policy that is served",
+        default="none",
+        choices=("none", "all_episodes"),
+    )
     threads: int = _key("processor threads; other counts, other last digits", default=1, within="[1, 1024]")
     kept_checkpoints: int = _key("newest ones on disk, beside the best", default=3, within="[1, inf)")
     save_model: bool = _key("write the servable model", default=True)
@@ -228,6 +255,10 @@ ALIASES = {
         "agent.target_copy_updates"
     ),
     f"{_COACH_ALGORITHM}.action_drop_method.imitation_model_num_epochs": "bcq.imitation_epochs",
+    f"{_COACH_ALGORITHM}.action_drop_method.mask_out_actions_threshold": "bcq.absolute_threshold",
+    f"{_COACH_ALGORITHM}.action_drop_method.average_dist_coefficient": "bcq.average_distance_coefficient",
+    f"{_COACH_ALGORITHM}.action_drop_method.knn_size": "bcq.neighbors_per_action",
+    f"{_COACH_ALGORITHM}.action_drop_method.use_state_embedding_instead_of_state": "bcq.embed_observations",
 }
 
 

@@ -1,19 +1,30 @@
 """One training run on logged episodes: preparation, epochs of learning, and the evaluation after each."""
 
+import dataclasses
+import hashlib
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from batch_rl import ope
-from batch_rl.bcq import allowed_actions, fit_behavior_model
+from batch_rl.bcq import allowed_actions, familiar_actions, fit_behavior_model
 from batch_rl.dataset import Episodes, split_episodes
 from batch_rl.ddqn import Learner, Transitions
 from batch_rl.errors import DatasetError, TrainingError
-from batch_rl.networks import PolicyNetwork, forward, seeded_generator, softmax, use_threads
+from batch_rl.networks import (
+    Parameters,
+    PolicyNetwork,
+    forward,
+    last_hidden,
+    seeded_generator,
+    softmax,
+    use_threads,
+)
 from batch_rl.preset import TrainingPreset
 
 SPLIT, IMITATION, REWARD_MODEL, LEARNING = range(4)  # each purpose draws from its own generator
@@ -31,6 +42,44 @@ class PolicyEstimates:
     weights: ope.WeightDiagnostics
 
 
+def _digest(episodes: Episodes) -> str:
+    """Return a SHA-256 of all arrays, by which a checkpoint knows its data."""
+    digest = hashlib.sha256()
+    for field in dataclasses.fields(episodes):
+        value = getattr(episodes, field.name)
+        if not isinstance(value, np.ndarray):
+            continue
+        array = np.ascontiguousarray(value)
+        digest.update(f"{field.name} {array.dtype} {array.shape} ".encode())
+        digest.update(array.data)
+    return digest.hexdigest()
+
+
+def without_last_rows(episodes: Episodes) -> Episodes:
+    """Leave out the last row of every episode: the one before is then where it ends, as Coach's loader has it.
+
+    Episodes of one row are left out altogether.
+
+    Raises:
+        DatasetError: nothing is left.
+    """
+    rows, kept = np.flatnonzero(~episodes.ends), episodes.lengths > 1
+    if not len(rows):
+        raise DatasetError("every episode has a single row: with data.drop_last_rows nothing is left.")
+    last_rows = (episodes.starts + episodes.lengths - 1)[kept]
+    return dataclasses.replace(
+        episodes,
+        observations=episodes.observations[rows],
+        actions=episodes.actions[rows],
+        rewards=episodes.rewards[rows],
+        probabilities=episodes.probabilities[rows],
+        lengths=episodes.lengths[kept] - 1,
+        truncated=episodes.truncated[kept],
+        # What a truncated episode's last kept action led to stands in the row that is left out.
+        final_observations=episodes.observations[last_rows] if episodes.truncated.any() else None,
+    )
+
+
 @dataclass(frozen=True)
 class EpochResult:
     """One finished epoch."""
@@ -41,6 +90,7 @@ class EpochResult:
     gradient_norms: NDArray[np.float64]
     learning_rates: NDArray[np.float64]
     batch_q: NDArray[np.float64]  # mean Q of each batch
+    largest_q: float
     estimates: PolicyEstimates
 
 
@@ -52,15 +102,26 @@ class TrainingRun:
     softmax that is scored; sequential DR stays unbiased all the same, and varies more than it would with
     the softmax's own values.
 
+    Args:
+        final: fit to all episodes, the held-out ones too, with about as many updates. Its own estimates would
+            judge it by what it was fitted to.
+
     Raises:
         DatasetError: the episodes cannot be split.
     """
 
-    def __init__(self, episodes: Episodes, preset: TrainingPreset) -> None:
+    def __init__(self, episodes: Episodes, preset: TrainingPreset, *, final: bool = False) -> None:
         use_threads(preset.training.threads)
         self.preset = preset
+        self.dataset_digest = _digest(episodes)
+        if preset.data.drop_last_rows:
+            episodes = without_last_rows(episodes)
         split_generator = np.random.default_rng(np.random.SeedSequence(preset.seed, spawn_key=(SPLIT,)))
         self.fitting, self.held_out = split_episodes(episodes, preset.data.train_fraction, split_generator)
+        self.epochs = preset.training.epochs
+        if final:
+            self.epochs = max(1, round(self.epochs * len(self.fitting.actions) / len(episodes.actions)))
+            self.fitting = episodes.select(np.arange(len(episodes)))
         self.n_actions = episodes.n_actions
         self.observation_size = episodes.observations.shape[1]
         self.mean, self.scale = self._normalization()
@@ -70,7 +131,7 @@ class TrainingRun:
             transitions,
             preset.agent,
             n_actions=self.n_actions,
-            epochs=preset.training.epochs,
+            epochs=self.epochs,
             generator=seeded_generator(preset.seed, LEARNING),
         )
         self.epoch = 0
@@ -89,18 +150,10 @@ class TrainingRun:
         return (torch.from_numpy(observations) - self.mean) / self.scale
 
     def _prepare(self) -> tuple[Transitions, NDArray[np.float64]]:
-        """Fit the imitation and reward models; return the transitions, and the rewards predicted."""
+        """Fit the models that learning and evaluation need; return the transitions, and the rewards predicted."""
         preset, fitting = self.preset, self.fitting
         inputs, actions = self._standardized(fitting.observations), torch.from_numpy(fitting.actions)
         rewards = torch.from_numpy(fitting.rewards).float()
-        behavior = fit_behavior_model(
-            inputs,
-            actions,
-            self.n_actions,
-            hidden_sizes=preset.agent.hidden_sizes,
-            epochs=preset.bcq.imitation_epochs,
-            generator=seeded_generator(preset.seed, IMITATION),
-        )
         reward_model = ope.fit_reward_model(
             inputs,
             actions,
@@ -111,27 +164,28 @@ class TrainingRun:
             generator=seeded_generator(preset.seed, REWARD_MODEL),
         )
         reward_hat = forward(reward_model, self._standardized(self.held_out.observations)[None])[0].numpy()
-        transitions = self._transitions(inputs, actions, rewards, behavior)
+        transitions = self._transitions(inputs, actions, rewards, reward_model)
+        if preset.agent.algorithm == "bc" and preset.agent.imitated_share < 1:
+            transitions = transitions.select(self._best_rows())
         return transitions, reward_hat.astype(np.float64)
 
-    def _transitions(
-        self, inputs: Tensor, actions: Tensor, rewards: Tensor, behavior: Callable[[Tensor], Tensor]
-    ) -> Transitions:
+    def _transitions(self, inputs: Tensor, actions: Tensor, rewards: Tensor, reward_model: Parameters) -> Transitions:
         """Lay out the rows to learn from.
 
         A truncated episode's last row needs the value of what came next. Where that observation is known it
-        joins ``inputs``, behind all rows; where it is not, the row has no target and is left out.
+        joins ``inputs``, behind all rows; where it is not, the row has no target and is left out. A one-step rule
+        also needs the next action, which no log of a truncated episode has.
         """
-        fitting, threshold = self.fitting, self.preset.bcq.threshold
+        fitting, algorithm = self.fitting, self.preset.agent.algorithm
         ends = torch.from_numpy(fitting.ends)
         next_rows = torch.arange(len(actions)) + ~ends
         if not fitting.truncated.any():
-            allowed = allowed_actions(behavior(inputs), threshold)
+            allowed = self._allowed(inputs, actions, reward_model)
             return Transitions(inputs, actions, rewards, ends.float(), next_rows, allowed)
         last_rows = fitting.starts + fitting.lengths - 1
         finals = fitting.final_observations
         known = np.zeros(len(fitting), dtype=np.bool_)
-        if finals is not None:
+        if finals is not None and algorithm != "one_step":
             known = fitting.truncated & ~np.isnan(finals).any(axis=1)
             next_rows[last_rows[known]] = len(inputs) + torch.arange(int(known.sum()))
             inputs = torch.cat([inputs, self._standardized(finals[known])])
@@ -149,9 +203,41 @@ class TrainingRun:
             rewards=rewards,
             terminated=terminated.float(),
             next_rows=next_rows,
-            allowed=allowed_actions(behavior(inputs), threshold),
+            allowed=self._allowed(inputs, actions, reward_model),
             learned_rows=torch.from_numpy(np.flatnonzero(learned)),
         )
+
+    def _allowed(self, inputs: Tensor, actions: Tensor, reward_model: Parameters) -> Tensor:
+        """Return the actions that targets may use at each of ``inputs``, which may go on behind the logged rows."""
+        preset, bcq = self.preset, self.preset.bcq
+        if preset.agent.algorithm == "one_step":
+            return nn.functional.one_hot(actions, self.n_actions).bool()
+        if preset.agent.algorithm != "ddqn_bcq":
+            return torch.ones((len(inputs), self.n_actions), dtype=torch.bool)
+        if bcq.action_drop_method == "nearest_neighbors":
+            return familiar_actions(
+                last_hidden(reward_model, inputs[None])[0] if bcq.embed_observations else inputs,
+                actions,
+                self.n_actions,
+                coefficient=bcq.average_distance_coefficient,
+                neighbors_per_action=bcq.neighbors_per_action,
+            )
+        behavior = fit_behavior_model(
+            inputs[: len(actions)],
+            actions,
+            self.n_actions,
+            hidden_sizes=preset.agent.hidden_sizes,
+            epochs=bcq.imitation_epochs,
+            generator=seeded_generator(preset.seed, IMITATION),
+        )
+        return allowed_actions(behavior(inputs), bcq.threshold, bcq.absolute_threshold)
+
+    def _best_rows(self) -> Tensor:
+        """Return the rows of the training episodes with the highest returns, ``imitated_share`` of them."""
+        fitting = self.fitting
+        count = math.ceil(self.preset.agent.imitated_share * len(fitting))
+        best = np.argsort(-fitting.returns(self.preset.agent.discount), kind="stable")[:count]
+        return torch.from_numpy(np.flatnonzero(np.repeat(np.isin(np.arange(len(fitting)), best), fitting.lengths)))
 
     def run_epoch(self, should_stop: Callable[[], bool] = lambda: False) -> EpochResult | None:
         """Train for an epoch and evaluate; None when ``should_stop`` ended it early.
@@ -159,6 +245,33 @@ class TrainingRun:
         Raises:
             TrainingError: the networks diverged.
         """
+        statistics = self._learn(should_stop)
+        if statistics is None:
+            return None
+        losses, norms, batch_q, learning_rates, largest_q = statistics.double().numpy().T
+        return EpochResult(
+            epoch=self.epoch,
+            updates=self.learner.updates,
+            losses=losses,
+            gradient_norms=norms,
+            learning_rates=learning_rates,
+            batch_q=batch_q,
+            largest_q=float(largest_q.max()),
+            estimates=self.evaluate(),
+        )
+
+    def fit(self, should_stop: Callable[[], bool] = lambda: False) -> bool:
+        """Train for all epochs without evaluation; False when ``should_stop`` ended it early.
+
+        Raises:
+            TrainingError: the networks diverged.
+        """
+        while self.epoch < self.epochs:
+            if self._learn(should_stop) is None:
+                return False
+        return True
+
+    def _learn(self, should_stop: Callable[[], bool]) -> Tensor | None:
         statistics = self.learner.run_epoch(should_stop)
         if statistics is None:
             return None
@@ -168,22 +281,15 @@ class TrainingRun:
                 "agent.learning_rate, or look for extreme rewards and features in the data."
             )
         self.epoch += 1
-        losses, norms, batch_q, learning_rates = statistics.double().numpy().T
-        return EpochResult(
-            epoch=self.epoch,
-            updates=self.learner.updates,
-            losses=losses,
-            gradient_norms=norms,
-            learning_rates=learning_rates,
-            batch_q=batch_q,
-            estimates=self.evaluate(),
-        )
+        return statistics
 
     def evaluate(self) -> PolicyEstimates:
         """Judge the present policy, softmax(Q / temperature), on the held-out episodes."""
         held_out, discount = self.held_out, self.preset.agent.discount
         q_hat = self.policy().q_array(held_out.observations)
         target = softmax(q_hat, self.preset.ope.temperature)
+        if self.preset.agent.algorithm == "bc":
+            q_hat = np.zeros_like(q_hat)  # logits are no values
         return PolicyEstimates(
             wis=ope.weighted_importance_sampling(held_out, target, discount=discount).value,
             sequential_dr=ope.sequential_doubly_robust(held_out, target, q_hat, discount=discount),

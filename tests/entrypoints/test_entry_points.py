@@ -204,6 +204,91 @@ def test_a_managed_stop_leaves_whole_artifacts(tmp_path, collected):
     assert len(job.metrics) >= 3
 
 
+LONGER = SMALL | {"improve_steps": 8, "agent.batch_size": 16}
+
+
+@pytest.fixture(scope="module")
+def ran_through(run_job, collected):
+    return run_job("train.py", LONGER, train=collected.output)
+
+
+def assert_same_results(job, expected):
+    assert (job.exit_code, job.stderr) == (0, "")
+    assert (job.intermediate / METRICS).read_bytes() == (expected.intermediate / METRICS).read_bytes()
+    for pointer in ("latest", "best"):
+        names = [(run.output / "checkpoint" / pointer).read_text().strip() for run in (job, expected)]
+        assert names[0] == names[1]
+        contents = [(run.output / "checkpoint" / names[0]).read_bytes() for run in (job, expected)]
+        assert contents[0] == contents[1]
+
+
+@pytest.mark.parametrize(("epoch", "end"), [(1, signal.SIGKILL), (6, signal.SIGKILL), (3, signal.SIGTERM)])
+def test_a_run_that_was_ended_goes_on_as_if_it_had_not(run_job, tmp_path, collected, ran_through, epoch, end):
+    """Killed or stopped after some epoch, and handed its checkpoint: the same metrics and weights, to the byte."""
+    job = Job(tmp_path / "job", "train.py", LONGER, {"train": collected.output})
+    process = job.start()
+    for line in process.stdout:
+        if f"Epoch={epoch}," in line:
+            break
+    process.send_signal(end)
+    process.communicate(timeout=60)
+    checkpoint = job.output / "checkpoint"
+    resumed = run_job("train.py", LONGER, train=collected.output, checkpoint=checkpoint)
+    assert int(re.search(r"^Resumed> .*, Epoch=(\d+),", resumed.stdout, re.M)[1]) >= epoch
+    assert_same_results(resumed, ran_through)
+
+
+def test_a_restarted_job_goes_on_from_the_folder_that_outlives_it(tmp_path, collected, ran_through):
+    """The platform keeps ``checkpoints`` and starts the job anew; an empty folder is no checkpoint."""
+    first = Job(tmp_path / "first", "train.py", LONGER, {"train": collected.output})
+    (first.base / "checkpoints").mkdir()
+    process = first.start()
+    for line in process.stdout:
+        assert "Resumed>" not in line
+        if "Epoch=2," in line:
+            break
+    process.kill()
+    process.communicate(timeout=60)
+    second = Job(tmp_path / "second", "train.py", LONGER, {"train": collected.output})
+    shutil.copytree(first.base / "checkpoints", second.base / "checkpoints")
+    assert "Resumed>" in second.run().stdout
+    assert_same_results(second, ran_through)
+
+
+def test_a_finished_run_that_is_resumed_writes_its_results_again(run_job, collected, ran_through):
+    again = run_job("train.py", LONGER, train=collected.output, checkpoint=ran_through.output / "checkpoint")
+    assert (again.exit_code, again.stderr) == (0, "")
+    assert (again.intermediate / METRICS).read_bytes() == (ran_through.intermediate / METRICS).read_bytes()
+    assert (again.base / "model" / "model.pt").is_file()
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.load. is deprecated")
+def test_a_final_fit_changes_the_policy_that_is_served_and_not_the_estimates(run_job, collected, trained):
+    """It learns from all 100 episodes, and says that the estimates are not its own."""
+    job = run_job(
+        "train.py", SMALL | {"improve_steps": 4, "training.final_fit": "all_episodes"}, train=collected.output
+    )
+    assert (job.exit_code, job.stderr) == (0, "")
+    assert (job.intermediate / METRICS).read_bytes() == (trained.intermediate / METRICS).read_bytes()
+    assert re.search(r"^Final fit> .*, [34] epochs on all 100 episodes\. The estimates above are of", job.stdout, re.M)
+    policies = [
+        load_policy(run.output / "checkpoint", "latest", observation_size=4, n_actions=2) for run in (job, trained)
+    ]
+    features = torch.randn((50, 4), generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(torch.jit.load(str(job.base / "model" / "model.pt"))(features), policies[0](features))
+    assert not torch.allclose(policies[0](features), policies[1](features))
+
+
+def test_a_run_is_not_resumed_with_other_values_or_other_data(run_job, tmp_path, collected, trained):
+    checkpoint = trained.output / "checkpoint"
+    job = run_job("train.py", SMALL | {"improve_steps": 5}, train=collected.output, checkpoint=checkpoint)
+    assert_failed(job, "CheckpointError: ", "training.epochs = 4 (now 5)", "leave the checkpoint out")
+    rows = (collected.output / "cartpole_dataset.csv").read_text().splitlines(keepends=True)
+    (tmp_path / "log.csv").write_text("".join(rows).replace("[0.5, 0.5]", "[0.4, 0.6]"))
+    job = run_job("train.py", SMALL | {"improve_steps": 4}, train=tmp_path, checkpoint=checkpoint)
+    assert_failed(job, "CheckpointError: ", "another dataset")
+
+
 def assert_failed(job, *words):
     """The reason is in the failure file and on stderr, in one line and without a traceback."""
     assert job.exit_code == 1

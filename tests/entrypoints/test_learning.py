@@ -1,12 +1,14 @@
 """Networks, double Q targets, the BCQ restriction and the learner."""
 
+import dataclasses
 import io
+import math
 
 import pytest
 import torch
 
-from batch_rl.bcq import allowed_actions, imitate
-from batch_rl.ddqn import Learner, Transitions, double_q_targets
+from batch_rl.bcq import allowed_actions, familiar_actions, fit_behavior_model, nearest_distances
+from batch_rl.ddqn import Learner, Transitions, double_q_targets, expectile_loss, negative_log_likelihood
 from batch_rl.networks import Adam, PolicyNetwork, forward, initial_parameters, seeded_generator
 from batch_rl.preset import Agent
 
@@ -57,16 +59,74 @@ def test_an_action_is_allowed_by_its_probability_relative_to_the_likeliest():
     assert allowed_actions(probabilities, 0.0).all()
 
 
+def test_an_action_can_be_asked_for_an_absolute_probability_too_and_the_likeliest_stays():
+    """Coach's threshold of 0.35 drops what is less likely than that; where all are, the likeliest is left."""
+    probabilities = torch.tensor([[0.6, 0.4, 0.0], [0.66, 0.34, 0.0], [0.34, 0.33, 0.33]])
+    assert allowed_actions(probabilities, 0.0, 0.35).tolist() == [
+        [True, True, False],
+        [True, False, False],
+        [True, False, False],
+    ]
+
+
+def test_the_nearest_reference_is_found_in_chunks_of_any_size(monkeypatch):
+    points, references = torch.tensor([[0.0, 0.0], [3.0, 4.0], [9.0, 0.0]]), torch.tensor([[0.0, 0.0], [6.0, 0.0]])
+    for at_once in (1, 100):
+        monkeypatch.setattr("batch_rl.bcq.MAX_DISTANCES_AT_ONCE", at_once)
+        assert nearest_distances(points, references).tolist() == pytest.approx([0, 5, 3], abs=1e-7)
+    assert nearest_distances(points, references[:0]).tolist() == [torch.inf] * 3
+
+
+@pytest.mark.parametrize(
+    ("coefficient", "neighbors_per_action", "dropped"),
+    [
+        (1.0, 100, [(3, 0)]),  # to actions 0 and 1: (0, 1), (0, 1), (1, 0), (8, 0); their sum, 11, over 4 rows is 2.75
+        (0.0, 100, [(0, 1), (1, 1), (2, 0), (3, 0)]),  # the logged action alone
+        (1.0, 1, [(0, 1)]),  # from 2 and 10 alone: (2, 10), (0, 8), (1, 9), (8, 0); 38 over 4 rows is 9.5
+    ],
+)
+def test_an_action_is_dropped_where_it_was_logged_only_far_away(coefficient, neighbors_per_action, dropped):
+    """By hand, on a line: action 0 was logged at 0 and 2, action 1 at 1 and 10."""
+    allowed = familiar_actions(
+        torch.tensor([[0.0], [2.0], [1.0], [10.0]]),
+        torch.tensor([0, 0, 1, 1]),
+        2,
+        coefficient=coefficient,
+        neighbors_per_action=neighbors_per_action,
+    )
+    assert (~allowed).nonzero().tolist() == [list(place) for place in dropped]
+
+
+def test_an_action_that_was_never_logged_is_dropped_everywhere():
+    points, actions = torch.tensor([[0.0], [1.0]]), torch.tensor([0, 0])
+    allowed = familiar_actions(points, actions, 2, coefficient=1.0, neighbors_per_action=10)
+    assert allowed.tolist() == [[True, False], [True, False]]
+
+
+def test_the_penalty_of_cql_is_the_surprise_at_the_logged_action():
+    """By hand: e^0 and e^(ln 3) add up to 4, so the actions have probabilities 1/4 and 3/4."""
+    values = torch.tensor([[0.0, math.log(3)], [0.0, math.log(3)]])
+    found = negative_log_likelihood(values, torch.tensor([0, 1]))
+    assert found.tolist() == pytest.approx([math.log(4), math.log(4 / 3)])
+
+
+def test_an_expectile_weighs_errors_by_their_sign():
+    assert expectile_loss(torch.tensor([2.0, -2.0]), 0.75).tolist() == [3.0, 1.0]
+
+
 def test_imitation_finds_the_behavior_policy_of_each_state():
     """State 0 takes action 0 nine times in ten, state 1 always takes action 1."""
     inputs = torch.tensor([[-1.0], [1.0]]).repeat(1000, 1)
     actions = torch.tensor([1 if row % 2 else int(row % 20 == 0) for row in range(2000)])
-    found = imitate(inputs, actions, 2, hidden_sizes=(64,), epochs=60, generator=seeded_generator(0, 1))
-    torch.testing.assert_close(found[:2], torch.tensor([[0.9, 0.1], [0.0, 1.0]]), atol=0.03, rtol=0)
+    model = fit_behavior_model(inputs, actions, 2, hidden_sizes=(64,), epochs=60, generator=seeded_generator(0, 1))
+    torch.testing.assert_close(model(inputs[:2]), torch.tensor([[0.9, 0.1], [0.0, 1.0]]), atol=0.03, rtol=0)
 
 
-def chain(agent, epochs=3):
-    """Two actions in a chain of three states; action 0 earns 1, action 1 nothing; the third step ends it."""
+def chain(agent, epochs=3, logged_only=False):
+    """Two actions in a chain of three states; action 0 earns 1, action 1 nothing; the third step ends it.
+
+    One episode logged action 0 throughout, the other one action 1.
+    """
     states, actions = torch.arange(3).repeat(2), torch.tensor([0, 0, 0, 1, 1, 1])
     transitions = Transitions(
         inputs=torch.eye(3)[states],
@@ -74,7 +134,7 @@ def chain(agent, epochs=3):
         rewards=1.0 - actions.float(),
         terminated=(states == 2).float(),
         next_rows=torch.tensor([1, 2, 2, 4, 5, 5]),
-        allowed=torch.ones(6, 2, dtype=torch.bool),
+        allowed=torch.eye(2)[actions].bool() if logged_only else torch.ones(6, 2, dtype=torch.bool),
     )
     return Learner(transitions, agent, n_actions=2, epochs=epochs, generator=seeded_generator(0, 3))
 
@@ -127,11 +187,75 @@ def test_snapshots_join_the_members_that_decide_and_the_end_is_not_counted_twice
     assert len(learner.deciding_parameters()[0]) == 2 * 2
 
 
-def test_an_interrupted_run_goes_on_from_its_saved_state_bit_for_bit():
+@pytest.mark.parametrize(
+    ("rule", "expected"),
+    [
+        ({"algorithm": "dqn"}, [[1.75, 0.75], [1.5, 0.5], [1.0, 0.0]]),
+        ({"algorithm": "dqn", "loss_over_all_actions": True}, [[1.75, 0.75], [1.5, 0.5], [1.0, 0.0]]),
+        ({"algorithm": "ddqn"}, [[1.75, 0.75], [1.5, 0.5], [1.0, 0.0]]),
+        ({"algorithm": "cql", "cql_alpha": 0.0}, [[1.75, 0.75], [1.5, 0.5], [1.0, 0.0]]),
+        ({"algorithm": "one_step"}, [[1.75, 0.0], [1.5, 0.0], [1.0, 0.0]]),
+        ({"algorithm": "iql", "iql_expectile": 0.5}, [[1.375, 0.375], [1.25, 0.25], [1.0, 0.0]]),
+    ],
+    ids=lambda value: "-".join(str(v) for v in value.values()) if isinstance(value, dict) else "",
+)
+def test_every_rule_finds_the_values_that_it_defines(rule, expected):
+    """By hand, discount 0.5. one_step: an episode goes on as it was logged. iql at 0.5: by the mean of both."""
+    agent = Agent(
+        batch_size=6,
+        discount=0.5,
+        learning_rate=0.01,
+        hidden_sizes=(32,),
+        target_copy_updates=20,
+        snapshot_updates=0,
+        members=2,
+        **rule,
+    )
+    learner = chain(agent, epochs=200, logged_only=agent.algorithm == "one_step")
+    for _ in range(200):
+        learner.run_epoch()
+    policy = PolicyNetwork(learner.deciding_parameters(), torch.zeros(3), torch.ones(3), 1.0)
+    torch.testing.assert_close(policy.q_values(torch.eye(3)), torch.tensor(expected), atol=0.03, rtol=0)
+
+
+def test_cql_leaves_the_better_action_best_and_lowers_the_other():
+    """The log has both actions equally often, so the penalty pulls their values together but not past each other."""
+    agent = Agent(
+        algorithm="cql", batch_size=6, discount=0.5, learning_rate=0.01, hidden_sizes=(32,), target_copy_updates=20
+    )
+    learner = chain(agent, epochs=300)
+    for _ in range(300):
+        learner.run_epoch()
+    values = PolicyNetwork(learner.deciding_parameters(), torch.zeros(3), torch.ones(3), 1.0).q_values(torch.eye(3))
+    assert (values[:, 0] > values[:, 1]).all()
+    assert (values[:, 0] - values[:, 1] < 0.9).all()
+
+
+def test_behavior_cloning_learns_how_often_each_action_was_logged():
+    """Action 1 once in four, whatever the state."""
+    agent = Agent(algorithm="bc", batch_size=8, learning_rate=0.01, hidden_sizes=(16,), snapshot_updates=0)
+    transitions = Transitions(
+        inputs=torch.eye(2).repeat_interleave(4, dim=0),
+        actions=torch.tensor([0, 0, 0, 1] * 2),
+        rewards=torch.zeros(8),
+        terminated=torch.zeros(8),
+        next_rows=torch.arange(8),
+        allowed=torch.ones(8, 2, dtype=torch.bool),
+    )
+    learner = Learner(transitions, agent, n_actions=2, epochs=300, generator=seeded_generator(0, 3))
+    for _ in range(300):
+        learner.run_epoch()
+    policy = PolicyNetwork(learner.deciding_parameters(), torch.zeros(2), torch.ones(2), 1.0)
+    torch.testing.assert_close(policy(torch.eye(2)), torch.tensor([[0.75, 0.25]] * 2), atol=0.01, rtol=0)
+
+
+@pytest.mark.parametrize("algorithm", ["ddqn_bcq", "iql", "bc"])
+def test_an_interrupted_run_goes_on_from_its_saved_state_bit_for_bit(algorithm):
     """Stopped in the middle of epoch 2, saved as a checkpoint is, restored in a new learner."""
-    through = chain(AGENT)
+    agent = dataclasses.replace(AGENT, algorithm=algorithm)
+    through = chain(agent)
     expected = [through.run_epoch() for _ in range(3)]
-    first = chain(AGENT)
+    first = chain(agent)
     first.run_epoch()
     calls = iter([False, True])
     assert first.run_epoch(lambda: next(calls)) is None
@@ -139,7 +263,7 @@ def test_an_interrupted_run_goes_on_from_its_saved_state_bit_for_bit():
     file = io.BytesIO()
     torch.save(first.state(), file)
     file.seek(0)
-    second = chain(AGENT)
+    second = chain(agent)
     second.restore(torch.load(file, weights_only=True))
     assert torch.equal(second.run_epoch(), expected[1])
     assert torch.equal(second.run_epoch(), expected[2])
