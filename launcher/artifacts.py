@@ -114,12 +114,6 @@ def unpack(archive_path: Path, target: Path) -> None:
         ) from error
 
 
-def list_archive(archive_path: Path) -> list[str]:
-    """Return the names of the members, in order."""
-    with _open_gzip(archive_path, "rb") as compressed, tarfile.open(fileobj=compressed, mode="r|") as archive:
-        return [member.name for member in archive]
-
-
 def _open_gzip(path: Path, mode: str) -> IO[bytes]:
     threads = min(os.cpu_count() or 1, 8)
     opened: Any = igzip_threaded.open

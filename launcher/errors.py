@@ -102,7 +102,3 @@ class JobFailedError(LauncherError):
         self.job_name = job_name
         self.reason = reason
         self.exit_code_of_job: int | None = None
-
-
-class JobStoppedError(LauncherError):
-    """The job was stopped before it ended; what it had written is kept."""

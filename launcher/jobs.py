@@ -84,7 +84,6 @@ class JobRecord:
         executions: what each runtime needs to find a host's container or process again, by host.
         exit_codes: by host.
         failure_reason: FailureReason, empty unless the job failed.
-        has_model: whether a model artifact was written; SageMaker reports its place either way.
         warnings: what the user should know, such as files that could not be packed.
     """
 
@@ -103,8 +102,6 @@ class JobRecord:
     failure_reason: str = ""
     stop_reason: str = ""
     stop_started: float | None = None
-    has_model: bool = False
-    has_output: bool = False
     final_metrics: list[list[Any]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 

@@ -388,16 +388,12 @@ class Driver:
         """Pack what the job left and put it under its keys; a failed or stopped job's as well."""
         self._move(self._record.status, "Uploading", "Uploading generated training model")
         self._sync()
-        for folder, uri, attribute in (
-            (self._opt_ml.model, self._keys.model, "has_model"),
-            (self._opt_ml.output_data, self._keys.output, "has_output"),
-        ):
+        for folder, uri in ((self._opt_ml.model, self._keys.model), (self._opt_ml.output_data, self._keys.output)):
             archive = self._folder.work_path / uri.rsplit("/", 1)[1]
             report = artifacts.pack_folder(folder, archive) if folder.is_dir() else artifacts.PackReport()
             self._record.warnings += [f"not packed: {line}" for line in report.skipped]
             if archive.exists():
                 self._storage.put_file(archive, uri)
-                setattr(self._record, attribute, True)
         self._record.failure_reason = self._find_failure_reason()
 
     def _find_failure_reason(self) -> str:

@@ -35,45 +35,42 @@ class Source:
 
 
 def check_source(entry_point: str, source_dir: str | None, dependencies: Sequence[str] = ()) -> Source:
-    """Check entry point, source folder and dependencies as they would be packed.
+    """Check entry point, source folder and dependencies; ``list_members`` then checks each file that is packed.
 
     Args:
         entry_point: relative to ``source_dir``; without one, the path of a lone script.
         source_dir: a folder of this machine.
         dependencies: files and folders for the root of the archive.
     Raises:
-        SourceError: something is missing, empty, outside, unreadable, or cannot be packed.
+        SourceError: something is missing, empty or outside.
     """
     if not entry_point:
         raise SourceError("the entry point is empty.", 'Name a script, for example: entry_point="train.py".')
     if source_dir is None:
         script = Path(os.path.abspath(Path(entry_point).expanduser()))  # noqa: PTH100
         _check_entry_point(script, entry_point, script.parent)
-        source = Source(script.name, script.parent, (script.name,), _checked_paths(dependencies))
-    else:
-        if "://" in source_dir:
-            raise SourceError(
-                f"source_dir {source_dir} is a URI; this version packs folders of this machine.",
-                "Download it and give the folder.",
-            )
-        root = Path(os.path.abspath(Path(source_dir).expanduser()))  # noqa: PTH100
-        if not root.is_dir():
-            what = "is a file, not a folder" if root.is_file() else "does not exist"
-            raise SourceError(f"source_dir {root} {what}.", "Give the folder that holds the entry point.")
-        if not os.access(root, os.R_OK | os.X_OK):
-            raise SourceError(f"source_dir {root} cannot be read.", f"Check its permissions: ls -ld {root}")
-        relative = os.path.normpath(entry_point)
-        if Path(entry_point).is_absolute() or relative.startswith(".."):
-            raise SourceError(
-                f"entry point {entry_point} lies outside source_dir {root}.",
-                "Give it relative to source_dir, or move it inside.",
-            )
-        if next(root.iterdir(), None) is None:
-            raise SourceError(f"source_dir {root} is empty.", f"Put {entry_point} in it.")
-        _check_entry_point(root / relative, entry_point, root)
-        source = Source(relative, root, (), _checked_paths(dependencies))
-    list_members(source.path, source.members, source.dependencies)
-    return source
+        return Source(script.name, script.parent, (script.name,), _checked_paths(dependencies))
+    if "://" in source_dir:
+        raise SourceError(
+            f"source_dir {source_dir} is a URI; this version packs folders of this machine.",
+            "Download it and give the folder.",
+        )
+    root = Path(os.path.abspath(Path(source_dir).expanduser()))  # noqa: PTH100
+    if not root.is_dir():
+        what = "is a file, not a folder" if root.is_file() else "does not exist"
+        raise SourceError(f"source_dir {root} {what}.", "Give the folder that holds the entry point.")
+    if not os.access(root, os.R_OK | os.X_OK):
+        raise SourceError(f"source_dir {root} cannot be read.", f"Check its permissions: ls -ld {root}")
+    relative = os.path.normpath(entry_point)
+    if Path(entry_point).is_absolute() or relative.startswith(".."):
+        raise SourceError(
+            f"entry point {entry_point} lies outside source_dir {root}.",
+            "Give it relative to source_dir, or move it inside.",
+        )
+    if next(root.iterdir(), None) is None:
+        raise SourceError(f"source_dir {root} is empty.", f"Put {entry_point} in it.")
+    _check_entry_point(root / relative, entry_point, root)
+    return Source(relative, root, (), _checked_paths(dependencies))
 
 
 def list_members(path: Path, members: Sequence[str], dependencies: Sequence[Path]) -> list[tuple[str, Path]]:

@@ -13,8 +13,8 @@ import pytest
 
 import launcher
 from launcher.jobs import JobStore
-from launcher.settings import data_path
 from tests.fakes import FakeRuntime
+from tests.shell import launcher_environment
 
 RUNTIMES = ["fake", "process", "process-without-namespaces", pytest.param("docker", marks=pytest.mark.docker)]
 REAL_RUNTIMES = ["process", pytest.param("docker", marks=pytest.mark.docker)]
@@ -442,7 +442,7 @@ def _launcher_process(runtime, source):
     )
     return subprocess.Popen(
         [sys.executable, "-c", script],
-        env={**os.environ, "PYTHONPATH": str(data_path("container").parent)},
+        env=launcher_environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -2,10 +2,7 @@
 
 import hashlib
 import json
-import os
 import re
-import subprocess
-import sys
 import tarfile
 from pathlib import Path
 
@@ -13,7 +10,7 @@ import pytest
 
 import launcher
 from launcher import errors
-from launcher.settings import data_path
+from tests.shell import run_launcher
 
 METRICS = "worker_0.batch_rl_graph.main_level.main_level.agent_0.csv"
 RUNTIMES = ["process", pytest.param("docker", marks=pytest.mark.docker)]
@@ -32,19 +29,7 @@ def demo(tmp_path_factory):
     def run(runtime):
         if runtime not in results:
             home = tmp_path_factory.mktemp(f"demo-{runtime}")
-            answer = subprocess.run(
-                [sys.executable, "-m", "launcher", "demo"],
-                env={
-                    **os.environ,
-                    "LAUNCHER_HOME": str(home),
-                    "LAUNCHER_RUNTIME": runtime,
-                    "PYTHONPATH": str(data_path("container").parent),
-                },
-                cwd=home,
-                capture_output=True,
-                text=True,
-                check=False,
-            )
+            answer = run_launcher("demo", cwd=home, LAUNCHER_HOME=str(home), LAUNCHER_RUNTIME=runtime)
             assert answer.returncode == 0, answer.stderr + answer.stdout
             results[runtime] = (home, answer.stdout)
         return results[runtime]
@@ -156,9 +141,7 @@ def test_plot_draws_a_finished_jobs_estimates(tmp_path):
         runtime="process",
         logs=False,
     )
-    command = [sys.executable, "-m", "launcher", "plot", job.name, "-o", str(tmp_path / "p.png")]
-    environment = {**os.environ, "PYTHONPATH": str(data_path("container").parent)}
-    said = subprocess.run(command, capture_output=True, text=True, check=True, env=environment, cwd=tmp_path).stdout
+    said = run_launcher("plot", job.name, "-o", str(tmp_path / "p.png"), cwd=tmp_path).stdout
     assert said.strip() == str(tmp_path / "p.png")
     assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
     names = job.describe()["FinalMetricDataList"]

@@ -9,7 +9,7 @@ import tarfile
 
 import pytest
 
-from launcher.artifacts import list_archive, pack_folder, unpack, write_archive
+from launcher.artifacts import pack_folder, unpack, write_archive
 from launcher.errors import ArtifactError
 
 
@@ -73,7 +73,9 @@ def test_what_cannot_or_must_not_be_packed_is_left_out_and_said(folder, tmp_path
     (folder / "up").symlink_to("../secret")
     report = pack_folder(folder, tmp_path / "m.tar.gz")
     assert [line.split(":")[0] for line in report.skipped] == ["out", "pipe", "sock", "up"]
-    assert list_archive(tmp_path / "m.tar.gz") == ["b.bin", "deep", "deep/a.txt", "link"]
+    with tarfile.open(tmp_path / "m.tar.gz") as archive:
+        names = archive.getnames()
+    assert names == ["b.bin", "deep", "deep/a.txt", "link"]
 
 
 def test_files_that_the_job_made_unreadable_are_packed(folder, tmp_path):

@@ -1,6 +1,5 @@
 """Every bad input is refused before anything happens: named, with what to do, exit code 2 and no traceback."""
 
-import os
 import re
 import socket
 import subprocess
@@ -13,6 +12,7 @@ import launcher
 from launcher import errors
 from launcher.settings import data_path
 from tests.fakes import FakeRuntime
+from tests.shell import launcher_environment, run_launcher
 from tests.users import without_rights
 
 PRESETS = data_path("presets")
@@ -82,7 +82,7 @@ def without_rights_fit(home, tmp_path, **options):
         capture_output=True,
         text=True,
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(data_path("container").parent)},
+        env=launcher_environment(),
         check=False,
     )
     assert answer.returncode == 1
@@ -329,14 +329,7 @@ COMMANDS = {
 
 @pytest.mark.parametrize("arguments", COMMANDS.values(), ids=COMMANDS)
 def test_the_command_line_says_it_with_exit_code_2(arguments, home, tmp_path):
-    answer = subprocess.run(
-        [sys.executable, "-m", "launcher", *arguments],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(data_path("container").parent)},
-        check=False,
-    )
+    answer = run_launcher(*arguments, cwd=tmp_path)
     assert answer.returncode == 2
     assert answer.stderr.strip()
     assert "Traceback" not in answer.stderr

@@ -1,27 +1,19 @@
 """The command line, as a shell sees it."""
 
 import json
-import os
 import subprocess
 import sys
 import time
 
 import pytest
 
-from launcher.settings import data_path
+from tests.shell import launcher_environment, run_launcher
 
 
 @pytest.fixture
 def run(tmp_path):
     def run(*arguments, code=0, **variables):
-        answer = subprocess.run(
-            [sys.executable, "-m", "launcher", *arguments],
-            capture_output=True,
-            text=True,
-            cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": str(data_path("container").parent), "COLUMNS": "100", **variables},
-            check=False,
-        )
+        answer = run_launcher(*arguments, cwd=tmp_path, **{"COLUMNS": "100", **variables})
         assert answer.returncode == code, answer.stderr + answer.stdout
         return answer.stdout
 
@@ -62,14 +54,7 @@ def test_what_other_commands_say_of_a_job(run, script):
 
 def test_a_failed_job_has_exit_code_1_and_its_reason(run, tmp_path):
     (tmp_path / "bad.py").write_text("raise ValueError('no rows')")
-    answer = subprocess.run(
-        [sys.executable, "-m", "launcher", "fit", "bad.py", "-r", "process"],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(data_path("container").parent)},
-        check=False,
-    )
+    answer = run_launcher("fit", "bad.py", "-r", "process", cwd=tmp_path)
     assert answer.returncode == 1
     assert "ValueError: no rows" in answer.stderr
     assert "launcher/" not in answer.stderr, "a traceback of the launcher is no use to its user"
@@ -96,7 +81,7 @@ def test_ctrl_c_ends_with_130(run, tmp_path, home):
     process = subprocess.Popen(
         [sys.executable, "-m", "launcher", "fit", "slow.py", "-r", "process", "--job-name", "job-1"],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(data_path("container").parent)},
+        env=launcher_environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
