@@ -16,7 +16,6 @@ from batch_rl.behavior import ActionProbabilities, draw_actions
 from batch_rl.dataset import Episode
 
 STEP_LIMITS = {"CartPole-v0": 200, "CartPole-v1": 500}
-OBSERVATION_SIZE, N_ACTIONS = 4, 2
 LIMITS = np.array([[2.4], [12 * 2 * math.pi / 360]])  # of position and angle
 POLE_MASS, TOTAL_MASS, HALF_LENGTH = 0.1, 0.1 + 1.0, 0.5
 POLE_MOMENT = POLE_MASS * HALF_LENGTH

@@ -215,22 +215,6 @@ def _end_cells(episode: Episode) -> list[list[float]]:
     return [[*flag, *observation] for flag, observation in zip(flags, following, strict=True)]
 
 
-def find_csv(folder: Path) -> Path:
-    """Return the one CSV file in a channel's folder.
-
-    Raises:
-        DatasetError: there is none, or more than one.
-    """
-    found = sorted(path for path in folder.iterdir() if path.suffix.lower() == ".csv") if folder.is_dir() else []
-    if len(found) == 1:
-        return found[0]
-    if found:
-        names = ", ".join(path.name for path in found)
-        raise DatasetError(f"{folder} holds {len(found)} CSV files ({names}); give the channel one dataset.")
-    others = ", ".join(sorted(path.name for path in folder.iterdir())[:5]) if folder.is_dir() else ""
-    raise DatasetError(f"{folder} holds no .csv file" + (f", only: {others}." if others else "; it is empty."))
-
-
 def read_csv(path: Path) -> Episodes:
     """Read and check a dataset.
 

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from batch_rl.dataset import Episode, find_csv, read_csv, split_episodes, write_csv
+from batch_rl.dataset import Episode, read_csv, split_episodes, write_csv
 from batch_rl.errors import DatasetError
+from batch_rl.loading import find_dataset
 
 HEADER = "action,all_action_probabilities,episode_id,reward,cumulative_rewards,state_feature_0,state_feature_1"
 ROWS = (
@@ -137,15 +138,15 @@ def test_a_file_without_a_table_is_refused(tmp_path, content, words):
 
 def test_a_channel_holds_exactly_one_csv(tmp_path):
     with pytest.raises(DatasetError, match="it is empty"):
-        find_csv(tmp_path)
+        find_dataset(tmp_path)
     (tmp_path / "notes.txt").touch()
     with pytest.raises(DatasetError, match=r"only: notes\.txt"):
-        find_csv(tmp_path)
+        find_dataset(tmp_path)
     (tmp_path / "a.csv").touch()
-    assert find_csv(tmp_path).name == "a.csv"
+    assert [path.name for path in find_dataset(tmp_path)] == ["a.csv"]
     (tmp_path / "b.CSV").touch()
     with pytest.raises(DatasetError, match=r"2 CSV files \(a\.csv, b\.CSV\)"):
-        find_csv(tmp_path)
+        find_dataset(tmp_path)
 
 
 def test_a_split_keeps_episodes_whole_and_loses_none(write):
