@@ -9,10 +9,17 @@ from types import FrameType
 from batch_rl.checkpoint import CheckpointFolder, holds_checkpoint, resume
 from batch_rl.dataset import Episodes
 from batch_rl.divergence import ValueWatch, largest_possible_value
-from batch_rl.errors import BatchRLError, DatasetError
+from batch_rl.errors import BatchRLError, DatasetError, PresetError
 from batch_rl.export import export_policy
 from batch_rl.loading import load_episodes, raise_small_propensities
 from batch_rl.metrics_csv import BATCH_COLUMNS, BATCH_FILE_NAME, MetricsFile, epoch_row
+from batch_rl.normalization import (
+    NORMALIZATION_FILE_NAME,
+    FeatureParameters,
+    describe_normalization,
+    read_normalization,
+    write_normalization,
+)
 from batch_rl.plots import plot_estimates
 from batch_rl.preset import TrainingPreset, choose_preset, preset_folders
 from batch_rl.training import EpochResult, TrainingRun
@@ -21,6 +28,7 @@ from job_toolkit.failure import fail_job
 
 CHANNELS = ("train", "training")  # SageMaker's usual name, and the SDK's when a channel has none
 CHECKPOINT_CHANNEL = "checkpoint"  # of a run that ended early and is to go on
+NORMALIZATION_CHANNEL = "normalization"  # parameters that were found, or mended, beforehand
 EXIT_STOPPED = 128 + signal.SIGTERM
 PLOT_FILE_NAME = "off_policy_evaluation.png"
 
@@ -47,7 +55,8 @@ def main() -> int:
     preset = choose_preset(TrainingPreset, environment.hyperparameters, preset_folders(Path(__file__)))
     channel = next((name for name in CHANNELS if name in environment.channels), CHANNELS[0])
     dataset_path, episodes = prepare_episodes(environment.channel(channel), preset)
-    run = TrainingRun(episodes, preset)
+    normalization = given_normalization(environment, preset)
+    run = TrainingRun(episodes, preset, normalization=normalization)
     paths = environment.paths
     cut = int(episodes.truncated.sum())
     ended = f"{cut} episodes are truncated, the others terminated" if cut else "all count as terminated"
@@ -58,6 +67,9 @@ def main() -> int:
         f"Logged policy's discounted return on the held-out episodes: {run.logged_return:.2f}",
         flush=True,
     )
+    if run.preprocessor is not None:
+        print(f"Normalization> {describe_normalization(run.preprocessor)}", flush=True)
+        write_normalization(paths.output_data / NORMALIZATION_FILE_NAME, run.preprocessor.normalization)
     resumption = None
     if (earlier := earlier_checkpoint(environment)) is not None:
         resumption = resume(earlier, run)
@@ -85,7 +97,7 @@ def main() -> int:
                 print(f"Warning> {now()}, {warning}", flush=True)
     served = run
     if preset.training.final_fit == "all_episodes" and run.epoch == run.epochs:
-        final = TrainingRun(episodes, preset, final=True)
+        final = TrainingRun(episodes, preset, normalization=normalization, final=True)
         if final.fit(stop):
             served = final
             checkpoints.save_final(final)
@@ -131,6 +143,23 @@ def prepare_episodes(channel: Path, preset: TrainingPreset) -> tuple[Path, Episo
         episodes, share = raise_small_propensities(episodes, preset.data.least_propensity)
         print(f"Clipping> {share:.2%} of the propensities were raised to {preset.data.least_propensity:g}.")
     return path, episodes
+
+
+def given_normalization(environment: JobEnvironment, preset: TrainingPreset) -> dict[int, FeatureParameters] | None:
+    """Return the parameters in the channel of that name; None where there is none.
+
+    Raises:
+        DatasetError: the channel holds no such file, or a damaged one.
+        PresetError: there is a channel that the preset would ignore.
+    """
+    if NORMALIZATION_CHANNEL not in environment.channels:
+        return None
+    if preset.data.normalization == "none":
+        raise PresetError(
+            f"the job has a channel '{NORMALIZATION_CHANNEL}', and data.normalization is none; set it to reagent, or "
+            "leave the channel out."
+        )
+    return read_normalization(environment.channel(NORMALIZATION_CHANNEL) / NORMALIZATION_FILE_NAME)
 
 
 def earlier_checkpoint(environment: JobEnvironment) -> Path | None:

@@ -10,7 +10,7 @@ import dataclasses
 import json
 import math
 import pickle
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from batch_rl.ddqn import deciding_parameters
 from batch_rl.errors import CheckpointError
 from batch_rl.files import write_atomically, write_text_atomically
 from batch_rl.networks import PolicyNetwork
+from batch_rl.normalization import Preprocessor, parse_normalization
 from batch_rl.preset import ALGORITHMS
 from batch_rl.training import TrainingRun
 
@@ -75,6 +76,7 @@ class CheckpointFolder:
             "n_actions": run.n_actions,
             "preset": dataclasses.asdict(run.preset),
             "dataset_sha256": run.dataset_digest,
+            **_normalization(run),
         }
         write_text_atomically(folder / "metadata.json", json.dumps(metadata, indent=2) + "\n")
         if resumption and resumption.best:
@@ -116,12 +118,19 @@ class CheckpointFolder:
 
 
 def _policy_content(run: TrainingRun) -> dict[str, Any]:
-    return {
+    content = {
         "learner": run.learner.state(),
         "mean": run.mean,
         "scale": run.scale,
         "temperature": run.preset.ope.temperature,
     }
+    return content | _normalization(run)
+
+
+def _normalization(run: TrainingRun) -> dict[str, Any]:
+    if run.preprocessor is None:
+        return {}
+    return {"normalization": {str(feature): asdict(one) for feature, one in run.preprocessor.normalization.items()}}
 
 
 def load_policy(folder: Path, which: str, *, observation_size: int, n_actions: int) -> PolicyNetwork:
@@ -145,7 +154,10 @@ def load_policy(folder: Path, which: str, *, observation_size: int, n_actions: i
         content = _read_file(path)
         learner = content["learner"]
         parameters = deciding_parameters(learner["online"], learner["snapshots"], n_actions)
-        return PolicyNetwork(parameters, content["mean"], content["scale"], content["temperature"])
+        preprocessor = None
+        if "normalization" in content:
+            preprocessor = Preprocessor(parse_normalization(content["normalization"]), observation_size)
+        return PolicyNetwork(parameters, content["mean"], content["scale"], content["temperature"], preprocessor)
     except DAMAGE as error:
         raise CheckpointError(f"{path}: damaged or not a checkpoint ({type(error).__name__}).") from error
 
@@ -174,6 +186,11 @@ def resume(folder: Path, run: TrainingRun) -> Resumption:
         raise CheckpointError(
             f"{folder}: the checkpoint was trained with {shown}, so this run cannot go on from it. "
             "Set the same values, or leave the checkpoint out to begin anew."
+        )
+    if metadata.get("normalization") != json.loads(json.dumps(_normalization(run))).get("normalization"):
+        raise CheckpointError(
+            f"{folder}: the checkpoint was trained with another normalization of the features, so this run cannot go "
+            "on from it. Hand over that one in the channel 'normalization', or leave the checkpoint out."
         )
     path = _file(folder, "latest")
     try:

@@ -28,9 +28,8 @@ def export_policy(policy: PolicyNetwork, folder: Path) -> Path:
     Raises:
         ExportError: on random inputs the written file and ``policy`` differ.
     """
-    features = policy.mean.shape[0]
-    generator = torch.Generator().manual_seed(0)
-    inputs = policy.mean + 3 * policy.scale * torch.randn((CHECK_ROWS, features), generator=generator)
+    features = policy.observation_size
+    inputs = policy.random_inputs(CHECK_ROWS, torch.Generator().manual_seed(0))
     with torch.no_grad():
         expected = policy(inputs)
         traced = torch.jit.freeze(torch.jit.trace(policy.eval(), inputs))  # type: ignore[no-untyped-call]

@@ -10,6 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from batch_rl.normalization import Preprocessor
+
 Parameters = list[Tensor]  # weight (members, in, out), bias (members, 1, out), of layer after layer
 
 
@@ -112,15 +114,24 @@ class PolicyNetwork(nn.Module):
 
     Args:
         parameters: of all members.
-        mean, scale: (obs_dim,); inputs become (features - mean) / scale.
+        mean, scale: (inputs,); inputs become (features - mean) / scale.
         temperature: probabilities are softmax(Q / temperature).
+        preprocessor: turns raw features into those that are standardised; without one they are the same.
     """
 
     mean: Tensor
     scale: Tensor
 
-    def __init__(self, parameters: Sequence[Tensor], mean: Tensor, scale: Tensor, temperature: float) -> None:
+    def __init__(
+        self,
+        parameters: Sequence[Tensor],
+        mean: Tensor,
+        scale: Tensor,
+        temperature: float,
+        preprocessor: Preprocessor | None = None,
+    ) -> None:
         super().__init__()
+        self.preprocessor = preprocessor
         self.register_buffer("mean", mean)
         self.register_buffer("scale", scale)
         for index, parameter in enumerate(parameters):
@@ -130,13 +141,25 @@ class PolicyNetwork(nn.Module):
 
     def q_values(self, observations: Tensor) -> Tensor:
         """Return the mean Q, (batch, n_actions)."""
-        inputs = (observations - self.mean) / self.scale
+        features = observations if self.preprocessor is None else self.preprocessor(observations)
+        inputs = (features - self.mean) / self.scale
         parameters = [value for name, value in self.named_buffers() if name.startswith("parameter_")]
         return forward(parameters, inputs.expand(self.members, -1, -1)).mean(dim=0)
 
     def forward(self, observations: Tensor) -> Tensor:
         """Return probabilities, (batch, n_actions), for raw features (batch, obs_dim) float32."""
         return torch.softmax(self.q_values(observations) / self.temperature, dim=1)
+
+    @property
+    def observation_size(self) -> int:
+        """Number of raw features."""
+        return len(self.mean) if self.preprocessor is None else self.preprocessor.observation_size
+
+    def random_inputs(self, rows: int, generator: torch.Generator) -> Tensor:
+        """Return raw features as far from each other as logged ones, and farther, (rows, observation_size)."""
+        if self.preprocessor is not None:
+            return self.preprocessor.random_inputs(rows, generator)
+        return self.mean + 3 * self.scale * torch.randn((rows, len(self.mean)), generator=generator)
 
     @torch.no_grad()
     def q_array(self, observations: NDArray[np.float32]) -> NDArray[np.float64]:

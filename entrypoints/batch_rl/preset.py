@@ -59,6 +59,12 @@ class Data:
         "smaller propensities are raised to it, which biases estimates; 0: none is", default=0.0, within="[0, 1)"
     )
     drop_last_rows: bool = _key("leave out each episode's last row, as Coach's loader does", default=False)
+    normalization: str = _key(
+        "reagent: transform each feature by its type, found in the data or read from the channel 'normalization', "
+        "before agent.standardize_inputs",
+        default="none",
+        choices=("none", "reagent"),
+    )
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from batch_rl.networks import (
     softmax,
     use_threads,
 )
+from batch_rl.normalization import Normalization, Preprocessor, identify_features
 from batch_rl.preset import TrainingPreset
 
 SPLIT, IMITATION, REWARD_MODEL, LEARNING = range(4)  # each purpose draws from its own generator
@@ -103,6 +104,8 @@ class TrainingRun:
     the softmax's own values.
 
     Args:
+        normalization: of the features, where ``data.normalization`` asks for one; if left out, it is found in the
+            training episodes.
         final: fit to all episodes, the held-out ones too, with about as many updates. Its own estimates would
             judge it by what it was fitted to.
 
@@ -110,7 +113,14 @@ class TrainingRun:
         DatasetError: the episodes cannot be split.
     """
 
-    def __init__(self, episodes: Episodes, preset: TrainingPreset, *, final: bool = False) -> None:
+    def __init__(
+        self,
+        episodes: Episodes,
+        preset: TrainingPreset,
+        *,
+        normalization: Normalization | None = None,
+        final: bool = False,
+    ) -> None:
         use_threads(preset.training.threads)
         self.preset = preset
         self.dataset_digest = _digest(episodes)
@@ -124,7 +134,12 @@ class TrainingRun:
             self.fitting = episodes.select(np.arange(len(episodes)))
         self.n_actions = episodes.n_actions
         self.observation_size = episodes.observations.shape[1]
-        self.mean, self.scale = self._normalization()
+        self.preprocessor: Preprocessor | None = None
+        if preset.data.normalization == "reagent":
+            self.preprocessor = Preprocessor(
+                normalization or identify_features(self.fitting.observations), self.observation_size
+            )
+        self.mean, self.scale = self._standardization()
         transitions, reward_hat = self._prepare()
         self._reward_hat = reward_hat
         self.learner = Learner(
@@ -137,17 +152,23 @@ class TrainingRun:
         self.epoch = 0
         self.logged_return = float(self.held_out.returns(preset.agent.discount).mean())
 
-    def _normalization(self) -> tuple[Tensor, Tensor]:
+    def _standardization(self) -> tuple[Tensor, Tensor]:
         if not self.preset.agent.standardize_inputs:
-            return torch.zeros(self.observation_size), torch.ones(self.observation_size)
-        observations = self.fitting.observations.astype(np.float64)
-        deviation = observations.std(axis=0)
+            width = self.observation_size if self.preprocessor is None else self.preprocessor.output_size
+            return torch.zeros(width), torch.ones(width)
+        features = self._features(self.fitting.observations).numpy().astype(np.float64)
+        deviation = features.std(axis=0)
         # A feature that never changes is only shifted.
-        scale = np.where(deviation > 1e-8 * np.abs(observations).max(axis=0), deviation, 1.0)
-        return torch.from_numpy(observations.mean(axis=0)).float(), torch.from_numpy(scale).float()
+        scale = np.where(deviation > 1e-8 * np.abs(features).max(axis=0), deviation, 1.0)
+        return torch.from_numpy(features.mean(axis=0)).float(), torch.from_numpy(scale).float()
+
+    def _features(self, observations: NDArray[np.float32]) -> Tensor:
+        raw = torch.from_numpy(observations)
+        features: Tensor = raw if self.preprocessor is None else self.preprocessor(raw)
+        return features
 
     def _standardized(self, observations: NDArray[np.float32]) -> Tensor:
-        return (torch.from_numpy(observations) - self.mean) / self.scale
+        return (self._features(observations) - self.mean) / self.scale
 
     def _prepare(self) -> tuple[Transitions, NDArray[np.float64]]:
         """Fit the models that learning and evaluation need; return the transitions, and the rewards predicted."""
@@ -301,4 +322,6 @@ class TrainingRun:
 
     def policy(self) -> PolicyNetwork:
         """Return the policy as it is now."""
-        return PolicyNetwork(self.learner.deciding_parameters(), self.mean, self.scale, self.preset.ope.temperature)
+        return PolicyNetwork(
+            self.learner.deciding_parameters(), self.mean, self.scale, self.preset.ope.temperature, self.preprocessor
+        )
