@@ -10,7 +10,7 @@ from batch_rl.checkpoint import CheckpointFolder, holds_checkpoint, resume
 from batch_rl.dataset import Episodes
 from batch_rl.divergence import ValueWatch, largest_possible_value
 from batch_rl.errors import BatchRLError, DatasetError, PresetError
-from batch_rl.export import export_policy
+from batch_rl.export import export_policy, require_onnx
 from batch_rl.loading import load_episodes, raise_small_propensities
 from batch_rl.metrics_csv import BATCH_COLUMNS, BATCH_FILE_NAME, MetricsFile, epoch_row
 from batch_rl.normalization import (
@@ -53,6 +53,8 @@ def main() -> int:
     stop = StopRequest()
     environment = read_environment()
     preset = choose_preset(TrainingPreset, environment.hyperparameters, preset_folders(Path(__file__)))
+    if preset.training.save_model and "onnx" in preset.training.export:
+        require_onnx()
     channel = next((name for name in CHANNELS if name in environment.channels), CHANNELS[0])
     dataset_path, episodes = prepare_episodes(environment.channel(channel), preset)
     normalization = given_normalization(environment, preset)
@@ -108,7 +110,8 @@ def main() -> int:
             )
     print(f"Checkpoint> {now()}, Saving in path=['{checkpoints.folder}']", flush=True)
     if preset.training.save_model:
-        print(f"Model> {export_policy(served.policy(), paths.model)}", flush=True)
+        for path in export_policy(served.policy(), paths.model, preset.training.export):
+            print(f"Model> {path}", flush=True)
     if run.epoch > 0:
         plot_estimates(metrics_path, [paths.output_data / PLOT_FILE_NAME, paths.intermediate / PLOT_FILE_NAME])
     if stop.received:

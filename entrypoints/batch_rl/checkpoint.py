@@ -28,7 +28,11 @@ FORMAT = "batch-rl-checkpoint"
 VERSION = 1
 FINAL = "final"  # the pointer to the fit to all episodes
 FILE_PATTERN = "epoch-*.pt"
-MAY_CHANGE = ("training.kept_checkpoints", "training.save_model")  # what a resumed run may do otherwise
+MAY_CHANGE = (
+    "training.kept_checkpoints",
+    "training.save_model",
+    "training.export",
+)  # what a resumed run may do otherwise
 # The ways in which torch reports a damaged file, and this module one that holds other things.
 DAMAGE = (
     OSError,

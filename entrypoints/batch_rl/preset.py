@@ -27,7 +27,7 @@ MAX_DEPTH = 8
 
 ALGORITHMS = ("ddqn_bcq", "dqn", "ddqn", "cql", "iql", "one_step", "bc")
 
-Value = bool | int | float | str | None | tuple[int, ...] | tuple[float, ...]
+Value = bool | int | float | str | None | tuple[int, ...] | tuple[float, ...] | tuple[str, ...]
 
 
 def _key(
@@ -143,6 +143,11 @@ class Training:
     threads: int = _key("processor threads; other counts, other last digits", default=1, within="[1, 1024]")
     kept_checkpoints: int = _key("newest ones on disk, beside the best", default=3, within="[1, inf)")
     save_model: bool = _key("write the servable model", default=True)
+    export: tuple[str, ...] = _key(
+        "its formats: model.pt, model.pt2, model.onnx",
+        default=("torchscript",),
+        choices=("torchscript", "torch_export", "onnx"),
+    )
 
 
 @dataclass(frozen=True)
@@ -318,6 +323,10 @@ def checked_value(value: object, key: Key) -> Value:
         if key.pattern and not re.fullmatch(key.pattern, value):
             raise ValueError(f"{shown}; must have the form {key.pattern}")
         return value
+    if key.type == tuple[str, ...]:
+        if not isinstance(value, list | tuple) or not value or not all(v in (key.choices or ()) for v in value):
+            raise ValueError(f"{shown}; must be a list of: {', '.join(key.choices or ())}")
+        return tuple(dict.fromkeys(value))
     if float in (item := _item_types(key.type)):
         if not isinstance(value, list | tuple) or not value or not all(type(v) in item for v in value):
             raise ValueError(f"{shown}; must be a list of numbers, as [0.5, 0.5]")
@@ -346,10 +355,12 @@ def checked_value(value: object, key: Key) -> Value:
 
 
 def _item_types(annotation: typing.Any) -> tuple[type, ...]:
-    """Return what items a list of numbers may have; none where the key is no such list."""
+    """Return what items a list may have; none where the key is no list."""
     kinds = (annotation, *typing.get_args(annotation))
     if tuple[float, ...] in kinds:
         return (int, float)
+    if tuple[str, ...] in kinds:
+        return (str,)
     return (int,) if tuple[int, ...] in kinds else ()
 
 
@@ -587,7 +598,7 @@ def choose_preset(kind: type[PresetKind], hyperparameters: Mapping[str, object],
 def _from_text(raw: object, key: Key) -> object:
     """Hyperparameters may arrive as text, and a flag as 0 or 1."""
     if isinstance(raw, str) and key.type is not str:
-        if _item_types(key.type) and (raw.strip() not in ("", "null") or key.type == tuple[int, ...]):
+        if _item_types(key.type) and (raw.strip() not in ("", "null") or type(None) not in typing.get_args(key.type)):
             return [scalar(item.strip()) for item in raw.strip().removeprefix("[").removesuffix("]").split(",")]
         raw = scalar(raw)
     if key.type is bool and type(raw) is int and raw in (0, 1):
