@@ -13,6 +13,7 @@ from batch_rl.errors import BatchRLError, DatasetError, PresetError
 from batch_rl.export import export_policy, require_onnx
 from batch_rl.loading import load_episodes, raise_small_propensities
 from batch_rl.metrics_csv import BATCH_COLUMNS, BATCH_FILE_NAME, MetricsFile, epoch_row
+from batch_rl.networks import choose_device
 from batch_rl.normalization import (
     NORMALIZATION_FILE_NAME,
     FeatureParameters,
@@ -53,6 +54,7 @@ def main() -> int:
     stop = StopRequest()
     environment = read_environment()
     preset = choose_preset(TrainingPreset, environment.hyperparameters, preset_folders(Path(__file__)))
+    choose_device(preset.training.device)
     if preset.training.save_model and "onnx" in preset.training.export:
         require_onnx()
     channel = next((name for name in CHANNELS if name in environment.channels), CHANNELS[0])
@@ -69,6 +71,7 @@ def main() -> int:
         f"Logged policy's discounted return on the held-out episodes: {run.logged_return:.2f}",
         flush=True,
     )
+    print(f"Device> {run.device_description}", flush=True)
     if run.preprocessor is not None:
         print(f"Normalization> {describe_normalization(run.preprocessor)}", flush=True)
         write_normalization(paths.output_data / NORMALIZATION_FILE_NAME, run.preprocessor.normalization)

@@ -28,11 +28,8 @@ FORMAT = "batch-rl-checkpoint"
 VERSION = 1
 FINAL = "final"  # the pointer to the fit to all episodes
 FILE_PATTERN = "epoch-*.pt"
-MAY_CHANGE = (
-    "training.kept_checkpoints",
-    "training.save_model",
-    "training.export",
-)  # what a resumed run may do otherwise
+# What a resumed run may do otherwise.
+MAY_CHANGE = ("training.kept_checkpoints", "training.save_model", "training.export", "training.device")
 # The ways in which torch reports a damaged file, and this module one that holds other things.
 DAMAGE = (
     OSError,
@@ -216,7 +213,7 @@ def _flat(preset: dict[str, Any]) -> dict[str, Any]:
 
 
 def _read_file(path: Path) -> dict[str, Any]:
-    content = torch.load(path, weights_only=True)
+    content = torch.load(path, weights_only=True, map_location="cpu")
     if not isinstance(content, dict):
         raise TypeError("a checkpoint is a dictionary")
     return content

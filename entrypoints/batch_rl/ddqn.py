@@ -21,6 +21,7 @@ mean that decides: late in training single networks disagree about small gaps be
 mean does not.
 """
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -46,6 +47,12 @@ class Transitions:
     next_rows: Tensor  # (rows,)
     allowed: Tensor  # (rows, n_actions) bool, actions that targets may use in the row's observation
     learned_rows: Tensor | None = None  # those to learn from; None: all. The others are next rows alone
+
+    def to(self, device: torch.device) -> "Transitions":
+        """Return the same rows on a device."""
+        tensors: dict[str, Tensor | None] = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        moved: dict[str, Any] = {name: None if value is None else value.to(device) for name, value in tensors.items()}
+        return Transitions(**moved)
 
     def select(self, rows: Tensor) -> "Transitions":
         """Return some of the rows, without the next ones: for rules that never look at those."""
@@ -98,7 +105,7 @@ class Learner:
     """The networks, their optimiser and where training stands.
 
     Args:
-        transitions: at least one.
+        transitions: at least one; learning happens where they are.
         n_actions: width of the output.
         epochs: after which the step size has fallen to 0.
         generator: draws the first weights and the order of batches.
@@ -122,7 +129,8 @@ class Learner:
         self.total_updates = epochs * self.updates_per_epoch
         outputs = n_actions + 1 if agent.algorithm == "iql" else n_actions  # the last one is V
         sizes = (transitions.inputs.shape[1], *agent.hidden_sizes, outputs)
-        self.online: Parameters = initial_parameters(sizes, agent.members, generator)
+        self._device = transitions.inputs.device
+        self.online: Parameters = [p.to(self._device) for p in initial_parameters(sizes, agent.members, generator)]
         self.target: Parameters = [p.clone() for p in self.online]
         self.snapshots: list[Parameters] = []
         for parameter in self.online:
@@ -151,9 +159,10 @@ class Learner:
         for start in range(done * self.agent.batch_size, rows, self.agent.batch_size):
             if should_stop():
                 return None
-            self._statistics.append(self._update(orders[:, start : start + self.agent.batch_size]))
+            rows_of_members = orders[:, start : start + self.agent.batch_size].to(self._device)
+            self._statistics.append(self._update(rows_of_members))
         self._epoch_start = self._generator.get_state()
-        statistics, self._statistics = torch.stack(self._statistics), []
+        statistics, self._statistics = torch.stack(self._statistics).cpu(), []
         return statistics
 
     def _update(self, rows: Tensor) -> Tensor:
@@ -173,7 +182,7 @@ class Learner:
         norm = torch.stack([g.square().sum() for g in gradients]).sum().sqrt()
         mean_loss = loss.detach() / agent.members
         values = outputs.detach()[..., : self._n_actions]
-        return torch.stack([mean_loss, norm, values.mean(), torch.tensor(learning_rate), values.max()])
+        return torch.stack([mean_loss, norm, values.mean(), values.new_tensor(learning_rate), values.max()])
 
     def _losses(self, outputs: Tensor, rows: Tensor) -> Tensor:
         """Return the loss of each of ``rows`` by the agent's rule, (members, batch)."""
@@ -254,7 +263,7 @@ class Learner:
             ):
                 for tensor, saved in zip(own, state[name], strict=True):
                     tensor.copy_(saved)
-        self.snapshots = [list(snapshot) for snapshot in state["snapshots"]]
+        self.snapshots = [[p.to(self._device) for p in snapshot] for snapshot in state["snapshots"]]
         self._adam.updates = state["updates"]
         self._epoch_start = state["epoch_start"]
-        self._statistics = list(state["statistics"])
+        self._statistics = [statistics.to(self._device) for statistics in state["statistics"]]

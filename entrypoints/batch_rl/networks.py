@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from batch_rl.errors import TrainingError
 from batch_rl.normalization import Preprocessor
 
 Parameters = list[Tensor]  # weight (members, in, out), bias (members, 1, out), of layer after layer
@@ -18,6 +19,22 @@ Parameters = list[Tensor]  # weight (members, in, out), bias (members, 1, out), 
 def use_threads(count: int) -> None:
     """Fix the number of threads: the order of additions, and so the last digits, depends on it."""
     torch.set_num_threads(count)
+
+
+def choose_device(name: str) -> tuple[torch.device, str]:
+    """Return the device for ``cpu``, ``cuda`` or ``auto``, and a few words on what it is and why.
+
+    Raises:
+        TrainingError: ``cuda`` is asked for and there is none.
+    """
+    if name != "cpu" and torch.cuda.is_available():
+        return torch.device("cuda"), f"cuda ({torch.cuda.get_device_name()})"
+    if name == "cpu":
+        return torch.device("cpu"), "cpu"
+    reason = "this build of torch has none" if torch.version.cuda is None else "torch finds no device"
+    if name == "cuda":
+        raise TrainingError(f"training.device is cuda: {reason}. Use cpu, or auto to take what there is.")
+    return torch.device("cpu"), f"cpu (no cuda: {reason})"
 
 
 def seeded_generator(seed: int, purpose: int) -> torch.Generator:
@@ -164,7 +181,7 @@ class PolicyNetwork(nn.Module):
     @torch.no_grad()
     def q_array(self, observations: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return the mean Q for arrays, in float64 so that what follows loses nothing."""
-        values: NDArray[Any] = self.q_values(torch.from_numpy(observations)).numpy()
+        values: NDArray[Any] = self.q_values(torch.from_numpy(observations).to(self.mean.device)).cpu().numpy()
         return values.astype(np.float64)
 
 

@@ -141,6 +141,9 @@ class Training:
         choices=("none", "all_episodes"),
     )
     threads: int = _key("processor threads; other counts, other last digits", default=1, within="[1, 1024]")
+    device: str = _key(
+        "where the networks learn; auto: cuda where there is one", default="cpu", choices=("cpu", "cuda", "auto")
+    )
     kept_checkpoints: int = _key("newest ones on disk, beside the best", default=3, within="[1, inf)")
     save_model: bool = _key("write the servable model", default=True)
     export: tuple[str, ...] = _key(

@@ -1,5 +1,6 @@
 """One training run on logged episodes: preparation, epochs of learning, and the evaluation after each."""
 
+import copy
 import dataclasses
 import hashlib
 import math
@@ -19,6 +20,7 @@ from batch_rl.errors import DatasetError, TrainingError
 from batch_rl.networks import (
     Parameters,
     PolicyNetwork,
+    choose_device,
     forward,
     last_hidden,
     seeded_generator,
@@ -111,6 +113,7 @@ class TrainingRun:
 
     Raises:
         DatasetError: the episodes cannot be split.
+        TrainingError: there is no such device.
     """
 
     def __init__(
@@ -122,6 +125,7 @@ class TrainingRun:
         final: bool = False,
     ) -> None:
         use_threads(preset.training.threads)
+        self.device, self.device_description = choose_device(preset.training.device)
         self.preset = preset
         self.dataset_digest = _digest(episodes)
         if preset.data.drop_last_rows:
@@ -143,7 +147,7 @@ class TrainingRun:
         transitions, reward_hat = self._prepare()
         self._reward_hat = reward_hat
         self.learner = Learner(
-            transitions,
+            transitions.to(self.device),
             preset.agent,
             n_actions=self.n_actions,
             epochs=self.epochs,
@@ -323,5 +327,9 @@ class TrainingRun:
     def policy(self) -> PolicyNetwork:
         """Return the policy as it is now."""
         return PolicyNetwork(
-            self.learner.deciding_parameters(), self.mean, self.scale, self.preset.ope.temperature, self.preprocessor
-        )
+            self.learner.deciding_parameters(),
+            self.mean,
+            self.scale,
+            self.preset.ope.temperature,
+            copy.deepcopy(self.preprocessor),  # ours stays where the data are
+        ).to(self.device)
