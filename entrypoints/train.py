@@ -1,7 +1,10 @@
 """Learn a policy from logged episodes alone, and estimate after every epoch what it is worth."""
 
+import atexit
+import shutil
 import signal
 import sys
+import tempfile
 from datetime import datetime
 from pathlib import Path
 from types import FrameType
@@ -21,6 +24,7 @@ from batch_rl.normalization import (
     read_normalization,
     write_normalization,
 )
+from batch_rl.parts import DealtEpisodes
 from batch_rl.plots import plot_estimates
 from batch_rl.preset import TrainingPreset, choose_preset, preset_folders
 from batch_rl.training import EpochResult, TrainingRun
@@ -62,10 +66,10 @@ def main() -> int:
     normalization = given_normalization(environment, preset)
     run = TrainingRun(episodes, preset, normalization=normalization)
     paths = environment.paths
-    cut = int(episodes.truncated.sum())
+    cut = run.truncated_episodes
     ended = f"{cut} episodes are truncated, the others terminated" if cut else "all count as terminated"
     print(
-        f"{dataset_path.name}: {len(run.fitting)} episodes ({len(run.fitting.actions)} rows) train, "
+        f"{dataset_path.name}: {run.training_episodes} episodes ({run.training_rows} rows) train, "
         f"{len(run.held_out)} ({len(run.held_out.actions)} rows) evaluate; {ended}.\n"
         f"Evaluated policy: softmax(Q / {preset.ope.temperature:g}). "
         f"Logged policy's discounted return on the held-out episodes: {run.logged_return:.2f}",
@@ -85,7 +89,7 @@ def main() -> int:
     folders = [checkpoints]
     if paths.checkpoints.is_dir():  # where the platform gives a job a folder that outlives it
         folders.append(CheckpointFolder(paths.checkpoints, run, keep=1, resumption=resumption))
-    watch = ValueWatch(largest_possible_value(run.fitting, preset.agent.discount), preset.agent)
+    watch = ValueWatch(largest_possible_value(run.largest_reward, preset.agent.discount), preset.agent)
     metrics_path = paths.intermediate / BATCH_FILE_NAME
     with MetricsFile(metrics_path, BATCH_COLUMNS, earlier=resumption.metrics if resumption else "") as metrics:
         while run.epoch < preset.training.epochs:
@@ -122,7 +126,7 @@ def main() -> int:
     return EXIT_STOPPED if stop.received else 0
 
 
-def prepare_episodes(channel: Path, preset: TrainingPreset) -> tuple[Path, Episodes]:
+def prepare_episodes(channel: Path, preset: TrainingPreset) -> tuple[Path, Episodes | DealtEpisodes]:
     """Read the dataset and do to it what the preset says; print what was assumed and changed.
 
     Raises:
@@ -130,6 +134,8 @@ def prepare_episodes(channel: Path, preset: TrainingPreset) -> tuple[Path, Episo
     """
     estimating = preset.data.behavior_policy == "estimate"
     try:
+        if preset.data.rows_in_memory is not None:
+            return deal_episodes(channel, preset, preset.data.rows_in_memory)
         path, episodes = load_episodes(channel, require_propensities=not estimating)
     except DatasetError as error:
         if error.report is not None and len(error.report.problems) > 1:
@@ -149,6 +155,41 @@ def prepare_episodes(channel: Path, preset: TrainingPreset) -> tuple[Path, Episo
         episodes, share = raise_small_propensities(episodes, preset.data.least_propensity)
         print(f"Clipping> {share:.2%} of the propensities were raised to {preset.data.least_propensity:g}.")
     return path, episodes
+
+
+def deal_episodes(channel: Path, preset: TrainingPreset, rows_in_memory: int) -> tuple[Path, DealtEpisodes]:
+    """Read the dataset once and lay it out in parts, in a folder that goes when the process does.
+
+    Raises:
+        DatasetError: the dataset is refused.
+        PresetError: the preset asks for what needs all rows at once.
+    """
+    for name, value, usable in (
+        ("data.behavior_policy", preset.data.behavior_policy, "logged"),
+        ("training.final_fit", preset.training.final_fit, "none"),
+    ):
+        if value != usable:
+            raise PresetError(f"{name}={value} needs all rows at once; leave data.rows_in_memory out, or that.")
+    folder = Path(tempfile.mkdtemp(prefix="batch-rl-parts-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    dealt = DealtEpisodes(
+        channel,
+        folder,
+        rows_in_memory=rows_in_memory,
+        train_fraction=preset.data.train_fraction,
+        seed=preset.seed,
+        least_propensity=preset.data.least_propensity,
+    )
+    for assumption in dealt.assumptions:
+        print(f"Assumed> {assumption}.")
+    if preset.data.least_propensity:
+        least = preset.data.least_propensity
+        print(f"Clipping> {dealt.raised_share:.2%} of the propensities were raised to {least:g}.")
+    print(
+        f"Parts> {dealt.rows} rows of {dealt.episodes} episodes in {dealt.n_parts} parts of about {rows_in_memory} "
+        "rows, and the held-out ones. All models but the policy are fitted to the first part."
+    )
+    return dealt.first_file, dealt
 
 
 def given_normalization(environment: JobEnvironment, preset: TrainingPreset) -> dict[int, FeatureParameters] | None:

@@ -99,6 +99,8 @@ class CheckpointFolder:
         if wis is not None and is_best:
             self._best_wis, self._best = wis, path
         content = _policy_content(run) | {"epoch": run.epoch, "best_wis": self._best_wis, "metrics": metrics}
+        if run.part_statistics:
+            content["part_statistics"] = run.part_statistics
         write_atomically(path, lambda temporary: torch.save(content, temporary))
         self._written = [kept for kept in self._written if kept != path] + [path]
         write_text_atomically(self.folder / "latest", path.name + "\n")
@@ -198,6 +200,7 @@ def resume(folder: Path, run: TrainingRun) -> Resumption:
         content = _read_file(path)
         run.learner.restore(content["learner"])
         run.epoch = content["epoch"]
+        run.part_statistics = list(content.get("part_statistics", ()))
         best_wis, metrics = float(content["best_wis"]), str(content["metrics"])
     except DAMAGE as error:
         raise CheckpointError(f"{path}: damaged or not a checkpoint ({type(error).__name__}).") from error

@@ -48,6 +48,11 @@ class Transitions:
     allowed: Tensor  # (rows, n_actions) bool, actions that targets may use in the row's observation
     learned_rows: Tensor | None = None  # those to learn from; None: all. The others are next rows alone
 
+    @property
+    def count(self) -> int:
+        """Number of rows to learn from."""
+        return len(self.actions if self.learned_rows is None else self.learned_rows)
+
     def to(self, device: torch.device) -> "Transitions":
         """Return the same rows on a device."""
         tensors: dict[str, Tensor | None] = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
@@ -106,6 +111,7 @@ class Learner:
 
     Args:
         transitions: at least one; learning happens where they are.
+        parts: rows to learn from in each part, where ``transitions`` is only one of an epoch's parts.
         n_actions: width of the output.
         epochs: after which the step size has fallen to 0.
         generator: draws the first weights and the order of batches.
@@ -119,13 +125,13 @@ class Learner:
         n_actions: int,
         epochs: int,
         generator: torch.Generator,
+        parts: Sequence[int] = (),
     ) -> None:
         self.agent = agent
-        self._transitions = transitions
+        self.use(transitions)
         self._generator = generator
         self._n_actions = n_actions
-        rows = self._count = len(transitions.actions if transitions.learned_rows is None else transitions.learned_rows)
-        self.updates_per_epoch = -(-rows // agent.batch_size)
+        self.updates_per_epoch = sum(-(-rows // agent.batch_size) for rows in parts or (transitions.count,))
         self.total_updates = epochs * self.updates_per_epoch
         outputs = n_actions + 1 if agent.algorithm == "iql" else n_actions  # the last one is V
         sizes = (transitions.inputs.shape[1], *agent.hidden_sizes, outputs)
@@ -140,6 +146,10 @@ class Learner:
         self._epoch_start = generator.get_state()
         self._statistics: list[Tensor] = []
 
+    def use(self, transitions: Transitions) -> None:
+        """Learn from these rows in the next pass, or in what is left of one that was interrupted."""
+        self._transitions = transitions
+
     @property
     def updates(self) -> int:
         """Gradient updates so far."""
@@ -152,7 +162,7 @@ class Learner:
             Per update the loss, the gradient's norm, the mean Q of the batch, the step size and the largest
                 Q, (updates, 5); or None when ``should_stop`` ended the pass early, after a whole update.
         """
-        rows, members = self._count, self.agent.members
+        rows, members = self._transitions.count, self.agent.members
         done = len(self._statistics)
         self._generator.set_state(self._epoch_start)
         orders = torch.stack([torch.randperm(rows, generator=self._generator) for _ in range(members)])

@@ -58,6 +58,11 @@ class Data:
     least_propensity: float = _key(
         "smaller propensities are raised to it, which biases estimates; 0: none is", default=0.0, within="[0, 1)"
     )
+    rows_in_memory: int | None = _key(
+        "Parquet larger than memory: learn from parts of about so many rows; null: from all rows at once",
+        default=None,
+        within="[1, inf)",
+    )
     drop_last_rows: bool = _key("leave out each episode's last row, as Coach's loader does", default=False)
     normalization: str = _key(
         "reagent: transform each feature by its type, found in the data or read from the channel 'normalization', "
