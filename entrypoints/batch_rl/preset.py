@@ -174,7 +174,7 @@ class Collection:
     file_name: str = _key(
         "name of the dataset in the output folder; its ending chooses the format",
         default="dataset.csv",
-        pattern=r"[A-Za-z0-9_-][A-Za-z0-9._-]*\.(csv|parquet|npz)",
+        pattern=r"[A-Za-z0-9_-][A-Za-z0-9._-]*\.(csv|parquet|npz|minari)",
     )
     policy: str = _key(
         "the behavior policy; the last two act by the values of the checkpoint in the channel of that name",

@@ -93,7 +93,7 @@ def test_no_more_rows_are_held_out_than_memory_shall_hold(channel, tmp_path):
 
 
 def test_what_cannot_be_dealt_is_refused(channel, tmp_path):
-    with pytest.raises(DatasetError, match="too few for 1999 parts and held-out ones; raise data.rows_in_memory"):
+    with pytest.raises(DatasetError, match=r"too few for 1999 parts and held-out ones; raise data\.rows_in_memory"):
         deal(channel, tmp_path / "one", rows_in_memory=1)
     table = pd.read_parquet(channel / "shard-000.parquet")
     for name, frame, fault in (
