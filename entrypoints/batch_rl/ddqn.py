@@ -71,17 +71,27 @@ class Transitions:
         )
 
 
-def double_q_targets(online: Tensor, target: Tensor, forbidden: Tensor, rewards: Tensor, going_on: Tensor) -> Tensor:
+def double_q_targets(
+    online: Tensor, target: Tensor, forbidden: Tensor, rewards: Tensor, going_on: Tensor, temperature: float = 0.0
+) -> Tensor:
     """Return r + discount * Q_target(s', a'), a' = the allowed action of highest Q_online; r at the end.
+
+    Above temperature 0 it is the mean of Q_target, weighted by softmax(Q_online / temperature): differences between
+    actions that are small beside the temperature, and so mostly noise, are then averaged and not maximised.
 
     Args:
         online, target: (..., n_actions), values of the next observation.
         forbidden: (..., n_actions) bool, not all of a row.
         rewards: (...).
         going_on: (...), the discount, or 0 at the end.
+    Source: Song, Parr, Carin, "Revisiting the Softmax Bellman Operator: New Benefits and New Perspective", ICML 2019.
     """
-    best = online.masked_fill(forbidden, -torch.inf).argmax(dim=-1, keepdim=True)
-    return rewards + going_on * target.gather(-1, best).squeeze(-1)
+    choosing = online.masked_fill(forbidden, -torch.inf)
+    if temperature > 0:
+        following = ((choosing / temperature).softmax(dim=-1) * target).sum(dim=-1)
+    else:
+        following = target.gather(-1, choosing.argmax(dim=-1, keepdim=True)).squeeze(-1)
+    return rewards + going_on * following
 
 
 # Each loss comes with its derivative with respect to its first argument; tests hold it against autograd.
@@ -277,7 +287,8 @@ class Learner:
             targets = rewards + going_on * next_outputs[..., -1]
         else:
             online = next_outputs if self._double else target
-            targets = double_q_targets(online, target, batches.forbidden[:, rows], rewards, going_on)
+            forbidden = batches.forbidden[:, rows]
+            targets = double_q_targets(online, target, forbidden, rewards, going_on, agent.target_temperature)
         at = actions.unsqueeze(-1)
         losses, slope = self._error_loss(outputs.gather(-1, at).squeeze(-1) - targets)
         if agent.loss_over_all_actions:

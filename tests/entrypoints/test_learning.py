@@ -48,6 +48,19 @@ def test_a_target_takes_the_online_choice_at_the_target_networks_value():
     assert targets.tolist() == [11.0, 6.0, 1.0]
 
 
+def test_a_target_above_temperature_0_is_the_mean_by_the_softmax_of_the_allowed_actions():
+    """By hand: 2 ln 3 and 0 at temperature 2 weigh 3/4 and 1/4, 0.75 * 10 + 0.25 * 20; only one is left; the end."""
+    targets = double_q_targets(
+        online=torch.tensor([[2 * math.log(3), 0.0, 9.0]] * 3),
+        target=torch.tensor([[10.0, 20.0, 99.0]] * 3),
+        forbidden=torch.tensor([[False, False, True], [True, False, True], [False, False, True]]),
+        rewards=torch.ones(3),
+        going_on=torch.tensor([0.5, 0.5, 0.0]),
+        temperature=2.0,
+    )
+    torch.testing.assert_close(targets, torch.tensor([7.25, 11.0, 1.0]))
+
+
 def test_an_action_is_allowed_by_its_probability_relative_to_the_likeliest():
     """By hand: 0.3 of 0.6 is 0.18, and of 0.9 is 0.27."""
     probabilities = torch.tensor([[0.6, 0.21, 0.19], [0.9, 0.1, 0.0]])
@@ -161,8 +174,10 @@ def loss_by_autograd(agent, data, online, target, rows):
         next_online, next_target = forward(online, next_inputs), forward(target, next_inputs)
         double = agent.double_q and agent.algorithm in ("ddqn", "ddqn_bcq", "cql")
         choosing = (next_online if double else next_target)[..., :3]
-        best = torch.where(data.allowed[data.next_rows[rows]], choosing, -torch.inf).argmax(dim=2)
-        following = next_target.take_along_dim(best[..., None], dim=2)[..., 0]
+        choosing = torch.where(data.allowed[data.next_rows[rows]], choosing, -torch.inf)
+        following = next_target.take_along_dim(choosing.argmax(dim=2, keepdim=True), dim=2)[..., 0]
+        if agent.target_temperature:
+            following = (torch.softmax(choosing / agent.target_temperature, dim=2) * next_target).sum(dim=2)
         if agent.algorithm == "iql":
             following = next_online[..., -1]
         targets = data.rewards[rows] + agent.discount * (1 - data.terminated[rows]) * following
@@ -185,6 +200,7 @@ def loss_by_autograd(agent, data, online, target, rows):
         {"algorithm": "dqn"},
         {"algorithm": "ddqn", "double_q": False},
         {"algorithm": "ddqn_bcq"},
+        {"algorithm": "ddqn_bcq", "target_temperature": 1.5},
         {"algorithm": "ddqn_bcq", "huber_loss": True, "loss_over_all_actions": True},
         {"algorithm": "one_step"},
         {"algorithm": "cql", "cql_alpha": 0.7},
