@@ -44,15 +44,16 @@ def learning_rows(runs: int) -> list[Row]:
             "update of a 64x64 network, batch 128, against d3rlpy's DiscreteBCQ",
             "64x64",
             Aim("ratio", 0.1),
+            unit="µs",
             note="Drawing the batch and the gradient step, one network; ours also keeps its statistics.",
         ),
-        row("... of a 256x512 network", "256x512", Aim("ratio", 0.4)),
+        row("... of a 256x512 network", "256x512", Aim("ratio", 0.4), unit="µs"),
         row(
             "default preset's training, 500 episodes, against d3rlpy's, tuned",
             "training",
             Aim("ratio", 0.1),
-            note=f"d3rlpy: one network of 64x64 for {_D3RLPY_UPDATES} updates, the preset's other values, the step size "
-            "on a cosine. Neither evaluates meanwhile.",
+            note=f"d3rlpy: one network of 64x64 for {_D3RLPY_UPDATES} updates, the preset's other values, the step "
+            "size on a cosine. Neither evaluates meanwhile.",
         ),
         row("... with one network instead of the preset's ensemble", "one network", Aim("ratio", 0.1)),
         row(
@@ -109,8 +110,8 @@ def _measure(runs: int) -> dict[str, list[float]]:
             run.learner.run_epoch()
             ended = time.perf_counter()
             if number:
-                note(f"{key}, d3rlpy", (middle - started) * 1000 / _UPDATES)
-                note(f"{key}, ours", (ended - middle) * 1000 / run.learner.updates_per_epoch)
+                note(f"{key}, d3rlpy", (middle - started) * 1e6 / _UPDATES)
+                note(f"{key}, ours", (ended - middle) * 1e6 / run.learner.updates_per_epoch)
     for seed in range(_DATASETS):
         data = logged(seed)
         started = time.perf_counter()
