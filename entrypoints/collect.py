@@ -20,7 +20,8 @@ def main() -> int:
     preset = choose_preset(CollectionPreset, environment.hyperparameters, preset_folders(Path(__file__)))
     name, collection = preset.environment.name, preset.collection
     # No time limit by default: Coach's CSV cannot tell an episode that it cuts from a failure.
-    probe = Player(name, preset.seed, 0, time_limit=collection.time_limit)
+    limit = preset.environment.max_steps
+    probe = Player(name, preset.seed, 0, time_limit=collection.time_limit, step_limit=limit)
     policy, description = behavior_policy(collection, probe, environment)
     played = collect_episodes(
         name,
@@ -29,6 +30,7 @@ def main() -> int:
         num_envs=collection.num_envs,
         episodes_each=collection.episodes_per_env,
         time_limit=collection.time_limit,
+        step_limit=limit,
     )
     # Episode ids run over the environments first, rows stand by environment: 0, 100, 200, ..., 1, 101, ...
     numbered = [

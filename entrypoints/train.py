@@ -1,8 +1,10 @@
-"""Learn a policy from logged episodes alone, and estimate after every epoch what it is worth."""
+"""Learn a policy from logged episodes alone, and estimate after every epoch what it is worth.
+
+A preset with the section ``online`` learns in an environment instead; see ``train_online``.
+"""
 
 import signal
 import sys
-from datetime import datetime
 from pathlib import Path
 from types import FrameType
 
@@ -12,9 +14,10 @@ from batch_rl.divergence import ValueWatch, largest_possible_value
 from batch_rl.errors import BatchRLError, DatasetError
 from batch_rl.export import export_policy
 from batch_rl.loading import load_episodes, raise_small_propensities
+from batch_rl.log_lines import now
 from batch_rl.metrics_csv import BATCH_COLUMNS, BATCH_FILE_NAME, MetricsFile, epoch_row
 from batch_rl.plots import plot_estimates
-from batch_rl.preset import TrainingPreset, choose_preset, preset_folders
+from batch_rl.preset import OnlinePreset, TrainingPreset, choose_training_preset, preset_folders
 from batch_rl.training import EpochResult, TrainingRun
 from job_toolkit.environment import JobEnvironment, JobInputError, read_environment
 from job_toolkit.failure import fail_job
@@ -44,7 +47,13 @@ def main() -> int:
     """Train; return 0, or 143 when a SIGTERM ended it early, with everything learned so far on disk."""
     stop = StopRequest()
     environment = read_environment()
-    preset = choose_preset(TrainingPreset, environment.hyperparameters, preset_folders(Path(__file__)))
+    preset = choose_training_preset(environment.hyperparameters, preset_folders(Path(__file__)))
+    if isinstance(preset, OnlinePreset):
+        # Imported here: learning from a log needs no environment.
+        from train_online import train_online
+
+        stopped = train_online(preset, environment.paths, earlier_checkpoint(environment), stop)
+        return EXIT_STOPPED if stopped else 0
     channel = next((name for name in CHANNELS if name in environment.channels), CHANNELS[0])
     dataset_path, episodes = prepare_episodes(environment.channel(channel), preset)
     run = TrainingRun(episodes, preset)
@@ -152,11 +161,6 @@ def epoch_line(result: EpochResult, epochs: int) -> str:
         f"Mean weight={estimates.weights.mean_weight:.3g}, Loss={result.losses.mean():.4f}, "
         f"Q={result.batch_q.mean():.2f}, Epochs={epochs}"
     )
-
-
-def now() -> str:
-    """Return the time as the log lines show it."""
-    return datetime.now().strftime("%Y-%m-%d %H:%M:%S")
 
 
 if __name__ == "__main__":

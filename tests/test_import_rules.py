@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 SIDES = {
     "container/job_toolkit": {"job_toolkit"},
     "entrypoints/batch_rl": {"batch_rl", "numpy", "torch", "gymnasium", "pandas", "yaml", "matplotlib", "pyarrow"},
-    "entrypoints": {"job_toolkit", "batch_rl"},
+    "entrypoints": {"job_toolkit", "batch_rl", "train_online"},
     "launcher": {"launcher", "docker", "requests", "isal", "pandas", "rich", "typer", "yaml"},
 }
 # The launcher's layers: a module uses the rows above its own, and errors; within a row only what is named here.

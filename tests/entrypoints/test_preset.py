@@ -1,6 +1,7 @@
 """Presets: what is read, what is refused, and that a refusal says where and what to do."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,11 +11,11 @@ import pytest
 from batch_rl.errors import PresetError
 from batch_rl.preset import (
     ALIASES,
-    KINDS,
     SCHEMA,
     CollectionPreset,
     EvaluationPreset,
     TrainingPreset,
+    check_request,
     choose_preset,
     find_preset,
     load_preset,
@@ -43,9 +44,12 @@ def refusal(path, kind=EvaluationPreset, **overrides):
 
 
 @pytest.mark.parametrize("path", sorted(PRESETS.glob("*.yaml")), ids=lambda path: path.stem)
-def test_every_shipped_preset_loads_for_the_entry_point_it_names(path):
-    named = next(name for name in KINDS if f"Used by {name}" in path.read_text(encoding="utf-8"))
-    load_preset(path, KINDS[named])
+def test_every_shipped_preset_loads_for_the_entry_points_it_names(path):
+    (used_by,) = re.findall(r"Used by (\w+\.py(?:(?:, | and )\w+\.py)*)", path.read_text(encoding="utf-8"))
+    named = re.findall(r"\w+\.py", used_by)
+    assert named
+    for entry_point in named:
+        check_request({"folders": [str(PRESETS)], "entry_point": entry_point, "hyperparameters": {"preset": path.stem}})
 
 
 def test_a_key_that_is_left_out_has_its_default():
