@@ -1,4 +1,4 @@
-"""Play a learned policy in its environment, greedily, and report the rewards."""
+"""Play a learned policy in its environment and report the rewards."""
 
 import json
 import math
@@ -6,14 +6,14 @@ import statistics
 import sys
 from pathlib import Path
 
-from batch_rl.behavior import greedy_policy
+from batch_rl.behavior import greedy_policy, softmax_policy
 from batch_rl.checkpoint import load_policy
-from batch_rl.errors import BatchRLError
+from batch_rl.errors import BatchRLError, EvaluationError
 from batch_rl.files import write_text_atomically
 from batch_rl.log_lines import episode_line, evaluation_line
 from batch_rl.metrics_csv import EPISODE_COLUMNS, EPISODE_FILE_NAME, MetricsFile
 from batch_rl.networks import use_threads
-from batch_rl.preset import EvaluationPreset, choose_preset, preset_folders
+from batch_rl.preset import EvaluationPreset, choose_preset, preset_folders, preset_notes
 from batch_rl.rollout import Player, play_episodes, play_steps
 from job_toolkit.environment import JobInputError, read_environment
 from job_toolkit.failure import fail_job
@@ -22,7 +22,10 @@ from job_toolkit.failure import fail_job
 def main() -> int:
     """Evaluate the checkpoint of the channel of that name."""
     environment = read_environment()
-    preset = choose_preset(EvaluationPreset, environment.hyperparameters, preset_folders(Path(__file__)))
+    presets = preset_folders(Path(__file__))
+    preset = choose_preset(EvaluationPreset, environment.hyperparameters, presets)
+    for note in preset_notes(environment.hyperparameters, presets):
+        print(f"Preset> {note}.", flush=True)
     name, evaluation = preset.environment.name, preset.evaluation
     limit = preset.environment.max_steps
     probe = Player(name, preset.seed, 0, time_limit=True, step_limit=limit)
@@ -33,11 +36,12 @@ def main() -> int:
         n_actions=probe.n_actions,
     )
     use_threads(1)
-    greedy = greedy_policy(policy.q_array)
+    greedy = evaluation.policy == "greedy"
+    acting = greedy_policy(policy.q_array) if greedy else softmax_policy(policy.q_array, policy.temperature)
     if evaluation.episodes is not None:
-        episodes = play_episodes(name, preset.seed, greedy, episodes=evaluation.episodes, step_limit=limit)
+        episodes = play_episodes(name, preset.seed, acting, episodes=evaluation.episodes, step_limit=limit)
     else:
-        episodes = play_steps(name, preset.seed, greedy, steps=evaluation.steps, step_limit=limit)
+        episodes = play_steps(name, preset.seed, acting, steps=evaluation.steps, step_limit=limit)
     rewards = [episode.total_reward for episode in episodes]
     threshold = probe.reward_threshold
     steps = 0
@@ -57,7 +61,7 @@ def main() -> int:
     successes = math.nan if threshold is None else sum(reward >= threshold for reward in rewards) / len(rewards)
     summary = {
         "environment": name,
-        "policy": "greedy",
+        "policy": "greedy" if greedy else f"softmax(Q / {policy.temperature:g})",
         "checkpoint": evaluation.checkpoint,
         "seed": preset.seed,
         "episodes": len(rewards),
@@ -69,6 +73,11 @@ def main() -> int:
     }
     write_text_atomically(paths.output_data / "evaluation.json", json.dumps(summary, indent=2) + "\n")
     print(evaluation_line(successes, statistics.fmean(rewards)), flush=True)
+    if evaluation.passing_score is not None and statistics.fmean(rewards) < evaluation.passing_score:
+        raise EvaluationError(
+            f"the mean reward of {len(rewards)} episodes is {statistics.fmean(rewards):.2f}, below "
+            f"evaluation.passing_score = {evaluation.passing_score:g}. The rewards are in evaluation.json."
+        )
     return 0
 
 

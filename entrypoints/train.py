@@ -17,7 +17,7 @@ from batch_rl.loading import load_episodes, raise_small_propensities
 from batch_rl.log_lines import now
 from batch_rl.metrics_csv import BATCH_COLUMNS, BATCH_FILE_NAME, MetricsFile, epoch_row
 from batch_rl.plots import plot_estimates
-from batch_rl.preset import OnlinePreset, TrainingPreset, choose_training_preset, preset_folders
+from batch_rl.preset import OnlinePreset, TrainingPreset, choose_training_preset, preset_folders, preset_notes
 from batch_rl.training import EpochResult, TrainingRun
 from job_toolkit.environment import JobEnvironment, JobInputError, read_environment
 from job_toolkit.failure import fail_job
@@ -47,7 +47,10 @@ def main() -> int:
     """Train; return 0, or 143 when a SIGTERM ended it early, with everything learned so far on disk."""
     stop = StopRequest()
     environment = read_environment()
-    preset = choose_training_preset(environment.hyperparameters, preset_folders(Path(__file__)))
+    presets = preset_folders(Path(__file__))
+    preset = choose_training_preset(environment.hyperparameters, presets)
+    for note in preset_notes(environment.hyperparameters, presets):
+        print(f"Preset> {note}.", flush=True)
     if isinstance(preset, OnlinePreset):
         # Imported here: learning from a log needs no environment.
         from train_online import train_online

@@ -40,11 +40,11 @@ def train_online(preset: OnlinePreset, paths: JobPaths, earlier: Path | None, st
     """
     run, online = OnlineRun(preset), preset.online
     learner = run.learner
-    end = f"{online.steps} steps" if online.episodes is None else f"{online.episodes} episodes"
+    end = f"until step {online.steps}" if online.episodes is None else f"for {online.episodes} episodes"
     print(
-        f"Learning in {preset.environment.name} for {end}, {min(online.heatup_steps, online.steps)} steps of them at "
-        f"random first; {online.evaluation_episodes} episodes of the greedy policy after every "
-        f"{online.evaluate_every_episodes} evaluate it.",
+        f"Learning in {preset.environment.name} {end}, after {online.heatup_steps} random steps; "
+        f"{online.evaluation_episodes} episodes of the greedy policy after every {online.evaluate_every_episodes} "
+        "evaluate it.",
         flush=True,
     )
     resumption = None

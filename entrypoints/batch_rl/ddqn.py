@@ -165,6 +165,8 @@ class Learner:
         # A sum over members: each learns at the full step size, as it would alone.
         loss = self._losses(outputs, rows).mean(dim=1).sum()
         gradients = torch.autograd.grad(loss, self.online)
+        if agent.weight_decay:
+            gradients = tuple(g + agent.weight_decay * p.detach() for g, p in zip(gradients, self.online, strict=True))
         learning_rate = agent.learning_rate
         if agent.learning_rate_schedule == "linear":
             learning_rate *= 1 - self.updates / self.total_updates
@@ -219,7 +221,10 @@ class Learner:
 
     def _copy_when_due(self) -> None:
         agent, updates = self.agent, self.updates
-        if updates % agent.target_copy_updates == 0:
+        if agent.target_update_rate:
+            for slow, fast in zip(self.target, self.online, strict=True):
+                slow.lerp_(fast.detach(), agent.target_update_rate)
+        elif updates % agent.target_copy_updates == 0:
             self.target = [p.detach().clone() for p in self.online]
         late = updates >= agent.snapshot_after * self.total_updates
         # The last update takes none: the networks themselves are part of the mean.

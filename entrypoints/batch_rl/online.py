@@ -108,6 +108,7 @@ class OnlineLearner:
         self.replay = Replay(replay_size, observation_size)
         self.mean, self.scale = torch.zeros(observation_size), torch.ones(observation_size)
         self.episodes = 0  # whole ones, those of the heatup too
+        self.heatup_episodes = 0  # those that began in the heatup
         self.steps = 0
         self.reached = False  # whether an evaluation has reached online.stop_at_reward
 
@@ -191,6 +192,7 @@ class OnlineLearner:
             "mean": self.mean,
             "scale": self.scale,
             "episodes": self.episodes,
+            "heatup_episodes": self.heatup_episodes,
             "steps": self.steps,
             "reached": self.reached,
         }
@@ -209,7 +211,8 @@ class OnlineLearner:
         self._adam.updates = state["updates"]
         self.replay.restore(state["replay"])
         self.mean, self.scale = state["mean"], state["scale"]
-        self.episodes, self.steps, self.reached = state["episodes"], state["steps"], state["reached"]
+        self.episodes, self.heatup_episodes = state["episodes"], state["heatup_episodes"]
+        self.steps, self.reached = state["steps"], state["reached"]
 
 
 @dataclass(frozen=True)
@@ -234,6 +237,7 @@ class OnlineRun:
     """
 
     dataset_digest = LEARNED_ONLINE
+    preprocessor = None  # features are standardised at most
 
     def __init__(self, preset: OnlinePreset) -> None:
         use_threads(preset.training.threads)
@@ -276,7 +280,7 @@ class OnlineRun:
         """Whether the run has come to its end."""
         online, learner = self.preset.online, self.learner
         if online.episodes is not None:
-            return learner.reached or learner.episodes >= online.episodes
+            return learner.reached or learner.episodes - learner.heatup_episodes >= online.episodes
         return learner.reached or learner.steps >= online.steps
 
     @property
@@ -328,6 +332,7 @@ class OnlineRun:
             if after_heatup > 0 and after_heatup % online.steps_between_updates == 0:
                 statistics += [learner.update(generator, self._learning_rate()) for _ in range(online.updates_at_once)]
         learner.episodes += 1
+        learner.heatup_episodes += heatup
         numbers = torch.stack(statistics).double().numpy() if statistics else np.zeros((0, 4))
         if not np.isfinite(numbers).all():
             raise TrainingError(
@@ -353,6 +358,15 @@ class OnlineRun:
         if online.stop_at_reward is not None and math.fsum(rewards) / len(rewards) >= online.stop_at_reward:
             self.learner.reached = True
         return rewards
+
+    def state(self) -> dict[str, Any]:
+        """Return all that is needed to go on bit for bit, in plain containers and tensors."""
+        return {"learner": self.learner.state(), "epoch": self.epoch}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from ``state``, made by a run of the same preset."""
+        self.learner.restore(state["learner"])
+        self.epoch = state["epoch"]
 
     def policy(self) -> PolicyNetwork:
         """Return the policy as it is now."""

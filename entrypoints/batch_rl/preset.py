@@ -20,6 +20,7 @@ from pathlib import Path
 
 import yaml
 
+from batch_rl import reagent_preset
 from batch_rl.errors import PresetError
 
 MAX_PRESET_BYTES = 1_000_000
@@ -160,6 +161,11 @@ class Collection:
 
     num_envs: int = _key("environments, each with its own generators", default=100, within="[1, 100000]")
     episodes_per_env: int = _key("whole episodes in each", default=5, within="[1, inf)")
+    steps: int | None = _key(
+        "whole episodes, an environment for each, until this many steps; in place of the two above",
+        default=None,
+        within="[1, inf)",
+    )
     file_name: str = _key(
         "name of the dataset in the output folder; its ending chooses the format",
         default="dataset.csv",
@@ -188,7 +194,7 @@ class Online:
     steps: int = _key(
         "environment steps, the heatup's too; the last episode is whole", default=15000, within="[1, inf)"
     )
-    episodes: int | None = _key("exactly this many episodes instead, the heatup's too", default=None, within="[1, inf)")
+    episodes: int | None = _key("exactly this many episodes after the heatup instead", default=None, within="[1, inf)")
     stop_at_reward: float | None = _key("end earlier, when an evaluation's mean reaches this", default=None)
     heatup_steps: int = _key("random steps before the first update", default=1000, within="[1, inf)")
     replay_size: int = _key("newest transitions to learn from", default=40000, within="[1, 100000000]")
@@ -206,13 +212,17 @@ class Online:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Playing the learned policy, greedily."""
+    """Playing the learned policy."""
 
     steps: int = _key("whole episodes until this many steps", default=1000, within="[1, inf)")
     episodes: int | None = _key("exactly this many instead", default=None, within="[1, inf)")
     checkpoint: str = _key(
         "the last one, or the one with the highest WIS", default="latest", choices=("latest", "best")
     )
+    policy: str = _key(
+        "play the best action, or draw from softmax(Q / temperature)", default="greedy", choices=("greedy", "softmax")
+    )
+    passing_score: float | None = _key("the job fails where the mean reward is below this", default=None)
 
 
 @dataclass(frozen=True)
@@ -275,6 +285,7 @@ class OnlinePreset(Preset):
             "agent.imitated_share",
             "agent.snapshot_updates",
             "agent.snapshot_after",
+            "training.best_by",
             "training.epochs",
             "training.final_fit",
         }
@@ -539,6 +550,35 @@ def _plain(node: yaml.Node) -> object:
     return {str(key.value): _plain(value) for key, value in node.value}
 
 
+def _is_reagents(root: yaml.Node) -> bool:
+    return isinstance(root, yaml.MappingNode) and any(key.value == reagent_preset.MARK for key, _ in root.value)
+
+
+def _leaves(node: yaml.Node, where: str, prefix: str = "") -> dict[str, tuple[int, object]]:
+    """Return (line, value) by dotted key of everything in a mapping that is no mapping, or an empty one."""
+    found: dict[str, tuple[int, object]] = {}
+    for name, line, value in _entries(node, where, prefix):
+        if isinstance(value, yaml.MappingNode) and value.value:
+            found |= _leaves(value, where, f"{name}.")
+        else:
+            found[name] = (line, _plain(value))
+    return found
+
+
+def preset_notes(hyperparameters: Mapping[str, object], folders: Sequence[Path]) -> list[str]:
+    """Return what the log of a job should say about its preset: which keys of another program's have no effect.
+
+    Raises:
+        PresetError: as ``choose_preset``.
+    """
+    path = _named_preset(hyperparameters, folders)
+    root = _compose(path)
+    if not _is_reagents(root):
+        return []
+    where = _shown(path)
+    return [f"{path.name}: {note}" for note in reagent_preset.translate(_leaves(root, where), where).notes]
+
+
 def _read(path: Path) -> tuple[set[str], dict[str, Value]]:
     """Return the sections that a file has and its values by dotted key, all checked."""
     where = _shown(path)
@@ -553,7 +593,16 @@ def _read(path: Path) -> tuple[set[str], dict[str, Value]]:
         except ValueError as error:
             raise PresetError(f"{where}, line {line}: '{name}' is {error}.") from error
 
-    for name, line, node in _entries(_compose(path), where):
+    root = _compose(path)
+    if _is_reagents(root):
+        translation = reagent_preset.translate(_leaves(root, where), where)
+        for name, (source, value) in translation.values.items():
+            try:
+                values[name] = checked_value(value, SCHEMA[name])
+            except ValueError as error:
+                raise PresetError(f"{source} is {error}.") from error
+        return translation.sections, values
+    for name, line, node in _entries(root, where):
         if name not in SECTIONS:
             take(name, line, node)
             continue

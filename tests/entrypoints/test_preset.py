@@ -61,7 +61,7 @@ def test_a_key_that_is_left_out_has_its_default():
     [
         ("evaluation:\n  stps: 5\n", 2, "unknown key 'evaluation.stps'; did you mean 'evaluation.steps'?"),
         ("evaluatoin:\n  steps: 5\n", 1, "unknown key 'evaluatoin'; did you mean 'evaluation'?"),
-        ("steps: 5\n", 1, "did you mean 'evaluation.steps'?"),
+        ("steps: 5\n", 1, "did you mean 'collection.steps'?"),
         ("seed: 1\nseed: 2\n", 2, "'seed' again; first given on line 1"),
         ("evaluation:\n  steps: 1\n  steps: 2\n", 3, "'evaluation.steps' again"),
         ("evaluation:\n\tsteps: 5\n", 2, "a tab; YAML is indented with spaces"),
@@ -223,7 +223,7 @@ def test_a_preset_is_found_in_the_first_folder_that_has_it_with_or_without_its_s
     ("name", "words"),
     [
         ("preset-cartpole-ddqnbc", "did you mean 'preset-cartpole-ddqnbcq'?"),
-        ("acrobot", "known: preset-cartpole-bc,"),
+        ("acrobot", "known: discrete_dqn_cartpole_offline,"),
         ("../presets/preset-cartpole-random", "chosen by its name"),
         ("", "chosen by its name"),
         (7, "chosen by its name"),
