@@ -1,11 +1,13 @@
-"""Learn a policy from logged episodes alone, and estimate after every epoch what it is worth."""
+"""Learn a policy from logged episodes alone, and estimate after every epoch what it is worth.
+
+A preset with the section ``online`` learns in an environment instead; see ``train_online``.
+"""
 
 import atexit
 import shutil
 import signal
 import sys
 import tempfile
-from datetime import datetime
 from pathlib import Path
 from types import FrameType
 
@@ -15,6 +17,7 @@ from batch_rl.divergence import ValueWatch, largest_possible_value
 from batch_rl.errors import BatchRLError, DatasetError, PresetError
 from batch_rl.export import export_policy, require_onnx
 from batch_rl.loading import load_episodes, raise_small_propensities
+from batch_rl.log_lines import now
 from batch_rl.metrics_csv import BATCH_COLUMNS, BATCH_FILE_NAME, MetricsFile, epoch_row
 from batch_rl.networks import choose_device
 from batch_rl.normalization import (
@@ -26,7 +29,7 @@ from batch_rl.normalization import (
 )
 from batch_rl.parts import DealtEpisodes
 from batch_rl.plots import plot_estimates
-from batch_rl.preset import TrainingPreset, choose_preset, preset_folders
+from batch_rl.preset import OnlinePreset, TrainingPreset, choose_training_preset, preset_folders, preset_notes
 from batch_rl.training import EpochResult, TrainingRun
 from job_toolkit.environment import JobEnvironment, JobInputError, read_environment
 from job_toolkit.failure import fail_job
@@ -57,7 +60,16 @@ def main() -> int:
     """Train; return 0, or 143 when a SIGTERM ended it early, with everything learned so far on disk."""
     stop = StopRequest()
     environment = read_environment()
-    preset = choose_preset(TrainingPreset, environment.hyperparameters, preset_folders(Path(__file__)))
+    presets = preset_folders(Path(__file__))
+    preset = choose_training_preset(environment.hyperparameters, presets)
+    for note in preset_notes(environment.hyperparameters, presets):
+        print(f"Preset> {note}.", flush=True)
+    if isinstance(preset, OnlinePreset):
+        # Imported here: learning from a log needs no environment.
+        from train_online import train_online
+
+        stopped = train_online(preset, environment.paths, earlier_checkpoint(environment), stop)
+        return EXIT_STOPPED if stopped else 0
     choose_device(preset.training.device)
     if preset.training.save_model and "onnx" in preset.training.export:
         require_onnx()
@@ -228,11 +240,6 @@ def epoch_line(result: EpochResult, epochs: int) -> str:
         f"Mean weight={estimates.weights.mean_weight:.3g}, Loss={result.losses.mean():.4f}, "
         f"Q={result.batch_q.mean():.2f}, Epochs={epochs}"
     )
-
-
-def now() -> str:
-    """Return the time as the log lines show it."""
-    return datetime.now().strftime("%Y-%m-%d %H:%M:%S")
 
 
 if __name__ == "__main__":

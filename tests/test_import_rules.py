@@ -15,7 +15,7 @@ SIDES = {
         *("batch_rl", "numpy", "torch", "gymnasium", "pandas", "yaml", "matplotlib", "pyarrow"),
         *("onnx", "onnxscript", "minari", "h5py"),  # extras, loaded where they are used
     },
-    "entrypoints": {"job_toolkit", "batch_rl"},
+    "entrypoints": {"job_toolkit", "batch_rl", "train_online"},
     "launcher": {"launcher", "docker", "requests", "isal", "pandas", "rich", "typer", "yaml"},
 }
 # The launcher's layers: a module uses the rows above its own, and errors; within a row only what is named here.

@@ -12,7 +12,7 @@ import math
 import pickle
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -24,8 +24,12 @@ from batch_rl.normalization import Preprocessor, parse_normalization
 from batch_rl.preset import ALGORITHMS
 from batch_rl.training import TrainingRun
 
+if TYPE_CHECKING:
+    from batch_rl.online import OnlineRun
+
 FORMAT = "batch-rl-checkpoint"
 VERSION = 1
+LEARNED_ONLINE = "learned online"  # in place of a dataset's digest, where there was no dataset
 FINAL = "final"  # the pointer to the fit to all episodes
 FILE_PATTERN = "epoch-*.pt"
 # What a resumed run may do otherwise.
@@ -61,7 +65,9 @@ class CheckpointFolder:
         resumption: of a run that goes on; its best checkpoint is copied.
     """
 
-    def __init__(self, folder: Path, run: TrainingRun, *, keep: int, resumption: Resumption | None = None) -> None:
+    def __init__(
+        self, folder: Path, run: "TrainingRun | OnlineRun", *, keep: int, resumption: Resumption | None = None
+    ) -> None:
         self.folder = folder
         self._run = run
         self._keep = keep
@@ -120,17 +126,17 @@ class CheckpointFolder:
         return path
 
 
-def _policy_content(run: TrainingRun) -> dict[str, Any]:
+def _policy_content(run: "TrainingRun | OnlineRun") -> dict[str, Any]:
     content = {
         "learner": run.learner.state(),
         "mean": run.mean,
         "scale": run.scale,
-        "temperature": run.preset.ope.temperature,
+        "temperature": run.temperature,
     }
     return content | _normalization(run)
 
 
-def _normalization(run: TrainingRun) -> dict[str, Any]:
+def _normalization(run: "TrainingRun | OnlineRun") -> dict[str, Any]:
     if run.preprocessor is None:
         return {}
     return {"normalization": {str(feature): asdict(one) for feature, one in run.preprocessor.normalization.items()}}
@@ -170,13 +176,20 @@ def holds_checkpoint(folder: Path) -> bool:
     return (folder / "metadata.json").is_file() and (folder / "latest").is_file()
 
 
-def resume(folder: Path, run: TrainingRun) -> Resumption:
+def resume(folder: Path, run: "TrainingRun | OnlineRun") -> Resumption:
     """Bring a fresh run to where the latest checkpoint of ``folder`` was written.
 
     Raises:
         CheckpointError: as ``load_policy``; or the checkpoint is of other data or other values of the preset.
     """
     metadata = _read_metadata(folder)
+    learned_online = [digest == LEARNED_ONLINE for digest in (metadata.get("dataset_sha256"), run.dataset_digest)]
+    if learned_online[0] != learned_online[1]:
+        ways = ("on logged data", "in an environment") if learned_online[1] else ("in an environment", "from a log")
+        raise CheckpointError(
+            f"{folder}: the checkpoint was trained {ways[0]}, and this run learns {ways[1]}, so it cannot go on from "
+            "it. Choose the checkpoint's preset, or leave the checkpoint out to begin anew."
+        )
     if metadata.get("dataset_sha256") != run.dataset_digest:
         raise CheckpointError(
             f"{folder}: the checkpoint was trained on another dataset, so this run cannot go on from it. "

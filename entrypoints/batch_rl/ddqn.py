@@ -223,7 +223,8 @@ class Learner:
         start = 0
         while start < rows:
             # A run that goes on cuts as one that ran through, for the last digits depend on it.
-            until_copy = agent.target_copy_updates - update % agent.target_copy_updates
+            every = 1 if agent.target_update_rate else agent.target_copy_updates
+            until_copy = every - update % every
             count = min(max((rows - start) // agent.batch_size, 1), until_copy, BATCHES_AT_ONCE)
             end = min(start + count * agent.batch_size, rows)
             if update + count > self.updates:
@@ -278,6 +279,8 @@ class Learner:
         losses, gradient = self._losses(outputs[:, :size], outputs[:, size:], batches, rows)
         # A mean over the batch and a sum over members: each learns at the full step size, as it would alone.
         backpropagate(self.online, [inputs[:, :size] for inputs in taken], gradient.div_(size), self._gradients)
+        if agent.weight_decay:
+            self._gradient.add_(self._adam.parameters, alpha=agent.weight_decay)
         norm = torch.linalg.vector_norm(self._gradient)
         learning_rate = agent.learning_rate
         if agent.learning_rate_schedule == "linear":
@@ -324,7 +327,10 @@ class Learner:
 
     def _copy_when_due(self) -> None:
         agent, updates = self.agent, self.updates
-        if updates % agent.target_copy_updates == 0:
+        if agent.target_update_rate:
+            for slow, fast in zip(self.target, self.online, strict=True):
+                slow.lerp_(fast, agent.target_update_rate)
+        elif updates % agent.target_copy_updates == 0:
             self.target = [p.clone() for p in self.online]
         late = updates >= agent.snapshot_after * self.total_updates
         # The last update takes none: the networks themselves are part of the mean.

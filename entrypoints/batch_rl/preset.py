@@ -20,12 +20,14 @@ from pathlib import Path
 
 import yaml
 
+from batch_rl import reagent_preset
 from batch_rl.errors import PresetError
 
 MAX_PRESET_BYTES = 1_000_000
 MAX_DEPTH = 8
 
 ALGORITHMS = ("ddqn_bcq", "dqn", "ddqn", "cql", "iql", "one_step", "bc")
+ONLINE_ALGORITHMS = ("dqn", "ddqn")
 
 Value = bool | int | float | str | None | tuple[int, ...] | tuple[float, ...] | tuple[str, ...]
 
@@ -101,7 +103,11 @@ class Agent:
     adam_beta1: float = _key("decay of the gradient's mean, per update", default=0.9, within="[0, 1)")
     adam_beta2: float = _key("decay of its square's mean, per update", default=0.999, within="[0, 1)")
     adam_epsilon: float = _key("added to Adam's denominator", default=1e-8, within="(0, inf)")
+    weight_decay: float = _key("share of each weight that joins its gradient", default=0.0, within="[0, inf)")
     target_copy_updates: int = _key("updates between copies to the target network", default=200, within="[1, inf)")
+    target_update_rate: float = _key(
+        "move the target network by this share at every update; 0: copy it now and then", default=0.0, within="[0, 1]"
+    )
     standardize_inputs: bool = _key("scale every feature to mean 0, deviation 1", default=True)
     hidden_sizes: tuple[int, ...] = _key("units per hidden layer", default=(64, 64), within="[1, 65536]")
     members: int = _key("networks, whose mean Q decides", default=4, within="[1, 1000]")
@@ -168,6 +174,9 @@ class Environment:
     """A registered Gymnasium environment with discrete actions."""
 
     name: str = _key("its id")
+    max_steps: int | None = _key(
+        "cut episodes after this many steps; null: its registered limit", default=None, within="[1, inf)"
+    )
 
 
 @dataclass(frozen=True)
@@ -176,6 +185,11 @@ class Collection:
 
     num_envs: int = _key("environments, each with its own generators", default=100, within="[1, 100000]")
     episodes_per_env: int = _key("whole episodes in each", default=5, within="[1, inf)")
+    steps: int | None = _key(
+        "whole episodes, an environment for each, until this many steps; in place of the two above",
+        default=None,
+        within="[1, inf)",
+    )
     file_name: str = _key(
         "name of the dataset in the output folder; its ending chooses the format",
         default="dataset.csv",
@@ -198,14 +212,41 @@ class Collection:
 
 
 @dataclass(frozen=True)
+class Online:
+    """Learning while acting, from a replay buffer."""
+
+    steps: int = _key(
+        "environment steps, the heatup's too; the last episode is whole", default=15000, within="[1, inf)"
+    )
+    episodes: int | None = _key("exactly this many episodes after the heatup instead", default=None, within="[1, inf)")
+    stop_at_reward: float | None = _key("end earlier, when an evaluation's mean reaches this", default=None)
+    heatup_steps: int = _key("random steps before the first update", default=1000, within="[1, inf)")
+    replay_size: int = _key("newest transitions to learn from", default=40000, within="[1, 100000000]")
+    steps_between_updates: int = _key("environment steps from update to update", default=1, within="[1, inf)")
+    updates_at_once: int = _key("batches per update", default=1, within="[1, inf)")
+    epsilon_start: float = _key("share of random actions after the heatup ...", default=1.0, within="[0, 1]")
+    epsilon_end: float = _key("... which falls linearly to this ...", default=0.01, within="[0, 1]")
+    epsilon_steps: int = _key("... within this many steps", default=10000, within="[1, inf)")
+    evaluate_every_episodes: int = _key(
+        "training episodes from evaluation to evaluation", default=10, within="[1, inf)"
+    )
+    evaluation_episodes: int = _key("episodes of the greedy policy in each", default=10, within="[1, 100000]")
+    temperature: float = _key("the served policy is softmax(Q / temperature)", default=1.0, within="(0, inf)")
+
+
+@dataclass(frozen=True)
 class Evaluation:
-    """Playing the learned policy, greedily."""
+    """Playing the learned policy."""
 
     steps: int = _key("whole episodes until this many steps", default=1000, within="[1, inf)")
     episodes: int | None = _key("exactly this many instead", default=None, within="[1, inf)")
     checkpoint: str = _key(
         "the last one, or the one with the highest WIS", default="latest", choices=("latest", "best")
     )
+    policy: str = _key(
+        "play the best action, or draw from softmax(Q / temperature)", default="greedy", choices=("greedy", "softmax")
+    )
+    passing_score: float | None = _key("the job fails where the mean reward is below this", default=None)
 
 
 @dataclass(frozen=True)
@@ -213,6 +254,8 @@ class Preset:
     """What every preset has."""
 
     entry_point: typing.ClassVar[str]
+    aliases: typing.ClassVar[Mapping[str, str]] = {}  # come before ``ALIASES``
+    unread: typing.ClassVar[frozenset[str]] = frozenset()  # keys of its sections that it has no use for
     seed: int = _key("one seed, one result", default=0, within="[0, 4294967295]")
 
 
@@ -238,6 +281,58 @@ class TrainingPreset(Preset):
 
 
 @dataclass(frozen=True, kw_only=True)
+class OnlinePreset(Preset):
+    """What ``train.py`` reads where a preset has the section ``online``: it learns in an environment.
+
+    Raises:
+        PresetError: the values do not fit each other.
+    """
+
+    entry_point = "train.py"
+    aliases: typing.ClassVar[Mapping[str, str]] = {
+        "improve_steps": "online.steps",
+        "rl.improve_steps:TrainingSteps": "online.steps",
+        "rl.improve_steps:EnvironmentSteps": "online.steps",
+        "rl.heatup_steps:EnvironmentSteps": "online.heatup_steps",
+        "evaluation_episodes": "online.evaluation_episodes",
+        "rl.evaluation_steps:EnvironmentEpisodes": "online.evaluation_episodes",
+        "rl.steps_between_evaluation_periods:EnvironmentEpisodes": "online.evaluate_every_episodes",
+        "rl.agent_params.algorithm.num_steps_between_copying_online_weights_to_target:EnvironmentSteps": (
+            "agent.target_copy_updates"
+        ),
+        "rl.agent_params.network_wrappers.main.softmax_temperature": "online.temperature",
+    }
+    unread: typing.ClassVar[frozenset[str]] = frozenset(
+        {
+            "agent.cql_alpha",
+            "agent.iql_expectile",
+            "agent.imitated_share",
+            "agent.snapshot_updates",
+            "agent.snapshot_after",
+            "training.best_by",
+            "training.epochs",
+            "training.final_fit",
+        }
+    )
+    environment: Environment
+    agent: Agent
+    online: Online
+    training: Training
+
+    def __post_init__(self) -> None:
+        if self.agent.algorithm not in ONLINE_ALGORITHMS:
+            raise PresetError(
+                f"agent.algorithm: '{self.agent.algorithm}' learns from logged data; online it is one of: "
+                f"{_listed(ONLINE_ALGORITHMS)}."
+            )
+        if self.agent.learning_rate_schedule == "linear" and self.online.episodes is not None:
+            raise PresetError(
+                "agent.learning_rate_schedule: 'linear' ends with online.steps, and this preset ends with "
+                "online.episodes; choose 'constant'."
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
 class EvaluationPreset(Preset):
     """What ``evaluate.py`` reads."""
 
@@ -246,9 +341,7 @@ class EvaluationPreset(Preset):
     evaluation: Evaluation
 
 
-KINDS: dict[str, type[Preset]] = {
-    kind.entry_point: kind for kind in (CollectionPreset, TrainingPreset, EvaluationPreset)
-}
+ALL_KINDS: tuple[type[Preset], ...] = (CollectionPreset, TrainingPreset, EvaluationPreset, OnlinePreset)
 PRESET_NAMES = ("preset", "RLCOACH_PRESET")  # hyperparameters that choose a preset: the name, its old name
 _COACH_NETWORK = "rl.agent_params.network_wrappers.main"
 _COACH_ALGORITHM = "rl.agent_params.algorithm"
@@ -307,9 +400,7 @@ def _keys(dataclass_type: typing.Any, prefix: str = "") -> dict[str, Key]:
     return {prefix + f.name: Key(hints[f.name], **f.metadata) for f in dataclasses.fields(dataclass_type)}
 
 
-SECTIONS: dict[str, typing.Any] = {
-    name: section for kind in KINDS.values() for name, section in _sections(kind).items()
-}
+SECTIONS: dict[str, typing.Any] = {name: section for kind in ALL_KINDS for name, section in _sections(kind).items()}
 SCHEMA: dict[str, Key] = _keys(Preset) | {
     name: key for section_name, section in SECTIONS.items() for name, key in _keys(section, f"{section_name}.").items()
 }
@@ -489,6 +580,35 @@ def _plain(node: yaml.Node) -> object:
     return {str(key.value): _plain(value) for key, value in node.value}
 
 
+def _is_reagents(root: yaml.Node) -> bool:
+    return isinstance(root, yaml.MappingNode) and any(key.value == reagent_preset.MARK for key, _ in root.value)
+
+
+def _leaves(node: yaml.Node, where: str, prefix: str = "") -> dict[str, tuple[int, object]]:
+    """Return (line, value) by dotted key of everything in a mapping that is no mapping, or an empty one."""
+    found: dict[str, tuple[int, object]] = {}
+    for name, line, value in _entries(node, where, prefix):
+        if isinstance(value, yaml.MappingNode) and value.value:
+            found |= _leaves(value, where, f"{name}.")
+        else:
+            found[name] = (line, _plain(value))
+    return found
+
+
+def preset_notes(hyperparameters: Mapping[str, object], folders: Sequence[Path]) -> list[str]:
+    """Return what the log of a job should say about its preset: which keys of another program's have no effect.
+
+    Raises:
+        PresetError: as ``choose_preset``.
+    """
+    path = _named_preset(hyperparameters, folders)
+    root = _compose(path)
+    if not _is_reagents(root):
+        return []
+    where = _shown(path)
+    return [f"{path.name}: {note}" for note in reagent_preset.translate(_leaves(root, where), where).notes]
+
+
 def _read(path: Path) -> tuple[set[str], dict[str, Value]]:
     """Return the sections that a file has and its values by dotted key, all checked."""
     where = _shown(path)
@@ -503,7 +623,16 @@ def _read(path: Path) -> tuple[set[str], dict[str, Value]]:
         except ValueError as error:
             raise PresetError(f"{where}, line {line}: '{name}' is {error}.") from error
 
-    for name, line, node in _entries(_compose(path), where):
+    root = _compose(path)
+    if _is_reagents(root):
+        translation = reagent_preset.translate(_leaves(root, where), where)
+        for name, (source, value) in translation.values.items():
+            try:
+                values[name] = checked_value(value, SCHEMA[name])
+            except ValueError as error:
+                raise PresetError(f"{source} is {error}.") from error
+        return translation.sections, values
+    for name, line, node in _entries(root, where):
         if name not in SECTIONS:
             take(name, line, node)
             continue
@@ -521,7 +650,7 @@ def load_preset(path: Path, kind: type[PresetKind], overrides: Mapping[str, obje
 
     Args:
         path: a YAML file, UTF-8, at most 1 MB.
-        kind: CollectionPreset, TrainingPreset or EvaluationPreset.
+        kind: CollectionPreset, TrainingPreset, OnlinePreset or EvaluationPreset.
         overrides: hyperparameters by dotted key (``agent.learning_rate``) or by a name in ``ALIASES``; values
             as in YAML, or as text that is read like unquoted YAML.
     Raises:
@@ -535,17 +664,22 @@ def load_preset(path: Path, kind: type[PresetKind], overrides: Mapping[str, obje
             f"{where}: {kind.entry_point} needs section{'s' if len(missing) > 1 else ''} "
             f"{_listed(missing)}, which this preset lacks{_written_for(sections)}."
         )
+    if unread := sorted(kind.unread & values.keys()):
+        raise PresetError(f"{where}: {_listed(unread)} cannot be set where a policy learns online; leave it out.")
+    aliases = {**ALIASES, **kind.aliases}
     given: dict[str, str] = {}
     for name, raw in (overrides or {}).items():
-        key_name = ALIASES.get(name, name)
+        key_name = aliases.get(name, name)
         if key_name not in SCHEMA:
-            known = [*_words(), *ALIASES, *PRESET_NAMES]
+            known = [*_words(), *aliases, *PRESET_NAMES]
             raise PresetError(f"unknown hyperparameter '{_shorten(name)}'{_did_you_mean(name, known)}")
         section = key_name.rpartition(".")[0]
         if section and section not in wanted:
             raise PresetError(
                 f"hyperparameter '{name}': {kind.entry_point} reads no section '{section}'; leave it out."
             )
+        if key_name in kind.unread:
+            raise PresetError(f"hyperparameter '{name}' cannot be set where a policy learns online; leave it out.")
         key = SCHEMA[key_name]
         try:
             value = checked_value(_from_text(raw, key), key)
@@ -599,13 +733,33 @@ def choose_preset(kind: type[PresetKind], hyperparameters: Mapping[str, object],
     Raises:
         PresetError: no preset is named, or two are, or the named one cannot be loaded.
     """
+    return load_preset(_named_preset(hyperparameters, folders), kind, _overrides(hyperparameters))
+
+
+def choose_training_preset(
+    hyperparameters: Mapping[str, object], folders: Sequence[Path]
+) -> TrainingPreset | OnlinePreset:
+    """Find and load a preset of ``train.py``: for logged data, or for an environment where it has a section ``online``.
+
+    Raises:
+        PresetError: as ``choose_preset``.
+    """
+    path = _named_preset(hyperparameters, folders)
+    kind: type[TrainingPreset | OnlinePreset] = OnlinePreset if "online" in _read(path)[0] else TrainingPreset
+    return load_preset(path, kind, _overrides(hyperparameters))
+
+
+def _named_preset(hyperparameters: Mapping[str, object], folders: Sequence[Path]) -> Path:
     names = [hyperparameters[key] for key in PRESET_NAMES if key in hyperparameters]
     if not names:
         raise PresetError("no preset is chosen; set the hyperparameter 'preset', such as preset-cartpole-ddqnbcq.")
     if names[0] != names[-1]:
         raise PresetError("hyperparameters 'preset' and 'RLCOACH_PRESET' name different presets; set one.")
-    overrides = {key: value for key, value in hyperparameters.items() if key not in PRESET_NAMES}
-    return load_preset(find_preset(names[0], folders), kind, overrides)
+    return find_preset(names[0], folders)
+
+
+def _overrides(hyperparameters: Mapping[str, object]) -> dict[str, object]:
+    return {key: value for key, value in hyperparameters.items() if key not in PRESET_NAMES}
 
 
 def _from_text(raw: object, key: Key) -> object:
@@ -632,8 +786,13 @@ def _did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def _written_for(sections: set[str]) -> str:
-    fitting = [kind.entry_point for kind in KINDS.values() if set(_sections(kind)) <= sections]
+    fitting = [kind.entry_point for kind in _fitting(sections)]
     return f" (it is written for {_listed(fitting)})" if fitting else ""
+
+
+def _fitting(sections: set[str]) -> list[type[Preset]]:
+    """Return what a file with these sections is complete for."""
+    return [kind for kind in ALL_KINDS if set(_sections(kind)) <= sections]
 
 
 def _listed(words: Iterable[str]) -> str:
@@ -663,37 +822,45 @@ def check_request(request: object) -> None:
     folders, hyperparameters = request["folders"], request["hyperparameters"]
     if not isinstance(folders, list) or not isinstance(hyperparameters, dict):
         raise PresetError('"folders" must be a list and "hyperparameters" an object.')
-    kind = KINDS.get(Path(str(request["entry_point"])).name)
-    if kind is not None:
-        choose_preset(kind, hyperparameters, [Path(str(folder)) for folder in folders])
+    program, paths = Path(str(request["entry_point"])).name, [Path(str(folder)) for folder in folders]
+    if program == TrainingPreset.entry_point:
+        choose_training_preset(hyperparameters, paths)
+    for kind in (CollectionPreset, EvaluationPreset):
+        if program == kind.entry_point:
+            choose_preset(kind, hyperparameters, paths)
 
 
 def describe_preset(path: Path) -> dict[str, object]:
-    """Return a preset's entry point and each of its keys, with value, meaning, range and other names, for people.
+    """Return a preset's entry points and each of their keys, with value, meaning, range and other names, for people.
 
     Raises:
         PresetError: the file cannot be read, or is complete for no entry point.
     """
     sections, _ = _read(path)
-    kind = next((kind for kind in KINDS.values() if set(_sections(kind)) <= sections), None)
-    if kind is None:
+    kinds = _fitting(sections)
+    if OnlinePreset in kinds and TrainingPreset in kinds:
+        kinds.remove(TrainingPreset)
+    if not kinds:
         raise PresetError(f"{_shown(path)}: its sections, {_listed(sorted(sections))}, are enough for no entry point.")
-    preset = load_preset(path, kind)
-    rows = []
-    for name, key in SCHEMA.items():
-        section, _, leaf = name.rpartition(".")
-        if section and section not in _sections(kind):
-            continue
-        rows.append(
-            {
+    aliases = {**ALIASES}
+    rows: dict[str, dict[str, object]] = {}
+    for kind in kinds:
+        preset = load_preset(path, kind)
+        aliases |= kind.aliases
+        for name, key in SCHEMA.items():
+            section, _, leaf = name.rpartition(".")
+            if name in rows or name in kind.unread or (section and section not in _sections(kind)):
+                continue
+            rows[name] = {
                 "key": name,
                 "value": getattr(getattr(preset, section) if section else preset, leaf),
                 "meaning": key.meaning,
                 "allowed": f"in {key.within}" if key.within else " or ".join(key.choices or ()),
-                "other_names": [alias for alias, target in ALIASES.items() if target == name],
             }
-        )
-    return {"path": str(path), "entry_point": kind.entry_point, "keys": rows}
+    for name, row in rows.items():
+        row["other_names"] = [alias for alias, target in aliases.items() if target == name]
+    entry_points = _listed(dict.fromkeys(kind.entry_point for kind in kinds))
+    return {"path": str(path), "entry_point": entry_points, "keys": [rows[name] for name in SCHEMA if name in rows]}
 
 
 def main() -> int:

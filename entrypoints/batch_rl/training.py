@@ -377,12 +377,17 @@ class TrainingRun:
             weights=ope.weight_diagnostics(held_out, target),
         )
 
+    @property
+    def temperature(self) -> float:
+        """The scored and served policy is softmax(Q / temperature)."""
+        return self.preset.ope.temperature
+
     def policy(self) -> PolicyNetwork:
         """Return the policy as it is now."""
         return PolicyNetwork(
             self.learner.deciding_parameters(),
             self.mean,
             self.scale,
-            self.preset.ope.temperature,
+            self.temperature,
             copy.deepcopy(self.preprocessor),  # ours stays where the data are
         ).to(self.device)
