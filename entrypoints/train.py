@@ -79,7 +79,7 @@ def main() -> int:
                 break
             metrics.append(epoch_row(run, result))
             for folder in folders:
-                folder.save(result.estimates.wis, metrics.text())
+                folder.save(result.estimates.value(preset.training.best_by), metrics.text())
             print(epoch_line(result, preset.training.epochs), flush=True)
             for warning in watch.warnings(result):
                 print(f"Warning> {now()}, {warning}", flush=True)

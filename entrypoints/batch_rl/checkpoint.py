@@ -46,7 +46,7 @@ class Resumption:
     """What a run that goes on takes over from the one that ended."""
 
     metrics: str  # text of the metric file
-    best_wis: float
+    best_estimate: float
     best: Path | None
 
 
@@ -63,7 +63,7 @@ class CheckpointFolder:
         self.folder = folder
         self._run = run
         self._keep = keep
-        self._best_wis = resumption.best_wis if resumption else -math.inf
+        self._best_estimate = resumption.best_estimate if resumption else -math.inf
         self._best: Path | None = None
         self._written: list[Path] = sorted(folder.glob(FILE_PATTERN))
         folder.mkdir(parents=True, exist_ok=True)
@@ -83,19 +83,19 @@ class CheckpointFolder:
             write_atomically(self._best, lambda temporary: temporary.write_bytes(content))
             write_text_atomically(folder / "best", self._best.name + "\n")
 
-    def save(self, wis: float | None, metrics: str) -> Path:
+    def save(self, estimate: float | None, metrics: str) -> Path:
         """Write the run as it is now and return the file.
 
         Args:
-            wis: of the epoch that has just ended; None in the middle of one.
+            estimate: by ``training.best_by``, of the epoch that has just ended; None in the middle of one.
             metrics: text of the metric file.
         """
         run = self._run
         path = self.folder / f"epoch-{run.epoch:04d}-update-{run.learner.updates:06d}.pt"
-        is_best = wis is not None and wis > self._best_wis  # a NaN never is
-        if wis is not None and is_best:
-            self._best_wis, self._best = wis, path
-        content = _policy_content(run) | {"epoch": run.epoch, "best_wis": self._best_wis, "metrics": metrics}
+        is_best = estimate is not None and estimate > self._best_estimate  # a NaN never is
+        if estimate is not None and is_best:
+            self._best_estimate, self._best = estimate, path
+        content = _policy_content(run) | {"best_estimate": self._best_estimate, "metrics": metrics}
         write_atomically(path, lambda temporary: torch.save(content, temporary))
         self._written = [kept for kept in self._written if kept != path] + [path]
         write_text_atomically(self.folder / "latest", path.name + "\n")
@@ -117,7 +117,7 @@ class CheckpointFolder:
 
 def _policy_content(run: TrainingRun) -> dict[str, Any]:
     return {
-        "learner": run.learner.state(),
+        **run.state(),
         "mean": run.mean,
         "scale": run.scale,
         "temperature": run.preset.ope.temperature,
@@ -178,12 +178,11 @@ def resume(folder: Path, run: TrainingRun) -> Resumption:
     path = _file(folder, "latest")
     try:
         content = _read_file(path)
-        run.learner.restore(content["learner"])
-        run.epoch = content["epoch"]
-        best_wis, metrics = float(content["best_wis"]), str(content["metrics"])
+        run.restore(content)
+        best_estimate, metrics = float(content["best_estimate"]), str(content["metrics"])
     except DAMAGE as error:
         raise CheckpointError(f"{path}: damaged or not a checkpoint ({type(error).__name__}).") from error
-    return Resumption(metrics, best_wis, _file(folder, "best") if best_wis > -math.inf else None)
+    return Resumption(metrics, best_estimate, _file(folder, "best") if best_estimate > -math.inf else None)
 
 
 def _flat(preset: dict[str, Any]) -> dict[str, Any]:
