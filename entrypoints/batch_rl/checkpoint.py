@@ -124,12 +124,14 @@ def _policy_content(run: TrainingRun) -> dict[str, Any]:
     }
 
 
-def load_policy(folder: Path, which: str, *, observation_size: int, n_actions: int) -> PolicyNetwork:
+def load_policy(
+    folder: Path, which: str, *, observation_size: int, n_actions: int, where: str = "environment"
+) -> PolicyNetwork:
     """Load the policy of a checkpoint folder.
 
     Args:
-        which: ``latest``, of the final fit where there was one, or ``best``.
-        observation_size, n_actions: of the environment that it shall act in.
+        which: ``latest``, of the final fit where there was one, or ``best``; or a ``.pt`` file's name.
+        observation_size, n_actions: of the environment that it shall act in, or of what ``where`` names.
     Raises:
         CheckpointError: the folder is empty or another program's, its file is damaged, or it does not fit.
     """
@@ -137,10 +139,11 @@ def load_policy(folder: Path, which: str, *, observation_size: int, n_actions: i
     for name, expected in (("observation_size", observation_size), ("n_actions", n_actions)):
         if metadata.get(name) != expected:
             raise CheckpointError(
-                f"{folder}: the checkpoint was trained with {name} {metadata.get(name)}, the environment has "
+                f"{folder}: the checkpoint was trained with {name} {metadata.get(name)}, the {where} has "
                 f"{expected}. Choose the preset of the environment that the data came from."
             )
-    path = _file(folder, FINAL if which == "latest" and (folder / FINAL).is_file() else which)
+    which = FINAL if which == "latest" and (folder / FINAL).is_file() else which
+    path = folder / which if which.endswith(".pt") else _file(folder, which)
     try:
         content = _read_file(path)
         learner = content["learner"]
@@ -148,6 +151,42 @@ def load_policy(folder: Path, which: str, *, observation_size: int, n_actions: i
         return PolicyNetwork(parameters, content["mean"], content["scale"], content["temperature"])
     except DAMAGE as error:
         raise CheckpointError(f"{path}: damaged or not a checkpoint ({type(error).__name__}).") from error
+
+
+@dataclass(frozen=True)
+class SavedPolicy:
+    """A policy on disk, and what it was made of.
+
+    Args:
+        path: of its own file.
+        final: it was fitted to all episodes, the held-out ones too.
+        preset: all values of the training, by section.
+        dataset_sha256: of the episodes it was made of, as ``training.dataset_digest`` gives it.
+    """
+
+    path: Path
+    policy: PolicyNetwork
+    final: bool
+    preset: dict[str, Any]
+    dataset_sha256: str
+
+
+def open_policy(place: Path, *, observation_size: int, n_actions: int) -> SavedPolicy:
+    """Load a policy from a checkpoint folder, which means its latest one, or from a file in it.
+
+    Args:
+        place: the folder, or its ``best``, ``latest``, ``final`` or a ``.pt`` file.
+        observation_size, n_actions: of the data that it shall be judged on.
+    Raises:
+        CheckpointError: as ``load_policy``.
+    """
+    folder, which = (place.parent, place.name) if place.is_file() else (place, "latest")
+    if which == "latest" and (folder / FINAL).is_file():
+        which = FINAL
+    metadata = _read_metadata(folder)
+    path = folder / which if which.endswith(".pt") else _file(folder, which)
+    policy = load_policy(folder, which, observation_size=observation_size, n_actions=n_actions, where="dataset")
+    return SavedPolicy(path, policy, path.name.startswith(FINAL), metadata["preset"], metadata["dataset_sha256"])
 
 
 def holds_checkpoint(folder: Path) -> bool:

@@ -134,7 +134,7 @@ class Ope:
         "how their confidence intervals are made", default="bootstrap", choices=("bootstrap", "student_t", "none")
     )
     level: float = _key("probability with which an interval should hold the value", default=0.95, within="(0, 1)")
-    resamples: int = _key("logs that the bootstrap draws", default=200, within="[1, 1000000]")
+    resamples: int = _key("logs that the bootstrap draws", default=400, within="[1, 1000000]")
     fqe_updates: int = _key(
         "updates per epoch of the scored policy's values (DM, and q_hat of the doubly robust ones)",
         default=16,

@@ -58,7 +58,7 @@ class PolicyEstimates:
         return one.interval.lower if one.interval else math.nan
 
 
-def _digest(episodes: Episodes) -> str:
+def dataset_digest(episodes: Episodes) -> str:
     """Return a SHA-256 of all arrays, by which a checkpoint knows its data."""
     digest = hashlib.sha256()
     for field in dataclasses.fields(episodes):
@@ -69,6 +69,11 @@ def _digest(episodes: Episodes) -> str:
         digest.update(f"{field.name} {array.dtype} {array.shape} ".encode())
         digest.update(array.data)
     return digest.hexdigest()
+
+
+def split_generator(seed: int) -> np.random.Generator:
+    """Return what decides which episodes are held out: the same ones in every run of a seed."""
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(SPLIT,)))
 
 
 def without_last_rows(episodes: Episodes) -> Episodes:
@@ -129,11 +134,10 @@ class TrainingRun:
     def __init__(self, episodes: Episodes, preset: TrainingPreset, *, final: bool = False) -> None:
         use_threads(preset.training.threads)
         self.preset = preset
-        self.dataset_digest = _digest(episodes)
+        self.dataset_digest = dataset_digest(episodes)
         if preset.data.drop_last_rows:
             episodes = without_last_rows(episodes)
-        split_generator = np.random.default_rng(np.random.SeedSequence(preset.seed, spawn_key=(SPLIT,)))
-        self.fitting, self.held_out = split_episodes(episodes, preset.data.train_fraction, split_generator)
+        self.fitting, self.held_out = split_episodes(episodes, preset.data.train_fraction, split_generator(preset.seed))
         self.epochs = preset.training.epochs
         if final:
             self.epochs = max(1, round(self.epochs * len(self.fitting.actions) / len(episodes.actions)))

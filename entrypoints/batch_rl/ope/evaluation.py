@@ -193,11 +193,11 @@ def evaluate(
         values[intervals.MAGIC] = blend.value
         if intervals.MAGIC in replicates:
             replicates[intervals.MAGIC] = blend_again(blend, replicates[intervals.MAGIC], wdr_interval=wdr_interval)
+    weights = describe_weights(steps) if _has_weight(steps) else WeightDiagnostics(0.0, 0.0, math.nan)
     found = {}
     for name, value in values.items():
-        ends, note = _interval(steps, name, value, interval, level, replicates, bounds)
+        ends, note = _interval(steps, name, value, interval, level, replicates, weights, bounds)
         found[name] = EstimatedValue(name, value, ends, note, replicates.get(name, np.empty(0)))
-    weights = describe_weights(steps) if _has_weight(steps) else WeightDiagnostics(0.0, 0.0, math.nan)
     probabilities = np.asarray(target_probabilities)
     deterministic = bool((probabilities.max(axis=1) == 1).all())
     return PolicyEvaluation(
@@ -239,6 +239,7 @@ def _interval(
     method: str,
     level: float,
     replicates: Mapping[str, Floats],
+    weights: WeightDiagnostics,
     bounds: KnownBounds | None,
 ) -> tuple[Interval | None, str]:
     if method == "none":
@@ -249,7 +250,8 @@ def _interval(
         return None, "the log's variation is the least of it: no interval holds the model's error"
     try:
         if method == "bootstrap":
-            return intervals.percentile_interval(replicates[name], level=level), ""
+            size = weights.effective_sample_size
+            return intervals.percentile_interval(replicates[name], level=level, effective_size=size), ""
         if method == "student_t":
             if name not in intervals.MEANS:
                 raise DatasetError(f"Student's t does not hold for {name}, which is no mean over episodes.")

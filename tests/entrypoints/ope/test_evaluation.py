@@ -66,7 +66,8 @@ def test_without_a_model_there_are_the_estimators_that_need_none():
 
 
 def test_the_table_has_a_row_for_each_estimator_with_interval_and_weights():
-    table = evaluate(q_hat=Q_HAT, policy="softmax(Q / 0.2)").table()
+    rows, target, q_hat = many(), np.tile([0.8, 0.2], (200, 1)), np.tile([0.4, 0.5], (200, 1))
+    table = evaluate(rows, target, q_hat, policy="softmax(Q / 0.2)").table()
     assert list(table.index) == list(evaluate(q_hat=Q_HAT).values)
     assert table.index[table["lower"] <= table["upper"]].tolist() == [name for name in table.index if name != "DM"]
     assert "no interval holds the model's error" in table.loc["DM", "interval"]
