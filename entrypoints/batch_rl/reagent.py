@@ -9,7 +9,7 @@ schemas of ReAgent's ``Timeline`` and ``MultiStepTimeline`` operators.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ from batch_rl.dataset import Episodes
 from batch_rl.errors import DatasetError
 from batch_rl.files import write_atomically
 from batch_rl.parquet import import_pyarrow
-from batch_rl.tables import JSON_LINES, episodes_from_frame
+from batch_rl.tables import JSON_LINES, episodes_from_frame, sorted_features
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -183,16 +183,10 @@ def timeline(
     Raises:
         DatasetError: a column is missing, a step stands twice, or no row is left.
     """
-    actions_column = ["possible_actions"] if include_possible_actions else []
-    wanted = [*REQUIRED, *actions_column, *extra_feature_columns]
-    if missing := [name for name in wanted if name not in frame]:
-        raise DatasetError(f"the table has no column '{missing[0]}'; the timeline needs {', '.join(wanted)}.")
-    if multi_steps is not None and multi_steps < 1:
-        raise DatasetError(f"multi_steps is {multi_steps}; it begins at 1.")
+    by_ds = start_ds is not None or end_ds is not None
+    check_timeline_options(frame.columns, extra_feature_columns, include_possible_actions, multi_steps, by_ds=by_ds)
     rows = frame
-    if start_ds is not None or end_ds is not None:
-        if "ds" not in frame:
-            raise DatasetError("the table has no column 'ds' to choose dates by.")
+    if by_ds:
         ds = frame["ds"].astype(str)
         rows = rows[(ds >= (start_ds or "")) & (True if end_ds is None else ds <= end_ds)]
     rows = rows.assign(sequence_number=rows["sequence_number"].astype(np.int64))
@@ -222,6 +216,33 @@ def timeline(
         order = np.random.default_rng(shuffle_seed).permutation(len(result))
         result = result.iloc[order].reset_index(drop=True)
     return result
+
+
+def check_timeline_options(
+    columns: Iterable[str], extras: Iterable[str], with_actions: bool, multi_steps: int | None, *, by_ds: bool
+) -> None:
+    """Refuse a table or options that a timeline cannot be made of, embedded or on Spark.
+
+    Raises:
+        DatasetError: see ``timeline``.
+    """
+    present = set(columns)
+    wanted = [*REQUIRED, *(["possible_actions"] if with_actions else []), *extras]
+    if missing := [name for name in wanted if name not in present]:
+        raise DatasetError(f"the table has no column '{missing[0]}'; the timeline needs {', '.join(wanted)}.")
+    if multi_steps is not None and multi_steps < 1:
+        raise DatasetError(f"multi_steps is {multi_steps}; it begins at 1.")
+    if by_ds and "ds" not in present:
+        raise DatasetError("the table has no column 'ds' to choose dates by.")
+
+
+def features_of(frame: "pd.DataFrame", column: str = "state_features") -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Return a column of maps as (rows, features), NaN where a row lacks a feature."""
+    import pandas as pd
+
+    maps = [dict(cell) for cell in frame[column]]
+    names = sorted_features(name for one in maps for name in one)
+    return pd.DataFrame.from_records(maps, columns=names).to_numpy(dtype=np.float64)
 
 
 def _join_next(
