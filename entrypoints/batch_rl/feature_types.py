@@ -264,6 +264,15 @@ def _lowest_point(cost: Callable[[float], float], start: float, width: float) ->
     return float(np.clip(moved, -LARGEST_LAMBDA, LARGEST_LAMBDA))
 
 
+def describe_types(normalization: Normalization) -> str:
+    """Return a few words on which features have which type."""
+    of_type = {
+        kind: [str(feature) for feature, one in normalization.items() if one.feature_type == kind]
+        for kind in FEATURE_TYPES
+    }
+    return "features by type: " + "; ".join(f"{kind} {', '.join(ids)}" for kind, ids in of_type.items() if ids)
+
+
 def write_normalization(path: Path, normalization: Normalization) -> None:
     """Write parameters as ReAgent does: an object that has a JSON text for each feature id."""
     texts = {str(feature): json.dumps(asdict(one), allow_nan=False) for feature, one in normalization.items()}

@@ -22,6 +22,7 @@ from batch_rl.feature_types import (
     QUANTILE,
     FeatureParameters,
     Normalization,
+    describe_types,
 )
 
 LEAST_PROBABILITY = 1e-5
@@ -140,13 +141,8 @@ class Preprocessor(nn.Module):
 
 
 def describe_normalization(preprocessor: Preprocessor) -> str:
-    """Return a sentence on which features have which type."""
+    """Return a sentence on which features have which type, and how many inputs they become."""
     normalization = preprocessor.normalization
-    of_type = {
-        kind: [str(feature) for feature, one in normalization.items() if one.feature_type == kind]
-        for kind in FEATURE_TYPES
-    }
-    found = "; ".join(f"{kind} {', '.join(features)}" for kind, features in of_type.items() if features)
     unused = [str(feature) for feature in range(preprocessor.observation_size) if feature not in normalization]
     left_out = f"; not used {', '.join(unused)}" if unused else ""
-    return f"features by type: {found}{left_out}; {preprocessor.output_size} inputs."
+    return f"{describe_types(normalization)}{left_out}; {preprocessor.output_size} inputs."

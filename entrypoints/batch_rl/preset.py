@@ -204,6 +204,32 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
+class Preparation:
+    """A timeline and the types of the features, as ReAgent makes them; docs/data.md describes both."""
+
+    engine: str = _key("where: in this process, or on Spark", default="embedded", choices=("embedded", "spark"))
+    add_terminal_state_row: bool = _key("keep the last row of each episode, which nothing follows", default=True)
+    multi_steps: int | None = _key(
+        "at most so many steps ahead, in lists; null: the next one", default=None, within="[1, inf)"
+    )
+    start_ds: str | None = _key("the first ds that is read; null: all", default=None)
+    end_ds: str | None = _key("the last ds that is read; null: all", default=None)
+    outlier_episode_length_percentile: float | None = _key(
+        "longer episodes than this quantile of all are left out", default=None, within="(0, 1]"
+    )
+    time_window_limit: int | None = _key(
+        "rows further than this from their episode's first are left out", default=None, within="[0, inf)"
+    )
+    skip_box_cox: bool = _key("leave out that type of feature", default=False)
+    skip_quantiles: bool = _key("leave out that type of feature", default=True)
+    max_unique_enum_values: int = _key("different values of an ENUM, at most", default=10, within="[1, inf)")
+    quantile_size: int = _key("number of quantiles", default=20, within="[1, 10000]")
+    quantile_k2_threshold: float = _key(
+        "the test's statistic above which a feature is far from normal", default=1000.0, within="(0, inf)"
+    )
+
+
+@dataclass(frozen=True)
 class Preset:
     """What every preset has."""
 
@@ -241,8 +267,16 @@ class EvaluationPreset(Preset):
     evaluation: Evaluation
 
 
+@dataclass(frozen=True, kw_only=True)
+class PreparationPreset(Preset):
+    """What ``prepare.py`` reads."""
+
+    entry_point = "prepare.py"
+    preparation: Preparation
+
+
 KINDS: dict[str, type[Preset]] = {
-    kind.entry_point: kind for kind in (CollectionPreset, TrainingPreset, EvaluationPreset)
+    kind.entry_point: kind for kind in (CollectionPreset, TrainingPreset, EvaluationPreset, PreparationPreset)
 }
 PRESET_NAMES = ("preset", "RLCOACH_PRESET")  # hyperparameters that choose a preset: the name, its old name
 _COACH_NETWORK = "rl.agent_params.network_wrappers.main"
@@ -310,6 +344,9 @@ SCHEMA: dict[str, Key] = _keys(Preset) | {
 }
 
 
+_TEXT = (str, str | None)
+
+
 def checked_value(value: object, key: Key) -> Value:
     """Return ``value`` as the key's type.
 
@@ -323,7 +360,7 @@ def checked_value(value: object, key: Key) -> Value:
         if isinstance(value, bool):
             return value
         raise ValueError(f"{shown}; must be true or false")
-    if key.type is str:
+    if key.type in _TEXT:
         if not isinstance(value, str) or not value:
             raise ValueError(f"{shown}; must be text")
         if key.choices and value not in key.choices:
@@ -605,7 +642,9 @@ def choose_preset(kind: type[PresetKind], hyperparameters: Mapping[str, object],
 
 def _from_text(raw: object, key: Key) -> object:
     """Hyperparameters may arrive as text, and a flag as 0 or 1."""
-    if isinstance(raw, str) and key.type is not str:
+    if raw == "null" and type(None) in typing.get_args(key.type):
+        return None
+    if isinstance(raw, str) and key.type not in _TEXT:
         if _item_types(key.type) and (raw.strip() not in ("", "null") or type(None) not in typing.get_args(key.type)):
             return [scalar(item.strip()) for item in raw.strip().removeprefix("[").removesuffix("]").split(",")]
         raw = scalar(raw)

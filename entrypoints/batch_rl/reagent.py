@@ -18,7 +18,7 @@ import numpy as np
 from batch_rl.dataset import Episodes
 from batch_rl.errors import DatasetError
 from batch_rl.files import write_atomically
-from batch_rl.parquet import import_pyarrow
+from batch_rl.parquet import import_pyarrow, read_parquet_frame
 from batch_rl.tables import JSON_LINES, episodes_from_frame, sorted_features
 
 if TYPE_CHECKING:
@@ -100,6 +100,29 @@ def read_json_lines_frame(path: Path) -> "pd.DataFrame":
     return pd.DataFrame(records)
 
 
+def read_reagent_frame(paths: Sequence[Path]) -> "pd.DataFrame":
+    """Read a log into ReAgent's table: such a table as it is, in Parquet or JSON lines, and any other as episodes.
+
+    Raises:
+        DatasetError: it cannot be read, or has faults.
+    """
+    from batch_rl.loading import read_dataset
+
+    kind = paths[0].suffix.lower()
+    if kind == ".jsonl":
+        frame = read_json_lines_frame(paths[0])
+    elif kind == ".parquet":
+        frame = read_parquet_frame(paths)
+        # Arrow has maps as lists of pairs.
+        plain = {"state_features": dict, "metrics": dict, "possible_actions": list}
+        frame = frame.assign(
+            **{name: [kind(cell) for cell in frame[name].tolist()] for name, kind in plain.items() if name in frame}
+        )
+    else:
+        return to_reagent_frame(read_dataset(paths))
+    return frame if "mdp_id" in frame else to_reagent_frame(read_dataset(paths))
+
+
 def read_json_lines(path: Path, **options: Any) -> Episodes:
     """Read and check a table in JSON lines, in ReAgent's columns or any others of ``batch_rl.tables``.
 
@@ -137,11 +160,19 @@ def write_reagent_parquet(path: Path, frame: "pd.DataFrame") -> None:
         "time_since_first": pa.int64(),
     }
 
+    # With multi_steps these columns hold a list of what they else hold.
+    of_steps = {"reward", "metrics", "next_state_features", "next_action", "possible_next_actions", "time_diff"}
+    several = len(frame) > 0 and isinstance(frame.get("time_diff", frame["reward"]).iloc[0], list)
+
     def column(name: str) -> Any:
-        cells = _plain(frame[name])
-        if types.get(name) == number_map:
-            cells = [None if cell is None else list(cell.items()) for cell in cells]
-        return pa.array(cells, type=types.get(name))
+        cells, kind = _plain(frame[name]), types.get(name)
+        listed = several and name in of_steps
+        if kind == number_map:
+            cells = [
+                [list(one.items()) for one in cell] if listed else None if cell is None else list(cell.items())
+                for cell in cells
+            ]
+        return pa.array(cells, type=pa.list_(kind) if listed else kind)
 
     table = pa.table({str(name): column(name) for name in frame.columns})
     write_atomically(path, lambda temporary: pq.write_table(table, temporary))
