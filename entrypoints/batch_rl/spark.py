@@ -47,7 +47,8 @@ def start_session() -> "SparkSession":
     if not os.environ.get("JAVA_HOME") and shutil.which("java") is None:
         raise DatasetError("Spark needs Java, and there is none: install a runtime (17 or newer), or set JAVA_HOME.")
     try:
-        session = SparkSession.builder.appName("batch_rl").config("spark.ui.enabled", "false").getOrCreate()
+        builder = SparkSession.builder.appName("batch_rl").config("spark.ui.enabled", "false")
+        session = builder.config("spark.ui.showConsoleProgress", "false").getOrCreate()
     except (PySparkException, OSError) as error:
         raise DatasetError(f"Spark does not start: {error}") from error
     # Executors fetch it whenever they start, so it stays as long as the process.
