@@ -99,18 +99,17 @@ def learner(**agent):
 @pytest.mark.parametrize("algorithm", ["dqn", "ddqn"])
 def test_targets_are_those_of_the_rule_and_only_termination_ends_them(algorithm):
     made = learner(algorithm=algorithm, discount=0.5)
-    made.target = [p.detach() + 0.5 for p in made.online]
+    made.target = [p + 0.5 for p in made.online]
     rows = np.array([[3, 7]])
     next_inputs = torch.tensor([[[4.0], [8.0]]])
     target = forward(made.target, next_inputs)
-    chooser = target if algorithm == "dqn" else forward(made.online, next_inputs).detach()
+    chooser = target if algorithm == "dqn" else forward(made.online, next_inputs)
     expected = double_q_targets(
         chooser,
         target,
-        torch.ones_like(target, dtype=torch.bool),
+        torch.zeros_like(target, dtype=torch.bool),
         torch.ones(1, 2),
-        torch.tensor([[0.0, 1.0]]),
-        discount=0.5,
+        torch.tensor([[0.5, 0.0]]),
     )
     assert torch.equal(made._targets(rows), expected)
     assert made._targets(rows)[0, 1] == 1.0
