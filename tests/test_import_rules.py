@@ -13,7 +13,19 @@ SIDES = {
     "container/job_toolkit": {"job_toolkit"},
     "entrypoints/batch_rl": {"batch_rl", "numpy", "torch", "gymnasium", "pandas", "yaml", "matplotlib", "pyarrow"},
     "entrypoints": {"job_toolkit", "batch_rl"},
-    "launcher": {"launcher", "docker", "requests", "isal", "pandas", "rich", "typer", "yaml"},
+    "launcher": {
+        "launcher",
+        "docker",
+        "requests",
+        "isal",
+        "moto",
+        "botocore",
+        "numpy",
+        "pandas",
+        "rich",
+        "typer",
+        "yaml",
+    },
 }
 # The launcher's layers: a module uses the rows above its own, and errors; within a row only what is named here.
 LAYERS = [
@@ -27,7 +39,12 @@ LAYERS = [
     {"cli"},
     {"__main__"},
 ]
-ONLY_IN = {"docker": {"launcher/runtimes/docker_engine.py"}, "boto3": set(), "botocore": set()}
+ONLY_IN = {
+    "docker": {"launcher/runtimes/docker_engine.py"},
+    "boto3": set(),
+    "botocore": {"launcher/storage/moto_bridge.py"},
+    "moto": {"launcher/storage/moto_bridge.py"},
+}
 
 
 def python_files(folder):
