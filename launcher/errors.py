@@ -84,6 +84,12 @@ class RuntimeUnavailableError(BadInputError):
     """The runtime that was asked for cannot run a job on this machine now."""
 
 
+class MissingObjectError(LauncherError, FileNotFoundError):
+    """A bucket or an object is not there, or never came."""
+
+    aws_code = "NoSuchKey"
+
+
 class ArtifactError(LauncherError):
     """An archive cannot be packed, or must not be unpacked."""
 
