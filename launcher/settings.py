@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from launcher.errors import SettingsError
 
@@ -13,6 +15,7 @@ DEFAULT_BASE_IMAGE = "python:3.11-slim-bookworm"
 REGION = "us-east-1"
 ACCOUNT_ID = "000000000000"
 LOCAL_ROLE_ARN = f"arn:aws:iam::{ACCOUNT_ID}:role/launcher-local"
+_AWS_DOMAINS = ("amazonaws.com", "amazonaws.com.cn", "api.aws")
 
 
 def training_job_arn(name: str) -> str:
@@ -97,6 +100,88 @@ def data_path(name: str) -> Path:
         f"the folder '{name}' was not found at {' or '.join(str(path) for path in candidates)}.",
         f"Point {variable} at it, or install the package again.",
     )
+
+
+@dataclass(frozen=True)
+class S3Settings:
+    """Which S3 the ``s3://`` URIs mean. Credentials are no part of it: boto3 finds them where it always does.
+
+    Attributes:
+        kind: ``embedded``, the launcher's own; ``endpoint``, another one with an address; ``aws``, the real one.
+        endpoint_url: the address; None for the embedded one, whose port is known when it runs, and for AWS itself.
+        region: None leaves it to boto3 and the profile.
+        profile: a profile of the AWS configuration files; None leaves it to boto3.
+    """
+
+    kind: Literal["embedded", "endpoint", "aws"]
+    endpoint_url: str | None = None
+    region: str | None = None
+    profile: str | None = None
+
+    def to_dict(self) -> dict[str, str | None]:
+        """Return plain fields, for a job's record."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> S3Settings:
+        """Return the settings that ``to_dict`` wrote."""
+        return cls(**values)
+
+    @property
+    def place(self) -> str:
+        """The S3 in a few words, for messages: its address, or ``AWS``."""
+        return self.endpoint_url or {"embedded": "the embedded S3", "aws": "AWS"}.get(self.kind, self.kind)
+
+
+def s3_settings(endpoint_url: str | None = None) -> S3Settings:
+    """Return which S3 is meant: the argument, else ``LAUNCHER_S3_ENDPOINT``, else what boto3 is told, else our own.
+
+    Real AWS has to be asked for by name: without the word ``aws`` nothing ever reaches it.
+
+    Args:
+        endpoint_url: ``embedded``, ``aws`` or a URL. None asks ``LAUNCHER_S3_ENDPOINT``, which takes the same, then
+            ``AWS_ENDPOINT_URL_S3`` and ``AWS_ENDPOINT_URL``.
+    Raises:
+        SettingsError: the value is neither one of the words nor a URL, or a URL of AWS.
+    """
+    configured = [
+        (name, os.environ[name]) for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL") if os.environ.get(name)
+    ]
+    candidates = [
+        ("s3_endpoint_url", endpoint_url),
+        ("LAUNCHER_S3_ENDPOINT", os.environ.get("LAUNCHER_S3_ENDPOINT")),
+        *configured,
+    ]
+    where, value = next(((where, value) for where, value in candidates if value), ("", "embedded"))
+    if value == "embedded":
+        return S3Settings("embedded", region=REGION)
+    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or None
+    profile = os.environ.get("AWS_PROFILE") or None
+    if value == "aws" and not where.startswith("AWS_"):
+        # A private endpoint of AWS (PrivateLink) still counts; an address elsewhere would not be AWS.
+        private = next((url for _, url in configured if _is_aws(url)), None)
+        return S3Settings("aws", private, region, profile)
+    try:
+        parts = urlsplit(value)
+        valid = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        valid = False
+    if not valid:
+        raise SettingsError(
+            f"{where} is {value!r}, which is no endpoint of S3.",
+            "Use 'embedded', 'aws' or a URL, for example http://127.0.0.1:9000",
+        )
+    if _is_aws(value):
+        raise SettingsError(
+            f"{where} is {value}, which is real AWS.",
+            "AWS is only used when it is asked for by name: export LAUNCHER_S3_ENDPOINT=aws",
+        )
+    return S3Settings("endpoint", value.rstrip("/"), region, profile)
+
+
+def _is_aws(url: str) -> bool:
+    host = (urlsplit(url).hostname or "").rstrip(".")
+    return any(host == domain or host.endswith(f".{domain}") for domain in _AWS_DOMAINS)
 
 
 @dataclass(frozen=True)
