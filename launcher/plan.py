@@ -7,8 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from launcher.settings import REGION, training_job_arn
+from launcher.settings import LOCAL_CREDENTIALS, REGION, training_job_arn
 from launcher.spec import OPT_ML, ContainerSpec, Mount, TrainingJobSpec, log_file_name
+
+EMBEDDED_S3 = "(the embedded S3; its address is known when the job starts)"
+"""Stands in a plan for the address of a server that runs only while somebody needs it."""
+
+S3_ADDRESS_VARIABLES = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3")
+_CREDENTIAL_VARIABLES = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 
 
 @dataclass(frozen=True)
@@ -66,6 +72,7 @@ class RunPlan:
                 for mount in container.mounts
             ]
             lines += [f"  variable {name}={value}" for name, value in sorted(container.environment.items())]
+            lines += [f"  variable {name} (inherited, if it is set)" for name in container.inherited]
             if container.network_isolated:
                 lines.append("  network  none")
         lines += [f"file       {OPT_ML}/{path}: {text}" for path, text in sorted(self.config_files.items())]
@@ -123,11 +130,13 @@ def make_plan(
         entry_point, arguments = spec.container_entry_point, spec.container_arguments
     else:
         entry_point, arguments = (), ("train",)
+    variables, inherited = s3_access(spec)
     environment = {
         "TRAINING_JOB_NAME": spec.job_name,
         "TRAINING_JOB_ARN": training_job_arn(spec.job_name),
         "AWS_REGION": REGION,
         "AWS_DEFAULT_REGION": REGION,
+        **variables,
         **spec.environment,
     }
     containers = tuple(
@@ -143,6 +152,7 @@ def make_plan(
             log_path=str(job_path / log_file_name(host)),
             labels={"launcher.job": spec.job_name, "launcher.host": host, "launcher.home": str(home)},
             network_isolated=spec.enable_network_isolation,
+            inherited=tuple(name for name in inherited if name not in spec.environment),
         )
         for host in hosts
     )
@@ -161,6 +171,21 @@ def make_plan(
         keys=job_keys(spec),
         max_run_seconds=spec.max_run_seconds,
     )
+
+
+def s3_access(spec: TrainingJobSpec) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Return the variables by which code inside the job reaches the S3 of its URIs, and the names of those it inherits.
+
+    A job without ``s3://`` URIs gets none, and neither does one without network.
+    """
+    if spec.s3 is None or spec.enable_network_isolation:
+        return {}, ()
+    region = spec.s3["region"] or REGION
+    variables = {"AWS_REGION": region, "AWS_DEFAULT_REGION": region}
+    embedded = spec.s3["kind"] == "embedded"
+    if address := EMBEDDED_S3 if embedded else spec.s3["endpoint_url"]:
+        variables |= dict.fromkeys(S3_ADDRESS_VARIABLES, address)
+    return (variables | LOCAL_CREDENTIALS, ()) if embedded else (variables, _CREDENTIAL_VARIABLES)
 
 
 def input_data_config(spec: TrainingJobSpec) -> dict[str, dict[str, str]]:

@@ -36,10 +36,10 @@ from launcher.metrics import MetricRecorder
 from launcher.opt_ml import FAILURE_REASON_LIMIT, OptMl
 from launcher.plan import ChannelSource, RunPlan, job_keys, make_plan
 from launcher.runtimes import Execution, Runtime, get_runtime
-from launcher.settings import stop_grace_seconds
+from launcher.settings import S3Settings, stop_grace_seconds
 from launcher.source import list_members
 from launcher.spec import Channel, TrainingJobSpec
-from launcher.storage import storage_for
+from launcher.storage import Storage, storage_for
 
 _TICK_SECONDS = 0.1
 _SYNC_SECONDS = 1.0
@@ -54,16 +54,22 @@ LineSink = Callable[[str, str], None]
 """Takes the host and one line of its log, without the line's end."""
 
 
-def resolve_channels(spec: TrainingJobSpec, cache_path: Path) -> dict[str, ChannelSource]:
-    """Find the data of every channel on this machine.
+def job_storage(spec: TrainingJobSpec, uri: str) -> Storage:
+    """Return the storage of one of the job's URIs: its ``s3://`` means what it meant when the job was submitted."""
+    return storage_for(uri, None if spec.s3 is None else S3Settings.from_dict(dict(spec.s3)))
+
+
+def locate_channels(spec: TrainingJobSpec, cache_path: Path) -> dict[str, ChannelSource]:
+    """Find where the data of every channel will be on this machine.
 
     Raises:
         ChannelError: a channel has nothing to read; the message names channel and job.
     """
     found = {}
     for channel in spec.channels:
-        path = _fetch(spec, channel, cache_path / channel.name)
-        found[channel.name] = ChannelSource(path, path.is_file())
+        with _errors_of_channel(spec, channel):
+            storage = job_storage(spec, channel.uri)
+            found[channel.name] = ChannelSource(*storage.locate(channel.uri, cache_path / channel.name))
     return found
 
 
@@ -78,14 +84,15 @@ def plan_job(spec: TrainingJobSpec, store: JobStore, runtime: Runtime) -> RunPla
     store.check_unused(spec.job_name)
     members = _source_members(spec)
     folder = store.folder(spec.job_name)
-    channels = resolve_channels(spec, folder.work_path / "channels")
+    channels = locate_channels(spec, folder.work_path / "channels")
     keys = job_keys(spec)
     for uri in (keys.output, keys.model, keys.source):
-        if storage_for(uri).exists(uri):
+        storage = job_storage(spec, uri)
+        if storage.exists(uri):
             raise OutputPathError(
                 f"{uri} is there already, from another job named '{spec.job_name}'.", "Choose another job name."
             )
-        storage_for(uri).check_writable(uri.rpartition("/")[0])
+        storage.check_writable(uri.rpartition("/")[0])
     for channel in spec.channels:
         if _lies_within(spec.output_uri, str(channels[channel.name].path)):
             raise OutputPathError(
@@ -226,7 +233,7 @@ class Driver:
         self._interrupts = interrupts or _Interrupts()
         self._opt_ml = OptMl(self._folder.opt_ml_path)
         self._keys = job_keys(self._spec)
-        self._storage = storage_for(self._keys.output)
+        self._storage = job_storage(self._spec, self._keys.output)
         self._synced: dict[str, tuple[int, int]] = {}
         self._plan_made: RunPlan | None = None
         self._executions: dict[str, Execution] = {}
@@ -262,7 +269,7 @@ class Driver:
         self._folder.make_work_path()
         archive = self._folder.work_path / "sourcedir.tar.gz"
         artifacts.write_archive(_source_members(self._spec), archive, mtime=_SOURCE_MTIME, durable=False)
-        storage_for(self._keys.source).put_file(archive, self._keys.source)
+        job_storage(self._spec, self._keys.source).put_file(archive, self._keys.source)
 
     def give_up(self, error: BaseException) -> None:
         """End the job for a reason that is not its own: nothing keeps running, what it wrote stays where it is."""
@@ -293,15 +300,19 @@ class Driver:
         self._record.started = time.time()
         self._note(IN_PROGRESS, "Downloading", "Downloading input data")
         self._folder.make_work_path()
-        channels = resolve_channels(self._spec, self._folder.work_path / "channels")
-        self._record.channels = {name: [str(found.path), found.is_file] for name, found in channels.items()}
+        cache_path = self._folder.work_path / "channels"
+        for channel in self._spec.channels:
+            with _errors_of_channel(self._spec, channel):
+                path = job_storage(self._spec, channel.uri).fetch(channel.uri, cache_path / channel.name)
+            self._record.channels[channel.name] = [str(path), path.is_file()]
 
     def _write_config(self) -> None:
         plan = self._plan
         self._opt_ml.prepare(plan.config_files, plan.mount_points)
         if self._spec.source_path is None:
             return
-        source = storage_for(self._keys.source).fetch(self._keys.source, self._folder.work_path / "source")
+        storage = job_storage(self._spec, self._keys.source)
+        source = storage.fetch(self._keys.source, self._folder.work_path / "source")
         shutil.rmtree(self._opt_ml.code, ignore_errors=True)
         artifacts.unpack(source, self._opt_ml.code)
 
@@ -518,9 +529,10 @@ def _interrupts(folder: JobFolder) -> Iterator[_Interrupts]:
         signal.signal(signal.SIGINT, previous)
 
 
-def _fetch(spec: TrainingJobSpec, channel: Channel, cache_path: Path) -> Path:
+@contextlib.contextmanager
+def _errors_of_channel(spec: TrainingJobSpec, channel: Channel) -> Iterator[None]:
     try:
-        return storage_for(channel.uri).fetch(channel.uri, cache_path)
+        yield
     except ChannelError as error:
         raise ChannelError(f"channel '{channel.name}' of job '{spec.job_name}': {error.message}", error.hint) from error
 

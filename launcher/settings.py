@@ -11,10 +11,15 @@ from urllib.parse import urlsplit
 from launcher.errors import SettingsError
 
 RUNTIME_NAMES = ("auto", "docker", "process")
+MODE_NAMES = ("local", "s3")
 DEFAULT_BASE_IMAGE = "python:3.11-slim-bookworm"
 REGION = "us-east-1"
 ACCOUNT_ID = "000000000000"
 LOCAL_ROLE_ARN = f"arn:aws:iam::{ACCOUNT_ID}:role/launcher-local"
+# The embedded S3 takes any; without some, boto3 would look for others, and find the caller's own.
+LOCAL_CREDENTIALS = {"AWS_ACCESS_KEY_ID": "launcher", "AWS_SECRET_ACCESS_KEY": "launcher"}
+# As the SageMaker SDK names the bucket that it makes for an account.
+DEFAULT_BUCKET = f"sagemaker-{REGION}-{ACCOUNT_ID}"
 _AWS_DOMAINS = ("amazonaws.com", "amazonaws.com.cn", "api.aws")
 
 
@@ -56,6 +61,18 @@ def default_runtime() -> str:
         raise SettingsError(
             f"LAUNCHER_RUNTIME is {name!r}, which is no runtime.", f"Use one of: {', '.join(RUNTIME_NAMES)}."
         )
+    return name
+
+
+def default_mode() -> str:
+    """Return the mode that ``LAUNCHER_MODE`` names, else ``local``.
+
+    Raises:
+        SettingsError: the variable names no mode.
+    """
+    name = os.environ.get("LAUNCHER_MODE", "") or "local"
+    if name not in MODE_NAMES:
+        raise SettingsError(f"LAUNCHER_MODE is {name!r}, which is no mode.", f"Use one of: {', '.join(MODE_NAMES)}.")
     return name
 
 

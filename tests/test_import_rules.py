@@ -20,7 +20,7 @@ LAYERS = [
     {"errors"},
     {"spec", "settings", "options", "instance_types"},
     {"plan", "source", "opt_ml", "artifacts", "jobs", "metrics", "storage", "runtimes"},
-    {"runner", "inputs", "preflight"},
+    {"runner", "inputs", "preflight", "session"},
     {"training_job"},
     {"estimator"},
     {"demo", "plots", "doctor"},

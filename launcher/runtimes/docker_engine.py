@@ -176,7 +176,7 @@ class DockerRuntime(Runtime):
                 container.image or self._own_image,
                 command=list(container.arguments),
                 entrypoint=list(container.entry_point) or None,
-                environment=dict(container.environment),
+                environment=_inherited(container) | dict(container.environment),
                 hostname=container.host,
                 labels=dict(container.labels),
                 name=name,
@@ -299,6 +299,10 @@ def _host_config(client: docker.APIClient, container: ContainerSpec) -> dict[str
         options |= {"cap_drop": ["ALL"], "security_opt": ["no-new-privileges"]}
     config: dict[str, Any] = client.create_host_config(**options)
     return config
+
+
+def _inherited(container: ContainerSpec) -> dict[str, str]:
+    return {name: os.environ[name] for name in container.inherited if name in os.environ}
 
 
 def _foreign_files(tree: Path, uid: int) -> Iterator[Path]:

@@ -26,6 +26,14 @@ class Storage(ABC):
         """
 
     @abstractmethod
+    def locate(self, uri: str, cache_path: Path) -> tuple[Path, bool]:
+        """Return the path that ``fetch`` would return, and whether it is a file; makes and copies nothing.
+
+        Raises:
+            ChannelError: there is nothing to read.
+        """
+
+    @abstractmethod
     def put_file(self, source: Path, uri: str) -> None:
         """Make ``source`` the content of ``uri``; ``source`` may be moved away by this.
 
@@ -105,7 +113,7 @@ class Storage(ABC):
 def files_of_prefix(uri: str, keys: Iterable[str]) -> dict[str, str]:
     """Return which file each key of an S3 prefix becomes, by its path relative to the channel's folder.
 
-    A prefix is text, as in S3: ``logs/2026`` takes ``logs/2026/a.csv`` and, when there is no such folder, ``logs/2026-01``.
+    A prefix is text, as in S3: ``logs/2026`` is the folder of that name and, where there is none, ``logs/2026-01.csv``.
 
     Args:
         uri: ``s3://bucket/prefix``.
@@ -134,6 +142,14 @@ def files_of_prefix(uri: str, keys: Iterable[str]) -> dict[str, str]:
                     "A channel is a folder of files: copy one of them elsewhere, or name a longer prefix.",
                 )
     return files
+
+
+def no_objects(uri: str, reason: str, list_command: str) -> ChannelError:
+    """Return what SageMaker answers to a channel without objects, with S3's own reason."""
+    return ChannelError(
+        f'No S3 objects found under S3 URL "{uri}" given in input data source. Error message from S3: {reason}',
+        f"Keys are case-sensitive; list them with: {list_command}",
+    )
 
 
 def split_s3_uri(uri: str) -> tuple[str, str]:

@@ -45,6 +45,10 @@ class FileStorage(Storage):
 
     def fetch(self, uri: str, cache_path: Path) -> Path:
         """Return the path itself: nothing is copied, ``cache_path`` stays unused."""
+        return self.locate(uri, cache_path)[0]
+
+    def locate(self, uri: str, cache_path: Path) -> tuple[Path, bool]:
+        """Return the path itself, if it can be read."""
         path = self.path_of(uri)
         try:
             mode = path.stat().st_mode
@@ -61,7 +65,7 @@ class FileStorage(Storage):
             raise ChannelError(f"{path} is neither a file nor a folder.", "Give a file or a folder.")
         elif not os.access(path, os.R_OK):
             raise ChannelError(f"{path} cannot be read.", f"Check its permissions: ls -l {path}")
-        return path.resolve()
+        return path.resolve(), stat.S_ISREG(mode)
 
     def put_file(self, source: Path, uri: str) -> None:
         """Move ``source`` to its place, by rename where the two lie on one file system."""
