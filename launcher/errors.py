@@ -84,8 +84,25 @@ class RuntimeUnavailableError(BadInputError):
     """The runtime that was asked for cannot run a job on this machine now."""
 
 
+class StorageError(BadInputError):
+    """A bucket, a key or a request that S3 would refuse as well, or a store that cannot do what it is asked.
+
+    Args:
+        aws_code: S3's own name for it, such as ``NoSuchBucket``.
+        words: S3's own words for it.
+        where: the bucket or object as a URI, or the file; may be empty.
+        hint: what to do about it; may be empty.
+    """
+
+    def __init__(self, aws_code: str, words: str, where: str = "", hint: str = "") -> None:
+        super().__init__(f"{where}: {words} ({aws_code})" if where else f"{words} ({aws_code})", hint)
+        self.aws_code = aws_code
+        self.words = words
+        self.where = where
+
+
 class MissingObjectError(LauncherError, FileNotFoundError):
-    """A bucket or an object is not there, or never came."""
+    """An object that was waited for never came."""
 
     aws_code = "NoSuchKey"
 

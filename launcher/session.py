@@ -187,7 +187,7 @@ class Session:
         """Return the text of the one object whose key is ``key_prefix``.
 
         Raises:
-            MissingObjectError: there is no such object.
+            StorageError: there is no such object.
         """
         with tempfile.TemporaryDirectory(prefix="launcher-") as folder:
             self._storage.download(self.uri(bucket, key_prefix), Path(folder, "object"))
@@ -197,7 +197,7 @@ class Session:
         """Return all keys that begin with ``key_prefix``, in the order of their UTF-8 bytes.
 
         Raises:
-            MissingObjectError: there is no such bucket.
+            StorageError: there is no such bucket.
         """
         return list(self._storage.keys(self.uri(bucket), key_prefix))
 

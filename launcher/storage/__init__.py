@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from functools import lru_cache
 from pathlib import Path
 
-from launcher.errors import ChannelError, UnsupportedOptionError
+from launcher.errors import ChannelError, StorageError, UnsupportedOptionError
 from launcher.settings import S3Settings, home_path, s3_settings
 from launcher.storage.base import Storage
 from launcher.storage.file import FileStorage
+from launcher.storage.s3_names import check_bucket_name
 
 __all__ = ["FileStorage", "Storage", "embedded_path", "storage_for", "to_uri"]
-
-_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 
 
 def to_uri(location: str) -> str:
@@ -27,12 +25,10 @@ def to_uri(location: str) -> str:
     if not separator or scheme == "file":
         return FileStorage.uri_of(location)
     if scheme == "s3":
-        bucket = rest.partition("/")[0]
-        if not _BUCKET.fullmatch(bucket):
-            raise ChannelError(
-                f"'{location}': '{bucket}' is not the name of a bucket.",
-                "Write s3://BUCKET/KEY; a bucket has 3 to 63 lowercase letters, digits, '.' and '-'.",
-            )
+        try:
+            check_bucket_name(rest.partition("/")[0])
+        except StorageError as error:
+            raise ChannelError(f"'{location}': {error.words}", f"Write s3://BUCKET/KEY. {error.hint}") from error
         return location
     raise UnsupportedOptionError(
         f"'{location}': unknown scheme '{scheme}://'.", "Give a path, a file:// URI or an s3:// URI."

@@ -55,7 +55,7 @@ class Storage(ABC):
         """Write the content of the one object at ``uri`` to ``target``, a file of the caller's own.
 
         Raises:
-            MissingObjectError: there is no such object.
+            StorageError: there is no such object.
         """
 
     @abstractmethod
@@ -63,7 +63,7 @@ class Storage(ABC):
         """Yield the keys below ``bucket_uri`` that begin with ``prefix``, in the order of their UTF-8 bytes.
 
         Raises:
-            MissingObjectError: there is no such bucket.
+            StorageError: there is no such bucket.
         """
 
     @abstractmethod
@@ -144,11 +144,11 @@ def files_of_prefix(uri: str, keys: Iterable[str]) -> dict[str, str]:
     return files
 
 
-def no_objects(uri: str, reason: str, list_command: str) -> ChannelError:
-    """Return what SageMaker answers to a channel without objects, with S3's own reason."""
+def no_objects(uri: str, reason: str, hint: str) -> ChannelError:
+    """Return what SageMaker says of a channel without objects, with S3's own reason."""
     return ChannelError(
         f'No S3 objects found under S3 URL "{uri}" given in input data source. Error message from S3: {reason}',
-        f"Keys are case-sensitive; list them with: {list_command}",
+        hint,
     )
 
 

@@ -9,7 +9,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from launcher.errors import ChannelError, MissingObjectError, OutputPathError
+from launcher.errors import ChannelError, OutputPathError, StorageError
 from launcher.storage.base import Storage
 
 _COPY_SUFFIX = ".launcher-part"
@@ -97,17 +97,15 @@ class FileStorage(Storage):
         """Copy the file."""
         source = self.path_of(uri)
         if not source.is_file():
-            raise MissingObjectError(f"{source} does not exist or is no file.", _nearest_existing(source))
+            raise StorageError("NoSuchKey", "The specified key does not exist.", str(source), _nearest_existing(source))
         _copy_by_rename(source, target)
 
     def keys(self, bucket_uri: str, prefix: str) -> Iterator[str]:
         """Yield the relative paths of all files, as S3 would list them."""
         bucket = self.path_of(bucket_uri)
         if not bucket.is_dir():
-            raise MissingObjectError(
-                f"NoSuchBucket: The specified bucket does not exist: {bucket}.",
-                "session.default_bucket() makes the session's own; in local mode a bucket is a folder.",
-            )
+            hint = "In local mode a bucket is a folder; session.default_bucket() makes the session's own."
+            raise StorageError("NoSuchBucket", "The specified bucket does not exist", str(bucket), hint)
         paths = (Path(folder, name) for folder, _, names in os.walk(bucket) for name in names)
         keys = [path.relative_to(bucket).as_posix() for path in paths if not path.name.endswith(_COPY_SUFFIX)]
         yield from sorted((key for key in keys if key.startswith(prefix)), key=os.fsencode)
