@@ -13,7 +13,6 @@ from launcher.spec import OPT_ML, ContainerSpec, Mount, TrainingJobSpec, log_fil
 EMBEDDED_S3 = "(the embedded S3; its address is known when the job starts)"
 """Stands in a plan for the address of a server that runs only while somebody needs it."""
 
-S3_ADDRESS_VARIABLES = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3")
 _CREDENTIAL_VARIABLES = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 
 
@@ -130,7 +129,7 @@ def make_plan(
         entry_point, arguments = spec.container_entry_point, spec.container_arguments
     else:
         entry_point, arguments = (), ("train",)
-    variables, inherited = s3_access(spec)
+    variables, inherited = s3_variables(spec)
     environment = {
         "TRAINING_JOB_NAME": spec.job_name,
         "TRAINING_JOB_ARN": training_job_arn(spec.job_name),
@@ -173,19 +172,22 @@ def make_plan(
     )
 
 
-def s3_access(spec: TrainingJobSpec) -> tuple[dict[str, str], tuple[str, ...]]:
-    """Return the variables by which code inside the job reaches the S3 of its URIs, and the names of those it inherits.
+def s3_address(spec: TrainingJobSpec) -> str:
+    """Return the address that a job finds in its variables for its S3; empty where it needs none, or has no network."""
+    if spec.s3 is None or spec.enable_network_isolation:
+        return ""
+    return EMBEDDED_S3 if spec.s3["kind"] == "embedded" else spec.s3["endpoint_url"] or ""
 
-    A job without ``s3://`` URIs gets none, and neither does one without network.
-    """
+
+def s3_variables(spec: TrainingJobSpec) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Return the variables by which code inside the job reaches its S3, and the names of those that it inherits."""
     if spec.s3 is None or spec.enable_network_isolation:
         return {}, ()
     region = spec.s3["region"] or REGION
     variables = {"AWS_REGION": region, "AWS_DEFAULT_REGION": region}
-    embedded = spec.s3["kind"] == "embedded"
-    if address := EMBEDDED_S3 if embedded else spec.s3["endpoint_url"]:
-        variables |= dict.fromkeys(S3_ADDRESS_VARIABLES, address)
-    return (variables | LOCAL_CREDENTIALS, ()) if embedded else (variables, _CREDENTIAL_VARIABLES)
+    if address := s3_address(spec):
+        variables |= {"AWS_ENDPOINT_URL": address, "AWS_ENDPOINT_URL_S3": address}
+    return (variables | LOCAL_CREDENTIALS, ()) if address == EMBEDDED_S3 else (variables, _CREDENTIAL_VARIABLES)
 
 
 def input_data_config(spec: TrainingJobSpec) -> dict[str, dict[str, str]]:

@@ -34,12 +34,13 @@ from launcher.jobs import (
 )
 from launcher.metrics import MetricRecorder
 from launcher.opt_ml import FAILURE_REASON_LIMIT, OptMl
-from launcher.plan import ChannelSource, RunPlan, job_keys, make_plan
+from launcher.plan import ChannelSource, RunPlan, job_keys, make_plan, s3_address
 from launcher.runtimes import Execution, Runtime, get_runtime
 from launcher.settings import S3Settings, stop_grace_seconds
 from launcher.source import list_members
-from launcher.spec import Channel, TrainingJobSpec
+from launcher.spec import Channel, ContainerSpec, TrainingJobSpec
 from launcher.storage import Storage, storage_for
+from launcher.storage.address import address_in_job
 
 _TICK_SECONDS = 0.1
 _SYNC_SECONDS = 1.0
@@ -323,10 +324,26 @@ class Driver:
     def _start(self) -> None:
         """Start each host, or find the one that a driver before this one started and could not record."""
         for container in self._plan.containers:
-            execution = self._runtime.find(container) or self._runtime.start(container)
+            execution = self._runtime.find(container) or self._runtime.start(self._reaching_s3(container))
             self._executions[container.host] = execution
             self._record.executions[container.host] = execution.reference
         self._note(IN_PROGRESS, "Training", "Training image download completed. Training in progress.")
+
+    def _reaching_s3(self, container: ContainerSpec) -> ContainerSpec:
+        """Fill in the address at which this job reaches its S3; one that cannot is warned, for it may not need to."""
+        planned = s3_address(self._spec)
+        if not planned:
+            return container
+        try:
+            settings = S3Settings.from_dict(dict(self._spec.s3 or {}))
+            address = address_in_job(settings, self._store.home, self._runtime.host_address)
+        except LauncherError as error:
+            self._record.warnings.append(f"code inside the job cannot reach its S3: {error.message} {error.hint}")
+            address = ""
+        environment = {name: address if value == planned else value for name, value in container.environment.items()}
+        if not address:
+            environment = {name: value for name, value in container.environment.items() if value != planned}
+        return replace(container, environment=environment)
 
     def _follow(self) -> None:
         """Wait for every host; meanwhile hand on log lines, copy what grows, and stop when asked or overdue."""

@@ -134,6 +134,16 @@ class DockerRuntime(Runtime):
 
     name = "docker"
 
+    @property
+    def host_address(self) -> str:
+        """The gateway of the network that containers are put in by default."""
+        for name in ("bridge", "podman"):
+            with contextlib.suppress(docker.errors.NotFound):
+                for config in _client().inspect_network(name)["IPAM"]["Config"] or ():
+                    if gateway := config.get("Gateway"):
+                        return str(gateway)
+        raise RuntimeUnavailableError(f"the engine at {engine_address()} has no gateway to this machine.")
+
     def check(self, container: ContainerSpec) -> None:
         """Refuse when no engine answers, or when a foreign image is neither here nor to be pulled."""
         client = _client()

@@ -65,7 +65,8 @@ def test_a_prefix_is_text_where_no_folder_has_its_name(storage, put, tmp_path):
     assert texts_below(path) == {"2026-01.csv": "1", "2026-02.csv": "2"}
 
 
-def test_what_was_fetched_stays_when_the_object_is_replaced_and_follows_when_it_is_fetched_again(storage, put, tmp_path):
+def test_what_was_fetched_stays_when_the_object_is_replaced(storage, put, tmp_path):
+    """And follows when it is fetched again."""
     put("data/a.csv", "old")
     path = storage.fetch("s3://bucket/data", tmp_path / "cache")
     put("data/a.csv", "new")
