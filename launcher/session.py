@@ -275,7 +275,7 @@ def wait_for_s3_object(
     uri = session.uri(s3_bucket, key)
     jobs = JobStore(home_path())
     deadline = time.monotonic() + timeout
-    print(f"Waiting for {uri}", flush=True)
+    waiting = False
     while True:
         # The job's end is looked at first: what it wrote is there before it has ended.
         record = jobs.load(training_job_name) if training_job_name else None
@@ -291,6 +291,9 @@ def wait_for_s3_object(
             )
         if time.monotonic() > deadline:
             raise MissingObjectError(f"{uri} did not appear within {timeout:g} seconds.", "Check bucket and key.")
+        if not waiting:
+            print(f"Waiting for {uri}", flush=True)
+            waiting = True
         time.sleep(_POLL_SECONDS)
     if len(found) > limit:
         print(f"Only copying {limit} of {len(found)} files", flush=True)
