@@ -88,6 +88,18 @@ class ArtifactError(LauncherError):
     """An archive cannot be packed, or must not be unpacked."""
 
 
+class StorageError(LauncherError):
+    """An S3 refused a request, or did not answer it; the message names operation, key and number of tries.
+
+    Attributes:
+        aws_code: the error code of the answer, such as ``AccessDenied``; for no answer the name of boto3's error.
+    """
+
+    def __init__(self, message: str, hint: str = "", *, code: str = "ServiceUnavailable") -> None:
+        super().__init__(message, hint)
+        self.aws_code = code
+
+
 class JobFailedError(LauncherError):
     """The job ended with the status ``Failed``.
 

@@ -38,7 +38,7 @@ from launcher.plan import ChannelSource, RunPlan, job_keys, make_plan
 from launcher.runtimes import Execution, Runtime, get_runtime
 from launcher.settings import stop_grace_seconds
 from launcher.source import list_members
-from launcher.spec import Channel, TrainingJobSpec
+from launcher.spec import TrainingJobSpec
 from launcher.storage import storage_for
 
 _TICK_SECONDS = 0.1
@@ -54,16 +54,30 @@ LineSink = Callable[[str, str], None]
 """Takes the host and one line of its log, without the line's end."""
 
 
-def resolve_channels(spec: TrainingJobSpec, cache_path: Path) -> dict[str, ChannelSource]:
+def resolve_channels(spec: TrainingJobSpec, cache_path: Path, *, fetch: bool) -> dict[str, ChannelSource]:
     """Find the data of every channel on this machine.
 
+    Args:
+        spec: the job.
+        cache_path: a folder for what has to be copied here.
+        fetch: False copies nothing, and says where the data would be.
     Raises:
         ChannelError: a channel has nothing to read; the message names channel and job.
+        StorageError: an S3 refuses it, or does not answer.
     """
     found = {}
     for channel in spec.channels:
-        path = _fetch(spec, channel, cache_path / channel.name)
-        found[channel.name] = ChannelSource(path, path.is_file())
+        storage, path = storage_for(channel.uri), cache_path / channel.name
+        try:
+            if fetch:
+                path = storage.fetch(channel.uri, path)
+                found[channel.name] = ChannelSource(path, path.is_file())
+            else:
+                found[channel.name] = ChannelSource(*storage.locate(channel.uri, path))
+        except ChannelError as error:
+            raise ChannelError(
+                f"channel '{channel.name}' of job '{spec.job_name}': {error.message}", error.hint
+            ) from error
     return found
 
 
@@ -78,7 +92,7 @@ def plan_job(spec: TrainingJobSpec, store: JobStore, runtime: Runtime) -> RunPla
     store.check_unused(spec.job_name)
     members = _source_members(spec)
     folder = store.folder(spec.job_name)
-    channels = resolve_channels(spec, folder.work_path / "channels")
+    channels = resolve_channels(spec, folder.work_path / "channels", fetch=False)
     keys = job_keys(spec)
     for uri in (keys.output, keys.model, keys.source):
         if storage_for(uri).exists(uri):
@@ -293,7 +307,7 @@ class Driver:
         self._record.started = time.time()
         self._note(IN_PROGRESS, "Downloading", "Downloading input data")
         self._folder.make_work_path()
-        channels = resolve_channels(self._spec, self._folder.work_path / "channels")
+        channels = resolve_channels(self._spec, self._folder.work_path / "channels", fetch=True)
         self._record.channels = {name: [str(found.path), found.is_file] for name, found in channels.items()}
 
     def _write_config(self) -> None:
@@ -516,13 +530,6 @@ def _interrupts(folder: JobFolder) -> Iterator[_Interrupts]:
         yield interrupts
     finally:
         signal.signal(signal.SIGINT, previous)
-
-
-def _fetch(spec: TrainingJobSpec, channel: Channel, cache_path: Path) -> Path:
-    try:
-        return storage_for(channel.uri).fetch(channel.uri, cache_path)
-    except ChannelError as error:
-        raise ChannelError(f"channel '{channel.name}' of job '{spec.job_name}': {error.message}", error.hint) from error
 
 
 def _source_members(spec: TrainingJobSpec) -> list[tuple[str, Path]]:

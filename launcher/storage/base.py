@@ -10,6 +10,14 @@ class Storage(ABC):
     """Inputs and results by URI. A result appears whole, under its final name, or not at all."""
 
     @abstractmethod
+    def locate(self, uri: str, cache_path: Path) -> tuple[Path, bool]:
+        """Return what ``fetch`` would return, and whether it is a file; copies nothing.
+
+        Raises:
+            ChannelError: there is nothing to read.
+        """
+
+    @abstractmethod
     def fetch(self, uri: str, cache_path: Path) -> Path:
         """Return a host path with what lies at ``uri``: a file or a folder, not to be written to.
 

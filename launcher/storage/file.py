@@ -42,6 +42,11 @@ class FileStorage(Storage):
         """Return the path that a URI from ``uri_of`` names."""
         return Path(uri.removeprefix("file://"))
 
+    def locate(self, uri: str, cache_path: Path) -> tuple[Path, bool]:
+        """Return the path itself."""
+        path = self.fetch(uri, cache_path)
+        return path, path.is_file()
+
     def fetch(self, uri: str, cache_path: Path) -> Path:
         """Return the path itself: nothing is copied, ``cache_path`` stays unused."""
         path = self.path_of(uri)
