@@ -38,7 +38,7 @@ from launcher.plan import ChannelSource, RunPlan, job_keys, make_plan, s3_addres
 from launcher.runtimes import Execution, Runtime, get_runtime
 from launcher.settings import S3Settings, stop_grace_seconds
 from launcher.source import list_members
-from launcher.spec import Channel, ContainerSpec, TrainingJobSpec
+from launcher.spec import ContainerSpec, TrainingJobSpec
 from launcher.storage import Storage, storage_for
 from launcher.storage.address import address_in_job
 
@@ -60,17 +60,30 @@ def job_storage(spec: TrainingJobSpec, uri: str) -> Storage:
     return storage_for(uri, None if spec.s3 is None else S3Settings.from_dict(dict(spec.s3)))
 
 
-def locate_channels(spec: TrainingJobSpec, cache_path: Path) -> dict[str, ChannelSource]:
-    """Find where the data of every channel will be on this machine.
+def resolve_channels(spec: TrainingJobSpec, cache_path: Path, *, fetch: bool) -> dict[str, ChannelSource]:
+    """Find the data of every channel on this machine.
 
+    Args:
+        spec: the job.
+        cache_path: a folder for what has to be copied here.
+        fetch: False copies nothing, and says where the data would be.
     Raises:
         ChannelError: a channel has nothing to read; the message names channel and job.
+        StorageError: an S3 refuses it, or does not answer.
     """
     found = {}
     for channel in spec.channels:
-        with _errors_of_channel(spec, channel):
-            storage = job_storage(spec, channel.uri)
-            found[channel.name] = ChannelSource(*storage.locate(channel.uri, cache_path / channel.name))
+        storage, path = job_storage(spec, channel.uri), cache_path / channel.name
+        try:
+            if fetch:
+                path = storage.fetch(channel.uri, path)
+                found[channel.name] = ChannelSource(path, path.is_file())
+            else:
+                found[channel.name] = ChannelSource(*storage.locate(channel.uri, path))
+        except ChannelError as error:
+            raise ChannelError(
+                f"channel '{channel.name}' of job '{spec.job_name}': {error.message}", error.hint
+            ) from error
     return found
 
 
@@ -85,7 +98,7 @@ def plan_job(spec: TrainingJobSpec, store: JobStore, runtime: Runtime) -> RunPla
     store.check_unused(spec.job_name)
     members = _source_members(spec)
     folder = store.folder(spec.job_name)
-    channels = locate_channels(spec, folder.work_path / "channels")
+    channels = resolve_channels(spec, folder.work_path / "channels", fetch=False)
     keys = job_keys(spec)
     for uri in (keys.output, keys.model, keys.source):
         storage = job_storage(spec, uri)
@@ -301,11 +314,8 @@ class Driver:
         self._record.started = time.time()
         self._note(IN_PROGRESS, "Downloading", "Downloading input data")
         self._folder.make_work_path()
-        cache_path = self._folder.work_path / "channels"
-        for channel in self._spec.channels:
-            with _errors_of_channel(self._spec, channel):
-                path = job_storage(self._spec, channel.uri).fetch(channel.uri, cache_path / channel.name)
-            self._record.channels[channel.name] = [str(path), path.is_file()]
+        channels = resolve_channels(self._spec, self._folder.work_path / "channels", fetch=True)
+        self._record.channels = {name: [str(found.path), found.is_file] for name, found in channels.items()}
 
     def _write_config(self) -> None:
         plan = self._plan
@@ -544,14 +554,6 @@ def _interrupts(folder: JobFolder) -> Iterator[_Interrupts]:
         yield interrupts
     finally:
         signal.signal(signal.SIGINT, previous)
-
-
-@contextlib.contextmanager
-def _errors_of_channel(spec: TrainingJobSpec, channel: Channel) -> Iterator[None]:
-    try:
-        yield
-    except ChannelError as error:
-        raise ChannelError(f"channel '{channel.name}' of job '{spec.job_name}': {error.message}", error.hint) from error
 
 
 def _source_members(spec: TrainingJobSpec) -> list[tuple[str, Path]]:

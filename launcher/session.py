@@ -124,7 +124,7 @@ class Session:
             path: on this machine.
             bucket: None takes the session's.
             key_prefix: without a final '/'.
-            callback: gets the size in bytes of each file when it has been copied.
+            callback: gets the size in bytes of each file when all have been copied.
             extra_args: not emulated.
         Returns:
             The URI to give to ``fit``: of the one file, or of the prefix.
@@ -145,9 +145,9 @@ class Session:
         if not files or not all(one.is_file() for one in files.values()):
             broken = next((one for one in files.values() if not one.is_file()), source)
             raise BadInputError(f"upload_data: {broken} is no file, nor a folder with files.", "Give what is there.")
-        for key, file in files.items():
-            self._storage.copy_file(file, self.uri(bucket, key))
-            if callback is not None:
+        self._storage.upload_all({file: self.uri(bucket, key) for key, file in files.items()})
+        if callback is not None:
+            for file in files.values():
                 callback(file.stat().st_size)
         return uri
 
@@ -178,9 +178,7 @@ class Session:
                 raise BadInputError(
                     f"download_data: the key '{key}' would leave {inside}.", "Name a longer key_prefix."
                 )
-        for key, target in targets.items():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            self._storage.download(self.uri(bucket, key), target)
+        self._storage.download_all({self.uri(bucket, key): target for key, target in targets.items()})
         return [str(target) for target in targets.values()]
 
     def read_s3_file(self, bucket: str, key_prefix: str) -> str:
@@ -190,7 +188,7 @@ class Session:
             StorageError: there is no such object.
         """
         with tempfile.TemporaryDirectory(prefix="launcher-") as folder:
-            self._storage.download(self.uri(bucket, key_prefix), Path(folder, "object"))
+            self._storage.download_all({self.uri(bucket, key_prefix): Path(folder, "object")})
             return Path(folder, "object").read_text(encoding="utf-8")
 
     def list_s3_files(self, bucket: str, key_prefix: str) -> list[str]:
@@ -298,10 +296,8 @@ def wait_for_s3_object(
     if len(found) > limit:
         print(f"Only copying {limit} of {len(found)} files", flush=True)
     folder = Path(local_dir, local_prefix).expanduser()
-    folder.mkdir(parents=True, exist_ok=True)
     targets = {one: folder / one.key.rsplit("/", 1)[-1] for one in found[-limit:]}
-    for one, target in targets.items():
-        session._storage.download(session.uri(s3_bucket, one.key), target)
+    session._storage.download_all({session.uri(s3_bucket, one.key): target for one, target in targets.items()})
     return [str(target) for target in targets.values()]
 
 

@@ -92,6 +92,25 @@ def stop_grace_seconds() -> float:
     return seconds
 
 
+def cache_folder() -> Path:
+    """Return the folder of inputs that were fetched from S3 before; it need not exist yet."""
+    return home_path() / "cache"
+
+
+def cache_bytes() -> int:
+    """Return what all cached inputs together may take: 10 GiB, or ``LAUNCHER_CACHE_BYTES``; 0 keeps none.
+
+    Raises:
+        SettingsError: the variable is no number of bytes.
+    """
+    text = os.environ.get("LAUNCHER_CACHE_BYTES", "") or str(10 << 30)
+    if not text.isascii() or not text.isdigit():
+        raise SettingsError(
+            f"LAUNCHER_CACHE_BYTES is {text!r}, which is no number of bytes.", "For example 10737418240, or unset it."
+        )
+    return int(text)
+
+
 def namespaces_wanted() -> bool:
     """Return whether process jobs get namespaces where the kernel allows it; ``LAUNCHER_NAMESPACES=off`` says no."""
     return os.environ.get("LAUNCHER_NAMESPACES", "") != "off"

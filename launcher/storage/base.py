@@ -5,10 +5,8 @@ from __future__ import annotations
 import os
 import stat
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
-from pathlib import Path, PurePosixPath
-
-from launcher.errors import ChannelError
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 
 class Storage(ABC):
@@ -42,17 +40,17 @@ class Storage(ABC):
         """
 
     @abstractmethod
-    def copy_file(self, source: Path, uri: str) -> None:
-        """Make what ``source`` holds now the content of ``uri``; ``source`` stays, and may change later.
+    def upload_all(self, files: Mapping[Path, str]) -> None:
+        """Make what each file holds now the content of its URI; the files stay, and may change later.
 
         Raises:
-            FileNotFoundError: ``source`` is gone.
-            OutputPathError: the place cannot be written.
+            FileNotFoundError: a file is gone.
+            OutputPathError, StorageError: the place cannot be written.
         """
 
     @abstractmethod
-    def download(self, uri: str, target: Path) -> None:
-        """Write the content of the one object at ``uri`` to ``target``, a file of the caller's own.
+    def download_all(self, files: Mapping[str, Path]) -> None:
+        """Write the object at each URI to its path, a file of the caller's own; folders are made.
 
         Raises:
             StorageError: there is no such object.
@@ -102,57 +100,9 @@ class Storage(ABC):
                     status = path.lstat()
                     if not stat.S_ISREG(status.st_mode) or state.get(relative) == (status.st_size, status.st_mtime_ns):
                         continue
-                    self.copy_file(path, f"{uri}/{relative}")
+                    self.upload_all({path: f"{uri}/{relative}"})
                 except FileNotFoundError:
                     continue  # the job renamed or removed it meanwhile: the next round sees what it became
                 state[relative] = (status.st_size, status.st_mtime_ns)
                 copied += 1
         return copied
-
-
-def files_of_prefix(uri: str, keys: Iterable[str]) -> dict[str, str]:
-    """Return which file each key of an S3 prefix becomes, by its path relative to the channel's folder.
-
-    A prefix is text, as in S3: ``logs/2026`` is the folder of that name and, where there is none, ``logs/2026-01.csv``.
-
-    Args:
-        uri: ``s3://bucket/prefix``.
-        keys: all that begin with the prefix.
-    Returns:
-        Key by relative path.
-    Raises:
-        ChannelError: two keys cannot both be files of one folder, or a key is no path.
-    """
-    prefix = split_s3_uri(uri)[1]
-    found = [key for key in keys if not key.endswith("/")]  # such a key is how a console shows an empty folder
-    folder = prefix if not prefix or prefix.endswith("/") else prefix + "/"
-    inside = [key for key in found if key.startswith(folder)]
-    start = len(folder) if inside else prefix.rfind("/") + 1
-    files = {key[start:]: key for key in inside or found}
-    for name, key in files.items():
-        parts = name.split("/")
-        if any(part in ("", ".", "..") for part in parts) or "\0" in name:
-            raise ChannelError(
-                f"{uri}: the key '{key}' cannot be the path of a file.", "Copy the object to another key."
-            )
-        for parent in PurePosixPath(name).parents:
-            if str(parent) in files:
-                raise ChannelError(
-                    f"{uri}: '{files[str(parent)]}' is an object, and '{key}' lies below it as in a folder.",
-                    "A channel is a folder of files: copy one of them elsewhere, or name a longer prefix.",
-                )
-    return files
-
-
-def no_objects(uri: str, reason: str, hint: str) -> ChannelError:
-    """Return what SageMaker says of a channel without objects, with S3's own reason."""
-    return ChannelError(
-        f'No S3 objects found under S3 URL "{uri}" given in input data source. Error message from S3: {reason}',
-        hint,
-    )
-
-
-def split_s3_uri(uri: str) -> tuple[str, str]:
-    """Return bucket and key of an ``s3://`` URI."""
-    bucket, _, key = uri.removeprefix("s3://").partition("/")
-    return bucket, key

@@ -5,12 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from launcher.errors import OutputPathError, StorageError
-from launcher.storage.base import Storage, files_of_prefix, no_objects, split_s3_uri
+from launcher.storage.base import Storage
 from launcher.storage.object_store import ObjectStore, StoredObject
+from launcher.storage.s3_uris import channel_files, no_objects_error, split_s3_uri
 
 _NO_LINK = (errno.EXDEV, errno.EMLINK, errno.EPERM, errno.ENOTSUP)
 
@@ -41,16 +42,20 @@ class EmbeddedStorage(Storage):
         """Rename the file into the store."""
         self._put(source, uri, move=True)
 
-    def copy_file(self, source: Path, uri: str) -> None:
-        """Copy the file into the store."""
-        self._put(source, uri, move=False)
+    def upload_all(self, files: Mapping[Path, str]) -> None:
+        """Copy each file into the store."""
+        for source, uri in files.items():
+            self._put(source, uri, move=False)
 
-    def download(self, uri: str, target: Path) -> None:
-        """Copy the object's content."""
-        part = target.with_name(target.name + ".part")
-        with self._store.open(*split_s3_uri(uri)) as (_, content), part.open("wb") as copy:
-            shutil.copyfileobj(content, copy, 1 << 20)
-        part.replace(target)
+    def download_all(self, files: Mapping[str, Path]) -> None:
+        """Copy each object's content."""
+        for uri, target in files.items():
+            with self._store.open(*split_s3_uri(uri)) as (_, content):
+                target.parent.mkdir(parents=True, exist_ok=True)
+                part = target.with_name(f".{target.name}.launcher-part")
+                with part.open("wb") as copy:
+                    shutil.copyfileobj(content, copy, 1 << 20)
+                part.replace(target)
 
     def keys(self, bucket_uri: str, prefix: str) -> Iterator[str]:
         """Yield the keys that the store lists."""
@@ -83,19 +88,16 @@ class EmbeddedStorage(Storage):
         """Return the path that ``fetch`` makes, and which object each file at or below it is."""
         bucket, key = split_s3_uri(uri)
         try:
-            found = self._store.head(bucket, key) if key and not key.endswith("/") else None
-            if found is not None:
-                target = cache_path / key.rsplit("/", 1)[-1]
-                return target, {target: found}
             objects = {one.key: one for one in self._store.list(bucket, key)}
         except StorageError as error:
-            raise no_objects(uri, error.words, error.hint) from error
-        files = files_of_prefix(uri, objects)
+            raise no_objects_error(uri, f"{error.words}. {error.hint}") from error
+        files = channel_files(uri, objects)
+        if list(files) == [key]:
+            target = cache_path / files[key]
+            return target, {target: objects[key]}
         if not files:
-            raise no_objects(
-                uri, "no object has a key that begins so", f"List what is there: launcher storage ls s3://{bucket}"
-            )
-        return cache_path, {cache_path / name: objects[one] for name, one in files.items()}
+            raise no_objects_error(uri, f"List what is there: launcher storage ls s3://{bucket}/")
+        return cache_path, {cache_path / name: objects[one] for one, name in files.items()}
 
     def _put(self, source: Path, uri: str, *, move: bool) -> None:
         try:

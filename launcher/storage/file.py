@@ -6,7 +6,7 @@ import errno
 import os
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from launcher.errors import ChannelError, OutputPathError, StorageError
@@ -82,23 +82,27 @@ class FileStorage(Storage):
         except OSError as error:
             raise _cannot_be_written(target, error) from error
 
-    def copy_file(self, source: Path, uri: str) -> None:
-        """Copy beside the target and rename there; a reader never sees half of a file."""
-        target = self.path_of(uri)
-        try:
+    def upload_all(self, files: Mapping[Path, str]) -> None:
+        """Copy each beside its target and rename it there; a reader never sees half of a file."""
+        for source, uri in files.items():
+            target = self.path_of(uri)
+            try:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                _copy_by_rename(source, target)
+            except FileNotFoundError:
+                raise
+            except OSError as error:
+                raise _cannot_be_written(target, error) from error
+
+    def download_all(self, files: Mapping[str, Path]) -> None:
+        """Copy the files."""
+        for uri, target in files.items():
+            source = self.path_of(uri)
+            if not source.is_file():
+                hint = _nearest_existing(source)
+                raise StorageError("NoSuchKey", "The specified key does not exist.", str(source), hint)
             target.parent.mkdir(parents=True, exist_ok=True)
             _copy_by_rename(source, target)
-        except FileNotFoundError:
-            raise
-        except OSError as error:
-            raise _cannot_be_written(target, error) from error
-
-    def download(self, uri: str, target: Path) -> None:
-        """Copy the file."""
-        source = self.path_of(uri)
-        if not source.is_file():
-            raise StorageError("NoSuchKey", "The specified key does not exist.", str(source), _nearest_existing(source))
-        _copy_by_rename(source, target)
 
     def keys(self, bucket_uri: str, prefix: str) -> Iterator[str]:
         """Yield the relative paths of all files, as S3 would list them."""
