@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from launcher.settings import LOCAL_CREDENTIALS, REGION, training_job_arn
@@ -172,7 +172,7 @@ def make_plan(
     )
 
 
-def s3_address(spec: TrainingJobSpec) -> str:
+def planned_s3_address(spec: TrainingJobSpec) -> str:
     """Return the address that a job finds in its variables for its S3; empty where it needs none, or has no network."""
     if spec.s3 is None or spec.enable_network_isolation:
         return ""
@@ -185,9 +185,19 @@ def s3_variables(spec: TrainingJobSpec) -> tuple[dict[str, str], tuple[str, ...]
         return {}, ()
     region = spec.s3["region"] or REGION
     variables = {"AWS_REGION": region, "AWS_DEFAULT_REGION": region}
-    if address := s3_address(spec):
+    if address := planned_s3_address(spec):
         variables |= {"AWS_ENDPOINT_URL": address, "AWS_ENDPOINT_URL_S3": address}
     return (variables | LOCAL_CREDENTIALS, ()) if address == EMBEDDED_S3 else (variables, _CREDENTIAL_VARIABLES)
+
+
+def with_s3_address(container: ContainerSpec, planned: str, address: str) -> ContainerSpec:
+    """Return the container with the address that its job reaches the S3 at, instead of the planned one; without, if none."""
+    environment = {
+        name: address if value == planned else value
+        for name, value in container.environment.items()
+        if address or value != planned
+    }
+    return replace(container, environment=environment)
 
 
 def input_data_config(spec: TrainingJobSpec) -> dict[str, dict[str, str]]:

@@ -34,13 +34,13 @@ from launcher.jobs import (
 )
 from launcher.metrics import MetricRecorder
 from launcher.opt_ml import FAILURE_REASON_LIMIT, OptMl
-from launcher.plan import ChannelSource, RunPlan, job_keys, make_plan, s3_address
+from launcher.plan import ChannelSource, RunPlan, job_keys, make_plan, planned_s3_address, with_s3_address
 from launcher.runtimes import Execution, Runtime, get_runtime
 from launcher.settings import S3Settings, stop_grace_seconds
 from launcher.source import list_members
-from launcher.spec import ContainerSpec, TrainingJobSpec
+from launcher.spec import TrainingJobSpec
 from launcher.storage import Storage, storage_for
-from launcher.storage.address import address_in_job
+from launcher.storage.address import s3_within_reach
 
 _TICK_SECONDS = 0.1
 _SYNC_SECONDS = 1.0
@@ -260,8 +260,9 @@ class Driver:
             self.step("write_config", self._write_config)
             self.step("prepare", self._prepare)
             if not self._folder.stop_requested() or self._executions_left():
-                self.step("start", self._start)
-                self.step("follow", self._follow)
+                with self._s3_reachable() as address:
+                    self.step("start", lambda: self._start(address))
+                    self.step("follow", self._follow)
             self.step("reclaim", self._reclaim)
             self.step("collect", self._collect)
             self._finish()
@@ -331,29 +332,33 @@ class Driver:
         for container in self._plan.containers:
             self._runtime.prepare(container)
 
-    def _start(self) -> None:
+    def _start(self, address: str) -> None:
         """Start each host, or find the one that a driver before this one started and could not record."""
+        planned = planned_s3_address(self._spec)
         for container in self._plan.containers:
-            execution = self._runtime.find(container) or self._runtime.start(self._reaching_s3(container))
+            execution = self._runtime.find(container) or self._runtime.start(
+                with_s3_address(container, planned, address)
+            )
             self._executions[container.host] = execution
             self._record.executions[container.host] = execution.reference
         self._note(IN_PROGRESS, "Training", "Training image download completed. Training in progress.")
 
-    def _reaching_s3(self, container: ContainerSpec) -> ContainerSpec:
-        """Fill in the address at which this job reaches its S3; one that cannot is warned, for it may not need to."""
-        planned = s3_address(self._spec)
-        if not planned:
-            return container
-        try:
-            settings = S3Settings.from_dict(dict(self._spec.s3 or {}))
-            address = address_in_job(settings, self._store.home, self._runtime.host_address)
-        except LauncherError as error:
-            self._record.warnings.append(f"code inside the job cannot reach its S3: {error.message} {error.hint}")
-            address = ""
-        environment = {name: address if value == planned else value for name, value in container.environment.items()}
-        if not address:
-            environment = {name: value for name, value in container.environment.items() if value != planned}
-        return replace(container, environment=environment)
+    @contextlib.contextmanager
+    def _s3_reachable(self) -> Iterator[str]:
+        """Keep the S3 within reach of code inside the job; yield its address, empty where there is none.
+
+        A job that cannot reach it is only warned: it may not need to.
+        """
+        address = ""
+        with contextlib.ExitStack() as kept:
+            if planned_s3_address(self._spec) and "follow" not in self._record.steps:
+                settings = S3Settings.from_dict(dict(self._spec.s3 or {}))
+                try:
+                    reached = s3_within_reach(settings, self._store.home, self._runtime.host_address)
+                    address = kept.enter_context(reached)
+                except LauncherError as error:
+                    self._record.warnings.append(f"code inside the job cannot reach its S3: {error.message}")
+            yield address
 
     def _follow(self) -> None:
         """Wait for every host; meanwhile hand on log lines, copy what grows, and stop when asked or overdue."""

@@ -48,6 +48,16 @@ class NewContent:
         while len(view):
             view = view[self.file.write(view) :]
 
+    def append(self, path: Path) -> None:
+        """Append the content of a file, which does not count for ``md5``."""
+        buffer = memoryview(bytearray(_CHUNK))
+        with path.open("rb", buffering=0) as source:
+            while count := source.readinto(buffer):
+                chunk = buffer[:count]
+                self.size += count
+                while len(chunk):
+                    chunk = chunk[self.file.write(chunk) :]
+
     def measure(self) -> None:
         """Take size and digest of what is in the file already."""
         with open(self.file.fileno(), "rb", closefd=False) as reader:

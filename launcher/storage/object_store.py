@@ -25,6 +25,7 @@ from launcher.storage.s3_names import check_bucket_name, check_key, no_such_key
 
 DEFAULT_CONTENT_TYPE = "binary/octet-stream"
 _PAGE = 1000
+_DETAILS = ("metadata", "headers", "tags", "checksums", "parts")
 _COLUMNS = "bucket, key, size, etag, modified, content_type, content, details"
 
 
@@ -289,15 +290,43 @@ class ObjectStore:
             source.unlink()
         return stored
 
-    def copy(self, source: StoredObject, bucket: str, key: str, **replaced: Any) -> StoredObject:
-        """Put ``source`` at another key without copying its content; ``replaced`` are arguments of ``put``."""
-        with self.content(source.path, link=True) as content:
-            kept = {
-                "metadata": source.metadata, "headers": source.headers, "tags": source.tags,
-                "checksums": source.checksums, "parts": source.parts,
-            }  # fmt: skip
-            arguments = {"etag": source.etag, "content_type": source.content_type, "details": kept} | replaced
-            return self.put(bucket, key, content, **arguments)
+    def copy(
+        self,
+        source: tuple[str, str],
+        bucket: str,
+        key: str,
+        *,
+        replace: Callable[[StoredObject], Mapping[str, Any]],
+        check: Check | None = None,
+    ) -> StoredObject:
+        """Put an object at another key without copying its content; it keeps its ETag.
+
+        Args:
+            source: bucket and key.
+            replace: is given the source; it raises when that may not be copied, and returns what is to be different:
+                ``content_type``, and details as ``put`` takes them.
+        """
+        with disk_errors(self.root):
+            while True:
+                found = self.get(*source)
+                details = {name: getattr(found, name) for name in _DETAILS} | {"content_type": found.content_type}
+                details |= replace(found)
+                content_type = details.pop("content_type")
+                try:
+                    with self._contents.new(found.path, link=True) as content:
+                        return self.put(
+                            bucket,
+                            key,
+                            content,
+                            etag=found.etag,
+                            content_type=content_type,
+                            details=details,
+                            check=check,
+                        )
+                except FileNotFoundError:
+                    # Replaced between the index and the file, unless the index still says the same.
+                    if self.head(*source) == found:
+                        raise self._damaged(found) from None
 
     def set_tags(self, bucket: str, key: str, tags: Mapping[str, str]) -> None:
         """Replace an object's tags; content, ETag and time stay."""
