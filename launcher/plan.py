@@ -191,7 +191,7 @@ def s3_variables(spec: TrainingJobSpec) -> tuple[dict[str, str], tuple[str, ...]
 
 
 def with_s3_address(container: ContainerSpec, planned: str, address: str) -> ContainerSpec:
-    """Return the container with the address that its job reaches the S3 at, instead of the planned one; without, if none."""
+    """Return the container with the address at which its job reaches the S3 in place of the planned one."""
     environment = {
         name: address if value == planned else value
         for name, value in container.environment.items()
