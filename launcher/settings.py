@@ -82,13 +82,26 @@ def stop_grace_seconds() -> float:
     Raises:
         SettingsError: the variable is no number of seconds.
     """
-    text = os.environ.get("LAUNCHER_STOP_GRACE_SECONDS", "") or "120"
+    return _seconds("LAUNCHER_STOP_GRACE_SECONDS", 120)
+
+
+def s3_idle_seconds() -> float:
+    """Return how long the embedded S3's server stays up unused: 15 minutes, or ``LAUNCHER_S3_IDLE_SECONDS``.
+
+    Raises:
+        SettingsError: the variable is no number of seconds.
+    """
+    return _seconds("LAUNCHER_S3_IDLE_SECONDS", 900)
+
+
+def _seconds(variable: str, default: int) -> float:
+    text = os.environ.get(variable, "") or str(default)
     try:
         seconds = float(text)
     except ValueError:
         seconds = -1.0
     if not 0 <= seconds < float("inf"):
-        raise SettingsError(f"LAUNCHER_STOP_GRACE_SECONDS is {text!r}, which is no number of seconds.", "Unset it.")
+        raise SettingsError(f"{variable} is {text!r}, which is no number of seconds.", "Unset it.")
     return seconds
 
 

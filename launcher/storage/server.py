@@ -6,17 +6,21 @@ same to a client.
 
 from __future__ import annotations
 
-import contextlib
+import fcntl
 import http.server
+import json
 import logging
 import os
+import signal
 import socket
+import sys
 import threading
 import time
 import uuid
 from contextlib import ExitStack
 from email.utils import formatdate
 from http import HTTPStatus
+from pathlib import Path
 
 from launcher.errors import StorageError
 from launcher.storage.moto_bridge import MotoBridge
@@ -26,8 +30,9 @@ from launcher.storage.s3_body import Body
 from launcher.storage.s3_http import Request, Response, split_target
 from launcher.storage.s3_xml import STATUS, error_document
 
-PING_PATH = "/_launcher/ping"
+CONTROL_PATH = "/_launcher/"
 _CONNECTION_IDLE_SECONDS = 120
+_LAST_REQUESTS_SECONDS = 5
 _LOG = logging.getLogger("launcher.storage")
 
 
@@ -48,20 +53,30 @@ class S3Server(http.server.ThreadingHTTPServer):
         self.server_activate()
         self.api = S3Api(store, MotoBridge())
         self.token = token
+        self.stop_wanted = threading.Event()
         self._busy = 0
+        self._ending = False
         self._last_use = time.monotonic()
         self._lock = threading.Lock()
-
-    def idle_seconds(self) -> float:
-        """Return for how long no request was in work."""
-        with self._lock:
-            return 0.0 if self._busy else time.monotonic() - self._last_use
 
     def working(self, step: int) -> None:
         """Count the requests in work up or down."""
         with self._lock:
             self._busy += step
             self._last_use = time.monotonic()
+
+    def claim(self) -> str:
+        """Return the token and count as a use; nothing once the server has decided to end."""
+        with self._lock:
+            self._last_use = time.monotonic()
+            return "" if self._ending else self.token
+
+    def end(self, idle_seconds: float = 0) -> bool:
+        """Decide to end if nothing was asked for ``idle_seconds``; return whether that is so."""
+        with self._lock:
+            idle = not self._busy and time.monotonic() - self._last_use >= idle_seconds
+            self._ending = self._ending or idle
+            return self._ending
 
     def handle_error(self, request: object, client_address: object) -> None:
         """Log what ended a connection; a client that went away is nothing to speak of."""
@@ -78,8 +93,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
 
     def _answer(self) -> None:
-        if self.path == PING_PATH:
-            self._send(Response(headers={"Content-Type": "text/plain"}, body=self.server.token.encode()))
+        if self.path.startswith(CONTROL_PATH):
+            self._send(self._control(self.path.removeprefix(CONTROL_PATH)))
             return
         self.server.working(+1)
         try:
@@ -111,6 +126,17 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             except StorageError:
                 self.close_connection = True
             self._send(response)
+
+    def _control(self, what: str) -> Response:
+        """Answer whoever started this server, or looks for it."""
+        token = self.server.claim()
+        if what == "ping" and token:
+            answer = json.dumps({"token": token, "pid": os.getpid()}).encode()
+            return Response(headers={"Content-Type": "application/json"}, body=answer)
+        if what == f"stop/{self.server.token}":
+            self.server.stop_wanted.set()
+            return Response()
+        return Response(404)
 
     def _refusal(self, error: StorageError, target: str) -> Response:
         status = STATUS.get(error.aws_code, 400)
@@ -168,25 +194,49 @@ def listen(address: str, port: int = 0) -> socket.socket:
     raise AssertionError("unreachable")
 
 
-def serve(store: ObjectStore, listener: socket.socket, token: str, idle_seconds: float) -> None:
-    """Serve until nobody has asked for anything for ``idle_seconds``, or the process is told to end."""
+def serve(store: ObjectStore, listener: socket.socket, token: str, idle_seconds: float, use_path: Path) -> None:
+    """Serve until a stop is wanted, or nobody asks for ``idle_seconds`` and nobody holds a lock on ``use_path``."""
     server = S3Server(listener, store, token)
-    over = threading.Event()
-
-    def watch() -> None:
-        with contextlib.suppress(StorageError):
-            store.clean()
-        while not over.wait(min(1.0, idle_seconds / 4)):
-            if server.idle_seconds() > idle_seconds:
-                _LOG.info("idle for %g s, pid %d ends", idle_seconds, os.getpid())
-                server.shutdown()
-                return
-
-    watcher = threading.Thread(target=watch, daemon=True)
-    watcher.start()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: server.stop_wanted.set())
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True)
+    thread.start()
+    _LOG.info("pid %d serves %s on %s:%d", os.getpid(), store.root, *server.server_address[:2])
     try:
-        server.serve_forever(poll_interval=0.2)
-    finally:
-        over.set()
-        server.server_close()
-        store.close()
+        store.clean()
+    except StorageError as error:
+        _LOG.warning("left-over files stay: %s", error)
+    while not server.stop_wanted.wait(max(0.05, min(1.0, idle_seconds / 4))):
+        if not _held(use_path) and server.end(idle_seconds):
+            break
+    server.shutdown()
+    deadline = time.monotonic() + _LAST_REQUESTS_SECONDS
+    while not server.end() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    store.close()
+    _LOG.info("pid %d ends", os.getpid())
+
+
+def _held(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
+def main(arguments: list[str]) -> None:
+    """Run as a process of its own: what ``service`` starts, with its descriptors."""
+    root, use_path, listener, lock, token, idle_seconds = arguments
+    if os.fork():
+        os._exit(0)  # whoever waits for this process need not wait for the server
+    os.set_inheritable(int(lock), False)  # held until this process ends
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    serve(ObjectStore(Path(root)), socket.socket(fileno=int(listener)), token, float(idle_seconds), Path(use_path))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
