@@ -92,7 +92,16 @@ class Session:
         return (self.s3.region if self.mode == "s3" else None) or REGION
 
     def default_bucket(self) -> str:
-        """Return the name of the session's bucket, which is made if it is not there."""
+        """Return the name of the session's bucket, which is made if it is not there.
+
+        Raises:
+            BadInputError: the S3 is AWS, and no bucket was given: names are shared by all accounts there.
+        """
+        if self.mode == "s3" and self.s3.kind == "aws" and self._bucket == DEFAULT_BUCKET:
+            raise BadInputError(
+                f"the default bucket's name, {DEFAULT_BUCKET}, is the local account's; on AWS it would be anybody's.",
+                'Name a bucket of yours: Session(default_bucket="..."), or give output_path.',
+            )
         self._storage.make_bucket(self.uri(self._bucket))
         return self._bucket
 

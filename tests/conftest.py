@@ -7,6 +7,7 @@ import pytest
 from launcher.jobs import JobStore
 from launcher.runner import drive
 from launcher.runtimes.probe import engine_address, engine_answers
+from launcher.storage import service
 
 IN_CI = os.environ.get("CI") == "true"
 
@@ -44,6 +45,7 @@ def home(tmp_path, monkeypatch):
         if store.load(name).executions and not store.load(name).terminal:
             store.folder(name).request_stop()
             drive(store, name)
+    service.stop(path)
 
 
 @pytest.fixture

@@ -152,6 +152,12 @@ def test_bad_modes_and_buckets_are_refused_at_once(monkeypatch):
         launcher.Session()
 
 
+def test_the_local_accounts_bucket_is_never_looked_for_on_aws(monkeypatch):
+    monkeypatch.setenv("LAUNCHER_S3_ENDPOINT", "aws")
+    with pytest.raises(errors.BadInputError, match="anybody's"):
+        launcher.Session(mode="s3").default_bucket()
+
+
 def test_the_word_comes_from_the_argument_then_the_variable(monkeypatch):
     assert launcher.Session().mode == "local"
     monkeypatch.setenv("LAUNCHER_MODE", "s3")
