@@ -7,6 +7,7 @@ import http.client
 import shutil
 import sys
 import threading
+import time
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ DEFAULT_BUCKET = "sagemaker-us-east-1-000000000000"
 LATEST = "latest/"  # its objects hold the name of the newest job of a command that succeeded
 _NAMESPACE = "{http://s3.amazonaws.com/doc/2006-03-01/}"
 _COPY_BYTES = 1024 * 1024
+_START_SECONDS = 30
 _SYNC_SECONDS = 1.0
 _TIMEOUT_SECONDS = 60
 
@@ -44,8 +46,16 @@ class Bucket:
         return f"s3://{self.name}/{key}"
 
     def make(self) -> None:
-        """Make the bucket, unless it is there."""
-        self._request("PUT", "")
+        """Make the bucket, unless it is there; wait for an S3 that was only just started."""
+        deadline = time.monotonic() + _START_SECONDS
+        while True:
+            try:
+                self._request("PUT", "")
+                return
+            except BucketError as error:
+                if not isinstance(error.__cause__, ConnectionError) or time.monotonic() > deadline:
+                    raise
+            time.sleep(0.1)
 
     def put(self, key: str, source: Path) -> None:
         """Make the content of a file the object at ``key``."""

@@ -19,7 +19,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import IO, cast
+from typing import IO, NoReturn, cast
 
 from job_toolkit.bucket import Bucket, BucketError, bucket_of, fetch_input, mirrored
 from job_toolkit.paths import JobPaths, job_paths
@@ -33,6 +33,9 @@ DEFAULT_PRESETS = {
 # Which channel a command reads, the variable that names another source, and the command that makes it.
 CHECKPOINT_CHANNEL = "checkpoint"
 DATASET_CHANNEL = "train"
+
+# What docker-compose.yml starts beside the jobs in S3 mode, and where it listens.
+S3_SERVICE, S3_PORT = "s3", "9000"
 
 # Level 9, which tarfile would take, needs six times as long and saves 3 %.
 COMPRESSION_LEVEL = 1
@@ -67,6 +70,9 @@ def main(arguments: list[str]) -> int:
         jobs=Path(os.environ.get("STANDALONE_JOBS_DIR") or "/jobs"),
     )
     try:
+        if arguments == [S3_SERVICE]:
+            become_owner(folders)
+            serve_bucket(folders)
         request = read_request(arguments, os.environ)
         become_owner(folders)
         check_preset(request, folders)
@@ -188,6 +194,12 @@ def run_in_bucket(request: Request, folders: HostFolders, bucket: Bucket, signal
             request = replace(request, input_path=input_path)
         with mirrored(jobs, bucket):
             return run_request(request, replace(folders, jobs=jobs), signals)
+
+
+def serve_bucket(folders: HostFolders) -> NoReturn:
+    """Become the S3 of S3 mode: the launcher's own, from the checkout, with its objects in ``jobs/s3``."""
+    command = [sys.executable, "-m", "launcher.storage.foreground", str(folders.jobs / "s3"), "0.0.0.0", S3_PORT]
+    os.execve(sys.executable, command, {**os.environ, "PYTHONPATH": str(folders.project)})
 
 
 def find_input(request: Request, folders: HostFolders) -> Path:
