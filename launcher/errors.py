@@ -101,6 +101,27 @@ class StorageError(BadInputError):
         self.where = where
 
 
+class S3RequestError(StorageError):
+    """Another S3 refused a request, or did not answer it; the message names operation, key and number of tries.
+
+    Args:
+        code: of the answer, such as ``AccessDenied``; for no answer the name of boto3's error.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, hint: str = "", *, code: str = "ServiceUnavailable") -> None:
+        super().__init__(code, message, hint=hint)
+        self.message = message
+        self.args = (message, hint)
+
+
+class MissingObjectError(LauncherError, FileNotFoundError):
+    """An object that was waited for never came."""
+
+    aws_code = "NoSuchKey"
+
+
 class ArtifactError(LauncherError):
     """An archive cannot be packed, or must not be unpacked."""
 

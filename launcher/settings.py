@@ -11,10 +11,15 @@ from urllib.parse import urlsplit
 from launcher.errors import SettingsError
 
 RUNTIME_NAMES = ("auto", "docker", "process")
+MODE_NAMES = ("local", "s3")
 DEFAULT_BASE_IMAGE = "python:3.11-slim-bookworm"
 REGION = "us-east-1"
 ACCOUNT_ID = "000000000000"
 LOCAL_ROLE_ARN = f"arn:aws:iam::{ACCOUNT_ID}:role/launcher-local"
+# The embedded S3 takes any; without some, boto3 would look for others, and find the caller's own.
+LOCAL_CREDENTIALS = {"AWS_ACCESS_KEY_ID": "launcher", "AWS_SECRET_ACCESS_KEY": "launcher"}
+# As the SageMaker SDK names the bucket that it makes for an account.
+DEFAULT_BUCKET = f"sagemaker-{REGION}-{ACCOUNT_ID}"
 _AWS_DOMAINS = ("amazonaws.com", "amazonaws.com.cn", "api.aws")
 
 
@@ -59,6 +64,18 @@ def default_runtime() -> str:
     return name
 
 
+def default_mode() -> str:
+    """Return the mode that ``LAUNCHER_MODE`` names, else ``local``.
+
+    Raises:
+        SettingsError: the variable names no mode.
+    """
+    name = os.environ.get("LAUNCHER_MODE", "") or "local"
+    if name not in MODE_NAMES:
+        raise SettingsError(f"LAUNCHER_MODE is {name!r}, which is no mode.", f"Use one of: {', '.join(MODE_NAMES)}.")
+    return name
+
+
 def stop_grace_seconds() -> float:
     """Return the time between SIGTERM and SIGKILL: SageMaker's 120 s, or ``LAUNCHER_STOP_GRACE_SECONDS``.
 
@@ -86,6 +103,25 @@ def _seconds(variable: str, default: int) -> float:
     if not 0 <= seconds < float("inf"):
         raise SettingsError(f"{variable} is {text!r}, which is no number of seconds.", "Unset it.")
     return seconds
+
+
+def cache_folder() -> Path:
+    """Return the folder of inputs that were fetched from S3 before; it need not exist yet."""
+    return home_path() / "cache"
+
+
+def cache_bytes() -> int:
+    """Return what all cached inputs together may take: 10 GiB, or ``LAUNCHER_CACHE_BYTES``; 0 keeps none.
+
+    Raises:
+        SettingsError: the variable is no number of bytes.
+    """
+    text = os.environ.get("LAUNCHER_CACHE_BYTES", "") or str(10 << 30)
+    if not text.isascii() or not text.isdigit():
+        raise SettingsError(
+            f"LAUNCHER_CACHE_BYTES is {text!r}, which is no number of bytes.", "For example 10737418240, or unset it."
+        )
+    return int(text)
 
 
 def namespaces_wanted() -> bool:

@@ -15,6 +15,7 @@ SIDES = {
     "entrypoints": {"job_toolkit", "batch_rl"},
     "launcher": {
         "launcher",
+        "boto3",
         "botocore",
         "docker",
         "isal",
@@ -32,17 +33,17 @@ LAYERS = [
     {"errors"},
     {"spec", "settings", "options", "instance_types"},
     {"plan", "source", "opt_ml", "artifacts", "jobs", "metrics", "storage", "runtimes"},
-    {"runner", "inputs", "preflight"},
+    {"runner", "inputs", "preflight", "session"},
     {"training_job"},
     {"estimator"},
-    {"demo", "plots", "doctor"},
+    {"demo", "plots", "doctor", "storage_commands"},
     {"cli"},
     {"__main__"},
 ]
 ONLY_IN = {
     "docker": {"launcher/runtimes/docker_engine.py"},
-    "boto3": set(),
-    "botocore": {"launcher/storage/moto_bridge.py"},
+    "boto3": {"launcher/storage/s3.py"},
+    "botocore": {"launcher/storage/s3.py", "launcher/storage/moto_bridge.py"},
     "moto": {"launcher/storage/moto_bridge.py"},
     "numpy": {"launcher/storage/checksums.py"},
 }
@@ -112,6 +113,7 @@ def test_import_launcher_defines_names_and_loads_nothing_heavy():
     heavy = {
         "docker",
         "boto3",
+        "botocore",
         "moto",
         "sqlite3",
         "torch",
