@@ -342,11 +342,10 @@ class S3Storage(Storage):
             batch.on_exit(kept.discard)
         path = kept.path if kept is not None else target
         path.touch()
-        incoming = Incoming(path, each.size, _RANGE_BYTES)
-        batch.on_exit(incoming.close)
         parts = part_count(each.etag)
-        if len(incoming.ranges) > 1 or parts > 1:
-            incoming.expect(self._digest(each, parts))
+        digest = self._digest(each, parts) if each.size > _RANGE_BYTES or parts > 1 else None
+        incoming = Incoming(path, each.size, _RANGE_BYTES, digest)
+        batch.on_exit(incoming.close)
         arriving = _Arriving(each, target, incoming, kept, tries)
         return [partial(self._fill, batch, arriving, number) for number in range(len(incoming.ranges))]
 
@@ -360,7 +359,7 @@ class S3Storage(Storage):
             batch.transfers.advance(len(data))
 
         def expect(answer: Mapping[str, Any]) -> None:
-            if len(incoming.ranges) == 1 and part_count(each.etag) < 2:
+            if whole and part_count(each.etag) < 2:
                 incoming.expect(digest_of(each.etag, answer, each.size))
 
         whole = len(incoming.ranges) == 1
