@@ -7,7 +7,14 @@ from launcher.settings import S3Settings
 from launcher.storage.s3 import S3Limits, S3Storage
 from tests.fault_server import FaultServer, moto_server
 
-QUICK = S3Limits(connect_seconds=0.5, read_seconds=0.3, tries=3, deadline_seconds=5)
+PATIENT = S3Limits(connect_seconds=5, read_seconds=20, tries=3)
+QUICK = S3Limits(connect_seconds=5, read_seconds=0.5, tries=3, deadline_seconds=5)
+
+
+def limits_for(request):
+    """Return limits for a test: a hang has to be noticed soon, whatever else is slow has time."""
+    parameters = request.node.callspec.params if hasattr(request.node, "callspec") else {}
+    return QUICK if "hang" in parameters.get("fault", "") else PATIENT
 
 
 @pytest.fixture(scope="session")
@@ -49,5 +56,5 @@ def bucket(s3, request):
 
 
 @pytest.fixture
-def storage(server):
-    return S3Storage(S3Settings("endpoint", server.url), limits=QUICK)
+def storage(server, request):
+    return S3Storage(S3Settings("endpoint", server.url), limits=limits_for(request))

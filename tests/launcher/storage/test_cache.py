@@ -32,7 +32,7 @@ def test_a_kept_file_is_handed_out_again_without_a_copy(cache, tmp_path):
     put(cache, tmp_path / "first")
     assert cache.link(VERSION, tmp_path / "second")
     assert (tmp_path / "second").read_bytes() == CONTENT
-    assert os.path.samefile(tmp_path / "first", tmp_path / "second")
+    assert (tmp_path / "first").samefile(tmp_path / "second")
     assert not os.access(tmp_path / "second", os.W_OK) or os.geteuid() == 0
 
 

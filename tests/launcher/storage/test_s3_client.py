@@ -4,6 +4,7 @@ import hashlib
 import io
 import os
 import threading
+from pathlib import Path
 
 import boto3
 import pytest
@@ -80,7 +81,7 @@ def test_the_second_fetch_comes_from_the_cache(storage, server, s3, bucket, tmp_
     storage.fetch(f"s3://{bucket}/", tmp_path / "second")
     assert server.seen == [("ListObjectsV2", ""), ("GetObject", "b")]
     assert files_below(tmp_path / "second") == {"a": b"1", "b": b"new"}
-    assert os.path.samefile(tmp_path / "first/a", tmp_path / "second/a")
+    assert (tmp_path / "first/a").samefile(tmp_path / "second/a")
     assert (home / "cache").is_dir()
 
 
@@ -173,10 +174,10 @@ def test_a_file_that_changes_or_goes_while_it_is_read_is_left_for_the_next_time(
     real_pread = os.pread
 
     def pread(descriptor, count, offset):
-        path = os.readlink(f"/proc/self/fd/{descriptor}")
+        path = Path(f"/proc/self/fd/{descriptor}").readlink()
         data = real_pread(descriptor, count, offset)
-        if path.endswith(("small", "large")) and not offset:
-            with open(path, "ab") as file:
+        if path.name in ("small", "large") and not offset:
+            with path.open("ab") as file:
                 file.write(b"more")
         return data
 
@@ -202,8 +203,7 @@ def test_a_file_that_changes_or_goes_while_it_is_read_is_left_for_the_next_time(
 
 def test_a_name_that_is_no_text_is_sent_all_the_same(storage, s3, bucket, tmp_path):
     (tmp_path / "source").mkdir()
-    with open(os.fsencode(tmp_path / "source") + b"/\xff", "w"):
-        pass
+    (tmp_path / "source" / os.fsdecode(b"\xff")).touch()
     assert storage.sync_folder(tmp_path / "source", f"s3://{bucket}/i", {}) == 1
     assert keys_of(s3, bucket) == ["i/\ufffd"]
 
@@ -225,7 +225,7 @@ def test_a_missing_bucket_is_said_in_sagemakers_words_and_those_of_the_s3(storag
     words = r"(?s)No S3 objects found.*NoSuchBucket \(404\): The specified bucket does not exist.*LAUNCHER_S3_ENDPOINT"
     with pytest.raises(ChannelError, match=words):
         storage.fetch("s3://no-such-bucket/data/", tmp_path / "in")
-    with pytest.raises(OutputPathError, match="output path s3://no-such-bucket/x: .*NoSuchBucket"):
+    with pytest.raises(OutputPathError, match=r"output path s3://no-such-bucket/x: .*NoSuchBucket"):
         storage.check_writable("s3://no-such-bucket/x")
 
 
@@ -240,7 +240,7 @@ def test_a_missing_key_is_said_in_the_words_of_the_s3(storage, bucket, tmp_path,
     assert list(tmp_path.glob("file*")) == []
 
 
-def test_a_key_that_would_leave_the_channel_is_refused_before_anything_is_written(storage, server, s3, bucket, tmp_path):
+def test_a_key_that_can_be_no_file_is_refused_before_anything_is_written(storage, server, s3, bucket, tmp_path):
     fill(s3, bucket, {"p/a": b"1", "p/x//y": b"2"})
     with pytest.raises(ChannelError, match="empty part"):
         storage.fetch(f"s3://{bucket}/p/", tmp_path / "in")
