@@ -1,5 +1,7 @@
 """A plain S3 to test against: moto, behind a server that lets faults happen; credentials that nobody owns."""
 
+from dataclasses import replace
+
 import boto3
 import pytest
 
@@ -7,8 +9,9 @@ from launcher.settings import S3Settings
 from launcher.storage.s3 import S3Limits, S3Storage
 from tests.fault_server import FaultServer, moto_server
 
-PATIENT = S3Limits(connect_seconds=5, read_seconds=20, tries=3)
-QUICK = S3Limits(connect_seconds=5, read_seconds=0.5, tries=3, deadline_seconds=5)
+MIB = 1 << 20
+PATIENT = S3Limits(connect_seconds=5, read_seconds=20, range_bytes=MIB // 2, part_bytes=5 * MIB)
+QUICK = replace(PATIENT, read_seconds=0.5, deadline_seconds=5)
 
 
 def limits_for(request):
