@@ -23,7 +23,7 @@ LAYERS = [
     {"runner", "inputs", "preflight"},
     {"training_job"},
     {"estimator"},
-    {"demo", "plots", "doctor"},
+    {"demo", "plots", "doctor", "cache_commands"},
     {"cli"},
     {"__main__"},
 ]
