@@ -242,10 +242,10 @@ intermediate.mkdir(parents=True, exist_ok=True)
 (intermediate / "metrics.csv").write_text("epoch\\n")
 """
 
-    def run(before_it_runs=lambda: None):
+    def run(before_it_runs=lambda: None, more=""):
         estimator = launcher.Estimator(
             entry_point="train.py",
-            source_dir=make_source(script),
+            source_dir=make_source(script + more),
             runtime=FakeRuntime(),
             output_path=f"s3://{bucket}/out",
         )
@@ -291,6 +291,15 @@ def test_a_job_whose_results_cannot_be_stored_fails_by_name_and_keeps_them(run_j
     assert (job.path / "work/opt_ml/model/model").read_text() == "1,2"
     assert any("work/opt_ml" in line for line in job.warnings)
     assert keys_of(s3, bucket) == ["in/data.csv", "out/job-1/source/sourcedir.tar.gz"]
+
+
+@pytest.mark.parametrize("fault", ["403", "hang"])
+def test_a_job_outlives_an_s3_that_fails_while_it_runs(run_job, server, s3, bucket, fault):
+    """Its intermediate files come late, which it is told."""
+    job = run_job(lambda: server.fail("PutObject", fault, times=3 if fault == "hang" else 1), "time.sleep(4)\n")
+    assert job.status == "Completed", job.failure_reason
+    assert any(re.search(f"came late: PutObject of .*({REFUSALS[fault][0]})", line) for line in job.warnings)
+    assert "out/job-1/output/intermediate/metrics.csv" in keys_of(s3, bucket)
 
 
 @pytest.mark.parametrize("fault", REFUSALS)
