@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 MIB = 1 << 20
-MORE_IS_BETTER = ("MiB/s", "1/s", "reward")
+_SPEEDS = ("MiB/s", "1/s")
+MORE_IS_BETTER = (*_SPEEDS, "reward")
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ LAYERS = [
     {"runner", "inputs", "preflight", "session"},
     {"training_job"},
     {"estimator"},
-    {"demo", "plots", "doctor", "ope", "storage_commands"},
+    {"demo", "plots", "doctor", "ope", "storage_commands", "cache_commands"},
     {"cli"},
     {"__main__"},
 ]
