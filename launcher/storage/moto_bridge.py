@@ -24,12 +24,17 @@ class MotoBridge:
     def __call__(self, request: Request) -> Response:
         """Return moto's answer to a request for a bucket, or an object, that is there."""
         with self._lock:
-            if self._stubber is None and request.method == "DELETE" and not request.query:
-                return Response(204)  # the bucket of which moto never heard is gone
             self._make_known(request)
             path = quote(f"/{request.bucket}/{request.key}" if request.key else f"/{request.bucket}")
             query = f"?{urlencode(request.query)}" if request.query else ""
             return self._ask(request.method, path + query, dict(request.headers.items()), request.body.text())
+
+    def forget(self, bucket: str) -> None:
+        """Drop what moto keeps of a bucket that was deleted."""
+        with self._lock:
+            if self._stubber is not None:
+                self._ask("DELETE", f"/{bucket}?tagging")
+                self._ask("DELETE", f"/{bucket}")
 
     def _make_known(self, request: Request) -> None:
         bucket = quote(f"/{request.bucket}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +10,7 @@ from launcher.errors import StorageError
 from launcher.settings import REGION
 from launcher.storage import s3_listing as listing
 from launcher.storage.checksums import ALGORITHMS, checksum_of_file
+from launcher.storage.moto_bridge import MotoBridge
 from launcher.storage.object_store import ObjectStore, StoredObject
 from launcher.storage.s3_http import (
     Request,
@@ -55,7 +55,7 @@ class S3Api:
         foreign: answers what is not about the content, name or description of objects.
     """
 
-    def __init__(self, store: ObjectStore, foreign: _Operation) -> None:
+    def __init__(self, store: ObjectStore, foreign: MotoBridge) -> None:
         self._store = store
         self._foreign = foreign
         multipart = MultipartApi(store)
@@ -138,8 +138,7 @@ class S3Api:
 
     def _delete_bucket(self, request: Request) -> Response:
         self._store.delete_bucket(request.bucket)
-        with contextlib.suppress(StorageError):
-            self._foreign(request)
+        self._foreign.forget(request.bucket)
         return Response(204)
 
     def _get_location(self, request: Request) -> Response:
@@ -264,7 +263,7 @@ class S3Api:
             "Checksum": tag("Checksum", *checksums, leaf("ChecksumType", found.checksums.get("type")))
             if checksums
             else "",
-            "ObjectParts": tag("ObjectParts", leaf("TotalPartsCount", len(found.parts))) if found.parts else "",
+            "ObjectParts": tag("ObjectParts", leaf("PartsCount", len(found.parts))) if found.parts else "",
             "StorageClass": leaf("StorageClass", listing.storage_class(found)),
             "ObjectSize": leaf("ObjectSize", found.size),
         }

@@ -14,6 +14,7 @@ from launcher.settings import ACCOUNT_ID
 _NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
 _SPECIAL = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;"}
 _TO_ESCAPE = re.compile(r'[&<>"\x00-\x1f\x7f\ufffe\uffff]')
+_TAG_TEXT = re.compile(r"[\w\s+\-=.:/@]*")
 STATUS = {
     "AccessDenied": 403,
     "BucketNotEmpty": 409,
@@ -105,8 +106,9 @@ def read_tags(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
     """
     tags: dict[str, str] = {}
     for name, value in pairs:
-        if name in tags or not 0 < len(name) <= 128 or len(value) > 256 or name.startswith("aws:"):
-            raise StorageError("InvalidTag", f"The tag {name!r} is given twice, empty, too long or reserved.")
+        odd = not _TAG_TEXT.fullmatch(name + value) or name.startswith("aws:")
+        if odd or name in tags or not 0 < len(name) <= 128 or len(value) > 256:
+            raise StorageError("InvalidTag", f"The tag {name!r} is given twice, empty, too long or has other signs.")
         tags[name] = value
     if len(tags) > 10:
         raise StorageError("BadRequest", "Object tags cannot be greater than 10")
