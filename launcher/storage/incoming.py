@@ -8,7 +8,7 @@ import os
 import re
 import threading
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,24 +72,27 @@ class Incoming:
     Args:
         path: an empty file.
         size: of the object, in bytes.
-        range_bytes: of each range but the last.
+        range_bytes: of each range but the last, about; whole parts of an object that was uploaded by parts.
+        digest: what the content must add up to, where that is known before the first answer.
     """
 
-    def __init__(self, path: Path, size: int, range_bytes: int) -> None:
+    def __init__(self, path: Path, size: int, range_bytes: int, digest: Digest | None = None) -> None:
         self.path = path
-        self.size = size
+        if digest is not None and digest.part_bytes:
+            range_bytes = digest.part_bytes * max(1, range_bytes // digest.part_bytes)
         self.ranges = [(start, min(start + range_bytes, size)) for start in range(0, size, range_bytes)] or [(0, 0)]
         self._file = path.open("r+b", buffering=0)
+        self._digest = digest
         self._arrived = [False] * len(self.ranges)
         self._checked = 0
         self._lock = threading.Lock()
-        self._running: _RunningDigest | None = None
+        self._md5 = hashlib.md5(usedforsecurity=False)
+        self._crc32 = 0
+        self._md5_of_parts: dict[int, bytes] = {}
 
     def expect(self, digest: Digest | None) -> None:
-        """Say what the content must add up to, before the first range is finished; None checks its size alone."""
-        with self._lock:
-            if digest is not None and self._running is None:
-                self._running = _RunningDigest(digest)
+        """Say what the content must add up to, if that was not known; None checks its size alone."""
+        self._digest = self._digest or digest
 
     def write(self, offset: int, data: bytes) -> None:
         """Write a piece at its place."""
@@ -99,78 +102,69 @@ class Incoming:
             view, offset = view[written:], offset + written
 
     def finish_range(self, number: int) -> bool:
-        """Note that a range is complete, and check what is complete from the beginning.
+        """Note that a range is complete, and add up what can be.
 
-        Whoever brings a range checks it and those behind it that have come, while others go on: the check costs no
-        time of its own unless it is slower than the network.
+        Parts are added up by whoever brings them, all at once. Other digests go from the beginning to the end: whoever
+        brings a range adds it and those behind it that have come, while others go on bringing.
 
         Returns:
             Whether this was the last: the content is complete and right.
         Raises:
             WrongContentError: the content is complete, and wrong.
         """
+        if self._digest is not None and self._digest.part_bytes:
+            self._add_parts(*self.ranges[number])
         self._arrived[number] = True
         while self._checked < len(self.ranges) and self._arrived[self._checked]:
             if not self._lock.acquire(blocking=False):
                 return False  # another is at it, and looks again when it lets go
             try:
                 while self._checked < len(self.ranges) and self._arrived[self._checked]:
-                    self._add_range(*self.ranges[self._checked])
+                    self._add(*self.ranges[self._checked])
                     self._checked += 1
-                last = self._checked == len(self.ranges)
-                if last and self._running is not None:
-                    self._running.check()
+                if self._checked == len(self.ranges):
+                    self._check()
+                    return True
             finally:
                 self._lock.release()
-            if last:
-                return True
         return False
 
     def close(self) -> None:
         """Close the file."""
         self._file.close()
 
-    def _add_range(self, start: int, stop: int) -> None:
-        while self._running is not None and start < stop:
+    def _add(self, start: int, stop: int) -> None:
+        if self._digest is None or self._digest.part_bytes:
+            return
+        for data in self._read(start, stop):
+            if self._digest.kind == "crc32":
+                self._crc32 = zlib.crc32(data, self._crc32)
+            else:
+                self._md5.update(data)
+
+    def _add_parts(self, start: int, stop: int) -> None:
+        part_bytes = self._digest.part_bytes if self._digest is not None else 0
+        for part_start in range(start, stop, part_bytes):
+            md5 = hashlib.md5(usedforsecurity=False)
+            for data in self._read(part_start, min(part_start + part_bytes, stop)):
+                md5.update(data)
+            self._md5_of_parts[part_start] = md5.digest()
+
+    def _read(self, start: int, stop: int) -> Iterator[bytes]:
+        while start < stop:
             data = os.pread(self._file.fileno(), min(_READ_BYTES, stop - start), start)
-            self._running.update(data)
+            yield data
             start += len(data)
 
-
-class _RunningDigest:
-    def __init__(self, digest: Digest) -> None:
-        self._digest = digest
-        self._crc32 = 0
-        self._md5 = hashlib.md5(usedforsecurity=False)
-        self._in_part = 0
-        self._parts: list[bytes] = []
-
-    def update(self, data: bytes) -> None:
-        if self._digest.kind == "crc32":
-            self._crc32 = zlib.crc32(data, self._crc32)
+    def _check(self) -> None:
+        if self._digest is None:
             return
-        view = memoryview(data)
-        while view:
-            room = self._digest.part_bytes - self._in_part if self._digest.part_bytes else len(view)
-            self._md5.update(view[:room])
-            self._in_part += len(view[:room])
-            view = view[room:]
-            if self._in_part == self._digest.part_bytes:
-                self._end_part()
-
-    def check(self) -> None:
         if self._digest.kind == "crc32":
             found = f"{self._crc32:08x}"
         elif self._digest.kind == "md5":
             found = self._md5.hexdigest()
         else:
-            if self._in_part:
-                self._end_part()
-            found = hashlib.md5(b"".join(self._parts), usedforsecurity=False).hexdigest()
+            parts = b"".join(digest for _, digest in sorted(self._md5_of_parts.items()))
+            found = hashlib.md5(parts, usedforsecurity=False).hexdigest()
         if found != self._digest.expected:
             raise WrongContentError(f"its {self._digest.kind} is {found} and not {self._digest.expected}")
-
-    def _end_part(self) -> None:
-        self._parts.append(self._md5.digest())
-        self._md5 = hashlib.md5(usedforsecurity=False)
-        self._in_part = 0

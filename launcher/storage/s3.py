@@ -33,8 +33,6 @@ from launcher.storage.parallel import Task, Transfers
 from launcher.storage.s3_uris import channel_files, no_objects_error, split_s3_uri
 
 _READ_BYTES = 1 << 20
-_RANGE_BYTES = 16 << 20
-_PART_BYTES = 16 << 20
 _MAX_PARTS = 10_000
 _WAIT_SECONDS = 0.05
 _PART_SUFFIX = ".launcher-part"
@@ -60,7 +58,7 @@ _WITHOUT_KEY = ("CreateBucket", "ListMultipartUploads", "ListObjectsV2")
 
 @dataclass(frozen=True)
 class S3Limits:
-    """How long and how often to try.
+    """How long and how often to try, and in pieces of which size.
 
     Attributes:
         connect_seconds: for a connection to stand.
@@ -68,6 +66,8 @@ class S3Limits:
         tries: of one request, the first included.
         deadline_seconds: for one request with all its tries; no try begins later.
         workers: requests at a time.
+        range_bytes: of an object that is read in several requests, about.
+        part_bytes: of a file that is sent in several requests, at least; S3 takes no less than 5 MiB.
     """
 
     connect_seconds: float = 3
@@ -75,6 +75,8 @@ class S3Limits:
     tries: int = 3
     deadline_seconds: float = 60
     workers: int = 8
+    range_bytes: int = 16 << 20
+    part_bytes: int = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -139,7 +141,7 @@ class S3Storage(Storage):
     def put_file(self, source: Path, uri: str) -> None:
         """Upload ``source``; what an upload to this very key has left behind when it was killed is cleared away."""
         bucket, key = self._key(uri)
-        if source.stat().st_size > _PART_BYTES:
+        if source.stat().st_size > self._limits.part_bytes:
             self._abort_uploads(bucket, key)
         self._send({source: uri}, changing=False)
 
@@ -335,11 +337,10 @@ class S3Storage(Storage):
             batch.on_exit(kept.discard)
         path = kept.path if kept is not None else target
         path.touch()
-        incoming = Incoming(path, each.size, _RANGE_BYTES)
-        batch.on_exit(incoming.close)
         parts = part_count(each.etag)
-        if len(incoming.ranges) > 1 or parts > 1:
-            incoming.expect(self._digest(each, parts))
+        digest = self._digest(each, parts) if each.size > self._limits.range_bytes or parts > 1 else None
+        incoming = Incoming(path, each.size, self._limits.range_bytes, digest)
+        batch.on_exit(incoming.close)
         arriving = _Arriving(each, target, incoming, kept, tries)
         return [partial(self._fill, batch, arriving, number) for number in range(len(incoming.ranges))]
 
@@ -353,7 +354,7 @@ class S3Storage(Storage):
             batch.transfers.advance(len(data))
 
         def expect(answer: Mapping[str, Any]) -> None:
-            if len(incoming.ranges) == 1 and part_count(each.etag) < 2:
+            if whole and part_count(each.etag) < 2:
                 incoming.expect(digest_of(each.etag, answer, each.size))
 
         whole = len(incoming.ranges) == 1
@@ -482,14 +483,14 @@ class S3Storage(Storage):
 
     def _begin_upload(self, transfers: Transfers, uploads: list[_Upload], upload: _Upload) -> Iterable[Task] | None:
         try:
-            upload.open()
+            upload.open(self._limits.part_bytes)
         except OSError as error:
             if upload.changing and error.errno in (errno.ENOENT, errno.ELOOP):
                 return None  # the job removed it, or put a link in its place
             what = f"{upload.path} cannot be read: {error.strerror}."
             raise OutputPathError(what, "Check the path and its permissions.") from error
         uploads.append(upload)
-        if upload.size <= _PART_BYTES:
+        if upload.size <= self._limits.part_bytes:
             data = upload.read(0, upload.size)
             if self._unchanged(upload):
                 self._call("PutObject", upload.bucket, upload.key, {"Body": data})
@@ -673,13 +674,13 @@ class _Upload:
     sent_parts: list[dict[str, Any]] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def open(self) -> None:
+    def open(self, part_bytes: int) -> None:
         # A job writes here: a link would lead out of its folder, and a pipe would never open.
         flags = os.O_NOFOLLOW | os.O_NONBLOCK if self.changing else 0
         self.file = os.fdopen(os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | flags), "rb", buffering=0)
         self._status = os.fstat(self.file.fileno())
         self.size = self._status.st_size
-        self.part_bytes = max(_PART_BYTES, -(-self.size // _MAX_PARTS))
+        self.part_bytes = max(part_bytes, -(-self.size // _MAX_PARTS))
         self.parts = -(-self.size // self.part_bytes)
 
     def read(self, offset: int, count: int) -> bytes:
