@@ -57,7 +57,7 @@ def test_listings_of_several_pages_are_read_to_their_end(storage, server, s3, bu
     monkeypatch.setenv("MOTO_S3_DEFAULT_MAX_KEYS", "3")
     keys = [f"k/{number}" for number in range(8)]
     fill(s3, bucket, dict.fromkeys(keys, b""))
-    assert storage.list_keys(f"s3://{bucket}/k/") == keys
+    assert list(storage.keys(f"s3://{bucket}", "k/")) == keys
     assert server.count("ListObjectsV2") == 3
 
 
@@ -106,11 +106,11 @@ def test_many_jobs_that_want_the_same_object_bring_it_once(server, storage, s3, 
 def test_a_downloaded_file_is_the_callers_own(storage, s3, bucket, tmp_path):
     """It may be changed without anybody else's input changing."""
     fill(s3, bucket, {"a": b"1"})
-    storage.download(f"s3://{bucket}/a", tmp_path / "x/a")
+    storage.download_all({f"s3://{bucket}/a": tmp_path / "x/a"})
     assert (tmp_path / "x/a").read_bytes() == b"1"
     assert (tmp_path / "x/a").stat().st_nlink == 1
     fill(s3, bucket, {"a": b"2"})
-    storage.download(f"s3://{bucket}/a", tmp_path / "x/a")
+    storage.download_all({f"s3://{bucket}/a": tmp_path / "x/a"})
     assert (tmp_path / "x/a").read_bytes() == b"2"
     assert storage.read_bytes(f"s3://{bucket}/a") == b"2"
 
@@ -248,8 +248,8 @@ def test_a_key_that_can_be_no_file_is_refused_before_anything_is_written(storage
 
 
 def test_a_bucket_is_made_unless_it_is_there(storage, s3, bucket):
-    storage.ensure_bucket(f"{bucket}-new")
-    storage.ensure_bucket(f"{bucket}-new")
+    storage.make_bucket(f"s3://{bucket}-new")
+    storage.make_bucket(f"s3://{bucket}-new")
     s3.head_bucket(Bucket=f"{bucket}-new")
 
 
@@ -279,6 +279,6 @@ def test_a_bar_is_shown_on_a_terminal_alone_and_to_those_who_wait(server, s3, bu
         monkeypatch.setattr("sys.stderr.isatty", lambda terminal=terminal: terminal)
         monkeypatch.setattr(parallel, "_BAR_AFTER_SECONDS", wait)
         monkeypatch.setenv("FORCE_COLOR", "1")
-        own.download(f"s3://{bucket}/a", tmp_path / "a")
+        own.download_all({f"s3://{bucket}/a": tmp_path / "a"})
         captured = capsys.readouterr()
         assert ("Downloading a" in captured.err, captured.out) == (shown, "")
