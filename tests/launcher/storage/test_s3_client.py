@@ -228,13 +228,14 @@ def test_a_missing_bucket_is_said_in_sagemakers_words_and_those_of_the_s3(storag
         storage.check_writable("s3://no-such-bucket/x")
 
 
-@pytest.mark.parametrize("act", ["download", "read_bytes"])
+@pytest.mark.parametrize("act", ["download_all", "read_bytes"])
 @pytest.mark.parametrize("bucket_exists", [True, False])
 def test_a_missing_key_is_said_in_the_words_of_the_s3(storage, bucket, tmp_path, act, bucket_exists):
     name = bucket if bucket_exists else "no-such-bucket"
     code = "NoSuchKey" if bucket_exists else "NoSuchBucket"
     with pytest.raises(StorageError, match=rf"s3://{name}/no.*{code} \(404\): The specified") as caught:
-        getattr(storage, act)(f"s3://{name}/no", *([tmp_path / "file"] if act == "download" else []))
+        uri = f"s3://{name}/no"
+        getattr(storage, act)({uri: tmp_path / "file"} if act == "download_all" else uri)
     assert caught.value.aws_code == code
     assert list(tmp_path.glob("file*")) == []
 
