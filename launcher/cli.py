@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from launcher import __version__
+from launcher import __version__, storage_commands
 from launcher.errors import BadInputError, LauncherError
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ app = typer.Typer(
 
 presets = typer.Typer(help="Show the bundled presets.", no_args_is_help=True)
 app.add_typer(presets, name="presets")
+app.add_typer(storage_commands.app, name="storage")
 
 JobName = Annotated[str, typer.Argument(metavar="JOB", help="A job's name, or 'latest'.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]

@@ -36,7 +36,7 @@ LAYERS = [
     {"runner", "inputs", "preflight", "session"},
     {"training_job"},
     {"estimator"},
-    {"demo", "plots", "doctor"},
+    {"demo", "plots", "doctor", "storage_commands"},
     {"cli"},
     {"__main__"},
 ]

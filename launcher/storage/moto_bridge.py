@@ -44,7 +44,7 @@ class MotoBridge:
             self._ask("PUT", key)
 
     def _ask(self, method: str, target: str, headers: dict[str, str] | None = None, body: bytes = b"") -> Response:
-        from botocore.awsrequest import AWSPreparedRequest, HeadersDict  # type: ignore[import-untyped]
+        from botocore.awsrequest import AWSPreparedRequest, HeadersDict
 
         if self._stubber is None:
             from moto.core.botocore_stubber import BotocoreStubber

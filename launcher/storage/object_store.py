@@ -111,6 +111,14 @@ class ObjectStore:
         with self.reading() as index:
             return index.execute("SELECT name, created FROM buckets ORDER BY name").fetchall()
 
+    def usage(self) -> list[tuple[str, int, int]]:
+        """Return name, number of objects and their bytes of each bucket, by name."""
+        with self.reading() as index:
+            return index.execute(
+                "SELECT name, count(key), coalesce(sum(size), 0) FROM buckets LEFT JOIN objects ON bucket = name"
+                " GROUP BY name ORDER BY name"
+            ).fetchall()
+
     def delete_bucket(self, name: str) -> None:
         """Remove an empty bucket and the uploads that were begun in it."""
         with self.settling() as index:
@@ -398,6 +406,12 @@ class ObjectStore:
     def close(self) -> None:
         """Close what is open; the store can be used again."""
         self._index.close()
+
+    def __enter__(self) -> ObjectStore:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def _known_contents(self) -> set[str]:
         with self.reading() as index:
