@@ -13,6 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from launcher import __version__, storage_commands
+from launcher.cache_commands import app as cache
 from launcher.errors import BadInputError, LauncherError
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ app = typer.Typer(
 presets = typer.Typer(help="Show the bundled presets.", no_args_is_help=True)
 app.add_typer(presets, name="presets")
 app.add_typer(storage_commands.app, name="storage")
+app.add_typer(cache, name="cache")
 
 JobName = Annotated[str, typer.Argument(metavar="JOB", help="A job's name, or 'latest'.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]

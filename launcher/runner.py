@@ -12,15 +12,17 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent import futures
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from launcher import artifacts
-from launcher.errors import ChannelError, JobFailedError, LauncherError, OutputPathError
+from launcher.errors import ChannelError, JobFailedError, LauncherError, OutputPathError, StorageError
 from launcher.jobs import (
     COMPLETED,
     FAILED,
@@ -249,6 +251,7 @@ class Driver:
         self._keys = job_keys(self._spec)
         self._storage = job_storage(self._spec, self._keys.output)
         self._synced: dict[str, tuple[int, int]] = {}
+        self._syncing: futures.Future[None] | None = None
         self._plan_made: RunPlan | None = None
         self._executions: dict[str, Execution] = {}
 
@@ -394,7 +397,7 @@ class Driver:
                     self._stop(running, f"{host} ended with {code}")
                 continue
             if time.monotonic() >= next_sync:
-                self._sync()
+                self._sync_meanwhile()
                 next_sync = time.monotonic() + _SYNC_SECONDS
             self._stop_if_due(running)
             overdue = self._record.stop_started and time.time() > self._record.stop_started + grace
@@ -404,6 +407,7 @@ class Driver:
                     execution.kill()
         for reader in readers:
             reader.read(final=True)
+        futures.wait([self._syncing] if self._syncing is not None else [])
         self._record.final_metrics = [[point.name, point.value, point.timestamp] for point in recorder.last.values()]
 
     def _stop_if_due(self, running: dict[str, Execution]) -> None:
@@ -488,6 +492,23 @@ class Driver:
         if self._opt_ml.intermediate.is_dir():
             self._storage.sync_folder(self._opt_ml.intermediate, self._keys.intermediate, self._synced)
 
+    def _sync_meanwhile(self) -> None:
+        """Copy what grows while the job runs, from a thread: an S3 that hangs must hold up neither the log nor a stop.
+
+        An S3 that fails now may work again when the job has ended, so that it is a warning, and is tried again.
+        """
+        if self._syncing is not None:
+            if not self._syncing.done():
+                return
+            error = self._syncing.exception()
+            if isinstance(error, StorageError):
+                late = f"intermediate files came late: {error.message}"
+                self._record.warnings += [late] if late not in self._record.warnings else []
+            elif error is not None:
+                raise error
+        self._syncing = futures.Future()
+        threading.Thread(target=_run_for, args=(self._syncing, self._sync), name="sync", daemon=True).start()
+
     @property
     def _plan(self) -> RunPlan:
         if self._plan_made is None:
@@ -559,6 +580,15 @@ def _interrupts(folder: JobFolder) -> Iterator[_Interrupts]:
         yield interrupts
     finally:
         signal.signal(signal.SIGINT, previous)
+
+
+def _run_for(future: futures.Future[None], action: Callable[[], None]) -> None:
+    try:
+        action()
+    except BaseException as error:  # noqa: BLE001 - raised again by whoever looks at the future
+        future.set_exception(error)
+    else:
+        future.set_result(None)
 
 
 def _source_members(spec: TrainingJobSpec) -> list[tuple[str, Path]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import json
 import socket
 import struct
 import threading
@@ -78,8 +77,11 @@ class FaultServer:
         self._faults.append(Fault(operation, kind, skip, times))
 
     def mend(self) -> None:
-        """Let everything go well again."""
+        """Let everything go well again, let go of who hangs, and forget what was seen."""
         self._faults.clear()
+        self.released.set()
+        self.released = threading.Event()
+        self.seen.clear()
 
     def count(self, operation: str) -> int:
         """Return how often ``operation`` was asked for."""
@@ -208,8 +210,3 @@ def moto_server():
         yield f"http://{host}:{port}"
     finally:
         server.stop()
-
-
-def describe(server: FaultServer) -> str:
-    """Return what the server has seen, for messages of failed tests."""
-    return json.dumps(server.seen)

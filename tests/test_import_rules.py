@@ -36,7 +36,7 @@ LAYERS = [
     {"runner", "inputs", "preflight", "session"},
     {"training_job"},
     {"estimator"},
-    {"demo", "plots", "doctor", "storage_commands"},
+    {"demo", "plots", "doctor", "storage_commands", "cache_commands"},
     {"cli"},
     {"__main__"},
 ]

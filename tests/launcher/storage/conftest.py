@@ -1,5 +1,6 @@
 """A plain S3 to test against: moto, behind a server that lets faults happen; credentials that nobody owns."""
 
+import hashlib
 from dataclasses import replace
 
 import boto3
@@ -37,27 +38,49 @@ def _credentials(monkeypatch, tmp_path):
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "no-aws-credentials"))
 
 
-@pytest.fixture
-def server(moto_url):
-    """The S3 that everything below talks to; nothing goes wrong until a test says so."""
+@pytest.fixture(scope="session")
+def fault_server(moto_url):
     with FaultServer(moto_url) as server:
         yield server
 
 
 @pytest.fixture
+def server(fault_server):
+    """The S3 that everything below talks to; nothing goes wrong until a test says so."""
+    fault_server.mend()
+    yield fault_server
+    fault_server.mend()
+
+
+@pytest.fixture(scope="session")
 def s3(moto_url):
     """boto3's client, to see what is really there; it goes past the faults."""
-    return boto3.client("s3", endpoint_url=moto_url, region_name="us-east-1")
+    session = boto3.Session("tests", "tests", region_name="us-east-1")
+    return session.client("s3", endpoint_url=moto_url)
 
 
 @pytest.fixture
 def bucket(s3, request):
     """An empty bucket of this test's own."""
-    name = f"tests-{abs(hash(request.node.nodeid)):x}"[:60]
+    name = f"tests-{hashlib.sha1(request.node.nodeid.encode()).hexdigest()}"
     s3.create_bucket(Bucket=name)
     return name
 
 
+@pytest.fixture(scope="session")
+def storages():
+    """By limits: boto3 takes long to make a client."""
+    return {}
+
+
 @pytest.fixture
-def storage(server, request):
-    return S3Storage(S3Settings("endpoint", server.url), limits=limits_for(request))
+def storage(server, storages, request):
+    limits = limits_for(request)
+    if limits not in storages:
+        storages[limits] = S3Storage(S3Settings("endpoint", server.url), limits=limits)
+    return storages[limits]
+
+
+@pytest.fixture
+def patient_storage(server, storages):
+    return storages.setdefault(PATIENT, S3Storage(S3Settings("endpoint", server.url), limits=PATIENT))

@@ -12,7 +12,7 @@ from launcher.errors import LauncherError, StorageError
 from launcher.settings import S3Settings
 from launcher.storage.s3 import S3Limits, S3Storage
 from tests.fakes import FakeRuntime
-from tests.launcher.storage.conftest import PATIENT, limits_for
+from tests.launcher.storage.conftest import PATIENT
 
 SEVERAL_RANGES = 3 * PATIENT.range_bytes // 2
 SEVERAL_PARTS = 3 * PATIENT.part_bytes // 2
@@ -59,7 +59,7 @@ def keys_of(s3, bucket):
 @pytest.mark.parametrize("size", [5, SEVERAL_RANGES], ids=["small", "large"])
 @pytest.mark.parametrize("fault", [*REFUSALS, *BROKEN_CONTENTS])
 def test_a_fetch_that_fails_names_the_fault_and_leaves_nothing(
-    storage, server, s3, bucket, tmp_path, home, fault, size
+    storage, server, s3, bucket, tmp_path, home, fault, size, patient_storage
 ):
     what, tries = (REFUSALS | BROKEN_CONTENTS)[fault]
     s3.put_object(Bucket=bucket, Key="in/data", Body=bytes(size))
@@ -70,8 +70,9 @@ def test_a_fetch_that_fails_names_the_fault_and_leaves_nothing(
     assert list(tmp_path.glob("in*")) == []
     assert [path for path in (home / "cache").rglob("*") if path.is_file()] == []
     server.mend()
-    storage = S3Storage(S3Settings("endpoint", server.url), limits=PATIENT)
-    assert (storage.fetch(f"s3://{bucket}/in/", tmp_path / "in") / "data").read_bytes() == bytes(size), "later it works"
+    assert (patient_storage.fetch(f"s3://{bucket}/in/", tmp_path / "in") / "data").read_bytes() == bytes(size), (
+        "later it works"
+    )
 
 
 @pytest.mark.parametrize("size", [5, SEVERAL_RANGES], ids=["small", "large"])
@@ -190,8 +191,9 @@ def test_a_host_name_that_nobody_knows_is_named(tmp_path):
         S3Storage(S3Settings("endpoint", url), limits=PATIENT).fetch("s3://b/k", tmp_path / "in")
 
 
-def test_without_credentials_nothing_is_sent_and_the_error_tells_how(storage, server, s3, bucket, monkeypatch):
+def test_without_credentials_nothing_is_sent_and_the_error_tells_how(server, s3, bucket, monkeypatch):
     """And the next request finds those that were given meanwhile."""
+    storage = S3Storage(S3Settings("endpoint", server.url), limits=PATIENT)
     s3.put_object(Bucket=bucket, Key="data", Body=b"1")
     with monkeypatch.context() as patch:
         patch.delenv("AWS_ACCESS_KEY_ID")
@@ -225,10 +227,10 @@ def test_the_defaults_bound_every_request_to_a_minute_and_a_half():
 
 
 @pytest.fixture
-def run_job(server, s3, bucket, make_source, monkeypatch, request):
+def run_job(server, storage, s3, bucket, make_source, monkeypatch):
     """Run a job whose channel and results are in the bucket; returns it, ended."""
     monkeypatch.setenv("LAUNCHER_S3_ENDPOINT", server.url)
-    monkeypatch.setattr("launcher.storage.s3.S3Limits", lambda: limits_for(request))
+    monkeypatch.setattr("launcher.storage._s3_storage", lambda _settings: storage)
     s3.put_object(Bucket=bucket, Key="in/data.csv", Body=b"1,2")
     script = """
 import os, time
@@ -240,10 +242,10 @@ intermediate.mkdir(parents=True, exist_ok=True)
 (intermediate / "metrics.csv").write_text("epoch\\n")
 """
 
-    def run(before_it_runs=lambda: None):
+    def run(before_it_runs=lambda: None, more=""):
         estimator = launcher.Estimator(
             entry_point="train.py",
-            source_dir=make_source(script),
+            source_dir=make_source(script + more),
             runtime=FakeRuntime(),
             output_path=f"s3://{bucket}/out",
         )
@@ -289,6 +291,15 @@ def test_a_job_whose_results_cannot_be_stored_fails_by_name_and_keeps_them(run_j
     assert (job.path / "work/opt_ml/model/model").read_text() == "1,2"
     assert any("work/opt_ml" in line for line in job.warnings)
     assert keys_of(s3, bucket) == ["in/data.csv", "out/job-1/source/sourcedir.tar.gz"]
+
+
+@pytest.mark.parametrize("fault", ["403", "hang"])
+def test_a_job_outlives_an_s3_that_fails_while_it_runs(run_job, server, s3, bucket, fault):
+    """Its intermediate files come late, which it is told."""
+    job = run_job(lambda: server.fail("PutObject", fault, times=3 if fault == "hang" else 1), "time.sleep(4)\n")
+    assert job.status == "Completed", job.failure_reason
+    assert any(re.search(f"came late: PutObject of .*({REFUSALS[fault][0]})", line) for line in job.warnings)
+    assert "out/job-1/output/intermediate/metrics.csv" in keys_of(s3, bucket)
 
 
 @pytest.mark.parametrize("fault", REFUSALS)
