@@ -233,8 +233,8 @@ def test_a_missing_bucket_is_said_in_sagemakers_words_and_those_of_the_s3(storag
 def test_a_missing_key_is_said_in_the_words_of_the_s3(storage, bucket, tmp_path, act, bucket_exists):
     name = bucket if bucket_exists else "no-such-bucket"
     code = "NoSuchKey" if bucket_exists else "NoSuchBucket"
+    uri = f"s3://{name}/no"
     with pytest.raises(StorageError, match=rf"s3://{name}/no.*{code} \(404\): The specified") as caught:
-        uri = f"s3://{name}/no"
         getattr(storage, act)({uri: tmp_path / "file"} if act == "download_all" else uri)
     assert caught.value.aws_code == code
     assert list(tmp_path.glob("file*")) == []
