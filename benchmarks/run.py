@@ -18,6 +18,7 @@ from data import data_rows
 from measuring import Row, markdown_table
 from model_artifact import artifact_rows
 from noop_jobs import channel_rows, docker_rows, process_rows
+from object_store import storage_rows
 from off_policy_evaluation import ope_rows
 
 import launcher
@@ -27,7 +28,7 @@ _FOLDER = Path(__file__).resolve().parent
 _RESULTS = _FOLDER / "results" / "latest.json"
 _README = _FOLDER / "README.md"
 _BEGIN, _END = "<!-- figures: written by run.py --update-readme -->", "<!-- end of figures -->"
-_GROUPS = ("docker", "process", "channel", "artifact", "import", "demo", "data", "ope")
+_GROUPS = ("docker", "process", "channel", "artifact", "import", "demo", "data", "ope", "storage")
 
 
 def main() -> int:
@@ -47,6 +48,7 @@ def main() -> int:
             "demo": demo_rows,
             "data": lambda: data_rows(scratch, options.runs),
             "ope": lambda: ope_rows(scratch, options.runs),
+            "storage": lambda: storage_rows(scratch, options.runs, options.size_mib),
         }
         rows: list[Row] = []
         for group in options.only or _GROUPS:
