@@ -254,6 +254,7 @@ class Driver:
         self._syncing: futures.Future[None] | None = None
         self._plan_made: RunPlan | None = None
         self._executions: dict[str, Execution] = {}
+        self._s3_address = ""
 
     def run(self) -> None:
         """Do all that is left to do; the record is terminal afterwards, whatever happens."""
@@ -263,8 +264,8 @@ class Driver:
             self.step("write_config", self._write_config)
             self.step("prepare", self._prepare)
             if not self._folder.stop_requested() or self._executions_left():
-                with self._s3_reachable() as address:
-                    self.step("start", lambda: self._start(address))
+                with self._s3_within_reach():
+                    self.step("start", self._start)
                     self.step("follow", self._follow)
             self.step("reclaim", self._reclaim)
             self.step("collect", self._collect)
@@ -335,33 +336,29 @@ class Driver:
         for container in self._plan.containers:
             self._runtime.prepare(container)
 
-    def _start(self, address: str) -> None:
+    def _start(self) -> None:
         """Start each host, or find the one that a driver before this one started and could not record."""
         planned = planned_s3_address(self._spec)
         for container in self._plan.containers:
             execution = self._runtime.find(container) or self._runtime.start(
-                with_s3_address(container, planned, address)
+                with_s3_address(container, planned, self._s3_address)
             )
             self._executions[container.host] = execution
             self._record.executions[container.host] = execution.reference
         self._note(IN_PROGRESS, "Training", "Training image download completed. Training in progress.")
 
     @contextlib.contextmanager
-    def _s3_reachable(self) -> Iterator[str]:
-        """Keep the S3 within reach of code inside the job; yield its address, empty where there is none.
-
-        A job that cannot reach it is only warned: it may not need to.
-        """
-        address = ""
+    def _s3_within_reach(self) -> Iterator[None]:
+        """Keep the S3 within reach of code inside the job, which is warned if it cannot be: it may not need it."""
         with contextlib.ExitStack() as kept:
             if planned_s3_address(self._spec) and "follow" not in self._record.steps:
                 settings = S3Settings.from_dict(dict(self._spec.s3 or {}))
                 try:
                     reached = s3_within_reach(settings, self._store.home, self._runtime.host_address)
-                    address = kept.enter_context(reached)
+                    self._s3_address = kept.enter_context(reached)
                 except LauncherError as error:
                     self._record.warnings.append(f"code inside the job cannot reach its S3: {error.message}")
-            yield address
+            yield
 
     def _follow(self) -> None:
         """Wait for every host; meanwhile hand on log lines, copy what grows, and stop when asked or overdue."""

@@ -23,9 +23,8 @@ from launcher.settings import (
     S3Settings,
     default_mode,
     home_path,
-    s3_settings,
 )
-from launcher.storage import Storage, storage_for, to_uri
+from launcher.storage import Storage, storage_for, to_uri, which_s3
 
 _POLL_SECONDS = 0.5
 
@@ -84,7 +83,7 @@ class Session:
     @property
     def s3(self) -> S3Settings:
         """Which S3 the ``s3://`` URIs of this session's jobs mean."""
-        return s3_settings(self._endpoint)
+        return which_s3(self._endpoint)
 
     @property
     def boto_region_name(self) -> str:

@@ -239,25 +239,17 @@ def _store() -> ObjectStore:
     Raises:
         BadInputError: the environment means another S3, whose objects these commands do not show.
     """
-    from launcher.settings import home_path, s3_settings
-    from launcher.storage import embedded_path
+    from launcher.settings import home_path
+    from launcher.storage import embedded_path, which_s3
     from launcher.storage.object_store import ObjectStore
 
-    settings = s3_settings()
-    store = ObjectStore(embedded_path(home_path()))
-    if settings.kind != "embedded" and settings.endpoint_url not in _own_urls():
+    settings = which_s3()
+    if settings.kind != "embedded":
         raise BadInputError(
             f"s3:// URIs mean {settings.place} here, and 'launcher storage' shows the embedded S3 alone.",
             "Use the AWS CLI for the other one, or ask for ours: LAUNCHER_S3_ENDPOINT=embedded launcher storage ...",
         )
-    return store
-
-
-def _own_urls() -> list[str]:
-    from launcher.settings import home_path
-    from launcher.storage import service
-
-    return [server.url for server in service.status(home_path())]
+    return ObjectStore(embedded_path(home_path()))
 
 
 def _split(uri: str) -> tuple[str, str]:

@@ -97,7 +97,7 @@ class Bucket:
                     size = source.stat().st_size
                     connection.request(method, path, _read(content, size), {"Content-Length": str(size)})
             answer = connection.getresponse()
-            if answer.status == http.client.NOT_FOUND and key:
+            if answer.status == http.client.NOT_FOUND and key and method == "GET":
                 return None
             if answer.status != http.client.OK:
                 raise BucketError(f"{method} of {self.uri(key)} at {self.endpoint}: {answer.status} {answer.reason}")

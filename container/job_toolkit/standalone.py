@@ -183,7 +183,7 @@ def run_in_bucket(request: Request, folders: HostFolders, bucket: Bucket, signal
     """Run the job that is asked for with the bucket in the place of ``jobs``, which is a folder of this container.
 
     Raises:
-        StandaloneError, BucketError: as ``run_request``; or the S3 does not do what it should.
+        StandaloneError, BucketError: as ``run_request``; or the S3 has not got what the job should read.
     """
     with tempfile.TemporaryDirectory() as scratch:
         jobs = Path(scratch)
@@ -192,8 +192,12 @@ def run_in_bucket(request: Request, folders: HostFolders, bucket: Bucket, signal
         if maker is not None:
             input_path = fetch_input(bucket, jobs, maker, request.input_path)
             request = replace(request, input_path=input_path)
-        with mirrored(jobs, bucket):
-            return run_request(request, replace(folders, jobs=jobs), signals)
+        try:
+            with mirrored(jobs, bucket):
+                return run_request(request, replace(folders, jobs=jobs), signals)
+        except BucketError as error:
+            print(f"{request.command}: results are lost: {error}", file=sys.stderr, flush=True)
+            return 1
 
 
 def serve_bucket(folders: HostFolders) -> NoReturn:

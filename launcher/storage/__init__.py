@@ -11,7 +11,7 @@ from launcher.storage.base import Storage
 from launcher.storage.file import FileStorage
 from launcher.storage.s3_names import check_bucket_name
 
-__all__ = ["FileStorage", "Storage", "embedded_path", "storage_for", "to_uri"]
+__all__ = ["FileStorage", "Storage", "embedded_path", "storage_for", "to_uri", "which_s3"]
 
 
 def to_uri(location: str) -> str:
@@ -45,8 +45,23 @@ def storage_for(uri: str, s3: S3Settings | None = None) -> Storage:
     if not uri.startswith("s3://"):
         to_uri(uri)
         return FileStorage()
-    s3 = s3 or s3_settings()
+    s3 = s3 or which_s3()
     return _embedded(embedded_path(home_path())) if s3.kind == "embedded" else _other(s3)
+
+
+def which_s3(endpoint_url: str | None = None) -> S3Settings:
+    """Return which S3 is meant, as ``s3_settings``; the URL of our own server means the embedded S3, read by its files.
+
+    Raises:
+        SettingsError: as ``s3_settings``.
+    """
+    found = s3_settings(endpoint_url)
+    if found.kind == "endpoint":
+        from launcher.storage import service
+
+        if found.endpoint_url in {server.url for server in service.status(home_path())}:
+            return s3_settings("embedded")
+    return found
 
 
 def embedded_path(home: Path) -> Path:

@@ -8,6 +8,7 @@ import pytest
 import launcher
 from launcher import errors
 from launcher.settings import DEFAULT_BUCKET
+from launcher.storage import service
 from tests.fakes import FakeRuntime
 
 MODES = ["local", "s3"]
@@ -150,6 +151,17 @@ def test_bad_modes_and_buckets_are_refused_at_once(monkeypatch):
     monkeypatch.setenv("LAUNCHER_MODE", "S3")
     with pytest.raises(errors.SettingsError, match=r"LAUNCHER_MODE is 'S3'.*\n.*local, s3"):
         launcher.Session()
+
+
+def test_the_address_of_our_own_server_means_our_own_files(monkeypatch, home, data):
+    """As in a shell that was told of it for other programs: eval "$(launcher storage up)"."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", service.ensure(home))
+    session = launcher.Session(mode="s3")
+    assert session.s3.kind == "embedded"
+    session.upload_data(data, key_prefix="input")
+    service.stop(home)
+    monkeypatch.delenv("AWS_ENDPOINT_URL_S3")
+    assert launcher.Session(mode="s3").list_s3_files(DEFAULT_BUCKET, "input/a") == ["input/a.csv"]
 
 
 def test_the_local_accounts_bucket_is_never_looked_for_on_aws(monkeypatch):
