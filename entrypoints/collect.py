@@ -8,8 +8,8 @@ from batch_rl.dataset import Episode, join_episodes, write_csv
 from batch_rl.errors import BatchRLError, PresetError
 from batch_rl.npz import write_npz
 from batch_rl.parquet import write_parquet
-from batch_rl.preset import Collection, CollectionPreset, choose_preset, preset_folders
-from batch_rl.rollout import Player, collect_episodes
+from batch_rl.preset import Collection, CollectionPreset, choose_preset, preset_folders, preset_notes
+from batch_rl.rollout import Player, collect_episodes, play_steps
 from job_toolkit.environment import JobEnvironment, JobInputError, read_environment
 from job_toolkit.failure import fail_job
 
@@ -17,25 +17,18 @@ from job_toolkit.failure import fail_job
 def main() -> int:
     """Play ``num_envs`` x ``episodes_per_env`` episodes and write them as one dataset into the output data."""
     environment = read_environment()
-    preset = choose_preset(CollectionPreset, environment.hyperparameters, preset_folders(Path(__file__)))
+    presets = preset_folders(Path(__file__))
+    preset = choose_preset(CollectionPreset, environment.hyperparameters, presets)
+    for note in preset_notes(environment.hyperparameters, presets):
+        print(f"Preset> {note}.", flush=True)
     name, collection = preset.environment.name, preset.collection
     # No time limit by default: Coach's CSV cannot tell an episode that it cuts from a failure.
-    probe = Player(name, preset.seed, 0, time_limit=collection.time_limit)
+    limit = preset.environment.max_steps
+    probe = Player(name, preset.seed, 0, time_limit=collection.time_limit, step_limit=limit)
     policy, description = behavior_policy(collection, probe, environment)
-    played = collect_episodes(
-        name,
-        preset.seed,
-        policy,
-        num_envs=collection.num_envs,
-        episodes_each=collection.episodes_per_env,
-        time_limit=collection.time_limit,
-    )
-    # Episode ids run over the environments first, rows stand by environment: 0, 100, 200, ..., 1, 101, ...
-    numbered = [
-        (index + collection.num_envs * turn, episode)
-        for index, episodes in enumerate(played)
-        for turn, episode in enumerate(episodes)
-    ]
+    if limit is not None and not collection.time_limit:
+        raise PresetError("environment.max_steps cuts episodes: set collection.time_limit=true with it.")
+    numbered = collected_episodes(preset, policy)
     path = environment.paths.output_data / collection.file_name
     rows = write_dataset(path, numbered, with_ends=collection.time_limit)
     mean_reward = sum(episode.total_reward for _, episode in numbered) / len(numbered)
@@ -45,6 +38,31 @@ def main() -> int:
         flush=True,
     )
     return 0
+
+
+def collected_episodes(preset: CollectionPreset, policy: ActionProbabilities) -> list[tuple[int, Episode]]:
+    """Play what the preset asks for; return the episodes with their numbers, in the order of their rows."""
+    name, limit = preset.environment.name, preset.environment.max_steps
+    seed, collection = preset.seed, preset.collection
+    if collection.steps is not None:
+        cut = collection.time_limit
+        played = play_steps(name, seed, policy, steps=collection.steps, time_limit=cut, step_limit=limit)
+        return list(enumerate(played))
+    by_environment = collect_episodes(
+        name,
+        seed,
+        policy,
+        num_envs=collection.num_envs,
+        episodes_each=collection.episodes_per_env,
+        time_limit=collection.time_limit,
+        step_limit=limit,
+    )
+    # Episode ids run over the environments first, rows stand by environment: 0, 100, 200, ..., 1, 101, ...
+    return [
+        (index + collection.num_envs * turn, episode)
+        for index, episodes in enumerate(by_environment)
+        for turn, episode in enumerate(episodes)
+    ]
 
 
 def behavior_policy(

@@ -1,19 +1,19 @@
-"""Play a learned policy in its environment, greedily, and report the rewards."""
+"""Play a learned policy in its environment and report the rewards."""
 
 import json
 import math
 import statistics
 import sys
-from datetime import datetime
 from pathlib import Path
 
-from batch_rl.behavior import greedy_policy
+from batch_rl.behavior import greedy_policy, softmax_policy
 from batch_rl.checkpoint import load_policy
-from batch_rl.errors import BatchRLError
+from batch_rl.errors import BatchRLError, EvaluationError
 from batch_rl.files import write_text_atomically
+from batch_rl.log_lines import episode_line, evaluation_line
 from batch_rl.metrics_csv import EPISODE_COLUMNS, EPISODE_FILE_NAME, MetricsFile
 from batch_rl.networks import use_threads
-from batch_rl.preset import EvaluationPreset, choose_preset, preset_folders
+from batch_rl.preset import EvaluationPreset, choose_preset, preset_folders, preset_notes
 from batch_rl.rollout import Player, play_episodes, play_steps
 from job_toolkit.environment import JobInputError, read_environment
 from job_toolkit.failure import fail_job
@@ -22,9 +22,13 @@ from job_toolkit.failure import fail_job
 def main() -> int:
     """Evaluate the checkpoint of the channel of that name."""
     environment = read_environment()
-    preset = choose_preset(EvaluationPreset, environment.hyperparameters, preset_folders(Path(__file__)))
+    presets = preset_folders(Path(__file__))
+    preset = choose_preset(EvaluationPreset, environment.hyperparameters, presets)
+    for note in preset_notes(environment.hyperparameters, presets):
+        print(f"Preset> {note}.", flush=True)
     name, evaluation = preset.environment.name, preset.evaluation
-    probe = Player(name, preset.seed, 0, time_limit=True)
+    limit = preset.environment.max_steps
+    probe = Player(name, preset.seed, 0, time_limit=True, step_limit=limit)
     policy = load_policy(
         environment.channel("checkpoint"),
         evaluation.checkpoint,
@@ -32,11 +36,12 @@ def main() -> int:
         n_actions=probe.n_actions,
     )
     use_threads(1)
-    greedy = greedy_policy(policy.q_array)
+    greedy = evaluation.policy == "greedy"
+    acting = greedy_policy(policy.q_array) if greedy else softmax_policy(policy.q_array, policy.temperature)
     if evaluation.episodes is not None:
-        episodes = play_episodes(name, preset.seed, greedy, episodes=evaluation.episodes)
+        episodes = play_episodes(name, preset.seed, acting, episodes=evaluation.episodes, step_limit=limit)
     else:
-        episodes = play_steps(name, preset.seed, greedy, steps=evaluation.steps)
+        episodes = play_steps(name, preset.seed, acting, steps=evaluation.steps, step_limit=limit)
     rewards = [episode.total_reward for episode in episodes]
     threshold = probe.reward_threshold
     steps = 0
@@ -44,11 +49,7 @@ def main() -> int:
     with MetricsFile(paths.intermediate / EPISODE_FILE_NAME, EPISODE_COLUMNS) as metrics:
         for number, (episode, reward) in enumerate(zip(episodes, rewards, strict=True), start=1):
             steps += len(episode.actions)
-            time = datetime.now().strftime("%Y-%m-%d %H:%M:%S")
-            print(
-                f"Testing> {time}, Name=main_level/agent, Worker=0, Episode={number}, Total reward={reward:g}, "
-                f"Exploration=0, Steps={steps}, Training iteration=0"
-            )
+            print(episode_line("Testing", episode=number, reward=reward, exploration=0, steps=steps, updates=0))
             metrics.append(
                 {
                     "Episode #": number,
@@ -60,7 +61,7 @@ def main() -> int:
     successes = math.nan if threshold is None else sum(reward >= threshold for reward in rewards) / len(rewards)
     summary = {
         "environment": name,
-        "policy": "greedy",
+        "policy": "greedy" if greedy else f"softmax(Q / {policy.temperature:g})",
         "checkpoint": evaluation.checkpoint,
         "seed": preset.seed,
         "episodes": len(rewards),
@@ -71,11 +72,12 @@ def main() -> int:
         "max": max(rewards),
     }
     write_text_atomically(paths.output_data / "evaluation.json", json.dumps(summary, indent=2) + "\n")
-    print(
-        f"## agent: Finished evaluation phase. Success rate = {successes:g}, "
-        f"Avg Total Reward = {statistics.fmean(rewards):.2f}",
-        flush=True,
-    )
+    print(evaluation_line(successes, statistics.fmean(rewards)), flush=True)
+    if evaluation.passing_score is not None and statistics.fmean(rewards) < evaluation.passing_score:
+        raise EvaluationError(
+            f"the mean reward of {len(rewards)} episodes is {statistics.fmean(rewards):.2f}, below "
+            f"evaluation.passing_score = {evaluation.passing_score:g}. The rewards are in evaluation.json."
+        )
     return 0
 
 

@@ -1,11 +1,13 @@
-"""Learn a policy from logged episodes alone, and estimate after every epoch what it is worth."""
+"""Learn a policy from logged episodes alone, and estimate after every epoch what it is worth.
+
+A preset with the section ``online`` learns in an environment instead; see ``train_online``.
+"""
 
 import atexit
 import shutil
 import signal
 import sys
 import tempfile
-from datetime import datetime
 from pathlib import Path
 from types import FrameType
 
@@ -21,12 +23,14 @@ from batch_rl.feature_types import (
     write_normalization,
 )
 from batch_rl.loading import load_episodes, raise_small_propensities
+from batch_rl.log_lines import now
 from batch_rl.metrics_csv import BATCH_COLUMNS, BATCH_FILE_NAME, MetricsFile, epoch_row
 from batch_rl.networks import choose_device
 from batch_rl.normalization import describe_normalization
+from batch_rl.ope import PolicyEvaluation
 from batch_rl.parts import DealtEpisodes
 from batch_rl.plots import plot_estimates
-from batch_rl.preset import TrainingPreset, choose_preset, preset_folders
+from batch_rl.preset import OnlinePreset, TrainingPreset, choose_training_preset, preset_folders, preset_notes
 from batch_rl.training import EpochResult, TrainingRun
 from job_toolkit.environment import JobEnvironment, JobInputError, read_environment
 from job_toolkit.failure import fail_job
@@ -57,8 +61,19 @@ def main() -> int:
     """Train; return 0, or 143 when a SIGTERM ended it early, with everything learned so far on disk."""
     stop = StopRequest()
     environment = read_environment()
-    preset = choose_preset(TrainingPreset, environment.hyperparameters, preset_folders(Path(__file__)))
+    presets = preset_folders(Path(__file__))
+    preset = choose_training_preset(environment.hyperparameters, presets)
+    for note in preset_notes(environment.hyperparameters, presets):
+        print(f"Preset> {note}.", flush=True)
+    if isinstance(preset, OnlinePreset):
+        # Imported here: learning from a log needs no environment.
+        from train_online import train_online
+
+        stopped = train_online(preset, environment.paths, earlier_checkpoint(environment), stop)
+        return EXIT_STOPPED if stopped else 0
     choose_device(preset.training.device)
+    if preset.training.save_model and not preset.training.export:
+        raise PresetError("training.export is empty; name a format, or set training.save_model to false.")
     if preset.training.save_model and "onnx" in preset.training.export:
         require_onnx()
     channel = next((name for name in CHANNELS if name in environment.channels), CHANNELS[0])
@@ -100,8 +115,10 @@ def main() -> int:
                 break
             metrics.append(epoch_row(run, result))
             for folder in folders:
-                folder.save(result.estimates.wis, metrics.text())
+                folder.save(result.estimates.value(preset.training.best_by), metrics.text())
             print(epoch_line(result, preset.training.epochs), flush=True)
+            if run.epoch == preset.training.epochs and result.estimates.trajectory:
+                print(*estimate_lines(result.estimates.trajectory), sep="\n", flush=True)
             for warning in watch.warnings(result):
                 print(f"Warning> {now()}, {warning}", flush=True)
     served = run
@@ -230,9 +247,14 @@ def epoch_line(result: EpochResult, epochs: int) -> str:
     )
 
 
-def now() -> str:
-    """Return the time as the log lines show it."""
-    return datetime.now().strftime("%Y-%m-%d %H:%M:%S")
+def estimate_lines(evaluation: PolicyEvaluation) -> list[str]:
+    """Return what the last epoch's policy is worth by each estimator, and what to beware of."""
+    lines = []
+    for one in evaluation.values.values():
+        ends = f", Low={one.interval.lower:.4f}, High={one.interval.upper:.4f}" if one.interval else ""
+        level = f", Level={one.interval.level:g}" if one.interval else ""
+        lines.append(f"Estimate> {now()}, {one.name}={one.value:.4f}{ends}{level}, Policy={evaluation.policy}")
+    return lines + [f"Warning> {now()}, {note}" for note in evaluation.notes]
 
 
 if __name__ == "__main__":

@@ -515,6 +515,7 @@ class RLEstimator(Estimator):
 
 
 BUNDLED_METRIC_DEFINITIONS = [
+    {"Name": "reward-training", "Regex": "^Training>.*Total reward=(.*?),"},
     {"Name": "reward-testing", "Regex": "^Testing>.*Total reward=(.*?),"},
     {"Name": "weighted-importance-sampling", "Regex": r"^Off-Policy Evaluation>.*\bWIS=([^,\s]+)"},
     {"Name": "sequential-doubly-robust", "Regex": r"^Off-Policy Evaluation>.*\bSequential-DR=([^,\s]+)"},

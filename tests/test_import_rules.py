@@ -15,7 +15,7 @@ SIDES = {
         *("batch_rl", "numpy", "torch", "gymnasium", "pandas", "yaml", "matplotlib", "pyarrow"),
         *("onnx", "onnxscript", "minari", "h5py", "pyspark"),  # extras, loaded where they are used
     },
-    "entrypoints": {"job_toolkit", "batch_rl"},
+    "entrypoints": {"job_toolkit", "batch_rl", "train_online"},
     "launcher": {"launcher", "docker", "requests", "isal", "pandas", "rich", "typer", "yaml"},
 }
 # The launcher's layers: a module uses the rows above its own, and errors; within a row only what is named here.
@@ -26,7 +26,7 @@ LAYERS = [
     {"runner", "inputs", "preflight"},
     {"training_job"},
     {"estimator"},
-    {"demo", "plots", "doctor"},
+    {"demo", "plots", "doctor", "ope"},
     {"cli"},
     {"__main__"},
 ]

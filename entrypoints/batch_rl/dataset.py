@@ -99,10 +99,12 @@ class Episodes:
     @cached_property
     def propensities(self) -> NDArray[np.float64]:
         """Probability that the behavior policy gave each logged action, (rows,)."""
-        return np.take_along_axis(self.probabilities, self.actions[:, None], axis=1)[:, 0]
+        return logged_probabilities(self.probabilities, self.actions)
 
     def returns(self, discount: float) -> NDArray[np.float64]:
         """Return each episode's sum of rewards, the first one undiscounted, (episodes,)."""
+        if discount == 1:
+            return np.add.reduceat(self.rewards, self.starts)
         step = np.arange(len(self.actions)) - np.repeat(self.starts, self.lengths)
         return np.add.reduceat(self.rewards * np.power(discount, step), self.starts)
 
@@ -135,6 +137,14 @@ class Episodes:
             )
 
 
+def logged_probabilities(probabilities: NDArray[np.float64], actions: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return each row's probability of its own action, (rows,)."""
+    places = np.arange(len(actions)) * probabilities.shape[1] + actions
+    # Several times as fast as numpy's take_along_axis.
+    logged: NDArray[np.float64] = np.take(probabilities, places)
+    return logged
+
+
 def join_episodes(played: Iterable[Episode]) -> Episodes:
     """Put episodes, at least one, one after the other."""
     episodes = list(played)
@@ -159,14 +169,26 @@ def split_episodes(episodes: Episodes, fraction: float, generator: np.random.Gen
     Raises:
         DatasetError: one of the two would be empty.
     """
-    order = generator.permutation(len(episodes))
-    first = round(fraction * len(episodes))
-    if first in (0, len(episodes)):
+    first, second = split_numbers(len(episodes), fraction, generator)
+    return episodes.select(first), episodes.select(second)
+
+
+def split_numbers(
+    count: int, fraction: float, generator: np.random.Generator
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the numbers of the episodes that ``split_episodes`` puts into either part, rising.
+
+    Raises:
+        DatasetError: one of the two would be empty.
+    """
+    order = generator.permutation(count)
+    first = round(fraction * count)
+    if first in (0, count):
         raise DatasetError(
-            f"{len(episodes)} episodes cannot be split at data.train_fraction = {fraction}: "
+            f"{count} episodes cannot be split at data.train_fraction = {fraction}: "
             "one part would be empty. Log more episodes, or change the fraction."
         )
-    return episodes.select(np.sort(order[:first])), episodes.select(np.sort(order[first:]))
+    return np.sort(order[:first]), np.sort(order[first:])
 
 
 def write_csv(path: Path, episodes: Iterable[tuple[int, Episode]], *, with_ends: bool = False) -> int:

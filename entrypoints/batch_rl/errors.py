@@ -29,6 +29,10 @@ class TrainingError(BatchRLError):
     """Learning went wrong, by its data or by the values of its preset."""
 
 
+class EvaluationError(BatchRLError):
+    """A policy earns less than its preset asks for."""
+
+
 class CheckpointError(BatchRLError):
     """A folder does not hold a checkpoint that this library wrote, or it does not fit its use."""
 

@@ -20,12 +20,17 @@ from pathlib import Path
 
 import yaml
 
+from batch_rl import reagent_preset
 from batch_rl.errors import PresetError
 
 MAX_PRESET_BYTES = 1_000_000
 MAX_DEPTH = 8
 
+# The estimators of whole trajectories, by the names of batch_rl.ope, which is not imported here.
+ESTIMATORS = ("IPS", "WIS", "PDIS", "weighted PDIS", "DM", "sequential DR", "WDR", "MAGIC")
+LOWER_END = " Low"
 ALGORITHMS = ("ddqn_bcq", "dqn", "ddqn", "cql", "iql", "one_step", "bc")
+ONLINE_ALGORITHMS = ("dqn", "ddqn")
 
 Value = bool | int | float | str | None | tuple[int, ...] | tuple[float, ...] | tuple[str, ...]
 
@@ -79,6 +84,11 @@ class Agent:
     algorithm: str = _key("learning rule", default="ddqn_bcq", choices=ALGORITHMS)
     discount: float = _key("weight of a reward one step later", default=0.99, within="[0, 1]")
     double_q: bool = _key("choose the next action by the online network (dqn never does)", default=True)
+    target_temperature: float = _key(
+        "above 0 a next state counts for the mean by softmax(Q / it), not the highest value",
+        default=0.0,
+        within="[0, inf)",
+    )
     huber_loss: bool = _key("Huber instead of squared error", default=False)
     loss_over_all_actions: bool = _key(
         "divide that error by the number of actions, as Coach's mean does", default=False
@@ -96,7 +106,11 @@ class Agent:
     adam_beta1: float = _key("decay of the gradient's mean, per update", default=0.9, within="[0, 1)")
     adam_beta2: float = _key("decay of its square's mean, per update", default=0.999, within="[0, 1)")
     adam_epsilon: float = _key("added to Adam's denominator", default=1e-8, within="(0, inf)")
+    weight_decay: float = _key("share of each weight that joins its gradient", default=0.0, within="[0, inf)")
     target_copy_updates: int = _key("updates between copies to the target network", default=200, within="[1, inf)")
+    target_update_rate: float = _key(
+        "move the target network by this share at every update; 0: copy it now and then", default=0.0, within="[0, 1]"
+    )
     standardize_inputs: bool = _key("scale every feature to mean 0, deviation 1", default=True)
     hidden_sizes: tuple[int, ...] = _key("units per hidden layer", default=(64, 64), within="[1, 65536]")
     members: int = _key("networks, whose mean Q decides", default=4, within="[1, 1000]")
@@ -133,6 +147,26 @@ class Ope:
 
     temperature: float = _key("the scored policy is softmax(Q / temperature)", default=2.0, within="(0, inf)")
     reward_model_epochs: int = _key("passes that fit the reward model (one-step columns)", default=5, within="[1, inf)")
+    estimators: tuple[str, ...] = _key(
+        "estimators of whole trajectories after each epoch, a list; [] for none",
+        default=("IPS", "WIS", "PDIS", "weighted PDIS", "DM", "sequential DR", "WDR"),
+        choices=ESTIMATORS,
+    )
+    interval: str = _key(
+        "how their confidence intervals are made", default="bootstrap", choices=("bootstrap", "student_t", "none")
+    )
+    level: float = _key("probability with which an interval should hold the value", default=0.95, within="(0, 1)")
+    resamples: int = _key("logs that the bootstrap draws", default=400, within="[1, 1000000]")
+    fqe_updates: int = _key(
+        "updates per epoch of the scored policy's values (DM, and q_hat of the doubly robust ones)",
+        default=16,
+        within="[1, inf)",
+    )
+
+
+def needs_model(estimators: Iterable[str]) -> bool:
+    """Return whether one of the estimators needs the evaluated policy's action values."""
+    return not set(estimators) <= set(ESTIMATORS[:4])
 
 
 @dataclass(frozen=True)
@@ -149,6 +183,11 @@ class Training:
     device: str = _key(
         "where the networks learn; auto: cuda where there is one", default="cpu", choices=("cpu", "cuda", "auto")
     )
+    best_by: str = _key(
+        "estimate whose highest value makes the checkpoint 'best', or the lower end of its interval",
+        default="WIS",
+        choices=(*ESTIMATORS, *(name + LOWER_END for name in ESTIMATORS)),
+    )
     kept_checkpoints: int = _key("newest ones on disk, beside the best", default=3, within="[1, inf)")
     save_model: bool = _key("write the servable model", default=True)
     export: tuple[str, ...] = _key(
@@ -163,6 +202,9 @@ class Environment:
     """A registered Gymnasium environment with discrete actions."""
 
     name: str = _key("its id")
+    max_steps: int | None = _key(
+        "cut episodes after this many steps; null: its registered limit", default=None, within="[1, inf)"
+    )
 
 
 @dataclass(frozen=True)
@@ -171,6 +213,11 @@ class Collection:
 
     num_envs: int = _key("environments, each with its own generators", default=100, within="[1, 100000]")
     episodes_per_env: int = _key("whole episodes in each", default=5, within="[1, inf)")
+    steps: int | None = _key(
+        "whole episodes, an environment for each, until this many steps; in place of the two above",
+        default=None,
+        within="[1, inf)",
+    )
     file_name: str = _key(
         "name of the dataset in the output folder; its ending chooses the format",
         default="dataset.csv",
@@ -193,14 +240,43 @@ class Collection:
 
 
 @dataclass(frozen=True)
+class Online:
+    """Learning while acting, from a replay buffer."""
+
+    steps: int = _key(
+        "environment steps, the heatup's too; the last episode is whole", default=15000, within="[1, inf)"
+    )
+    episodes: int | None = _key("exactly this many episodes after the heatup instead", default=None, within="[1, inf)")
+    stop_at_reward: float | None = _key("end earlier, when an evaluation's mean reaches this", default=None)
+    heatup_steps: int = _key("random steps before the first update", default=1000, within="[1, inf)")
+    replay_size: int = _key("newest transitions to learn from", default=40000, within="[1, 100000000]")
+    steps_between_updates: int = _key("environment steps from update to update", default=1, within="[1, inf)")
+    updates_at_once: int = _key("batches per update", default=1, within="[1, inf)")
+    epsilon_start: float = _key("share of random actions after the heatup ...", default=1.0, within="[0, 1]")
+    epsilon_end: float = _key("... which falls linearly to this ...", default=0.01, within="[0, 1]")
+    epsilon_steps: int = _key("... within this many steps", default=10000, within="[1, inf)")
+    evaluate_every_episodes: int = _key(
+        "training episodes from evaluation to evaluation", default=10, within="[1, inf)"
+    )
+    evaluation_episodes: int = _key("episodes of the greedy policy in each", default=10, within="[1, 100000]")
+    temperature: float = _key("the served policy is softmax(Q / temperature)", default=1.0, within="(0, inf)")
+
+
+@dataclass(frozen=True)
 class Evaluation:
-    """Playing the learned policy, greedily."""
+    """Playing the learned policy."""
 
     steps: int = _key("whole episodes until this many steps", default=1000, within="[1, inf)")
     episodes: int | None = _key("exactly this many instead", default=None, within="[1, inf)")
     checkpoint: str = _key(
-        "the last one, or the one with the highest WIS", default="latest", choices=("latest", "best")
+        "the last one, or the one with the highest estimate (training.best_by)",
+        default="latest",
+        choices=("latest", "best"),
     )
+    policy: str = _key(
+        "play the best action, or draw from softmax(Q / temperature)", default="greedy", choices=("greedy", "softmax")
+    )
+    passing_score: float | None = _key("the job fails where the mean reward is below this", default=None)
 
 
 @dataclass(frozen=True)
@@ -234,6 +310,8 @@ class Preset:
     """What every preset has."""
 
     entry_point: typing.ClassVar[str]
+    aliases: typing.ClassVar[Mapping[str, str]] = {}  # come before ``ALIASES``
+    unread: typing.ClassVar[frozenset[str]] = frozenset()  # keys of its sections that it has no use for
     seed: int = _key("one seed, one result", default=0, within="[0, 4294967295]")
 
 
@@ -257,6 +335,65 @@ class TrainingPreset(Preset):
     ope: Ope
     training: Training
 
+    def __post_init__(self) -> None:
+        name = self.training.best_by
+        if name != "WIS" and name.removesuffix(LOWER_END) not in self.ope.estimators:
+            raise PresetError(f"training.best_by is '{name}', which is not among ope.estimators; add it there.")
+        if name.endswith(LOWER_END) and self.ope.interval == "none":
+            raise PresetError(f"training.best_by is '{name}', but ope.interval is none; choose how to make intervals.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnlinePreset(Preset):
+    """What ``train.py`` reads where a preset has the section ``online``: it learns in an environment.
+
+    Raises:
+        PresetError: the values do not fit each other.
+    """
+
+    entry_point = "train.py"
+    aliases: typing.ClassVar[Mapping[str, str]] = {
+        "improve_steps": "online.steps",
+        "rl.improve_steps:TrainingSteps": "online.steps",
+        "rl.improve_steps:EnvironmentSteps": "online.steps",
+        "rl.heatup_steps:EnvironmentSteps": "online.heatup_steps",
+        "evaluation_episodes": "online.evaluation_episodes",
+        "rl.evaluation_steps:EnvironmentEpisodes": "online.evaluation_episodes",
+        "rl.steps_between_evaluation_periods:EnvironmentEpisodes": "online.evaluate_every_episodes",
+        "rl.agent_params.algorithm.num_steps_between_copying_online_weights_to_target:EnvironmentSteps": (
+            "agent.target_copy_updates"
+        ),
+        "rl.agent_params.network_wrappers.main.softmax_temperature": "online.temperature",
+    }
+    unread: typing.ClassVar[frozenset[str]] = frozenset(
+        {
+            "agent.cql_alpha",
+            "agent.iql_expectile",
+            "agent.imitated_share",
+            "agent.snapshot_updates",
+            "agent.snapshot_after",
+            "training.best_by",
+            "training.epochs",
+            "training.final_fit",
+        }
+    )
+    environment: Environment
+    agent: Agent
+    online: Online
+    training: Training
+
+    def __post_init__(self) -> None:
+        if self.agent.algorithm not in ONLINE_ALGORITHMS:
+            raise PresetError(
+                f"agent.algorithm: '{self.agent.algorithm}' learns from logged data; online it is one of: "
+                f"{_listed(ONLINE_ALGORITHMS)}."
+            )
+        if self.agent.learning_rate_schedule == "linear" and self.online.episodes is not None:
+            raise PresetError(
+                "agent.learning_rate_schedule: 'linear' ends with online.steps, and this preset ends with "
+                "online.episodes; choose 'constant'."
+            )
+
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationPreset(Preset):
@@ -275,9 +412,13 @@ class PreparationPreset(Preset):
     preparation: Preparation
 
 
-KINDS: dict[str, type[Preset]] = {
-    kind.entry_point: kind for kind in (CollectionPreset, TrainingPreset, EvaluationPreset, PreparationPreset)
-}
+ALL_KINDS: tuple[type[Preset], ...] = (
+    CollectionPreset,
+    TrainingPreset,
+    EvaluationPreset,
+    OnlinePreset,
+    PreparationPreset,
+)
 PRESET_NAMES = ("preset", "RLCOACH_PRESET")  # hyperparameters that choose a preset: the name, its old name
 _COACH_NETWORK = "rl.agent_params.network_wrappers.main"
 _COACH_ALGORITHM = "rl.agent_params.algorithm"
@@ -336,13 +477,10 @@ def _keys(dataclass_type: typing.Any, prefix: str = "") -> dict[str, Key]:
     return {prefix + f.name: Key(hints[f.name], **f.metadata) for f in dataclasses.fields(dataclass_type)}
 
 
-SECTIONS: dict[str, typing.Any] = {
-    name: section for kind in KINDS.values() for name, section in _sections(kind).items()
-}
+SECTIONS: dict[str, typing.Any] = {name: section for kind in ALL_KINDS for name, section in _sections(kind).items()}
 SCHEMA: dict[str, Key] = _keys(Preset) | {
     name: key for section_name, section in SECTIONS.items() for name, key in _keys(section, f"{section_name}.").items()
 }
-
 
 _TEXT = (str, str | None)
 
@@ -360,6 +498,10 @@ def checked_value(value: object, key: Key) -> Value:
         if isinstance(value, bool):
             return value
         raise ValueError(f"{shown}; must be true or false")
+    if key.type == tuple[str, ...]:
+        if not isinstance(value, list | tuple) or any(item not in (key.choices or ()) for item in value):
+            raise ValueError(f"{shown}; must be a list of: {', '.join(key.choices or ())}")
+        return tuple(dict.fromkeys(value))
     if key.type in _TEXT:
         if not isinstance(value, str) or not value:
             raise ValueError(f"{shown}; must be text")
@@ -368,10 +510,6 @@ def checked_value(value: object, key: Key) -> Value:
         if key.pattern and not re.fullmatch(key.pattern, value):
             raise ValueError(f"{shown}; must have the form {key.pattern}")
         return value
-    if key.type == tuple[str, ...]:
-        if not isinstance(value, list | tuple) or not value or not all(v in (key.choices or ()) for v in value):
-            raise ValueError(f"{shown}; must be a list of: {', '.join(key.choices or ())}")
-        return tuple(dict.fromkeys(value))
     if float in (item := _item_types(key.type)):
         if not isinstance(value, list | tuple) or not value or not all(type(v) in item for v in value):
             raise ValueError(f"{shown}; must be a list of numbers, as [0.5, 0.5]")
@@ -400,12 +538,10 @@ def checked_value(value: object, key: Key) -> Value:
 
 
 def _item_types(annotation: typing.Any) -> tuple[type, ...]:
-    """Return what items a list may have; none where the key is no list."""
+    """Return what items a list of numbers may have; none where the key is no such list."""
     kinds = (annotation, *typing.get_args(annotation))
     if tuple[float, ...] in kinds:
         return (int, float)
-    if tuple[str, ...] in kinds:
-        return (str,)
     return (int,) if tuple[int, ...] in kinds else ()
 
 
@@ -521,6 +657,35 @@ def _plain(node: yaml.Node) -> object:
     return {str(key.value): _plain(value) for key, value in node.value}
 
 
+def _is_reagents(root: yaml.Node) -> bool:
+    return isinstance(root, yaml.MappingNode) and any(key.value == reagent_preset.MARK for key, _ in root.value)
+
+
+def _leaves(node: yaml.Node, where: str, prefix: str = "") -> dict[str, tuple[int, object]]:
+    """Return (line, value) by dotted key of everything in a mapping that is no mapping, or an empty one."""
+    found: dict[str, tuple[int, object]] = {}
+    for name, line, value in _entries(node, where, prefix):
+        if isinstance(value, yaml.MappingNode) and value.value:
+            found |= _leaves(value, where, f"{name}.")
+        else:
+            found[name] = (line, _plain(value))
+    return found
+
+
+def preset_notes(hyperparameters: Mapping[str, object], folders: Sequence[Path]) -> list[str]:
+    """Return what the log of a job should say about its preset: which keys of another program's have no effect.
+
+    Raises:
+        PresetError: as ``choose_preset``.
+    """
+    path = _named_preset(hyperparameters, folders)
+    root = _compose(path)
+    if not _is_reagents(root):
+        return []
+    where = _shown(path)
+    return [f"{path.name}: {note}" for note in reagent_preset.translate(_leaves(root, where), where).notes]
+
+
 def _read(path: Path) -> tuple[set[str], dict[str, Value]]:
     """Return the sections that a file has and its values by dotted key, all checked."""
     where = _shown(path)
@@ -535,7 +700,16 @@ def _read(path: Path) -> tuple[set[str], dict[str, Value]]:
         except ValueError as error:
             raise PresetError(f"{where}, line {line}: '{name}' is {error}.") from error
 
-    for name, line, node in _entries(_compose(path), where):
+    root = _compose(path)
+    if _is_reagents(root):
+        translation = reagent_preset.translate(_leaves(root, where), where)
+        for name, (source, value) in translation.values.items():
+            try:
+                values[name] = checked_value(value, SCHEMA[name])
+            except ValueError as error:
+                raise PresetError(f"{source} is {error}.") from error
+        return translation.sections, values
+    for name, line, node in _entries(root, where):
         if name not in SECTIONS:
             take(name, line, node)
             continue
@@ -553,7 +727,7 @@ def load_preset(path: Path, kind: type[PresetKind], overrides: Mapping[str, obje
 
     Args:
         path: a YAML file, UTF-8, at most 1 MB.
-        kind: CollectionPreset, TrainingPreset or EvaluationPreset.
+        kind: CollectionPreset, TrainingPreset, OnlinePreset or EvaluationPreset.
         overrides: hyperparameters by dotted key (``agent.learning_rate``) or by a name in ``ALIASES``; values
             as in YAML, or as text that is read like unquoted YAML.
     Raises:
@@ -567,17 +741,22 @@ def load_preset(path: Path, kind: type[PresetKind], overrides: Mapping[str, obje
             f"{where}: {kind.entry_point} needs section{'s' if len(missing) > 1 else ''} "
             f"{_listed(missing)}, which this preset lacks{_written_for(sections)}."
         )
+    if unread := sorted(kind.unread & values.keys()):
+        raise PresetError(f"{where}: {_listed(unread)} cannot be set where a policy learns online; leave it out.")
+    aliases = {**ALIASES, **kind.aliases}
     given: dict[str, str] = {}
     for name, raw in (overrides or {}).items():
-        key_name = ALIASES.get(name, name)
+        key_name = aliases.get(name, name)
         if key_name not in SCHEMA:
-            known = [*_words(), *ALIASES, *PRESET_NAMES]
+            known = [*_words(), *aliases, *PRESET_NAMES]
             raise PresetError(f"unknown hyperparameter '{_shorten(name)}'{_did_you_mean(name, known)}")
         section = key_name.rpartition(".")[0]
         if section and section not in wanted:
             raise PresetError(
                 f"hyperparameter '{name}': {kind.entry_point} reads no section '{section}'; leave it out."
             )
+        if key_name in kind.unread:
+            raise PresetError(f"hyperparameter '{name}' cannot be set where a policy learns online; leave it out.")
         key = SCHEMA[key_name]
         try:
             value = checked_value(_from_text(raw, key), key)
@@ -631,19 +810,41 @@ def choose_preset(kind: type[PresetKind], hyperparameters: Mapping[str, object],
     Raises:
         PresetError: no preset is named, or two are, or the named one cannot be loaded.
     """
+    return load_preset(_named_preset(hyperparameters, folders), kind, _overrides(hyperparameters))
+
+
+def choose_training_preset(
+    hyperparameters: Mapping[str, object], folders: Sequence[Path]
+) -> TrainingPreset | OnlinePreset:
+    """Find and load a preset of ``train.py``: for logged data, or for an environment where it has a section ``online``.
+
+    Raises:
+        PresetError: as ``choose_preset``.
+    """
+    path = _named_preset(hyperparameters, folders)
+    kind: type[TrainingPreset | OnlinePreset] = OnlinePreset if "online" in _read(path)[0] else TrainingPreset
+    return load_preset(path, kind, _overrides(hyperparameters))
+
+
+def _named_preset(hyperparameters: Mapping[str, object], folders: Sequence[Path]) -> Path:
     names = [hyperparameters[key] for key in PRESET_NAMES if key in hyperparameters]
     if not names:
         raise PresetError("no preset is chosen; set the hyperparameter 'preset', such as preset-cartpole-ddqnbcq.")
     if names[0] != names[-1]:
         raise PresetError("hyperparameters 'preset' and 'RLCOACH_PRESET' name different presets; set one.")
-    overrides = {key: value for key, value in hyperparameters.items() if key not in PRESET_NAMES}
-    return load_preset(find_preset(names[0], folders), kind, overrides)
+    return find_preset(names[0], folders)
+
+
+def _overrides(hyperparameters: Mapping[str, object]) -> dict[str, object]:
+    return {key: value for key, value in hyperparameters.items() if key not in PRESET_NAMES}
 
 
 def _from_text(raw: object, key: Key) -> object:
     """Hyperparameters may arrive as text, and a flag as 0 or 1."""
     if raw == "null" and type(None) in typing.get_args(key.type):
         return None
+    if isinstance(raw, str) and key.type == tuple[str, ...]:
+        return [item for text in raw.strip().removeprefix("[").removesuffix("]").split(",") if (item := text.strip())]
     if isinstance(raw, str) and key.type not in _TEXT:
         if _item_types(key.type) and (raw.strip() not in ("", "null") or type(None) not in typing.get_args(key.type)):
             return [scalar(item.strip()) for item in raw.strip().removeprefix("[").removesuffix("]").split(",")]
@@ -666,8 +867,13 @@ def _did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def _written_for(sections: set[str]) -> str:
-    fitting = [kind.entry_point for kind in KINDS.values() if set(_sections(kind)) <= sections]
+    fitting = [kind.entry_point for kind in _fitting(sections)]
     return f" (it is written for {_listed(fitting)})" if fitting else ""
+
+
+def _fitting(sections: set[str]) -> list[type[Preset]]:
+    """Return what a file with these sections is complete for."""
+    return [kind for kind in ALL_KINDS if set(_sections(kind)) <= sections]
 
 
 def _listed(words: Iterable[str]) -> str:
@@ -697,37 +903,45 @@ def check_request(request: object) -> None:
     folders, hyperparameters = request["folders"], request["hyperparameters"]
     if not isinstance(folders, list) or not isinstance(hyperparameters, dict):
         raise PresetError('"folders" must be a list and "hyperparameters" an object.')
-    kind = KINDS.get(Path(str(request["entry_point"])).name)
-    if kind is not None:
-        choose_preset(kind, hyperparameters, [Path(str(folder)) for folder in folders])
+    program, paths = Path(str(request["entry_point"])).name, [Path(str(folder)) for folder in folders]
+    if program == TrainingPreset.entry_point:
+        choose_training_preset(hyperparameters, paths)
+    for kind in (CollectionPreset, EvaluationPreset):
+        if program == kind.entry_point:
+            choose_preset(kind, hyperparameters, paths)
 
 
 def describe_preset(path: Path) -> dict[str, object]:
-    """Return a preset's entry point and each of its keys, with value, meaning, range and other names, for people.
+    """Return a preset's entry points and each of their keys, with value, meaning, range and other names, for people.
 
     Raises:
         PresetError: the file cannot be read, or is complete for no entry point.
     """
     sections, _ = _read(path)
-    kind = next((kind for kind in KINDS.values() if set(_sections(kind)) <= sections), None)
-    if kind is None:
+    kinds = _fitting(sections)
+    if OnlinePreset in kinds and TrainingPreset in kinds:
+        kinds.remove(TrainingPreset)
+    if not kinds:
         raise PresetError(f"{_shown(path)}: its sections, {_listed(sorted(sections))}, are enough for no entry point.")
-    preset = load_preset(path, kind)
-    rows = []
-    for name, key in SCHEMA.items():
-        section, _, leaf = name.rpartition(".")
-        if section and section not in _sections(kind):
-            continue
-        rows.append(
-            {
+    aliases = {**ALIASES}
+    rows: dict[str, dict[str, object]] = {}
+    for kind in kinds:
+        preset = load_preset(path, kind)
+        aliases |= kind.aliases
+        for name, key in SCHEMA.items():
+            section, _, leaf = name.rpartition(".")
+            if name in rows or name in kind.unread or (section and section not in _sections(kind)):
+                continue
+            rows[name] = {
                 "key": name,
                 "value": getattr(getattr(preset, section) if section else preset, leaf),
                 "meaning": key.meaning,
                 "allowed": f"in {key.within}" if key.within else " or ".join(key.choices or ()),
-                "other_names": [alias for alias, target in ALIASES.items() if target == name],
             }
-        )
-    return {"path": str(path), "entry_point": kind.entry_point, "keys": rows}
+    for name, row in rows.items():
+        row["other_names"] = [alias for alias, target in aliases.items() if target == name]
+    entry_points = _listed(dict.fromkeys(kind.entry_point for kind in kinds))
+    return {"path": str(path), "entry_point": entry_points, "keys": [rows[name] for name in SCHEMA if name in rows]}
 
 
 def main() -> int:

@@ -29,17 +29,29 @@ class Player:
         seed: shared by all players of a run.
         index: which of them this is.
         time_limit: whether the registered limit cuts episodes.
+        step_limit: in place of the registered limit.
         render_mode: handed to the environment.
     Raises:
         PresetError: no such environment, or not one of this kind.
     """
 
-    def __init__(self, name: str, seed: int, index: int, *, time_limit: bool, render_mode: str | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        seed: int,
+        index: int,
+        *,
+        time_limit: bool,
+        step_limit: int | None = None,
+        render_mode: str | None = None,
+    ) -> None:
         with warnings.catch_warnings():
             # CartPole-v0 is meant: it is the one whose limit is 200 steps.
             warnings.filterwarnings("ignore", message=".*is out of date")
             try:
-                environment = gymnasium.make(name, disable_env_checker=True, render_mode=render_mode)
+                environment = gymnasium.make(
+                    name, max_episode_steps=step_limit, disable_env_checker=True, render_mode=render_mode
+                )
             except (gymnasium.error.Error, ModuleNotFoundError) as error:
                 nearest = difflib.get_close_matches(name, list(gymnasium.registry), n=1)
                 hint = f"; did you mean '{nearest[0]}'?" if nearest else "."
@@ -52,7 +64,7 @@ class Player:
             )
         spec = gymnasium.spec(name)
         self.reward_threshold: float | None = spec.reward_threshold
-        self.step_limit: int | None = spec.max_episode_steps if time_limit else None
+        self.step_limit: int | None = (step_limit or spec.max_episode_steps) if time_limit else None
         self.observation_size = int(environment.observation_space.shape[0])
         self.n_actions = int(environment.action_space.n)
         self.first_action = int(environment.action_space.start)
@@ -114,7 +126,14 @@ def _episode(steps: list[tuple[Any, ...]], final: NDArray[np.float32], *, termin
 
 
 def collect_episodes(
-    name: str, seed: int, policy: ActionProbabilities, *, num_envs: int, episodes_each: int, time_limit: bool
+    name: str,
+    seed: int,
+    policy: ActionProbabilities,
+    *,
+    num_envs: int,
+    episodes_each: int,
+    time_limit: bool,
+    step_limit: int | None = None,
 ) -> list[list[Episode]]:
     """Play ``episodes_each`` whole episodes in each of ``num_envs`` environments; return them by environment.
 
@@ -122,24 +141,34 @@ def collect_episodes(
 
     Args:
         policy: asked for all running environments together.
-        time_limit: whether the registered limit cuts episodes.
+        time_limit: whether the registered limit cuts episodes, or ``step_limit`` in its place.
     Raises:
         PresetError: no such environment, or not one with numbered actions and flat observations.
     """
     if name in cartpole.STEP_LIMITS:
-        limit = cartpole.STEP_LIMITS[name] if time_limit else None
+        limit = (step_limit or cartpole.STEP_LIMITS[name]) if time_limit else None
         return cartpole.play_cartpoles(num_envs, seed, policy, episodes_each=episodes_each, step_limit=limit)
-    players = [Player(name, seed, index, time_limit=time_limit) for index in range(num_envs)]
+    players = [Player(name, seed, index, time_limit=time_limit, step_limit=step_limit) for index in range(num_envs)]
     return play(players, policy, episodes_each=episodes_each)
 
 
-def play_episodes(name: str, seed: int, policy: ActionProbabilities, *, episodes: int) -> list[Episode]:
-    """Play episodes 0 to ``episodes - 1``, cut at the environment's registered limit."""
-    players = [Player(name, seed, index, time_limit=True) for index in range(episodes)]
+def play_episodes(
+    name: str, seed: int, policy: ActionProbabilities, *, episodes: int, step_limit: int | None = None
+) -> list[Episode]:
+    """Play episodes 0 to ``episodes - 1``, cut at the environment's registered limit, or at ``step_limit``."""
+    players = [Player(name, seed, index, time_limit=True, step_limit=step_limit) for index in range(episodes)]
     return [episode for (episode,) in play(players, policy, episodes_each=1)]
 
 
-def play_steps(name: str, seed: int, policy: ActionProbabilities, *, steps: int) -> list[Episode]:
+def play_steps(
+    name: str,
+    seed: int,
+    policy: ActionProbabilities,
+    *,
+    steps: int,
+    time_limit: bool = True,
+    step_limit: int | None = None,
+) -> list[Episode]:
     """Play whole episodes 0, 1, ... until they have at least ``steps`` steps together.
 
     The result is that of playing one after the other: a round never holds more episodes than are
@@ -148,9 +177,11 @@ def play_steps(name: str, seed: int, policy: ActionProbabilities, *, steps: int)
     played: list[Episode] = []
     missing = steps
     while missing > 0:
-        first = Player(name, seed, len(played), time_limit=True)
+        first = Player(name, seed, len(played), time_limit=time_limit, step_limit=step_limit)
         count = -(-missing // first.step_limit) if first.step_limit else 1
-        others = [Player(name, seed, len(played) + i, time_limit=True) for i in range(1, count)]
+        others = [
+            Player(name, seed, len(played) + i, time_limit=time_limit, step_limit=step_limit) for i in range(1, count)
+        ]
         played += [episode for (episode,) in play([first, *others], policy, episodes_each=1)]
         missing = steps - sum(len(episode.actions) for episode in played)
     return played

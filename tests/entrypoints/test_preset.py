@@ -1,6 +1,7 @@
 """Presets: what is read, what is refused, and that a refusal says where and what to do."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,11 +11,11 @@ import pytest
 from batch_rl.errors import PresetError
 from batch_rl.preset import (
     ALIASES,
-    KINDS,
     SCHEMA,
     CollectionPreset,
     EvaluationPreset,
     TrainingPreset,
+    check_request,
     choose_preset,
     find_preset,
     load_preset,
@@ -43,9 +44,12 @@ def refusal(path, kind=EvaluationPreset, **overrides):
 
 
 @pytest.mark.parametrize("path", sorted(PRESETS.glob("*.yaml")), ids=lambda path: path.stem)
-def test_every_shipped_preset_loads_for_the_entry_point_it_names(path):
-    named = next(name for name in KINDS if f"Used by {name}" in path.read_text(encoding="utf-8"))
-    load_preset(path, KINDS[named])
+def test_every_shipped_preset_loads_for_the_entry_points_it_names(path):
+    (used_by,) = re.findall(r"Used by (\w+\.py(?:(?:, | and )\w+\.py)*)", path.read_text(encoding="utf-8"))
+    named = re.findall(r"\w+\.py", used_by)
+    assert named
+    for entry_point in named:
+        check_request({"folders": [str(PRESETS)], "entry_point": entry_point, "hyperparameters": {"preset": path.stem}})
 
 
 def test_a_key_that_is_left_out_has_its_default():
@@ -57,7 +61,7 @@ def test_a_key_that_is_left_out_has_its_default():
     [
         ("evaluation:\n  stps: 5\n", 2, "unknown key 'evaluation.stps'; did you mean 'evaluation.steps'?"),
         ("evaluatoin:\n  steps: 5\n", 1, "unknown key 'evaluatoin'; did you mean 'evaluation'?"),
-        ("steps: 5\n", 1, "did you mean 'evaluation.steps'?"),
+        ("steps: 5\n", 1, "did you mean 'collection.steps'?"),
         ("seed: 1\nseed: 2\n", 2, "'seed' again; first given on line 1"),
         ("evaluation:\n  steps: 1\n  steps: 2\n", 3, "'evaluation.steps' again"),
         ("evaluation:\n\tsteps: 5\n", 2, "a tab; YAML is indented with spaces"),
@@ -221,7 +225,7 @@ def test_a_preset_is_found_in_the_first_folder_that_has_it_with_or_without_its_s
     ("name", "words"),
     [
         ("preset-cartpole-ddqnbc", "did you mean 'preset-cartpole-ddqnbcq'?"),
-        ("acrobot", "known: preset-cartpole-bc,"),
+        ("acrobot", "known: discrete_dqn_cartpole_offline,"),
         ("../presets/preset-cartpole-random", "chosen by its name"),
         ("", "chosen by its name"),
         (7, "chosen by its name"),

@@ -16,7 +16,11 @@ from batch_rl.rollout import Player, play, play_episodes
 from batch_rl.training import EpochResult, PolicyEstimates, TrainingRun, without_last_rows
 
 PRESETS = Path(__file__).resolve().parents[2] / "presets"
-SHIPPED = sorted(path.stem for path in PRESETS.glob("*.yaml") if "Used by train.py" in path.read_text("utf-8"))
+SHIPPED = sorted(
+    path.stem
+    for path in PRESETS.glob("preset-cartpole-*.yaml")
+    if "Used by train.py" in path.read_text("utf-8") and "\nonline:" not in path.read_text("utf-8")
+)
 
 
 def logged(environments, episodes_each):
