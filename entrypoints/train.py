@@ -72,6 +72,8 @@ def main() -> int:
         stopped = train_online(preset, environment.paths, earlier_checkpoint(environment), stop)
         return EXIT_STOPPED if stopped else 0
     choose_device(preset.training.device)
+    if preset.training.save_model and not preset.training.export:
+        raise PresetError("training.export is empty; name a format, or set training.save_model to false.")
     if preset.training.save_model and "onnx" in preset.training.export:
         require_onnx()
     channel = next((name for name in CHANNELS if name in environment.channels), CHANNELS[0])

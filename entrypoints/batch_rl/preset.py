@@ -482,7 +482,6 @@ SCHEMA: dict[str, Key] = _keys(Preset) | {
     name: key for section_name, section in SECTIONS.items() for name, key in _keys(section, f"{section_name}.").items()
 }
 
-
 _TEXT = (str, str | None)
 
 
@@ -539,12 +538,10 @@ def checked_value(value: object, key: Key) -> Value:
 
 
 def _item_types(annotation: typing.Any) -> tuple[type, ...]:
-    """Return what items a list may have; none where the key is no list."""
+    """Return what items a list of numbers may have; none where the key is no such list."""
     kinds = (annotation, *typing.get_args(annotation))
     if tuple[float, ...] in kinds:
         return (int, float)
-    if tuple[str, ...] in kinds:
-        return (str,)
     return (int,) if tuple[int, ...] in kinds else ()
 
 
