@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 MIB = 1 << 20
+MORE_IS_BETTER = ("MiB/s", "reward")
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Row:
     Attributes:
         group: what ``--only`` selects.
         title: what is compared, in a few words.
-        unit: of every value; ``MiB/s`` is the one of which more is better.
+        unit: of every value; of those in ``MORE_IS_BETTER`` the highest is the best.
         floor: measured values of the floor, in the order of the runs; empty where there is none.
         ours: as many of the launcher's.
         skipped: why nothing was measured.
@@ -55,7 +56,7 @@ class Row:
     skipped: str = ""
 
     def best(self, values: list[float]) -> float:
-        return max(values) if self.unit == "MiB/s" else min(values)
+        return max(values) if self.unit in MORE_IS_BETTER else min(values)
 
     def value(self, quantity: str, middle: Callable[[list[float]], float]) -> float:
         """Return ``floor``, ``ours``, ``difference`` or ``ratio``, of the best values or of the medians."""

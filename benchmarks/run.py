@@ -15,6 +15,7 @@ from pathlib import Path
 
 from commands import demo_rows, import_rows
 from data import data_rows
+from learning import learning_rows
 from measuring import Row, markdown_table
 from model_artifact import artifact_rows
 from noop_jobs import channel_rows, docker_rows, process_rows
@@ -27,7 +28,7 @@ _FOLDER = Path(__file__).resolve().parent
 _RESULTS = _FOLDER / "results" / "latest.json"
 _README = _FOLDER / "README.md"
 _BEGIN, _END = "<!-- figures: written by run.py --update-readme -->", "<!-- end of figures -->"
-_GROUPS = ("docker", "process", "channel", "artifact", "import", "demo", "data", "ope")
+_GROUPS = ("docker", "process", "channel", "artifact", "import", "demo", "data", "learning", "ope")
 
 
 def main() -> int:
@@ -46,6 +47,7 @@ def main() -> int:
             "import": lambda: import_rows(options.runs),
             "demo": demo_rows,
             "data": lambda: data_rows(scratch, options.runs),
+            "learning": lambda: learning_rows(options.runs),
             "ope": lambda: ope_rows(scratch, options.runs),
         }
         rows: list[Row] = []

@@ -93,5 +93,8 @@ def draw_actions(probabilities: NDArray[np.float64], uniforms: NDArray[np.float6
     """
     cumulative = probabilities.cumsum(axis=1)
     # Rounding can end a row below 1: compare with its own end, so that the last action is not missed.
-    actions: NDArray[np.int64] = (uniforms[:, None] * cumulative[:, -1:] >= cumulative).sum(axis=1)
+    drawn = uniforms * cumulative[:, -1]
+    actions = np.zeros(len(drawn), dtype=np.int64)
+    for passed in cumulative.T[:-1]:  # a few long columns: much faster than many short rows
+        actions += drawn >= passed
     return actions

@@ -103,6 +103,7 @@ def _cut_into_episodes(
     observations, actions = observations[by_environment], actions[by_environment]
     probabilities = probabilities[by_environment]
     owners, times, terminated, finals = (np.concatenate(parts) for parts in zip(*ends, strict=True))
+    rewards = np.ones(len(actions))
     played: list[list[Episode]] = [[] for _ in range(num_envs)]
     row, begun = 0, dict.fromkeys(range(num_envs), 0)
     for at in np.argsort(owners, kind="stable").tolist():
@@ -114,7 +115,7 @@ def _cut_into_episodes(
                 observations=observations[rows],
                 actions=actions[rows],
                 probabilities=probabilities[rows],
-                rewards=np.ones(rows.stop - rows.start),
+                rewards=rewards[rows],
                 terminated=bool(terminated[at]),
                 truncated=not terminated[at],
                 final_observation=finals[at],

@@ -99,10 +99,12 @@ class Episodes:
     @cached_property
     def propensities(self) -> NDArray[np.float64]:
         """Probability that the behavior policy gave each logged action, (rows,)."""
-        return np.take_along_axis(self.probabilities, self.actions[:, None], axis=1)[:, 0]
+        return logged_probabilities(self.probabilities, self.actions)
 
     def returns(self, discount: float) -> NDArray[np.float64]:
         """Return each episode's sum of rewards, the first one undiscounted, (episodes,)."""
+        if discount == 1:
+            return np.add.reduceat(self.rewards, self.starts)
         step = np.arange(len(self.actions)) - np.repeat(self.starts, self.lengths)
         return np.add.reduceat(self.rewards * np.power(discount, step), self.starts)
 
@@ -133,6 +135,14 @@ class Episodes:
                 truncated=bool(self.truncated[number]),
                 final_observation=None if final is None or np.isnan(final).any() else final,
             )
+
+
+def logged_probabilities(probabilities: NDArray[np.float64], actions: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return each row's probability of its own action, (rows,)."""
+    places = np.arange(len(actions)) * probabilities.shape[1] + actions
+    # Several times as fast as numpy's take_along_axis.
+    logged: NDArray[np.float64] = np.take(probabilities, places)
+    return logged
 
 
 def join_episodes(played: Iterable[Episode]) -> Episodes:

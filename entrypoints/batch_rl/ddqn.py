@@ -26,10 +26,22 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from batch_rl.networks import Adam, Parameters, forward, initial_parameters
+from batch_rl.networks import (
+    Adam,
+    Parameters,
+    backpropagate,
+    forward,
+    initial_parameters,
+    joined,
+    last_outputs,
+    layer_inputs,
+    parted,
+)
 from batch_rl.preset import Agent
+
+BATCHES_AT_ONCE = 16  # more would no longer fit into the processor's cache
 
 
 @dataclass(frozen=True)
@@ -60,38 +72,79 @@ class Transitions:
 
 
 def double_q_targets(
-    online: Tensor, target: Tensor, allowed: Tensor, rewards: Tensor, terminated: Tensor, *, discount: float
+    online: Tensor, target: Tensor, forbidden: Tensor, rewards: Tensor, going_on: Tensor, temperature: float = 0.0
 ) -> Tensor:
     """Return r + discount * Q_target(s', a'), a' = the allowed action of highest Q_online; r at the end.
 
+    Above temperature 0 it is the mean of Q_target, weighted by softmax(Q_online / temperature): differences between
+    actions that are small beside the temperature, and so mostly noise, are then averaged and not maximised.
+
     Args:
         online, target: (..., n_actions), values of the next observation.
-        allowed: (..., n_actions) bool, at least one per row.
-        rewards, terminated: (...).
+        forbidden: (..., n_actions) bool, not all of a row.
+        rewards: (...).
+        going_on: (...), the discount, or 0 at the end.
+    Source: Song, Parr, Carin, "Revisiting the Softmax Bellman Operator: New Benefits and New Perspective", ICML 2019.
     """
-    best = online.masked_fill(~allowed, -torch.inf).argmax(dim=-1, keepdim=True)
-    return rewards + discount * (1 - terminated) * target.gather(-1, best).squeeze(-1)
+    choosing = online.masked_fill(forbidden, -torch.inf)
+    if temperature > 0:
+        following = ((choosing / temperature).softmax(dim=-1) * target).sum(dim=-1)
+    else:
+        following = target.gather(-1, choosing.argmax(dim=-1, keepdim=True)).squeeze(-1)
+    return rewards + going_on * following
 
 
-def negative_log_likelihood(values: Tensor, actions: Tensor) -> Tensor:
-    """Return -log softmax(values) at the logged actions, (...): what bc minimises, and cql's penalty.
+# Each loss comes with its derivative with respect to its first argument; tests hold it against autograd.
+
+
+def squared_error(errors: Tensor) -> tuple[Tensor, Tensor]:
+    """Return squared errors, and the derivative."""
+    return errors.square(), 2 * errors
+
+
+def huber_loss(errors: Tensor) -> tuple[Tensor, Tensor]:
+    """Return half the square of errors below 1, what goes on as a straight line above, and the derivative."""
+    slope = errors.clamp(-1, 1)
+    return slope * (errors - slope / 2), slope
+
+
+def negative_log_likelihood(values: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
+    """Return -log softmax(values) at the logged actions, what bc minimises and cql's penalty, and the derivative.
 
     Args:
         values: (..., n_actions).
         actions: (...).
+    Returns:
+        (...) and (..., n_actions).
     """
-    return values.logsumexp(dim=-1) - values.gather(-1, actions.unsqueeze(-1)).squeeze(-1)
+    at = actions.unsqueeze(-1)
+    normalizer = values.logsumexp(dim=-1, keepdim=True)
+    slope = (values - normalizer).exp_().scatter_add_(-1, at, -torch.ones_like(normalizer))
+    return (normalizer - values.gather(-1, at)).squeeze(-1), slope
 
 
-def expectile_loss(errors: Tensor, expectile: float) -> Tensor:
-    """Return squared errors, weighted by ``expectile`` where positive and by its complement where negative."""
-    return torch.where(errors > 0, expectile, 1 - expectile) * errors.square()
+def expectile_loss(errors: Tensor, expectile: float) -> tuple[Tensor, Tensor]:
+    """Return squared errors, weighted by ``expectile`` where positive and else by the rest to 1, and the derivative."""
+    weighted = torch.where(errors > 0, expectile, 1 - expectile) * errors
+    return weighted * errors, 2 * weighted
 
 
 def deciding_parameters(online: Parameters, snapshots: Sequence[Parameters], n_actions: int) -> Parameters:
     """Return one stack of the members and of their snapshots, with the outputs that are actions."""
     *hidden, weight, bias = [torch.cat(layers) for layers in zip(online, *snapshots, strict=True)]
     return [*hidden, weight[..., :n_actions], bias[..., :n_actions]]
+
+
+@dataclass(frozen=True)
+class _Batches:
+    """What several updates in a row need and their own steps do not change; (members, batches * batch, ...)."""
+
+    inputs: Tensor  # (batches, members, batch, in), or twice the batch: the next observations stand behind
+    actions: Tensor
+    rewards: Tensor
+    going_on: Tensor  # the discount, or 0 where the episode terminated
+    forbidden: Tensor  # of the next actions
+    target: Tensor | None  # the target network's outputs: for iql of the observations, else of the next ones
 
 
 class Learner:
@@ -122,13 +175,14 @@ class Learner:
         self.total_updates = epochs * self.updates_per_epoch
         outputs = n_actions + 1 if agent.algorithm == "iql" else n_actions  # the last one is V
         sizes = (transitions.inputs.shape[1], *agent.hidden_sizes, outputs)
-        self.online: Parameters = initial_parameters(sizes, agent.members, generator)
+        weights, self.online = joined(initial_parameters(sizes, agent.members, generator))
         self.target: Parameters = [p.clone() for p in self.online]
         self.snapshots: list[Parameters] = []
-        for parameter in self.online:
-            parameter.requires_grad_(True)
-        self._adam = Adam(self.online, beta1=agent.adam_beta1, beta2=agent.adam_beta2, epsilon=agent.adam_epsilon)
-        self._loss = nn.functional.smooth_l1_loss if agent.huber_loss else nn.functional.mse_loss
+        self._adam = Adam(weights, beta1=agent.adam_beta1, beta2=agent.adam_beta2, epsilon=agent.adam_epsilon)
+        self._gradient = torch.empty_like(weights)
+        self._gradients = parted(self._gradient, self.online)
+        self._error_loss = huber_loss if agent.huber_loss else squared_error
+        self._double = agent.double_q and agent.algorithm in ("ddqn", "ddqn_bcq", "cql")
         self._epoch_start = generator.get_state()
         self._statistics: list[Tensor] = []
 
@@ -144,92 +198,127 @@ class Learner:
             Per update the loss, the gradient's norm, the mean Q of the batch, the step size and the largest
                 Q, (updates, 5); or None when ``should_stop`` ended the pass early, after a whole update.
         """
-        rows, members = self._count, self.agent.members
-        done = len(self._statistics)
+        agent, rows = self.agent, self._count
+        update = self.updates - len(self._statistics)  # at which the pass began
         self._generator.set_state(self._epoch_start)
-        orders = torch.stack([torch.randperm(rows, generator=self._generator) for _ in range(members)])
-        for start in range(done * self.agent.batch_size, rows, self.agent.batch_size):
-            if should_stop():
-                return None
-            self._statistics.append(self._update(orders[:, start : start + self.agent.batch_size]))
+        orders = torch.stack([torch.randperm(rows, generator=self._generator) for _ in range(agent.members)])
+        start = 0
+        while start < rows:
+            # A run that goes on cuts as one that ran through, for the last digits depend on it.
+            until_copy = agent.target_copy_updates - update % agent.target_copy_updates
+            if agent.target_update_rate:  # the target network moves with every update
+                until_copy = 1
+            count = min(max((rows - start) // agent.batch_size, 1), until_copy, BATCHES_AT_ONCE)
+            end = min(start + count * agent.batch_size, rows)
+            if update + count > self.updates:
+                batches = self._prepare(orders[:, start:end], count)
+                first = self.updates - update
+                learned = []
+                for number in range(first, count):
+                    if should_stop():
+                        break
+                    learned.append(self._update(batches, number))
+                if learned:
+                    self._statistics += self._summarize(learned)
+                if first + len(learned) < count:
+                    return None
+            start, update = end, update + count
         self._epoch_start = self._generator.get_state()
         statistics, self._statistics = torch.stack(self._statistics), []
         return statistics
 
-    def _update(self, rows: Tensor) -> Tensor:
-        """Train every member on its row of ``rows``, (members, batch)."""
+    def _prepare(self, rows: Tensor, count: int) -> _Batches:
+        """Look up and compute together what ``count`` batches of ``rows``, (members, rows), need."""
         agent, data = self.agent, self._transitions
         if data.learned_rows is not None:
             rows = data.learned_rows[rows]
-        outputs = forward(self.online, data.inputs[rows])
-        # A sum over members: each learns at the full step size, as it would alone.
-        loss = self._losses(outputs, rows).mean(dim=1).sum()
-        gradients = torch.autograd.grad(loss, self.online)
+        next_rows = data.next_rows[rows]
+        target = None
+        if agent.algorithm != "bc":
+            target = forward(self.target, data.inputs[rows if agent.algorithm == "iql" else next_rows])
+        looked_at = rows.view(len(rows), count, -1)
+        if self._double or agent.algorithm == "iql":
+            looked_at = torch.cat([looked_at, next_rows.view(looked_at.shape)], dim=2)
+        return _Batches(
+            inputs=data.inputs[looked_at.transpose(0, 1)],
+            actions=data.actions[rows],
+            rewards=data.rewards[rows],
+            going_on=agent.discount * (1 - data.terminated[rows]),
+            forbidden=~data.allowed[next_rows],
+            target=target,
+        )
+
+    def _update(self, batches: _Batches, number: int) -> tuple[Tensor, Tensor, Tensor, float]:
+        """Train every member on its batch of that number.
+
+        Returns:
+            The losses, (members, batch), the gradient's norm, Q, (members, batch, n_actions), and the step size.
+        """
+        agent = self.agent
+        size = batches.actions.shape[1] // len(batches.inputs)
+        rows = slice(number * size, (number + 1) * size)
+        taken = layer_inputs(self.online, batches.inputs[number])
+        outputs = last_outputs(self.online, taken[-1])
+        losses, gradient = self._losses(outputs[:, :size], outputs[:, size:], batches, rows)
+        # A mean over the batch and a sum over members: each learns at the full step size, as it would alone.
+        backpropagate(self.online, [inputs[:, :size] for inputs in taken], gradient.div_(size), self._gradients)
+        norm = torch.linalg.vector_norm(self._gradient)
         if agent.weight_decay:
-            gradients = tuple(g + agent.weight_decay * p.detach() for g, p in zip(gradients, self.online, strict=True))
+            self._gradient.add_(self._adam.parameters, alpha=agent.weight_decay)
         learning_rate = agent.learning_rate
         if agent.learning_rate_schedule == "linear":
             learning_rate *= 1 - self.updates / self.total_updates
-        self._adam.step(gradients, learning_rate)
+        self._adam.step(self._gradient, learning_rate)
         self._copy_when_due()
-        norm = torch.stack([g.square().sum() for g in gradients]).sum().sqrt()
-        mean_loss = loss.detach() / agent.members
-        values = outputs.detach()[..., : self._n_actions]
-        return torch.stack([mean_loss, norm, values.mean(), torch.tensor(learning_rate), values.max()])
+        return losses, norm, outputs[:, :size, : self._n_actions], learning_rate
 
-    def _losses(self, outputs: Tensor, rows: Tensor) -> Tensor:
-        """Return the loss of each of ``rows`` by the agent's rule, (members, batch)."""
-        agent, data = self.agent, self._transitions
-        actions = data.actions[rows]
-        if agent.algorithm == "bc":
+    @staticmethod
+    def _summarize(learned: Sequence[tuple[Tensor, Tensor, Tensor, float]]) -> Tensor:
+        """Return what ``run_epoch`` reports of updates, from what ``_update`` returned; together, as it is faster."""
+        losses, norms, values, learning_rates = zip(*learned, strict=True)
+        q = torch.stack(values).flatten(1)
+        columns = [torch.stack(losses).flatten(1).mean(dim=1), torch.stack(norms), q.mean(dim=1)]
+        return torch.stack([*columns, torch.tensor(learning_rates), q.max(dim=1).values], dim=1)
+
+    def _losses(self, outputs: Tensor, next_outputs: Tensor, batches: _Batches, rows: slice) -> tuple[Tensor, Tensor]:
+        """Return each row's loss by the agent's rule, (members, batch), and its derivative by the outputs."""
+        agent = self.agent
+        actions = batches.actions[:, rows]
+        if batches.target is None:
             return negative_log_likelihood(outputs, actions)
-        targets = self._iql_targets(rows) if agent.algorithm == "iql" else self._q_targets(rows)
-        taken = outputs.gather(-1, actions.unsqueeze(-1)).squeeze(-1)
-        losses = self._loss(taken, targets, reduction="none")
-        if agent.loss_over_all_actions:
-            losses = losses / self._n_actions
-        if agent.algorithm == "cql":
-            losses = losses + agent.cql_alpha * negative_log_likelihood(outputs, actions)
+        rewards, going_on, target = batches.rewards[:, rows], batches.going_on[:, rows], batches.target[:, rows]
         if agent.algorithm == "iql":
-            with torch.no_grad():
-                target_outputs = forward(self.target, data.inputs[rows])
-            advantages = target_outputs.gather(-1, actions.unsqueeze(-1)).squeeze(-1) - outputs[..., -1]
-            losses = losses + expectile_loss(advantages, agent.iql_expectile)
-        return losses
-
-    @torch.no_grad()
-    def _q_targets(self, rows: Tensor) -> Tensor:
-        agent, data = self.agent, self._transitions
-        next_rows = data.next_rows[rows]
-        next_inputs = data.inputs[next_rows]
-        next_target = forward(self.target, next_inputs)
-        double = agent.double_q and agent.algorithm != "dqn"
-        return double_q_targets(
-            forward(self.online, next_inputs) if double else next_target,
-            next_target,
-            data.allowed[next_rows],
-            data.rewards[rows],
-            data.terminated[rows],
-            discount=agent.discount,
-        )
-
-    @torch.no_grad()
-    def _iql_targets(self, rows: Tensor) -> Tensor:
-        data = self._transitions
-        next_values = forward(self.online, data.inputs[data.next_rows[rows]])[..., -1]
-        return data.rewards[rows] + self.agent.discount * (1 - data.terminated[rows]) * next_values
+            targets = rewards + going_on * next_outputs[..., -1]
+        else:
+            online = next_outputs if self._double else target
+            forbidden = batches.forbidden[:, rows]
+            targets = double_q_targets(online, target, forbidden, rewards, going_on, agent.target_temperature)
+        at = actions.unsqueeze(-1)
+        losses, slope = self._error_loss(outputs.gather(-1, at).squeeze(-1) - targets)
+        if agent.loss_over_all_actions:
+            losses, slope = losses / self._n_actions, slope / self._n_actions
+        gradient = torch.zeros_like(outputs).scatter_(-1, at, slope.unsqueeze(-1))
+        if agent.algorithm == "cql":
+            penalties, slopes = negative_log_likelihood(outputs, actions)
+            losses, gradient = losses + agent.cql_alpha * penalties, gradient.add_(slopes, alpha=agent.cql_alpha)
+        if agent.algorithm == "iql":
+            advantages = target.gather(-1, at).squeeze(-1) - outputs[..., -1]
+            further, slope = expectile_loss(advantages, agent.iql_expectile)
+            losses = losses + further
+            gradient[..., -1] = -slope
+        return losses, gradient
 
     def _copy_when_due(self) -> None:
         agent, updates = self.agent, self.updates
         if agent.target_update_rate:
             for slow, fast in zip(self.target, self.online, strict=True):
-                slow.lerp_(fast.detach(), agent.target_update_rate)
+                slow.lerp_(fast, agent.target_update_rate)
         elif updates % agent.target_copy_updates == 0:
-            self.target = [p.detach().clone() for p in self.online]
+            self.target = [p.clone() for p in self.online]
         late = updates >= agent.snapshot_after * self.total_updates
         # The last update takes none: the networks themselves are part of the mean.
         if agent.snapshot_updates and updates % agent.snapshot_updates == 0 and late and updates < self.total_updates:
-            self.snapshots.append([p.detach().clone() for p in self.online])
+            self.snapshots.append([p.clone() for p in self.online])
 
     def deciding_parameters(self) -> Parameters:
         """Return the networks whose mean decides: the members as they are now, and their snapshots."""
@@ -238,11 +327,11 @@ class Learner:
     def state(self) -> dict[str, Any]:
         """Return all that is needed to go on bit for bit, in plain containers and tensors."""
         return {
-            "online": [p.detach() for p in self.online],
+            "online": self.online,
             "target": self.target,
             "snapshots": self.snapshots,
-            "adam_means": self._adam.means,
-            "adam_squares": self._adam.squares,
+            "adam_means": parted(self._adam.means, self.online),
+            "adam_squares": parted(self._adam.squares, self.online),
             "updates": self.updates,
             "epoch_start": self._epoch_start,
             "statistics": self._statistics,
@@ -250,15 +339,10 @@ class Learner:
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from ``state``, made by a learner of the same data and agent."""
-        with torch.no_grad():
-            for name, own in (
-                ("online", self.online),
-                ("target", self.target),
-                ("adam_means", self._adam.means),
-                ("adam_squares", self._adam.squares),
-            ):
-                for tensor, saved in zip(own, state[name], strict=True):
-                    tensor.copy_(saved)
+        own = self.state()
+        for name in ("online", "target", "adam_means", "adam_squares"):
+            for tensor, saved in zip(own[name], state[name], strict=True):
+                tensor.copy_(saved)
         self.snapshots = [list(snapshot) for snapshot in state["snapshots"]]
         self._adam.updates = state["updates"]
         self._epoch_start = state["epoch_start"]

@@ -36,43 +36,88 @@ def initial_parameters(sizes: Sequence[int], members: int, generator: torch.Gene
 
 def forward(parameters: Sequence[Tensor], inputs: Tensor) -> Tensor:
     """Run every member on its inputs: (members, batch, in) -> (members, batch, out); ReLU between."""
-    return torch.baddbmm(parameters[-1], last_hidden(parameters, inputs), parameters[-2])
+    return last_outputs(parameters, last_hidden(parameters, inputs))
 
 
 def last_hidden(parameters: Sequence[Tensor], inputs: Tensor) -> Tensor:
     """Return what ``forward`` hands to its last layer, (members, batch, units)."""
-    hidden = inputs
+    return layer_inputs(parameters, inputs)[-1]
+
+
+def layer_inputs(parameters: Sequence[Tensor], inputs: Tensor) -> list[Tensor]:
+    """Return what each layer takes, from ``inputs`` on."""
+    taken = [inputs]
     for layer in range(0, len(parameters) - 2, 2):
-        hidden = torch.relu(torch.baddbmm(parameters[layer + 1], hidden, parameters[layer]))
-    return hidden
+        taken.append(torch.baddbmm(parameters[layer + 1], taken[-1], parameters[layer]).relu_())
+    return taken
+
+
+def last_outputs(parameters: Sequence[Tensor], hidden: Tensor) -> Tensor:
+    """Run the last layer alone on what ``last_hidden`` returns."""
+    # The few outputs as rows of the product, not as columns: a matrix product of two columns takes four times as long.
+    weight = parameters[-2].transpose(1, 2).contiguous()
+    return torch.baddbmm(parameters[-1].transpose(1, 2), weight, hidden.transpose(1, 2)).transpose(1, 2)
+
+
+def backpropagate(
+    parameters: Sequence[Tensor], taken: Sequence[Tensor], gradient: Tensor, into: Sequence[Tensor]
+) -> None:
+    """Write a loss's gradients into ``into``, tensors of the parameters' shapes.
+
+    Autograd would do the same; for networks this small its bookkeeping takes longer than the arithmetic.
+
+    Args:
+        taken: what each layer took, by ``layer_inputs``.
+        gradient: with respect to the outputs, (members, batch, out).
+    """
+    for layer in range(len(parameters) - 2, -1, -2):
+        hidden = taken[layer // 2]
+        if gradient.shape[-1] < hidden.shape[-1]:  # as in last_outputs
+            into[layer].copy_(torch.bmm(gradient.transpose(1, 2), hidden).transpose(1, 2))
+        else:
+            torch.bmm(hidden.transpose(1, 2), gradient, out=into[layer])
+        torch.sum(gradient, dim=1, keepdim=True, out=into[layer + 1])
+        if layer:
+            gradient = torch.bmm(gradient, parameters[layer].transpose(1, 2)).mul_(hidden.sign())
+
+
+def joined(parameters: Sequence[Tensor]) -> tuple[Tensor, Parameters]:
+    """Return one long copy of all parameters, and views of it in their shapes."""
+    whole = torch.cat([parameter.reshape(-1) for parameter in parameters])
+    return whole, parted(whole, parameters)
+
+
+def parted(whole: Tensor, like: Sequence[Tensor]) -> Parameters:
+    """Return views of ``whole``, one after the other, in the shapes of ``like``."""
+    parts = torch.split(whole, [parameter.numel() for parameter in like])
+    return [part.view(parameter.shape) for part, parameter in zip(parts, like, strict=True)]
 
 
 class Adam:
-    """Adam on a list of tensors.
+    """Adam on one long tensor.
 
     Making one of ``torch.optim`` imports torch's compiler, which delays every job by most of a second.
 
     Source: Kingma, Ba, "Adam: A Method for Stochastic Optimization", ICLR 2015.
     """
 
-    def __init__(self, parameters: Parameters, *, beta1: float, beta2: float, epsilon: float) -> None:
+    def __init__(self, parameters: Tensor, *, beta1: float, beta2: float, epsilon: float) -> None:
         self.beta1, self.beta2, self.epsilon = beta1, beta2, epsilon
         self.parameters = parameters
-        self.means = [torch.zeros_like(p) for p in parameters]
-        self.squares = [torch.zeros_like(p) for p in parameters]
+        self.means = torch.zeros_like(parameters)
+        self.squares = torch.zeros_like(parameters)
         self.updates = 0
+        self._denominators = torch.empty_like(parameters)
 
-    @torch.no_grad()
-    def step(self, gradients: Sequence[Tensor], learning_rate: float) -> None:
+    def step(self, gradients: Tensor, learning_rate: float) -> None:
         """Move the parameters in place."""
         self.updates += 1
-        step_size = learning_rate / (1 - self.beta1**self.updates)
         correction = math.sqrt(1 - self.beta2**self.updates)
-        for parameter, gradient, mean, square in zip(self.parameters, gradients, self.means, self.squares, strict=True):
-            mean.lerp_(gradient, 1 - self.beta1)
-            square.mul_(self.beta2).addcmul_(gradient, gradient, value=1 - self.beta2)
-            denominator = square.sqrt().div_(correction).add_(self.epsilon)
-            parameter.addcdiv_(mean, denominator, value=-step_size)
+        step_size = learning_rate * correction / (1 - self.beta1**self.updates)
+        self.means.lerp_(gradients, 1 - self.beta1)
+        self.squares.mul_(self.beta2).addcmul_(gradients, gradients, value=1 - self.beta2)
+        torch.sqrt(self.squares, out=self._denominators).add_(self.epsilon * correction)
+        self.parameters.addcdiv_(self.means, self._denominators, value=-step_size)
 
 
 def fit(
@@ -92,19 +137,22 @@ def fit(
         inputs: (rows, in).
         loss: (outputs (batch, out), row numbers (batch,)) -> mean loss.
     """
-    adam = Adam(parameters, beta1=0.9, beta2=0.999, epsilon=1e-8)
+    whole, own = joined(parameters)
+    gradients = torch.empty_like(whole)
+    parts = parted(gradients, own)
+    adam = Adam(whole, beta1=0.9, beta2=0.999, epsilon=1e-8)
     total = epochs * math.ceil(len(inputs) / batch_size)
-    for parameter in parameters:
-        parameter.requires_grad_(True)
     for _ in range(epochs):
         order = torch.randperm(len(inputs), generator=generator)
         for start in range(0, len(inputs), batch_size):
             rows = order[start : start + batch_size]
-            value = loss(forward(parameters, inputs[rows][None])[0], rows)
-            step_size = learning_rate * (1 - adam.updates / total)
-            adam.step(torch.autograd.grad(value, parameters), step_size)
-    for parameter in parameters:
-        parameter.requires_grad_(False)
+            taken = layer_inputs(own, inputs[rows][None])
+            outputs = last_outputs(own, taken[-1]).requires_grad_(True)
+            (gradient,) = torch.autograd.grad(loss(outputs[0], rows), outputs)
+            backpropagate(own, taken, gradient, parts)
+            adam.step(gradients, learning_rate * (1 - adam.updates / total))
+    for parameter, fitted in zip(parameters, own, strict=True):
+        parameter.copy_(fitted)
 
 
 class PolicyNetwork(nn.Module):

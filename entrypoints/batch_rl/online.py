@@ -14,18 +14,23 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from batch_rl.behavior import greedy_policy
 from batch_rl.checkpoint import LEARNED_ONLINE
-from batch_rl.ddqn import double_q_targets
+from batch_rl.ddqn import double_q_targets, huber_loss, squared_error
 from batch_rl.errors import TrainingError
 from batch_rl.networks import (
     Adam,
     Parameters,
     PolicyNetwork,
+    backpropagate,
     forward,
     initial_parameters,
+    joined,
+    last_outputs,
+    layer_inputs,
+    parted,
     seeded_generator,
     use_threads,
 )
@@ -99,12 +104,12 @@ class OnlineLearner:
         self.agent = agent
         self._n_actions = n_actions
         sizes = (observation_size, *agent.hidden_sizes, n_actions)
-        self.online: Parameters = initial_parameters(sizes, agent.members, generator)
+        weights, self.online = joined(initial_parameters(sizes, agent.members, generator))
         self.target: Parameters = [p.clone() for p in self.online]
-        for parameter in self.online:
-            parameter.requires_grad_(True)
-        self._adam = Adam(self.online, beta1=agent.adam_beta1, beta2=agent.adam_beta2, epsilon=agent.adam_epsilon)
-        self._loss = nn.functional.smooth_l1_loss if agent.huber_loss else nn.functional.mse_loss
+        self._adam = Adam(weights, beta1=agent.adam_beta1, beta2=agent.adam_beta2, epsilon=agent.adam_epsilon)
+        self._gradient = torch.empty_like(weights)
+        self._gradients = parted(self._gradient, self.online)
+        self._error_loss = huber_loss if agent.huber_loss else squared_error
         self.replay = Replay(replay_size, observation_size)
         self.mean, self.scale = torch.zeros(observation_size), torch.ones(observation_size)
         self.episodes = 0  # whole ones, those of the heatup too
@@ -126,7 +131,6 @@ class OnlineLearner:
         self.mean = torch.from_numpy(observations.mean(axis=0)).float()
         self.scale = torch.from_numpy(scale).float()
 
-    @torch.no_grad()
     def values(self, observation: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the mean Q of the members, (n_actions,)."""
         inputs = (torch.from_numpy(observation) - self.mean) / self.scale
@@ -144,27 +148,26 @@ class OnlineLearner:
         agent, replay = self.agent, self.replay
         rows = generator.integers(len(replay), size=(agent.members, agent.batch_size))
         inputs = (torch.from_numpy(replay.observations[rows]) - self.mean) / self.scale
-        actions = torch.from_numpy(replay.actions[rows])
-        targets = self._targets(rows)
-        values = forward(self.online, inputs)
-        taken = values.gather(-1, actions.unsqueeze(-1)).squeeze(-1)
-        # A sum over members: each learns at the full step size, as it would alone.
-        loss = self._loss(taken, targets, reduction="none").mean(dim=1).sum()
+        at = torch.from_numpy(replay.actions[rows]).unsqueeze(-1)
+        taken = layer_inputs(self.online, inputs)
+        values = last_outputs(self.online, taken[-1])
+        losses, slope = self._error_loss(values.gather(-1, at).squeeze(-1) - self._targets(rows))
         if agent.loss_over_all_actions:
-            loss = loss / self._n_actions
-        gradients = torch.autograd.grad(loss, self.online)
-        norm = torch.stack([g.square().sum() for g in gradients]).sum().sqrt()
+            losses, slope = losses / self._n_actions, slope / self._n_actions
+        gradient = torch.zeros_like(values).scatter_(-1, at, slope.unsqueeze(-1))
+        # A mean over the batch and a sum over members: each learns at the full step size, as it would alone.
+        backpropagate(self.online, taken, gradient.div_(agent.batch_size), self._gradients)
+        norm = torch.linalg.vector_norm(self._gradient)
         if agent.weight_decay:
-            gradients = tuple(g + agent.weight_decay * p.detach() for g, p in zip(gradients, self.online, strict=True))
-        self._adam.step(gradients, learning_rate)
+            self._gradient.add_(self._adam.parameters, alpha=agent.weight_decay)
+        self._adam.step(self._gradient, learning_rate)
         if agent.target_update_rate:
             for slow, fast in zip(self.target, self.online, strict=True):
-                slow.lerp_(fast.detach(), agent.target_update_rate)
+                slow.lerp_(fast, agent.target_update_rate)
         elif self.updates % agent.target_copy_updates == 0:
-            self.target = [p.detach().clone() for p in self.online]
-        return torch.stack([loss.detach() / agent.members, norm, values.detach().mean(), torch.tensor(learning_rate)])
+            self.target = [p.clone() for p in self.online]
+        return torch.stack([losses.mean(), norm, values.mean(), torch.tensor(learning_rate)])
 
-    @torch.no_grad()
     def _targets(self, rows: NDArray[np.int64]) -> Tensor:
         agent, replay = self.agent, self.replay
         next_inputs = (torch.from_numpy(replay.next_observations[rows]) - self.mean) / self.scale
@@ -173,16 +176,16 @@ class OnlineLearner:
         return double_q_targets(
             forward(self.online, next_inputs) if double else next_target,
             next_target,
-            torch.ones_like(next_target, dtype=torch.bool),
+            torch.zeros_like(next_target, dtype=torch.bool),
             torch.from_numpy(replay.rewards[rows]),
-            torch.from_numpy(replay.terminated[rows]),
-            discount=agent.discount,
+            agent.discount * (1 - torch.from_numpy(replay.terminated[rows])),
+            agent.target_temperature,
         )
 
     def state(self) -> dict[str, Any]:
         """Return all that is needed to go on bit for bit, in plain containers and tensors."""
         return {
-            "online": [p.detach() for p in self.online],
+            "online": self.online,
             "target": self.target,
             "snapshots": [],
             "adam_means": self._adam.means,
@@ -199,15 +202,11 @@ class OnlineLearner:
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from ``state``, made by a learner of the same preset."""
-        with torch.no_grad():
-            for name, own in (
-                ("online", self.online),
-                ("target", self.target),
-                ("adam_means", self._adam.means),
-                ("adam_squares", self._adam.squares),
-            ):
-                for tensor, saved in zip(own, state[name], strict=True):
-                    tensor.copy_(saved)
+        for own, name in ((self.online, "online"), (self.target, "target")):
+            for tensor, saved in zip(own, state[name], strict=True):
+                tensor.copy_(saved)
+        self._adam.means.copy_(state["adam_means"])
+        self._adam.squares.copy_(state["adam_squares"])
         self._adam.updates = state["updates"]
         self.replay.restore(state["replay"])
         self.mean, self.scale = state["mean"], state["scale"]

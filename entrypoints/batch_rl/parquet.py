@@ -183,7 +183,7 @@ def _to_frame(table: Any) -> "pd.DataFrame":
         is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
         return pd.ArrowDtype(kind) if is_list else None
 
-    frame: pd.DataFrame = table.to_pandas(types_mapper=kept_type, ignore_metadata=True)
+    frame: pd.DataFrame = table.to_pandas(types_mapper=kept_type, ignore_metadata=True, split_blocks=True)
     return frame
 
 

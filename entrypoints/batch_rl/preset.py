@@ -70,6 +70,11 @@ class Agent:
     algorithm: str = _key("learning rule", default="ddqn_bcq", choices=ALGORITHMS)
     discount: float = _key("weight of a reward one step later", default=0.99, within="[0, 1]")
     double_q: bool = _key("choose the next action by the online network (dqn never does)", default=True)
+    target_temperature: float = _key(
+        "above 0 a next state counts for the mean by softmax(Q / it), not the highest value",
+        default=0.0,
+        within="[0, inf)",
+    )
     huber_loss: bool = _key("Huber instead of squared error", default=False)
     loss_over_all_actions: bool = _key(
         "divide that error by the number of actions, as Coach's mean does", default=False

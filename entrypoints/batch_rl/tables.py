@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from batch_rl.dataset import FEATURE_PREFIX, NEXT_FEATURE_PREFIX, Episodes
+from batch_rl.dataset import FEATURE_PREFIX, NEXT_FEATURE_PREFIX, Episodes, logged_probabilities
 from batch_rl.errors import DatasetError
 from batch_rl.validation import Problem, RowLabels, ValidationReport
 
@@ -213,12 +213,24 @@ class _Check:
 
     def _numbers(self, column: str) -> Floats:
         """Return finite numbers; 0 where there is none, which is reported."""
+        return self._numbers_as_stored(column).astype(np.float64, copy=False)
+
+    def _numbers_as_stored(self, column: str) -> NDArray[Any]:
+        """Return finite numbers, in whatever type a column of numbers has; the others as float64."""
         import pandas as pd
 
-        numbers = pd.to_numeric(self.frame[column], errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
-        bad = ~np.isfinite(numbers)
-        self._report(column, bad, "is not a finite number")
-        return np.where(bad, 0.0, numbers) if bad.any() else numbers
+        values = self.frame[column]
+        if isinstance(values.dtype, np.dtype) and values.dtype.kind in "iu":
+            return values.to_numpy()
+        if isinstance(values.dtype, np.dtype) and values.dtype.kind == "f":
+            numbers = values.to_numpy()
+        else:
+            numbers = pd.to_numeric(values, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
+        finite = np.isfinite(numbers)
+        if finite.all():
+            return numbers
+        self._report(column, ~finite, "is not a finite number")
+        return np.where(finite, numbers, 0.0)
 
     # Observations
 
@@ -226,7 +238,12 @@ class _Check:
         numbered = [name for name in self.frame.columns if str(name).startswith(prefix) and name != list_column]
         if list_column in self.frame:
             values = self._lists(list_column, "features")
-            return None if values is None else self._narrowed({list_column: values[0][values[1]]})
+            if values is None:
+                return None
+            with np.errstate(over="ignore"):
+                narrow = values[0][values[1]].astype(np.float32)
+            self._check_width([list_column], narrow)
+            return narrow
         if not numbered:
             self.problems.append(Problem(f"no column '{prefix}0' and no '{list_column}'; the observation is missing"))
             return None
@@ -234,17 +251,20 @@ class _Check:
         if absent := [name for name in expected if name not in numbered]:
             self.problems.append(Problem(f"column '{absent[0]}' is missing; features are numbered from 0 without gaps"))
             return None
-        return self._narrowed({name: self._numbers(name)[:, None] for name in expected})
+        narrow = np.empty((len(self.frame), len(expected)), dtype=np.float32)
+        with np.errstate(over="ignore"):
+            for number, name in enumerate(expected):
+                narrow[:, number] = self._numbers_as_stored(name)
+        self._check_width(expected, narrow)
+        return narrow
 
-    def _narrowed(self, columns: Mapping[str, Floats]) -> NDArray[np.float32]:
-        parts = []
-        for name, values in columns.items():
-            with np.errstate(over="ignore"):
-                narrow = values.astype(np.float32)
-            too_large: Mask = np.logical_not(np.isfinite(narrow).all(axis=1))
-            self._report(name, too_large, "is too large for float32")
-            parts.append(narrow)
-        return np.concatenate(parts, axis=1)
+    def _check_width(self, columns: Sequence[str], narrow: NDArray[np.float32]) -> None:
+        """Report values that float32 cannot hold; ``columns`` is one that has them all, or one for each."""
+        finite = np.isfinite(narrow)
+        if not finite.all():
+            for number, name in enumerate(columns):
+                own: Mask = finite[:, number] if len(columns) > 1 else np.all(finite, axis=1)
+                self._report(name, np.logical_not(own), "is too large for float32")
 
     def _lists(self, column: str, noun: str) -> tuple[Floats, NDArray[np.int64] | slice] | None:
         """Read lists, texts of lists, or maps.
@@ -295,9 +315,12 @@ class _Check:
             return None, self._numbered_actions
         # What holds for a list holds for all of its rows; the lists at fault are known, and hold zeros.
         table, codes = found
+        sums = np.einsum("ij->i", table)  # three times as fast as sum(axis=1) on rows this short
+        # Row by row only where something is wrong; a NaN compares as false.
+        if table.min() >= 0 and table.max() <= 1 and np.abs(sums - 1).max() <= PROBABILITY_SUM_TOLERANCE:
+            return table[codes], table.shape[1]
         parsed = np.asarray(table.any(axis=1), dtype=np.bool_)
         outside = np.logical_and(parsed, ~((table >= 0) & (table <= 1)).all(axis=1))  # NaN is neither
-        sums = table.sum(axis=1)
         off = np.logical_and(parsed & ~outside, np.abs(sums - 1) > PROBABILITY_SUM_TOLERANCE)
         if outside.any():
             self._report(column, outside[codes], "has a probability outside [0, 1]")
@@ -328,7 +351,7 @@ class _Check:
         self, names: Mapping[tuple[str, ...], str], probabilities: Floats, actions: NDArray[np.int64]
     ) -> None:
         column = names[PROBABILITIES]
-        propensities = np.take_along_axis(probabilities, actions[:, None], axis=1)[:, 0]
+        propensities = logged_probabilities(probabilities, actions)
         zero = propensities == 0
         if zero.any():
             zero[np.concatenate([self._rows_at_fault(column), self._rows_at_fault("action")])] = False
@@ -385,23 +408,33 @@ class _Check:
             if strange.any():
                 self._report(column, strange, "is neither a number nor a text")
                 return None
-        codes: NDArray[np.int64] = np.asarray(ids.factorize()[0], dtype=np.int64)
+        codes: NDArray[np.int64]
+        if isinstance(ids.dtype, np.dtype) and ids.dtype.kind in "iu" and ids.is_monotonic_increasing:
+            numbers = ids.to_numpy()
+            codes = np.cumsum(np.concatenate([[False], numbers[1:] != numbers[:-1]]), dtype=np.int64)
+        else:
+            codes = np.asarray(ids.factorize()[0], dtype=np.int64)
         self.n_episodes = int(codes.max()) + 1
         return codes
 
     def _order(self, codes: NDArray[np.int64], column: str | None) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Take interleaved episodes apart: by step where there is one, else in the order of the rows."""
         lengths = np.bincount(codes).astype(np.int64)
+        rising = (codes[1:] >= codes[:-1]).all()
         if column is None:
-            if (codes[1:] >= codes[:-1]).all():
+            if rising:
                 return np.arange(len(codes)), lengths
             return np.argsort(codes, kind="stable"), lengths
         steps = self._numbers(column)
+        starts = np.cumsum(lengths) - lengths
+        one_more = steps[1:] - steps[:-1] == 1
+        one_more[starts[1:] - 1] = True
+        if steps[0] == np.floor(steps[0]) and (steps[starts] == steps[0]).all() and one_more.all() and rising:
+            return np.arange(len(codes)), lengths  # nothing is wrong
         self._report(column, steps != np.floor(steps), "is not a whole number")
         same = codes[1:] == codes[:-1]
         in_order = ((codes[1:] > codes[:-1]) | (same & (steps[1:] > steps[:-1]))).all()
         order = np.arange(len(codes)) if in_order else np.lexsort((steps, codes))
-        starts = np.cumsum(lengths) - lengths
         sorted_steps = steps[order]
         increments = np.diff(sorted_steps, prepend=sorted_steps[0])
         first = np.zeros(len(codes), dtype=np.bool_)
@@ -656,7 +689,7 @@ def _flatten_arrow_lists(column: "pd.Series[Any]") -> Floats | None:
 
 
 def _parse_texts_by_arrow(column: "pd.Series[Any]") -> Floats | None:
-    """Turn the texts, which lie one after the other in memory, into a CSV by replacing ``][`` by a newline."""
+    """Turn the texts, which lie one after the other in memory, into a CSV: each ``]`` ends a line."""
     import pyarrow as pa
     import pyarrow.compute as pc
     import pyarrow.csv
@@ -673,7 +706,7 @@ def _parse_texts_by_arrow(column: "pd.Series[Any]") -> Floats | None:
     names = [str(i) for i in range(column.iloc[0].count(",") + 1)]
     try:
         table = pyarrow.csv.read_csv(
-            pa.BufferReader(joined[1:-1].replace(b"][", b"\n")),
+            pa.BufferReader(joined.translate(bytes.maketrans(b"[]", b" \n"))),
             read_options=pyarrow.csv.ReadOptions(column_names=names),
             parse_options=pyarrow.csv.ParseOptions(ignore_empty_lines=False, quote_char=False),
             convert_options=pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(names, pa.float64()), null_values=[]),

@@ -9,7 +9,7 @@ import torch
 
 from batch_rl.bcq import allowed_actions, familiar_actions, fit_behavior_model, nearest_distances
 from batch_rl.ddqn import Learner, Transitions, double_q_targets, expectile_loss, negative_log_likelihood
-from batch_rl.networks import Adam, PolicyNetwork, forward, initial_parameters, seeded_generator
+from batch_rl.networks import Adam, PolicyNetwork, forward, initial_parameters, joined, seeded_generator
 from batch_rl.preset import Agent
 
 
@@ -25,18 +25,15 @@ def test_every_member_of_a_stack_is_an_ordinary_network():
 
 def test_adam_steps_as_torch_does():
     generator = seeded_generator(0, 0)
-    ours = initial_parameters((3, 5), 2, generator)
-    theirs = [p.clone().requires_grad_() for p in ours]
+    ours = torch.randn(7, generator=generator)
+    theirs = ours.clone().requires_grad_()
     adam = Adam(ours, beta1=0.8, beta2=0.95, epsilon=1e-6)
-    reference = torch.optim.Adam(theirs, lr=0.1, betas=(0.8, 0.95), eps=1e-6)
+    reference = torch.optim.Adam([theirs], lr=0.1, betas=(0.8, 0.95), eps=1e-6)
     for _ in range(5):
-        gradients = [torch.randn(p.shape, generator=generator) for p in ours]
-        adam.step(gradients, learning_rate=0.1)
-        for parameter, gradient in zip(theirs, gradients, strict=True):
-            parameter.grad = gradient
+        theirs.grad = torch.randn(7, generator=generator)
+        adam.step(theirs.grad, learning_rate=0.1)
         reference.step()
-    for parameter, expected in zip(ours, theirs, strict=True):
-        torch.testing.assert_close(parameter, expected.detach())
+    torch.testing.assert_close(ours, theirs.detach())
 
 
 def test_a_target_takes_the_online_choice_at_the_target_networks_value():
@@ -44,12 +41,24 @@ def test_a_target_takes_the_online_choice_at_the_target_networks_value():
     targets = double_q_targets(
         online=torch.tensor([[1.0, 2.0], [1.0, 2.0], [1.0, 2.0]]),
         target=torch.tensor([[10.0, 20.0], [10.0, 20.0], [10.0, 20.0]]),
-        allowed=torch.tensor([[True, True], [True, False], [True, True]]),
+        forbidden=torch.tensor([[False, False], [False, True], [False, False]]),
         rewards=torch.ones(3),
-        terminated=torch.tensor([0.0, 0.0, 1.0]),
-        discount=0.5,
+        going_on=torch.tensor([0.5, 0.5, 0.0]),
     )
     assert targets.tolist() == [11.0, 6.0, 1.0]
+
+
+def test_a_target_above_temperature_0_is_the_mean_by_the_softmax_of_the_allowed_actions():
+    """By hand: 2 ln 3 and 0 at temperature 2 weigh 3/4 and 1/4, 0.75 * 10 + 0.25 * 20; only one is left; the end."""
+    targets = double_q_targets(
+        online=torch.tensor([[2 * math.log(3), 0.0, 9.0]] * 3),
+        target=torch.tensor([[10.0, 20.0, 99.0]] * 3),
+        forbidden=torch.tensor([[False, False, True], [True, False, True], [False, False, True]]),
+        rewards=torch.ones(3),
+        going_on=torch.tensor([0.5, 0.5, 0.0]),
+        temperature=2.0,
+    )
+    torch.testing.assert_close(targets, torch.tensor([7.25, 11.0, 1.0]))
 
 
 def test_an_action_is_allowed_by_its_probability_relative_to_the_likeliest():
@@ -106,12 +115,13 @@ def test_an_action_that_was_never_logged_is_dropped_everywhere():
 def test_the_penalty_of_cql_is_the_surprise_at_the_logged_action():
     """By hand: e^0 and e^(ln 3) add up to 4, so the actions have probabilities 1/4 and 3/4."""
     values = torch.tensor([[0.0, math.log(3)], [0.0, math.log(3)]])
-    found = negative_log_likelihood(values, torch.tensor([0, 1]))
+    found, _ = negative_log_likelihood(values, torch.tensor([0, 1]))
     assert found.tolist() == pytest.approx([math.log(4), math.log(4 / 3)])
 
 
 def test_an_expectile_weighs_errors_by_their_sign():
-    assert expectile_loss(torch.tensor([2.0, -2.0]), 0.75).tolist() == [3.0, 1.0]
+    losses, _ = expectile_loss(torch.tensor([2.0, -2.0]), 0.75)
+    assert losses.tolist() == [3.0, 1.0]
 
 
 def test_imitation_finds_the_behavior_policy_of_each_state():
@@ -140,6 +150,93 @@ def chain(agent, epochs=3, logged_only=False):
 
 
 AGENT = Agent(batch_size=4, members=2, hidden_sizes=(16,), target_copy_updates=3, snapshot_updates=2)
+
+
+def logged_rows(generator, rows=50, features=3, n_actions=3):
+    return Transitions(
+        inputs=torch.randn(rows, features, generator=generator),
+        actions=torch.randint(n_actions, (rows,), generator=generator),
+        rewards=3 * torch.randn(rows, generator=generator),
+        terminated=(torch.rand(rows, generator=generator) < 0.2).float(),
+        next_rows=torch.randint(rows, (rows,), generator=generator),
+        allowed=torch.rand(rows, n_actions, generator=generator).index_fill(1, torch.tensor([0]), 0) < 0.6,
+    )
+
+
+def loss_by_autograd(agent, data, online, target, rows):
+    """The rules once more, as the papers write them, for torch to differentiate."""
+    outputs, actions = forward(online, data.inputs[rows]), data.actions[rows]
+    surprise = torch.nn.functional.cross_entropy(outputs.transpose(1, 2), actions, reduction="none")
+    if agent.algorithm == "bc":
+        return surprise.mean(dim=1).sum()
+    with torch.no_grad():
+        next_inputs = data.inputs[data.next_rows[rows]]
+        next_online, next_target = forward(online, next_inputs), forward(target, next_inputs)
+        double = agent.double_q and agent.algorithm in ("ddqn", "ddqn_bcq", "cql")
+        choosing = (next_online if double else next_target)[..., :3]
+        choosing = torch.where(data.allowed[data.next_rows[rows]], choosing, -torch.inf)
+        following = next_target.take_along_dim(choosing.argmax(dim=2, keepdim=True), dim=2)[..., 0]
+        if agent.target_temperature:
+            following = (torch.softmax(choosing / agent.target_temperature, dim=2) * next_target).sum(dim=2)
+        if agent.algorithm == "iql":
+            following = next_online[..., -1]
+        targets = data.rewards[rows] + agent.discount * (1 - data.terminated[rows]) * following
+        advantages = forward(target, data.inputs[rows]).take_along_dim(actions[..., None], dim=2)[..., 0]
+    loss = torch.nn.functional.smooth_l1_loss if agent.huber_loss else torch.nn.functional.mse_loss
+    losses = loss(outputs.take_along_dim(actions[..., None], dim=2)[..., 0], targets, reduction="none")
+    if agent.loss_over_all_actions:
+        losses = losses / 3
+    if agent.algorithm == "cql":
+        losses = losses + agent.cql_alpha * surprise
+    if agent.algorithm == "iql":
+        errors = advantages - outputs[..., -1]
+        losses = losses + torch.where(errors > 0, agent.iql_expectile, 1 - agent.iql_expectile) * errors.square()
+    return losses.mean(dim=1).sum()
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        {"algorithm": "dqn"},
+        {"algorithm": "ddqn", "double_q": False},
+        {"algorithm": "ddqn_bcq"},
+        {"algorithm": "ddqn_bcq", "target_temperature": 1.5},
+        {"algorithm": "ddqn_bcq", "huber_loss": True, "loss_over_all_actions": True},
+        {"algorithm": "one_step"},
+        {"algorithm": "cql", "cql_alpha": 0.7},
+        {"algorithm": "iql", "iql_expectile": 0.8},
+        {"algorithm": "bc"},
+    ],
+    ids=lambda rule: "-".join(str(value) for value in rule.values()),
+)
+@pytest.mark.parametrize("members", [1, 3])
+def test_the_gradients_by_hand_are_those_of_autograd(rule, members):
+    """One pass in three batches, the last one smaller, with a target network that lags behind."""
+    agent = Agent(batch_size=20, members=members, hidden_sizes=(16, 8), target_copy_updates=2, **rule)
+    data = logged_rows(seeded_generator(1, 0))
+    learner = Learner(data, agent, n_actions=3, epochs=2, generator=seeded_generator(0, 0))
+    _, online = joined(learner.online)
+    target = [p.clone() for p in online]
+    generator = seeded_generator(0, 0)
+    Learner(data, agent, n_actions=3, epochs=2, generator=generator)  # draws the first weights
+    orders = torch.stack([torch.randperm(50, generator=generator) for _ in range(members)])
+    for parameter in online:
+        parameter.requires_grad_(True)
+    adam = torch.optim.Adam(online, lr=agent.learning_rate, betas=(0.9, 0.999), eps=agent.adam_epsilon)
+    losses = []
+    for number in range(3):
+        loss = loss_by_autograd(agent, data, online, target, orders[:, 20 * number : 20 * (number + 1)])
+        losses.append(loss.item() / members)
+        for parameter, gradient in zip(online, torch.autograd.grad(loss, online), strict=True):
+            parameter.grad = gradient
+        adam.param_groups[0]["lr"] = agent.learning_rate * (1 - number / 6)
+        adam.step()
+        if number == 1:
+            target = [p.detach().clone() for p in online]
+    statistics = learner.run_epoch()
+    torch.testing.assert_close(statistics[:, 0], torch.tensor(losses))
+    for ours, theirs in zip(learner.online, online, strict=True):
+        torch.testing.assert_close(ours, theirs.detach(), rtol=1e-4, atol=1e-6)
 
 
 def test_learning_finds_the_values_of_a_chain():
