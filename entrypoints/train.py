@@ -16,6 +16,7 @@ from batch_rl.export import export_policy
 from batch_rl.loading import load_episodes, raise_small_propensities
 from batch_rl.log_lines import now
 from batch_rl.metrics_csv import BATCH_COLUMNS, BATCH_FILE_NAME, MetricsFile, epoch_row
+from batch_rl.ope import PolicyEvaluation
 from batch_rl.plots import plot_estimates
 from batch_rl.preset import OnlinePreset, TrainingPreset, choose_training_preset, preset_folders, preset_notes
 from batch_rl.training import EpochResult, TrainingRun
@@ -91,8 +92,10 @@ def main() -> int:
                 break
             metrics.append(epoch_row(run, result))
             for folder in folders:
-                folder.save(result.estimates.wis, metrics.text())
+                folder.save(result.estimates.value(preset.training.best_by), metrics.text())
             print(epoch_line(result, preset.training.epochs), flush=True)
+            if run.epoch == preset.training.epochs and result.estimates.trajectory:
+                print(*estimate_lines(result.estimates.trajectory), sep="\n", flush=True)
             for warning in watch.warnings(result):
                 print(f"Warning> {now()}, {warning}", flush=True)
     served = run
@@ -164,6 +167,16 @@ def epoch_line(result: EpochResult, epochs: int) -> str:
         f"Mean weight={estimates.weights.mean_weight:.3g}, Loss={result.losses.mean():.4f}, "
         f"Q={result.batch_q.mean():.2f}, Epochs={epochs}"
     )
+
+
+def estimate_lines(evaluation: PolicyEvaluation) -> list[str]:
+    """Return what the last epoch's policy is worth by each estimator, and what to beware of."""
+    lines = []
+    for one in evaluation.values.values():
+        ends = f", Low={one.interval.lower:.4f}, High={one.interval.upper:.4f}" if one.interval else ""
+        level = f", Level={one.interval.level:g}" if one.interval else ""
+        lines.append(f"Estimate> {now()}, {one.name}={one.value:.4f}{ends}{level}, Policy={evaluation.policy}")
+    return lines + [f"Warning> {now()}, {note}" for note in evaluation.notes]
 
 
 if __name__ == "__main__":

@@ -243,6 +243,66 @@ def plot(
 
 
 @app.command()
+def ope(
+    dataset: Annotated[Path, typer.Option("--dataset", "-d", help="Logged episodes: a file, or its folder.")],
+    checkpoints: Annotated[
+        list[str],
+        typer.Option(
+            "--checkpoint", "-c", help="A checkpoint folder, a file in it, or a training job; several are ranked."
+        ),
+    ],
+    policy: Annotated[str, typer.Option(help="softmax of the values, or greedy.")] = "softmax",
+    temperature: Annotated[float | None, typer.Option(help="Of the softmax; the checkpoint's own by default.")] = None,
+    estimators: Annotated[
+        str, typer.Option("--estimators", "-e", help="Names with commas between them.")
+    ] = "IPS,WIS,PDIS,weighted PDIS,DM,sequential DR,WDR,MAGIC",
+    discount: Annotated[float | None, typer.Option(help="That of the training by default.")] = None,
+    interval: Annotated[str, typer.Option(help="bootstrap, student_t or none.")] = "bootstrap",
+    level: Annotated[float, typer.Option(help="With which an interval should hold the value.")] = 0.95,
+    rank_by: Annotated[str, typer.Option(help="The estimator that ranks several policies.")] = "WDR",
+    every: Annotated[bool, typer.Option("--every", help="Each epoch's policy that a folder still holds.")] = False,
+    truths: Annotated[
+        list[float] | None, typer.Option("--truth", help="A policy's real value, in the order of the policies.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of resampling and of fitting values.")] = 0,
+    output_format: Annotated[str, typer.Option("--format", "-f", help="table, json or csv.")] = "table",
+) -> None:
+    """Evaluate trained policies on logged data, without training or environment.
+
+    launcher ope --dataset cartpole_dataset.csv --checkpoint latest
+    """
+    from launcher.ope import as_csv, as_table, judge_policies
+
+    for option, given, known in (
+        ("--format", output_format, ("table", "json", "csv")),
+        ("--policy", policy, ("softmax", "greedy")),
+        ("--interval", interval, ("bootstrap", "student_t", "none")),
+    ):
+        if given not in known:
+            raise BadInputError(f"{option} {given!r} is not known.", f"Use one of: {', '.join(known)}.")
+    if temperature is not None and not temperature > 0:
+        raise BadInputError(f"--temperature {temperature:g} must be above 0.", "Towards 0 it is --policy greedy.")
+    found = judge_policies(
+        dataset,
+        [_checkpoint(text) for text in checkpoints],
+        policy=policy,
+        temperature=temperature,
+        estimators=[name.strip() for name in estimators.split(",") if name.strip()],
+        discount=discount,
+        interval=interval,
+        level=level,
+        rank_by=rank_by,
+        every=every,
+        truths=truths or [],
+        seed=seed,
+    )
+    if output_format == "json":
+        _print_json(found)
+    else:
+        print(as_table(found) if output_format == "table" else as_csv(found).rstrip("\n"))
+
+
+@app.command()
 def doctor(as_json: AsJson = False) -> None:
     """Say what works on this machine, what is missing, and the command that mends it."""
     from dataclasses import asdict
@@ -313,6 +373,14 @@ def _job(name: str) -> Any:
     if name == "latest" and (names := store.names()):
         name = names[-1]
     return TrainingJob(name, store)
+
+
+def _checkpoint(text: str) -> Path:
+    """Return a checkpoint's path, given as one or by the training job that left it."""
+    if Path(text).exists() or "/" in text:
+        return Path(text)
+    folder: Path = _job(text).outputs.data_path / "checkpoint"
+    return folder
 
 
 def _channels(texts: list[str]) -> str | dict[str, str] | None:

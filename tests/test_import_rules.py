@@ -23,7 +23,7 @@ LAYERS = [
     {"runner", "inputs", "preflight"},
     {"training_job"},
     {"estimator"},
-    {"demo", "plots", "doctor"},
+    {"demo", "plots", "doctor", "ope"},
     {"cli"},
     {"__main__"},
 ]

@@ -50,7 +50,7 @@ class Resumption:
     """What a run that goes on takes over from the one that ended."""
 
     metrics: str  # text of the metric file
-    best_wis: float
+    best_estimate: float
     best: Path | None
 
 
@@ -69,7 +69,7 @@ class CheckpointFolder:
         self.folder = folder
         self._run = run
         self._keep = keep
-        self._best_wis = resumption.best_wis if resumption else -math.inf
+        self._best_estimate = resumption.best_estimate if resumption else -math.inf
         self._best: Path | None = None
         self._written: list[Path] = sorted(folder.glob(FILE_PATTERN))
         folder.mkdir(parents=True, exist_ok=True)
@@ -89,19 +89,19 @@ class CheckpointFolder:
             write_atomically(self._best, lambda temporary: temporary.write_bytes(content))
             write_text_atomically(folder / "best", self._best.name + "\n")
 
-    def save(self, wis: float | None, metrics: str) -> Path:
+    def save(self, estimate: float | None, metrics: str) -> Path:
         """Write the run as it is now and return the file.
 
         Args:
-            wis: of the epoch that has just ended; None in the middle of one.
+            estimate: by ``training.best_by``, of the epoch that has just ended; None in the middle of one.
             metrics: text of the metric file.
         """
         run = self._run
         path = self.folder / f"epoch-{run.epoch:04d}-update-{run.learner.updates:06d}.pt"
-        is_best = wis is not None and wis > self._best_wis  # a NaN never is
-        if wis is not None and is_best:
-            self._best_wis, self._best = wis, path
-        content = _policy_content(run) | {"epoch": run.epoch, "best_wis": self._best_wis, "metrics": metrics}
+        is_best = estimate is not None and estimate > self._best_estimate  # a NaN never is
+        if estimate is not None and is_best:
+            self._best_estimate, self._best = estimate, path
+        content = _policy_content(run) | {"best_estimate": self._best_estimate, "metrics": metrics}
         write_atomically(path, lambda temporary: torch.save(content, temporary))
         self._written = [kept for kept in self._written if kept != path] + [path]
         write_text_atomically(self.folder / "latest", path.name + "\n")
@@ -123,19 +123,21 @@ class CheckpointFolder:
 
 def _policy_content(run: "TrainingRun | OnlineRun") -> dict[str, Any]:
     return {
-        "learner": run.learner.state(),
+        **run.state(),
         "mean": run.mean,
         "scale": run.scale,
         "temperature": run.temperature,
     }
 
 
-def load_policy(folder: Path, which: str, *, observation_size: int, n_actions: int) -> PolicyNetwork:
+def load_policy(
+    folder: Path, which: str, *, observation_size: int, n_actions: int, where: str = "environment"
+) -> PolicyNetwork:
     """Load the policy of a checkpoint folder.
 
     Args:
-        which: ``latest``, of the final fit where there was one, or ``best``.
-        observation_size, n_actions: of the environment that it shall act in.
+        which: ``latest``, of the final fit where there was one, or ``best``; or a ``.pt`` file's name.
+        observation_size, n_actions: of the environment that it shall act in, or of what ``where`` names.
     Raises:
         CheckpointError: the folder is empty or another program's, its file is damaged, or it does not fit.
     """
@@ -143,10 +145,11 @@ def load_policy(folder: Path, which: str, *, observation_size: int, n_actions: i
     for name, expected in (("observation_size", observation_size), ("n_actions", n_actions)):
         if metadata.get(name) != expected:
             raise CheckpointError(
-                f"{folder}: the checkpoint was trained with {name} {metadata.get(name)}, the environment has "
+                f"{folder}: the checkpoint was trained with {name} {metadata.get(name)}, the {where} has "
                 f"{expected}. Choose the preset of the environment that the data came from."
             )
-    path = _file(folder, FINAL if which == "latest" and (folder / FINAL).is_file() else which)
+    which = FINAL if which == "latest" and (folder / FINAL).is_file() else which
+    path = folder / which if which.endswith(".pt") else _file(folder, which)
     try:
         content = _read_file(path)
         learner = content["learner"]
@@ -154,6 +157,42 @@ def load_policy(folder: Path, which: str, *, observation_size: int, n_actions: i
         return PolicyNetwork(parameters, content["mean"], content["scale"], content["temperature"])
     except DAMAGE as error:
         raise CheckpointError(f"{path}: damaged or not a checkpoint ({type(error).__name__}).") from error
+
+
+@dataclass(frozen=True)
+class SavedPolicy:
+    """A policy on disk, and what it was made of.
+
+    Args:
+        path: of its own file.
+        final: it was fitted to all episodes, the held-out ones too.
+        preset: all values of the training, by section.
+        dataset_sha256: of the episodes it was made of, as ``training.dataset_digest`` gives it.
+    """
+
+    path: Path
+    policy: PolicyNetwork
+    final: bool
+    preset: dict[str, Any]
+    dataset_sha256: str
+
+
+def open_policy(place: Path, *, observation_size: int, n_actions: int) -> SavedPolicy:
+    """Load a policy from a checkpoint folder, which means its latest one, or from a file in it.
+
+    Args:
+        place: the folder, or its ``best``, ``latest``, ``final`` or a ``.pt`` file.
+        observation_size, n_actions: of the data that it shall be judged on.
+    Raises:
+        CheckpointError: as ``load_policy``.
+    """
+    folder, which = (place.parent, place.name) if place.is_file() else (place, "latest")
+    if which == "latest" and (folder / FINAL).is_file():
+        which = FINAL
+    metadata = _read_metadata(folder)
+    path = folder / which if which.endswith(".pt") else _file(folder, which)
+    policy = load_policy(folder, which, observation_size=observation_size, n_actions=n_actions, where="dataset")
+    return SavedPolicy(path, policy, path.name.startswith(FINAL), metadata["preset"], metadata["dataset_sha256"])
 
 
 def holds_checkpoint(folder: Path) -> bool:
@@ -191,12 +230,11 @@ def resume(folder: Path, run: "TrainingRun | OnlineRun") -> Resumption:
     path = _file(folder, "latest")
     try:
         content = _read_file(path)
-        run.learner.restore(content["learner"])
-        run.epoch = content["epoch"]
-        best_wis, metrics = float(content["best_wis"]), str(content["metrics"])
+        run.restore(content)
+        best_estimate, metrics = float(content["best_estimate"]), str(content["metrics"])
     except DAMAGE as error:
         raise CheckpointError(f"{path}: damaged or not a checkpoint ({type(error).__name__}).") from error
-    return Resumption(metrics, best_wis, _file(folder, "best") if best_wis > -math.inf else None)
+    return Resumption(metrics, best_estimate, _file(folder, "best") if best_estimate > -math.inf else None)
 
 
 def _flat(preset: dict[str, Any]) -> dict[str, Any]:

@@ -169,14 +169,26 @@ def split_episodes(episodes: Episodes, fraction: float, generator: np.random.Gen
     Raises:
         DatasetError: one of the two would be empty.
     """
-    order = generator.permutation(len(episodes))
-    first = round(fraction * len(episodes))
-    if first in (0, len(episodes)):
+    first, second = split_numbers(len(episodes), fraction, generator)
+    return episodes.select(first), episodes.select(second)
+
+
+def split_numbers(
+    count: int, fraction: float, generator: np.random.Generator
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the numbers of the episodes that ``split_episodes`` puts into either part, rising.
+
+    Raises:
+        DatasetError: one of the two would be empty.
+    """
+    order = generator.permutation(count)
+    first = round(fraction * count)
+    if first in (0, count):
         raise DatasetError(
-            f"{len(episodes)} episodes cannot be split at data.train_fraction = {fraction}: "
+            f"{count} episodes cannot be split at data.train_fraction = {fraction}: "
             "one part would be empty. Log more episodes, or change the fraction."
         )
-    return episodes.select(np.sort(order[:first])), episodes.select(np.sort(order[first:]))
+    return np.sort(order[:first]), np.sort(order[first:])
 
 
 def write_csv(path: Path, episodes: Iterable[tuple[int, Episode]], *, with_ends: bool = False) -> int:

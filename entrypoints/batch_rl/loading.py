@@ -62,11 +62,12 @@ def load_episodes(folder: Path, *, require_propensities: bool = True) -> tuple[P
     """Find, read and check the dataset of a channel; return its first file as well.
 
     Args:
+        folder: the channel's, or a file of a known format itself.
         require_propensities: whether rows must say how likely their action was.
     Raises:
         DatasetError: there is not exactly one dataset, or it has faults.
     """
-    paths = find_dataset(folder)
+    paths = [folder] if folder.is_file() and folder.suffix.lower() in READERS else find_dataset(folder)
     options = {} if require_propensities else {"require_propensities": False}
     return paths[0], READERS[paths[0].suffix.lower()](paths, **options)
 

@@ -3,7 +3,8 @@
 The columns are Coach's, in its order, without ``Wall-Clock Time``: the file is the same, byte for byte,
 for the same data, preset and seed. What has no value without an environment stays empty. Unlike in Coach,
 an epoch's estimates stand on its own row, those of the last epoch included, and losses are per batch, not
-their running sum. Columns of this library follow after Coach's.
+their running sum. Columns of this library follow after Coach's; those of trajectory estimators that
+the preset does not ask for stay empty.
 """
 
 import csv
@@ -15,6 +16,8 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from batch_rl.ope import PolicyEvaluation
+from batch_rl.preset import ESTIMATORS
 from batch_rl.training import EpochResult, TrainingRun
 
 BATCH_FILE_NAME = "worker_0.batch_rl_graph.main_level.main_level.agent_0.csv"
@@ -23,6 +26,8 @@ WIS = "Weighted Importance Sampling"
 SEQUENTIAL_DR = "Sequential Doubly Robust"
 LOGGED_RETURN = "Logged Discounted Return"
 EFFECTIVE_SAMPLE_SIZE = "Effective Sample Size"
+TRAJECTORY = {name: f"{name} (trajectory)" for name in ESTIMATORS}  # columns by estimator
+LOWER, UPPER = " Low", " High"  # behind such a column's name: the ends of the estimate's interval
 
 _SIGNALS = ("Loss", "Learning Rate", "Grads (unclipped)", "Discounted Return", "Q")
 _STATISTICS = ("Mean", "Stdev", "Max", "Min")
@@ -53,6 +58,8 @@ BATCH_COLUMNS = (
     "Largest Weight Share",
     LOGGED_RETURN,
     "Evaluated Policy",
+    *(f"{column}{end}" for column in TRAJECTORY.values() for end in ("", LOWER, UPPER)),
+    "Interval Level",
 )
 EPISODE_COLUMNS = ("Episode #", "Evaluation Reward", "Episode Length", "Success Rate")
 
@@ -119,8 +126,20 @@ def epoch_row(run: TrainingRun, result: EpochResult) -> dict[str, object]:
         "Mean Importance Weight": estimates.weights.mean_weight,
         "Largest Weight Share": estimates.weights.largest_share,
         LOGGED_RETURN: run.logged_return,
-        "Evaluated Policy": f"softmax(Q / {run.preset.ope.temperature:g})",
+        "Evaluated Policy": run.scored_policy,
+        **_trajectory(estimates.trajectory),
     }
+
+
+def _trajectory(evaluation: PolicyEvaluation | None) -> dict[str, object]:
+    row: dict[str, object] = {}
+    for one in evaluation.values.values() if evaluation else ():
+        column = TRAJECTORY[one.name]
+        row[column] = one.value
+        if one.interval:
+            row |= {column + LOWER: one.interval.lower, column + UPPER: one.interval.upper}
+            row["Interval Level"] = one.interval.level
+    return row
 
 
 def _statistics(signal: str, values: NDArray[np.float64]) -> dict[str, object]:

@@ -26,10 +26,13 @@ from batch_rl.errors import PresetError
 MAX_PRESET_BYTES = 1_000_000
 MAX_DEPTH = 8
 
+# The estimators of whole trajectories, by the names of batch_rl.ope, which is not imported here.
+ESTIMATORS = ("IPS", "WIS", "PDIS", "weighted PDIS", "DM", "sequential DR", "WDR", "MAGIC")
+LOWER_END = " Low"
 ALGORITHMS = ("ddqn_bcq", "dqn", "ddqn", "cql", "iql", "one_step", "bc")
 ONLINE_ALGORITHMS = ("dqn", "ddqn")
 
-Value = bool | int | float | str | None | tuple[int, ...] | tuple[float, ...]
+Value = bool | int | float | str | None | tuple[int, ...] | tuple[float, ...] | tuple[str, ...]
 
 
 def _key(
@@ -133,6 +136,26 @@ class Ope:
 
     temperature: float = _key("the scored policy is softmax(Q / temperature)", default=2.0, within="(0, inf)")
     reward_model_epochs: int = _key("passes that fit the reward model (one-step columns)", default=5, within="[1, inf)")
+    estimators: tuple[str, ...] = _key(
+        "estimators of whole trajectories after each epoch, a list; [] for none",
+        default=("IPS", "WIS", "PDIS", "weighted PDIS", "DM", "sequential DR", "WDR"),
+        choices=ESTIMATORS,
+    )
+    interval: str = _key(
+        "how their confidence intervals are made", default="bootstrap", choices=("bootstrap", "student_t", "none")
+    )
+    level: float = _key("probability with which an interval should hold the value", default=0.95, within="(0, 1)")
+    resamples: int = _key("logs that the bootstrap draws", default=400, within="[1, 1000000]")
+    fqe_updates: int = _key(
+        "updates per epoch of the scored policy's values (DM, and q_hat of the doubly robust ones)",
+        default=16,
+        within="[1, inf)",
+    )
+
+
+def needs_model(estimators: Iterable[str]) -> bool:
+    """Return whether one of the estimators needs the evaluated policy's action values."""
+    return not set(estimators) <= set(ESTIMATORS[:4])
 
 
 @dataclass(frozen=True)
@@ -146,6 +169,11 @@ class Training:
         choices=("none", "all_episodes"),
     )
     threads: int = _key("processor threads; other counts, other last digits", default=1, within="[1, 1024]")
+    best_by: str = _key(
+        "estimate whose highest value makes the checkpoint 'best', or the lower end of its interval",
+        default="WIS",
+        choices=(*ESTIMATORS, *(name + LOWER_END for name in ESTIMATORS)),
+    )
     kept_checkpoints: int = _key("newest ones on disk, beside the best", default=3, within="[1, inf)")
     save_model: bool = _key("write the servable model", default=True)
 
@@ -222,7 +250,9 @@ class Evaluation:
     steps: int = _key("whole episodes until this many steps", default=1000, within="[1, inf)")
     episodes: int | None = _key("exactly this many instead", default=None, within="[1, inf)")
     checkpoint: str = _key(
-        "the last one, or the one with the highest WIS", default="latest", choices=("latest", "best")
+        "the last one, or the one with the highest estimate (training.best_by)",
+        default="latest",
+        choices=("latest", "best"),
     )
     policy: str = _key(
         "play the best action, or draw from softmax(Q / temperature)", default="greedy", choices=("greedy", "softmax")
@@ -259,6 +289,13 @@ class TrainingPreset(Preset):
     bcq: Bcq
     ope: Ope
     training: Training
+
+    def __post_init__(self) -> None:
+        name = self.training.best_by
+        if name != "WIS" and name.removesuffix(LOWER_END) not in self.ope.estimators:
+            raise PresetError(f"training.best_by is '{name}', which is not among ope.estimators; add it there.")
+        if name.endswith(LOWER_END) and self.ope.interval == "none":
+            raise PresetError(f"training.best_by is '{name}', but ope.interval is none; choose how to make intervals.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -400,6 +437,10 @@ def checked_value(value: object, key: Key) -> Value:
         if isinstance(value, bool):
             return value
         raise ValueError(f"{shown}; must be true or false")
+    if key.type == tuple[str, ...]:
+        if not isinstance(value, list | tuple) or any(item not in (key.choices or ()) for item in value):
+            raise ValueError(f"{shown}; must be a list of: {', '.join(key.choices or ())}")
+        return tuple(value)
     if key.type is str:
         if not isinstance(value, str) or not value:
             raise ValueError(f"{shown}; must be text")
@@ -739,6 +780,8 @@ def _overrides(hyperparameters: Mapping[str, object]) -> dict[str, object]:
 
 def _from_text(raw: object, key: Key) -> object:
     """Hyperparameters may arrive as text, and a flag as 0 or 1."""
+    if isinstance(raw, str) and key.type == tuple[str, ...]:
+        return [item for text in raw.strip().removeprefix("[").removesuffix("]").split(",") if (item := text.strip())]
     if isinstance(raw, str) and key.type is not str:
         if _item_types(key.type) and (raw.strip() not in ("", "null") or key.type == tuple[int, ...]):
             return [scalar(item.strip()) for item in raw.strip().removeprefix("[").removesuffix("]").split(",")]

@@ -3,8 +3,10 @@
 import dataclasses
 import hashlib
 import math
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,14 +27,18 @@ from batch_rl.networks import (
     softmax,
     use_threads,
 )
-from batch_rl.preset import TrainingPreset
+from batch_rl.preset import LOWER_END, TrainingPreset, needs_model
 
-SPLIT, IMITATION, REWARD_MODEL, LEARNING = range(4)  # each purpose draws from its own generator
+SPLIT, IMITATION, REWARD_MODEL, LEARNING, EVALUATION = range(5)  # each purpose draws from its own generator
 
 
 @dataclass(frozen=True)
 class PolicyEstimates:
-    """What the held-out episodes say about softmax(Q / temperature)."""
+    """What the held-out episodes say about softmax(Q / temperature).
+
+    The first ones are Coach's, with the agent's own Q as sequential DR's q_hat; ``trajectory`` has those of the
+    preset's ``ope.estimators``, with the values of the scored policy by fitted Q evaluation as q_hat.
+    """
 
     wis: float  # discounted reward per episode
     sequential_dr: float  # discounted reward per episode
@@ -40,9 +46,19 @@ class PolicyEstimates:
     one_step_dm: float
     one_step_dr: float
     weights: ope.WeightDiagnostics
+    trajectory: ope.PolicyEvaluation | None = None
+
+    def value(self, name: str) -> float:
+        """Return an estimate, or the lower end of its interval by the name and " Low"; NaN where there is none."""
+        if name == "WIS" or self.trajectory is None:  # Coach's is the same estimator
+            return self.wis
+        one = self.trajectory[name.removesuffix(LOWER_END)]
+        if not name.endswith(LOWER_END):
+            return one.value
+        return one.interval.lower if one.interval else math.nan
 
 
-def _digest(episodes: Episodes) -> str:
+def dataset_digest(episodes: Episodes) -> str:
     """Return a SHA-256 of all arrays, by which a checkpoint knows its data."""
     digest = hashlib.sha256()
     for field in dataclasses.fields(episodes):
@@ -53,6 +69,11 @@ def _digest(episodes: Episodes) -> str:
         digest.update(f"{field.name} {array.dtype} {array.shape} ".encode())
         digest.update(array.data)
     return digest.hexdigest()
+
+
+def split_generator(seed: int) -> np.random.Generator:
+    """Return what decides which episodes are held out: the same ones in every run of a seed."""
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(SPLIT,)))
 
 
 def without_last_rows(episodes: Episodes) -> Episodes:
@@ -98,9 +119,9 @@ class TrainingRun:
     """Everything between a dataset and a policy.
 
     The importance weights and sequential DR's q_hat come from the same networks: q_hat is the agent's own
-    Q, as in Coach. It was fitted to the other part of the split and describes the greedy policy, not the
-    softmax that is scored; sequential DR stays unbiased all the same, and varies more than it would with
-    the softmax's own values.
+    Q, as in Coach, in Coach's column. It was fitted to the other part of the split and describes the greedy
+    policy, not the softmax that is scored; sequential DR stays unbiased all the same, and varies more than it
+    does with the softmax's own values, which fitted Q evaluation learns beside the agent for the other columns.
 
     Args:
         final: fit to all episodes, the held-out ones too, with about as many updates. Its own estimates would
@@ -113,11 +134,10 @@ class TrainingRun:
     def __init__(self, episodes: Episodes, preset: TrainingPreset, *, final: bool = False) -> None:
         use_threads(preset.training.threads)
         self.preset = preset
-        self.dataset_digest = _digest(episodes)
+        self.dataset_digest = dataset_digest(episodes)
         if preset.data.drop_last_rows:
             episodes = without_last_rows(episodes)
-        split_generator = np.random.default_rng(np.random.SeedSequence(preset.seed, spawn_key=(SPLIT,)))
-        self.fitting, self.held_out = split_episodes(episodes, preset.data.train_fraction, split_generator)
+        self.fitting, self.held_out = split_episodes(episodes, preset.data.train_fraction, split_generator(preset.seed))
         self.epochs = preset.training.epochs
         if final:
             self.epochs = max(1, round(self.epochs * len(self.fitting.actions) / len(episodes.actions)))
@@ -125,8 +145,10 @@ class TrainingRun:
         self.n_actions = episodes.n_actions
         self.observation_size = episodes.observations.shape[1]
         self.mean, self.scale = self._normalization()
-        transitions, reward_hat = self._prepare()
-        self._reward_hat = reward_hat
+        self._steps, self._reward_hat = self._prepare()
+        transitions = self._steps
+        if preset.agent.algorithm == "bc" and preset.agent.imitated_share < 1:
+            transitions = transitions.select(self._best_rows())
         self.learner = Learner(
             transitions,
             preset.agent,
@@ -134,6 +156,9 @@ class TrainingRun:
             epochs=self.epochs,
             generator=seeded_generator(preset.seed, LEARNING),
         )
+        self._fitted_q = None if final or not needs_model(preset.ope.estimators) else self._new_fitted_q()
+        self._log = ope.LoggedRows.of(self.held_out)
+        self._snapshot_q, self._snapshots_added = torch.zeros((1, 1)), 0
         self.epoch = 0
         self.logged_return = float(self.held_out.returns(preset.agent.discount).mean())
 
@@ -164,10 +189,22 @@ class TrainingRun:
             generator=seeded_generator(preset.seed, REWARD_MODEL),
         )
         reward_hat = forward(reward_model, self._standardized(self.held_out.observations)[None])[0].numpy()
-        transitions = self._transitions(inputs, actions, rewards, reward_model)
-        if preset.agent.algorithm == "bc" and preset.agent.imitated_share < 1:
-            transitions = transitions.select(self._best_rows())
-        return transitions, reward_hat.astype(np.float64)
+        return self._transitions(inputs, actions, rewards, reward_model), reward_hat.astype(np.float64)
+
+    def _new_fitted_q(self) -> ope.FittedQ:
+        steps = self._steps
+        return ope.FittedQ(
+            steps.inputs,
+            steps.actions,
+            steps.rewards,
+            steps.terminated,
+            steps.next_rows,
+            torch.arange(len(steps.actions)) if steps.learned_rows is None else steps.learned_rows,
+            n_actions=self.n_actions,
+            discount=self.preset.agent.discount,
+            hidden_sizes=self.preset.agent.hidden_sizes,
+            generator=seeded_generator(self.preset.seed, EVALUATION),
+        )
 
     def _transitions(self, inputs: Tensor, actions: Tensor, rewards: Tensor, reward_model: Parameters) -> Transitions:
         """Lay out the rows to learn from.
@@ -248,6 +285,8 @@ class TrainingRun:
         statistics = self._learn(should_stop)
         if statistics is None:
             return None
+        if self._fitted_q is not None:
+            self._fitted_q.fit(self._probabilities, self.preset.ope.fqe_updates)
         losses, norms, batch_q, learning_rates, largest_q = statistics.double().numpy().T
         return EpochResult(
             epoch=self.epoch,
@@ -297,12 +336,82 @@ class TrainingRun:
             one_step_dm=ope.one_step_direct_method(target, self._reward_hat),
             one_step_dr=ope.one_step_doubly_robust(held_out, target, self._reward_hat),
             weights=ope.weight_diagnostics(held_out, target),
+            trajectory=self._evaluate_trajectories(target) if self.preset.ope.estimators else None,
         )
 
     @property
     def temperature(self) -> float:
         """The scored and served policy is softmax(Q / temperature)."""
         return self.preset.ope.temperature
+
+    def _evaluate_trajectories(self, target: NDArray[np.float64]) -> ope.PolicyEvaluation:
+        preset, held_out, q_hat, after = self.preset.ope, self.held_out, None, None
+        if self._fitted_q is not None:
+            q_hat = self._fitted_q.values(self._standardized(held_out.observations))
+            after = self._values_after_truncation(self._fitted_q)
+        with warnings.catch_warnings():
+            # They stand in the notes; every epoch would repeat them.
+            warnings.simplefilter("ignore")
+            return ope.evaluate(
+                self._log,
+                target,
+                q_hat,
+                discount=self.preset.agent.discount,
+                policy=self.scored_policy,
+                estimators=preset.estimators,
+                interval=preset.interval,
+                level=preset.level,
+                resamples=preset.resamples,
+                seed=self.preset.seed,
+                values_after_truncation=after,
+            )
+
+    def _values_after_truncation(self, fitted_q: ope.FittedQ) -> NDArray[np.float64] | None:
+        """Return the scored policy's value of what followed each held-out row; None where that is not logged."""
+        held_out = self.held_out
+        cut, finals = held_out.truncated, held_out.final_observations
+        if finals is None or not cut.any() or np.isnan(finals[cut]).any():
+            return None
+        target = softmax(self.policy().q_array(finals[cut]), self.preset.ope.temperature)
+        values = np.zeros(len(held_out.actions))
+        values[(held_out.starts + held_out.lengths - 1)[cut]] = (
+            target * fitted_q.values(self._standardized(finals[cut]))
+        ).sum(axis=1)
+        return values
+
+    @torch.no_grad()
+    def _probabilities(self, rows: Tensor) -> Tensor:
+        """Return the scored policy's probabilities at rows of the training inputs, (rows, n_actions).
+
+        What snapshots say there never changes, so it is asked once: they are most of the networks.
+        """
+        inputs, learner = self._steps.inputs, self.learner
+        if self._snapshots_added == 0:
+            self._snapshot_q = torch.zeros((len(inputs), self.n_actions))
+        for snapshot in learner.snapshots[self._snapshots_added :]:
+            self._snapshot_q += forward(snapshot, inputs.expand(len(snapshot[0]), -1, -1))[..., : self.n_actions].sum(0)
+            self._snapshots_added += 1
+        members = self.preset.agent.members
+        online = forward(learner.online, inputs[rows].expand(members, -1, -1))[..., : self.n_actions].sum(0)
+        q = (online + self._snapshot_q[rows]) / (members * (1 + self._snapshots_added))
+        return torch.softmax(q / self.preset.ope.temperature, dim=1)
+
+    @property
+    def scored_policy(self) -> str:
+        """What the estimates are of."""
+        return f"softmax(Q / {self.preset.ope.temperature:g})"
+
+    def state(self) -> dict[str, Any]:
+        """Return all that is needed to go on bit for bit, in plain containers and tensors."""
+        state: dict[str, Any] = {"learner": self.learner.state(), "epoch": self.epoch}
+        return state | ({"fitted_q": self._fitted_q.state()} if self._fitted_q else {})
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from ``state``, made by a run of the same data and preset."""
+        self.learner.restore(state["learner"])
+        if self._fitted_q is not None:
+            self._fitted_q.restore(state["fitted_q"])
+        self.epoch = state["epoch"]
 
     def policy(self) -> PolicyNetwork:
         """Return the policy as it is now."""

@@ -143,6 +143,43 @@ def test_every_epoch_has_a_row_and_a_log_line_with_the_same_estimates(trained):
     assert "Evaluated policy: softmax(Q / 2)" in trained.stdout
 
 
+def test_the_estimates_of_whole_trajectories_stand_beside_coachs_with_their_intervals(trained):
+    metrics = trained.metrics
+    for name in ("IPS", "WIS", "PDIS", "weighted PDIS", "sequential DR", "WDR"):
+        column = f"{name} (trajectory)"
+        assert (metrics[f"{column} Low"] <= metrics[f"{column} High"]).all()
+        assert np.isfinite(metrics[[column, f"{column} Low", f"{column} High"]]).all(axis=None)
+    assert metrics["WIS (trajectory)"].tolist() == pytest.approx(metrics["Weighted Importance Sampling"].tolist())
+    # One is corrected by the agent's own values, the other by those of the policy that is scored.
+    assert (metrics["sequential DR (trajectory)"] != metrics["Sequential Doubly Robust"]).all()
+    assert np.isfinite(metrics["DM (trajectory)"]).all()
+    assert set(metrics["Interval Level"]) == {0.95}
+    # DM's interval would not hold the model's error; MAGIC takes long, and is not asked for by default.
+    assert metrics[["DM (trajectory) Low", "MAGIC (trajectory)"]].isna().all(axis=None)
+
+
+def test_a_preset_chooses_the_estimators_and_the_one_that_names_the_best_checkpoint(run_job, collected, trained):
+    job = run_job(
+        "train.py",
+        SMALL | {"improve_steps": 4, "ope.estimators": "PDIS, MAGIC", "training.best_by": "PDIS Low"},
+        train=collected.output,
+    )
+    assert (job.exit_code, job.stderr) == (0, "")
+    given = job.metrics
+    assert np.isfinite(given[["PDIS (trajectory)", "MAGIC (trajectory) Low"]]).all(axis=None)
+    assert given[["WIS (trajectory)", "WDR (trajectory)"]].isna().all(axis=None)
+    best = (job.output / "checkpoint" / "best").read_text()
+    assert best.startswith(f"epoch-{given['Epoch'][given['PDIS (trajectory) Low'].idxmax()]:04d}-")
+    # What the agent learns, and Coach's columns, do not depend on what is computed beside them.
+    shared = [name for name in given if "(trajectory)" not in name]
+    pd.testing.assert_frame_equal(given[shared], trained.metrics[shared])
+
+
+def test_a_best_checkpoint_by_an_estimate_that_is_not_made_is_refused(run_job, collected):
+    job = run_job("train.py", SMALL | {"ope.estimators": "[]", "training.best_by": "WDR"}, train=collected.output)
+    assert_failed(job, "PresetError: training.best_by is 'WDR', which is not among ope.estimators")
+
+
 def test_training_again_gives_the_same_bytes(run_job, collected, trained):
     """Metrics and learned weights; the SDK's name for the channel does as well."""
     again = run_job("train.py", SMALL | {"improve_steps": 4}, training=collected.output)

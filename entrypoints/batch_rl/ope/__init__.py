@@ -13,13 +13,14 @@ from batch_rl.ope.comparison import Comparison, compare, rank_correlation
 from batch_rl.ope.direct_method import dm, fit_reward_model, one_step_direct_method
 from batch_rl.ope.doubly_robust import one_step_doubly_robust, sequential_doubly_robust, sequential_dr, wdr
 from batch_rl.ope.evaluation import (
+    ESTIMATORS,
     EstimatedValue,
     FewEpisodesWarning,
     PolicyEvaluation,
     TruncationWarning,
     evaluate,
 )
-from batch_rl.ope.fitted_q import fit_linear_q, fit_network_q, fit_tabular_q
+from batch_rl.ope.fitted_q import FittedQ, fit_linear_q, fit_network_q, fit_tabular_q
 from batch_rl.ope.importance_sampling import (
     Estimate,
     UndefinedEstimateWarning,
@@ -47,11 +48,13 @@ from batch_rl.ope.rows import LoggedRows, read_rows
 from batch_rl.ope.steps import Layout, WeightedSteps
 
 __all__ = [
+    "ESTIMATORS",
     "Blend",
     "Comparison",
     "Estimate",
     "EstimatedValue",
     "FewEpisodesWarning",
+    "FittedQ",
     "Interval",
     "KnownBounds",
     "Layout",

@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 WEIGHTED = {intervals.IPS: ips, intervals.WIS: wis, intervals.PDIS: pdis, intervals.WEIGHTED_PDIS: weighted_pdis}
 MODELLED = {intervals.DM: dm, intervals.SEQUENTIAL_DR: sequential_dr, intervals.WDR: wdr}
+ESTIMATORS = (*WEIGHTED, *MODELLED, intervals.MAGIC)
 METHODS = ("bootstrap", "student_t", "hoeffding", "empirical_bernstein", "none")
 FEW_EPISODES = 10
 LARGE_SHARE = 0.5
@@ -130,6 +131,7 @@ def evaluate(
     *,
     discount: float,
     policy: str = "",
+    estimators: Collection[str] | None = None,
     interval: str = "bootstrap",
     level: float = 0.95,
     resamples: int = 1000,
@@ -138,7 +140,7 @@ def evaluate(
     values_after_truncation: ArrayLike | None = None,
     largest_ratio: float | None = None,
 ) -> PolicyEvaluation:
-    """Estimate a policy's value from a log, by every estimator that the arguments allow.
+    """Estimate a policy's value from a log, by every estimator that the arguments allow, or by some.
 
     Args:
         rows: a table for ``read_rows``, or what it returned.
@@ -148,6 +150,7 @@ def evaluate(
         discount: in [0, 1], per step.
         policy: what to call the policy, such as "softmax(Q / 0.2)"; else it is only said whether it is
             deterministic.
+        estimators: names in ``ESTIMATORS``, the only ones to compute; None: all that the arguments allow.
         interval: ``bootstrap`` over episodes, ``student_t``, ``hoeffding``, ``empirical_bernstein`` or
             ``none``. An estimator for which the method does not hold gets none and says why.
         level: probability with which an interval should hold the value.
@@ -171,15 +174,15 @@ def evaluate(
     _check_method(interval, level, resamples, bounds)
     if bounds is not None:
         bounds.check(steps)
-    values = {name: estimator(steps) for name, estimator in WEIGHTED.items()}
-    if q_hat is not None:
-        values |= {name: estimator(steps) for name, estimator in MODELLED.items()}
-        values |= {intervals.MAGIC: math.nan}
+    wanted = _wanted(estimators, q_hat is not None)
+    values = {name: estimator(steps) for name, estimator in (WEIGHTED | MODELLED).items() if name in wanted}
     replicates: dict[str, Floats] = {}
     names = [name for name, value in values.items() if math.isfinite(value)] if interval == "bootstrap" else []
-    blending = math.isfinite(values.get(intervals.WDR, math.nan))
-    if blending:
-        names = [*names, intervals.MAGIC] if names else [intervals.WDR]
+    if intervals.MAGIC in wanted:
+        values[intervals.MAGIC] = math.nan
+    blending = intervals.MAGIC in wanted and math.isfinite(values.get(intervals.WDR, wdr(steps)))
+    if blending:  # which rests on an interval of WDR
+        names = [*dict.fromkeys([*names, intervals.WDR]), *([intervals.MAGIC] if interval == "bootstrap" else [])]
     if names:
         replicates = intervals.bootstrap(steps, names, resamples=resamples, seed=seed)
     if blending:
@@ -190,11 +193,11 @@ def evaluate(
         values[intervals.MAGIC] = blend.value
         if intervals.MAGIC in replicates:
             replicates[intervals.MAGIC] = blend_again(blend, replicates[intervals.MAGIC], wdr_interval=wdr_interval)
+    weights = describe_weights(steps) if _has_weight(steps) else WeightDiagnostics(0.0, 0.0, math.nan)
     found = {}
     for name, value in values.items():
-        ends, note = _interval(steps, name, value, interval, level, replicates, bounds)
+        ends, note = _interval(steps, name, value, interval, level, replicates, weights, bounds)
         found[name] = EstimatedValue(name, value, ends, note, replicates.get(name, np.empty(0)))
-    weights = describe_weights(steps) if _has_weight(steps) else WeightDiagnostics(0.0, 0.0, math.nan)
     probabilities = np.asarray(target_probabilities)
     deterministic = bool((probabilities.max(axis=1) == 1).all())
     return PolicyEvaluation(
@@ -214,6 +217,17 @@ def evaluate(
     )
 
 
+def _wanted(estimators: Collection[str] | None, with_model: bool) -> tuple[str, ...]:
+    if estimators is None:
+        return ESTIMATORS if with_model else tuple(WEIGHTED)
+    for name in estimators:
+        if name not in ESTIMATORS:
+            raise DatasetError(f"there is no estimator '{name}'; there are: {', '.join(ESTIMATORS)}.")
+        if name not in WEIGHTED and not with_model:
+            raise DatasetError(f"'{name}' needs q_hat, a model of the evaluated policy's action values.")
+    return tuple(name for name in ESTIMATORS if name in estimators)
+
+
 def _has_weight(steps: WeightedSteps) -> bool:
     return bool((steps.weights.last_logs > -np.inf).any())
 
@@ -225,15 +239,19 @@ def _interval(
     method: str,
     level: float,
     replicates: Mapping[str, Floats],
+    weights: WeightDiagnostics,
     bounds: KnownBounds | None,
 ) -> tuple[Interval | None, str]:
     if method == "none":
         return None, "not asked for"
     if not math.isfinite(value):
         return None, "the estimate is undefined"
+    if name == intervals.DM:
+        return None, "the log's variation is the least of it: no interval holds the model's error"
     try:
         if method == "bootstrap":
-            return intervals.percentile_interval(replicates[name], level=level), ""
+            size = weights.effective_sample_size
+            return intervals.percentile_interval(replicates[name], level=level, effective_size=size), ""
         if method == "student_t":
             if name not in intervals.MEANS:
                 raise DatasetError(f"Student's t does not hold for {name}, which is no mean over episodes.")
@@ -302,6 +320,7 @@ def _notes(
 
 
 __all__ = [
+    "ESTIMATORS",
     "EstimatedValue",
     "FewEpisodesWarning",
     "PolicyEvaluation",

@@ -1,6 +1,7 @@
 """Fitted Q evaluation: action values of a policy, learned from steps that another one logged."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -8,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from batch_rl.errors import DatasetError, TrainingError
-from batch_rl.networks import Parameters, fit, forward, initial_parameters
+from batch_rl.networks import Adam, Parameters, fit, forward, initial_parameters
 from batch_rl.ope.steps import Floats, Integers
 
 _WORST_CONDITION = 1e13
@@ -156,3 +157,136 @@ def fit_network_q(
             learning_rate=learning_rate,
         )
     return parameters
+
+
+class FittedQ:
+    """Action values of a policy, learned by a few updates at a time, so that they can follow one that changes.
+
+    The regression is that of ``fit_network_q``; the targets are renewed every ``COPY_UPDATES`` updates, and held
+    within what rewards as logged can add up to, so that they cannot run away.
+
+    Args:
+        inputs: (n, in) float32, standardised.
+        actions, rewards, terminated, next_rows: of the first rows of ``inputs``; a step leads to the input of
+            the row ``next_rows``, which is not read where it terminated.
+        rows: the steps to fit to: leave out those whose next observation is not known.
+        n_actions: width of the output.
+        discount: in [0, 1], per step.
+        generator: draws the first weights and the batches.
+    Source: Le, Voloshin, Yue, "Batch Policy Learning under Constraints", ICML 2019.
+    """
+
+    BATCH_SIZE = 256
+    COPY_UPDATES = 2
+    LEARNING_RATE = 2e-3
+    POOL_BATCHES = 4  # drawn together, so that the policy is asked once, ...
+    PASSES = 4  # ... and used as often
+
+    def __init__(
+        self,
+        inputs: Tensor,
+        actions: Tensor,
+        rewards: Tensor,
+        terminated: Tensor,
+        next_rows: Tensor,
+        rows: Tensor,
+        *,
+        n_actions: int,
+        discount: float,
+        hidden_sizes: Sequence[int],
+        generator: torch.Generator,
+    ) -> None:
+        self._inputs, self._actions, self._rewards = inputs, actions, rewards
+        self._onward, self._next_rows, self._rows = discount * (1 - terminated.float()), next_rows, rows
+        # An episode may end at once, so 0 is always possible.
+        least, most = min(0.0, float(rewards.min())), max(0.0, float(rewards.max()))
+        self._bounds = (least / (1 - discount), most / (1 - discount)) if discount < 1 else (-np.inf, np.inf)
+        self._generator = generator
+        parts = initial_parameters((inputs.shape[1], *hidden_sizes, n_actions), 1, generator)
+        # One tensor, of which the layers are views: the optimiser then has one thing to do, not six.
+        self._flat = torch.cat([part.flatten() for part in parts])
+        views = torch.split(self._flat, [part.numel() for part in parts])
+        self._parameters = [view.reshape(part.shape) for view, part in zip(views, parts, strict=True)]
+        self._adam = Adam(self._flat, beta1=0.9, beta2=0.999, epsilon=1e-8)
+
+    @torch.no_grad()
+    def fit(self, probabilities: Callable[[Tensor], Tensor], updates: int) -> None:
+        """Go on for some updates.
+
+        Args:
+            probabilities: of the policy at some rows of ``inputs``, (rows,) -> (rows, n_actions).
+            updates: as many.
+        Raises:
+            TrainingError: the values diverged, which they can without discount.
+        """
+        for first in range(0, updates, self.POOL_BATCHES * self.PASSES):
+            drawn = torch.randint(len(self._rows), (self.POOL_BATCHES * self.BATCH_SIZE,), generator=self._generator)
+            pool = self._rows[drawn]
+            policy = probabilities(self._next_rows[pool])
+            for number in range(first, min(first + self.POOL_BATCHES * self.PASSES, updates)):
+                start = (number - first) % self.POOL_BATCHES * self.BATCH_SIZE
+                if number % self.COPY_UPDATES == 0:
+                    coming = slice(start, start + self.COPY_UPDATES * self.BATCH_SIZE)
+                    goals = torch.split(self._goals(pool[coming], policy[coming]), self.BATCH_SIZE)
+                rows = pool[start : start + self.BATCH_SIZE]
+                gradient = squared_error_gradient(
+                    self._parameters, self._inputs[rows], self._actions[rows], goals[number % self.COPY_UPDATES]
+                )
+                self._adam.step(gradient, self.LEARNING_RATE)
+        if not bool(self._flat.isfinite().all()):
+            raise TrainingError(
+                "fitted Q evaluation diverged: look for extreme rewards and features in the data, lower the discount, "
+                "or leave the estimators out that need it."
+            )
+
+    def _goals(self, rows: Tensor, policy: Tensor) -> Tensor:
+        following = forward(self._parameters, self._inputs[self._next_rows[rows]][None])[0]
+        return self._rewards[rows] + self._onward[rows] * (policy * following).sum(dim=1).clamp(*self._bounds)
+
+    @torch.no_grad()
+    def values(self, inputs: Tensor) -> Floats:
+        """Return the action values of standardised inputs, (rows, n_actions)."""
+        return forward(self._parameters, inputs[None])[0].double().numpy()
+
+    def state(self) -> dict[str, Any]:
+        """Return all that is needed to go on bit for bit, in plain containers and tensors."""
+        return {
+            "parameters": self._flat,
+            "adam_mean": self._adam.means,
+            "adam_square": self._adam.squares,
+            "updates": self._adam.updates,
+            "generator": self._generator.get_state(),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from ``state``, made by one of the same data and sizes."""
+        self._flat.copy_(state["parameters"])
+        self._adam.means.copy_(state["adam_mean"])
+        self._adam.squares.copy_(state["adam_square"])
+        self._adam.updates = state["updates"]
+        self._generator.set_state(state["generator"])
+
+
+def squared_error_gradient(parameters: Parameters, inputs: Tensor, actions: Tensor, goals: Tensor) -> Tensor:
+    """Return the gradient of mean((Q(input, action) - goal)^2) by all parameters of one network, as one vector.
+
+    Written out, because for networks this small automatic differentiation takes twice the time.
+
+    Args:
+        parameters: of a single member.
+        inputs: (batch, in).
+        actions, goals: (batch,).
+    """
+    layers = [(weight[0], bias[0, 0]) for weight, bias in zip(parameters[::2], parameters[1::2], strict=True)]
+    hidden = [inputs]
+    for weight, bias in layers[:-1]:
+        hidden.append(torch.addmm(bias, hidden[-1], weight).relu_())
+    outputs = torch.addmm(layers[-1][1], hidden[-1], layers[-1][0])
+    errors = outputs.gather(1, actions[:, None]) - goals[:, None]
+    delta = torch.zeros_like(outputs).scatter_(1, actions[:, None], errors * (2 / len(goals)))
+    gradient: list[Tensor] = []
+    for (weight, _), before in zip(reversed(layers), reversed(hidden), strict=True):
+        gradient = [(before.T @ delta).flatten(), delta.sum(dim=0), *gradient]
+        if before is not inputs:
+            delta = (delta @ weight.T).mul_(before > 0)
+    return torch.cat(gradient)

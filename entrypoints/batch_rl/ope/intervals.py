@@ -18,6 +18,7 @@ DM, SEQUENTIAL_DR, WDR, MAGIC = "DM", "sequential DR", "WDR", "MAGIC"
 MEANS = {IPS: ips_values, PDIS: pdis_values, DM: dm_values, SEQUENTIAL_DR: sequential_dr_values}
 
 FEWEST_FOR_STUDENT_T = 30
+FEWEST_FOR_BOOTSTRAP = 2
 LARGEST_SHARE_FOR_STUDENT_T = 0.2
 _COUNT_VALUES = 1 << 21  # of a table of how often each episode is drawn
 
@@ -156,23 +157,38 @@ def student_t_interval(values: Floats, *, level: float) -> Interval:
     return Interval(mean - radius, mean + radius, level, "Student t")
 
 
-def percentile_interval(replicates: Floats, *, level: float) -> Interval:
-    """Return the middle ``level`` of bootstrap replicates.
+def percentile_interval(replicates: Floats, *, level: float, effective_size: float = math.inf) -> Interval:
+    """Return the middle ``level`` of bootstrap replicates, or more of them where few episodes are in effect.
 
-    Too narrow, and off to one side, where few episodes carry the estimate: they are all that it can draw.
+    A bootstrap of n values varies too little, by the factor that Student's t makes up for, and n are here the
+    episodes in effect: it takes the tails that a normal distribution has beyond t * sqrt(n / (n - 1)). It stays
+    off to one side where what was logged is: the log is all that it can draw.
 
+    Args:
+        effective_size: of the weights behind the estimate, in episodes.
     Raises:
-        DatasetError: so many replicates are undefined (all weights 0) that an end would be.
-    Source: Efron, Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13.
+        DatasetError: so many replicates are undefined (all weights 0) that an end would be, or fewer than two
+            episodes are in effect.
+    Source: Hesterberg, "What Teachers Should Know About the Bootstrap", The American Statistician 2015, section 5
+        (expanded percentiles); Efron, Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13.
     """
     _check_level(level)
+    tail = (1 - level) / 2
+    if effective_size < FEWEST_FOR_BOOTSTRAP:
+        raise DatasetError(
+            f"the estimate rests on {effective_size:.1f} episodes in effect, and an interval on at least "
+            f"{FEWEST_FOR_BOOTSTRAP}."
+        )
+    if math.isfinite(effective_size):
+        t = student_t_quantile(1 - tail, effective_size - 1)
+        tail = math.erfc(t * math.sqrt(effective_size / (effective_size - 1)) / math.sqrt(2)) / 2
     finite = replicates[np.isfinite(replicates)]
-    if len(replicates) - len(finite) > (1 - level) / 2 * len(replicates):
+    if len(replicates) - len(finite) > tail * len(replicates):
         raise DatasetError(
             f"{len(replicates) - len(finite)} of {len(replicates)} bootstrap samples have no estimate: "
             "too few episodes have a weight."
         )
-    lower, upper = np.quantile(finite, [(1 - level) / 2, (1 + level) / 2])
+    lower, upper = np.quantile(finite, [tail, 1 - tail])
     return Interval(float(lower), float(upper), level, "bootstrap")
 
 
@@ -278,7 +294,7 @@ def _add_ended(steps: WeightedSteps, counts: Floats, totals: Floats) -> None:
             ended = ended + last if plain else np.logaddexp(ended, np.log(last) + weights.scales[t])
 
 
-def student_t_quantile(probability: float, degrees: int) -> float:
+def student_t_quantile(probability: float, degrees: float) -> float:
     """Return the quantile of Student's t distribution, by bisection; ``probability`` is at least 1/2."""
     low, high = 0.0, 1.0
     while _student_t_cdf(high, degrees) < probability:
@@ -291,7 +307,7 @@ def student_t_quantile(probability: float, degrees: int) -> float:
     return (low + high) / 2
 
 
-def _student_t_cdf(t: float, degrees: int) -> float:
+def _student_t_cdf(t: float, degrees: float) -> float:
     """Return P(T <= t) for t >= 0.
 
     Source: Abramowitz, Stegun, "Handbook of Mathematical Functions", 26.7.1 and 26.5.8.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from batch_rl.dataset import Episodes
 from batch_rl.errors import DatasetError
 from batch_rl.ope.steps import Floats, Integers, Layout, WeightedSteps
 from batch_rl.tables import PROBABILITY_SUM_TOLERANCE
@@ -35,6 +36,19 @@ class LoggedRows:
     propensities: Floats
     cut: NDArray[np.bool_]
     assumed_terminated: bool
+
+    @classmethod
+    def of(cls, episodes: Episodes) -> "LoggedRows":
+        """Lay out episodes that were checked when they were loaded."""
+        layout = Layout.of(episodes.lengths)
+        return cls(
+            layout=layout,
+            actions=episodes.actions[layout.rows],
+            rewards=episodes.rewards[layout.rows],
+            propensities=episodes.propensities[layout.rows],
+            cut=episodes.truncated[layout.order],
+            assumed_terminated=False,
+        )
 
     def __len__(self) -> int:
         return len(self.rewards)

@@ -66,10 +66,12 @@ def test_without_a_model_there_are_the_estimators_that_need_none():
 
 
 def test_the_table_has_a_row_for_each_estimator_with_interval_and_weights():
-    table = evaluate(q_hat=Q_HAT, policy="softmax(Q / 0.2)").table()
+    rows, target, q_hat = many(), np.tile([0.8, 0.2], (200, 1)), np.tile([0.4, 0.5], (200, 1))
+    table = evaluate(rows, target, q_hat, policy="softmax(Q / 0.2)").table()
     assert list(table.index) == list(evaluate(q_hat=Q_HAT).values)
-    assert (table["lower"] <= table["upper"]).all()
-    assert (table["interval"] == "bootstrap").all()
+    assert table.index[table["lower"] <= table["upper"]].tolist() == [name for name in table.index if name != "DM"]
+    assert "no interval holds the model's error" in table.loc["DM", "interval"]
+    assert (table["interval"].drop("DM") == "bootstrap").all()
     assert (table["policy"] == "softmax(Q / 0.2)").all()
     assert np.isnan(table.loc["DM", "effective_sample_size"])
     assert table.loc["WIS", "largest_share"] == pytest.approx(2 / 3)
@@ -169,7 +171,7 @@ def test_a_greedy_policy_that_no_episode_follows_is_named_as_the_reason():
     assert math.isnan(found["WIS"].value)
     assert math.isnan(found["MAGIC"].value)
     assert found["WIS"].interval is None
-    assert found["DM"].interval is not None
+    assert math.isfinite(found["DM"].value)
     assert found.weights.effective_sample_size == 0
     assert "it is deterministic: score a softmax of it" in found.notes[-1]
 
@@ -183,6 +185,25 @@ def test_clipping_is_off_by_default_and_reports_its_share():
     assert any("33.33% of the ratios were clipped at 1" in note for note in found.notes)
 
 
+# Some estimators --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("names", [["WDR", "IPS"], ["MAGIC"], []])
+def test_some_estimators_give_the_numbers_that_they_give_beside_the_others(names):
+    alone, among = evaluate(q_hat=Q_HAT, estimators=names), evaluate(q_hat=Q_HAT)
+    assert set(alone.values) == set(names)
+    for name in names:
+        assert alone[name] == among[name]
+        assert np.array_equal(alone[name].replicates, among[name].replicates)
+
+
+def test_an_estimator_that_is_none_or_lacks_its_model_is_refused():
+    with pytest.raises(DatasetError, match=r"there is no estimator 'wis'; there are: IPS, WIS, "):
+        evaluate(estimators=["wis"])
+    with pytest.raises(DatasetError, match="'WDR' needs q_hat"):
+        evaluate(estimators=["WDR"])
+
+
 # Intervals --------------------------------------------------------------------------------------------------------
 
 
@@ -190,7 +211,7 @@ def test_a_method_gives_an_interval_to_those_it_holds_for_and_says_why_to_the_ot
     bounds = ope.KnownBounds(ratio=2, reward=(0, 1), horizon=1)
     rows, target, q_hat = many(), np.tile([0.8, 0.2], (200, 1)), np.tile([0.4, 0.5], (200, 1))
     student = evaluate(rows, target, q_hat, interval="student_t")
-    assert {name for name, one in student.values.items() if one.interval} == {"IPS", "PDIS", "DM", "sequential DR"}
+    assert {name for name, one in student.values.items() if one.interval} == {"IPS", "PDIS", "sequential DR"}
     for method in ("hoeffding", "empirical_bernstein"):
         found = evaluate(rows, target, q_hat, interval=method, bounds=bounds)
         assert {name for name, one in found.values.items() if one.interval} == {"IPS", "PDIS"}
@@ -329,3 +350,13 @@ def test_what_cannot_be_compared_is_refused():
     ):
         with pytest.raises(DatasetError, match=fault):
             ope.compare(evaluations, **({"estimator": "WIS"} | options))
+
+
+def test_episodes_and_a_table_of_their_rows_are_the_same_log(world):
+    target, q_hat = world.target[world.states], world.q
+    table = ope.evaluate(world.rows(), target, q_hat, discount=world.discount, interval="none")
+    log = ope.LoggedRows.of(world.episodes)
+    episodes = ope.evaluate(log, target, q_hat, discount=world.discount, interval="none")
+    assert {name: one.value for name, one in episodes.values.items()} == {
+        name: one.value for name, one in table.values.items()
+    }

@@ -6,7 +6,8 @@ import torch
 
 from batch_rl import ope
 from batch_rl.errors import DatasetError, TrainingError
-from batch_rl.networks import forward
+from batch_rl.networks import forward, initial_parameters
+from batch_rl.ope.fitted_q import squared_error_gradient
 
 # In state 0 action 0 pays 1 and stays, action 1 pays 0 and leads to state 1; in state 1 either pays 2 and ends.
 STATES = np.array([0, 0, 1, 1])
@@ -117,3 +118,78 @@ def test_an_index_out_of_range_is_refused_by_name(states, following, name):
 def test_shapes_that_do_not_fit_are_refused():
     with pytest.raises(DatasetError, match="the same columns"):
         ope.fit_linear_q(np.ones((3, 2)), np.ones((3, 1)), np.ones(3), discount=0.5)
+
+
+# Some updates at a time --------------------------------------------------------------------------------------------
+
+
+def a_fitted_q(rewards=REWARDS, discount=0.5, rows=(0, 1, 2, 3)):
+    return ope.FittedQ(
+        torch.tensor([[-1.0], [-1.0], [1.0], [1.0]]),
+        torch.from_numpy(ACTIONS),
+        torch.from_numpy(rewards).float(),
+        torch.from_numpy(ENDS).float(),
+        torch.from_numpy(np.maximum(NEXT * 2, 0)),
+        torch.tensor(rows),
+        n_actions=2,
+        discount=discount,
+        hidden_sizes=(16, 16),
+        generator=torch.Generator().manual_seed(0),
+    )
+
+
+def uniform(rows):
+    return torch.full((len(rows), 2), 0.5)
+
+
+def test_values_learned_by_some_updates_at_a_time_come_to_the_solution():
+    fitted = a_fitted_q()
+    for _ in range(40):
+        fitted.fit(uniform, 16)
+    assert fitted.values(torch.tensor([[-1.0], [1.0]])) == pytest.approx(SOLUTION, abs=0.05)
+
+
+def test_they_follow_a_policy_that_changes():
+    """By hand: a policy that always leaves state 0 earns 0 + 2 / 2 there, and 1 + (2 / 2) / 2 for staying once."""
+    fitted = a_fitted_q()
+    fitted.fit(uniform, 160)
+    fitted.fit(lambda rows: torch.tensor([[0.0, 1.0]]).expand(len(rows), 2), 480)
+    assert fitted.values(torch.tensor([[-1.0]])) == pytest.approx(np.array([[1.5, 1.0]]), abs=0.05)
+
+
+def test_rows_that_are_left_out_are_not_fitted_to():
+    """Without the steps from state 0, whose rewards would be 1000."""
+    fitted = a_fitted_q(np.array([1000.0, 1000.0, 2.0, 2.0]), rows=(2, 3))
+    fitted.fit(uniform, 320)
+    assert fitted.values(torch.tensor([[1.0]])) == pytest.approx(np.array([[2.0, 2.0]]), abs=0.05)
+
+
+def test_going_on_from_a_state_gives_the_same_bits():
+    through, stopped, resumed = a_fitted_q(), a_fitted_q(), a_fitted_q()
+    through.fit(uniform, 16)
+    stopped.fit(uniform, 16)
+    resumed.restore(stopped.state())
+    for one in (through, resumed):
+        one.fit(uniform, 16)
+    where = torch.tensor([[0.3], [-2.0]])
+    assert np.array_equal(through.values(where), resumed.values(where))
+    assert not np.array_equal(through.values(where), stopped.values(where))
+
+
+def test_the_written_out_gradient_is_that_of_automatic_differentiation():
+    generator = torch.Generator().manual_seed(1)
+    parameters = initial_parameters((3, 8, 5, 4), 1, generator)
+    inputs, goals = torch.randn((32, 3), generator=generator), torch.randn(32, generator=generator)
+    actions = torch.randint(4, (32,), generator=generator)
+    for parameter in parameters:
+        parameter.requires_grad_(True)
+    taken = forward(parameters, inputs[None])[0].gather(1, actions[:, None]).squeeze(1)
+    automatic = torch.autograd.grad((taken - goals).square().mean(), parameters)
+    with torch.no_grad():
+        ours = squared_error_gradient(parameters, inputs, actions, goals)
+    torch.testing.assert_close(ours, torch.cat([one.flatten() for one in automatic]))
+
+
+def test_values_that_diverge_are_reported():
+    with pytest.raises(TrainingError, match="fitted Q evaluation diverged"):
+        a_fitted_q(np.array([torch.inf, 0.0, 2.0, 2.0])).fit(uniform, 16)

@@ -252,3 +252,16 @@ def test_the_unbiased_estimators_are_right_on_average(name):
 def test_the_self_normalised_estimators_come_to_the_truth_with_more_episodes(name):
     """50000 episodes: within 0.05, about five standard errors of the one that varies most."""
     assert FUNCTIONS[name](simulated(np.random.default_rng(3), 50_000)) == pytest.approx(TRUTH, abs=0.05)
+
+
+def test_few_episodes_in_effect_widen_the_bootstraps_interval():
+    """By hand, 5 in effect: Student's t with 4 degrees at 97.5 % is 2.776; times sqrt(5 / 4) it leaves 0.00096."""
+    replicates = np.arange(100_001) / 100_000
+    plain = ope.percentile_interval(replicates, level=0.95)
+    assert (plain.lower, plain.upper) == pytest.approx((0.025, 0.975), abs=1e-5)
+    widened = ope.percentile_interval(replicates, level=0.95, effective_size=5)
+    assert (widened.lower, widened.upper) == pytest.approx((0.00096, 0.99904), abs=1e-5)
+    many = ope.percentile_interval(replicates, level=0.95, effective_size=1e6)
+    assert (many.lower, many.upper) == pytest.approx((0.025, 0.975), abs=1e-5)
+    with pytest.raises(DatasetError, match=r"rests on 1\.4 episodes in effect"):
+        ope.percentile_interval(replicates, level=0.95, effective_size=1.4)
