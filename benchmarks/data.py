@@ -44,6 +44,13 @@ def data_rows(scratch: Path, runs: int) -> list[Row]:
         row("... the same streamed in blocks of 131,072 rows", "parquet", "streamed"),
         row("... from the npz of the arrays, against our CSV", "csv", "npz", Aim("ratio", 0.2)),
         row(
+            "Normalization of 1M x 4 features, against a pandas describe",
+            "describe",
+            "normalization",
+            Aim("ratio", 5),
+            note="Types and parameters of one normal, one log-normal, one gamma and one uniform feature.",
+        ),
+        row(
             "CartPole, 100 x 5 random episodes, against SyncVectorEnv",
             "sync episodes",
             "collect",
@@ -70,6 +77,7 @@ def _measure(scratch: Path, runs: int) -> dict[str, list[float]]:
 
     from batch_rl.behavior import uniform_policy
     from batch_rl.dataset import join_episodes, read_csv, write_csv
+    from batch_rl.normalization import identify_features
     from batch_rl.npz import read_npz, write_npz
     from batch_rl.parquet import read_parquet, stream_parquet, write_parquet
     from batch_rl.rollout import collect_episodes
@@ -95,6 +103,13 @@ def _measure(scratch: Path, runs: int) -> dict[str, list[float]]:
     whole_episodes = frame["episode_id"] < frame["episode_id"].iloc[_PARSED_ROWS]
     frame[whole_episodes].to_csv(part, index=False)
     del frame
+
+    generator = np.random.default_rng(0)
+    features = np.column_stack(
+        [generator.normal(size=_ROWS), generator.lognormal(size=_ROWS), generator.gamma(3.0, size=_ROWS),
+         generator.uniform(-2, 2, size=_ROWS)]
+    ).astype(np.float32)  # fmt: skip
+    features_frame = pd.DataFrame(features)
 
     def literal_eval() -> None:
         table = pd.read_csv(part)
@@ -142,6 +157,8 @@ def _measure(scratch: Path, runs: int) -> dict[str, list[float]]:
             "parquet": lambda: read_parquet([parquet]),
             "streamed": lambda: sum(len(block.actions) for block in stream_parquet([parquet])),
             "npz": lambda: read_npz(npz),
+            "describe": lambda: features_frame.describe(),
+            "normalization": lambda: identify_features(features, skip_quantiles=False),
             "literal_eval": literal_eval,
             "csv part": lambda: read_csv(part),
             "sync acrobot": lambda: stepped(acrobot, acrobot_rows),

@@ -107,6 +107,11 @@ def write_dataset(path: Path, numbered: list[tuple[int, Episode]], *, with_ends:
     if path.suffix == ".npz":
         write_npz(path, join_episodes(episode for _, episode in numbered))
         return sum(len(episode.actions) for _, episode in numbered)
+    if path.suffix == ".minari":
+        # Imported here: an extra that most jobs do without.
+        from batch_rl.minari_format import write_minari
+
+        return write_minari(path, (episode for _, episode in numbered), dataset_id=f"{path.stem}-v0")
     return write_csv(path, numbered, with_ends=with_ends)
 
 

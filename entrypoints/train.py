@@ -3,20 +3,32 @@
 A preset with the section ``online`` learns in an environment instead; see ``train_online``.
 """
 
+import atexit
+import shutil
 import signal
 import sys
+import tempfile
 from pathlib import Path
 from types import FrameType
 
 from batch_rl.checkpoint import CheckpointFolder, holds_checkpoint, resume
 from batch_rl.dataset import Episodes
 from batch_rl.divergence import ValueWatch, largest_possible_value
-from batch_rl.errors import BatchRLError, DatasetError
-from batch_rl.export import export_policy
+from batch_rl.errors import BatchRLError, DatasetError, PresetError
+from batch_rl.export import export_policy, require_onnx
 from batch_rl.loading import load_episodes, raise_small_propensities
 from batch_rl.log_lines import now
 from batch_rl.metrics_csv import BATCH_COLUMNS, BATCH_FILE_NAME, MetricsFile, epoch_row
+from batch_rl.networks import choose_device
+from batch_rl.normalization import (
+    NORMALIZATION_FILE_NAME,
+    FeatureParameters,
+    describe_normalization,
+    read_normalization,
+    write_normalization,
+)
 from batch_rl.ope import PolicyEvaluation
+from batch_rl.parts import DealtEpisodes
 from batch_rl.plots import plot_estimates
 from batch_rl.preset import OnlinePreset, TrainingPreset, choose_training_preset, preset_folders, preset_notes
 from batch_rl.training import EpochResult, TrainingRun
@@ -25,6 +37,7 @@ from job_toolkit.failure import fail_job
 
 CHANNELS = ("train", "training")  # SageMaker's usual name, and the SDK's when a channel has none
 CHECKPOINT_CHANNEL = "checkpoint"  # of a run that ended early and is to go on
+NORMALIZATION_CHANNEL = "normalization"  # parameters that were found, or mended, beforehand
 EXIT_STOPPED = 128 + signal.SIGTERM
 PLOT_FILE_NAME = "off_policy_evaluation.png"
 
@@ -58,19 +71,27 @@ def main() -> int:
 
         stopped = train_online(preset, environment.paths, earlier_checkpoint(environment), stop)
         return EXIT_STOPPED if stopped else 0
+    choose_device(preset.training.device)
+    if preset.training.save_model and "onnx" in preset.training.export:
+        require_onnx()
     channel = next((name for name in CHANNELS if name in environment.channels), CHANNELS[0])
     dataset_path, episodes = prepare_episodes(environment.channel(channel), preset)
-    run = TrainingRun(episodes, preset)
+    normalization = given_normalization(environment, preset)
+    run = TrainingRun(episodes, preset, normalization=normalization)
     paths = environment.paths
-    cut = int(episodes.truncated.sum())
+    cut = run.truncated_episodes
     ended = f"{cut} episodes are truncated, the others terminated" if cut else "all count as terminated"
     print(
-        f"{dataset_path.name}: {len(run.fitting)} episodes ({len(run.fitting.actions)} rows) train, "
+        f"{dataset_path.name}: {run.training_episodes} episodes ({run.training_rows} rows) train, "
         f"{len(run.held_out)} ({len(run.held_out.actions)} rows) evaluate; {ended}.\n"
         f"Evaluated policy: softmax(Q / {preset.ope.temperature:g}). "
         f"Logged policy's discounted return on the held-out episodes: {run.logged_return:.2f}",
         flush=True,
     )
+    print(f"Device> {run.device_description}", flush=True)
+    if run.preprocessor is not None:
+        print(f"Normalization> {describe_normalization(run.preprocessor)}", flush=True)
+        write_normalization(paths.output_data / NORMALIZATION_FILE_NAME, run.preprocessor.normalization)
     resumption = None
     if (earlier := earlier_checkpoint(environment)) is not None:
         resumption = resume(earlier, run)
@@ -81,7 +102,7 @@ def main() -> int:
     folders = [checkpoints]
     if paths.checkpoints.is_dir():  # where the platform gives a job a folder that outlives it
         folders.append(CheckpointFolder(paths.checkpoints, run, keep=1, resumption=resumption))
-    watch = ValueWatch(largest_possible_value(run.fitting, preset.agent.discount), preset.agent)
+    watch = ValueWatch(largest_possible_value(run.largest_reward, preset.agent.discount), preset.agent)
     metrics_path = paths.intermediate / BATCH_FILE_NAME
     with MetricsFile(metrics_path, BATCH_COLUMNS, earlier=resumption.metrics if resumption else "") as metrics:
         while run.epoch < preset.training.epochs:
@@ -100,7 +121,7 @@ def main() -> int:
                 print(f"Warning> {now()}, {warning}", flush=True)
     served = run
     if preset.training.final_fit == "all_episodes" and run.epoch == run.epochs:
-        final = TrainingRun(episodes, preset, final=True)
+        final = TrainingRun(episodes, preset, normalization=normalization, final=True)
         if final.fit(stop):
             served = final
             checkpoints.save_final(final)
@@ -111,7 +132,8 @@ def main() -> int:
             )
     print(f"Checkpoint> {now()}, Saving in path=['{checkpoints.folder}']", flush=True)
     if preset.training.save_model:
-        print(f"Model> {export_policy(served.policy(), paths.model)}", flush=True)
+        for path in export_policy(served.policy(), paths.model, preset.training.export):
+            print(f"Model> {path}", flush=True)
     if run.epoch > 0:
         plot_estimates(metrics_path, [paths.output_data / PLOT_FILE_NAME, paths.intermediate / PLOT_FILE_NAME])
     if stop.received:
@@ -119,7 +141,7 @@ def main() -> int:
     return EXIT_STOPPED if stop.received else 0
 
 
-def prepare_episodes(channel: Path, preset: TrainingPreset) -> tuple[Path, Episodes]:
+def prepare_episodes(channel: Path, preset: TrainingPreset) -> tuple[Path, Episodes | DealtEpisodes]:
     """Read the dataset and do to it what the preset says; print what was assumed and changed.
 
     Raises:
@@ -127,6 +149,8 @@ def prepare_episodes(channel: Path, preset: TrainingPreset) -> tuple[Path, Episo
     """
     estimating = preset.data.behavior_policy == "estimate"
     try:
+        if preset.data.rows_in_memory is not None:
+            return deal_episodes(channel, preset, preset.data.rows_in_memory)
         path, episodes = load_episodes(channel, require_propensities=not estimating)
     except DatasetError as error:
         if error.report is not None and len(error.report.problems) > 1:
@@ -146,6 +170,58 @@ def prepare_episodes(channel: Path, preset: TrainingPreset) -> tuple[Path, Episo
         episodes, share = raise_small_propensities(episodes, preset.data.least_propensity)
         print(f"Clipping> {share:.2%} of the propensities were raised to {preset.data.least_propensity:g}.")
     return path, episodes
+
+
+def deal_episodes(channel: Path, preset: TrainingPreset, rows_in_memory: int) -> tuple[Path, DealtEpisodes]:
+    """Read the dataset once and lay it out in parts, in a folder that goes when the process does.
+
+    Raises:
+        DatasetError: the dataset is refused.
+        PresetError: the preset asks for what needs all rows at once.
+    """
+    for name, value, usable in (
+        ("data.behavior_policy", preset.data.behavior_policy, "logged"),
+        ("training.final_fit", preset.training.final_fit, "none"),
+    ):
+        if value != usable:
+            raise PresetError(f"{name}={value} needs all rows at once; leave data.rows_in_memory out, or that.")
+    folder = Path(tempfile.mkdtemp(prefix="batch-rl-parts-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    dealt = DealtEpisodes(
+        channel,
+        folder,
+        rows_in_memory=rows_in_memory,
+        train_fraction=preset.data.train_fraction,
+        seed=preset.seed,
+        least_propensity=preset.data.least_propensity,
+    )
+    for assumption in dealt.assumptions:
+        print(f"Assumed> {assumption}.")
+    if preset.data.least_propensity:
+        least = preset.data.least_propensity
+        print(f"Clipping> {dealt.raised_share:.2%} of the propensities were raised to {least:g}.")
+    print(
+        f"Parts> {dealt.rows} rows of {dealt.episodes} episodes in {dealt.n_parts} parts of about {rows_in_memory} "
+        "rows, and the held-out ones. All models but the policy are fitted to the first part."
+    )
+    return dealt.first_file, dealt
+
+
+def given_normalization(environment: JobEnvironment, preset: TrainingPreset) -> dict[int, FeatureParameters] | None:
+    """Return the parameters in the channel of that name; None where there is none.
+
+    Raises:
+        DatasetError: the channel holds no such file, or a damaged one.
+        PresetError: there is a channel that the preset would ignore.
+    """
+    if NORMALIZATION_CHANNEL not in environment.channels:
+        return None
+    if preset.data.normalization == "none":
+        raise PresetError(
+            f"the job has a channel '{NORMALIZATION_CHANNEL}', and data.normalization is none; set it to reagent, or "
+            "leave the channel out."
+        )
+    return read_normalization(environment.channel(NORMALIZATION_CHANNEL) / NORMALIZATION_FILE_NAME)
 
 
 def earlier_checkpoint(environment: JobEnvironment) -> Path | None:

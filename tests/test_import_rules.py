@@ -11,7 +11,10 @@ import pytest
 ROOT = Path(__file__).parents[1]
 SIDES = {
     "container/job_toolkit": {"job_toolkit"},
-    "entrypoints/batch_rl": {"batch_rl", "numpy", "torch", "gymnasium", "pandas", "yaml", "matplotlib", "pyarrow"},
+    "entrypoints/batch_rl": {
+        *("batch_rl", "numpy", "torch", "gymnasium", "pandas", "yaml", "matplotlib", "pyarrow"),
+        *("onnx", "onnxscript", "minari", "h5py"),  # extras, loaded where they are used
+    },
     "entrypoints": {"job_toolkit", "batch_rl", "train_online"},
     "launcher": {"launcher", "docker", "requests", "isal", "pandas", "rich", "typer", "yaml"},
 }

@@ -10,7 +10,7 @@ import dataclasses
 import json
 import math
 import pickle
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from batch_rl.ddqn import deciding_parameters
 from batch_rl.errors import CheckpointError
 from batch_rl.files import write_atomically, write_text_atomically
 from batch_rl.networks import PolicyNetwork
+from batch_rl.normalization import Preprocessor, parse_normalization
 from batch_rl.preset import ALGORITHMS
 from batch_rl.training import TrainingRun
 
@@ -31,7 +32,8 @@ VERSION = 1
 LEARNED_ONLINE = "learned online"  # in place of a dataset's digest, where there was no dataset
 FINAL = "final"  # the pointer to the fit to all episodes
 FILE_PATTERN = "epoch-*.pt"
-MAY_CHANGE = ("training.kept_checkpoints", "training.save_model")  # what a resumed run may do otherwise
+# What a resumed run may do otherwise.
+MAY_CHANGE = ("training.kept_checkpoints", "training.save_model", "training.export", "training.device")
 # The ways in which torch reports a damaged file, and this module one that holds other things.
 DAMAGE = (
     OSError,
@@ -81,6 +83,7 @@ class CheckpointFolder:
             "n_actions": run.n_actions,
             "preset": dataclasses.asdict(run.preset),
             "dataset_sha256": run.dataset_digest,
+            **_normalization(run),
         }
         write_text_atomically(folder / "metadata.json", json.dumps(metadata, indent=2) + "\n")
         if resumption and resumption.best:
@@ -122,12 +125,19 @@ class CheckpointFolder:
 
 
 def _policy_content(run: "TrainingRun | OnlineRun") -> dict[str, Any]:
-    return {
+    content = {
         **run.state(),
         "mean": run.mean,
         "scale": run.scale,
         "temperature": run.temperature,
     }
+    return content | _normalization(run)
+
+
+def _normalization(run: "TrainingRun | OnlineRun") -> dict[str, Any]:
+    if run.preprocessor is None:
+        return {}
+    return {"normalization": {str(feature): asdict(one) for feature, one in run.preprocessor.normalization.items()}}
 
 
 def load_policy(
@@ -154,7 +164,10 @@ def load_policy(
         content = _read_file(path)
         learner = content["learner"]
         parameters = deciding_parameters(learner["online"], learner["snapshots"], n_actions)
-        return PolicyNetwork(parameters, content["mean"], content["scale"], content["temperature"])
+        preprocessor = None
+        if "normalization" in content:
+            preprocessor = Preprocessor(parse_normalization(content["normalization"]), observation_size)
+        return PolicyNetwork(parameters, content["mean"], content["scale"], content["temperature"], preprocessor)
     except DAMAGE as error:
         raise CheckpointError(f"{path}: damaged or not a checkpoint ({type(error).__name__}).") from error
 
@@ -227,6 +240,11 @@ def resume(folder: Path, run: "TrainingRun | OnlineRun") -> Resumption:
             f"{folder}: the checkpoint was trained with {shown}, so this run cannot go on from it. "
             "Set the same values, or leave the checkpoint out to begin anew."
         )
+    if metadata.get("normalization") != json.loads(json.dumps(_normalization(run))).get("normalization"):
+        raise CheckpointError(
+            f"{folder}: the checkpoint was trained with another normalization of the features, so this run cannot go "
+            "on from it. Hand over that one in the channel 'normalization', or leave the checkpoint out."
+        )
     path = _file(folder, "latest")
     try:
         content = _read_file(path)
@@ -246,7 +264,7 @@ def _flat(preset: dict[str, Any]) -> dict[str, Any]:
 
 
 def _read_file(path: Path) -> dict[str, Any]:
-    content = torch.load(path, weights_only=True)
+    content = torch.load(path, weights_only=True, map_location="cpu")
     if not isinstance(content, dict):
         raise TypeError("a checkpoint is a dictionary")
     return content

@@ -21,6 +21,7 @@ mean that decides: late in training single networks disagree about small gaps be
 mean does not.
 """
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -58,6 +59,17 @@ class Transitions:
     next_rows: Tensor  # (rows,)
     allowed: Tensor  # (rows, n_actions) bool, actions that targets may use in the row's observation
     learned_rows: Tensor | None = None  # those to learn from; None: all. The others are next rows alone
+
+    @property
+    def count(self) -> int:
+        """Number of rows to learn from."""
+        return len(self.actions if self.learned_rows is None else self.learned_rows)
+
+    def to(self, device: torch.device) -> "Transitions":
+        """Return the same rows on a device."""
+        tensors: dict[str, Tensor | None] = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        moved: dict[str, Any] = {name: None if value is None else value.to(device) for name, value in tensors.items()}
+        return Transitions(**moved)
 
     def select(self, rows: Tensor) -> "Transitions":
         """Return some of the rows, without the next ones: for rules that never look at those."""
@@ -151,7 +163,8 @@ class Learner:
     """The networks, their optimiser and where training stands.
 
     Args:
-        transitions: at least one.
+        transitions: at least one; learning happens where they are.
+        parts: rows to learn from in each part, where ``transitions`` is only one of an epoch's parts.
         n_actions: width of the output.
         epochs: after which the step size has fallen to 0.
         generator: draws the first weights and the order of batches.
@@ -165,17 +178,18 @@ class Learner:
         n_actions: int,
         epochs: int,
         generator: torch.Generator,
+        parts: Sequence[int] = (),
     ) -> None:
         self.agent = agent
-        self._transitions = transitions
+        self.use(transitions)
         self._generator = generator
         self._n_actions = n_actions
-        rows = self._count = len(transitions.actions if transitions.learned_rows is None else transitions.learned_rows)
-        self.updates_per_epoch = -(-rows // agent.batch_size)
+        self.updates_per_epoch = sum(-(-rows // agent.batch_size) for rows in parts or (transitions.count,))
         self.total_updates = epochs * self.updates_per_epoch
         outputs = n_actions + 1 if agent.algorithm == "iql" else n_actions  # the last one is V
         sizes = (transitions.inputs.shape[1], *agent.hidden_sizes, outputs)
-        weights, self.online = joined(initial_parameters(sizes, agent.members, generator))
+        self._device = transitions.inputs.device
+        weights, self.online = joined([p.to(self._device) for p in initial_parameters(sizes, agent.members, generator)])
         self.target: Parameters = [p.clone() for p in self.online]
         self.snapshots: list[Parameters] = []
         self._adam = Adam(weights, beta1=agent.adam_beta1, beta2=agent.adam_beta2, epsilon=agent.adam_epsilon)
@@ -185,6 +199,10 @@ class Learner:
         self._double = agent.double_q and agent.algorithm in ("ddqn", "ddqn_bcq", "cql")
         self._epoch_start = generator.get_state()
         self._statistics: list[Tensor] = []
+
+    def use(self, transitions: Transitions) -> None:
+        """Learn from these rows in the next pass, or in what is left of one that was interrupted."""
+        self._transitions = transitions
 
     @property
     def updates(self) -> int:
@@ -198,20 +216,19 @@ class Learner:
             Per update the loss, the gradient's norm, the mean Q of the batch, the step size and the largest
                 Q, (updates, 5); or None when ``should_stop`` ended the pass early, after a whole update.
         """
-        agent, rows = self.agent, self._count
+        agent, rows = self.agent, self._transitions.count
         update = self.updates - len(self._statistics)  # at which the pass began
         self._generator.set_state(self._epoch_start)
         orders = torch.stack([torch.randperm(rows, generator=self._generator) for _ in range(agent.members)])
         start = 0
         while start < rows:
             # A run that goes on cuts as one that ran through, for the last digits depend on it.
-            until_copy = agent.target_copy_updates - update % agent.target_copy_updates
-            if agent.target_update_rate:  # the target network moves with every update
-                until_copy = 1
+            every = 1 if agent.target_update_rate else agent.target_copy_updates
+            until_copy = every - update % every
             count = min(max((rows - start) // agent.batch_size, 1), until_copy, BATCHES_AT_ONCE)
             end = min(start + count * agent.batch_size, rows)
             if update + count > self.updates:
-                batches = self._prepare(orders[:, start:end], count)
+                batches = self._prepare(orders[:, start:end].to(self._device), count)
                 first = self.updates - update
                 learned = []
                 for number in range(first, count):
@@ -224,7 +241,7 @@ class Learner:
                     return None
             start, update = end, update + count
         self._epoch_start = self._generator.get_state()
-        statistics, self._statistics = torch.stack(self._statistics), []
+        statistics, self._statistics = torch.stack(self._statistics).cpu(), []
         return statistics
 
     def _prepare(self, rows: Tensor, count: int) -> _Batches:
@@ -262,9 +279,9 @@ class Learner:
         losses, gradient = self._losses(outputs[:, :size], outputs[:, size:], batches, rows)
         # A mean over the batch and a sum over members: each learns at the full step size, as it would alone.
         backpropagate(self.online, [inputs[:, :size] for inputs in taken], gradient.div_(size), self._gradients)
-        norm = torch.linalg.vector_norm(self._gradient)
         if agent.weight_decay:
             self._gradient.add_(self._adam.parameters, alpha=agent.weight_decay)
+        norm = torch.linalg.vector_norm(self._gradient)
         learning_rate = agent.learning_rate
         if agent.learning_rate_schedule == "linear":
             learning_rate *= 1 - self.updates / self.total_updates
@@ -278,7 +295,7 @@ class Learner:
         losses, norms, values, learning_rates = zip(*learned, strict=True)
         q = torch.stack(values).flatten(1)
         columns = [torch.stack(losses).flatten(1).mean(dim=1), torch.stack(norms), q.mean(dim=1)]
-        return torch.stack([*columns, torch.tensor(learning_rates), q.max(dim=1).values], dim=1)
+        return torch.stack([*columns, q.new_tensor(learning_rates), q.max(dim=1).values], dim=1)
 
     def _losses(self, outputs: Tensor, next_outputs: Tensor, batches: _Batches, rows: slice) -> tuple[Tensor, Tensor]:
         """Return each row's loss by the agent's rule, (members, batch), and its derivative by the outputs."""
@@ -346,4 +363,4 @@ class Learner:
         self.snapshots = [list(snapshot) for snapshot in state["snapshots"]]
         self._adam.updates = state["updates"]
         self._epoch_start = state["epoch_start"]
-        self._statistics = list(state["statistics"])
+        self._statistics = [statistics.to(self._device) for statistics in state["statistics"]]

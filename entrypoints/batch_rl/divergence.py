@@ -1,16 +1,14 @@
 """Signs that action values have lost touch with the rewards, while they are still finite."""
 
-from batch_rl.dataset import Episodes
 from batch_rl.preset import Agent
 from batch_rl.training import EpochResult
 
 
-def largest_possible_value(episodes: Episodes, discount: float) -> float:
-    """Return a value that no policy can exceed, if the log shows the largest reward; infinite without discount.
+def largest_possible_value(reward: float, discount: float) -> float:
+    """Return a value that no policy can exceed, if ``reward`` is the largest there is; infinite without discount.
 
     That is the largest reward forever; where no reward is above 0, the largest one once, as episodes may end.
     """
-    reward = float(episodes.rewards.max())
     if reward <= 0:
         return reward
     return reward / (1 - discount) if discount < 1 else float("inf")

@@ -9,6 +9,7 @@ import numpy as np
 
 from batch_rl.dataset import Episodes
 from batch_rl.errors import DatasetError
+from batch_rl.minari_format import is_minari, read_minari
 from batch_rl.npz import read_npz
 from batch_rl.parquet import read_parquet
 from batch_rl.reagent import read_json_lines
@@ -27,11 +28,17 @@ def _read_npz(paths: Sequence[Path], **_options: Any) -> Episodes:
     return read_npz(paths[0])
 
 
+def _read_minari(paths: Sequence[Path], **options: Any) -> Episodes:
+    return read_minari(paths[0], **options)
+
+
+MINARI = ".minari"  # a folder; one of any name that Minari made is as good
 READERS: dict[str, Callable[..., Episodes]] = {
     ".csv": _read_csv,
     ".parquet": read_parquet,
     ".jsonl": _read_json_lines,
     ".npz": _read_npz,
+    MINARI: _read_minari,
 }
 SHARDED = (".parquet",)  # several files are one dataset
 
@@ -43,8 +50,10 @@ def find_dataset(folder: Path) -> list[Path]:
         DatasetError: there is none, or more than one.
     """
     present = sorted(folder.iterdir()) if folder.is_dir() else []
-    found = [path for path in present if path.suffix.lower() in READERS]
-    kinds = {path.suffix.lower() for path in found}
+    if is_minari(folder):
+        return [folder]
+    found = [path for path in present if path.suffix.lower() in READERS or is_minari(path)]
+    kinds = {_kind(path) for path in found}
     if len(found) == 1 or (len(kinds) == 1 and kinds <= set(SHARDED)):
         return found
     if found:
@@ -69,7 +78,11 @@ def load_episodes(folder: Path, *, require_propensities: bool = True) -> tuple[P
     """
     paths = [folder] if folder.is_file() and folder.suffix.lower() in READERS else find_dataset(folder)
     options = {} if require_propensities else {"require_propensities": False}
-    return paths[0], READERS[paths[0].suffix.lower()](paths, **options)
+    return paths[0], READERS[_kind(paths[0])](paths, **options)
+
+
+def _kind(path: Path) -> str:
+    return MINARI if is_minari(path) else path.suffix.lower()
 
 
 def raise_small_propensities(episodes: Episodes, least: float) -> tuple[Episodes, float]:

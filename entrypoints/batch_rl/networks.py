@@ -10,12 +10,31 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from batch_rl.errors import TrainingError
+from batch_rl.normalization import Preprocessor
+
 Parameters = list[Tensor]  # weight (members, in, out), bias (members, 1, out), of layer after layer
 
 
 def use_threads(count: int) -> None:
     """Fix the number of threads: the order of additions, and so the last digits, depends on it."""
     torch.set_num_threads(count)
+
+
+def choose_device(name: str) -> tuple[torch.device, str]:
+    """Return the device for ``cpu``, ``cuda`` or ``auto``, and a few words on what it is and why.
+
+    Raises:
+        TrainingError: ``cuda`` is asked for and there is none.
+    """
+    if name != "cpu" and torch.cuda.is_available():
+        return torch.device("cuda"), f"cuda ({torch.cuda.get_device_name()})"
+    if name == "cpu":
+        return torch.device("cpu"), "cpu"
+    reason = "this build of torch has none" if torch.version.cuda is None else "torch finds no device"
+    if name == "cuda":
+        raise TrainingError(f"training.device is cuda: {reason}. Use cpu, or auto to take what there is.")
+    return torch.device("cpu"), f"cpu (no cuda: {reason})"
 
 
 def seeded_generator(seed: int, purpose: int) -> torch.Generator:
@@ -160,15 +179,24 @@ class PolicyNetwork(nn.Module):
 
     Args:
         parameters: of all members.
-        mean, scale: (obs_dim,); inputs become (features - mean) / scale.
+        mean, scale: (inputs,); inputs become (features - mean) / scale.
         temperature: probabilities are softmax(Q / temperature).
+        preprocessor: turns raw features into those that are standardised; without one they are the same.
     """
 
     mean: Tensor
     scale: Tensor
 
-    def __init__(self, parameters: Sequence[Tensor], mean: Tensor, scale: Tensor, temperature: float) -> None:
+    def __init__(
+        self,
+        parameters: Sequence[Tensor],
+        mean: Tensor,
+        scale: Tensor,
+        temperature: float,
+        preprocessor: Preprocessor | None = None,
+    ) -> None:
         super().__init__()
+        self.preprocessor = preprocessor
         self.register_buffer("mean", mean)
         self.register_buffer("scale", scale)
         for index, parameter in enumerate(parameters):
@@ -178,7 +206,8 @@ class PolicyNetwork(nn.Module):
 
     def q_values(self, observations: Tensor) -> Tensor:
         """Return the mean Q, (batch, n_actions)."""
-        inputs = (observations - self.mean) / self.scale
+        features = observations if self.preprocessor is None else self.preprocessor(observations)
+        inputs = (features - self.mean) / self.scale
         parameters = [value for name, value in self.named_buffers() if name.startswith("parameter_")]
         return forward(parameters, inputs.expand(self.members, -1, -1)).mean(dim=0)
 
@@ -186,10 +215,21 @@ class PolicyNetwork(nn.Module):
         """Return probabilities, (batch, n_actions), for raw features (batch, obs_dim) float32."""
         return torch.softmax(self.q_values(observations) / self.temperature, dim=1)
 
+    @property
+    def observation_size(self) -> int:
+        """Number of raw features."""
+        return len(self.mean) if self.preprocessor is None else self.preprocessor.observation_size
+
+    def random_inputs(self, rows: int, generator: torch.Generator) -> Tensor:
+        """Return raw features as far from each other as logged ones, and farther, (rows, observation_size)."""
+        if self.preprocessor is not None:
+            return self.preprocessor.random_inputs(rows, generator)
+        return self.mean + 3 * self.scale * torch.randn((rows, len(self.mean)), generator=generator)
+
     @torch.no_grad()
     def q_array(self, observations: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return the mean Q for arrays, in float64 so that what follows loses nothing."""
-        values: NDArray[Any] = self.q_values(torch.from_numpy(observations)).numpy()
+        values: NDArray[Any] = self.q_values(torch.from_numpy(observations).to(self.mean.device)).cpu().numpy()
         return values.astype(np.float64)
 
 

@@ -148,15 +148,16 @@ class OnlineLearner:
         agent, replay = self.agent, self.replay
         rows = generator.integers(len(replay), size=(agent.members, agent.batch_size))
         inputs = (torch.from_numpy(replay.observations[rows]) - self.mean) / self.scale
-        at = torch.from_numpy(replay.actions[rows]).unsqueeze(-1)
+        actions = torch.from_numpy(replay.actions[rows])
         taken = layer_inputs(self.online, inputs)
         values = last_outputs(self.online, taken[-1])
+        at = actions.unsqueeze(-1)
         losses, slope = self._error_loss(values.gather(-1, at).squeeze(-1) - self._targets(rows))
         if agent.loss_over_all_actions:
             losses, slope = losses / self._n_actions, slope / self._n_actions
-        gradient = torch.zeros_like(values).scatter_(-1, at, slope.unsqueeze(-1))
         # A mean over the batch and a sum over members: each learns at the full step size, as it would alone.
-        backpropagate(self.online, taken, gradient.div_(agent.batch_size), self._gradients)
+        gradient = torch.zeros_like(values).scatter_(-1, at, slope.unsqueeze(-1)).div_(agent.batch_size)
+        backpropagate(self.online, taken, gradient, self._gradients)
         norm = torch.linalg.vector_norm(self._gradient)
         if agent.weight_decay:
             self._gradient.add_(self._adam.parameters, alpha=agent.weight_decay)
@@ -171,12 +172,12 @@ class OnlineLearner:
     def _targets(self, rows: NDArray[np.int64]) -> Tensor:
         agent, replay = self.agent, self.replay
         next_inputs = (torch.from_numpy(replay.next_observations[rows]) - self.mean) / self.scale
-        next_target = forward(self.target, next_inputs)
+        target = forward(self.target, next_inputs)
         double = agent.double_q and agent.algorithm != "dqn"
         return double_q_targets(
-            forward(self.online, next_inputs) if double else next_target,
-            next_target,
-            torch.zeros_like(next_target, dtype=torch.bool),
+            forward(self.online, next_inputs) if double else target,
+            target,
+            torch.zeros_like(target, dtype=torch.bool),
             torch.from_numpy(replay.rewards[rows]),
             agent.discount * (1 - torch.from_numpy(replay.terminated[rows])),
             agent.target_temperature,
@@ -188,8 +189,8 @@ class OnlineLearner:
             "online": self.online,
             "target": self.target,
             "snapshots": [],
-            "adam_means": self._adam.means,
-            "adam_squares": self._adam.squares,
+            "adam_means": parted(self._adam.means, self.online),
+            "adam_squares": parted(self._adam.squares, self.online),
             "updates": self.updates,
             "replay": self.replay.state(),
             "mean": self.mean,
@@ -202,11 +203,10 @@ class OnlineLearner:
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from ``state``, made by a learner of the same preset."""
-        for own, name in ((self.online, "online"), (self.target, "target")):
-            for tensor, saved in zip(own, state[name], strict=True):
+        own = self.state()
+        for name in ("online", "target", "adam_means", "adam_squares"):
+            for tensor, saved in zip(own[name], state[name], strict=True):
                 tensor.copy_(saved)
-        self._adam.means.copy_(state["adam_means"])
-        self._adam.squares.copy_(state["adam_squares"])
         self._adam.updates = state["updates"]
         self.replay.restore(state["replay"])
         self.mean, self.scale = state["mean"], state["scale"]

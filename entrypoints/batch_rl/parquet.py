@@ -94,6 +94,22 @@ def read_parquet_frame(paths: Sequence[Path]) -> "pd.DataFrame":
     return frames[0] if len(frames) == 1 else pd.concat(frames, ignore_index=True)
 
 
+def count_rows(paths: Sequence[Path]) -> int:
+    """Return the number of rows of all files, which stands at their ends.
+
+    Raises:
+        DatasetError: a file cannot be read.
+    """
+    pa, pq = import_pyarrow(paths[0])
+    rows = 0
+    for path in paths:
+        try:
+            rows += pq.read_metadata(path).num_rows
+        except (OSError, pa.ArrowInvalid) as error:
+            raise DatasetError(f"{path}: not a readable Parquet file ({str(error).splitlines()[0]}).") from error
+    return rows
+
+
 def stream_parquet(paths: Sequence[Path], *, rows_at_once: int = ROWS_AT_ONCE, **options: Any) -> Iterator[Episodes]:
     """Yield the episodes of shards that are larger than memory, in blocks of whole episodes.
 

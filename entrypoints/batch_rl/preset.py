@@ -63,7 +63,18 @@ class Data:
     least_propensity: float = _key(
         "smaller propensities are raised to it, which biases estimates; 0: none is", default=0.0, within="[0, 1)"
     )
+    rows_in_memory: int | None = _key(
+        "Parquet larger than memory: learn from parts of about so many rows; null: from all rows at once",
+        default=None,
+        within="[1, inf)",
+    )
     drop_last_rows: bool = _key("leave out each episode's last row, as Coach's loader does", default=False)
+    normalization: str = _key(
+        "reagent: transform each feature by its type, found in the data or read from the channel 'normalization', "
+        "before agent.standardize_inputs",
+        default="none",
+        choices=("none", "reagent"),
+    )
 
 
 @dataclass(frozen=True)
@@ -169,6 +180,9 @@ class Training:
         choices=("none", "all_episodes"),
     )
     threads: int = _key("processor threads; other counts, other last digits", default=1, within="[1, 1024]")
+    device: str = _key(
+        "where the networks learn; auto: cuda where there is one", default="cpu", choices=("cpu", "cuda", "auto")
+    )
     best_by: str = _key(
         "estimate whose highest value makes the checkpoint 'best', or the lower end of its interval",
         default="WIS",
@@ -176,6 +190,11 @@ class Training:
     )
     kept_checkpoints: int = _key("newest ones on disk, beside the best", default=3, within="[1, inf)")
     save_model: bool = _key("write the servable model", default=True)
+    export: tuple[str, ...] = _key(
+        "its formats: model.pt, model.pt2, model.onnx",
+        default=("torchscript",),
+        choices=("torchscript", "torch_export", "onnx"),
+    )
 
 
 @dataclass(frozen=True)
@@ -202,7 +221,7 @@ class Collection:
     file_name: str = _key(
         "name of the dataset in the output folder; its ending chooses the format",
         default="dataset.csv",
-        pattern=r"[A-Za-z0-9_-][A-Za-z0-9._-]*\.(csv|parquet|npz)",
+        pattern=r"[A-Za-z0-9_-][A-Za-z0-9._-]*\.(csv|parquet|npz|minari)",
     )
     policy: str = _key(
         "the behavior policy; the last two act by the values of the checkpoint in the channel of that name",
@@ -449,6 +468,10 @@ def checked_value(value: object, key: Key) -> Value:
         if key.pattern and not re.fullmatch(key.pattern, value):
             raise ValueError(f"{shown}; must have the form {key.pattern}")
         return value
+    if key.type == tuple[str, ...]:
+        if not isinstance(value, list | tuple) or not value or not all(v in (key.choices or ()) for v in value):
+            raise ValueError(f"{shown}; must be a list of: {', '.join(key.choices or ())}")
+        return tuple(dict.fromkeys(value))
     if float in (item := _item_types(key.type)):
         if not isinstance(value, list | tuple) or not value or not all(type(v) in item for v in value):
             raise ValueError(f"{shown}; must be a list of numbers, as [0.5, 0.5]")
@@ -477,10 +500,12 @@ def checked_value(value: object, key: Key) -> Value:
 
 
 def _item_types(annotation: typing.Any) -> tuple[type, ...]:
-    """Return what items a list of numbers may have; none where the key is no such list."""
+    """Return what items a list may have; none where the key is no list."""
     kinds = (annotation, *typing.get_args(annotation))
     if tuple[float, ...] in kinds:
         return (int, float)
+    if tuple[str, ...] in kinds:
+        return (str,)
     return (int,) if tuple[int, ...] in kinds else ()
 
 
@@ -783,7 +808,7 @@ def _from_text(raw: object, key: Key) -> object:
     if isinstance(raw, str) and key.type == tuple[str, ...]:
         return [item for text in raw.strip().removeprefix("[").removesuffix("]").split(",") if (item := text.strip())]
     if isinstance(raw, str) and key.type is not str:
-        if _item_types(key.type) and (raw.strip() not in ("", "null") or key.type == tuple[int, ...]):
+        if _item_types(key.type) and (raw.strip() not in ("", "null") or type(None) not in typing.get_args(key.type)):
             return [scalar(item.strip()) for item in raw.strip().removeprefix("[").removesuffix("]").split(",")]
         raw = scalar(raw)
     if key.type is bool and type(raw) is int and raw in (0, 1):

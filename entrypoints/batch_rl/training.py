@@ -1,5 +1,6 @@
 """One training run on logged episodes: preparation, epochs of learning, and the evaluation after each."""
 
+import copy
 import dataclasses
 import hashlib
 import math
@@ -21,15 +22,18 @@ from batch_rl.errors import DatasetError, TrainingError
 from batch_rl.networks import (
     Parameters,
     PolicyNetwork,
+    choose_device,
     forward,
     last_hidden,
     seeded_generator,
     softmax,
     use_threads,
 )
+from batch_rl.normalization import Normalization, Preprocessor, identify_features
+from batch_rl.parts import DealtEpisodes
 from batch_rl.preset import LOWER_END, TrainingPreset, needs_model
 
-SPLIT, IMITATION, REWARD_MODEL, LEARNING, EVALUATION = range(5)  # each purpose draws from its own generator
+SPLIT, IMITATION, REWARD_MODEL, LEARNING, EVALUATION, PARTS = range(6)  # each purpose draws from its own generator
 
 
 @dataclass(frozen=True)
@@ -124,37 +128,66 @@ class TrainingRun:
     does with the softmax's own values, which fitted Q evaluation learns beside the agent for the other columns.
 
     Args:
+        normalization: of the features, where ``data.normalization`` asks for one; if left out, it is found in the
+            training episodes.
         final: fit to all episodes, the held-out ones too, with about as many updates. Its own estimates would
             judge it by what it was fitted to.
 
     Raises:
         DatasetError: the episodes cannot be split.
+        TrainingError: there is no such device.
     """
 
-    def __init__(self, episodes: Episodes, preset: TrainingPreset, *, final: bool = False) -> None:
+    def __init__(
+        self,
+        episodes: Episodes | DealtEpisodes,
+        preset: TrainingPreset,
+        *,
+        normalization: Normalization | None = None,
+        final: bool = False,
+    ) -> None:
         use_threads(preset.training.threads)
+        self.device, self.device_description = choose_device(preset.training.device)
         self.preset = preset
-        self.dataset_digest = dataset_digest(episodes)
-        if preset.data.drop_last_rows:
-            episodes = without_last_rows(episodes)
-        self.fitting, self.held_out = split_episodes(episodes, preset.data.train_fraction, split_generator(preset.seed))
         self.epochs = preset.training.epochs
-        if final:
-            self.epochs = max(1, round(self.epochs * len(self.fitting.actions) / len(episodes.actions)))
-            self.fitting = episodes.select(np.arange(len(episodes)))
-        self.n_actions = episodes.n_actions
-        self.observation_size = episodes.observations.shape[1]
-        self.mean, self.scale = self._normalization()
-        self._steps, self._reward_hat = self._prepare()
-        transitions = self._steps
-        if preset.agent.algorithm == "bc" and preset.agent.imitated_share < 1:
-            transitions = transitions.select(self._best_rows())
+        self._dealt: DealtEpisodes | None = None
+        self.part_statistics: list[Tensor] = []  # of this epoch's parts that are done
+        if isinstance(episodes, DealtEpisodes):
+            self._dealt = episodes
+            self.dataset_digest = episodes.digest
+            self.fitting, self.held_out = self._part(0), self._part(episodes.n_parts)
+        else:
+            self.dataset_digest = dataset_digest(episodes)
+            if preset.data.drop_last_rows:
+                episodes = without_last_rows(episodes)
+            self.fitting, self.held_out = split_episodes(
+                episodes, preset.data.train_fraction, split_generator(preset.seed)
+            )
+            if final:
+                self.epochs = max(1, round(self.epochs * len(self.fitting.actions) / len(episodes.actions)))
+                self.fitting = episodes.select(np.arange(len(episodes)))
+        self.n_actions = self.fitting.n_actions
+        self.observation_size = self.fitting.observations.shape[1]
+        self.preprocessor: Preprocessor | None = None
+        if preset.data.normalization == "reagent":
+            self.preprocessor = Preprocessor(
+                normalization or identify_features(self.fitting.observations), self.observation_size
+            )
+        self.mean, self.scale = self._standardization()
+        self._behavior: Callable[[Tensor], Tensor] | None = None
+        self._reward_model, self._reward_hat = self._fit_reward_model()
+        self._steps = self._laid_out()
+        transitions = self._learnable(self._steps)
+        self.training_episodes, self.training_rows = len(self.fitting), len(self.fitting.actions)
+        self.truncated_episodes = int(np.sum(episodes.truncated))
+        self.largest_reward = float(self.fitting.rewards.max())
         self.learner = Learner(
-            transitions,
+            transitions.to(self.device),
             preset.agent,
             n_actions=self.n_actions,
             epochs=self.epochs,
             generator=seeded_generator(preset.seed, LEARNING),
+            parts=[transitions.count, *self._count_further_parts()],
         )
         self._fitted_q = None if final or not needs_model(preset.ope.estimators) else self._new_fitted_q()
         self._log = ope.LoggedRows.of(self.held_out)
@@ -162,34 +195,56 @@ class TrainingRun:
         self.epoch = 0
         self.logged_return = float(self.held_out.returns(preset.agent.discount).mean())
 
-    def _normalization(self) -> tuple[Tensor, Tensor]:
+    def _standardization(self) -> tuple[Tensor, Tensor]:
         if not self.preset.agent.standardize_inputs:
-            return torch.zeros(self.observation_size), torch.ones(self.observation_size)
-        observations = self.fitting.observations.astype(np.float64)
-        deviation = observations.std(axis=0)
+            width = self.observation_size if self.preprocessor is None else self.preprocessor.output_size
+            return torch.zeros(width), torch.ones(width)
+        features = self._features(self.fitting.observations).numpy().astype(np.float64)
+        deviation = features.std(axis=0)
         # A feature that never changes is only shifted.
-        scale = np.where(deviation > 1e-8 * np.abs(observations).max(axis=0), deviation, 1.0)
-        return torch.from_numpy(observations.mean(axis=0)).float(), torch.from_numpy(scale).float()
+        scale = np.where(deviation > 1e-8 * np.abs(features).max(axis=0), deviation, 1.0)
+        return torch.from_numpy(features.mean(axis=0)).float(), torch.from_numpy(scale).float()
+
+    def _features(self, observations: NDArray[np.float32]) -> Tensor:
+        raw = torch.from_numpy(observations)
+        features: Tensor = raw if self.preprocessor is None else self.preprocessor(raw)
+        return features
 
     def _standardized(self, observations: NDArray[np.float32]) -> Tensor:
-        return (torch.from_numpy(observations) - self.mean) / self.scale
+        return (self._features(observations) - self.mean) / self.scale
 
-    def _prepare(self) -> tuple[Transitions, NDArray[np.float64]]:
-        """Fit the models that learning and evaluation need; return the transitions, and the rewards predicted."""
+    def _part(self, number: int) -> Episodes:
+        """Read a part of data that are larger than memory; the one behind the last is held out."""
+        if self._dealt is None:
+            raise ValueError("these data have no parts")
+        part = self._dealt.load(number)
+        return without_last_rows(part) if self.preset.data.drop_last_rows else part
+
+    def _count_further_parts(self) -> list[int]:
+        """Lay out every part but the first once, and return how many rows of each can be learned from."""
+        counts = []
+        for number in range(1, self._dealt.n_parts if self._dealt else 0):
+            self.fitting = self._part(number)
+            counts.append(self._transitions().count)
+            self.training_episodes += len(self.fitting)
+            self.training_rows += len(self.fitting.actions)
+            self.largest_reward = max(self.largest_reward, float(self.fitting.rewards.max()))
+        return counts
+
+    def _fit_reward_model(self) -> tuple[Parameters, NDArray[np.float64]]:
+        """Return the model, and the rewards that it predicts for the held-out rows."""
         preset, fitting = self.preset, self.fitting
-        inputs, actions = self._standardized(fitting.observations), torch.from_numpy(fitting.actions)
-        rewards = torch.from_numpy(fitting.rewards).float()
         reward_model = ope.fit_reward_model(
-            inputs,
-            actions,
-            rewards,
+            self._standardized(fitting.observations),
+            torch.from_numpy(fitting.actions),
+            torch.from_numpy(fitting.rewards).float(),
             self.n_actions,
             hidden_sizes=preset.agent.hidden_sizes,
             epochs=preset.ope.reward_model_epochs,
             generator=seeded_generator(preset.seed, REWARD_MODEL),
         )
         reward_hat = forward(reward_model, self._standardized(self.held_out.observations)[None])[0].numpy()
-        return self._transitions(inputs, actions, rewards, reward_model), reward_hat.astype(np.float64)
+        return reward_model, reward_hat.astype(np.float64)
 
     def _new_fitted_q(self) -> ope.FittedQ:
         steps = self._steps
@@ -206,18 +261,29 @@ class TrainingRun:
             generator=seeded_generator(self.preset.seed, EVALUATION),
         )
 
-    def _transitions(self, inputs: Tensor, actions: Tensor, rewards: Tensor, reward_model: Parameters) -> Transitions:
-        """Lay out the rows to learn from.
+    def _transitions(self) -> Transitions:
+        """Lay out the rows to learn from: all training episodes, or the part of them that is in memory."""
+        return self._learnable(self._laid_out())
+
+    def _learnable(self, transitions: Transitions) -> Transitions:
+        if self.preset.agent.algorithm == "bc" and self.preset.agent.imitated_share < 1:
+            return transitions.select(self._best_rows())
+        return transitions
+
+    def _laid_out(self) -> Transitions:
+        """Return what the episodes show, and which actions targets may use.
 
         A truncated episode's last row needs the value of what came next. Where that observation is known it
         joins ``inputs``, behind all rows; where it is not, the row has no target and is left out. A one-step rule
         also needs the next action, which no log of a truncated episode has.
         """
         fitting, algorithm = self.fitting, self.preset.agent.algorithm
+        inputs, actions = self._standardized(fitting.observations), torch.from_numpy(fitting.actions)
+        rewards = torch.from_numpy(fitting.rewards).float()
         ends = torch.from_numpy(fitting.ends)
         next_rows = torch.arange(len(actions)) + ~ends
         if not fitting.truncated.any():
-            allowed = self._allowed(inputs, actions, reward_model)
+            allowed = self._allowed(inputs, actions)
             return Transitions(inputs, actions, rewards, ends.float(), next_rows, allowed)
         last_rows = fitting.starts + fitting.lengths - 1
         finals = fitting.final_observations
@@ -240,11 +306,11 @@ class TrainingRun:
             rewards=rewards,
             terminated=terminated.float(),
             next_rows=next_rows,
-            allowed=self._allowed(inputs, actions, reward_model),
+            allowed=self._allowed(inputs, actions),
             learned_rows=torch.from_numpy(np.flatnonzero(learned)),
         )
 
-    def _allowed(self, inputs: Tensor, actions: Tensor, reward_model: Parameters) -> Tensor:
+    def _allowed(self, inputs: Tensor, actions: Tensor) -> Tensor:
         """Return the actions that targets may use at each of ``inputs``, which may go on behind the logged rows."""
         preset, bcq = self.preset, self.preset.bcq
         if preset.agent.algorithm == "one_step":
@@ -253,21 +319,22 @@ class TrainingRun:
             return torch.ones((len(inputs), self.n_actions), dtype=torch.bool)
         if bcq.action_drop_method == "nearest_neighbors":
             return familiar_actions(
-                last_hidden(reward_model, inputs[None])[0] if bcq.embed_observations else inputs,
+                last_hidden(self._reward_model, inputs[None])[0] if bcq.embed_observations else inputs,
                 actions,
                 self.n_actions,
                 coefficient=bcq.average_distance_coefficient,
                 neighbors_per_action=bcq.neighbors_per_action,
             )
-        behavior = fit_behavior_model(
-            inputs[: len(actions)],
-            actions,
-            self.n_actions,
-            hidden_sizes=preset.agent.hidden_sizes,
-            epochs=bcq.imitation_epochs,
-            generator=seeded_generator(preset.seed, IMITATION),
-        )
-        return allowed_actions(behavior(inputs), bcq.threshold, bcq.absolute_threshold)
+        if self._behavior is None:
+            self._behavior = fit_behavior_model(
+                inputs[: len(actions)],
+                actions,
+                self.n_actions,
+                hidden_sizes=preset.agent.hidden_sizes,
+                epochs=bcq.imitation_epochs,
+                generator=seeded_generator(preset.seed, IMITATION),
+            )
+        return allowed_actions(self._behavior(inputs), bcq.threshold, bcq.absolute_threshold)
 
     def _best_rows(self) -> Tensor:
         """Return the rows of the training episodes with the highest returns, ``imitated_share`` of them."""
@@ -311,7 +378,7 @@ class TrainingRun:
         return True
 
     def _learn(self, should_stop: Callable[[], bool]) -> Tensor | None:
-        statistics = self.learner.run_epoch(should_stop)
+        statistics = self._learn_parts(should_stop) if self._dealt else self.learner.run_epoch(should_stop)
         if statistics is None:
             return None
         if not statistics.isfinite().all():
@@ -321,6 +388,23 @@ class TrainingRun:
             )
         self.epoch += 1
         return statistics
+
+    def _learn_parts(self, should_stop: Callable[[], bool]) -> Tensor | None:
+        """Go through the parts of an epoch that are not done, in an order that is the epoch's own."""
+        dealt = self._dealt
+        if dealt is None:
+            return None
+        seed = np.random.SeedSequence(self.preset.seed, spawn_key=(PARTS, self.epoch))
+        order = np.random.default_rng(seed).permutation(dealt.n_parts)
+        for number in order[len(self.part_statistics) :]:
+            self.fitting = self._part(int(number))
+            self.learner.use(self._transitions().to(self.device))
+            statistics = self.learner.run_epoch(should_stop)
+            if statistics is None:
+                return None
+            self.part_statistics.append(statistics)
+        done, self.part_statistics = torch.cat(self.part_statistics), []
+        return done
 
     def evaluate(self) -> PolicyEstimates:
         """Judge the present policy, softmax(Q / temperature), on the held-out episodes."""
@@ -385,16 +469,16 @@ class TrainingRun:
 
         What snapshots say there never changes, so it is asked once: they are most of the networks.
         """
-        inputs, learner = self._steps.inputs, self.learner
+        inputs, learner = self._steps.inputs.to(self.device), self.learner
         if self._snapshots_added == 0:
-            self._snapshot_q = torch.zeros((len(inputs), self.n_actions))
+            self._snapshot_q = inputs.new_zeros((len(inputs), self.n_actions))
         for snapshot in learner.snapshots[self._snapshots_added :]:
             self._snapshot_q += forward(snapshot, inputs.expand(len(snapshot[0]), -1, -1))[..., : self.n_actions].sum(0)
             self._snapshots_added += 1
         members = self.preset.agent.members
         online = forward(learner.online, inputs[rows].expand(members, -1, -1))[..., : self.n_actions].sum(0)
         q = (online + self._snapshot_q[rows]) / (members * (1 + self._snapshots_added))
-        return torch.softmax(q / self.preset.ope.temperature, dim=1)
+        return torch.softmax(q / self.temperature, dim=1).cpu()
 
     @property
     def scored_policy(self) -> str:
@@ -404,6 +488,8 @@ class TrainingRun:
     def state(self) -> dict[str, Any]:
         """Return all that is needed to go on bit for bit, in plain containers and tensors."""
         state: dict[str, Any] = {"learner": self.learner.state(), "epoch": self.epoch}
+        if self.part_statistics:
+            state["part_statistics"] = self.part_statistics
         return state | ({"fitted_q": self._fitted_q.state()} if self._fitted_q else {})
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -412,7 +498,14 @@ class TrainingRun:
         if self._fitted_q is not None:
             self._fitted_q.restore(state["fitted_q"])
         self.epoch = state["epoch"]
+        self.part_statistics = list(state.get("part_statistics", ()))
 
     def policy(self) -> PolicyNetwork:
         """Return the policy as it is now."""
-        return PolicyNetwork(self.learner.deciding_parameters(), self.mean, self.scale, self.temperature)
+        return PolicyNetwork(
+            self.learner.deciding_parameters(),
+            self.mean,
+            self.scale,
+            self.temperature,
+            copy.deepcopy(self.preprocessor),  # ours stays where the data are
+        ).to(self.device)

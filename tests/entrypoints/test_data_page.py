@@ -13,7 +13,7 @@ def test_the_examples_run_one_after_the_other(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     names = {}
     examples = re.findall(r"^```python\n(.*?)^```", PAGE, re.M | re.S)
-    assert len(examples) == 5
+    assert len(examples) == 6
     for example in examples:
         exec(compile(example, "docs/data.md", "exec"), names)
     printed = capsys.readouterr().out

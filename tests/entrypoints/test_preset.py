@@ -85,6 +85,8 @@ def test_a_key_that_is_left_out_has_its_default():
         ("agent:\n  double_q: yes\n", 2, "must be true or false"),
         ("agent:\n  hidden_sizes: [64, x]\n", 2, "must be a list of whole numbers"),
         ("agent:\n  hidden_sizes: []\n", 2, "must be a list of whole numbers"),
+        ("training:\n  export: [onnx, onyx]\n", 2, "must be a list of: torchscript, torch_export, onnx"),
+        ("training:\n  export: onnx\n", 2, "must be a list of: torchscript"),
         ("agent:\n  hidden_sizes: [64, 0]\n", 2, "must be in [1, 65536]"),
         ("seed: !!python/object/apply:os.system ['true']\n", 1, "tag"),
         ("seed: !mine 5\n", 1, "the tag !mine is not allowed"),

@@ -6,8 +6,7 @@ import torch
 
 from batch_rl import ope
 from batch_rl.errors import DatasetError, TrainingError
-from batch_rl.networks import forward, initial_parameters
-from batch_rl.ope.fitted_q import squared_error_gradient
+from batch_rl.networks import forward
 
 # In state 0 action 0 pays 1 and stays, action 1 pays 0 and leads to state 1; in state 1 either pays 2 and ends.
 STATES = np.array([0, 0, 1, 1])
@@ -174,20 +173,6 @@ def test_going_on_from_a_state_gives_the_same_bits():
     where = torch.tensor([[0.3], [-2.0]])
     assert np.array_equal(through.values(where), resumed.values(where))
     assert not np.array_equal(through.values(where), stopped.values(where))
-
-
-def test_the_written_out_gradient_is_that_of_automatic_differentiation():
-    generator = torch.Generator().manual_seed(1)
-    parameters = initial_parameters((3, 8, 5, 4), 1, generator)
-    inputs, goals = torch.randn((32, 3), generator=generator), torch.randn(32, generator=generator)
-    actions = torch.randint(4, (32,), generator=generator)
-    for parameter in parameters:
-        parameter.requires_grad_(True)
-    taken = forward(parameters, inputs[None])[0].gather(1, actions[:, None]).squeeze(1)
-    automatic = torch.autograd.grad((taken - goals).square().mean(), parameters)
-    with torch.no_grad():
-        ours = squared_error_gradient(parameters, inputs, actions, goals)
-    torch.testing.assert_close(ours, torch.cat([one.flatten() for one in automatic]))
 
 
 def test_values_that_diverge_are_reported():
