@@ -77,7 +77,7 @@ def _measure(scratch: Path, runs: int) -> dict[str, list[float]]:
 
     from batch_rl.behavior import uniform_policy
     from batch_rl.dataset import join_episodes, read_csv, write_csv
-    from batch_rl.normalization import identify_features
+    from batch_rl.feature_types import identify_features
     from batch_rl.npz import read_npz, write_npz
     from batch_rl.parquet import read_parquet, stream_parquet, write_parquet
     from batch_rl.rollout import collect_episodes

@@ -16,17 +16,17 @@ from batch_rl.dataset import Episodes
 from batch_rl.divergence import ValueWatch, largest_possible_value
 from batch_rl.errors import BatchRLError, DatasetError, PresetError
 from batch_rl.export import export_policy, require_onnx
+from batch_rl.feature_types import (
+    NORMALIZATION_FILE_NAME,
+    FeatureParameters,
+    read_normalization,
+    write_normalization,
+)
 from batch_rl.loading import load_episodes, raise_small_propensities
 from batch_rl.log_lines import now
 from batch_rl.metrics_csv import BATCH_COLUMNS, BATCH_FILE_NAME, MetricsFile, epoch_row
 from batch_rl.networks import choose_device
-from batch_rl.normalization import (
-    NORMALIZATION_FILE_NAME,
-    FeatureParameters,
-    describe_normalization,
-    read_normalization,
-    write_normalization,
-)
+from batch_rl.normalization import describe_normalization
 from batch_rl.ope import PolicyEvaluation
 from batch_rl.parts import DealtEpisodes
 from batch_rl.plots import plot_estimates
@@ -72,6 +72,8 @@ def main() -> int:
         stopped = train_online(preset, environment.paths, earlier_checkpoint(environment), stop)
         return EXIT_STOPPED if stopped else 0
     choose_device(preset.training.device)
+    if preset.training.save_model and not preset.training.export:
+        raise PresetError("training.export is empty; name a format, or set training.save_model to false.")
     if preset.training.save_model and "onnx" in preset.training.export:
         require_onnx()
     channel = next((name for name in CHANNELS if name in environment.channels), CHANNELS[0])

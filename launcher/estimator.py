@@ -538,7 +538,7 @@ def fit(
     Args:
         preset: the name of a bundled preset, or the path of a YAML file.
         inputs: as ``Estimator.fit`` takes them; training wants the channel ``train``.
-        entry_point: ``collect.py``, ``train.py`` or ``evaluate.py``.
+        entry_point: ``collect.py``, ``prepare.py``, ``train.py`` or ``evaluate.py``.
         hyperparameters: a dotted name overrides a value of the preset.
         options: anything that ``Estimator`` takes.
     Returns:

@@ -18,9 +18,10 @@ import torch
 
 from batch_rl.ddqn import deciding_parameters
 from batch_rl.errors import CheckpointError
+from batch_rl.feature_types import parse_normalization
 from batch_rl.files import write_atomically, write_text_atomically
 from batch_rl.networks import PolicyNetwork
-from batch_rl.normalization import Preprocessor, parse_normalization
+from batch_rl.normalization import Preprocessor
 from batch_rl.preset import ALGORITHMS
 from batch_rl.training import TrainingRun
 

@@ -77,8 +77,17 @@ def load_episodes(folder: Path, *, require_propensities: bool = True) -> tuple[P
         DatasetError: there is not exactly one dataset, or it has faults.
     """
     paths = [folder] if folder.is_file() and folder.suffix.lower() in READERS else find_dataset(folder)
+    return paths[0], read_dataset(paths, require_propensities=require_propensities)
+
+
+def read_dataset(paths: Sequence[Path], *, require_propensities: bool = True) -> Episodes:
+    """Read and check the files of one dataset, as ``find_dataset`` finds them.
+
+    Raises:
+        DatasetError: it has faults.
+    """
     options = {} if require_propensities else {"require_propensities": False}
-    return paths[0], READERS[_kind(paths[0])](paths, **options)
+    return READERS[_kind(paths[0])](paths, **options)
 
 
 def _kind(path: Path) -> str:

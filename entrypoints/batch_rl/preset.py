@@ -280,6 +280,32 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
+class Preparation:
+    """A timeline and the types of the features, as ReAgent makes them; docs/data.md describes both."""
+
+    engine: str = _key("where: in this process, or on Spark", default="embedded", choices=("embedded", "spark"))
+    add_terminal_state_row: bool = _key("keep the last row of each episode, which nothing follows", default=True)
+    multi_steps: int | None = _key(
+        "at most so many steps ahead, in lists; null: the next one", default=None, within="[1, inf)"
+    )
+    start_ds: str | None = _key("the first ds that is read; null: all", default=None)
+    end_ds: str | None = _key("the last ds that is read; null: all", default=None)
+    outlier_episode_length_percentile: float | None = _key(
+        "longer episodes than this quantile of all are left out", default=None, within="(0, 1]"
+    )
+    time_window_limit: int | None = _key(
+        "rows further than this from their episode's first are left out", default=None, within="[0, inf)"
+    )
+    skip_box_cox: bool = _key("leave out that type of feature", default=False)
+    skip_quantiles: bool = _key("leave out that type of feature", default=True)
+    max_unique_enum_values: int = _key("different values of an ENUM, at most", default=10, within="[1, inf)")
+    quantile_size: int = _key("number of quantiles", default=20, within="[1, 10000]")
+    quantile_k2_threshold: float = _key(
+        "the test's statistic above which a feature is far from normal", default=1000.0, within="(0, inf)"
+    )
+
+
+@dataclass(frozen=True)
 class Preset:
     """What every preset has."""
 
@@ -378,7 +404,21 @@ class EvaluationPreset(Preset):
     evaluation: Evaluation
 
 
-ALL_KINDS: tuple[type[Preset], ...] = (CollectionPreset, TrainingPreset, EvaluationPreset, OnlinePreset)
+@dataclass(frozen=True, kw_only=True)
+class PreparationPreset(Preset):
+    """What ``prepare.py`` reads."""
+
+    entry_point = "prepare.py"
+    preparation: Preparation
+
+
+ALL_KINDS: tuple[type[Preset], ...] = (
+    CollectionPreset,
+    TrainingPreset,
+    EvaluationPreset,
+    OnlinePreset,
+    PreparationPreset,
+)
 PRESET_NAMES = ("preset", "RLCOACH_PRESET")  # hyperparameters that choose a preset: the name, its old name
 _COACH_NETWORK = "rl.agent_params.network_wrappers.main"
 _COACH_ALGORITHM = "rl.agent_params.algorithm"
@@ -442,6 +482,8 @@ SCHEMA: dict[str, Key] = _keys(Preset) | {
     name: key for section_name, section in SECTIONS.items() for name, key in _keys(section, f"{section_name}.").items()
 }
 
+_TEXT = (str, str | None)
+
 
 def checked_value(value: object, key: Key) -> Value:
     """Return ``value`` as the key's type.
@@ -459,8 +501,8 @@ def checked_value(value: object, key: Key) -> Value:
     if key.type == tuple[str, ...]:
         if not isinstance(value, list | tuple) or any(item not in (key.choices or ()) for item in value):
             raise ValueError(f"{shown}; must be a list of: {', '.join(key.choices or ())}")
-        return tuple(value)
-    if key.type is str:
+        return tuple(dict.fromkeys(value))
+    if key.type in _TEXT:
         if not isinstance(value, str) or not value:
             raise ValueError(f"{shown}; must be text")
         if key.choices and value not in key.choices:
@@ -468,10 +510,6 @@ def checked_value(value: object, key: Key) -> Value:
         if key.pattern and not re.fullmatch(key.pattern, value):
             raise ValueError(f"{shown}; must have the form {key.pattern}")
         return value
-    if key.type == tuple[str, ...]:
-        if not isinstance(value, list | tuple) or not value or not all(v in (key.choices or ()) for v in value):
-            raise ValueError(f"{shown}; must be a list of: {', '.join(key.choices or ())}")
-        return tuple(dict.fromkeys(value))
     if float in (item := _item_types(key.type)):
         if not isinstance(value, list | tuple) or not value or not all(type(v) in item for v in value):
             raise ValueError(f"{shown}; must be a list of numbers, as [0.5, 0.5]")
@@ -500,12 +538,10 @@ def checked_value(value: object, key: Key) -> Value:
 
 
 def _item_types(annotation: typing.Any) -> tuple[type, ...]:
-    """Return what items a list may have; none where the key is no list."""
+    """Return what items a list of numbers may have; none where the key is no such list."""
     kinds = (annotation, *typing.get_args(annotation))
     if tuple[float, ...] in kinds:
         return (int, float)
-    if tuple[str, ...] in kinds:
-        return (str,)
     return (int,) if tuple[int, ...] in kinds else ()
 
 
@@ -805,9 +841,11 @@ def _overrides(hyperparameters: Mapping[str, object]) -> dict[str, object]:
 
 def _from_text(raw: object, key: Key) -> object:
     """Hyperparameters may arrive as text, and a flag as 0 or 1."""
+    if raw == "null" and type(None) in typing.get_args(key.type):
+        return None
     if isinstance(raw, str) and key.type == tuple[str, ...]:
         return [item for text in raw.strip().removeprefix("[").removesuffix("]").split(",") if (item := text.strip())]
-    if isinstance(raw, str) and key.type is not str:
+    if isinstance(raw, str) and key.type not in _TEXT:
         if _item_types(key.type) and (raw.strip() not in ("", "null") or type(None) not in typing.get_args(key.type)):
             return [scalar(item.strip()) for item in raw.strip().removeprefix("[").removesuffix("]").split(",")]
         raw = scalar(raw)

@@ -9,7 +9,7 @@ schemas of ReAgent's ``Timeline`` and ``MultiStepTimeline`` operators.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +18,8 @@ import numpy as np
 from batch_rl.dataset import Episodes
 from batch_rl.errors import DatasetError
 from batch_rl.files import write_atomically
-from batch_rl.parquet import import_pyarrow
-from batch_rl.tables import JSON_LINES, episodes_from_frame
+from batch_rl.parquet import import_pyarrow, read_parquet_frame
+from batch_rl.tables import JSON_LINES, episodes_from_frame, sorted_features
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -100,6 +100,29 @@ def read_json_lines_frame(path: Path) -> "pd.DataFrame":
     return pd.DataFrame(records)
 
 
+def read_reagent_frame(paths: Sequence[Path]) -> "pd.DataFrame":
+    """Read a log into ReAgent's table: such a table as it is, in Parquet or JSON lines, and any other as episodes.
+
+    Raises:
+        DatasetError: it cannot be read, or has faults.
+    """
+    from batch_rl.loading import read_dataset
+
+    kind = paths[0].suffix.lower()
+    if kind == ".jsonl":
+        frame = read_json_lines_frame(paths[0])
+    elif kind == ".parquet":
+        frame = read_parquet_frame(paths)
+        # Arrow has maps as lists of pairs.
+        plain = {"state_features": dict, "metrics": dict, "possible_actions": list}
+        frame = frame.assign(
+            **{name: [kind(cell) for cell in frame[name].tolist()] for name, kind in plain.items() if name in frame}
+        )
+    else:
+        return to_reagent_frame(read_dataset(paths))
+    return frame if "mdp_id" in frame else to_reagent_frame(read_dataset(paths))
+
+
 def read_json_lines(path: Path, **options: Any) -> Episodes:
     """Read and check a table in JSON lines, in ReAgent's columns or any others of ``batch_rl.tables``.
 
@@ -137,11 +160,19 @@ def write_reagent_parquet(path: Path, frame: "pd.DataFrame") -> None:
         "time_since_first": pa.int64(),
     }
 
+    # With multi_steps these columns hold a list of what they else hold.
+    of_steps = {"reward", "metrics", "next_state_features", "next_action", "possible_next_actions", "time_diff"}
+    several = len(frame) > 0 and isinstance(frame.get("time_diff", frame["reward"]).iloc[0], list)
+
     def column(name: str) -> Any:
-        cells = _plain(frame[name])
-        if types.get(name) == number_map:
-            cells = [None if cell is None else list(cell.items()) for cell in cells]
-        return pa.array(cells, type=types.get(name))
+        cells, kind = _plain(frame[name]), types.get(name)
+        listed = several and name in of_steps
+        if kind == number_map:
+            cells = [
+                [list(one.items()) for one in cell] if listed else None if cell is None else list(cell.items())
+                for cell in cells
+            ]
+        return pa.array(cells, type=pa.list_(kind) if listed else kind)
 
     table = pa.table({str(name): column(name) for name in frame.columns})
     write_atomically(path, lambda temporary: pq.write_table(table, temporary))
@@ -183,16 +214,10 @@ def timeline(
     Raises:
         DatasetError: a column is missing, a step stands twice, or no row is left.
     """
-    actions_column = ["possible_actions"] if include_possible_actions else []
-    wanted = [*REQUIRED, *actions_column, *extra_feature_columns]
-    if missing := [name for name in wanted if name not in frame]:
-        raise DatasetError(f"the table has no column '{missing[0]}'; the timeline needs {', '.join(wanted)}.")
-    if multi_steps is not None and multi_steps < 1:
-        raise DatasetError(f"multi_steps is {multi_steps}; it begins at 1.")
+    by_ds = start_ds is not None or end_ds is not None
+    check_timeline_options(frame.columns, extra_feature_columns, include_possible_actions, multi_steps, by_ds=by_ds)
     rows = frame
-    if start_ds is not None or end_ds is not None:
-        if "ds" not in frame:
-            raise DatasetError("the table has no column 'ds' to choose dates by.")
+    if by_ds:
         ds = frame["ds"].astype(str)
         rows = rows[(ds >= (start_ds or "")) & (True if end_ds is None else ds <= end_ds)]
     rows = rows.assign(sequence_number=rows["sequence_number"].astype(np.int64))
@@ -222,6 +247,33 @@ def timeline(
         order = np.random.default_rng(shuffle_seed).permutation(len(result))
         result = result.iloc[order].reset_index(drop=True)
     return result
+
+
+def check_timeline_options(
+    columns: Iterable[str], extras: Iterable[str], with_actions: bool, multi_steps: int | None, *, by_ds: bool
+) -> None:
+    """Refuse a table or options that a timeline cannot be made of, embedded or on Spark.
+
+    Raises:
+        DatasetError: see ``timeline``.
+    """
+    present = set(columns)
+    wanted = [*REQUIRED, *(["possible_actions"] if with_actions else []), *extras]
+    if missing := [name for name in wanted if name not in present]:
+        raise DatasetError(f"the table has no column '{missing[0]}'; the timeline needs {', '.join(wanted)}.")
+    if multi_steps is not None and multi_steps < 1:
+        raise DatasetError(f"multi_steps is {multi_steps}; it begins at 1.")
+    if by_ds and "ds" not in present:
+        raise DatasetError("the table has no column 'ds' to choose dates by.")
+
+
+def features_of(frame: "pd.DataFrame", column: str = "state_features") -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Return a column of maps as (rows, features), NaN where a row lacks a feature."""
+    import pandas as pd
+
+    maps = [dict(cell) for cell in frame[column]]
+    names = sorted_features(name for one in maps for name in one)
+    return pd.DataFrame.from_records(maps, columns=names).to_numpy(dtype=np.float64)
 
 
 def _join_next(

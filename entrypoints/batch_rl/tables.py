@@ -9,7 +9,7 @@ import difflib
 import json
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -587,7 +587,7 @@ def _parse_each(cells: Sequence[Any], noun: str) -> tuple[list[list[float] | Non
     for number, cell in enumerate(cells):
         values, fault = _parse_cell(cell)
         if isinstance(values, dict):
-            keys = _sorted_keys(values) if keys is None else keys
+            keys = sorted_features(values) if keys is None else keys
             if sorted(keys) != sorted(values):
                 apart = sorted(set(keys) ^ set(values))
                 fault = f"has other features than earlier rows: {', '.join(apart[:3])}"
@@ -634,10 +634,10 @@ def _parse_cell(cell: Any) -> tuple[list[float] | dict[str, float] | None, str]:
     return [float(v) for v in values], ""
 
 
-def _sorted_keys(features: Mapping[str, float]) -> list[str]:
-    if all(key.lstrip("-").isdigit() for key in features):
-        return sorted(features, key=int)
-    return sorted(features)
+def sorted_features(names: Iterable[str]) -> list[str]:
+    """Return the different names of features in the order of their ids: as numbers where all are, else as texts."""
+    different = set(names)
+    return sorted(different, key=int if all(name.lstrip("-").isdigit() for name in different) else None)
 
 
 def _parse_together(column: "pd.Series[Any]") -> Floats | None:

@@ -19,6 +19,7 @@ from batch_rl.bcq import allowed_actions, familiar_actions, fit_behavior_model
 from batch_rl.dataset import Episodes, split_episodes
 from batch_rl.ddqn import Learner, Transitions
 from batch_rl.errors import DatasetError, TrainingError
+from batch_rl.feature_types import Normalization, identify_features
 from batch_rl.networks import (
     Parameters,
     PolicyNetwork,
@@ -29,7 +30,7 @@ from batch_rl.networks import (
     softmax,
     use_threads,
 )
-from batch_rl.normalization import Normalization, Preprocessor, identify_features
+from batch_rl.normalization import Preprocessor
 from batch_rl.parts import DealtEpisodes
 from batch_rl.preset import LOWER_END, TrainingPreset, needs_model
 

@@ -168,7 +168,7 @@ def test_other_columns_in_a_shard_and_files_that_are_no_parquet_are_refused(tmp_
 
 def test_a_channel_holds_one_dataset_of_one_format(tmp_path, episodes):
     (tmp_path / "notes.txt").touch()
-    with pytest.raises(DatasetError, match=r"holds no \.csv file, nor \.jsonl, \.npz, \.parquet, only: notes\.txt"):
+    with pytest.raises(DatasetError, match=r"nor \.jsonl, \.minari, \.npz, \.parquet, only: notes\.txt"):
         find_dataset(tmp_path)
     write_npz(tmp_path / "a.npz", episodes)
     write_npz(tmp_path / "b.npz", episodes)

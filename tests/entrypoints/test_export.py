@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from batch_rl.export import FORMATS, ExportError, export_policy, require_onnx
+from batch_rl.feature_types import identify_features
 from batch_rl.networks import PolicyNetwork, initial_parameters, seeded_generator
-from batch_rl.normalization import Preprocessor, identify_features
+from batch_rl.normalization import Preprocessor
 from batch_rl.preset import SCHEMA, TrainingPreset, load_preset
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")

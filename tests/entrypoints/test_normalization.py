@@ -11,9 +11,8 @@ import torch
 from batch_rl.checkpoint import CheckpointFolder, load_policy, resume
 from batch_rl.dataset import Episodes
 from batch_rl.errors import CheckpointError, DatasetError
-from batch_rl.normalization import (
+from batch_rl.feature_types import (
     FeatureParameters,
-    Preprocessor,
     _box_cox,
     _box_cox_lambda,
     _distance_from_normal,
@@ -21,6 +20,7 @@ from batch_rl.normalization import (
     read_normalization,
     write_normalization,
 )
+from batch_rl.normalization import Preprocessor
 from batch_rl.preset import TrainingPreset, load_preset
 from batch_rl.training import TrainingRun
 
