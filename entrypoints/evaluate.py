@@ -14,7 +14,7 @@ from batch_rl.log_lines import episode_line, evaluation_line
 from batch_rl.metrics_csv import EPISODE_COLUMNS, EPISODE_FILE_NAME, MetricsFile
 from batch_rl.networks import use_threads
 from batch_rl.preset import EvaluationPreset, choose_preset, preset_folders, preset_notes
-from batch_rl.rollout import Player, play_episodes, play_steps
+from batch_rl.rollout import Player, mean_interval, play_episodes, play_steps
 from job_toolkit.environment import JobInputError, read_environment
 from job_toolkit.failure import fail_job
 
@@ -67,6 +67,7 @@ def main() -> int:
         "episodes": len(rewards),
         "steps": steps,
         "mean": statistics.fmean(rewards),
+        "mean_interval": mean_interval(rewards, seed=preset.seed),  # 95 %, by bootstrap over the episodes
         "std": statistics.pstdev(rewards),
         "min": min(rewards),
         "max": max(rewards),
@@ -76,7 +77,7 @@ def main() -> int:
     if evaluation.passing_score is not None and statistics.fmean(rewards) < evaluation.passing_score:
         raise EvaluationError(
             f"the mean reward of {len(rewards)} episodes is {statistics.fmean(rewards):.2f}, below "
-            f"evaluation.passing_score = {evaluation.passing_score:g}. The rewards are in evaluation.json."
+            f"evaluation.passing_score = {evaluation.passing_score:g}. The metric file has every reward."
         )
     return 0
 
