@@ -231,7 +231,7 @@ def _fit_values(
         hidden_sizes=HIDDEN_SIZES,
         generator=seeded_generator(seed, EVALUATION),
     )
-    fitted.fit(lambda rows: probabilities[rows], updates)
+    fitted.fit(lambda rows: probabilities[rows], updates, settle=True)
     q_hat = fitted.values(inputs(judged.observations))
     cut, finals = judged.truncated, judged.final_observations
     if not cut.any() or finals is None or np.isnan(finals[cut]).any():
