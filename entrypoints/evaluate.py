@@ -11,6 +11,7 @@ from batch_rl.behavior import greedy_policy
 from batch_rl.checkpoint import load_policy
 from batch_rl.errors import BatchRLError
 from batch_rl.files import write_text_atomically
+from batch_rl.gifs import check_rendering, write_gifs
 from batch_rl.metrics_csv import EPISODE_COLUMNS, EPISODE_FILE_NAME, MetricsFile
 from batch_rl.networks import use_threads
 from batch_rl.preset import EvaluationPreset, choose_preset, preset_folders
@@ -31,6 +32,8 @@ def main() -> int:
         observation_size=probe.observation_size,
         n_actions=probe.n_actions,
     )
+    if evaluation.gifs:
+        check_rendering(name)
     use_threads(1)
     greedy = greedy_policy(policy.q_array)
     if evaluation.episodes is not None:
@@ -57,6 +60,8 @@ def main() -> int:
                     "Success Rate": None if threshold is None else float(reward >= threshold),
                 }
             )
+    if evaluation.gifs:
+        write_gifs(paths.intermediate / "gifs", name, preset.seed, episodes[: evaluation.gifs])
     successes = math.nan if threshold is None else sum(reward >= threshold for reward in rewards) / len(rewards)
     summary = {
         "environment": name,

@@ -16,6 +16,7 @@ from batch_rl.metrics_csv import BATCH_COLUMNS, BATCH_FILE_NAME, MetricsFile, ep
 from batch_rl.ope import PolicyEvaluation
 from batch_rl.plots import plot_estimates
 from batch_rl.preset import TrainingPreset, choose_preset, preset_folders
+from batch_rl.tensorboard import EventFile
 from batch_rl.training import EpochResult, TrainingRun
 from job_toolkit.environment import JobEnvironment, JobInputError, read_environment
 from job_toolkit.failure import fail_job
@@ -71,6 +72,7 @@ def main() -> int:
         folders.append(CheckpointFolder(paths.checkpoints, run, keep=1, resumption=resumption))
     watch = ValueWatch(largest_possible_value(run.fitting, preset.agent.discount), preset.agent)
     metrics_path = paths.intermediate / BATCH_FILE_NAME
+    events = EventFile(paths.intermediate / "tensorboard") if preset.training.tensorboard else None
     with MetricsFile(metrics_path, BATCH_COLUMNS, earlier=resumption.metrics if resumption else "") as metrics:
         while run.epoch < preset.training.epochs:
             result = run.run_epoch(stop)
@@ -78,7 +80,10 @@ def main() -> int:
                 for folder in folders:
                     folder.save(None, metrics.text())
                 break
-            metrics.append(epoch_row(run, result))
+            row = epoch_row(run, result)
+            metrics.append(row)
+            if events is not None:
+                events.append(result.epoch, row)
             for folder in folders:
                 folder.save(result.estimates.value(preset.training.best_by), metrics.text())
             print(epoch_line(result, preset.training.epochs), flush=True)

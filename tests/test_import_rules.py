@@ -11,7 +11,18 @@ import pytest
 ROOT = Path(__file__).parents[1]
 SIDES = {
     "container/job_toolkit": {"job_toolkit"},
-    "entrypoints/batch_rl": {"batch_rl", "numpy", "torch", "gymnasium", "pandas", "yaml", "matplotlib", "pyarrow"},
+    "entrypoints/batch_rl": {
+        "batch_rl",
+        "numpy",
+        "torch",
+        "gymnasium",
+        "pandas",
+        "yaml",
+        "matplotlib",
+        "pyarrow",
+        "PIL",
+        "pygame",
+    },
     "entrypoints": {"job_toolkit", "batch_rl"},
     "launcher": {"launcher", "docker", "requests", "isal", "pandas", "rich", "typer", "yaml"},
 }

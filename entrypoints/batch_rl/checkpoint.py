@@ -27,7 +27,8 @@ FORMAT = "batch-rl-checkpoint"
 VERSION = 1
 FINAL = "final"  # the pointer to the fit to all episodes
 FILE_PATTERN = "epoch-*.pt"
-MAY_CHANGE = ("training.kept_checkpoints", "training.save_model")  # what a resumed run may do otherwise
+# What a resumed run may do otherwise.
+MAY_CHANGE = ("training.kept_checkpoints", "training.save_model", "training.tensorboard")
 # The ways in which torch reports a damaged file, and this module one that holds other things.
 DAMAGE = (
     OSError,

@@ -165,6 +165,7 @@ class Training:
     )
     kept_checkpoints: int = _key("newest ones on disk, beside the best", default=3, within="[1, inf)")
     save_model: bool = _key("write the servable model", default=True)
+    tensorboard: bool = _key("write the metrics as TensorBoard event files as well", default=False)
 
 
 @dataclass(frozen=True)
@@ -212,6 +213,7 @@ class Evaluation:
         default="latest",
         choices=("latest", "best"),
     )
+    gifs: int = _key("first episodes that are drawn as animated GIFs; needs pygame", default=0, within="[0, 1000]")
 
 
 @dataclass(frozen=True)

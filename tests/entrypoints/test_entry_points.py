@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
@@ -19,7 +20,8 @@ from batch_rl.behavior import softmax_policy
 from batch_rl.cartpole import play_cartpoles
 from batch_rl.checkpoint import load_policy
 from batch_rl.dataset import join_episodes
-from batch_rl.errors import CheckpointError
+from batch_rl.errors import CheckpointError, PresetError
+from batch_rl.gifs import check_rendering
 from batch_rl.plots import plot_estimates
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -438,6 +440,38 @@ def test_a_missing_matplotlib_costs_the_picture_and_nothing_else(trained, tmp_pa
     assert not plot_estimates(trained.intermediate / METRICS, [tmp_path / "plot.png"])
     assert "no plot" in capsys.readouterr().out
     assert not list(tmp_path.iterdir())
+
+
+def test_event_files_are_written_where_the_preset_asks_for_them(run_job, collected, trained):
+    job = run_job("train.py", SMALL | {"improve_steps": 1, "training.tensorboard": "true"}, train=collected.output)
+    (path,) = (job.intermediate / "tensorboard").iterdir()
+    for name in (b"Weighted Importance Sampling", b"WDR (trajectory) Low", b"Loss/Mean"):
+        assert name in path.read_bytes()
+    assert not (trained.intermediate / "tensorboard").exists()
+
+
+def test_evaluation_episodes_are_drawn_under_coachs_names(run_job, trained):
+    image = pytest.importorskip("PIL.Image")
+    pytest.importorskip("pygame")
+    job = run_job(
+        "evaluate.py",
+        {"preset": "preset-cartpole-ddqnbcq-env", "evaluate_episodes": 3, "evaluation.gifs": 2},
+        checkpoint=trained.output / "checkpoint",
+    )
+    assert job.exit_code == 0
+    rewards = [float(reward) for reward in COACH_METRIC.findall(job.stdout)]
+    drawn = sorted((job.intermediate / "gifs").iterdir(), key=lambda path: path.name[20:])
+    assert [re.sub(r"^[\d-]+_", "", path.name) for path in drawn] == [
+        f"episode-{number}_score-{reward:g}.gif" for number, reward in enumerate(rewards[:2], start=1)
+    ]
+    with image.open(drawn[0]) as animation:
+        assert animation.n_frames == 1 + math.ceil(rewards[0] / 2)
+
+
+def test_drawing_without_pygame_is_refused_before_an_episode_is_played(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pygame", None)
+    with pytest.raises(PresetError, match=r"evaluation.gifs needs pygame.*extra 'gif'"):
+        check_rendering("CartPole-v0")
 
 
 def test_a_page_holds_the_drawing_and_the_last_numbers_and_loads_nothing(trained, tmp_path):
