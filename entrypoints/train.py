@@ -151,13 +151,14 @@ def earlier_checkpoint(environment: JobEnvironment) -> Path | None:
 
 def epoch_line(result: EpochResult, epochs: int) -> str:
     """Return the log line of an epoch, with the fields that Coach's line has first."""
-    estimates = result.estimates
+    estimates, trajectory = result.estimates, result.estimates.trajectory
+    wdr = f", WDR={trajectory['WDR'].value:.4f}" if trajectory and "WDR" in trajectory.values else ""
     return (
         f"Off-Policy Evaluation> {now()}, Epoch={result.epoch}, IPS={estimates.one_step_ips:.4f}, "
         f"DM={estimates.one_step_dm:.4f}, DR={estimates.one_step_dr:.4f}, WIS={estimates.wis:.4f}, "
         f"Sequential-DR={estimates.sequential_dr:.4f}, "
         f"Effective sample size={estimates.weights.effective_sample_size:.1f}, "
-        f"Mean weight={estimates.weights.mean_weight:.3g}, Loss={result.losses.mean():.4f}, "
+        f"Mean weight={estimates.weights.mean_weight:.3g}{wdr}, Loss={result.losses.mean():.4f}, "
         f"Q={result.batch_q.mean():.2f}, Epochs={epochs}"
     )
 
