@@ -61,7 +61,7 @@ def judge(
     interval: str = "bootstrap",
     level: float = 0.95,
     resamples: int = 1000,
-    fqe_updates: int = 3000,
+    fqe_updates: int = 1000,
     seed: int = 0,
     rank_by: str = "WDR",
     truths: Sequence[float] = (),
@@ -231,7 +231,7 @@ def _fit_values(
         hidden_sizes=HIDDEN_SIZES,
         generator=seeded_generator(seed, EVALUATION),
     )
-    fitted.fit(lambda rows: probabilities[rows], updates, settle=True)
+    fitted.fit(lambda rows: probabilities[rows], updates)
     q_hat = fitted.values(inputs(judged.observations))
     cut, finals = judged.truncated, judged.final_observations
     if not cut.any() or finals is None or np.isnan(finals[cut]).any():

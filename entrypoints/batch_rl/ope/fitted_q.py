@@ -210,13 +210,12 @@ class FittedQ:
         self._adam = Adam([self._flat], beta1=0.9, beta2=0.999, epsilon=1e-8)
 
     @torch.no_grad()
-    def fit(self, probabilities: Callable[[Tensor], Tensor], updates: int, *, settle: bool = False) -> None:
+    def fit(self, probabilities: Callable[[Tensor], Tensor], updates: int) -> None:
         """Go on for some updates.
 
         Args:
             probabilities: of the policy at some rows of ``inputs``, (rows,) -> (rows, n_actions).
             updates: as many.
-            settle: let the step size fall to 0 with the last of them, for a policy that changes no more.
         Raises:
             TrainingError: the values diverged, which they can without discount.
         """
@@ -233,8 +232,7 @@ class FittedQ:
                 gradient = squared_error_gradient(
                     self._parameters, self._inputs[rows], self._actions[rows], goals[number % self.COPY_UPDATES]
                 )
-                step_size = self.LEARNING_RATE * (1 - number / updates if settle else 1)
-                self._adam.step([gradient], step_size)
+                self._adam.step([gradient], self.LEARNING_RATE)
         if not bool(self._flat.isfinite().all()):
             raise TrainingError(
                 "fitted Q evaluation diverged: look for extreme rewards and features in the data, lower the discount, "
