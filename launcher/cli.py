@@ -241,10 +241,10 @@ def stop(job: JobName) -> None:
 def plot(
     job: JobName,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="A PNG file; beside the metrics by default.")
+        Path | None, typer.Option("--output", "-o", help="A .png or .html file; a PNG beside the metrics by default.")
     ] = None,
 ) -> None:
-    """Draw a training job's off-policy estimates over its epochs."""
+    """Draw a training job's loss, and its off-policy estimates with their intervals, over its epochs."""
     from launcher.plots import plot_job
 
     print(plot_job(_job(job), output))

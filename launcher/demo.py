@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 EVALUATION_EPISODES = 100
 _SHOWN_EPOCHS = 12
+_ESTIMATES = re.compile(r" (WIS|WDR)=([-\d.]+)")
 _EPOCH = re.compile(r"^Off-Policy Evaluation>.*\bEpoch=(\d+)(?:.*\bEpochs=(\d+))?")
 _EPISODE = re.compile(r"^Testing>.*\bEpisode=(\d+)")
 
@@ -85,7 +86,9 @@ def run_demo(
             def on_line(_host: str, line: str) -> None:
                 done, new_total = count(line)
                 if done:
-                    progress.update(task, completed=done, total=new_total or total)
+                    estimates = ", ".join(f"{name} {float(value):.1f}" for name, value in _ESTIMATES.findall(line))
+                    shown = f"{title} ({estimates})" if estimates else title
+                    progress.update(task, completed=done, total=new_total or total, description=shown)
 
             hyperparameters = {**seeds, **({"evaluate_episodes": total} if entry_point == "evaluate.py" else {})}
             estimator = bundled_estimator(preset, entry_point, hyperparameters, runtime=runtime, mode=mode)
@@ -132,6 +135,7 @@ def print_summary(console: Console, result: DemoResult) -> None:
         "Epoch": "epoch",
         "Weighted Importance Sampling": "WIS",
         "Sequential Doubly Robust": "sequential DR",
+        "WDR (trajectory)": "WDR",
         "Effective Sample Size": "effective episodes",
         "Loss/Mean": "loss",
     }
@@ -143,6 +147,14 @@ def print_summary(console: Console, result: DemoResult) -> None:
         row = estimates.iloc[position]
         table.add_row(*(f"{row[name]:.0f}" if name == "Epoch" else f"{row[name]:.2f}" for name in shown))
     console.print(table)
+    last = estimates.iloc[-1]
+    if "WDR (trajectory) Low" in last.dropna():
+        console.print(
+            f"{last['Evaluated Policy']} is worth {last['WDR (trajectory)']:.1f} by WDR, with an interval "
+            f"({last['Interval Level']:.0%}) from {last['WDR (trajectory) Low']:.1f} to "
+            f"{last['WDR (trajectory) High']:.1f}; the random policy {last['Logged Discounted Return']:.1f}",
+            highlight=False,
+        )
     console.print(f"[bold]Random policy[/bold], which made the data: mean reward {result.random_reward:.1f}")
     console.print(
         f"[bold]Learned policy[/bold], from that data alone:  mean reward {result.learned_reward:.1f} "

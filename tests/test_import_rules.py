@@ -13,7 +13,7 @@ SIDES = {
     "container/job_toolkit": {"job_toolkit"},
     "entrypoints/batch_rl": {
         *("batch_rl", "numpy", "torch", "gymnasium", "pandas", "yaml", "matplotlib", "pyarrow"),
-        *("onnx", "onnxscript", "minari", "h5py", "pyspark"),  # extras, loaded where they are used
+        *("onnx", "onnxscript", "minari", "h5py", "pyspark", "PIL", "pygame"),  # extras, loaded where they are used
     },
     "entrypoints": {"job_toolkit", "batch_rl", "train_online"},
     "launcher": {
