@@ -178,7 +178,13 @@ class Learner:
         weights, self.online = joined(initial_parameters(sizes, agent.members, generator))
         self.target: Parameters = [p.clone() for p in self.online]
         self.snapshots: list[Parameters] = []
-        self._adam = Adam(weights, beta1=agent.adam_beta1, beta2=agent.adam_beta2, epsilon=agent.adam_epsilon)
+        self._adam = Adam(
+            weights,
+            beta1=agent.adam_beta1,
+            beta2=agent.adam_beta2,
+            epsilon=agent.adam_epsilon,
+            weight_decay=agent.weight_decay,
+        )
         self._gradient = torch.empty_like(weights)
         self._gradients = parted(self._gradient, self.online)
         self._error_loss = huber_loss if agent.huber_loss else squared_error

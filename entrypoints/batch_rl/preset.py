@@ -90,6 +90,9 @@ class Agent:
     adam_beta1: float = _key("decay of the gradient's mean, per update", default=0.9, within="[0, 1)")
     adam_beta2: float = _key("decay of its square's mean, per update", default=0.999, within="[0, 1)")
     adam_epsilon: float = _key("added to Adam's denominator", default=1e-8, within="(0, inf)")
+    weight_decay: float = _key(
+        "share of itself that every weight loses per update, times the step size", default=0.0, within="[0, inf)"
+    )
     target_copy_updates: int = _key("updates between copies to the target network", default=200, within="[1, inf)")
     standardize_inputs: bool = _key("scale every feature to mean 0, deviation 1", default=True)
     hidden_sizes: tuple[int, ...] = _key("units per hidden layer", default=(64, 64), within="[1, 65536]")
