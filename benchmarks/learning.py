@@ -22,7 +22,11 @@ _UPDATES = 70  # per measurement of speed
 _D3RLPY_UPDATES = 4000  # of the whole training: with its step size falling along a cosine it then holds its policy
 _DATASETS = 3
 _EPISODES = 100
-_MISSING = "d3rlpy is not installed: pip install --no-deps d3rlpy, then what it asks for (it wants another gymnasium)"
+# d3rlpy asks for an old gymnasium by its exact version, so it can be no extra of the project.
+_MISSING = (
+    "d3rlpy is not installed: pip install --no-deps d3rlpy gym gym-notices && "
+    "pip install h5py structlog dataclasses-json colorama tqdm scikit-learn"
+)
 
 
 def learning_rows(runs: int) -> list[Row]:

@@ -192,7 +192,13 @@ class Learner:
         weights, self.online = joined([p.to(self._device) for p in initial_parameters(sizes, agent.members, generator)])
         self.target: Parameters = [p.clone() for p in self.online]
         self.snapshots: list[Parameters] = []
-        self._adam = Adam(weights, beta1=agent.adam_beta1, beta2=agent.adam_beta2, epsilon=agent.adam_epsilon)
+        self._adam = Adam(
+            weights,
+            beta1=agent.adam_beta1,
+            beta2=agent.adam_beta2,
+            epsilon=agent.adam_epsilon,
+            weight_decay=agent.weight_decay,
+        )
         self._gradient = torch.empty_like(weights)
         self._gradients = parted(self._gradient, self.online)
         self._error_loss = huber_loss if agent.huber_loss else squared_error
@@ -279,8 +285,8 @@ class Learner:
         losses, gradient = self._losses(outputs[:, :size], outputs[:, size:], batches, rows)
         # A mean over the batch and a sum over members: each learns at the full step size, as it would alone.
         backpropagate(self.online, [inputs[:, :size] for inputs in taken], gradient.div_(size), self._gradients)
-        if agent.weight_decay:
-            self._gradient.add_(self._adam.parameters, alpha=agent.weight_decay)
+        if agent.l2_regularization:
+            self._gradient.add_(self._adam.parameters, alpha=agent.l2_regularization)
         norm = torch.linalg.vector_norm(self._gradient)
         learning_rate = agent.learning_rate
         if agent.learning_rate_schedule == "linear":

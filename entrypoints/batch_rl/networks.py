@@ -113,15 +113,20 @@ def parted(whole: Tensor, like: Sequence[Tensor]) -> Parameters:
 
 
 class Adam:
-    """Adam on one long tensor.
+    """Adam on one long tensor, with weight decay apart from the gradient (AdamW).
 
     Making one of ``torch.optim`` imports torch's compiler, which delays every job by most of a second.
 
-    Source: Kingma, Ba, "Adam: A Method for Stochastic Optimization", ICLR 2015.
+    Args:
+        weight_decay: in each step the parameters lose this share of themselves, times the step size.
+    Source: Kingma, Ba, "Adam: A Method for Stochastic Optimization", ICLR 2015; Loshchilov, Hutter, "Decoupled Weight
+    Decay Regularization", ICLR 2019.
     """
 
-    def __init__(self, parameters: Tensor, *, beta1: float, beta2: float, epsilon: float) -> None:
-        self.beta1, self.beta2, self.epsilon = beta1, beta2, epsilon
+    def __init__(
+        self, parameters: Tensor, *, beta1: float, beta2: float, epsilon: float, weight_decay: float = 0.0
+    ) -> None:
+        self.beta1, self.beta2, self.epsilon, self.weight_decay = beta1, beta2, epsilon, weight_decay
         self.parameters = parameters
         self.means = torch.zeros_like(parameters)
         self.squares = torch.zeros_like(parameters)
@@ -135,6 +140,8 @@ class Adam:
         step_size = learning_rate * correction / (1 - self.beta1**self.updates)
         self.means.lerp_(gradients, 1 - self.beta1)
         self.squares.mul_(self.beta2).addcmul_(gradients, gradients, value=1 - self.beta2)
+        if self.weight_decay:
+            self.parameters.mul_(1 - learning_rate * self.weight_decay)
         torch.sqrt(self.squares, out=self._denominators).add_(self.epsilon * correction)
         self.parameters.addcdiv_(self.means, self._denominators, value=-step_size)
 

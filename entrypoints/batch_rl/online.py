@@ -106,7 +106,13 @@ class OnlineLearner:
         sizes = (observation_size, *agent.hidden_sizes, n_actions)
         weights, self.online = joined(initial_parameters(sizes, agent.members, generator))
         self.target: Parameters = [p.clone() for p in self.online]
-        self._adam = Adam(weights, beta1=agent.adam_beta1, beta2=agent.adam_beta2, epsilon=agent.adam_epsilon)
+        self._adam = Adam(
+            weights,
+            beta1=agent.adam_beta1,
+            beta2=agent.adam_beta2,
+            epsilon=agent.adam_epsilon,
+            weight_decay=agent.weight_decay,
+        )
         self._gradient = torch.empty_like(weights)
         self._gradients = parted(self._gradient, self.online)
         self._error_loss = huber_loss if agent.huber_loss else squared_error
@@ -159,8 +165,8 @@ class OnlineLearner:
         gradient = torch.zeros_like(values).scatter_(-1, at, slope.unsqueeze(-1)).div_(agent.batch_size)
         backpropagate(self.online, taken, gradient, self._gradients)
         norm = torch.linalg.vector_norm(self._gradient)
-        if agent.weight_decay:
-            self._gradient.add_(self._adam.parameters, alpha=agent.weight_decay)
+        if agent.l2_regularization:
+            self._gradient.add_(self._adam.parameters, alpha=agent.l2_regularization)
         self._adam.step(self._gradient, learning_rate)
         if agent.target_update_rate:
             for slow, fast in zip(self.target, self.online, strict=True):

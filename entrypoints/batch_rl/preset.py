@@ -106,7 +106,10 @@ class Agent:
     adam_beta1: float = _key("decay of the gradient's mean, per update", default=0.9, within="[0, 1)")
     adam_beta2: float = _key("decay of its square's mean, per update", default=0.999, within="[0, 1)")
     adam_epsilon: float = _key("added to Adam's denominator", default=1e-8, within="(0, inf)")
-    weight_decay: float = _key("share of each weight that joins its gradient", default=0.0, within="[0, inf)")
+    weight_decay: float = _key(
+        "share of itself that every weight loses per update, times the step size", default=0.0, within="[0, inf)"
+    )
+    l2_regularization: float = _key("share of each weight that joins its gradient", default=0.0, within="[0, inf)")
     target_copy_updates: int = _key("updates between copies to the target network", default=200, within="[1, inf)")
     target_update_rate: float = _key(
         "move the target network by this share at every update; 0: copy it now and then", default=0.0, within="[0, 1]"
@@ -444,6 +447,7 @@ ALIASES = {
     f"{_COACH_NETWORK}.adam_optimizer_beta1": "agent.adam_beta1",
     f"{_COACH_NETWORK}.adam_optimizer_beta2": "agent.adam_beta2",
     f"{_COACH_NETWORK}.optimizer_epsilon": "agent.adam_epsilon",
+    f"{_COACH_NETWORK}.l2_regularization": "agent.l2_regularization",
     f"{_COACH_NETWORK}.replace_mse_with_huber_loss": "agent.huber_loss",
     f"{_COACH_NETWORK}.softmax_temperature": "ope.temperature",
     f"{_COACH_ALGORITHM}.discount": "agent.discount",

@@ -36,7 +36,7 @@ _SAME = {
     f"{_RL}.target_update_rate": "agent.target_update_rate",
     f"{_ADAM}.lr": "agent.learning_rate",
     f"{_ADAM}.eps": "agent.adam_epsilon",
-    f"{_ADAM}.weight_decay": "agent.weight_decay",
+    f"{_ADAM}.weight_decay": "agent.l2_regularization",
     f"{_NET}.FullyConnected.sizes": "agent.hidden_sizes",
     f"{_NET}.Dueling.sizes": "agent.hidden_sizes",
 }

@@ -23,12 +23,13 @@ def test_every_member_of_a_stack_is_an_ordinary_network():
         torch.testing.assert_close(outputs[member], expected)
 
 
-def test_adam_steps_as_torch_does():
+@pytest.mark.parametrize("weight_decay", [0.0, 0.3])
+def test_adam_steps_as_torch_does(weight_decay):
     generator = seeded_generator(0, 0)
     ours = torch.randn(7, generator=generator)
     theirs = ours.clone().requires_grad_()
-    adam = Adam(ours, beta1=0.8, beta2=0.95, epsilon=1e-6)
-    reference = torch.optim.Adam([theirs], lr=0.1, betas=(0.8, 0.95), eps=1e-6)
+    adam = Adam(ours, beta1=0.8, beta2=0.95, epsilon=1e-6, weight_decay=weight_decay)
+    reference = torch.optim.AdamW([theirs], lr=0.1, betas=(0.8, 0.95), eps=1e-6, weight_decay=weight_decay)
     for _ in range(5):
         theirs.grad = torch.randn(7, generator=generator)
         adam.step(theirs.grad, learning_rate=0.1)
@@ -203,7 +204,7 @@ def loss_by_autograd(agent, data, online, target, rows):
         {"algorithm": "ddqn_bcq", "target_temperature": 1.5},
         {"algorithm": "ddqn_bcq", "huber_loss": True, "loss_over_all_actions": True},
         {"algorithm": "one_step"},
-        {"algorithm": "cql", "cql_alpha": 0.7},
+        {"algorithm": "cql", "cql_alpha": 0.7, "weight_decay": 0.5},
         {"algorithm": "iql", "iql_expectile": 0.8},
         {"algorithm": "bc"},
     ],
@@ -222,7 +223,13 @@ def test_the_gradients_by_hand_are_those_of_autograd(rule, members):
     orders = torch.stack([torch.randperm(50, generator=generator) for _ in range(members)])
     for parameter in online:
         parameter.requires_grad_(True)
-    adam = torch.optim.Adam(online, lr=agent.learning_rate, betas=(0.9, 0.999), eps=agent.adam_epsilon)
+    adam = torch.optim.AdamW(
+        online,
+        lr=agent.learning_rate,
+        betas=(0.9, 0.999),
+        eps=agent.adam_epsilon,
+        weight_decay=agent.weight_decay,
+    )
     losses = []
     for number in range(3):
         loss = loss_by_autograd(agent, data, online, target, orders[:, 20 * number : 20 * (number + 1)])

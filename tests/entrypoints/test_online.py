@@ -130,9 +130,9 @@ def test_the_target_network_is_copied_or_moves_by_its_rate():
         torch.testing.assert_close(target, 0.75 * start + 0.25 * now)
 
 
-def test_weight_decay_pulls_weights_that_no_error_moves_towards_zero():
+def test_l2_regularization_pulls_weights_that_no_error_moves_towards_zero():
     """Without rewards and with a discount of 0 a network of zeros is right; Adam's first step is its step size."""
-    made = learner(discount=0.0, weight_decay=0.1)
+    made = learner(discount=0.0, l2_regularization=0.1)
     made.replay.rewards[:] = 0.0
     with torch.no_grad():
         for parameter in made.online[2:]:

@@ -99,7 +99,7 @@ def test_an_offline_file_serves_the_three_entry_points(write):
     training = load_preset(path, TrainingPreset)
     agent = training.agent
     assert (agent.algorithm, agent.discount, agent.batch_size, agent.huber_loss) == ("dqn", 0.9, 64, True)
-    assert (agent.learning_rate, agent.weight_decay, agent.learning_rate_schedule) == (0.01, 0.02, "constant")
+    assert (agent.learning_rate, agent.l2_regularization, agent.learning_rate_schedule) == (0.01, 0.02, "constant")
     assert (agent.adam_beta1, agent.adam_beta2, agent.adam_epsilon) == (0.8, 0.99, 1e-6)
     assert (agent.hidden_sizes, agent.members, agent.snapshot_updates) == ((12, 6), 1, 0)
     assert agent.target_update_rate == 0.1
