@@ -10,6 +10,7 @@ from batch_rl.behavior import greedy_policy, softmax_policy
 from batch_rl.checkpoint import load_policy
 from batch_rl.errors import BatchRLError, EvaluationError
 from batch_rl.files import write_text_atomically
+from batch_rl.gifs import check_rendering, write_gifs
 from batch_rl.log_lines import episode_line, evaluation_line
 from batch_rl.metrics_csv import EPISODE_COLUMNS, EPISODE_FILE_NAME, MetricsFile
 from batch_rl.networks import use_threads
@@ -35,6 +36,8 @@ def main() -> int:
         observation_size=probe.observation_size,
         n_actions=probe.n_actions,
     )
+    if evaluation.gifs:
+        check_rendering(name)
     use_threads(1)
     greedy = evaluation.policy == "greedy"
     acting = greedy_policy(policy.q_array) if greedy else softmax_policy(policy.q_array, policy.temperature)
@@ -58,6 +61,8 @@ def main() -> int:
                     "Success Rate": None if threshold is None else float(reward >= threshold),
                 }
             )
+    if evaluation.gifs:
+        write_gifs(paths.intermediate / "gifs", name, preset.seed, episodes[: evaluation.gifs])
     successes = math.nan if threshold is None else sum(reward >= threshold for reward in rewards) / len(rewards)
     summary = {
         "environment": name,
