@@ -16,7 +16,7 @@ from batch_rl.feature_types import (
     write_normalization,
 )
 from batch_rl.loading import find_dataset
-from batch_rl.preset import Preparation, PreparationPreset, choose_preset, preset_folders
+from batch_rl.preset import Preparation, PreparationPreset, choose_preset, preset_folders, preset_notes
 from batch_rl.reagent import features_of, read_reagent_frame, timeline, write_reagent_parquet
 from job_toolkit.environment import JobInputError, read_environment
 from job_toolkit.failure import fail_job
@@ -28,7 +28,10 @@ TIMELINE, NORMALIZATION = "timeline", "normalization"
 def main() -> int:
     """Prepare the log of the channel ``train``."""
     environment = read_environment()
-    preset = choose_preset(PreparationPreset, environment.hyperparameters, preset_folders(Path(__file__)))
+    presets = preset_folders(Path(__file__))
+    preset = choose_preset(PreparationPreset, environment.hyperparameters, presets)
+    for note in preset_notes(environment.hyperparameters, presets):
+        print(f"Preset> {note}.", flush=True)
     preparation = preset.preparation
     paths = find_dataset(environment.channel(CHANNEL))
     output = environment.paths.output_data

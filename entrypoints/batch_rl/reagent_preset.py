@@ -44,6 +44,16 @@ _SAME_OFFLINE = {
     "num_epochs": "training.epochs",
     "num_train_transitions": "collection.steps",
     f"{_RL}.temperature": "ope.temperature",
+    **{
+        f"{_PREPROCESSING}.{name}": f"preparation.{name}"
+        for name in (
+            "max_unique_enum_values",
+            "quantile_size",
+            "quantile_k2_threshold",
+            "skip_box_cox",
+            "skip_quantiles",
+        )
+    },
 }
 _SAME_ONLINE = {
     "replay_memory_size": "online.replay_size",
@@ -129,11 +139,6 @@ _NO_EFFECT = (
         f"{_PREPROCESSING}.{name}"
         for name in (
             "num_samples",
-            "max_unique_enum_values",
-            "quantile_size",
-            "quantile_k2_threshold",
-            "skip_box_cox",
-            "skip_quantiles",
             "tablesample",
             "set_missing_value_to_zero",
         )
@@ -152,7 +157,11 @@ _DEFAULTS: dict[str, object] = {
     "agent.learning_rate_schedule": "constant",
     "agent.members": 1,
 }
-_DEFAULTS_OFFLINE: dict[str, object] = {"agent.snapshot_updates": 0, "ope.temperature": 0.01}
+_DEFAULTS_OFFLINE: dict[str, object] = {
+    "agent.snapshot_updates": 0,
+    "data.normalization": "reagent",
+    "ope.temperature": 0.01,
+}
 # Its random policy fills the buffer, then the greedy one plays; it normalizes nothing in the simulator.
 _DEFAULTS_ONLINE: dict[str, object] = {
     "agent.standardize_inputs": False,
@@ -208,7 +217,7 @@ def translate(leaves: Mapping[str, tuple[int, object]], where: str) -> Translati
     _Rules(leaves, where, online, put, without_effect, notes).apply()
     if without_effect:
         notes.append(f"without effect here: {', '.join(sorted(without_effect))}")
-    sections = {"agent", "training", "evaluation"} | ({"online"} if online else {"data", "bcq", "ope"})
+    sections = {"agent", "training", "evaluation"} | ({"online"} if online else {"data", "bcq", "ope", "preparation"})
     if "environment.name" in values:
         sections |= {"environment"} if online else {"environment", "collection"}
     if not online:

@@ -8,6 +8,7 @@ import pytest
 
 import collect
 import evaluate
+import prepare
 import train
 from batch_rl.errors import EvaluationError, PresetError
 from batch_rl.preset import (
@@ -15,6 +16,7 @@ from batch_rl.preset import (
     CollectionPreset,
     EvaluationPreset,
     OnlinePreset,
+    PreparationPreset,
     TrainingPreset,
     describe_preset,
     load_preset,
@@ -49,7 +51,7 @@ model:
       optimizer: {Adam: {lr: 0.01, weight_decay: 0.02, betas: [0.8, 0.99], eps: 1e-6, amsgrad: false}}
     net_builder: {FullyConnected: {sizes: [12, 6], activations: [relu, leaky_relu]}}
     cpe_net_builder: {FullyConnected: {sizes: [9], activations: [relu]}}
-    preprocessing_options: {num_samples: 1000}
+    preprocessing_options: {num_samples: 1000, max_unique_enum_values: 4}
     eval_parameters: {calc_cpe_in_training: true}
 num_train_transitions: 400
 max_steps: 150
@@ -104,10 +106,12 @@ def test_an_offline_file_serves_the_three_entry_points(write):
     assert (agent.hidden_sizes, agent.members, agent.snapshot_updates) == ((12, 6), 1, 0)
     assert agent.target_update_rate == 0.1
     assert (training.training.epochs, training.data.train_fraction, training.ope.temperature) == (3, 0.8, 0.5)
+    assert training.data.normalization == "reagent"
+    assert load_preset(path, PreparationPreset).preparation.max_unique_enum_values == 4
     evaluating = load_preset(path, EvaluationPreset)
     assert (evaluating.evaluation.episodes, evaluating.evaluation.passing_score) == (7, 20.0)
     assert evaluating.evaluation.policy == "softmax"
-    assert describe_preset(path)["entry_point"] == "collect.py, train.py, evaluate.py"
+    assert describe_preset(path)["entry_point"] == "collect.py, train.py, evaluate.py, prepare.py"
 
 
 def test_an_online_file_learns_in_the_environment(write):
@@ -221,7 +225,7 @@ def run(tmp_path_factory, write, monkeypatch, capsys):
         for name, source in channels.items():
             (base / "input" / "data" / name).symlink_to(source)
         monkeypatch.setenv("SAGEMAKER_BASE_DIR", str(base))
-        for module in (collect, train, evaluate):
+        for module in (collect, prepare, train, evaluate):
             monkeypatch.setattr(module, "preset_folders", lambda _: [path.parent])
         assert main() == 0
         return base / "output" / "data", capsys.readouterr().out
@@ -234,6 +238,10 @@ def test_the_offline_commands_run_one_after_the_other(run):
     assert "Preset> theirs.yaml: without effect here:" in text
     rows = int(re.search(r"(\d+) rows, of a uniform random policy", text)[1])
     assert 400 <= rows < 600
+    prepared, text = run(prepare.main, OFFLINE, train=logged)
+    assert f"Timeline> {rows} rows" in text
+    _, text = run(train.main, OFFLINE, train=logged, normalization=prepared / "normalization")
+    assert "Epoch=3," in text
     trained, text = run(train.main, OFFLINE, train=logged)
     assert "Epoch=3," in text
     assert "Evaluated policy: softmax(Q / 0.5)" in text
