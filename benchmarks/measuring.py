@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 MIB = 1 << 20
-MORE_IS_BETTER = ("MiB/s", "reward")
+_SPEEDS = ("MiB/s", "1/s")
+MORE_IS_BETTER = (*_SPEEDS, "reward")
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ class Row:
 
         compared = bool(self.floor)
         # Of two amounts of disk only the difference means anything: the floor may be nothing at all.
-        has_ratio, has_difference = compared and self.unit != "MiB", compared and self.unit != "MiB/s"
+        has_ratio, has_difference = compared and self.unit != "MiB", compared and self.unit not in _SPEEDS
         aims = [f"{'≥' if aim.at_least else '≤'} {aim.bound:g}{_suffix(aim, self.unit)}" for aim in self.aims]
         return [
             self.title,
@@ -198,7 +199,7 @@ def watched_disk_usage(folder: Path, every_seconds: float = 0.005) -> Iterator[P
 def _digits(quantity: str, unit: str) -> str:
     if quantity == "ratio":
         return ".2f"
-    return ".0f" if unit in ("MiB", "MiB/s") else ".1f"
+    return ".0f" if unit in ("MiB", *_SPEEDS) else ".1f"
 
 
 def _suffix(aim: Aim, unit: str) -> str:

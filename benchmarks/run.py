@@ -19,6 +19,7 @@ from learning import learning_rows
 from measuring import Row, markdown_table
 from model_artifact import artifact_rows
 from noop_jobs import channel_rows, docker_rows, process_rows
+from object_store import storage_rows
 from off_policy_evaluation import ope_rows
 
 import launcher
@@ -28,7 +29,7 @@ _FOLDER = Path(__file__).resolve().parent
 _RESULTS = _FOLDER / "results" / "latest.json"
 _README = _FOLDER / "README.md"
 _BEGIN, _END = "<!-- figures: written by run.py --update-readme -->", "<!-- end of figures -->"
-_GROUPS = ("docker", "process", "channel", "artifact", "import", "demo", "data", "learning", "ope")
+_GROUPS = ("docker", "process", "channel", "artifact", "import", "demo", "data", "learning", "ope", "storage")
 
 
 def main() -> int:
@@ -49,6 +50,7 @@ def main() -> int:
             "data": lambda: data_rows(scratch, options.runs),
             "learning": lambda: learning_rows(options.runs),
             "ope": lambda: ope_rows(scratch, options.runs),
+            "storage": lambda: storage_rows(scratch, options.runs, options.size_mib),
         }
         rows: list[Row] = []
         for group in options.only or _GROUPS:

@@ -10,11 +10,12 @@ from batch_rl.behavior import greedy_policy, softmax_policy
 from batch_rl.checkpoint import load_policy
 from batch_rl.errors import BatchRLError, EvaluationError
 from batch_rl.files import write_text_atomically
+from batch_rl.gifs import check_rendering, write_gifs
 from batch_rl.log_lines import episode_line, evaluation_line
 from batch_rl.metrics_csv import EPISODE_COLUMNS, EPISODE_FILE_NAME, MetricsFile
 from batch_rl.networks import use_threads
 from batch_rl.preset import EvaluationPreset, choose_preset, preset_folders, preset_notes
-from batch_rl.rollout import Player, play_episodes, play_steps
+from batch_rl.rollout import Player, mean_interval, play_episodes, play_steps
 from job_toolkit.environment import JobInputError, read_environment
 from job_toolkit.failure import fail_job
 
@@ -35,6 +36,8 @@ def main() -> int:
         observation_size=probe.observation_size,
         n_actions=probe.n_actions,
     )
+    if evaluation.gifs:
+        check_rendering(name)
     use_threads(1)
     greedy = evaluation.policy == "greedy"
     acting = greedy_policy(policy.q_array) if greedy else softmax_policy(policy.q_array, policy.temperature)
@@ -58,6 +61,8 @@ def main() -> int:
                     "Success Rate": None if threshold is None else float(reward >= threshold),
                 }
             )
+    if evaluation.gifs:
+        write_gifs(paths.intermediate / "gifs", name, preset.seed, episodes[: evaluation.gifs])
     successes = math.nan if threshold is None else sum(reward >= threshold for reward in rewards) / len(rewards)
     summary = {
         "environment": name,
@@ -67,6 +72,7 @@ def main() -> int:
         "episodes": len(rewards),
         "steps": steps,
         "mean": statistics.fmean(rewards),
+        "mean_interval": mean_interval(rewards, seed=preset.seed),  # 95 %, by bootstrap over the episodes
         "std": statistics.pstdev(rewards),
         "min": min(rewards),
         "max": max(rewards),
@@ -76,7 +82,7 @@ def main() -> int:
     if evaluation.passing_score is not None and statistics.fmean(rewards) < evaluation.passing_score:
         raise EvaluationError(
             f"the mean reward of {len(rewards)} episodes is {statistics.fmean(rewards):.2f}, below "
-            f"evaluation.passing_score = {evaluation.passing_score:g}. The rewards are in evaluation.json."
+            f"evaluation.passing_score = {evaluation.passing_score:g}. The metric file has every reward."
         )
     return 0
 

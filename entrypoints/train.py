@@ -31,6 +31,7 @@ from batch_rl.ope import PolicyEvaluation
 from batch_rl.parts import DealtEpisodes
 from batch_rl.plots import plot_estimates
 from batch_rl.preset import OnlinePreset, TrainingPreset, choose_training_preset, preset_folders, preset_notes
+from batch_rl.tensorboard import EventFile
 from batch_rl.training import EpochResult, TrainingRun
 from job_toolkit.environment import JobEnvironment, JobInputError, read_environment
 from job_toolkit.failure import fail_job
@@ -106,6 +107,7 @@ def main() -> int:
         folders.append(CheckpointFolder(paths.checkpoints, run, keep=1, resumption=resumption))
     watch = ValueWatch(largest_possible_value(run.largest_reward, preset.agent.discount), preset.agent)
     metrics_path = paths.intermediate / BATCH_FILE_NAME
+    events = EventFile(paths.intermediate / "tensorboard") if preset.training.tensorboard else None
     with MetricsFile(metrics_path, BATCH_COLUMNS, earlier=resumption.metrics if resumption else "") as metrics:
         while run.epoch < preset.training.epochs:
             result = run.run_epoch(stop)
@@ -113,7 +115,10 @@ def main() -> int:
                 for folder in folders:
                     folder.save(None, metrics.text())
                 break
-            metrics.append(epoch_row(run, result))
+            row = epoch_row(run, result)
+            metrics.append(row)
+            if events is not None:
+                events.append(result.epoch, row)
             for folder in folders:
                 folder.save(result.estimates.value(preset.training.best_by), metrics.text())
             print(epoch_line(result, preset.training.epochs), flush=True)
@@ -236,13 +241,14 @@ def earlier_checkpoint(environment: JobEnvironment) -> Path | None:
 
 def epoch_line(result: EpochResult, epochs: int) -> str:
     """Return the log line of an epoch, with the fields that Coach's line has first."""
-    estimates = result.estimates
+    estimates, trajectory = result.estimates, result.estimates.trajectory
+    wdr = f", WDR={trajectory['WDR'].value:.4f}" if trajectory and "WDR" in trajectory.values else ""
     return (
         f"Off-Policy Evaluation> {now()}, Epoch={result.epoch}, IPS={estimates.one_step_ips:.4f}, "
         f"DM={estimates.one_step_dm:.4f}, DR={estimates.one_step_dr:.4f}, WIS={estimates.wis:.4f}, "
         f"Sequential-DR={estimates.sequential_dr:.4f}, "
         f"Effective sample size={estimates.weights.effective_sample_size:.1f}, "
-        f"Mean weight={estimates.weights.mean_weight:.3g}, Loss={result.losses.mean():.4f}, "
+        f"Mean weight={estimates.weights.mean_weight:.3g}{wdr}, Loss={result.losses.mean():.4f}, "
         f"Q={result.batch_q.mean():.2f}, Epochs={epochs}"
     )
 

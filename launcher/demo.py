@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -14,6 +15,7 @@ from rich.table import Table
 
 from launcher.estimator import bundled_estimator, bundled_inputs
 from launcher.inputs import Inputs
+from launcher.session import Session
 from launcher.training_job import TrainingJob
 
 if TYPE_CHECKING:
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
 EVALUATION_EPISODES = 100
 _SHOWN_EPOCHS = 12
+_ESTIMATES = re.compile(r" (WIS|WDR)=([-\d.]+)")
 _EPOCH = re.compile(r"^Off-Policy Evaluation>.*\bEpoch=(\d+)(?:.*\bEpochs=(\d+))?")
 _EPISODE = re.compile(r"^Testing>.*\bEpisode=(\d+)")
 
@@ -44,17 +47,27 @@ class DemoResult:
     episodes: int
 
 
-def run_demo(console: Console, *, runtime: str | None = None, seed: int | None = None) -> DemoResult:
+def run_demo(
+    console: Console, *, runtime: str | None = None, mode: str | None = None, seed: int | None = None
+) -> DemoResult:
     """Run the three jobs, with a bar for each.
 
     Args:
         console: where the bars go.
         runtime: as ``Estimator`` takes it.
+        mode: as ``Estimator`` takes it; in S3 mode one job's results reach the next one through the bucket.
         seed: for data, training and evaluation; None takes the presets' own.
     Raises:
         JobFailedError: one of them failed.
     """
     import pandas as pd
+
+    session = Session(mode=mode)
+
+    def handed_over(job: TrainingJob, path: Path) -> str:
+        if session.mode == "local":
+            return str(path)
+        return session.upload_data(path, key_prefix=f"{job.name}/{path.name}")
 
     seeds = {} if seed is None else {"seed": seed}
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
@@ -73,10 +86,12 @@ def run_demo(console: Console, *, runtime: str | None = None, seed: int | None =
             def on_line(_host: str, line: str) -> None:
                 done, new_total = count(line)
                 if done:
-                    progress.update(task, completed=done, total=new_total or total)
+                    estimates = ", ".join(f"{name} {float(value):.1f}" for name, value in _ESTIMATES.findall(line))
+                    shown = f"{title} ({estimates})" if estimates else title
+                    progress.update(task, completed=done, total=new_total or total, description=shown)
 
             hyperparameters = {**seeds, **({"evaluate_episodes": total} if entry_point == "evaluate.py" else {})}
-            estimator = bundled_estimator(preset, entry_point, hyperparameters, runtime=runtime)
+            estimator = bundled_estimator(preset, entry_point, hyperparameters, runtime=runtime, mode=mode)
             job = estimator.submit(bundled_inputs(entry_point, inputs))
             job.wait(on_line=on_line)
             progress.update(task, completed=progress.tasks[task].total)
@@ -84,15 +99,16 @@ def run_demo(console: Console, *, runtime: str | None = None, seed: int | None =
 
         collecting = run("Collect 100 x 5 random episodes", "preset-cartpole-random", "collect.py", None, 1, _no_count)
         data_path = collecting.outputs.data_path
+        dataset = handed_over(collecting, data_path)
         training = run(
-            "Train DDQN + BCQ offline, epochs", "preset-cartpole-ddqnbcq", "train.py", str(data_path), 60, _count_epochs
+            "Train DDQN + BCQ offline, epochs", "preset-cartpole-ddqnbcq", "train.py", dataset, 60, _count_epochs
         )
-        checkpoint = training.outputs.data_path / "checkpoint"
+        checkpoint = handed_over(training, training.outputs.data_path / "checkpoint")
         evaluation = run(
             "Evaluate the greedy policy, episodes",
             "preset-cartpole-ddqnbcq-env",
             "evaluate.py",
-            str(checkpoint),
+            checkpoint,
             EVALUATION_EPISODES,
             _count_episodes,
         )
@@ -119,6 +135,7 @@ def print_summary(console: Console, result: DemoResult) -> None:
         "Epoch": "epoch",
         "Weighted Importance Sampling": "WIS",
         "Sequential Doubly Robust": "sequential DR",
+        "WDR (trajectory)": "WDR",
         "Effective Sample Size": "effective episodes",
         "Loss/Mean": "loss",
     }
@@ -130,6 +147,14 @@ def print_summary(console: Console, result: DemoResult) -> None:
         row = estimates.iloc[position]
         table.add_row(*(f"{row[name]:.0f}" if name == "Epoch" else f"{row[name]:.2f}" for name in shown))
     console.print(table)
+    last = estimates.iloc[-1]
+    if "WDR (trajectory) Low" in last.dropna():
+        console.print(
+            f"{last['Evaluated Policy']} is worth {last['WDR (trajectory)']:.1f} by WDR, with an interval "
+            f"({last['Interval Level']:.0%}) from {last['WDR (trajectory) Low']:.1f} to "
+            f"{last['WDR (trajectory) High']:.1f}; the random policy {last['Logged Discounted Return']:.1f}",
+            highlight=False,
+        )
     console.print(f"[bold]Random policy[/bold], which made the data: mean reward {result.random_reward:.1f}")
     console.print(
         f"[bold]Learned policy[/bold], from that data alone:  mean reward {result.learned_reward:.1f} "

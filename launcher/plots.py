@@ -12,13 +12,13 @@ from launcher.training_job import TrainingJob
 
 
 def plot_job(job: TrainingJob, output: Path | None) -> Path:
-    """Draw the off-policy estimates of a training job over its epochs.
+    """Draw loss and off-policy estimates of a training job over its epochs.
 
     Args:
         job: it has written at least one row of metrics.
-        output: a PNG file; None puts it beside the metrics.
+        output: a file; its ending, .png or .html, says what is drawn. None puts a PNG beside the metrics.
     Raises:
-        BadInputError: the job has no metrics.
+        BadInputError: the job has no metrics, or the file is to be of another kind.
         LauncherError: it could not be drawn.
     """
     folder = job.outputs.intermediate_path
@@ -28,6 +28,8 @@ def plot_job(job: TrainingJob, output: Path | None) -> Path:
             f"job '{job.name}' has written no off-policy estimates to {folder}.",
             "Only offline training does, after its first epoch.",
         )
+    if output is not None and output.suffix.lower() not in (".png", ".html"):
+        raise BadInputError(f"{output}: a plot is drawn as PNG or HTML.", "Let its name end in .png or .html.")
     target = (output or folder / "off_policy_evaluation.png").resolve()
     answer = subprocess.run(
         [sys.executable, "-m", "batch_rl.plots", str(files[0]), str(target)],

@@ -12,15 +12,17 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent import futures
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from launcher import artifacts
-from launcher.errors import ChannelError, JobFailedError, LauncherError, OutputPathError
+from launcher.errors import ChannelError, JobFailedError, LauncherError, OutputPathError, StorageError
 from launcher.jobs import (
     COMPLETED,
     FAILED,
@@ -34,12 +36,13 @@ from launcher.jobs import (
 )
 from launcher.metrics import MetricRecorder
 from launcher.opt_ml import FAILURE_REASON_LIMIT, OptMl
-from launcher.plan import ChannelSource, RunPlan, job_keys, make_plan
+from launcher.plan import ChannelSource, RunPlan, job_keys, make_plan, planned_s3_address, with_s3_address
 from launcher.runtimes import Execution, Runtime, get_runtime
-from launcher.settings import stop_grace_seconds
+from launcher.settings import S3Settings, stop_grace_seconds
 from launcher.source import list_members
-from launcher.spec import Channel, TrainingJobSpec
-from launcher.storage import storage_for
+from launcher.spec import TrainingJobSpec
+from launcher.storage import Storage, storage_for
+from launcher.storage.address import s3_within_reach
 
 _TICK_SECONDS = 0.1
 _SYNC_SECONDS = 1.0
@@ -54,16 +57,35 @@ LineSink = Callable[[str, str], None]
 """Takes the host and one line of its log, without the line's end."""
 
 
-def resolve_channels(spec: TrainingJobSpec, cache_path: Path) -> dict[str, ChannelSource]:
+def job_storage(spec: TrainingJobSpec, uri: str) -> Storage:
+    """Return the storage of one of the job's URIs: its ``s3://`` means what it meant when the job was submitted."""
+    return storage_for(uri, None if spec.s3 is None else S3Settings.from_dict(dict(spec.s3)))
+
+
+def resolve_channels(spec: TrainingJobSpec, cache_path: Path, *, fetch: bool) -> dict[str, ChannelSource]:
     """Find the data of every channel on this machine.
 
+    Args:
+        spec: the job.
+        cache_path: a folder for what has to be copied here.
+        fetch: False copies nothing, and says where the data would be.
     Raises:
         ChannelError: a channel has nothing to read; the message names channel and job.
+        StorageError: an S3 refuses it, or does not answer.
     """
     found = {}
     for channel in spec.channels:
-        path = _fetch(spec, channel, cache_path / channel.name)
-        found[channel.name] = ChannelSource(path, path.is_file())
+        storage, path = job_storage(spec, channel.uri), cache_path / channel.name
+        try:
+            if fetch:
+                path = storage.fetch(channel.uri, path)
+                found[channel.name] = ChannelSource(path, path.is_file())
+            else:
+                found[channel.name] = ChannelSource(*storage.locate(channel.uri, path))
+        except ChannelError as error:
+            raise ChannelError(
+                f"channel '{channel.name}' of job '{spec.job_name}': {error.message}", error.hint
+            ) from error
     return found
 
 
@@ -78,14 +100,15 @@ def plan_job(spec: TrainingJobSpec, store: JobStore, runtime: Runtime) -> RunPla
     store.check_unused(spec.job_name)
     members = _source_members(spec)
     folder = store.folder(spec.job_name)
-    channels = resolve_channels(spec, folder.work_path / "channels")
+    channels = resolve_channels(spec, folder.work_path / "channels", fetch=False)
     keys = job_keys(spec)
     for uri in (keys.output, keys.model, keys.source):
-        if storage_for(uri).exists(uri):
+        storage = job_storage(spec, uri)
+        if storage.exists(uri):
             raise OutputPathError(
                 f"{uri} is there already, from another job named '{spec.job_name}'.", "Choose another job name."
             )
-        storage_for(uri).check_writable(uri.rpartition("/")[0])
+        storage.check_writable(uri.rpartition("/")[0])
     for channel in spec.channels:
         if _lies_within(spec.output_uri, str(channels[channel.name].path)):
             raise OutputPathError(
@@ -226,10 +249,12 @@ class Driver:
         self._interrupts = interrupts or _Interrupts()
         self._opt_ml = OptMl(self._folder.opt_ml_path)
         self._keys = job_keys(self._spec)
-        self._storage = storage_for(self._keys.output)
+        self._storage = job_storage(self._spec, self._keys.output)
         self._synced: dict[str, tuple[int, int]] = {}
+        self._syncing: futures.Future[None] | None = None
         self._plan_made: RunPlan | None = None
         self._executions: dict[str, Execution] = {}
+        self._s3_address = ""
 
     def run(self) -> None:
         """Do all that is left to do; the record is terminal afterwards, whatever happens."""
@@ -239,8 +264,9 @@ class Driver:
             self.step("write_config", self._write_config)
             self.step("prepare", self._prepare)
             if not self._folder.stop_requested() or self._executions_left():
-                self.step("start", self._start)
-                self.step("follow", self._follow)
+                with self._s3_within_reach():
+                    self.step("start", self._start)
+                    self.step("follow", self._follow)
             self.step("reclaim", self._reclaim)
             self.step("collect", self._collect)
             self._finish()
@@ -262,7 +288,7 @@ class Driver:
         self._folder.make_work_path()
         archive = self._folder.work_path / "sourcedir.tar.gz"
         artifacts.write_archive(_source_members(self._spec), archive, mtime=_SOURCE_MTIME, durable=False)
-        storage_for(self._keys.source).put_file(archive, self._keys.source)
+        job_storage(self._spec, self._keys.source).put_file(archive, self._keys.source)
 
     def give_up(self, error: BaseException) -> None:
         """End the job for a reason that is not its own: nothing keeps running, what it wrote stays where it is."""
@@ -293,7 +319,7 @@ class Driver:
         self._record.started = time.time()
         self._note(IN_PROGRESS, "Downloading", "Downloading input data")
         self._folder.make_work_path()
-        channels = resolve_channels(self._spec, self._folder.work_path / "channels")
+        channels = resolve_channels(self._spec, self._folder.work_path / "channels", fetch=True)
         self._record.channels = {name: [str(found.path), found.is_file] for name, found in channels.items()}
 
     def _write_config(self) -> None:
@@ -301,7 +327,8 @@ class Driver:
         self._opt_ml.prepare(plan.config_files, plan.mount_points)
         if self._spec.source_path is None:
             return
-        source = storage_for(self._keys.source).fetch(self._keys.source, self._folder.work_path / "source")
+        storage = job_storage(self._spec, self._keys.source)
+        source = storage.fetch(self._keys.source, self._folder.work_path / "source")
         shutil.rmtree(self._opt_ml.code, ignore_errors=True)
         artifacts.unpack(source, self._opt_ml.code)
 
@@ -311,11 +338,27 @@ class Driver:
 
     def _start(self) -> None:
         """Start each host, or find the one that a driver before this one started and could not record."""
+        planned = planned_s3_address(self._spec)
         for container in self._plan.containers:
-            execution = self._runtime.find(container) or self._runtime.start(container)
+            execution = self._runtime.find(container) or self._runtime.start(
+                with_s3_address(container, planned, self._s3_address)
+            )
             self._executions[container.host] = execution
             self._record.executions[container.host] = execution.reference
         self._note(IN_PROGRESS, "Training", "Training image download completed. Training in progress.")
+
+    @contextlib.contextmanager
+    def _s3_within_reach(self) -> Iterator[None]:
+        """Keep the S3 within reach of code inside the job, which is warned if it cannot be: it may not need it."""
+        with contextlib.ExitStack() as kept:
+            if planned_s3_address(self._spec) and "follow" not in self._record.steps:
+                settings = S3Settings.from_dict(dict(self._spec.s3 or {}))
+                try:
+                    reached = s3_within_reach(settings, self._store.home, self._runtime.host_address)
+                    self._s3_address = kept.enter_context(reached)
+                except LauncherError as error:
+                    self._record.warnings.append(f"code inside the job cannot reach its S3: {error.message}")
+            yield
 
     def _follow(self) -> None:
         """Wait for every host; meanwhile hand on log lines, copy what grows, and stop when asked or overdue."""
@@ -351,7 +394,7 @@ class Driver:
                     self._stop(running, f"{host} ended with {code}")
                 continue
             if time.monotonic() >= next_sync:
-                self._sync()
+                self._sync_meanwhile()
                 next_sync = time.monotonic() + _SYNC_SECONDS
             self._stop_if_due(running)
             overdue = self._record.stop_started and time.time() > self._record.stop_started + grace
@@ -361,6 +404,7 @@ class Driver:
                     execution.kill()
         for reader in readers:
             reader.read(final=True)
+        futures.wait([self._syncing] if self._syncing is not None else [])
         self._record.final_metrics = [[point.name, point.value, point.timestamp] for point in recorder.last.values()]
 
     def _stop_if_due(self, running: dict[str, Execution]) -> None:
@@ -445,6 +489,23 @@ class Driver:
         if self._opt_ml.intermediate.is_dir():
             self._storage.sync_folder(self._opt_ml.intermediate, self._keys.intermediate, self._synced)
 
+    def _sync_meanwhile(self) -> None:
+        """Copy what grows while the job runs, from a thread: an S3 that hangs must hold up neither the log nor a stop.
+
+        An S3 that fails now may work again when the job has ended, so that it is a warning, and is tried again.
+        """
+        if self._syncing is not None:
+            if not self._syncing.done():
+                return
+            error = self._syncing.exception()
+            if isinstance(error, StorageError):
+                late = f"intermediate files came late: {error.message}"
+                self._record.warnings += [late] if late not in self._record.warnings else []
+            elif error is not None:
+                raise error
+        self._syncing = futures.Future()
+        threading.Thread(target=_run_for, args=(self._syncing, self._sync), name="sync", daemon=True).start()
+
     @property
     def _plan(self) -> RunPlan:
         if self._plan_made is None:
@@ -518,11 +579,13 @@ def _interrupts(folder: JobFolder) -> Iterator[_Interrupts]:
         signal.signal(signal.SIGINT, previous)
 
 
-def _fetch(spec: TrainingJobSpec, channel: Channel, cache_path: Path) -> Path:
+def _run_for(future: futures.Future[None], action: Callable[[], None]) -> None:
     try:
-        return storage_for(channel.uri).fetch(channel.uri, cache_path)
-    except ChannelError as error:
-        raise ChannelError(f"channel '{channel.name}' of job '{spec.job_name}': {error.message}", error.hint) from error
+        action()
+    except BaseException as error:  # noqa: BLE001 - raised again by whoever looks at the future
+        future.set_exception(error)
+    else:
+        future.set_result(None)
 
 
 def _source_members(spec: TrainingJobSpec) -> list[tuple[str, Path]]:

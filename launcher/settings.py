@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from launcher.errors import SettingsError
 
 RUNTIME_NAMES = ("auto", "docker", "process")
+MODE_NAMES = ("local", "s3")
 DEFAULT_BASE_IMAGE = "python:3.11-slim-bookworm"
 REGION = "us-east-1"
 ACCOUNT_ID = "000000000000"
 LOCAL_ROLE_ARN = f"arn:aws:iam::{ACCOUNT_ID}:role/launcher-local"
+# The embedded S3 takes any; without some, boto3 would look for others, and find the caller's own.
+LOCAL_CREDENTIALS = {"AWS_ACCESS_KEY_ID": "launcher", "AWS_SECRET_ACCESS_KEY": "launcher"}
+# As the SageMaker SDK names the bucket that it makes for an account.
+DEFAULT_BUCKET = f"sagemaker-{REGION}-{ACCOUNT_ID}"
+_AWS_DOMAINS = ("amazonaws.com", "amazonaws.com.cn", "api.aws")
 
 
 def training_job_arn(name: str) -> str:
@@ -56,20 +64,64 @@ def default_runtime() -> str:
     return name
 
 
+def default_mode() -> str:
+    """Return the mode that ``LAUNCHER_MODE`` names, else ``local``.
+
+    Raises:
+        SettingsError: the variable names no mode.
+    """
+    name = os.environ.get("LAUNCHER_MODE", "") or "local"
+    if name not in MODE_NAMES:
+        raise SettingsError(f"LAUNCHER_MODE is {name!r}, which is no mode.", f"Use one of: {', '.join(MODE_NAMES)}.")
+    return name
+
+
 def stop_grace_seconds() -> float:
     """Return the time between SIGTERM and SIGKILL: SageMaker's 120 s, or ``LAUNCHER_STOP_GRACE_SECONDS``.
 
     Raises:
         SettingsError: the variable is no number of seconds.
     """
-    text = os.environ.get("LAUNCHER_STOP_GRACE_SECONDS", "") or "120"
+    return _seconds("LAUNCHER_STOP_GRACE_SECONDS", 120)
+
+
+def s3_idle_seconds() -> float:
+    """Return how long the embedded S3's server stays up unused: 15 minutes, or ``LAUNCHER_S3_IDLE_SECONDS``.
+
+    Raises:
+        SettingsError: the variable is no number of seconds.
+    """
+    return _seconds("LAUNCHER_S3_IDLE_SECONDS", 900)
+
+
+def _seconds(variable: str, default: int) -> float:
+    text = os.environ.get(variable, "") or str(default)
     try:
         seconds = float(text)
     except ValueError:
         seconds = -1.0
     if not 0 <= seconds < float("inf"):
-        raise SettingsError(f"LAUNCHER_STOP_GRACE_SECONDS is {text!r}, which is no number of seconds.", "Unset it.")
+        raise SettingsError(f"{variable} is {text!r}, which is no number of seconds.", "Unset it.")
     return seconds
+
+
+def cache_folder() -> Path:
+    """Return the folder of inputs that were fetched from S3 before; it need not exist yet."""
+    return home_path() / "cache"
+
+
+def cache_bytes() -> int:
+    """Return what all cached inputs together may take: 10 GiB, or ``LAUNCHER_CACHE_BYTES``; 0 keeps none.
+
+    Raises:
+        SettingsError: the variable is no number of bytes.
+    """
+    text = os.environ.get("LAUNCHER_CACHE_BYTES", "") or str(10 << 30)
+    if not text.isascii() or not text.isdigit():
+        raise SettingsError(
+            f"LAUNCHER_CACHE_BYTES is {text!r}, which is no number of bytes.", "For example 10737418240, or unset it."
+        )
+    return int(text)
 
 
 def namespaces_wanted() -> bool:
@@ -97,6 +149,88 @@ def data_path(name: str) -> Path:
         f"the folder '{name}' was not found at {' or '.join(str(path) for path in candidates)}.",
         f"Point {variable} at it, or install the package again.",
     )
+
+
+@dataclass(frozen=True)
+class S3Settings:
+    """Which S3 the ``s3://`` URIs mean. Credentials are no part of it: boto3 finds them where it always does.
+
+    Attributes:
+        kind: ``embedded``, the launcher's own; ``endpoint``, another one with an address; ``aws``, the real one.
+        endpoint_url: the address; None for the embedded one, whose port is known when it runs, and for AWS itself.
+        region: None leaves it to boto3 and the profile.
+        profile: a profile of the AWS configuration files; None leaves it to boto3.
+    """
+
+    kind: Literal["embedded", "endpoint", "aws"]
+    endpoint_url: str | None = None
+    region: str | None = None
+    profile: str | None = None
+
+    def to_dict(self) -> dict[str, str | None]:
+        """Return plain fields, for a job's record."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> S3Settings:
+        """Return the settings that ``to_dict`` wrote."""
+        return cls(**values)
+
+    @property
+    def place(self) -> str:
+        """The S3 in a few words, for messages: its address, or ``AWS``."""
+        return self.endpoint_url or {"embedded": "the embedded S3", "aws": "AWS"}.get(self.kind, self.kind)
+
+
+def s3_settings(endpoint_url: str | None = None) -> S3Settings:
+    """Return which S3 is meant: the argument, else ``LAUNCHER_S3_ENDPOINT``, else what boto3 is told, else our own.
+
+    Real AWS has to be asked for by name: without the word ``aws`` nothing ever reaches it.
+
+    Args:
+        endpoint_url: ``embedded``, ``aws`` or a URL. None asks ``LAUNCHER_S3_ENDPOINT``, which takes the same, then
+            ``AWS_ENDPOINT_URL_S3`` and ``AWS_ENDPOINT_URL``.
+    Raises:
+        SettingsError: the value is neither one of the words nor a URL, or a URL of AWS.
+    """
+    configured = [
+        (name, os.environ[name]) for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL") if os.environ.get(name)
+    ]
+    candidates = [
+        ("s3_endpoint_url", endpoint_url),
+        ("LAUNCHER_S3_ENDPOINT", os.environ.get("LAUNCHER_S3_ENDPOINT")),
+        *configured,
+    ]
+    where, value = next(((where, value) for where, value in candidates if value), ("", "embedded"))
+    if value == "embedded":
+        return S3Settings("embedded", region=REGION)
+    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or None
+    profile = os.environ.get("AWS_PROFILE") or None
+    if value == "aws" and not where.startswith("AWS_"):
+        # A private endpoint of AWS (PrivateLink) still counts; an address elsewhere would not be AWS.
+        private = next((url for _, url in configured if _is_aws(url)), None)
+        return S3Settings("aws", private, region, profile)
+    try:
+        parts = urlsplit(value)
+        valid = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        valid = False
+    if not valid:
+        raise SettingsError(
+            f"{where} is {value!r}, which is no endpoint of S3.",
+            "Use 'embedded', 'aws' or a URL, for example http://127.0.0.1:9000",
+        )
+    if _is_aws(value):
+        raise SettingsError(
+            f"{where} is {value}, which is real AWS.",
+            "AWS is only used when it is asked for by name: export LAUNCHER_S3_ENDPOINT=aws",
+        )
+    return S3Settings("endpoint", value.rstrip("/"), region, profile)
+
+
+def _is_aws(url: str) -> bool:
+    host = (urlsplit(url).hostname or "").rstrip(".")
+    return any(host == domain or host.endswith(f".{domain}") for domain in _AWS_DOMAINS)
 
 
 @dataclass(frozen=True)

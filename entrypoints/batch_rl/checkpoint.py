@@ -34,7 +34,13 @@ LEARNED_ONLINE = "learned online"  # in place of a dataset's digest, where there
 FINAL = "final"  # the pointer to the fit to all episodes
 FILE_PATTERN = "epoch-*.pt"
 # What a resumed run may do otherwise.
-MAY_CHANGE = ("training.kept_checkpoints", "training.save_model", "training.export", "training.device")
+MAY_CHANGE = (
+    "training.kept_checkpoints",
+    "training.save_model",
+    "training.export",
+    "training.device",
+    "training.tensorboard",
+)
 # The ways in which torch reports a damaged file, and this module one that holds other things.
 DAMAGE = (
     OSError,

@@ -61,7 +61,7 @@ def judge(
     interval: str = "bootstrap",
     level: float = 0.95,
     resamples: int = 1000,
-    fqe_updates: int = 3000,
+    fqe_updates: int = 1000,
     seed: int = 0,
     rank_by: str = "WDR",
     truths: Sequence[float] = (),

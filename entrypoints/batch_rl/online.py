@@ -180,6 +180,7 @@ class OnlineLearner:
             torch.zeros_like(target, dtype=torch.bool),
             torch.from_numpy(replay.rewards[rows]),
             agent.discount * (1 - torch.from_numpy(replay.terminated[rows])),
+            agent.target_temperature,
         )
 
     def state(self) -> dict[str, Any]:

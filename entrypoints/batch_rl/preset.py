@@ -195,6 +195,7 @@ class Training:
         default=("torchscript",),
         choices=("torchscript", "torch_export", "onnx"),
     )
+    tensorboard: bool = _key("write the metrics as TensorBoard event files as well", default=False)
 
 
 @dataclass(frozen=True)
@@ -277,6 +278,7 @@ class Evaluation:
         "play the best action, or draw from softmax(Q / temperature)", default="greedy", choices=("greedy", "softmax")
     )
     passing_score: float | None = _key("the job fails where the mean reward is below this", default=None)
+    gifs: int = _key("first episodes that are drawn as animated GIFs; needs pygame", default=0, within="[0, 1000]")
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,8 @@ class Player:
             except (gymnasium.error.Error, ModuleNotFoundError) as error:
                 nearest = difflib.get_close_matches(name, list(gymnasium.registry), n=1)
                 hint = f"; did you mean '{nearest[0]}'?" if nearest else "."
-                raise PresetError(f"environment.name: Gymnasium cannot make '{name}'{hint} {error}") from error
+                extra = " It comes with the extra 'box2d' of this project." if "Box2D" in str(error) else ""
+                raise PresetError(f"environment.name: Gymnasium cannot make '{name}'{hint} {error}{extra}") from error
         if not isinstance(environment.action_space, gymnasium.spaces.Discrete) or (
             environment.observation_space.shape is None or len(environment.observation_space.shape) != 1
         ):
@@ -158,6 +159,14 @@ def play_episodes(
     """Play episodes 0 to ``episodes - 1``, cut at the environment's registered limit, or at ``step_limit``."""
     players = [Player(name, seed, index, time_limit=True, step_limit=step_limit) for index in range(episodes)]
     return [episode for (episode,) in play(players, policy, episodes_each=1)]
+
+
+def mean_interval(rewards: Sequence[float], *, seed: int, level: float = 0.95) -> list[float]:
+    """Return the ends of an interval for the mean reward, by bootstrap: the same ones for the same seed."""
+    values, generator = np.array(rewards), np.random.default_rng(seed)
+    means = values[generator.integers(len(values), size=(2000, len(values)))].mean(axis=1)
+    ends: list[float] = np.quantile(means, [(1 - level) / 2, (1 + level) / 2]).tolist()
+    return ends
 
 
 def play_steps(

@@ -144,5 +144,16 @@ def test_plot_draws_a_finished_jobs_estimates(tmp_path):
     said = run_launcher("plot", job.name, "-o", str(tmp_path / "p.png"), cwd=tmp_path).stdout
     assert said.strip() == str(tmp_path / "p.png")
     assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
+    run_launcher("plot", job.name, "-o", str(tmp_path / "p.html"), cwd=tmp_path)
+    assert "<svg" in (tmp_path / "p.html").read_text()
+    refused = run_launcher("plot", job.name, "-o", "p.pdf", cwd=tmp_path)
+    assert (refused.returncode, "PNG or HTML" in refused.stderr) == (2, True)
+    judged = run_launcher(
+        "ope", "-d", str(data.outputs.data_path), "-c", job.name, "-e", "WIS", "-f", "json", cwd=tmp_path
+    )
+    found = json.loads(judged.stdout)
+    assert found["episodes"] == 75
+    last = job.metrics().iloc[-1]
+    assert found["policies"][0]["estimates"][0]["value"] == pytest.approx(last["WIS (trajectory)"], rel=1e-6)
     names = job.describe()["FinalMetricDataList"]
     assert {one["MetricName"] for one in names} == {"weighted-importance-sampling", "sequential-doubly-robust"}

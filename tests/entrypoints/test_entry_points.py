@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
@@ -15,8 +16,12 @@ import pandas as pd
 import pytest
 import torch
 
+from batch_rl.behavior import softmax_policy
+from batch_rl.cartpole import play_cartpoles
 from batch_rl.checkpoint import load_policy
-from batch_rl.errors import CheckpointError
+from batch_rl.dataset import join_episodes
+from batch_rl.errors import CheckpointError, PresetError
+from batch_rl.gifs import check_rendering
 from batch_rl.plots import plot_estimates
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -437,6 +442,49 @@ def test_a_missing_matplotlib_costs_the_picture_and_nothing_else(trained, tmp_pa
     assert not list(tmp_path.iterdir())
 
 
+def test_event_files_are_written_where_the_preset_asks_for_them(run_job, collected, trained):
+    job = run_job("train.py", SMALL | {"improve_steps": 1, "training.tensorboard": "true"}, train=collected.output)
+    (path,) = (job.intermediate / "tensorboard").iterdir()
+    for name in (b"Weighted Importance Sampling", b"WDR (trajectory) Low", b"Loss/Mean"):
+        assert name in path.read_bytes()
+    assert not (trained.intermediate / "tensorboard").exists()
+
+
+def test_evaluation_episodes_are_drawn_under_coachs_names(run_job, trained):
+    image = pytest.importorskip("PIL.Image")
+    pytest.importorskip("pygame")
+    job = run_job(
+        "evaluate.py",
+        {"preset": "preset-cartpole-ddqnbcq-env", "evaluate_episodes": 3, "evaluation.gifs": 2},
+        checkpoint=trained.output / "checkpoint",
+    )
+    assert job.exit_code == 0
+    rewards = [float(reward) for reward in COACH_METRIC.findall(job.stdout)]
+    drawn = sorted((job.intermediate / "gifs").iterdir(), key=lambda path: path.name[20:])
+    assert [re.sub(r"^[\d-]+_", "", path.name) for path in drawn] == [
+        f"episode-{number}_score-{reward:g}.gif" for number, reward in enumerate(rewards[:2], start=1)
+    ]
+    with image.open(drawn[0]) as animation:
+        assert animation.n_frames == 1 + math.ceil(rewards[0] / 2)
+
+
+def test_drawing_without_pygame_is_refused_before_an_episode_is_played(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pygame", None)
+    with pytest.raises(PresetError, match=r"evaluation.gifs needs pygame.*extra 'gif'"):
+        check_rendering("CartPole-v0")
+
+
+def test_a_page_holds_the_drawing_and_the_last_numbers_and_loads_nothing(trained, tmp_path):
+    assert plot_estimates(trained.intermediate / METRICS, [tmp_path / "plot.html", tmp_path / "plot.png"])
+    page = (tmp_path / "plot.html").read_text()
+    last = trained.metrics.iloc[-1]
+    low, high = last["WDR (trajectory) Low"], last["WDR (trajectory) High"]
+    assert f"<td>WDR</td><td>{last['WDR (trajectory)']:.2f}</td><td>{low:.2f} to {high:.2f}</td>" in page
+    assert "MAGIC" not in page  # not among the preset's estimators
+    assert re.findall(r'(?:src|href)="(?!#)[^"]*"|<script|@import', page) == []
+    assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
+
+
 @pytest.mark.slow
 def test_the_default_presets_learn_to_balance_the_pole(run_job):
     """From 500 random episodes (about 22 steps each) to more than 195 of 200, while the estimates rise."""
@@ -453,3 +501,11 @@ def test_the_default_presets_learn_to_balance_the_pole(run_job):
         assert np.isfinite(values).all()
         assert values.corr(learned.metrics["Epoch"]) > 0.8
         assert values.iloc[-1] > values.iloc[0] + 5
+    # The true value of the policy that is scored, where it is logged from: without a time limit.
+    policy = load_policy(learned.output / "checkpoint", "latest", observation_size=4, n_actions=2)
+    scored = softmax_policy(policy.q_array, policy.temperature)
+    played = play_cartpoles(300, 99, scored, episodes_each=1, step_limit=1500)
+    truth = join_episodes([episode for (episode,) in played]).returns(0.99).mean()
+    last = learned.metrics.iloc[-1]
+    assert last["WDR (trajectory) Low"] < truth < last["WDR (trajectory) High"]
+    assert last["WDR (trajectory) Low"] > last["Logged Discounted Return"]

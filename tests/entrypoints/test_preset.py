@@ -225,7 +225,7 @@ def test_a_preset_is_found_in_the_first_folder_that_has_it_with_or_without_its_s
     ("name", "words"),
     [
         ("preset-cartpole-ddqnbc", "did you mean 'preset-cartpole-ddqnbcq'?"),
-        ("acrobot", "known: discrete_dqn_cartpole_offline,"),
+        ("zzz", "known: discrete_dqn_cartpole_offline,"),
         ("../presets/preset-cartpole-random", "chosen by its name"),
         ("", "chosen by its name"),
         (7, "chosen by its name"),

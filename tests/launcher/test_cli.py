@@ -7,6 +7,9 @@ import time
 
 import pytest
 
+import launcher
+from launcher.ope import as_csv, as_table
+from launcher.settings import DEFAULT_BUCKET
 from tests.shell import launcher_environment, run_launcher
 
 
@@ -28,7 +31,7 @@ def script(tmp_path):
 
 
 def test_every_command_has_help(run):
-    commands = ["demo", "fit", "logs", "ls", "describe", "plot", "doctor", "stop"]
+    commands = ["demo", "fit", "logs", "ls", "describe", "plot", "ope", "doctor", "stop"]
     text = run("--help")
     for command in commands:
         assert command in text
@@ -39,6 +42,19 @@ def test_fit_runs_a_script_and_says_where_its_results_are(run, script, home):
     said = run("fit", script, "-r", "process", "-p", "epochs=3", "-p", "name=a b", "--job-name", "job-1")
     assert "hello --epochs 3 --name a b" in said
     assert f"job-1: Completed. Results: {home}/jobs/job-1/output" in said
+
+
+def test_one_word_has_fit_write_to_a_bucket_and_read_from_one(run, script, tmp_path):
+    (tmp_path / "data.csv").write_text("1")
+    uri = launcher.Session(mode="s3").upload_data(tmp_path / "data.csv", key_prefix="a=b")
+    bucket = f"s3://{DEFAULT_BUCKET}"
+    said = run("fit", script, "-r", "process", "--mode", "s3", "-i", uri, "--job-name", "job-1")
+    assert f"job-1: Completed. Results: {bucket}/job-1/output" in said
+    described = json.loads(run("describe", "job-1", "--json", LAUNCHER_MODE="local"))
+    assert described["ModelArtifacts"]["S3ModelArtifacts"] == f"{bucket}/job-1/output/model.tar.gz"
+    plan = run("fit", script, "-r", "process", "--dry-run", "-i", f"train={uri}", LAUNCHER_MODE="s3")
+    assert f"writes     {bucket}/hello-" in plan
+    assert "--mode" in run("demo", "--help")
 
 
 def test_what_other_commands_say_of_a_job(run, script):
@@ -117,3 +133,65 @@ def test_a_preset_is_shown_with_the_meaning_of_every_value(run):
 
 def test_shell_completion_can_be_had(run):
     assert "_LAUNCHER_COMPLETE" in run("--show-completion", "bash", _TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION="1")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("-d", "nowhere.csv", "-c", "./checkpoint"), "dataset nowhere.csv: there is no such file or folder"),
+        (("-d", "log.csv", "-c", "./checkpoint"), "checkpoint checkpoint: there is no such file or folder"),
+        (("-d", "log.csv", "-c", "no-such-job"), "no-such-job"),
+        (("-d", "log.csv", "-c", "log.csv", "--format", "xml"), "--format 'xml' is not known"),
+        (("-d", "log.csv", "-c", "log.csv", "--policy", "best"), "--policy 'best' is not known"),
+        (("-d", "log.csv", "-c", "log.csv", "--temperature", "0"), "--temperature 0 must be above 0"),
+        (("-d", "log.csv", "-c", "log.csv"), "log.csv"),  # neither is what it should be
+    ],
+)
+def test_what_cannot_be_evaluated_is_refused_before_anything_runs(tmp_path, arguments, words):
+    (tmp_path / "log.csv").write_text("action\n1\n")
+    answer = run_launcher("ope", *arguments, cwd=tmp_path)
+    assert answer.returncode != 0
+    assert words in answer.stderr
+    assert "Traceback" not in answer.stderr
+
+
+FOUND = {
+    "judged_by": "the 75 of 500 episodes that the training held out",
+    "episodes": 75,
+    "discount": 0.99,
+    "logged_return": 20.5,
+    "assumptions": [],
+    "policies": [
+        {
+            "checkpoint": "a",
+            "policy": "greedy",
+            "estimates": [
+                {"estimator": "WIS", "value": None, "lower": None, "upper": None, "level": None, "interval": "why"},
+                {"estimator": "DM", "value": 5.0, "lower": 4.0, "upper": 6.5, "level": 0.9, "interval": "bootstrap"},
+            ],
+            "effective_sample_size": 0.0,
+            "mean_weight": None,
+            "largest_weight_share": None,
+            "notes": ["beware"],
+        }
+    ],
+    "comparison": {
+        "rank_by": "DM",
+        "ranking": ["a"],
+        "probability_best": {"a": 1.0},
+        "rank_correlation": None,
+        "regret": {"1": 0.0},
+        "mean_squared_error": 1.0,
+    },
+}
+
+
+def test_a_judgement_is_shown_as_a_table_or_as_rows():
+    table = as_table(FOUND)
+    assert "  WIS        undefined  none          why" in table
+    assert "  DM         5.00       4.00 to 6.50  90% bootstrap" in table
+    assert "in effect 0.0 of 75 episodes\n  note: beware" in table
+    assert "rank correlation with the truth undefined; regret 0.00 at 1" in table
+    rows = as_csv(FOUND).splitlines()
+    assert rows[0].startswith("checkpoint,policy,estimator,value,lower,upper,level,interval,effective_sample_size")
+    assert rows[1:] == ["a,greedy,WIS,,,,,why,0.0,,", "a,greedy,DM,5.0,4.0,6.5,0.9,bootstrap,0.0,,"]

@@ -1,10 +1,10 @@
-"""The examples of docs/off-policy-evaluation.md run, one after the other, without a warning."""
+"""The examples of docs/batch-rl.md run, one after the other, without a warning."""
 
 import re
 import warnings
 from pathlib import Path
 
-PAGE = Path(__file__).parents[3] / "docs" / "off-policy-evaluation.md"
+PAGE = Path(__file__).parents[3] / "docs" / "batch-rl.md"
 
 
 def test_the_examples_of_the_page_run():

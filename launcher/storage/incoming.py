@@ -1,0 +1,170 @@
+"""An object on its way into a file: written by ranges in any order, checked against what the S3 says of its content."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import re
+import threading
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+_READ_BYTES = 1 << 20
+_MD5 = re.compile(r"[0-9a-f]{32}")
+_MD5_OF_PARTS = re.compile(r"([0-9a-f]{32})-([0-9]+)")
+
+
+class WrongContentError(Exception):
+    """What arrived is not what the S3 says it stores."""
+
+
+@dataclass(frozen=True)
+class Digest:
+    """What a content must add up to.
+
+    Attributes:
+        kind: ``crc32``, ``md5`` or ``md5 of parts``, the ETag of a multipart upload.
+        expected: the value, as hexadecimal digits, without a number of parts.
+        part_bytes: of each part but the last; 0 where there are no parts.
+    """
+
+    kind: str
+    expected: str
+    part_bytes: int = 0
+
+
+def part_count(etag: str) -> int:
+    """Return of how many parts an ETag is made; 0 for one that was not uploaded by parts."""
+    match = _MD5_OF_PARTS.fullmatch(etag)
+    return int(match[2]) if match else 0
+
+
+def digest_of(etag: str, head: Mapping[str, Any], part_bytes: int = 0) -> Digest | None:
+    """Return how the content can be checked, or None when the S3 tells too little.
+
+    Args:
+        etag: without quotation marks.
+        head: the answer to HeadObject or GetObject.
+        part_bytes: the size of the first part, for an object that was uploaded by parts.
+    """
+    checksum = head.get("ChecksumCRC32") or ""
+    # Without a word on its type, that of an upload by parts may be a checksum of checksums.
+    if checksum and "-" not in checksum and (head.get("ChecksumType") == "FULL_OBJECT" or not part_count(etag)):
+        return Digest("crc32", base64.b64decode(checksum).hex())
+    # With a customer's or a managed key an ETag is no MD5.
+    if str(head.get("ServerSideEncryption", "")).startswith("aws:kms") or head.get("SSECustomerAlgorithm"):
+        return None
+    if _MD5.fullmatch(etag):
+        return Digest("md5", etag)
+    match = _MD5_OF_PARTS.fullmatch(etag)
+    if match and part_bytes and -(-int(head["ContentLength"]) // part_bytes) == int(match[2]):
+        return Digest("md5 of parts", match[1], part_bytes)
+    return None
+
+
+class Incoming:
+    """The file of one object.
+
+    Args:
+        path: an empty file.
+        size: of the object, in bytes.
+        range_bytes: of each range but the last, about; whole parts of an object that was uploaded by parts.
+        digest: what the content must add up to, where that is known before the first answer.
+    """
+
+    def __init__(self, path: Path, size: int, range_bytes: int, digest: Digest | None = None) -> None:
+        self.path = path
+        if digest is not None and digest.part_bytes:
+            range_bytes = digest.part_bytes * max(1, range_bytes // digest.part_bytes)
+        self.ranges = [(start, min(start + range_bytes, size)) for start in range(0, size, range_bytes)] or [(0, 0)]
+        self._file = path.open("r+b", buffering=0)
+        self._digest = digest
+        self._arrived = [False] * len(self.ranges)
+        self._checked = 0
+        self._lock = threading.Lock()
+        self._md5 = hashlib.md5(usedforsecurity=False)
+        self._crc32 = 0
+        self._md5_of_parts: dict[int, bytes] = {}
+
+    def expect(self, digest: Digest | None) -> None:
+        """Say what the content must add up to, if that was not known; None checks its size alone."""
+        self._digest = self._digest or digest
+
+    def write(self, offset: int, data: bytes) -> None:
+        """Write a piece at its place."""
+        view = memoryview(data)
+        while view:
+            written = os.pwrite(self._file.fileno(), view, offset)
+            view, offset = view[written:], offset + written
+
+    def finish_range(self, number: int) -> bool:
+        """Note that a range is complete, and add up what can be.
+
+        Parts are added up by whoever brings them, all at once. Other digests go from the beginning to the end: whoever
+        brings a range adds it and those behind it that have come, while others go on bringing.
+
+        Returns:
+            Whether this was the last: the content is complete and right.
+        Raises:
+            WrongContentError: the content is complete, and wrong.
+        """
+        if self._digest is not None and self._digest.part_bytes:
+            self._add_parts(*self.ranges[number])
+        self._arrived[number] = True
+        while self._checked < len(self.ranges) and self._arrived[self._checked]:
+            if not self._lock.acquire(blocking=False):
+                return False  # another is at it, and looks again when it lets go
+            try:
+                while self._checked < len(self.ranges) and self._arrived[self._checked]:
+                    self._add(*self.ranges[self._checked])
+                    self._checked += 1
+                if self._checked == len(self.ranges):
+                    self._check()
+                    return True
+            finally:
+                self._lock.release()
+        return False
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def _add(self, start: int, stop: int) -> None:
+        if self._digest is None or self._digest.part_bytes:
+            return
+        for data in self._read(start, stop):
+            if self._digest.kind == "crc32":
+                self._crc32 = zlib.crc32(data, self._crc32)
+            else:
+                self._md5.update(data)
+
+    def _add_parts(self, start: int, stop: int) -> None:
+        part_bytes = self._digest.part_bytes if self._digest is not None else 0
+        for part_start in range(start, stop, part_bytes):
+            md5 = hashlib.md5(usedforsecurity=False)
+            for data in self._read(part_start, min(part_start + part_bytes, stop)):
+                md5.update(data)
+            self._md5_of_parts[part_start] = md5.digest()
+
+    def _read(self, start: int, stop: int) -> Iterator[bytes]:
+        while start < stop:
+            data = os.pread(self._file.fileno(), min(_READ_BYTES, stop - start), start)
+            yield data
+            start += len(data)
+
+    def _check(self) -> None:
+        if self._digest is None:
+            return
+        if self._digest.kind == "crc32":
+            found = f"{self._crc32:08x}"
+        elif self._digest.kind == "md5":
+            found = self._md5.hexdigest()
+        else:
+            parts = b"".join(digest for _, digest in sorted(self._md5_of_parts.items()))
+            found = hashlib.md5(parts, usedforsecurity=False).hexdigest()
+        if found != self._digest.expected:
+            raise WrongContentError(f"its {self._digest.kind} is {found} and not {self._digest.expected}")

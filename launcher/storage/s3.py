@@ -1,0 +1,799 @@
+"""Any S3 with an address, and AWS itself, as a storage; the one module of the launcher that knows boto3.
+
+Transfers are this module's own: ranges and parts in threads, written straight to their place. boto3's transfer
+manager is slower, tells no number of tries, and may switch to its CRT client, which goes to AWS whatever the endpoint.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+import stat
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from launcher.errors import ChannelError, LauncherError, OutputPathError, S3RequestError, StorageError
+from launcher.settings import REGION, S3Settings, cache_bytes, cache_folder
+from launcher.storage.base import Storage
+from launcher.storage.cache import Cache, ObjectVersion, Partial
+from launcher.storage.incoming import Digest, Incoming, WrongContentError, digest_of, part_count
+from launcher.storage.parallel import Task, Transfers
+from launcher.storage.s3_uris import channel_files, no_objects_error, split_s3_uri
+
+_READ_BYTES = 1 << 20
+_MAX_PARTS = 10_000
+_WAIT_SECONDS = 0.05
+_PART_SUFFIX = ".launcher-part"
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+_NOT_THERE = ("404", "NoSuchKey", "NotFound")
+_NO_BUCKET = ("NoSuchBucket", "InvalidBucketName")
+_EXPIRED = ("ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "RequestExpired")
+_REJECTED = ("InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken")
+_METHODS = {
+    "AbortMultipartUpload": "abort_multipart_upload",
+    "CompleteMultipartUpload": "complete_multipart_upload",
+    "CreateBucket": "create_bucket",
+    "CreateMultipartUpload": "create_multipart_upload",
+    "GetObject": "get_object",
+    "HeadObject": "head_object",
+    "ListMultipartUploads": "list_multipart_uploads",
+    "ListObjectsV2": "list_objects_v2",
+    "PutObject": "put_object",
+    "UploadPart": "upload_part",
+}
+_WITHOUT_KEY = ("CreateBucket", "ListMultipartUploads", "ListObjectsV2")
+
+
+@dataclass(frozen=True)
+class S3Limits:
+    """How long and how often to try, and in pieces of which size.
+
+    Attributes:
+        connect_seconds: for a connection to stand.
+        read_seconds: for the next bytes of an answer.
+        tries: of one request, the first included.
+        deadline_seconds: for one request with all its tries; no try begins later.
+        workers: requests at a time.
+        range_bytes: of an object that is read in several requests, about.
+        part_bytes: of a file that is sent in several requests, at least; S3 takes no less than 5 MiB.
+    """
+
+    connect_seconds: float = 3
+    read_seconds: float = 20
+    tries: int = 3
+    deadline_seconds: float = 60
+    workers: int = 8
+    range_bytes: int = 16 << 20
+    part_bytes: int = 16 << 20
+
+
+@dataclass(frozen=True)
+class S3Object:
+    """One object as a listing or a HEAD describes it.
+
+    Attributes:
+        etag: without quotation marks.
+        modified: in seconds since 1970.
+    """
+
+    bucket: str
+    key: str
+    size: int
+    etag: str
+    modified: float
+
+
+class S3Storage(Storage):
+    """``s3://`` URIs of one S3; credentials, profiles and regions are found as boto3 finds them.
+
+    Args:
+        settings: which S3; one with an endpoint, or AWS.
+        limits: how long and how often to try.
+        cache: where fetched inputs are kept; None takes the one of ``LAUNCHER_HOME``.
+    """
+
+    def __init__(self, settings: S3Settings, *, limits: S3Limits | None = None, cache: Cache | None = None) -> None:
+        if settings.endpoint_url is None and settings.kind != "aws":
+            raise ValueError(f"an S3 of the kind '{settings.kind}' needs an endpoint")
+        self._settings = settings
+        self._place = settings.place
+        self._limits = limits or S3Limits()
+        self._cache = cache
+        self._client_made: Any = None
+        self._client_lock = threading.Lock()
+        self._request = _Request()
+
+    # What the runner asks for.
+
+    def locate(self, uri: str, cache_path: Path) -> tuple[Path, bool]:
+        """List the channel, and say where ``fetch`` would put it."""
+        found = self._channel(uri)
+        file = self._lone_file(uri, found)
+        return (cache_path / file, True) if file else (cache_path, False)
+
+    def fetch(self, uri: str, cache_path: Path) -> Path:
+        """Bring all objects that begin with the URI's key, through the cache; all of them or nothing is there."""
+        found = self._channel(uri)
+        part = cache_path.with_name(cache_path.name + _PART_SUFFIX)
+        shutil.rmtree(part, ignore_errors=True)
+        with _nothing_half(lambda: shutil.rmtree(part, ignore_errors=True)):
+            for folder in {(part / file).parent for file in found.values()}:
+                folder.mkdir(parents=True, exist_ok=True)
+            cache = self._cache or Cache(cache_folder(), cache_bytes())
+            self._receive({each: part / file for each, file in found.items()}, cache)
+            shutil.rmtree(cache_path, ignore_errors=True)
+            part.rename(cache_path)
+        file = self._lone_file(uri, found)
+        return cache_path / file if file else cache_path
+
+    def put_file(self, source: Path, uri: str) -> None:
+        """Upload ``source``; what an upload to this very key has left behind when it was killed is cleared away."""
+        bucket, key = self._key(uri)
+        if source.stat().st_size > self._limits.part_bytes:
+            self._abort_uploads(bucket, key)
+        self._send({source: uri}, changing=False)
+
+    def exists(self, uri: str) -> bool:
+        """Return whether there is such an object, or one below it."""
+        bucket, key = split_s3_uri(uri)
+        first = self._first_key(bucket, key)
+        return first is not None and (
+            first == key or not key or self._first_key(bucket, key.rstrip("/") + "/") is not None
+        )
+
+    def check_writable(self, uri: str) -> None:
+        """Look for the bucket; whether it may be written to is only known to the first write."""
+        bucket, _ = split_s3_uri(uri)
+        try:
+            self._first_key(bucket, "")
+        except StorageError as error:
+            if error.aws_code not in _NO_BUCKET:
+                raise
+            raise OutputPathError(f"output path {uri}: {error.message}", error.hint) from error
+
+    def sync_folder(self, source: Path, uri: str, state: dict[str, tuple[int, int]]) -> int:
+        """Upload each new or changed file; one that changes while it is read is left for the next time."""
+        changed: dict[Path, str] = {}
+        for folder, folder_names, file_names in os.walk(source):
+            folder_names.sort()
+            for path in (Path(folder, name) for name in sorted(file_names)):
+                with contextlib.suppress(FileNotFoundError):
+                    status = path.lstat()
+                    relative = str(path.relative_to(source))
+                    if stat.S_ISREG(status.st_mode) and state.get(relative) != (status.st_size, status.st_mtime_ns):
+                        # Keys are text; a name that is none is not lost for that.
+                        name = os.fsencode(relative).decode("utf-8", "replace")
+                        changed[path] = f"{uri.rstrip('/')}/{name}"
+        sent: dict[Path, tuple[int, int]] = {}
+        try:
+            self._send(changed, changing=True, sent=sent)
+        finally:
+            state.update((str(path.relative_to(source)), version) for path, version in sent.items())
+        return len(sent)
+
+    # What a session asks for besides.
+
+    def objects(self, uri: str) -> Iterator[S3Object]:
+        """Yield all objects that begin with the URI's key, in the order of their keys."""
+        bucket, prefix = split_s3_uri(uri)
+        token: dict[str, Any] = {"Prefix": prefix}
+        while True:
+            page = self._call("ListObjectsV2", bucket, prefix, token)
+            for each in page.get("Contents", ()):
+                etag = each["ETag"].strip('"')
+                yield S3Object(bucket, each["Key"], each["Size"], etag, each["LastModified"].timestamp())
+            if not page.get("IsTruncated"):
+                return
+            token["ContinuationToken"] = page["NextContinuationToken"]
+
+    def keys(self, bucket_uri: str, prefix: str) -> Iterator[str]:
+        """Yield all keys of the bucket that begin with ``prefix``, in their order."""
+        return (each.key for each in self.objects(f"{bucket_uri}/{prefix}"))
+
+    def head(self, uri: str) -> S3Object | None:
+        """Return what is known of one object; None when there is none."""
+        bucket, key = self._key(uri)
+        try:
+            found = self._call("HeadObject", bucket, key)
+        except StorageError as error:
+            if error.aws_code in _NOT_THERE:
+                return None
+            raise
+        return _object_of(bucket, key, found)
+
+    def read_bytes(self, uri: str) -> bytes:
+        """Return the content of one object."""
+        bucket, key = self._key(uri)
+        read = bytearray()
+
+        def write(offset: int, data: bytes) -> None:
+            del read[offset:]
+            read.extend(data)
+
+        self._get(bucket, key, write)
+        return bytes(read)
+
+    def download_all(self, files: Mapping[str, Path]) -> None:
+        """Download several objects at once, each whole or not at all; folders are made.
+
+        Raises:
+            StorageError: an object is missing, or cannot be had.
+        """
+        wanted: dict[S3Object, Path] = {}
+        targets = {}
+        for uri, path in files.items():
+            found = self.head(uri)
+            if found is None:
+                bucket, key = self._key(uri)
+                self._first_key(bucket, key)  # which says so when it is the bucket that is missing
+                what = "NoSuchKey (404): The specified key does not exist."
+                raise self._error("GetObject", bucket, key, 1, "NoSuchKey", what)
+            part = path.with_name(path.name + _PART_SUFFIX)
+            wanted[found], targets[part] = part, path
+
+        def remove() -> None:
+            for part in targets:
+                part.unlink(missing_ok=True)
+
+        with _nothing_half(remove):
+            for part, path in targets.items():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                part.unlink(missing_ok=True)
+            self._receive(wanted, None)
+            for part, path in targets.items():
+                part.replace(path)
+
+    def upload_all(self, files: Mapping[Path, str]) -> None:
+        """Upload several files at once.
+
+        Raises:
+            StorageError: one of them cannot be stored; no half of it is visible.
+        """
+        self._send(files, changing=False)
+
+    def make_bucket(self, bucket_uri: str) -> None:
+        """Create a bucket unless there is one that may be used."""
+        name, _ = split_s3_uri(bucket_uri)
+        try:
+            self._first_key(name, "")
+            return
+        except StorageError as error:
+            if error.aws_code != "NoSuchBucket":
+                raise
+        region = self._client.meta.region_name
+        options = {} if region == REGION else {"CreateBucketConfiguration": {"LocationConstraint": region}}
+        try:
+            self._call("CreateBucket", name, "", options)
+        except StorageError as error:
+            if error.aws_code != "BucketAlreadyOwnedByYou":  # another process was faster
+                raise
+
+    # Inputs.
+
+    def _channel(self, uri: str) -> dict[S3Object, str]:
+        """Return the relative file of each object of a channel."""
+        region = self._settings.region
+        try:
+            found = {each.key: each for each in self.objects(uri)}
+        except StorageError as error:
+            if error.aws_code not in _NO_BUCKET:
+                raise
+            raise no_objects_error(uri, f"{error.message} {error.hint}", region=region) from error
+        files = channel_files(uri, found)
+        if not files:
+            bucket, _ = split_s3_uri(uri)
+            why = f"At {self._place} the bucket is there. Keys are case-sensitive: launcher storage ls s3://{bucket}/"
+            raise no_objects_error(uri, why, region=region)
+        return {found[key]: file for key, file in files.items()}
+
+    @staticmethod
+    def _lone_file(uri: str, found: Mapping[S3Object, str]) -> str:
+        """Return the file of a channel that is one object and names it whole; else nothing."""
+        _, key = split_s3_uri(uri)
+        return next(iter(found.values())) if [each.key for each in found] == [key] else ""
+
+    def _receive(self, wanted: Mapping[S3Object, Path], cache: Cache | None) -> None:
+        """Bring each object to its path, whose folder exists and which does not."""
+        missing = {}
+        for each, target in wanted.items():
+            if cache is None or not cache.link(self._version(each), target):
+                missing[each] = target
+        if not missing:
+            return
+        total = sum(each.size for each in missing)
+        title = f"Downloading {len(missing)} objects" if len(missing) > 1 else f"Downloading {next(iter(missing)).key}"
+        with contextlib.ExitStack() as stack:
+            batch = _Batch(Transfers(self._limits.workers, title, total), cache, stack)
+            batch.transfers.run(partial(self._begin, batch, each, target) for each, target in missing.items())
+        if cache is not None:
+            cache.prune()
+
+    def _begin(self, batch: _Batch, each: S3Object, target: Path, tries: int = 1) -> Iterable[Task] | None:
+        """Open the file of one object; return the tasks that fill it."""
+        kept = None
+        if batch.cache is not None:
+            version = self._version(each)
+            kept = batch.cache.begin(version)
+            if batch.cache.link(version, target):  # another process has brought it since
+                if kept is not None:
+                    kept.discard()
+                batch.transfers.advance(each.size)
+                return None
+            if kept is None:
+                batch.transfers.stopping.wait(_WAIT_SECONDS)
+                return [partial(self._begin, batch, each, target, tries)]
+            batch.on_exit(kept.discard)
+        path = kept.path if kept is not None else target
+        path.touch()
+        parts = part_count(each.etag)
+        digest = self._digest(each, parts) if each.size > self._limits.range_bytes or parts > 1 else None
+        incoming = Incoming(path, each.size, self._limits.range_bytes, digest)
+        batch.on_exit(incoming.close)
+        arriving = _Arriving(each, target, incoming, kept, tries)
+        return [partial(self._fill, batch, arriving, number) for number in range(len(incoming.ranges))]
+
+    def _fill(self, batch: _Batch, arriving: _Arriving, number: int) -> Iterable[Task] | None:
+        """Bring one range; with the last one the object is complete."""
+        each, incoming = arriving.each, arriving.incoming
+        start, stop = incoming.ranges[number]
+
+        def write(offset: int, data: bytes) -> None:
+            incoming.write(offset, data)
+            batch.transfers.advance(len(data))
+
+        def expect(answer: Mapping[str, Any]) -> None:
+            if whole and part_count(each.etag) < 2:
+                incoming.expect(digest_of(each.etag, answer, each.size))
+
+        whole = len(incoming.ranges) == 1
+        span = None if whole else (start, stop)
+        self._get(each.bucket, each.key, write, etag=each.etag, size=stop - start, span=span,
+                  on_answer=expect, stopping=batch.transfers.stopping)  # fmt: skip
+        if batch.transfers.stopping.is_set():
+            return None
+        try:
+            if not incoming.finish_range(number):
+                return None
+        except WrongContentError as error:
+            batch.transfers.advance(-each.size)
+            return self._again(batch, arriving, error)
+        incoming.close()
+        os.utime(incoming.path, (each.modified, each.modified))
+        if arriving.kept is not None:
+            arriving.kept.keep(arriving.target)
+        return None
+
+    def _again(self, batch: _Batch, arriving: _Arriving, error: WrongContentError) -> Iterable[Task]:
+        """Return the tasks that bring an object once more after it came with a wrong content."""
+        each = arriving.each
+        arriving.incoming.close()
+        if arriving.kept is not None:
+            arriving.kept.discard()
+        if arriving.tries >= self._limits.tries:
+            raise self._error(
+                "GetObject", each.bucket, each.key, arriving.tries, "WrongContent",
+                f"the content that arrived is not the one that is stored: {error}.",
+            ) from error  # fmt: skip
+        return [partial(self._begin, batch, each, arriving.target, arriving.tries + 1)]
+
+    def _digest(self, each: S3Object, parts: int) -> Digest | None:
+        head = self._call("HeadObject", each.bucket, each.key, {"ChecksumMode": "ENABLED"})
+        part_bytes = each.size
+        if parts > 1:
+            with contextlib.suppress(StorageError):  # not every S3 can tell; then size and connection have to do
+                first = self._call("HeadObject", each.bucket, each.key, {"PartNumber": 1})
+                part_bytes = first["ContentLength"]
+        return digest_of(each.etag, head, part_bytes)
+
+    def _get(
+        self,
+        bucket: str,
+        key: str,
+        write: Callable[[int, bytes], None],
+        *,
+        etag: str = "",
+        size: int | None = None,
+        span: tuple[int, int] | None = None,
+        on_answer: Callable[[Mapping[str, Any]], None] | None = None,
+        stopping: threading.Event | None = None,
+    ) -> None:
+        """Read an object, or a range of it, and go on where an answer broke off.
+
+        Args:
+            write: takes the offset in the object and the bytes there.
+            etag: the version; another one is an error.
+            size: of what is to come; None for any.
+            span: begin and end of the range; None for the whole object.
+            on_answer: gets each answer before its content.
+            stopping: ends the reading early.
+        """
+        tries = 0
+        offset = start = span[0] if span else 0
+        options = {"IfMatch": f'"{etag}"'} if etag else {}
+        while True:
+            # An answer's own checksum covers the whole object, so only a range can be taken up in its middle.
+            offset = offset if span else start
+            if span:
+                options["Range"] = f"bytes={offset}-{span[1] - 1}"
+            answer = self._call("GetObject", bucket, key, options, tries_before=tries)
+            tries += self._request.tries
+            left = answer["ContentLength"]
+            if size is not None and left != start + size - offset:
+                answer["Body"].close()
+                what = f"{left} bytes were sent where {start + size - offset} were asked for."
+                raise self._error("GetObject", bucket, key, tries, "WrongContent", what)
+            if on_answer is not None:
+                on_answer(answer)
+            try:
+                with contextlib.closing(answer["Body"]) as body:
+                    while chunk := _read(body):
+                        if stopping is not None and stopping.is_set():
+                            return
+                        write(offset, chunk)
+                        offset += len(chunk)
+                return
+            except _BodyError as error:
+                if tries >= self._limits.tries or self._request.overdue():
+                    raise self._fault("GetObject", bucket, key, error.cause, tries) from error.cause
+
+    # Results.
+
+    def _send(
+        self, files: Mapping[Path, str], *, changing: bool, sent: dict[Path, tuple[int, int]] | None = None
+    ) -> None:
+        """Upload files; an object appears whole or not at all.
+
+        Args:
+            files: URI by path.
+            changing: somebody is writing to them: one that changes or goes away meanwhile is left out.
+            sent: gets size and mtime in ns of each file that was stored.
+        """
+        if not files:
+            return
+        total = 0
+        for path in files:
+            with contextlib.suppress(OSError):
+                total += path.stat().st_size
+        title = f"Uploading {len(files)} files" if len(files) > 1 else f"Uploading {next(iter(files)).name}"
+        transfers = Transfers(self._limits.workers, title, total)
+        uploads: list[_Upload] = []
+        try:
+            transfers.run(
+                partial(self._begin_upload, transfers, uploads, _Upload(path, *self._key(uri), changing, sent))
+                for path, uri in files.items()
+            )
+        finally:
+            for upload in uploads:
+                upload.file.close()
+                if upload.upload_id and not upload.complete:
+                    with contextlib.suppress(StorageError):  # what made it fail counts, and may be in the way here too
+                        self._call("AbortMultipartUpload", upload.bucket, upload.key, {"UploadId": upload.upload_id})
+
+    def _begin_upload(self, transfers: Transfers, uploads: list[_Upload], upload: _Upload) -> Iterable[Task] | None:
+        try:
+            upload.open(self._limits.part_bytes)
+        except OSError as error:
+            if upload.changing and error.errno in (errno.ENOENT, errno.ELOOP):
+                return None  # the job removed it, or put a link in its place
+            what = f"{upload.path} cannot be read: {error.strerror}."
+            raise OutputPathError(what, "Check the path and its permissions.") from error
+        uploads.append(upload)
+        if upload.size <= self._limits.part_bytes:
+            data = upload.read(0, upload.size)
+            if self._unchanged(upload):
+                self._call("PutObject", upload.bucket, upload.key, {"Body": data})
+                upload.finish()
+            upload.file.close()
+            transfers.advance(len(data))
+            return None
+        created = self._call("CreateMultipartUpload", upload.bucket, upload.key, {"ChecksumAlgorithm": "CRC32"})
+        upload.upload_id = created["UploadId"]
+        return [partial(self._send_part, transfers, upload, number) for number in range(1, upload.parts + 1)]
+
+    def _send_part(self, transfers: Transfers, upload: _Upload, number: int) -> None:
+        data = upload.read((number - 1) * upload.part_bytes, upload.part_bytes)
+        where = {"UploadId": upload.upload_id}
+        options = {"PartNumber": number, "Body": data, "ChecksumAlgorithm": "CRC32"}
+        answer = self._call("UploadPart", upload.bucket, upload.key, where | options)
+        part = {"PartNumber": number, "ETag": answer["ETag"]}
+        if "ChecksumCRC32" in answer:
+            part["ChecksumCRC32"] = answer["ChecksumCRC32"]
+        transfers.advance(len(data))
+        if not upload.add_part(part):
+            return
+        if self._unchanged(upload):
+            parts = sorted(upload.sent_parts, key=lambda each: int(each["PartNumber"]))
+            options = {"MultipartUpload": {"Parts": parts}}
+            self._call("CompleteMultipartUpload", upload.bucket, upload.key, where | options)
+            upload.complete = True
+            upload.finish()
+
+    @staticmethod
+    def _unchanged(upload: _Upload) -> bool:
+        """Return whether what was read is one content; a file that nobody should write to has to be."""
+        if upload.is_unchanged():
+            return True
+        if upload.changing:
+            return False
+        raise OutputPathError(f"{upload.path} changed while it was uploaded.", "Upload it again when it is finished.")
+
+    def _abort_uploads(self, bucket: str, key: str) -> None:
+        """Abort the uploads to a key that nobody will finish; an S3 that lists none has none to pay for."""
+        with contextlib.suppress(StorageError):
+            found = self._call("ListMultipartUploads", bucket, key, {"Prefix": key})
+            for upload in found.get("Uploads", ()):
+                if upload["Key"] == key:
+                    self._call("AbortMultipartUpload", bucket, key, {"UploadId": upload["UploadId"]})
+
+    # Requests.
+
+    def _first_key(self, bucket: str, prefix: str) -> str | None:
+        page = self._call("ListObjectsV2", bucket, prefix, {"Prefix": prefix, "MaxKeys": 1})
+        return next((str(each["Key"]) for each in page.get("Contents", ())), None)
+
+    def _call(
+        self,
+        operation: str,
+        bucket: str,
+        key: str = "",
+        options: Mapping[str, Any] | None = None,
+        *,
+        tries_before: int = 0,
+    ) -> Any:
+        """Make one request, with its tries.
+
+        Raises:
+            StorageError: it was refused, or got no answer in time.
+        """
+        method = getattr(self._client, _METHODS[operation])
+        where = {"Bucket": bucket} if operation in _WITHOUT_KEY else {"Bucket": bucket, "Key": key}
+        self._request.begin(self._limits.deadline_seconds, tries_before)
+        try:
+            return method(**where, **(options or {}))
+        except (BotoCoreError, ClientError, DeadlineError, OSError) as error:
+            raise self._fault(operation, bucket, key, error, tries_before + self._request.tries) from error
+
+    @property
+    def _client(self) -> Any:
+        """The client, made when it is first needed; threads share it."""
+        with self._client_lock:
+            if self._client_made is None:
+                self._client_made = self._make_client()
+            return self._client_made
+
+    def _make_client(self) -> Any:
+        settings, limits = self._settings, self._limits
+        host = urlsplit(settings.endpoint_url or "").hostname
+        config = Config(
+            retries={"mode": "standard", "total_max_attempts": limits.tries},
+            connect_timeout=limits.connect_seconds,
+            read_timeout=limits.read_seconds,
+            max_pool_connections=limits.workers,
+            tcp_keepalive=True,
+            # The word 'aws' was said: an endpoint that is configured for something else does not count.
+            ignore_configured_endpoint_urls=True,
+            proxies={} if host in _LOOPBACK else None,
+        )
+        try:
+            session = boto3.Session(profile_name=settings.profile, region_name=settings.region)
+            client = session.client(
+                "s3", endpoint_url=settings.endpoint_url, region_name=session.region_name or REGION, config=config
+            )
+        except BotoCoreError as error:
+            raise S3RequestError(
+                f"{self._place} cannot be used: {error}", _hint(type(error).__name__), code=type(error).__name__
+            ) from error
+        client.meta.events.register("before-send.s3", self._request.on_send)
+        return client
+
+    def _fault(self, operation: str, bucket: str, key: str, error: BaseException, tries: int) -> StorageError:
+        """Return what boto3 raised as an error of ours."""
+        answer = getattr(error, "response", None)
+        if isinstance(answer, dict):
+            code = str(answer.get("Error", {}).get("Code", ""))
+            status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode", "")
+            text = answer.get("Error", {}).get("Message", "")
+            what = f"{code}: {text}" if str(status) == code else f"{code} ({status}): {text}"
+        else:
+            code = type(error).__name__
+            text = f"nothing came for {self._limits.read_seconds:g} s" if code == "ReadTimeoutError" else str(error)
+            what = f"{code}: {text}"
+        if _are_bad_credentials(code):
+            with self._client_lock:
+                self._client_made = None  # the next request looks for credentials again: they may have been renewed
+        return self._error(operation, bucket, key, tries, code, what)
+
+    def _error(self, operation: str, bucket: str, key: str, tries: int, code: str, what: str) -> StorageError:
+        count = f"{tries} tries" if tries != 1 else "1 try"
+        message = f"{operation} of s3://{bucket}/{key} at {self._place} failed after {count}: {what}"
+        return S3RequestError(message, _hint(code, bucket), code=code)
+
+    def _key(self, uri: str) -> tuple[str, str]:
+        bucket, key = split_s3_uri(uri)
+        if not key:
+            raise ChannelError(f"'{uri}' names a bucket and no key.", "Write s3://BUCKET/KEY.")
+        return bucket, key
+
+    def _version(self, each: S3Object) -> ObjectVersion:
+        return ObjectVersion(self._settings.endpoint_url or "aws", each.bucket, each.key, each.etag, each.size)
+
+
+@dataclass
+class _Batch:
+    """What the tasks of one download share."""
+
+    transfers: Transfers
+    cache: Cache | None
+    stack: contextlib.ExitStack
+
+    def on_exit(self, action: Callable[[], None]) -> None:
+        """Have something cleared away when the batch is over, however it ends."""
+        self.stack.callback(action)
+
+
+@dataclass(frozen=True)
+class _Arriving:
+    """One object that is being brought: the file it goes to, and the place in the cache that it has."""
+
+    each: S3Object
+    target: Path
+    incoming: Incoming
+    kept: Partial | None
+    tries: int
+
+
+@dataclass
+class _Upload:
+    """One file that is being sent.
+
+    Attributes:
+        changing: somebody is writing to it.
+        sent: gets size and mtime in ns when it is stored.
+        upload_id: of a multipart upload; empty for a small file.
+    """
+
+    path: Path
+    bucket: str
+    key: str
+    changing: bool
+    sent: dict[Path, tuple[int, int]] | None
+    upload_id: str = ""
+    complete: bool = False
+    sent_parts: list[dict[str, Any]] = field(default_factory=list)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def open(self, part_bytes: int) -> None:
+        # A job writes here: a link would lead out of its folder, and a pipe would never open.
+        flags = os.O_NOFOLLOW | os.O_NONBLOCK if self.changing else 0
+        self.file = os.fdopen(os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | flags), "rb", buffering=0)
+        self._status = os.fstat(self.file.fileno())
+        self.size = self._status.st_size
+        self.part_bytes = max(part_bytes, -(-self.size // _MAX_PARTS))
+        self.parts = -(-self.size // self.part_bytes)
+
+    def read(self, offset: int, count: int) -> bytes:
+        pieces = []
+        while count and (piece := os.pread(self.file.fileno(), count, offset)):
+            pieces.append(piece)
+            offset, count = offset + len(piece), count - len(piece)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def add_part(self, part: dict[str, Any]) -> bool:
+        """Return whether this was the last part that was missing."""
+        with self._lock:
+            self.sent_parts.append(part)
+            return len(self.sent_parts) == self.parts
+
+    def is_unchanged(self) -> bool:
+        try:
+            now = self.path.stat()
+        except FileNotFoundError:
+            return False
+        return os.path.samestat(now, self._status) and (now.st_size, now.st_mtime_ns) == self._version
+
+    def finish(self) -> None:
+        if self.sent is not None:
+            self.sent[self.path] = self._version
+
+    @property
+    def _version(self) -> tuple[int, int]:
+        return self._status.st_size, self._status.st_mtime_ns
+
+
+class _BodyError(Exception):
+    """The content of an answer broke off, or is not what its checksum says."""
+
+    def __init__(self, cause: Exception) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
+
+
+class DeadlineError(Exception):
+    """The deadline of a request has passed, and another try would be due."""
+
+
+class _Request(threading.local):
+    """Counts the tries of the request that a thread is making, and refuses one that would begin too late."""
+
+    tries = 0
+    _seconds = 0.0
+    _until = 0.0
+
+    def begin(self, seconds: float, tries_before: int) -> None:
+        self.tries = 0
+        if not tries_before:
+            self._seconds, self._until = seconds, time.monotonic() + seconds
+
+    def overdue(self) -> bool:
+        return time.monotonic() >= self._until
+
+    def on_send(self, **_request: Any) -> None:
+        if self.overdue():
+            raise DeadlineError(f"no answer in {self._seconds:g} s")
+        self.tries += 1
+
+
+@contextlib.contextmanager
+def _nothing_half(clear_away: Callable[[], None]) -> Iterator[None]:
+    """Clear away what the block has written when it fails, and say so when it is this machine that failed."""
+    try:
+        yield
+    except OSError as error:
+        clear_away()
+        place = error.filename2 or error.filename or "the disk"
+        raise LauncherError(f"{place} cannot be written: {error.strerror}.", "Check the disk: df -h") from error
+    except BaseException:
+        clear_away()
+        raise
+
+
+def _read(body: Any) -> bytes:
+    try:
+        data: bytes = body.read(_READ_BYTES)
+    except (BotoCoreError, OSError) as error:
+        raise _BodyError(error) from error
+    return data
+
+
+def _object_of(bucket: str, key: str, head: Mapping[str, Any]) -> S3Object:
+    etag = head["ETag"].strip('"')
+    return S3Object(bucket, key, head["ContentLength"], etag, head["LastModified"].timestamp())
+
+
+def _are_bad_credentials(code: str) -> bool:
+    return code in _EXPIRED + _REJECTED or "Credential" in code or "Token" in code
+
+
+def _hint(code: str, bucket: str = "BUCKET") -> str:
+    """Return what to do about an error code of S3, or a kind of error of boto3."""
+    if code in ("AccessDenied", "403", "AllAccessDisabled"):
+        return "The credentials are known there and may not do this: have the permission granted, or use others."
+    if code in _EXPIRED:
+        return "The credentials have expired: get new ones, for example with: aws sso login"
+    if code in _REJECTED:
+        return "Check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN, or AWS_PROFILE."
+    if _are_bad_credentials(code) or code.startswith("Profile"):
+        return "Export AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name a profile: export AWS_PROFILE=NAME"
+    if code in _NO_BUCKET:
+        return "Check the bucket's name, and that LAUNCHER_S3_ENDPOINT means the S3 that has it."
+    if code in _NOT_THERE:
+        return f"Keys are case-sensitive; list them with: launcher storage ls s3://{bucket}/"
+    if code in ("PreconditionFailed", "412"):
+        return "The object was replaced while it was being read: try again."
+    if code == "WrongContent" or code.startswith("FlexibleChecksum"):
+        return "Something between this machine and the S3 changes the data, or the object is damaged: upload it again."
+    if code.endswith("Error") and code not in ("InternalError", "ParamValidationError"):
+        return "Check that the S3 is up and that LAUNCHER_S3_ENDPOINT is its address, then try again."
+    return "Try again later; the S3 itself reports this."
