@@ -156,7 +156,7 @@ class TrainingRun:
         if isinstance(episodes, DealtEpisodes):
             self._dealt = episodes
             self.dataset_digest = episodes.digest
-            self.fitting, self.held_out = self._part(0), self._part(episodes.n_parts)
+            self.fitting, self.held_out = self._part(episodes, 0), self._part(episodes, episodes.n_parts)
         else:
             self.dataset_digest = dataset_digest(episodes)
             if preset.data.drop_last_rows:
@@ -214,18 +214,18 @@ class TrainingRun:
     def _standardized(self, observations: NDArray[np.float32]) -> Tensor:
         return (self._features(observations) - self.mean) / self.scale
 
-    def _part(self, number: int) -> Episodes:
+    def _part(self, dealt: DealtEpisodes, number: int) -> Episodes:
         """Read a part of data that are larger than memory; the one behind the last is held out."""
-        if self._dealt is None:
-            raise ValueError("these data have no parts")
-        part = self._dealt.load(number)
+        part = dealt.load(number)
         return without_last_rows(part) if self.preset.data.drop_last_rows else part
 
     def _count_further_parts(self) -> list[int]:
         """Lay out every part but the first once, and return how many rows of each can be learned from."""
-        counts = []
-        for number in range(1, self._dealt.n_parts if self._dealt else 0):
-            self.fitting = self._part(number)
+        counts: list[int] = []
+        if self._dealt is None:
+            return counts
+        for number in range(1, self._dealt.n_parts):
+            self.fitting = self._part(self._dealt, number)
             counts.append(self._transitions().count)
             self.training_episodes += len(self.fitting)
             self.training_rows += len(self.fitting.actions)
@@ -379,7 +379,7 @@ class TrainingRun:
         return True
 
     def _learn(self, should_stop: Callable[[], bool]) -> Tensor | None:
-        statistics = self._learn_parts(should_stop) if self._dealt else self.learner.run_epoch(should_stop)
+        statistics = self._learn_parts(self._dealt, should_stop) if self._dealt else self.learner.run_epoch(should_stop)
         if statistics is None:
             return None
         if not statistics.isfinite().all():
@@ -390,15 +390,12 @@ class TrainingRun:
         self.epoch += 1
         return statistics
 
-    def _learn_parts(self, should_stop: Callable[[], bool]) -> Tensor | None:
+    def _learn_parts(self, dealt: DealtEpisodes, should_stop: Callable[[], bool]) -> Tensor | None:
         """Go through the parts of an epoch that are not done, in an order that is the epoch's own."""
-        dealt = self._dealt
-        if dealt is None:
-            return None
         seed = np.random.SeedSequence(self.preset.seed, spawn_key=(PARTS, self.epoch))
         order = np.random.default_rng(seed).permutation(dealt.n_parts)
         for number in order[len(self.part_statistics) :]:
-            self.fitting = self._part(int(number))
+            self.fitting = self._part(dealt, int(number))
             self.learner.use(self._transitions().to(self.device))
             statistics = self.learner.run_epoch(should_stop)
             if statistics is None:
