@@ -69,6 +69,7 @@ class S3Api:
             ("PUT", "versioning"): self._put_versioning,
             ("HEAD", ""): self._head_bucket,
             ("DELETE", ""): self._delete_bucket,
+            ("POST", ""): self._post_form,
             ("POST", "delete"): self._delete_objects,
         }
         self._of_objects: dict[tuple[str, str], _Operation] = {
@@ -154,6 +155,9 @@ class S3Api:
         if parsed(request.body.text(), "VersioningConfiguration").findtext("Status") == "Enabled":
             raise StorageError("NotImplemented", "The embedded S3 keeps one version of an object.")
         return Response()
+
+    def _post_form(self, request: Request) -> Response:
+        raise StorageError("NotImplemented", "The embedded S3 takes no HTML forms.", request.bucket)
 
     def _delete_objects(self, request: Request) -> Response:
         self._head_bucket(request)
