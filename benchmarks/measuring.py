@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 MIB = 1 << 20
+_SPEEDS = ("MiB/s", "1/s")
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Row:
     Attributes:
         group: what ``--only`` selects.
         title: what is compared, in a few words.
-        unit: of every value; ``MiB/s`` is the one of which more is better.
+        unit: of every value; of ``MiB/s`` and ``1/s`` more is better.
         floor: measured values of the floor, in the order of the runs; empty where there is none.
         ours: as many of the launcher's.
         skipped: why nothing was measured.
@@ -55,7 +56,7 @@ class Row:
     skipped: str = ""
 
     def best(self, values: list[float]) -> float:
-        return max(values) if self.unit == "MiB/s" else min(values)
+        return max(values) if self.unit in _SPEEDS else min(values)
 
     def value(self, quantity: str, middle: Callable[[list[float]], float]) -> float:
         """Return ``floor``, ``ours``, ``difference`` or ``ratio``, of the best values or of the medians."""
@@ -87,7 +88,7 @@ class Row:
 
         compared = bool(self.floor)
         # Of two amounts of disk only the difference means anything: the floor may be nothing at all.
-        has_ratio, has_difference = compared and self.unit != "MiB", compared and self.unit != "MiB/s"
+        has_ratio, has_difference = compared and self.unit != "MiB", compared and self.unit not in _SPEEDS
         aims = [f"{'≥' if aim.at_least else '≤'} {aim.bound:g}{_suffix(aim, self.unit)}" for aim in self.aims]
         return [
             self.title,
@@ -197,7 +198,7 @@ def watched_disk_usage(folder: Path, every_seconds: float = 0.005) -> Iterator[P
 def _digits(quantity: str, unit: str) -> str:
     if quantity == "ratio":
         return ".2f"
-    return ".0f" if unit in ("MiB", "MiB/s") else ".1f"
+    return ".0f" if unit in ("MiB", *_SPEEDS) else ".1f"
 
 
 def _suffix(aim: Aim, unit: str) -> str:

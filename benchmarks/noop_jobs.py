@@ -15,10 +15,11 @@ from typing import Any
 from engine import Engine, EngineMissingError, caller, engine_for
 from measuring import MIB, Aim, Row, disk_usage, interleave, watched_disk_usage
 
-from launcher import Estimator, LauncherError
+from launcher import Estimator, LauncherError, Session
 from launcher.runtimes.process import ProcessRuntime
 from launcher.settings import data_path
 from launcher.spec import OPT_ML, ContainerSpec, Mount
+from launcher.storage import service
 
 _DOCKER_AIMS = (Aim("ratio", 1.2), Aim("difference", 50))
 _CHANNEL_AIMS = (Aim("difference", 20),)
@@ -93,6 +94,7 @@ def channel_rows(scratch: Path, home: Path, runs: int, size_mib: int) -> list[Ro
         lambda: Estimator(entry_point=str(script), runtime="process"),
         lambda: Estimator(entry_point=str(sleeping), runtime="process"),
     )
+    rows.append(_bucket_row(data, home, runs, script))
     try:
         with engine_for(home) as engine:
             image = engine.tiny_image
@@ -107,6 +109,22 @@ def channel_rows(scratch: Path, home: Path, runs: int, size_mib: int) -> list[Ro
             )
     except EngineMissingError as error:
         return [*rows, Row("channel", "channel, Docker", skipped=str(error))]
+
+
+def _bucket_row(data: Path, home: Path, runs: int, script: Path) -> Row:
+    """The same channel as a prefix of the embedded S3's bucket, against the folder; the server of the S3 is up."""
+    uri = Session(mode="s3").upload_data(data, key_prefix="channel")
+
+    def run(inputs: str) -> None:
+        _run_job(Estimator(entry_point=str(script), runtime="process"), inputs)
+
+    try:
+        times = interleave({"floor": lambda: run(str(data)), "ours": lambda: run(uri)}, runs)
+    finally:
+        service.stop(home)
+    size = f"{disk_usage(data) / MIB:.0f} MiB"
+    title = f"{size} s3:// channel of the embedded S3 against a folder, process: time"
+    return Row("channel", title, floor=times["floor"], ours=times["ours"], aims=(Aim("difference", 50),))
 
 
 def _foreign_image_rows(engine: Engine, runs: int) -> list[Row]:

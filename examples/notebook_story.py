@@ -1,76 +1,102 @@
-"""The story of the batch RL notebook, from data to a judged policy, without a branch for local mode.
+"""The story of the batch RL notebook, from data to a judged policy: one script for folders and for S3.
 
-    python examples/notebook_story.py                              Docker if an engine answers, else processes
-    LAUNCHER_RUNTIME=process python examples/notebook_story.py
+    python examples/notebook_story.py                         folders; Docker if an engine answers, else processes
+    LAUNCHER_MODE=s3 python examples/notebook_story.py        everything under s3://, in the S3 that is built in
+    LAUNCHER_RUNTIME=process, or docker                       where the jobs run
 
 Run it from a checkout, in the environment that "make demo" or "make setup" made. It takes about 20 seconds.
 """
 
+import io
 import json
+import tarfile
+import tempfile
 import time
 from pathlib import Path
 
 import pandas as pd
 
-from launcher import Estimator, RLEstimator, RLFramework, RLToolkit, TrainingJob
+import launcher
+from launcher import RLEstimator, RLFramework, RLToolkit, wait_for_s3_object
 
 CHECKOUT = Path(__file__).resolve().parents[1]
-SOURCE = {"source_dir": str(CHECKOUT / "entrypoints"), "dependencies": [str(CHECKOUT / "presets")]}
 METRICS_FILE = "worker_0.batch_rl_graph.main_level.main_level.agent_0.csv"
 
 
-def main() -> None:
+def main(folder: Path) -> None:
+    session = launcher.Session()  # LAUNCHER_MODE says whether its buckets are folders or S3
+    bucket = session.default_bucket()
+    common = {
+        "source_dir": str(CHECKOUT / "entrypoints"),
+        "dependencies": [str(CHECKOUT / "presets")],
+        "toolkit": RLToolkit.COACH,
+        "toolkit_version": "1.0.0",
+        "framework": RLFramework.PYTORCH,
+        "role": launcher.get_execution_role(),
+        "instance_type": "ml.m5.xlarge",
+        "instance_count": 1,
+        "sagemaker_session": session,
+    }
+
     # 1. Data: 500 episodes of a random policy. In production this is the log of whatever policy runs there.
-    collecting = Estimator(
+    collecting = RLEstimator(
         entry_point="collect.py",
         hyperparameters={"preset": "preset-cartpole-random"},
         base_job_name="collect",
-        **SOURCE,
+        **common,
     )
-    collecting.fit()
-    dataset_path = collecting.latest_training_job.outputs.data_path
+    collecting.fit(logs="None")
+    dataset = fetch_output(session, bucket, collecting._current_job_name, folder / "dataset") / "cartpole_dataset.csv"
+    data_uri = session.upload_data(dataset, key_prefix=f"{collecting._current_job_name}/dataset")
+    print("dataset:", data_uri)
 
     # 2. Training, on that log alone. wait=False returns at once: the job goes on even if this program ends.
     training = RLEstimator(
         entry_point="train.py",
-        toolkit=RLToolkit.COACH,
-        toolkit_version="1.0.0",
-        framework=RLFramework.PYTORCH,
-        role="arn:aws:iam::000000000000:role/anything",
-        instance_type="ml.m5.xlarge",
-        instance_count=1,
         hyperparameters={"preset": "preset-cartpole-ddqnbcq"},
         base_job_name="train",
-        **SOURCE,
+        **common,
     )
-    training.fit({"train": str(dataset_path)}, wait=False)
+    training.fit({"train": data_uri}, wait=False)
 
     # 3. Its metrics, while it runs, under the key that a managed job has.
-    follow(training.latest_training_job)
-    training.latest_training_job.wait(logs="None")
+    follow(session, bucket, training.latest_training_job, folder)
     print("model:", training.model_data)
 
     # 4. A second job plays the policy that the first one left as a checkpoint.
-    evaluation = Estimator(
+    job_name = training._current_job_name
+    checkpoint = fetch_output(session, bucket, job_name, folder / "training") / "checkpoint"
+    checkpoint_uri = session.upload_data(checkpoint, key_prefix=f"{job_name}/checkpoint")
+    evaluation = RLEstimator(
         entry_point="evaluate.py",
         hyperparameters={"preset": "preset-cartpole-ddqnbcq-env", "evaluate_episodes": 100},
-        metric_definitions=[{"Name": "reward-testing", "Regex": "^Testing>.*Total reward=(.*?),"}],
         base_job_name="evaluate",
-        **SOURCE,
+        **common,
     )
-    evaluation.fit({"checkpoint": str(training.latest_training_job.outputs.data_path / "checkpoint")}, logs="None")
-    result = json.loads((evaluation.latest_training_job.outputs.data_path / "evaluation.json").read_text())
+    evaluation.fit({"checkpoint": checkpoint_uri}, logs="None")
+    evaluated = fetch_output(session, bucket, evaluation._current_job_name, folder / "evaluation")
+    result = json.loads((evaluated / "evaluation.json").read_text())
     rewards = evaluation.training_job_analytics.dataframe()["value"]
     print(f"mean reward over {len(rewards)} episodes: {rewards.mean():.1f} (worst {result['min']:.0f})")
 
 
-def follow(job: TrainingJob) -> None:
+def fetch_output(session: launcher.Session, bucket: str, job_name: str, folder: Path) -> Path:
+    """Wait for a job's output.tar.gz, and return a folder with what is in it."""
+    key = f"{job_name}/output/output.tar.gz"
+    archive = wait_for_s3_object(bucket, key, folder, training_job_name=job_name, sagemaker_session=session)[0]
+    with tarfile.open(archive) as content:
+        content.extractall(folder / "content", filter="data")
+    return folder / "content"
+
+
+def follow(session: launcher.Session, bucket: str, job: launcher.TrainingJob, folder: Path) -> None:
     """Print a row of the metrics every tenth epoch, as they are written."""
-    metrics_path = Path(job.keys.intermediate.removeprefix("file://"), METRICS_FILE)
+    key = f"{job.name}/output/intermediate/{METRICS_FILE}"
+    wait_for_s3_object(bucket, key, folder, training_job_name=job.name, sagemaker_session=session)
     shown = 0
     while True:
         ended = job.status in ("Completed", "Failed", "Stopped")
-        rows = pd.read_csv(metrics_path) if metrics_path.exists() else pd.DataFrame()
+        rows = pd.read_csv(io.StringIO(session.read_s3_file(bucket, key)))
         for _, row in rows.iloc[shown:].iterrows():
             if row["Epoch"] % 10 == 0:
                 print(
@@ -85,4 +111,5 @@ def follow(job: TrainingJob) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with tempfile.TemporaryDirectory(prefix="notebook-story-") as scratch:
+        main(Path(scratch))

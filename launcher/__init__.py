@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from launcher.estimator import RLToolkit as RLToolkit
     from launcher.estimator import fit as fit
     from launcher.inputs import TrainingInput as TrainingInput
+    from launcher.session import Session as Session
+    from launcher.session import get_execution_role as get_execution_role
+    from launcher.session import wait_for_s3_object as wait_for_s3_object
     from launcher.training_job import TrainingJob as TrainingJob
     from launcher.training_job import TrainingJobAnalytics as TrainingJobAnalytics
 
@@ -32,11 +35,14 @@ _HOME_OF_NAME = {
     "RLEstimator": "launcher.estimator",
     "RLFramework": "launcher.estimator",
     "RLToolkit": "launcher.estimator",
+    "Session": "launcher.session",
     "TrainingInput": "launcher.inputs",
     "TrainingJob": "launcher.training_job",
     "TrainingJobAnalytics": "launcher.training_job",
     "UnsupportedOptionError": "launcher.errors",
     "fit": "launcher.estimator",
+    "get_execution_role": "launcher.session",
+    "wait_for_s3_object": "launcher.session",
 }
 
 __all__ = sorted(_HOME_OF_NAME)

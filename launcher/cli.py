@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from launcher import __version__
+from launcher import __version__, storage_commands
 from launcher.cache_commands import app as cache
 from launcher.errors import BadInputError, LauncherError
 
@@ -47,12 +47,16 @@ app = typer.Typer(
 
 presets = typer.Typer(help="Show the bundled presets.", no_args_is_help=True)
 app.add_typer(presets, name="presets")
+app.add_typer(storage_commands.app, name="storage")
 app.add_typer(cache, name="cache")
 
 JobName = Annotated[str, typer.Argument(metavar="JOB", help="A job's name, or 'latest'.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 RuntimeName = Annotated[
     str | None, typer.Option("--runtime", "-r", help="auto, docker or process; LAUNCHER_RUNTIME is the default.")
+]
+ModeName = Annotated[
+    str | None, typer.Option("--mode", help="local (folders) or s3; LAUNCHER_MODE is the default, else local.")
 ]
 
 
@@ -71,6 +75,7 @@ def _launcher(version: Annotated[bool, typer.Option("--version", help="Print the
 @app.command()
 def demo(
     runtime: RuntimeName = None,
+    mode: ModeName = None,
     seed: Annotated[int | None, typer.Option(help="For data, training and evaluation.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -80,7 +85,7 @@ def demo(
     from launcher.demo import print_summary, run_demo
 
     console = Console(stderr=as_json)
-    result = run_demo(console, runtime=runtime, seed=seed)
+    result = run_demo(console, runtime=runtime, mode=mode, seed=seed)
     if not as_json:
         print_summary(console, result)
         return
@@ -102,17 +107,18 @@ def fit(
     source_dir: Annotated[str | None, typer.Option(help="The folder that holds the script.")] = None,
     image_uri: Annotated[str | None, typer.Option(help="An image of your own.")] = None,
     inputs: Annotated[
-        list[str] | None, typer.Option("--input", "-i", help="PATH, or CHANNEL=PATH; may be repeated.")
+        list[str] | None, typer.Option("--input", "-i", help="PATH or s3://..., or CHANNEL=PATH; may be repeated.")
     ] = None,
     hyperparameters: Annotated[
         list[str] | None, typer.Option("--hyperparameter", "-p", help="NAME=VALUE; may be repeated.")
     ] = None,
     job_name: Annotated[str | None, typer.Option(help="Made from the time by default.")] = None,
-    output_path: Annotated[str | None, typer.Option(help="Where results go; the job's folder by default.")] = None,
+    output_path: Annotated[str | None, typer.Option(help="Where results go, a folder or s3://...")] = None,
     instance_type: Annotated[str, typer.Option(help="Told to the job.")] = "local",
     instance_count: Annotated[int, typer.Option(help="Hosts.")] = 1,
     max_run: Annotated[int, typer.Option(help="Seconds after which the job is stopped.")] = 86400,
     runtime: RuntimeName = None,
+    mode: ModeName = None,
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Return at once; the job goes on.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be run, and run nothing.")] = False,
     as_json: AsJson = False,
@@ -132,6 +138,7 @@ def fit(
         "instance_count": instance_count,
         "max_run": max_run,
         "runtime": runtime,
+        "mode": mode,
     }
     values = dict(_hyperparameter(text) for text in hyperparameters or ())
     if image_uri is None:
@@ -320,7 +327,7 @@ def _job(name: str) -> Any:
 def _channels(texts: list[str]) -> str | dict[str, str] | None:
     if not texts:
         return None
-    if len(texts) == 1 and ("=" not in texts[0] or Path(texts[0]).exists()):
+    if len(texts) == 1 and ("=" not in texts[0] or "://" in texts[0].split("=")[0] or Path(texts[0]).exists()):
         return texts[0]
     channels: dict[str, str] = {}
     for text in texts:

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -14,6 +15,7 @@ from rich.table import Table
 
 from launcher.estimator import bundled_estimator, bundled_inputs
 from launcher.inputs import Inputs
+from launcher.session import Session
 from launcher.training_job import TrainingJob
 
 if TYPE_CHECKING:
@@ -44,17 +46,27 @@ class DemoResult:
     episodes: int
 
 
-def run_demo(console: Console, *, runtime: str | None = None, seed: int | None = None) -> DemoResult:
+def run_demo(
+    console: Console, *, runtime: str | None = None, mode: str | None = None, seed: int | None = None
+) -> DemoResult:
     """Run the three jobs, with a bar for each.
 
     Args:
         console: where the bars go.
         runtime: as ``Estimator`` takes it.
+        mode: as ``Estimator`` takes it; in S3 mode one job's results reach the next one through the bucket.
         seed: for data, training and evaluation; None takes the presets' own.
     Raises:
         JobFailedError: one of them failed.
     """
     import pandas as pd
+
+    session = Session(mode=mode)
+
+    def handed_over(job: TrainingJob, path: Path) -> str:
+        if session.mode == "local":
+            return str(path)
+        return session.upload_data(path, key_prefix=f"{job.name}/{path.name}")
 
     seeds = {} if seed is None else {"seed": seed}
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
@@ -76,7 +88,7 @@ def run_demo(console: Console, *, runtime: str | None = None, seed: int | None =
                     progress.update(task, completed=done, total=new_total or total)
 
             hyperparameters = {**seeds, **({"evaluate_episodes": total} if entry_point == "evaluate.py" else {})}
-            estimator = bundled_estimator(preset, entry_point, hyperparameters, runtime=runtime)
+            estimator = bundled_estimator(preset, entry_point, hyperparameters, runtime=runtime, mode=mode)
             job = estimator.submit(bundled_inputs(entry_point, inputs))
             job.wait(on_line=on_line)
             progress.update(task, completed=progress.tasks[task].total)
@@ -84,15 +96,16 @@ def run_demo(console: Console, *, runtime: str | None = None, seed: int | None =
 
         collecting = run("Collect 100 x 5 random episodes", "preset-cartpole-random", "collect.py", None, 1, _no_count)
         data_path = collecting.outputs.data_path
+        dataset = handed_over(collecting, data_path)
         training = run(
-            "Train DDQN + BCQ offline, epochs", "preset-cartpole-ddqnbcq", "train.py", str(data_path), 60, _count_epochs
+            "Train DDQN + BCQ offline, epochs", "preset-cartpole-ddqnbcq", "train.py", dataset, 60, _count_epochs
         )
-        checkpoint = training.outputs.data_path / "checkpoint"
+        checkpoint = handed_over(training, training.outputs.data_path / "checkpoint")
         evaluation = run(
             "Evaluate the greedy policy, episodes",
             "preset-cartpole-ddqnbcq-env",
             "evaluate.py",
-            str(checkpoint),
+            checkpoint,
             EVALUATION_EPISODES,
             _count_episodes,
         )

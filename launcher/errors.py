@@ -84,20 +84,46 @@ class RuntimeUnavailableError(BadInputError):
     """The runtime that was asked for cannot run a job on this machine now."""
 
 
-class ArtifactError(LauncherError):
-    """An archive cannot be packed, or must not be unpacked."""
+class StorageError(BadInputError):
+    """A bucket, a key or a request that S3 would refuse as well, or a store that cannot do what it is asked.
 
-
-class StorageError(LauncherError):
-    """An S3 refused a request, or did not answer it; the message names operation, key and number of tries.
-
-    Attributes:
-        aws_code: the error code of the answer, such as ``AccessDenied``; for no answer the name of boto3's error.
+    Args:
+        aws_code: S3's own name for it, such as ``NoSuchBucket``.
+        words: S3's own words for it.
+        where: the bucket or object as a URI, or the file; may be empty.
+        hint: what to do about it; may be empty.
     """
 
+    def __init__(self, aws_code: str, words: str, where: str = "", hint: str = "") -> None:
+        super().__init__(f"{where}: {words} ({aws_code})" if where else f"{words} ({aws_code})", hint)
+        self.aws_code = aws_code
+        self.words = words
+        self.where = where
+
+
+class S3RequestError(StorageError):
+    """Another S3 refused a request, or did not answer it; the message names operation, key and number of tries.
+
+    Args:
+        code: of the answer, such as ``AccessDenied``; for no answer the name of boto3's error.
+    """
+
+    exit_code = 1
+
     def __init__(self, message: str, hint: str = "", *, code: str = "ServiceUnavailable") -> None:
-        super().__init__(message, hint)
-        self.aws_code = code
+        super().__init__(code, message, hint=hint)
+        self.message = message
+        self.args = (message, hint)
+
+
+class MissingObjectError(LauncherError, FileNotFoundError):
+    """An object that was waited for never came."""
+
+    aws_code = "NoSuchKey"
+
+
+class ArtifactError(LauncherError):
+    """An archive cannot be packed, or must not be unpacked."""
 
 
 class JobFailedError(LauncherError):

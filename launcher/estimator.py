@@ -27,6 +27,7 @@ from launcher.plan import RunPlan
 from launcher.preflight import check_libraries, check_preset
 from launcher.runner import plan_job, submit
 from launcher.runtimes import Runtime, choose_runtime
+from launcher.session import Session, check_session
 from launcher.settings import REGION, data_path, default_runtime, home_path
 from launcher.source import Source, check_source
 from launcher.spec import TrainingJobSpec
@@ -45,14 +46,16 @@ class Estimator:
         instance_count: 1.
         instance_type: ``local``, or a SageMaker type, which the job is told; it uses this machine as it is.
         max_run: seconds after which the job is stopped.
-        output_path: a path or ``file://`` URI; results go to ``<output_path>/<job>/output/``. None takes the job's own
-            folder under ``LAUNCHER_HOME``.
+        output_path: a path, a ``file://`` or ``s3://`` URI; results go to ``<output_path>/<job>/output/``. None takes
+            the session's bucket; in local mode without a session, the job's own folder under ``LAUNCHER_HOME``.
+        sagemaker_session: a ``launcher.Session``.
         hyperparameters: text, numbers and booleans.
         metric_definitions: ``[{"Name": ..., "Regex": ...}]``, looked for in each line of the log.
         entry_point: the script, relative to ``source_dir`` or by itself; ``dependencies`` are packed beside it.
         model_uri: a model to start from; a channel named ``model_channel_name``.
         runtime: ``auto`` (Docker if an engine answers, else a process), ``docker``, ``process``; None takes
             ``LAUNCHER_RUNTIME``. This argument is the launcher's own.
+        mode: ``local`` or ``s3``, where no session says it; None takes ``LAUNCHER_MODE``. The launcher's own.
     Raises:
         UnsupportedOptionError: an option that is not emulated; none is ever ignored.
         BadInputError: a value that SageMaker would refuse.
@@ -115,6 +118,7 @@ class Estimator:
         instance_placement_config: object | None = None,
         *,
         runtime: str | Runtime | None = None,
+        mode: str | None = None,
         **kwargs: Any,
     ) -> None:
         where = type(self).__name__
@@ -124,7 +128,6 @@ class Estimator:
             ("volume_size", volume_size),
             ("volume_kms_key", volume_kms_key),
             ("output_kms_key", output_kms_key),
-            ("sagemaker_session", sagemaker_session),
             ("subnets", subnets),
             ("security_group_ids", security_group_ids),
             ("encrypt_inter_container_traffic", encrypt_inter_container_traffic),
@@ -176,7 +179,13 @@ class Estimator:
         self.container_log_level = container_log_level
         self.container_entry_point = _checked_command("container_entry_point", container_entry_point)
         self.container_arguments = _checked_command("container_arguments", container_arguments)
-        self.sagemaker_session = None
+        self._session_given = check_session(sagemaker_session, where) is not None
+        self.sagemaker_session = check_session(sagemaker_session, where) or Session(mode=mode)
+        if mode not in (None, self.sagemaker_session.mode):
+            raise BadInputError(
+                f"{where}(mode={mode!r}) contradicts its session, whose mode is '{self.sagemaker_session.mode}'.",
+                "Give one of the two.",
+            )
         self.deploy_instance_type: str | None = None
         self.jobs: list[TrainingJob] = []
         self.latest_training_job: TrainingJob | None = None
@@ -250,6 +259,8 @@ class Estimator:
     def plan(self, inputs: Inputs = None, job_name: str | None = None) -> RunPlan:
         """Return everything that ``fit`` would run, read and write; print it, compare it. Nothing is done.
 
+        The bucket of the session is made, where results would go to it, as the SDK does.
+
         Raises:
             BadInputError: the job cannot be run as asked.
         """
@@ -285,7 +296,7 @@ class Estimator:
         Raises:
             JobNotFoundError: there is no such job.
         """
-        refuse("sagemaker_session", sagemaker_session, "attach")
+        session = check_session(sagemaker_session, "attach")
         store = JobStore(home_path())
         spec = store.load(training_job_name).training_spec
         estimator = Estimator(
@@ -311,6 +322,7 @@ class Estimator:
             container_entry_point=spec.container_entry_point or None,
             container_arguments=spec.container_arguments or None,
             runtime=spec.runtime,
+            sagemaker_session=session or _session_of(spec),
         )
         job = TrainingJob(training_job_name, store)
         estimator.latest_training_job = job
@@ -322,7 +334,12 @@ class Estimator:
     @property
     def output_path(self) -> str:
         """Where results go, as a URI; each job has its own folder in it."""
-        return to_uri(self._output_path) if self._output_path else to_uri(str(JobStore(home_path()).jobs_path))
+        if self._output_path:
+            return to_uri(self._output_path)
+        session = self.sagemaker_session
+        if self._session_given or session.mode == "s3":
+            return session.uri(session.default_bucket())
+        return to_uri(str(JobStore(home_path()).jobs_path))
 
     @property
     def model_data(self) -> str:
@@ -377,6 +394,8 @@ class Estimator:
         channels = make_channels(inputs)
         if self.model_uri is not None:
             channels += make_channels({self.model_channel_name: self.model_uri})
+        session = self.sagemaker_session
+        uses_s3 = any(uri.startswith("s3://") for uri in (output_uri, code_uri, *(one.uri for one in channels)))
         chosen = self._runtime if self._runtime is not None else default_runtime()
         runtime = chosen if isinstance(chosen, Runtime) else choose_runtime(chosen, image_uri=self.image_uri)
         if source is not None and runtime.name == "process":
@@ -404,6 +423,7 @@ class Estimator:
             container_arguments=self.container_arguments,
             enable_network_isolation=self._network_isolation,
             tags=self.tags,
+            s3=session.s3.to_dict() if uses_s3 or session.mode == "s3" else None,
         )
         return store, spec, runtime
 
@@ -585,6 +605,12 @@ def bundled_inputs(entry_point: str, inputs: Inputs) -> Inputs:
     if isinstance(inputs, str | os.PathLike):
         return {"checkpoint" if entry_point == "evaluate.py" else "train": inputs}
     return inputs
+
+
+def _session_of(spec: TrainingJobSpec) -> Session:
+    """Return a session with the S3 that a job was submitted with."""
+    s3 = spec.s3
+    return Session(mode="s3" if s3 else "local", s3_endpoint_url=(s3["endpoint_url"] or s3["kind"]) if s3 else None)
 
 
 def _text(path: str | os.PathLike[str] | None) -> str | None:

@@ -18,7 +18,6 @@ NOT_EMULATED: Mapping[str, tuple[tuple[Any, ...], str]] = {
     "volume_size": ((30,), "Leave it out: the job uses the disk of LAUNCHER_HOME."),
     "volume_kms_key": ((None,), f"Leave it out: {_NO_ENCRYPTION}."),
     "output_kms_key": ((None,), f"Leave it out: {_NO_ENCRYPTION}."),
-    "sagemaker_session": ((None,), "Leave it out: there is no account; LAUNCHER_HOME says where jobs are kept."),
     "subnets": ((None,), f"Leave it out: {_SAME_MACHINE}; enable_network_isolation=True takes the network away."),
     "security_group_ids": ((None,), f"Leave it out: {_SAME_MACHINE}; enable_network_isolation=True takes it away."),
     "encrypt_inter_container_traffic": ((None, False), "Leave it out: there is one host."),

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from launcher.settings import REGION, training_job_arn
+from launcher.settings import LOCAL_CREDENTIALS, REGION, training_job_arn
 from launcher.spec import OPT_ML, ContainerSpec, Mount, TrainingJobSpec, log_file_name
+
+EMBEDDED_S3 = "(the embedded S3; its address is known when the job starts)"
+"""Stands in a plan for the address of a server that runs only while somebody needs it."""
+
+_CREDENTIAL_VARIABLES = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,7 @@ class RunPlan:
                 for mount in container.mounts
             ]
             lines += [f"  variable {name}={value}" for name, value in sorted(container.environment.items())]
+            lines += [f"  variable {name} (inherited, if it is set)" for name in container.inherited]
             if container.network_isolated:
                 lines.append("  network  none")
         lines += [f"file       {OPT_ML}/{path}: {text}" for path, text in sorted(self.config_files.items())]
@@ -123,11 +129,13 @@ def make_plan(
         entry_point, arguments = spec.container_entry_point, spec.container_arguments
     else:
         entry_point, arguments = (), ("train",)
+    variables, inherited = s3_variables(spec)
     environment = {
         "TRAINING_JOB_NAME": spec.job_name,
         "TRAINING_JOB_ARN": training_job_arn(spec.job_name),
         "AWS_REGION": REGION,
         "AWS_DEFAULT_REGION": REGION,
+        **variables,
         **spec.environment,
     }
     containers = tuple(
@@ -143,6 +151,7 @@ def make_plan(
             log_path=str(job_path / log_file_name(host)),
             labels={"launcher.job": spec.job_name, "launcher.host": host, "launcher.home": str(home)},
             network_isolated=spec.enable_network_isolation,
+            inherited=tuple(name for name in inherited if name not in spec.environment),
         )
         for host in hosts
     )
@@ -161,6 +170,34 @@ def make_plan(
         keys=job_keys(spec),
         max_run_seconds=spec.max_run_seconds,
     )
+
+
+def planned_s3_address(spec: TrainingJobSpec) -> str:
+    """Return the address that a job finds in its variables for its S3; empty where it needs none, or has no network."""
+    if spec.s3 is None or spec.enable_network_isolation:
+        return ""
+    return EMBEDDED_S3 if spec.s3["kind"] == "embedded" else spec.s3["endpoint_url"] or ""
+
+
+def s3_variables(spec: TrainingJobSpec) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Return the variables by which code inside the job reaches its S3, and the names of those that it inherits."""
+    if spec.s3 is None or spec.enable_network_isolation:
+        return {}, ()
+    region = spec.s3["region"] or REGION
+    variables = {"AWS_REGION": region, "AWS_DEFAULT_REGION": region}
+    if address := planned_s3_address(spec):
+        variables |= {"AWS_ENDPOINT_URL": address, "AWS_ENDPOINT_URL_S3": address}
+    return (variables | LOCAL_CREDENTIALS, ()) if address == EMBEDDED_S3 else (variables, _CREDENTIAL_VARIABLES)
+
+
+def with_s3_address(container: ContainerSpec, planned: str, address: str) -> ContainerSpec:
+    """Return the container with the address at which its job reaches the S3 in place of the planned one."""
+    environment = {
+        name: address if value == planned else value
+        for name, value in container.environment.items()
+        if address or value != planned
+    }
+    return replace(container, environment=environment)
 
 
 def input_data_config(spec: TrainingJobSpec) -> dict[str, dict[str, str]]:

@@ -36,12 +36,13 @@ from launcher.jobs import (
 )
 from launcher.metrics import MetricRecorder
 from launcher.opt_ml import FAILURE_REASON_LIMIT, OptMl
-from launcher.plan import ChannelSource, RunPlan, job_keys, make_plan
+from launcher.plan import ChannelSource, RunPlan, job_keys, make_plan, planned_s3_address, with_s3_address
 from launcher.runtimes import Execution, Runtime, get_runtime
-from launcher.settings import stop_grace_seconds
+from launcher.settings import S3Settings, stop_grace_seconds
 from launcher.source import list_members
 from launcher.spec import TrainingJobSpec
-from launcher.storage import storage_for
+from launcher.storage import Storage, storage_for
+from launcher.storage.address import s3_within_reach
 
 _TICK_SECONDS = 0.1
 _SYNC_SECONDS = 1.0
@@ -54,6 +55,11 @@ _KILLED, _NOT_FOUND = 128 + signal.SIGKILL, 127
 
 LineSink = Callable[[str, str], None]
 """Takes the host and one line of its log, without the line's end."""
+
+
+def job_storage(spec: TrainingJobSpec, uri: str) -> Storage:
+    """Return the storage of one of the job's URIs: its ``s3://`` means what it meant when the job was submitted."""
+    return storage_for(uri, None if spec.s3 is None else S3Settings.from_dict(dict(spec.s3)))
 
 
 def resolve_channels(spec: TrainingJobSpec, cache_path: Path, *, fetch: bool) -> dict[str, ChannelSource]:
@@ -69,7 +75,7 @@ def resolve_channels(spec: TrainingJobSpec, cache_path: Path, *, fetch: bool) ->
     """
     found = {}
     for channel in spec.channels:
-        storage, path = storage_for(channel.uri), cache_path / channel.name
+        storage, path = job_storage(spec, channel.uri), cache_path / channel.name
         try:
             if fetch:
                 path = storage.fetch(channel.uri, path)
@@ -97,11 +103,12 @@ def plan_job(spec: TrainingJobSpec, store: JobStore, runtime: Runtime) -> RunPla
     channels = resolve_channels(spec, folder.work_path / "channels", fetch=False)
     keys = job_keys(spec)
     for uri in (keys.output, keys.model, keys.source):
-        if storage_for(uri).exists(uri):
+        storage = job_storage(spec, uri)
+        if storage.exists(uri):
             raise OutputPathError(
                 f"{uri} is there already, from another job named '{spec.job_name}'.", "Choose another job name."
             )
-        storage_for(uri).check_writable(uri.rpartition("/")[0])
+        storage.check_writable(uri.rpartition("/")[0])
     for channel in spec.channels:
         if _lies_within(spec.output_uri, str(channels[channel.name].path)):
             raise OutputPathError(
@@ -242,11 +249,12 @@ class Driver:
         self._interrupts = interrupts or _Interrupts()
         self._opt_ml = OptMl(self._folder.opt_ml_path)
         self._keys = job_keys(self._spec)
-        self._storage = storage_for(self._keys.output)
+        self._storage = job_storage(self._spec, self._keys.output)
         self._synced: dict[str, tuple[int, int]] = {}
         self._syncing: futures.Future[None] | None = None
         self._plan_made: RunPlan | None = None
         self._executions: dict[str, Execution] = {}
+        self._s3_address = ""
 
     def run(self) -> None:
         """Do all that is left to do; the record is terminal afterwards, whatever happens."""
@@ -256,8 +264,9 @@ class Driver:
             self.step("write_config", self._write_config)
             self.step("prepare", self._prepare)
             if not self._folder.stop_requested() or self._executions_left():
-                self.step("start", self._start)
-                self.step("follow", self._follow)
+                with self._s3_within_reach():
+                    self.step("start", self._start)
+                    self.step("follow", self._follow)
             self.step("reclaim", self._reclaim)
             self.step("collect", self._collect)
             self._finish()
@@ -279,7 +288,7 @@ class Driver:
         self._folder.make_work_path()
         archive = self._folder.work_path / "sourcedir.tar.gz"
         artifacts.write_archive(_source_members(self._spec), archive, mtime=_SOURCE_MTIME, durable=False)
-        storage_for(self._keys.source).put_file(archive, self._keys.source)
+        job_storage(self._spec, self._keys.source).put_file(archive, self._keys.source)
 
     def give_up(self, error: BaseException) -> None:
         """End the job for a reason that is not its own: nothing keeps running, what it wrote stays where it is."""
@@ -318,7 +327,8 @@ class Driver:
         self._opt_ml.prepare(plan.config_files, plan.mount_points)
         if self._spec.source_path is None:
             return
-        source = storage_for(self._keys.source).fetch(self._keys.source, self._folder.work_path / "source")
+        storage = job_storage(self._spec, self._keys.source)
+        source = storage.fetch(self._keys.source, self._folder.work_path / "source")
         shutil.rmtree(self._opt_ml.code, ignore_errors=True)
         artifacts.unpack(source, self._opt_ml.code)
 
@@ -328,11 +338,27 @@ class Driver:
 
     def _start(self) -> None:
         """Start each host, or find the one that a driver before this one started and could not record."""
+        planned = planned_s3_address(self._spec)
         for container in self._plan.containers:
-            execution = self._runtime.find(container) or self._runtime.start(container)
+            execution = self._runtime.find(container) or self._runtime.start(
+                with_s3_address(container, planned, self._s3_address)
+            )
             self._executions[container.host] = execution
             self._record.executions[container.host] = execution.reference
         self._note(IN_PROGRESS, "Training", "Training image download completed. Training in progress.")
+
+    @contextlib.contextmanager
+    def _s3_within_reach(self) -> Iterator[None]:
+        """Keep the S3 within reach of code inside the job, which is warned if it cannot be: it may not need it."""
+        with contextlib.ExitStack() as kept:
+            if planned_s3_address(self._spec) and "follow" not in self._record.steps:
+                settings = S3Settings.from_dict(dict(self._spec.s3 or {}))
+                try:
+                    reached = s3_within_reach(settings, self._store.home, self._runtime.host_address)
+                    self._s3_address = kept.enter_context(reached)
+                except LauncherError as error:
+                    self._record.warnings.append(f"code inside the job cannot reach its S3: {error.message}")
+            yield
 
     def _follow(self) -> None:
         """Wait for every host; meanwhile hand on log lines, copy what grows, and stop when asked or overdue."""

@@ -11,10 +11,15 @@ from urllib.parse import urlsplit
 from launcher.errors import SettingsError
 
 RUNTIME_NAMES = ("auto", "docker", "process")
+MODE_NAMES = ("local", "s3")
 DEFAULT_BASE_IMAGE = "python:3.11-slim-bookworm"
 REGION = "us-east-1"
 ACCOUNT_ID = "000000000000"
 LOCAL_ROLE_ARN = f"arn:aws:iam::{ACCOUNT_ID}:role/launcher-local"
+# The embedded S3 takes any; without some, boto3 would look for others, and find the caller's own.
+LOCAL_CREDENTIALS = {"AWS_ACCESS_KEY_ID": "launcher", "AWS_SECRET_ACCESS_KEY": "launcher"}
+# As the SageMaker SDK names the bucket that it makes for an account.
+DEFAULT_BUCKET = f"sagemaker-{REGION}-{ACCOUNT_ID}"
 _AWS_DOMAINS = ("amazonaws.com", "amazonaws.com.cn", "api.aws")
 
 
@@ -59,19 +64,44 @@ def default_runtime() -> str:
     return name
 
 
+def default_mode() -> str:
+    """Return the mode that ``LAUNCHER_MODE`` names, else ``local``.
+
+    Raises:
+        SettingsError: the variable names no mode.
+    """
+    name = os.environ.get("LAUNCHER_MODE", "") or "local"
+    if name not in MODE_NAMES:
+        raise SettingsError(f"LAUNCHER_MODE is {name!r}, which is no mode.", f"Use one of: {', '.join(MODE_NAMES)}.")
+    return name
+
+
 def stop_grace_seconds() -> float:
     """Return the time between SIGTERM and SIGKILL: SageMaker's 120 s, or ``LAUNCHER_STOP_GRACE_SECONDS``.
 
     Raises:
         SettingsError: the variable is no number of seconds.
     """
-    text = os.environ.get("LAUNCHER_STOP_GRACE_SECONDS", "") or "120"
+    return _seconds("LAUNCHER_STOP_GRACE_SECONDS", 120)
+
+
+def s3_idle_seconds() -> float:
+    """Return how long the embedded S3's server stays up unused: 15 minutes, or ``LAUNCHER_S3_IDLE_SECONDS``.
+
+    Raises:
+        SettingsError: the variable is no number of seconds.
+    """
+    return _seconds("LAUNCHER_S3_IDLE_SECONDS", 900)
+
+
+def _seconds(variable: str, default: int) -> float:
+    text = os.environ.get(variable, "") or str(default)
     try:
         seconds = float(text)
     except ValueError:
         seconds = -1.0
     if not 0 <= seconds < float("inf"):
-        raise SettingsError(f"LAUNCHER_STOP_GRACE_SECONDS is {text!r}, which is no number of seconds.", "Unset it.")
+        raise SettingsError(f"{variable} is {text!r}, which is no number of seconds.", "Unset it.")
     return seconds
 
 

@@ -56,6 +56,7 @@ class TrainingJobSpec:
         source_members: paths below ``source_path`` to pack; empty packs all of it.
         dependencies: files and folders that are packed beside the source, under their own names.
         max_run_seconds: after so long the job is stopped.
+        s3: which S3 the job's ``s3://`` URIs mean, as ``S3Settings.to_dict`` writes it; None where it has none.
     """
 
     job_name: str
@@ -80,6 +81,7 @@ class TrainingJobSpec:
     container_arguments: tuple[str, ...] = ()
     enable_network_isolation: bool = False
     tags: tuple[tuple[str, str], ...] = ()
+    s3: Mapping[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values; ``from_dict`` takes them back."""
@@ -118,6 +120,8 @@ class ContainerSpec:
         mounts: the first one is the ``/opt/ml`` tree itself.
         state_path: a folder of the runtime's own, for this host and this job.
         log_path: the file that everything the job prints goes to.
+        inherited: variables that the job gets with the value they have where it is started; the values are written
+            nowhere.
     """
 
     job_name: str
@@ -131,6 +135,7 @@ class ContainerSpec:
     log_path: str
     labels: Mapping[str, str] = field(default_factory=dict)
     network_isolated: bool = False
+    inherited: tuple[str, ...] = ()
 
     @property
     def bundled(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Sequence
 from datetime import datetime
@@ -14,10 +15,10 @@ from launcher.errors import ArtifactError, UnsupportedOptionError
 from launcher.jobs import JobRecord, JobStore, utc
 from launcher.metrics import points_table, read_metric_csv, read_points
 from launcher.plan import JobKeys, job_keys
-from launcher.runner import LineSink, drive, drive_detached, raise_unless_completed
+from launcher.runner import LineSink, drive, drive_detached, job_storage, raise_unless_completed
 from launcher.runtimes import Runtime
+from launcher.session import check_session
 from launcher.settings import LOCAL_ROLE_ARN, home_path, training_job_arn
-from launcher.storage import storage_for
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,7 +34,8 @@ class JobOutputs:
 
     def __init__(self, store: JobStore, name: str) -> None:
         self._folder = store.folder(name)
-        self._keys = job_keys(store.load(name).training_spec)
+        self._spec = store.load(name).training_spec
+        self._keys = job_keys(self._spec)
 
     @property
     def model_path(self) -> Path:
@@ -49,20 +51,23 @@ class JobOutputs:
     def intermediate_path(self) -> Path:
         """What the job wrote to ``/opt/ml/output/intermediate`` while it ran."""
         uri = self._keys.intermediate
-        if not storage_for(uri).exists(uri):
+        storage = job_storage(self._spec, uri)
+        if not storage.exists(uri):
             raise ArtifactError(
                 f"job '{self._folder.name}' has written nothing to /opt/ml/output/intermediate.",
                 "A running job's files arrive there a second after they were written.",
             )
-        return storage_for(uri).fetch(uri, self._folder.unpacked_path)
+        return storage.fetch(uri, self._folder.unpacked_path / "intermediate")
 
     def _unpacked(self, what: str, uri: str) -> Path:
         target = self._folder.unpacked_path / what
         if not target.exists():
-            storage = storage_for(uri)
+            storage = job_storage(self._spec, uri)
             if not storage.exists(uri):
                 raise ArtifactError(f"job '{self._folder.name}' left no {uri.rsplit('/', 1)[1]}.", "Read its log.")
-            artifacts.unpack(storage.fetch(uri, self._folder.unpacked_path), target)
+            fetched = self._folder.unpacked_path / f".{what}-archive"
+            artifacts.unpack(storage.fetch(uri, fetched), target)
+            shutil.rmtree(fetched, ignore_errors=True)
         return target
 
 
@@ -184,7 +189,7 @@ class TrainingJobAnalytics:
         end_time: leave out what came after.
         period: not emulated.
     Raises:
-        UnsupportedOptionError: ``period`` or ``sagemaker_session`` was given.
+        UnsupportedOptionError: ``period`` was given.
     """
 
     CLOUDWATCH_NAMESPACE = "/aws/sagemaker/TrainingJobs"
@@ -198,10 +203,11 @@ class TrainingJobAnalytics:
         end_time: datetime | None = None,
         period: int | None = None,
     ) -> None:
-        if period is not None or sagemaker_session is not None:
+        check_session(sagemaker_session, "TrainingJobAnalytics")
+        if period is not None:
             raise UnsupportedOptionError(
-                "TrainingJobAnalytics(period=..., sagemaker_session=...) is not emulated.",
-                "Leave both out: the table holds every value, without averaging.",
+                "TrainingJobAnalytics(period=...) is not emulated.",
+                "Leave it out: the table holds every value, without averaging.",
             )
         self._job = TrainingJob(training_job_name)
         self._metric_names = metric_names

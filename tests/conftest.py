@@ -7,6 +7,7 @@ import pytest
 from launcher.jobs import JobStore
 from launcher.runner import drive
 from launcher.runtimes.probe import engine_address, engine_answers
+from launcher.storage import service
 
 IN_CI = os.environ.get("CI") == "true"
 
@@ -29,7 +30,10 @@ def _docker_may_not_be_missing_in_ci(request):
 @pytest.fixture(autouse=True)
 def home(tmp_path, monkeypatch):
     """A launcher home that nobody else uses; the caller's own settings do not count, and no job is left running."""
-    for name in ("LAUNCHER_RUNTIME", "LAUNCHER_NAMESPACES", "LAUNCHER_PRESETS_DIR", "LAUNCHER_ENTRYPOINTS_DIR"):
+    for name in (
+        *("LAUNCHER_RUNTIME", "LAUNCHER_NAMESPACES", "LAUNCHER_PRESETS_DIR", "LAUNCHER_ENTRYPOINTS_DIR"),
+        *("LAUNCHER_MODE", "LAUNCHER_S3_ENDPOINT", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"),
+    ):
         monkeypatch.delenv(name, raising=False)
     path = tmp_path / "home"
     monkeypatch.setenv("LAUNCHER_HOME", str(path))
@@ -41,6 +45,7 @@ def home(tmp_path, monkeypatch):
         if store.load(name).executions and not store.load(name).terminal:
             store.folder(name).request_stop()
             drive(store, name)
+    service.stop(path)
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 Compose mounts the checkout at ``/project`` and its folder ``jobs`` at ``/jobs``. Around a job, this module
 does what the launcher does on the host: it writes the configuration, lays out ``/opt/ml``, runs the job, and
 leaves what a managed job leaves in ``jobs/<job>/output``: ``model.tar.gz``, ``output.tar.gz``, ``intermediate/``.
+In S3 mode a bucket stands in the place of ``jobs``.
 """
 
 import difflib
@@ -13,12 +14,14 @@ import shutil
 import stat
 import sys
 import tarfile
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import IO, cast
+from typing import IO, NoReturn, cast
 
+from job_toolkit.bucket import Bucket, BucketError, bucket_of, fetch_input, mirrored
 from job_toolkit.paths import JobPaths, job_paths
 from job_toolkit.trainer import StopSignals, run_job
 
@@ -30,6 +33,9 @@ DEFAULT_PRESETS = {
 # Which channel a command reads, the variable that names another source, and the command that makes it.
 CHECKPOINT_CHANNEL = "checkpoint"
 DATASET_CHANNEL = "train"
+
+# What docker-compose.yml starts beside the jobs in S3 mode, and where it listens.
+S3_SERVICE, S3_PORT = "s3", "9000"
 
 # Level 9, which tarfile would take, needs six times as long and saves 3 %.
 COMPRESSION_LEVEL = 1
@@ -64,12 +70,20 @@ def main(arguments: list[str]) -> int:
         jobs=Path(os.environ.get("STANDALONE_JOBS_DIR") or "/jobs"),
     )
     try:
+        if arguments == [S3_SERVICE]:
+            become_owner(folders)
+            serve_bucket(folders)
         request = read_request(arguments, os.environ)
         become_owner(folders)
         check_preset(request, folders)
+        bucket = bucket_of(os.environ)
         with StopSignals().caught() as signals:
-            return run_request(request, folders, signals)
-    except StandaloneError as error:
+            return (
+                run_request(request, folders, signals)
+                if bucket is None
+                else run_in_bucket(request, folders, bucket, signals)
+            )
+    except (StandaloneError, BucketError) as error:
         print(f"{arguments[0] if arguments else 'standalone'}: {error}", file=sys.stderr)
         return 2
 
@@ -163,6 +177,33 @@ def run_request(request: Request, folders: HostFolders, signals: StopSignals) ->
     else:
         channels = {CHECKPOINT_CHANNEL: find_input(request, folders)}
     return run_job_folder(request, channels, folders, signals)
+
+
+def run_in_bucket(request: Request, folders: HostFolders, bucket: Bucket, signals: StopSignals) -> int:
+    """Run the job that is asked for with the bucket in the place of ``jobs``, which is a folder of this container.
+
+    Raises:
+        StandaloneError, BucketError: as ``run_request``; or the S3 has not got what the job should read.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        jobs = Path(scratch)
+        bucket.make()
+        maker = {"train": "collect", "evaluate": "train"}.get(request.command)
+        if maker is not None:
+            input_path = fetch_input(bucket, jobs, maker, request.input_path)
+            request = replace(request, input_path=input_path)
+        try:
+            with mirrored(jobs, bucket):
+                return run_request(request, replace(folders, jobs=jobs), signals)
+        except BucketError as error:
+            print(f"{request.command}: results are lost: {error}", file=sys.stderr, flush=True)
+            return 1
+
+
+def serve_bucket(folders: HostFolders) -> NoReturn:
+    """Become the S3 of S3 mode: the launcher's own, from the checkout, with its objects in ``jobs/s3``."""
+    command = [sys.executable, "-m", "launcher.storage.foreground", str(folders.jobs / "s3"), "0.0.0.0", S3_PORT]
+    os.execve(sys.executable, command, {**os.environ, "PYTHONPATH": str(folders.project)})
 
 
 def find_input(request: Request, folders: HostFolders) -> Path:

@@ -44,6 +44,15 @@ class Runtime(ABC):
 
     name: str
 
+    @property
+    def host_address(self) -> str:
+        """The address of this machine at which a job reaches what listens here.
+
+        Raises:
+            RuntimeUnavailableError: there is none, as with an engine on another machine.
+        """
+        return "127.0.0.1"
+
     @abstractmethod
     def check(self, container: ContainerSpec) -> None:
         """Refuse, before anything is started, what could not be run.

@@ -134,6 +134,16 @@ class DockerRuntime(Runtime):
 
     name = "docker"
 
+    @property
+    def host_address(self) -> str:
+        """The gateway of the network that containers are put in by default."""
+        for name in ("bridge", "podman"):
+            with contextlib.suppress(docker.errors.NotFound):
+                for config in _client().inspect_network(name)["IPAM"]["Config"] or ():
+                    if gateway := config.get("Gateway"):
+                        return str(gateway)
+        raise RuntimeUnavailableError(f"the engine at {engine_address()} has no gateway to this machine.")
+
     def check(self, container: ContainerSpec) -> None:
         """Refuse when no engine answers, or when a foreign image is neither here nor to be pulled."""
         client = _client()
@@ -176,7 +186,7 @@ class DockerRuntime(Runtime):
                 container.image or self._own_image,
                 command=list(container.arguments),
                 entrypoint=list(container.entry_point) or None,
-                environment=dict(container.environment),
+                environment=_inherited(container) | dict(container.environment),
                 hostname=container.host,
                 labels=dict(container.labels),
                 name=name,
@@ -299,6 +309,10 @@ def _host_config(client: docker.APIClient, container: ContainerSpec) -> dict[str
         options |= {"cap_drop": ["ALL"], "security_opt": ["no-new-privileges"]}
     config: dict[str, Any] = client.create_host_config(**options)
     return config
+
+
+def _inherited(container: ContainerSpec) -> dict[str, str]:
+    return {name: os.environ[name] for name in container.inherited if name in os.environ}
 
 
 def _foreign_files(tree: Path, uid: int) -> Iterator[Path]:

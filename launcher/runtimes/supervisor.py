@@ -232,7 +232,8 @@ class _Job:
             if ready is not None:
                 os.write(ready, _READY)
                 os.close(ready)
-            os.execvpe(argv[0], argv, {**self._request["environment"], **extra})
+            inherited = {name: os.environ[name] for name in self._request["inherited"] if name in os.environ}
+            os.execvpe(argv[0], argv, {**inherited, **self._request["environment"], **extra})
         except OSError as error:
             os.write(2, f"launcher: {argv[0]}: {error.strerror}\n".encode())
             os._exit(127)

@@ -1,16 +1,17 @@
-"""One URI scheme per module; ``storage_for`` finds the one that a URI belongs to."""
+"""One kind of place per module; ``storage_for`` finds the one that a URI belongs to."""
 
 from __future__ import annotations
 
 from functools import lru_cache
+from pathlib import Path
 
-from launcher.errors import UnsupportedOptionError
-from launcher.settings import S3Settings, s3_settings
+from launcher.errors import ChannelError, StorageError, UnsupportedOptionError
+from launcher.settings import S3Settings, home_path, s3_settings
 from launcher.storage.base import Storage
 from launcher.storage.file import FileStorage
-from launcher.storage.s3_uris import split_s3_uri
+from launcher.storage.s3_names import check_bucket_name
 
-__all__ = ["FileStorage", "Storage", "storage_for", "to_uri"]
+__all__ = ["FileStorage", "Storage", "embedded_path", "storage_for", "to_uri", "which_s3"]
 
 
 def to_uri(location: str) -> str:
@@ -20,37 +21,64 @@ def to_uri(location: str) -> str:
         ChannelError: the URI names another machine, or no bucket.
         UnsupportedOptionError: the scheme is none that this version reads or writes.
     """
-    scheme, separator, _ = location.partition("://")
+    scheme, separator, rest = location.partition("://")
     if not separator or scheme == "file":
         return FileStorage.uri_of(location)
     if scheme == "s3":
-        _check_s3(location)
+        try:
+            check_bucket_name(rest.partition("/")[0])
+        except StorageError as error:
+            raise ChannelError(f"'{location}': {error.words}", f"Write s3://BUCKET/KEY. {error.hint}") from error
         return location
     raise UnsupportedOptionError(
-        f"'{location}': unknown scheme '{scheme}://'.",
-        "Give a path, a file:// or an s3:// URI, for example file:///data/train.",
+        f"'{location}': unknown scheme '{scheme}://'.", "Give a path, a file:// URI or an s3:// URI."
     )
 
 
-def storage_for(uri: str) -> Storage:
-    """Return the storage that reads and writes ``uri``; the URI comes from ``to_uri``."""
-    if to_uri(uri).startswith("s3://"):
-        return _s3_storage(s3_settings())
-    return FileStorage()
+def storage_for(uri: str, s3: S3Settings | None = None) -> Storage:
+    """Return the storage that reads and writes ``uri``; the URI comes from ``to_uri``.
+
+    Args:
+        uri: ``file://`` or ``s3://``.
+        s3: which S3 is meant; None takes what the environment says.
+    """
+    if not uri.startswith("s3://"):
+        to_uri(uri)
+        return FileStorage()
+    s3 = s3 or which_s3()
+    return _embedded(embedded_path(home_path())) if s3.kind == "embedded" else _other(s3)
 
 
-def _check_s3(uri: str) -> None:
-    if s3_settings().kind == "embedded":
-        raise UnsupportedOptionError(
-            f"'{uri}': without an endpoint this version reads and writes folders, not S3.",
-            "Give a path, or name the S3: export LAUNCHER_S3_ENDPOINT=http://HOST:PORT",
-        )
-    split_s3_uri(uri)
+def which_s3(endpoint_url: str | None = None) -> S3Settings:
+    """Return which S3 is meant, as ``s3_settings``; the URL of our own server means the embedded S3, read by its files.
+
+    Raises:
+        SettingsError: as ``s3_settings``.
+    """
+    found = s3_settings(endpoint_url)
+    if found.kind == "endpoint":
+        from launcher.storage import service
+
+        if found.endpoint_url in {server.url for server in service.status(home_path())}:
+            return s3_settings("embedded")
+    return found
 
 
-@lru_cache(maxsize=8)
-def _s3_storage(settings: S3Settings) -> Storage:
-    """Return the one storage for these settings: its client and connections are dear to make."""
+def embedded_path(home: Path) -> Path:
+    """Return the folder of the embedded S3."""
+    return home / "s3"
+
+
+@lru_cache
+def _embedded(root: Path) -> Storage:
+    from launcher.storage.embedded import EmbeddedStorage
+    from launcher.storage.object_store import ObjectStore
+
+    return EmbeddedStorage(ObjectStore(root))
+
+
+@lru_cache
+def _other(s3: S3Settings) -> Storage:
     from launcher.storage.s3 import S3Storage
 
-    return S3Storage(settings)
+    return S3Storage(s3)

@@ -6,9 +6,10 @@ import errno
 import os
 import shutil
 import stat
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from launcher.errors import ChannelError, OutputPathError
+from launcher.errors import ChannelError, OutputPathError, StorageError
 from launcher.storage.base import Storage
 
 _COPY_SUFFIX = ".launcher-part"
@@ -42,13 +43,12 @@ class FileStorage(Storage):
         """Return the path that a URI from ``uri_of`` names."""
         return Path(uri.removeprefix("file://"))
 
-    def locate(self, uri: str, cache_path: Path) -> tuple[Path, bool]:
-        """Return the path itself."""
-        path = self.fetch(uri, cache_path)
-        return path, path.is_file()
-
     def fetch(self, uri: str, cache_path: Path) -> Path:
         """Return the path itself: nothing is copied, ``cache_path`` stays unused."""
+        return self.locate(uri, cache_path)[0]
+
+    def locate(self, uri: str, cache_path: Path) -> tuple[Path, bool]:
+        """Return the path itself, if it can be read."""
         path = self.path_of(uri)
         try:
             mode = path.stat().st_mode
@@ -65,7 +65,7 @@ class FileStorage(Storage):
             raise ChannelError(f"{path} is neither a file nor a folder.", "Give a file or a folder.")
         elif not os.access(path, os.R_OK):
             raise ChannelError(f"{path} cannot be read.", f"Check its permissions: ls -l {path}")
-        return path.resolve()
+        return path.resolve(), stat.S_ISREG(mode)
 
     def put_file(self, source: Path, uri: str) -> None:
         """Move ``source`` to its place, by rename where the two lie on one file system."""
@@ -80,10 +80,43 @@ class FileStorage(Storage):
                 _copy_by_rename(source, target)
                 source.unlink()
         except OSError as error:
-            raise OutputPathError(
-                f"{target} cannot be written: {error.strerror}.",
-                f"Check the folder and its space: df -h {target.parent}",
-            ) from error
+            raise _cannot_be_written(target, error) from error
+
+    def upload_all(self, files: Mapping[Path, str]) -> None:
+        """Copy each beside its target and rename it there; a reader never sees half of a file."""
+        for source, uri in files.items():
+            target = self.path_of(uri)
+            try:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                _copy_by_rename(source, target)
+            except FileNotFoundError:
+                raise
+            except OSError as error:
+                raise _cannot_be_written(target, error) from error
+
+    def download_all(self, files: Mapping[str, Path]) -> None:
+        """Copy the files."""
+        for uri, target in files.items():
+            source = self.path_of(uri)
+            if not source.is_file():
+                hint = _nearest_existing(source)
+                raise StorageError("NoSuchKey", "The specified key does not exist.", str(source), hint)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _copy_by_rename(source, target)
+
+    def keys(self, bucket_uri: str, prefix: str) -> Iterator[str]:
+        """Yield the relative paths of all files, as S3 would list them."""
+        bucket = self.path_of(bucket_uri)
+        if not bucket.is_dir():
+            hint = "In local mode a bucket is a folder; session.default_bucket() makes the session's own."
+            raise StorageError("NoSuchBucket", "The specified bucket does not exist", str(bucket), hint)
+        paths = (Path(folder, name) for folder, _, names in os.walk(bucket) for name in names)
+        keys = [path.relative_to(bucket).as_posix() for path in paths if not path.name.endswith(_COPY_SUFFIX)]
+        yield from sorted((key for key in keys if key.startswith(prefix)), key=os.fsencode)
+
+    def make_bucket(self, bucket_uri: str) -> None:
+        """Make the folder."""
+        self.path_of(bucket_uri).mkdir(parents=True, exist_ok=True)
 
     def exists(self, uri: str) -> bool:
         """Return whether the path is there."""
@@ -102,26 +135,11 @@ class FileStorage(Storage):
                 f"output path {path}: {parent} is not writable.", f"Choose another, or: chmod u+w {parent}"
             )
 
-    def sync_folder(self, source: Path, uri: str, state: dict[str, tuple[int, int]]) -> int:
-        """Copy each changed file beside its target and rename it there; a reader never sees half of one."""
-        copied = 0
-        target = self.path_of(uri)
-        for folder, folder_names, file_names in os.walk(source):
-            folder_names.sort()
-            for name in sorted(file_names):
-                path = Path(folder, name)
-                relative = str(path.relative_to(source))
-                try:
-                    status = path.lstat()
-                    if not stat.S_ISREG(status.st_mode) or state.get(relative) == (status.st_size, status.st_mtime_ns):
-                        continue
-                    (target / relative).parent.mkdir(parents=True, exist_ok=True)
-                    _copy_by_rename(path, target / relative)
-                except FileNotFoundError:
-                    continue  # the job renamed or removed it meanwhile: the next round sees what it became
-                state[relative] = (status.st_size, status.st_mtime_ns)
-                copied += 1
-        return copied
+
+def _cannot_be_written(target: Path, error: OSError) -> OutputPathError:
+    return OutputPathError(
+        f"{target} cannot be written: {error.strerror}.", f"Check the folder and its space: df -h {target.parent}"
+    )
 
 
 def _copy_by_rename(source: Path, target: Path) -> None:

@@ -24,7 +24,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from launcher.errors import ChannelError, LauncherError, OutputPathError, StorageError
+from launcher.errors import ChannelError, LauncherError, OutputPathError, S3RequestError, StorageError
 from launcher.settings import REGION, S3Settings, cache_bytes, cache_folder
 from launcher.storage.base import Storage
 from launcher.storage.cache import Cache, ObjectVersion, Partial
@@ -198,9 +198,9 @@ class S3Storage(Storage):
                 return
             token["ContinuationToken"] = page["NextContinuationToken"]
 
-    def list_keys(self, uri: str) -> list[str]:
-        """Return all keys that begin with the URI's key, in their order."""
-        return [each.key for each in self.objects(uri)]
+    def keys(self, bucket_uri: str, prefix: str) -> Iterator[str]:
+        """Yield all keys of the bucket that begin with ``prefix``, in their order."""
+        return (each.key for each in self.objects(f"{bucket_uri}/{prefix}"))
 
     def head(self, uri: str) -> S3Object | None:
         """Return what is known of one object; None when there is none."""
@@ -224,10 +224,6 @@ class S3Storage(Storage):
 
         self._get(bucket, key, write)
         return bytes(read)
-
-    def download(self, uri: str, path: Path) -> None:
-        """Make ``path`` a file of its own with the content of one object."""
-        self.download_all({uri: path})
 
     def download_all(self, files: Mapping[str, Path]) -> None:
         """Download several objects at once, each whole or not at all; folders are made.
@@ -259,10 +255,6 @@ class S3Storage(Storage):
             for part, path in targets.items():
                 part.replace(path)
 
-    def upload(self, path: Path, uri: str) -> None:
-        """Make the content of ``path`` that of one object."""
-        self.upload_all({path: uri})
-
     def upload_all(self, files: Mapping[Path, str]) -> None:
         """Upload several files at once.
 
@@ -271,8 +263,9 @@ class S3Storage(Storage):
         """
         self._send(files, changing=False)
 
-    def ensure_bucket(self, name: str) -> None:
+    def make_bucket(self, bucket_uri: str) -> None:
         """Create a bucket unless there is one that may be used."""
+        name, _ = split_s3_uri(bucket_uri)
         try:
             self._first_key(name, "")
             return
@@ -599,7 +592,7 @@ class S3Storage(Storage):
                 "s3", endpoint_url=settings.endpoint_url, region_name=session.region_name or REGION, config=config
             )
         except BotoCoreError as error:
-            raise StorageError(
+            raise S3RequestError(
                 f"{self._place} cannot be used: {error}", _hint(type(error).__name__), code=type(error).__name__
             ) from error
         client.meta.events.register("before-send.s3", self._request.on_send)
@@ -625,7 +618,7 @@ class S3Storage(Storage):
     def _error(self, operation: str, bucket: str, key: str, tries: int, code: str, what: str) -> StorageError:
         count = f"{tries} tries" if tries != 1 else "1 try"
         message = f"{operation} of s3://{bucket}/{key} at {self._place} failed after {count}: {what}"
-        return StorageError(message, _hint(code, bucket), code=code)
+        return S3RequestError(message, _hint(code, bucket), code=code)
 
     def _key(self, uri: str) -> tuple[str, str]:
         bucket, key = split_s3_uri(uri)

@@ -1,5 +1,6 @@
 import io
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -8,7 +9,10 @@ from pathlib import Path
 
 import pytest
 
+import launcher
 from job_toolkit.standalone import StandaloneError, pack, read_request, unpack
+from launcher.settings import DEFAULT_BUCKET
+from launcher.storage import service
 
 # Stand-ins for the entry points: they write what the real ones write, and show what they were given.
 COLLECT = """
@@ -296,3 +300,76 @@ def test_the_configuration_is_that_of_a_managed_job(checkout, tree):
     assert channels["train"]["TrainingInputMode"] == "File"
     hyperparameters = json.loads((tree.base / "input/config/hyperparameters.json").read_text())
     assert all(isinstance(value, str) for value in hyperparameters.values())
+
+
+@pytest.fixture
+def bucket_mode(home):
+    """The variables of S3 mode, with the S3 that compose would start; and what is in its bucket."""
+    session = launcher.Session(mode="s3")
+    session.default_bucket()
+
+    def content():
+        return {re.sub(r"-\d{4}(-\d\d){5}-\d{3}/", "/", one): one for one in session.list_s3_files(DEFAULT_BUCKET, "")}
+
+    return {"AWS_ENDPOINT_URL": service.ensure(home)}, content, session
+
+
+def test_a_bucket_takes_the_place_of_the_folder_of_jobs(checkout, bucket_mode, tmp_path):
+    variables, content, session = bucket_mode
+    result = checkout.run("train", **variables)
+    assert result.returncode == 0, result.stderr
+    assert "collecting one first" in result.stdout
+    keys = content()
+    assert set(keys) == {
+        "collect/output/output.tar.gz",
+        "latest/collect",
+        "latest/train",
+        "train/output/intermediate/metrics.csv",
+        "train/output/model.tar.gz",
+        "train/output/output.tar.gz",
+    }
+    archive = session.download_data(tmp_path, DEFAULT_BUCKET, keys["train/output/output.tar.gz"])[0]
+    assert names(archive) == ["checkpoint", "checkpoint/latest", "plot.png"]
+    assert f"stored s3://{DEFAULT_BUCKET}/{keys['train/output/output.tar.gz']}" in result.stdout
+    assert not list(checkout.jobs.iterdir())
+    evaluated = checkout.run("evaluate", **variables)
+    assert "evaluate read latest\n" in evaluated.stdout, evaluated.stderr
+    assert checkout.run("train", **variables).returncode == 0
+    assert len(session.list_s3_files(DEFAULT_BUCKET, "collect-")) == 1, "the second one found it"
+
+
+def test_a_prefix_of_the_bucket_can_be_the_dataset(checkout, bucket_mode, tmp_path):
+    variables, _, session = bucket_mode
+    (tmp_path / "mine.csv").write_text("action\n1\n")
+    uri = session.upload_data(tmp_path / "mine.csv", key_prefix="logs/deep")
+    for dataset in (uri, f"s3://{DEFAULT_BUCKET}/logs/deep/"):
+        result = checkout.run("train", DATASET=dataset, **variables)
+        assert "train read mine.csv" in result.stdout, result.stderr
+
+
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        ({"DATASET": "jobs/none"}, "none/output/output.tar.gz does not exist"),
+        ({"DATASET": f"s3://{DEFAULT_BUCKET}/none"}, "no object has a key that begins so"),
+        ({"DATASET": "s3://other-bucket/none"}, "404"),
+        ({"BUCKET": "No_Bucket"}, "400"),
+    ],
+)
+def test_what_the_bucket_does_not_hold_is_refused_before_a_job_is_made(checkout, bucket_mode, variables, words):
+    result = checkout.run("train", **bucket_mode[0], **variables)
+    assert result.returncode == 2
+    assert words in result.stderr
+    assert bucket_mode[1]() == {}
+
+
+def test_results_that_cannot_be_stored_are_an_error(checkout, bucket_mode):
+    drop = f"""
+import os, urllib.request
+bucket = os.environ["AWS_ENDPOINT_URL"] + "/{DEFAULT_BUCKET}"
+urllib.request.urlopen(urllib.request.Request(bucket, method="DELETE"))
+"""
+    checkout.write("entrypoints/collect.py", COLLECT + drop)
+    result = checkout.run("collect", **bucket_mode[0])
+    assert result.returncode == 1
+    assert "collect: results are lost: PUT of s3://" in result.stderr

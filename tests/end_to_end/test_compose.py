@@ -9,13 +9,15 @@ import time
 import uuid
 from pathlib import Path
 
+import boto3
 import pytest
 
+from launcher.settings import DEFAULT_BUCKET
 from tests.container.building import CHECKOUT, base_image, copy_container, remove_image
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
 
-COMMANDS = ("collect", "train", "evaluate")
+COMMANDS = ("collect", "train", "evaluate", "s3")
 OWNER = (1000, 1000) if os.getuid() == 0 else (os.getuid(), os.getgid())
 
 
@@ -27,7 +29,7 @@ class Compose:
 
     def docker(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
         # Only what a user of a fresh clone has, and how this machine builds images.
-        ours = {"PRESET", "HYPERPARAMETERS", "DATASET", "CHECKPOINT"}
+        ours = {"PRESET", "HYPERPARAMETERS", "DATASET", "CHECKPOINT", "BUCKET", "COMPOSE_PROFILES"}
         inherited = {name: value for name, value in os.environ.items() if name not in ours}
         build = {"BASE_IMAGE": base_image(), "HOST_CA_BUNDLE": os.environ.get("LAUNCHER_BUILD_CA") or "/dev/null"}
         return subprocess.run(
@@ -50,7 +52,7 @@ def compose(tmp_path_factory):
     checkout = tmp_path_factory.mktemp("compose") / "checkout"
     checkout.mkdir()
     copy_container(checkout / "container")
-    for folder in ("entrypoints", "presets"):
+    for folder in ("entrypoints", "launcher", "presets"):
         shutil.copytree(CHECKOUT / folder, checkout / folder, ignore=shutil.ignore_patterns("__pycache__"))
     compose = Compose(checkout)
     # Names of its own, so that the images of a user who works in this checkout stay what they are.
@@ -126,6 +128,62 @@ def test_a_stopped_job_keeps_what_it_had(compose, trained):
         compose.docker("rm", "--force", name)
     assert "train: stopped." in log.stdout
     assert (metrics[0].parents[1] / "output.tar.gz").exists()
+
+
+@pytest.fixture(scope="module")
+def s3_mode(compose, trained):
+    """One variable more than before: where the first two commands left things."""
+    before = set(compose.jobs.iterdir())
+    results = [compose.run(command, COMPOSE_PROFILES="s3") for command in ("train", "evaluate")]
+    listing = compose.docker("compose", "port", "s3", "9000", COMPOSE_PROFILES="s3")
+    yield results, listing.stdout.strip(), set(compose.jobs.iterdir()) - before
+    compose.docker("compose", "down", COMPOSE_PROFILES="s3")
+
+
+def test_one_variable_has_train_and_evaluate_read_and_write_a_bucket(compose, s3_mode, tmp_path):
+    (trained_in_s3, evaluated), address, new = s3_mode
+    assert trained_in_s3.returncode == 0, trained_in_s3.stdout[-2000:] + trained_in_s3.stderr[-2000:]
+    assert evaluated.returncode == 0, evaluated.stdout[-2000:] + evaluated.stderr[-2000:]
+    assert "collecting one first" in trained_in_s3.stdout, "the datasets of jobs/ are none of the bucket's"
+    assert float(re.search(r"Avg Total Reward = ([0-9.]+)", evaluated.stdout).group(1)) > 195
+    assert {path.name for path in new} == {"s3"}
+    client = boto3.client(
+        "s3",
+        endpoint_url=f"http://{address}",
+        region_name="us-east-1",
+        aws_access_key_id="any",
+        aws_secret_access_key="any",
+    )
+    keys = [one["Key"] for one in client.list_objects_v2(Bucket=DEFAULT_BUCKET)["Contents"]]
+    plain = [re.sub(r"-\d{4}(-\d\d){5}-\d{3}/", "/", key) for key in keys]
+    assert {"collect/output/output.tar.gz", "train/output/model.tar.gz", "train/output/output.tar.gz"} <= set(plain)
+    metrics = next(key for key in keys if re.search(r"^train-.*/output/intermediate/worker_0\..*\.csv$", key))
+    ours = next((compose.jobs / "train" / "output" / "intermediate").glob("worker_0.*.csv"))
+    assert client.get_object(Bucket=DEFAULT_BUCKET, Key=metrics)["Body"].read() == ours.read_bytes()
+    archive = next(key for key in keys if re.search(r"^train-.*/output/output.tar.gz$", key))
+    client.download_file(DEFAULT_BUCKET, archive, str(tmp_path / "output.tar.gz"))
+    assert names(tmp_path / "output.tar.gz") == names(compose.jobs / "train" / "output" / "output.tar.gz")
+    assert f"stored s3://{DEFAULT_BUCKET}/{archive}" in trained_in_s3.stdout
+
+
+def test_a_job_of_the_bucket_or_a_prefix_can_be_named(compose, s3_mode):
+    job = re.search(r"train: job (\S+)", s3_mode[0][0].stdout).group(1)
+    dataset = re.search(r"collect: job (\S+)", s3_mode[0][0].stdout).group(1)
+    short = {"COMPOSE_PROFILES": "s3", "HYPERPARAMETERS": '{"training.epochs": 1}'}
+    uri = f"s3://{DEFAULT_BUCKET}/{dataset}/output/output.tar.gz"
+    assert compose.run("train", DATASET=uri, **short).returncode == 0
+    two = {"COMPOSE_PROFILES": "s3", "HYPERPARAMETERS": '{"evaluate_episodes": 2}'}
+    assert compose.run("evaluate", CHECKPOINT=f"jobs/{job}", **two).returncode == 0
+    refused = compose.run("evaluate", CHECKPOINT="jobs/none", **two)
+    assert refused.returncode == 2
+    assert "none/output/output.tar.gz does not exist" in refused.stderr
+
+
+def test_the_objects_stay_when_the_s3_ends(compose, s3_mode):
+    compose.docker("compose", "down", COMPOSE_PROFILES="s3")
+    found = compose.run("evaluate", COMPOSE_PROFILES="s3", HYPERPARAMETERS='{"evaluate_episodes": 2}')
+    assert found.returncode == 0, found.stderr
+    compose.docker("compose", "down", COMPOSE_PROFILES="s3")
 
 
 def test_nothing_but_images_and_jobs_is_left(compose, trained):

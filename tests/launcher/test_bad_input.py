@@ -134,7 +134,8 @@ CHANNELS = {
     "missing path": ({"train": "/no/such/place"}, r"channel 'train' of job '.*': /no/such/place does not exist"),
     "machine in the URI": ({"train": "file://host/data"}, r"'host' stands where a machine's name would"),
     "unknown scheme": ({"train": "ftp://host/data"}, r"unknown scheme 'ftp://'"),
-    "bucket": ({"train": "s3://bucket/key"}, r"reads and writes folders, not S3"),
+    "missing bucket": ({"train": "s3://bucket/key"}, r"channel 'train' of job '.*': No S3 objects found under S3 URL"),
+    "no bucket": ({"train": "s3://"}, r"channel 'train'.*The specified bucket is not valid"),
     "bad name": ({"tr ain": "."}, r"channel name 'tr ain'"),
     "name that climbs": ({"..": "."}, r"channel name '..'"),
     "slash": ({"a/b": "."}, r"channel name 'a/b'"),
@@ -173,7 +174,10 @@ OPTIONS = {
     "variable not text": ({"environment": {"A": 1}}, r"variable 'A'"),
     "unknown image": ({"image_uri": "unknown", "entry_point": None, "source_dir": None}, r"image 'unknown'"),
     "unknown runtime": ({"runtime": "dokcer"}, r"'dokcer' is no runtime"),
-    "output in a bucket": ({"output_path": "s3://b/p"}, r"not S3"),
+    "output in a missing bucket": ({"output_path": "s3://bucket/p"}, r"The specified bucket does not exist"),
+    "output in no bucket": ({"output_path": "s3://B/p"}, r"The specified bucket is not valid"),
+    "unknown mode": ({"mode": "S3"}, r"mode='S3'.*no mode.\n  Use one of: local, s3"),
+    "a session of another kind": ({"sagemaker_session": object()}, r"builtins.object.*\n.*launcher.Session"),
 }
 
 

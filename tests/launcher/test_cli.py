@@ -7,6 +7,8 @@ import time
 
 import pytest
 
+import launcher
+from launcher.settings import DEFAULT_BUCKET
 from tests.shell import launcher_environment, run_launcher
 
 
@@ -39,6 +41,19 @@ def test_fit_runs_a_script_and_says_where_its_results_are(run, script, home):
     said = run("fit", script, "-r", "process", "-p", "epochs=3", "-p", "name=a b", "--job-name", "job-1")
     assert "hello --epochs 3 --name a b" in said
     assert f"job-1: Completed. Results: {home}/jobs/job-1/output" in said
+
+
+def test_one_word_has_fit_write_to_a_bucket_and_read_from_one(run, script, tmp_path):
+    (tmp_path / "data.csv").write_text("1")
+    uri = launcher.Session(mode="s3").upload_data(tmp_path / "data.csv", key_prefix="a=b")
+    bucket = f"s3://{DEFAULT_BUCKET}"
+    said = run("fit", script, "-r", "process", "--mode", "s3", "-i", uri, "--job-name", "job-1")
+    assert f"job-1: Completed. Results: {bucket}/job-1/output" in said
+    described = json.loads(run("describe", "job-1", "--json", LAUNCHER_MODE="local"))
+    assert described["ModelArtifacts"]["S3ModelArtifacts"] == f"{bucket}/job-1/output/model.tar.gz"
+    plan = run("fit", script, "-r", "process", "--dry-run", "-i", f"train={uri}", LAUNCHER_MODE="s3")
+    assert f"writes     {bucket}/hello-" in plan
+    assert "--mode" in run("demo", "--help")
 
 
 def test_what_other_commands_say_of_a_job(run, script):

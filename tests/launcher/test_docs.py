@@ -17,6 +17,7 @@ DOCUMENTED = {
     "Estimator": launcher.Estimator,
     "RLEstimator": launcher.RLEstimator,
     "launcher.fit": launcher.fit,
+    "Session": launcher.Session,
     "fit and the other methods": launcher.Estimator.fit,
     "TrainingInput": launcher.TrainingInput,
     "TrainingJobAnalytics": launcher.TrainingJobAnalytics,

@@ -23,9 +23,11 @@ class Dead(BaseException):
 def submitted(make_source):
     """Submit a job on a fake; return it with its runtime."""
 
-    def submit(script=WRITES_MODEL, **options):
+    def submit(script=WRITES_MODEL, mode=None, **options):
         runtime = FakeRuntime(**options)
-        estimator = launcher.Estimator(entry_point="train.py", source_dir=make_source(script), runtime=runtime)
+        estimator = launcher.Estimator(
+            entry_point="train.py", source_dir=make_source(script), runtime=runtime, mode=mode
+        )
         return estimator.submit(job_name="job-1"), runtime
 
     return submit
@@ -38,10 +40,11 @@ def driver(store, runtime):
 STEPS = ["fetch_channels", "write_config", "prepare", "start", "follow", "reclaim", "collect"]
 
 
+@pytest.mark.parametrize("mode", ["local", "s3"])
 @pytest.mark.parametrize("killed_before_recording", STEPS)
-def test_a_launcher_may_die_after_any_step_and_the_next_one_finishes(submitted, store, killed_before_recording):
+def test_a_launcher_may_die_after_any_step_and_the_next_one_finishes(submitted, store, killed_before_recording, mode):
     """The step's effect has happened, its record has not: it happens again, and the result is the same."""
-    job, runtime = submitted()
+    job, runtime = submitted(mode=mode)
     first = driver(store, runtime)
     save = first._save
 

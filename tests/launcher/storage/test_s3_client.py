@@ -57,7 +57,7 @@ def test_listings_of_several_pages_are_read_to_their_end(storage, server, s3, bu
     monkeypatch.setenv("MOTO_S3_DEFAULT_MAX_KEYS", "3")
     keys = [f"k/{number}" for number in range(8)]
     fill(s3, bucket, dict.fromkeys(keys, b""))
-    assert storage.list_keys(f"s3://{bucket}/k/") == keys
+    assert list(storage.keys(f"s3://{bucket}", "k/")) == keys
     assert server.count("ListObjectsV2") == 3
 
 
@@ -106,11 +106,11 @@ def test_many_jobs_that_want_the_same_object_bring_it_once(server, storage, s3, 
 def test_a_downloaded_file_is_the_callers_own(storage, s3, bucket, tmp_path):
     """It may be changed without anybody else's input changing."""
     fill(s3, bucket, {"a": b"1"})
-    storage.download(f"s3://{bucket}/a", tmp_path / "x/a")
+    storage.download_all({f"s3://{bucket}/a": tmp_path / "x/a"})
     assert (tmp_path / "x/a").read_bytes() == b"1"
     assert (tmp_path / "x/a").stat().st_nlink == 1
     fill(s3, bucket, {"a": b"2"})
-    storage.download(f"s3://{bucket}/a", tmp_path / "x/a")
+    storage.download_all({f"s3://{bucket}/a": tmp_path / "x/a"})
     assert (tmp_path / "x/a").read_bytes() == b"2"
     assert storage.read_bytes(f"s3://{bucket}/a") == b"2"
 
@@ -228,13 +228,14 @@ def test_a_missing_bucket_is_said_in_sagemakers_words_and_those_of_the_s3(storag
         storage.check_writable("s3://no-such-bucket/x")
 
 
-@pytest.mark.parametrize("act", ["download", "read_bytes"])
+@pytest.mark.parametrize("act", ["download_all", "read_bytes"])
 @pytest.mark.parametrize("bucket_exists", [True, False])
 def test_a_missing_key_is_said_in_the_words_of_the_s3(storage, bucket, tmp_path, act, bucket_exists):
     name = bucket if bucket_exists else "no-such-bucket"
     code = "NoSuchKey" if bucket_exists else "NoSuchBucket"
+    uri = f"s3://{name}/no"
     with pytest.raises(StorageError, match=rf"s3://{name}/no.*{code} \(404\): The specified") as caught:
-        getattr(storage, act)(f"s3://{name}/no", *([tmp_path / "file"] if act == "download" else []))
+        getattr(storage, act)({uri: tmp_path / "file"} if act == "download_all" else uri)
     assert caught.value.aws_code == code
     assert list(tmp_path.glob("file*")) == []
 
@@ -248,8 +249,8 @@ def test_a_key_that_can_be_no_file_is_refused_before_anything_is_written(storage
 
 
 def test_a_bucket_is_made_unless_it_is_there(storage, s3, bucket):
-    storage.ensure_bucket(f"{bucket}-new")
-    storage.ensure_bucket(f"{bucket}-new")
+    storage.make_bucket(f"s3://{bucket}-new")
+    storage.make_bucket(f"s3://{bucket}-new")
     s3.head_bucket(Bucket=f"{bucket}-new")
 
 
@@ -279,6 +280,6 @@ def test_a_bar_is_shown_on_a_terminal_alone_and_to_those_who_wait(server, s3, bu
         monkeypatch.setattr("sys.stderr.isatty", lambda terminal=terminal: terminal)
         monkeypatch.setattr(parallel, "_BAR_AFTER_SECONDS", wait)
         monkeypatch.setenv("FORCE_COLOR", "1")
-        own.download(f"s3://{bucket}/a", tmp_path / "a")
+        own.download_all({f"s3://{bucket}/a": tmp_path / "a"})
         captured = capsys.readouterr()
         assert ("Downloading a" in captured.err, captured.out) == (shown, "")

@@ -81,12 +81,12 @@ def test_a_fault_that_goes_away_is_not_noticed(storage, server, s3, bucket, tmp_
     content = bytes(range(256)) * (size // 256) + b"end"
     s3.put_object(Bucket=bucket, Key="data", Body=content)
     server.fail("GetObject", fault, times=2)
-    storage.download(f"s3://{bucket}/data", tmp_path / "data")
+    storage.download_all({f"s3://{bucket}/data": tmp_path / "data"})
     assert (tmp_path / "data").read_bytes() == content
 
 
 @pytest.mark.parametrize("fault", REFUSALS)
-@pytest.mark.parametrize("act", ["fetch", "locate", "exists", "check_writable", "list_keys"])
+@pytest.mark.parametrize("act", ["fetch", "locate", "exists", "check_writable"])
 def test_a_listing_that_fails_names_the_fault(storage, server, bucket, tmp_path, act, fault):
     what, tries = REFUSALS[fault]
     server.fail("ListObjectsV2", fault)
@@ -205,7 +205,7 @@ def test_without_credentials_nothing_is_sent_and_the_error_tells_how(server, s3,
 
 def test_a_profile_that_does_not_exist_is_named(server):
     with pytest.raises(StorageError, match=r"ProfileNotFound|profile \(nobody\) could not be found"):
-        S3Storage(S3Settings("endpoint", server.url, profile="nobody")).list_keys("s3://b/")
+        S3Storage(S3Settings("endpoint", server.url, profile="nobody")).exists("s3://b/")
 
 
 def test_the_endpoint_is_used_even_where_boto3_is_told_another(server, s3, bucket, monkeypatch):
@@ -230,7 +230,7 @@ def test_the_defaults_bound_every_request_to_a_minute_and_a_half():
 def run_job(server, storage, s3, bucket, make_source, monkeypatch):
     """Run a job whose channel and results are in the bucket; returns it, ended."""
     monkeypatch.setenv("LAUNCHER_S3_ENDPOINT", server.url)
-    monkeypatch.setattr("launcher.storage._s3_storage", lambda _settings: storage)
+    monkeypatch.setattr("launcher.storage._other", lambda _settings: storage)
     s3.put_object(Bucket=bucket, Key="in/data.csv", Body=b"1,2")
     script = """
 import os, time

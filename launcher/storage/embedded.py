@@ -1,0 +1,123 @@
+"""Buckets of the embedded S3 by the file system: objects are linked into jobs, results renamed out of them."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from launcher.errors import OutputPathError, StorageError
+from launcher.storage.base import Storage
+from launcher.storage.object_store import ObjectStore, StoredObject
+from launcher.storage.s3_uris import channel_files, no_objects_error, split_s3_uri
+
+_NO_LINK = (errno.EXDEV, errno.EMLINK, errno.EPERM, errno.ENOTSUP)
+
+
+class EmbeddedStorage(Storage):
+    """``s3://`` URIs of the launcher's own store.
+
+    Args:
+        store: the objects; each is a file that never changes, so that a link to it is as good as a copy.
+    """
+
+    def __init__(self, store: ObjectStore) -> None:
+        self._store = store
+
+    def fetch(self, uri: str, cache_path: Path) -> Path:
+        """Link the object, or every object of the prefix, into ``cache_path``."""
+        path, objects = self._find(uri, cache_path)
+        for target, found in objects.items():
+            self._link(found, target)
+        return path
+
+    def locate(self, uri: str, cache_path: Path) -> tuple[Path, bool]:
+        """Look the object or the prefix up."""
+        path, objects = self._find(uri, cache_path)
+        return path, path in objects
+
+    def put_file(self, source: Path, uri: str) -> None:
+        """Rename the file into the store."""
+        self._put(source, uri, move=True)
+
+    def upload_all(self, files: Mapping[Path, str]) -> None:
+        """Copy each file into the store."""
+        for source, uri in files.items():
+            self._put(source, uri, move=False)
+
+    def download_all(self, files: Mapping[str, Path]) -> None:
+        """Copy each object's content."""
+        for uri, target in files.items():
+            with self._store.open(*split_s3_uri(uri)) as (_, content):
+                target.parent.mkdir(parents=True, exist_ok=True)
+                part = target.with_name(f".{target.name}.launcher-part")
+                with part.open("wb") as copy:
+                    shutil.copyfileobj(content, copy, 1 << 20)
+                part.replace(target)
+
+    def keys(self, bucket_uri: str, prefix: str) -> Iterator[str]:
+        """Yield the keys that the store lists."""
+        return (one.key for one in self._store.list(split_s3_uri(bucket_uri)[0], prefix))
+
+    def make_bucket(self, bucket_uri: str) -> None:
+        """Make the bucket, unless it is there."""
+        bucket = split_s3_uri(bucket_uri)[0]
+        if not self._store.bucket_exists(bucket):
+            self._store.create_bucket(bucket)
+
+    def exists(self, uri: str) -> bool:
+        """Return whether there is such an object, or any below it."""
+        bucket, key = split_s3_uri(uri)
+        if not self._store.bucket_exists(bucket):
+            return False
+        if key and self._store.head(bucket, key) is not None:
+            return True
+        below = key if not key or key.endswith("/") else key + "/"
+        return next(self._store.list(bucket, below), None) is not None
+
+    def check_writable(self, uri: str) -> None:
+        """Refuse a bucket that is not there."""
+        try:
+            next(self._store.list(split_s3_uri(uri)[0]), None)
+        except StorageError as error:
+            raise OutputPathError(f"output path {uri}: {error.message}", error.hint) from error
+
+    def _find(self, uri: str, cache_path: Path) -> tuple[Path, dict[Path, StoredObject]]:
+        """Return the path that ``fetch`` makes, and which object each file at or below it is."""
+        bucket, key = split_s3_uri(uri)
+        try:
+            objects = {one.key: one for one in self._store.list(bucket, key)}
+        except StorageError as error:
+            raise no_objects_error(uri, f"{error.words}. {error.hint}") from error
+        files = channel_files(uri, objects)
+        if list(files) == [key]:
+            target = cache_path / files[key]
+            return target, {target: objects[key]}
+        if not files:
+            raise no_objects_error(uri, f"List what is there: launcher storage ls s3://{bucket}/")
+        return cache_path, {cache_path / name: objects[one] for one, name in files.items()}
+
+    def _put(self, source: Path, uri: str, *, move: bool) -> None:
+        try:
+            self._store.put_file(*split_s3_uri(uri), source, move=move)
+        except StorageError as error:
+            raise OutputPathError(error.message, error.hint) from error
+
+    def _link(self, found: StoredObject, target: Path) -> None:
+        """Make ``target`` the object's file, by rename; a copy where a link cannot be, as on another file system."""
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part = target.with_name(f".{target.name}.launcher-part")
+        part.unlink(missing_ok=True)
+        try:
+            os.link(found.path, part)
+        except FileNotFoundError:  # it was replaced since it was looked up, or is damaged, which open() says
+            with self._store.open(found.bucket, found.key) as (newest, _):
+                os.link(newest.path, part)
+        except OSError as error:
+            if error.errno not in _NO_LINK:
+                raise
+            shutil.copyfile(found.path, part)
+        part.replace(target)
+        part.unlink(missing_ok=True)  # a rename to another name of the same file does nothing

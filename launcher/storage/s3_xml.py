@@ -1,0 +1,115 @@
+"""S3's XML: built, and read; and the HTTP status of each of its errors."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterable
+from urllib.parse import quote
+from xml.etree import ElementTree
+
+from launcher.errors import StorageError
+from launcher.settings import ACCOUNT_ID
+
+_NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
+_SPECIAL = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;"}
+_TO_ESCAPE = re.compile(r'[&<>"\x00-\x1f\x7f\ufffe\uffff]')
+_TAG_TEXT = re.compile(r"[\w\s+\-=.:/@]*")
+STATUS = {
+    "AccessDenied": 403,
+    "BucketNotEmpty": 409,
+    "IncompleteBody": 400,
+    "InsufficientStorage": 507,
+    "InternalError": 500,
+    "InvalidRange": 416,
+    "MethodNotAllowed": 405,
+    "MissingContentLength": 411,
+    "NoSuchBucket": 404,
+    "NoSuchKey": 404,
+    "NoSuchUpload": 404,
+    "NoSuchVersion": 404,
+    "NotImplemented": 501,
+    "NotModified": 304,
+    "PreconditionFailed": 412,
+    "SlowDown": 503,
+}
+
+
+def tag(name: str, *inside: str) -> str:
+    """Return an element around others."""
+    return f"<{name}>{''.join(inside)}</{name}>"
+
+
+def leaf(name: str, value: object) -> str:
+    """Return an element with a text, nothing for None."""
+    return "" if value is None else f"<{name}>{escaped(str(value))}</{name}>"
+
+
+def document(name: str, *inside: str) -> bytes:
+    """Return a whole answer."""
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n<{name} xmlns="{_NAMESPACE}">{"".join(inside)}</{name}>'.encode()
+
+
+def error_document(error: StorageError, resource: str, request_id: str) -> bytes:
+    """Return S3's answer to what it refuses."""
+    message = f"{error.words} {error.hint}".strip() if error.aws_code == "NotImplemented" else error.words
+    inside = [leaf("Code", error.aws_code), leaf("Message", message), leaf("Resource", resource)]
+    inside += [leaf("RequestId", request_id), leaf("HostId", "launcher")]
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n{tag("Error", *inside)}'.encode()
+
+
+def escaped(text: str) -> str:
+    """Return ``text`` for XML; what XML cannot hold becomes a reference, as S3 sends it."""
+    return _TO_ESCAPE.sub(lambda found: _SPECIAL.get(found[0]) or f"&#x{ord(found[0]):x};", text)
+
+
+def url_encoded(text: str) -> str:
+    """Return ``text`` as ``encoding-type=url`` wants it."""
+    return quote(text, safe="/-_.~*()!'")
+
+
+def timestamp(seconds: float) -> str:
+    """Return a time as S3 writes it into XML."""
+    return time.strftime("%Y-%m-%dT%H:%M:%S.", time.gmtime(seconds)) + f"{int(seconds * 1000) % 1000:03d}Z"
+
+
+def owner(name: str = "Owner") -> str:
+    """Return the one owner of everything here."""
+    return tag(name, leaf("ID", ACCOUNT_ID), leaf("DisplayName", "launcher"))
+
+
+def parsed(text: bytes, root: str) -> ElementTree.Element:
+    """Return a request's XML without its namespaces.
+
+    Raises:
+        StorageError: MalformedXML, also when the root is another one than ``root``.
+    """
+    try:
+        tree = ElementTree.fromstring(text)
+    except ElementTree.ParseError:
+        tree = None
+    if tree is not None:
+        for element in tree.iter():
+            element.tag = element.tag.rpartition("}")[2]
+    if tree is None or tree.tag != root:
+        raise StorageError(
+            "MalformedXML", "The XML you provided was not well-formed or did not validate against our published schema"
+        )
+    return tree
+
+
+def read_tags(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Return tags by name.
+
+    Raises:
+        StorageError: InvalidTag, BadRequest: more or longer ones than S3 takes, or one twice.
+    """
+    tags: dict[str, str] = {}
+    for name, value in pairs:
+        odd = not _TAG_TEXT.fullmatch(name + value) or name.startswith("aws:")
+        if odd or name in tags or not 0 < len(name) <= 128 or len(value) > 256:
+            raise StorageError("InvalidTag", f"The tag {name!r} is given twice, empty, too long or has other signs.")
+        tags[name] = value
+    if len(tags) > 10:
+        raise StorageError("BadRequest", "Object tags cannot be greater than 10")
+    return tags

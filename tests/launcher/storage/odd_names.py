@@ -1,0 +1,53 @@
+"""Keys and bucket names that break stores which take them for paths; used by every suite in this folder."""
+
+ODD_KEYS = [
+    "a",
+    "a/b",
+    "a/",
+    "/a",
+    "//",
+    "a//b",
+    "a b",
+    " ",
+    "a+b",
+    "a%2Fb",
+    "a%20b",
+    "100%",
+    "é",
+    "e\u0301",
+    "日本語/キー",
+    "🦊",
+    "a\\b",
+    "a?b=c&d",
+    "a#b",
+    "a:b",
+    ".",
+    "a/./b",
+    "a/../b",
+    "...",
+    "quote'\"<>&",
+    "tab\there",
+    "line\nbreak",
+    "*",
+    "~",
+    "-rf",
+    "con",
+    "x" * 1024,
+    "é" * 512,
+    "/".join("y" * 255 for _ in range(4)),
+]
+REFUSED_KEYS = [
+    ("", "InvalidURI"),
+    ("..", "InvalidURI"),
+    ("../a", "InvalidURI"),
+    ("a/../../b", "InvalidURI"),
+    ("/../../../etc/passwd", "InvalidURI"),
+    ("\udcff", "InvalidURI"),
+    ("x" * 1025, "KeyTooLongError"),
+    ("é" * 513, "KeyTooLongError"),
+]
+GOOD_BUCKETS = ["abc", "a.b", "1bucket", "sagemaker-us-east-1-000000000000", "x" * 63]
+BAD_BUCKETS = [
+    "", "ab", "x" * 64, "Upper", "under_score", "-a-", "a..b", ".abc", "abc.", "192.168.0.1", "xn--abc",
+    "abc-s3alias", "sthree-x", "../up", "a/b", "é" * 3, "abc\n",
+]  # fmt: skip
