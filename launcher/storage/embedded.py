@@ -120,3 +120,4 @@ class EmbeddedStorage(Storage):
                 raise
             shutil.copyfile(found.path, part)
         part.replace(target)
+        part.unlink(missing_ok=True)  # a rename to another name of the same file does nothing

@@ -68,11 +68,12 @@ def test_a_prefix_is_text_where_no_folder_has_its_name(storage, put, tmp_path):
 def test_what_was_fetched_stays_when_the_object_is_replaced(storage, put, tmp_path):
     """And follows when it is fetched again."""
     put("data/a.csv", "old")
+    put("data/b.csv", "same")
     path = storage.fetch("s3://bucket/data", tmp_path / "cache")
     put("data/a.csv", "new")
-    assert texts_below(path) == {"a.csv": "old"}
+    assert texts_below(path) == {"a.csv": "old", "b.csv": "same"}
     storage.fetch("s3://bucket/data", tmp_path / "cache")
-    assert texts_below(path) == {"a.csv": "new"}
+    assert texts_below(path) == {"a.csv": "new", "b.csv": "same"}
 
 
 def test_locating_says_where_fetching_will_put_it_and_writes_nothing(storage, put, tmp_path):
