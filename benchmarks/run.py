@@ -20,6 +20,7 @@ from model_artifact import artifact_rows
 from noop_jobs import channel_rows, docker_rows, process_rows
 from object_store import storage_rows
 from off_policy_evaluation import ope_rows
+from s3_transfer import s3_rows
 
 import launcher
 from launcher.runtimes.probe import engine_answers
@@ -28,7 +29,7 @@ _FOLDER = Path(__file__).resolve().parent
 _RESULTS = _FOLDER / "results" / "latest.json"
 _README = _FOLDER / "README.md"
 _BEGIN, _END = "<!-- figures: written by run.py --update-readme -->", "<!-- end of figures -->"
-_GROUPS = ("docker", "process", "channel", "artifact", "import", "demo", "data", "ope", "storage")
+_GROUPS = ("docker", "process", "channel", "artifact", "import", "demo", "data", "ope", "storage", "s3")
 
 
 def main() -> int:
@@ -49,6 +50,7 @@ def main() -> int:
             "data": lambda: data_rows(scratch, options.runs),
             "ope": lambda: ope_rows(scratch, options.runs),
             "storage": lambda: storage_rows(scratch, options.runs, options.size_mib),
+            "s3": lambda: s3_rows(scratch, home, options.runs, options.size_mib),
         }
         rows: list[Row] = []
         for group in options.only or _GROUPS:

@@ -88,7 +88,7 @@ class Incoming:
         self._lock = threading.Lock()
         self._md5 = hashlib.md5(usedforsecurity=False)
         self._crc32 = 0
-        self._md5_of_parts: dict[int, bytes] = {}
+        self._md5_of_parts = hashlib.md5(usedforsecurity=False)
 
     def expect(self, digest: Digest | None) -> None:
         """Say what the content must add up to, if that was not known; None checks its size alone."""
@@ -102,18 +102,17 @@ class Incoming:
             view, offset = view[written:], offset + written
 
     def finish_range(self, number: int) -> bool:
-        """Note that a range is complete, and add up what can be.
+        """Note that a range is complete, and add up what is complete from the beginning.
 
-        Parts are added up by whoever brings them, all at once. Other digests go from the beginning to the end: whoever
-        brings a range adds it and those behind it that have come, while others go on bringing.
+        Whoever brings a range adds it and those behind it that have come, while others go on bringing: the check takes
+        no time of its own while the network is slower than it. Adding up in every thread at once was slower where
+        threads outnumber processors.
 
         Returns:
             Whether this was the last: the content is complete and right.
         Raises:
             WrongContentError: the content is complete, and wrong.
         """
-        if self._digest is not None and self._digest.part_bytes:
-            self._add_parts(*self.ranges[number])
         self._arrived[number] = True
         while self._checked < len(self.ranges) and self._arrived[self._checked]:
             if not self._lock.acquire(blocking=False):
@@ -134,21 +133,19 @@ class Incoming:
         self._file.close()
 
     def _add(self, start: int, stop: int) -> None:
-        if self._digest is None or self._digest.part_bytes:
+        if self._digest is None:
             return
-        for data in self._read(start, stop):
-            if self._digest.kind == "crc32":
-                self._crc32 = zlib.crc32(data, self._crc32)
-            else:
-                self._md5.update(data)
-
-    def _add_parts(self, start: int, stop: int) -> None:
-        part_bytes = self._digest.part_bytes if self._digest is not None else 0
-        for part_start in range(start, stop, part_bytes):
-            md5 = hashlib.md5(usedforsecurity=False)
-            for data in self._read(part_start, min(part_start + part_bytes, stop)):
-                md5.update(data)
-            self._md5_of_parts[part_start] = md5.digest()
+        part_bytes = self._digest.part_bytes or stop - start
+        while start < stop:  # a range is a number of whole parts
+            for data in self._read(start, min(start + part_bytes, stop)):
+                if self._digest.kind == "crc32":
+                    self._crc32 = zlib.crc32(data, self._crc32)
+                else:
+                    self._md5.update(data)
+            start += part_bytes
+            if self._digest.part_bytes:
+                self._md5_of_parts.update(self._md5.digest())
+                self._md5 = hashlib.md5(usedforsecurity=False)
 
     def _read(self, start: int, stop: int) -> Iterator[bytes]:
         while start < stop:
@@ -164,7 +161,6 @@ class Incoming:
         elif self._digest.kind == "md5":
             found = self._md5.hexdigest()
         else:
-            parts = b"".join(digest for _, digest in sorted(self._md5_of_parts.items()))
-            found = hashlib.md5(parts, usedforsecurity=False).hexdigest()
+            found = self._md5_of_parts.hexdigest()
         if found != self._digest.expected:
             raise WrongContentError(f"its {self._digest.kind} is {found} and not {self._digest.expected}")
