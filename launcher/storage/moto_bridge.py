@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -11,7 +12,11 @@ from launcher.settings import REGION
 from launcher.storage.s3_http import Request, Response
 
 _HOST = "https://s3.amazonaws.com"  # what moto knows itself by; nothing is sent there
-_HOP_HEADERS = frozenset({"content-length", "transfer-encoding", "connection", "date", "server"})
+# Of one connection, and of a body's framing, out of which it was taken.
+_NOT_FORWARDED = frozenset({
+    "connection", "content-encoding", "content-length", "date", "server", "transfer-encoding", "x-amz-content-sha256",
+    "x-amz-decoded-content-length", "x-amz-trailer",
+})  # fmt: skip
 
 
 class MotoBridge:
@@ -50,7 +55,9 @@ class MotoBridge:
             from moto.core.botocore_stubber import BotocoreStubber
 
             self._stubber = BotocoreStubber()
-        sent = HeadersDict({name: value for name, value in (headers or {}).items() if name.lower() not in _HOP_HEADERS})
+        sent = HeadersDict(
+            {name: value for name, value in (headers or {}).items() if name.lower() not in _NOT_FORWARDED}
+        )
         sent["Host"] = _HOST.partition("//")[2]
         sent["Content-Length"] = str(len(body))
         sent.setdefault("Authorization", f"AWS4-HMAC-SHA256 Credential=local/20260101/{REGION}/s3/aws4_request")
@@ -58,5 +65,8 @@ class MotoBridge:
         if answer is None:
             raise StorageError("NotImplemented", "The embedded S3 does not do this.")
         status, found, text = answer
-        kept = {name: str(value) for name, value in found.items() if name.lower() not in _HOP_HEADERS}
-        return Response(int(status), kept, text.encode() if isinstance(text, str) else bytes(text or b""))
+        return Response(int(status), _forwarded(found), text.encode() if isinstance(text, str) else bytes(text or b""))
+
+
+def _forwarded(headers: Mapping[str, Any]) -> dict[str, str]:
+    return {name: str(value) for name, value in headers.items() if name.lower() not in _NOT_FORWARDED}

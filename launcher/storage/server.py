@@ -180,18 +180,19 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
 def listen(address: str, port: int = 0) -> socket.socket:
     """Return a socket bound to an address, and to the port if it is free, else to any."""
-    for wanted in (port, 0) if port else (0,):
-        listener = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
         try:
-            listener.bind((address, wanted))
+            listener.bind((address, port))
         except OSError:
-            listener.close()
-            if not wanted:
+            if not port:
                 raise
-        else:
-            return listener
-    raise AssertionError("unreachable")
+            listener.bind((address, 0))
+    except OSError:
+        listener.close()
+        raise
+    return listener
 
 
 def serve(store: ObjectStore, listener: socket.socket, token: str, idle_seconds: float, use_path: Path) -> None:

@@ -317,6 +317,7 @@ def test_an_acknowledged_put_survives_a_kill_at_any_moment(bucket):
             assert hashlib.md5(text).hexdigest() == found[f"{writer}/{number % 7}"].etag
 
 
+@pytest.mark.slow
 def test_thirty_processes_use_a_new_store_at_once(objects):
     script = f"""
     store.create_bucket({BUCKET!r})

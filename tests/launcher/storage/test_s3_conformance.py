@@ -342,6 +342,14 @@ def test_a_copy_keeps_or_replaces_what_describes_it(s3, bucket):
     assert s3.get_object_tagging(Bucket=bucket, Key="new")["TagSet"] == [{"Key": "u", "Value": "2"}]
 
 
+def test_an_objects_description_is_changed_by_a_copy_onto_itself(s3, bucket):
+    source = {"Bucket": bucket, "Key": "key"}
+    s3.put_object(**source, Body=b"text", Metadata={"a": "b"})
+    s3.copy_object(**source, CopySource=source, MetadataDirective="REPLACE", Metadata={"c": "d"})
+    answer = s3.get_object(**source)
+    assert (body(answer), answer["Metadata"]) == (b"text", {"c": "d"})
+
+
 def test_copies_that_cannot_be(s3, bucket):
     s3.put_object(Bucket=bucket, Key="key", Body=b"text")
     nothing, itself = {"Bucket": bucket, "Key": "nothing"}, {"Bucket": bucket, "Key": "key"}

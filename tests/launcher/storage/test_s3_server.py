@@ -127,6 +127,7 @@ def test_xml_that_says_nothing_is_malformed(connection, text):
     assert (status, b"MalformedXML" in answer) == (400, True)
 
 
+@pytest.mark.slow
 def test_large_objects_take_no_memory(server, tmp_path):
     """300 MiB in parts, in one piece, and back, by several at once."""
     source, target = tmp_path / "source", tmp_path / "target"
@@ -145,6 +146,7 @@ def test_large_objects_take_no_memory(server, tmp_path):
     assert peak_mib(server.pid) < 200
 
 
+@pytest.mark.slow
 def test_thirty_processes_put_list_and_get_at_once(server):
     script = (
         "import sys, boto3\n"

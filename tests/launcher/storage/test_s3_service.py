@@ -76,6 +76,7 @@ def test_what_was_put_is_there_for_the_next_server_at_the_same_url(home):
     assert (answer["Body"].read(), answer["Metadata"]) == (b"text", {"a": "b"})
 
 
+@pytest.mark.slow
 def test_thirty_processes_that_need_a_server_at_once_get_the_same_one(home):
     processes = [start_python("print(service.ensure(home))", home) for _ in range(30)]
     assert len({process.communicate()[0] for process in processes}) == 1
