@@ -46,7 +46,7 @@ def storage_for(uri: str, s3: S3Settings | None = None) -> Storage:
         to_uri(uri)
         return FileStorage()
     s3 = s3 or which_s3()
-    return _embedded(embedded_path(home_path())) if s3.kind == "embedded" else _other(s3)
+    return _embedded(embedded_path(home_path())) if s3.kind == "embedded" else _s3_storage(s3)
 
 
 def which_s3(endpoint_url: str | None = None) -> S3Settings:
@@ -78,7 +78,7 @@ def _embedded(root: Path) -> Storage:
 
 
 @lru_cache
-def _other(s3: S3Settings) -> Storage:
+def _s3_storage(s3: S3Settings) -> Storage:
     from launcher.storage.s3 import S3Storage
 
     return S3Storage(s3)
