@@ -114,6 +114,13 @@ class FileStorage(Storage):
         keys = [path.relative_to(bucket).as_posix() for path in paths if not path.name.endswith(_COPY_SUFFIX)]
         yield from sorted((key for key in keys if key.startswith(prefix)), key=os.fsencode)
 
+    def files_below(self, uri: str) -> dict[str, str]:
+        """Return the files of the folder, if it is there."""
+        folder = self.path_of(uri)
+        if folder.exists() and not os.access(folder, os.R_OK | os.X_OK):
+            raise ChannelError(f"{folder} cannot be listed.", f"Check its permissions: ls -ld {folder}")
+        return {file: f"{uri}/{file}" for file in self.keys(uri, "")} if folder.exists() else {}
+
     def make_bucket(self, bucket_uri: str) -> None:
         """Make the folder."""
         self.path_of(bucket_uri).mkdir(parents=True, exist_ok=True)
