@@ -108,9 +108,13 @@ class Storage(ABC):
             How many files were copied.
         """
         copied = 0
-        for relative, version in changed_files(source, state):
+        # What was written last is copied last, and not if it has changed since: a pointer never leads to a file that is
+        # not there yet, should all end in the middle of this.
+        for relative, version in sorted(changed_files(source, state), key=lambda found: found[1][1]):
             path = source / relative
             try:
+                if _version(path.lstat()) != version:
+                    continue
                 self.upload_all({path: f"{uri}/{relative}"})
             except FileNotFoundError:
                 continue  # the job renamed or removed it meanwhile: the next round sees what it became
@@ -130,6 +134,10 @@ def changed_files(source: Path, state: Mapping[str, FileVersion]) -> Iterator[tu
                 continue
             if status.st_uid != os.getuid() and not os.access(path, os.R_OK):
                 continue  # a foreign image's own: it is given to the caller when the job has ended
-            relative, version = str(path.relative_to(source)), (status.st_size, status.st_mtime_ns)
-            if stat.S_ISREG(status.st_mode) and state.get(relative) != version:
-                yield relative, version
+            relative = str(path.relative_to(source))
+            if stat.S_ISREG(status.st_mode) and state.get(relative) != _version(status):
+                yield relative, _version(status)
+
+
+def _version(status: os.stat_result) -> FileVersion:
+    return status.st_size, status.st_mtime_ns

@@ -1,6 +1,7 @@
 """``checkpoint_s3_uri``: what was there is there again, what the job writes gets out, whatever happens in between."""
 
 import json
+import os
 import threading
 import time
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 import launcher
 from launcher import errors, runner
 from launcher.settings import DEFAULT_BUCKET
-from launcher.storage import storage_for, to_uri
+from launcher.storage import FileStorage, storage_for, to_uri
 from tests.fakes import FakeRuntime
 
 COUNTS = """
@@ -231,6 +232,37 @@ def test_any_user_of_an_image_may_change_what_was_restored(submit, place, tmp_pa
     folder = job.path / "work" / "opt_ml" / "checkpoints"
     assert [oct(path.stat().st_mode & 0o777) for path in (folder, folder / "other")] == ["0o777", "0o666"]
     run(job)
+
+
+class Overtaken(FileStorage):
+    """A place that the job is faster than: it moves its pointer on while the file before is being copied."""
+
+    def __init__(self, act):
+        self._act = act
+        self.copied = []
+
+    def upload_all(self, files):
+        super().upload_all(files)
+        self.copied += [path.name for path in files]
+        self._act()
+
+
+def test_a_pointer_is_copied_after_the_file_that_it_names(tmp_path):
+    """Whenever everything is killed, what is at the place fits together."""
+    written, uri = tmp_path / "written", to_uri(str(tmp_path / "kept"))
+    written.mkdir()
+
+    def write(number):
+        for name, seconds in ((f"epoch-{number}", 2 * number), ("best", 2 * number + 1)):
+            (written / name).write_text(f"epoch-{number}")
+            os.utime(written / name, (seconds, seconds))
+
+    write(1)
+    storage, state = Overtaken(lambda: write(2)), {}
+    storage.sync_folder(written, uri, state)
+    assert storage.copied == ["epoch-1"], "'best' names by now what is not there"
+    storage.sync_folder(written, uri, state)
+    assert storage.copied == ["epoch-1", "epoch-2", "best"]
 
 
 def test_a_place_that_fails_while_the_job_runs_is_a_warning_and_is_tried_again(tmp_path):
