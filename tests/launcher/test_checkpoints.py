@@ -11,7 +11,7 @@ import pytest
 import launcher
 from launcher import errors, runner
 from launcher.settings import DEFAULT_BUCKET
-from launcher.storage import FileStorage, storage_for, to_uri
+from launcher.storage import FileStorage, service, storage_for, to_uri
 from tests.fakes import FakeRuntime
 
 COUNTS = """
@@ -41,17 +41,17 @@ def place(request, tmp_path):
 class Place:
     def __init__(self, uri):
         self.uri = to_uri(uri)
-        self._storage = storage_for(self.uri)
+        self.storage = storage_for(self.uri)
 
     def write(self, tmp_path, **files):
         for name, text in files.items():
             (tmp_path / "written").write_text(text)
-            self._storage.upload_all({tmp_path / "written": f"{self.uri}/{name}"})
+            self.storage.upload_all({tmp_path / "written": f"{self.uri}/{name}"})
 
     def read(self, tmp_path):
         found = {}
-        for name, uri in self._storage.files_below(self.uri).items():
-            self._storage.download_all({uri: tmp_path / "read"})
+        for name, uri in self.storage.files_below(self.uri).items():
+            self.storage.download_all({uri: tmp_path / "read"})
             found[name] = (tmp_path / "read").read_text()
         return found
 
@@ -86,6 +86,30 @@ def test_only_the_folder_itself_is_restored(submit, place, tmp_path):
     """In S3 a neighbour's keys begin with the same text."""
     Place(f"{place.uri}-2").write(tmp_path, stranger="1")
     assert "found []" in run(submit()[0]).logs()
+
+
+def test_another_s3_keeps_checkpoints_too(make_source, tmp_path, monkeypatch):
+    """One with an address, whose objects are sent; what was restored is not sent again."""
+    other = tmp_path / "other"
+    monkeypatch.setenv("LAUNCHER_S3_ENDPOINT", service.ensure(other))
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "any")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "any")
+    try:
+        place = Place(f"s3://{launcher.Session(mode='s3').default_bucket()}/kept/checkpoints")
+        place.write(tmp_path, other="from elsewhere")
+        before = place.storage.head(f"{place.uri}/other")
+        for name in ("job-1", "job-2"):
+            estimator = launcher.Estimator(
+                entry_point="train.py",
+                source_dir=make_source(COUNTS),
+                runtime=FakeRuntime(),
+                checkpoint_s3_uri=place.uri,
+            )
+            run(estimator.submit(job_name=name))
+        assert place.read(tmp_path) == {"other": "from elsewhere", "deep/count": "2"}
+        assert place.storage.head(f"{place.uri}/other") == before
+    finally:
+        service.stop(other)
 
 
 @pytest.mark.parametrize("mode", ["local", "s3"])
