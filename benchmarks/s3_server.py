@@ -6,10 +6,12 @@ Prints its address; answers HEAD, also of a part, GET with and without Range (se
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import os
 import re
 import sys
+import zlib
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -29,6 +31,7 @@ class _Handler(BaseHTTPRequestHandler):
     size: int
     part_bytes: int
     etag: str
+    checksum: str
 
     def do_HEAD(self) -> None:
         of_part = "partNumber" in parse_qs(urlsplit(self.path).query)
@@ -56,6 +59,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("ETag", f'"{self.etag}"')
         self.send_header("Last-Modified", formatdate(0, usegmt=True))
         self.send_header("Accept-Ranges", "bytes")
+        if self.command == "HEAD":
+            self.send_header("x-amz-checksum-crc32", self.checksum)
         self.send_header("Content-Length", str(length))
         if content_range:
             self.send_header("Content-Range", content_range)
@@ -64,12 +69,16 @@ class _Handler(BaseHTTPRequestHandler):
 
 def main(path: Path, part_bytes: int) -> None:
     size = path.stat().st_size
-    digests = []
+    digests, checksums = [], []
     with path.open("rb") as file:
         while data := file.read(part_bytes or size):
             digests.append(hashlib.md5(data).digest())
+            checksums.append(zlib.crc32(data).to_bytes(4, "big"))
     etag = f"{hashlib.md5(b''.join(digests)).hexdigest()}-{len(digests)}" if part_bytes else digests[0].hex()
+    checksum = base64.b64encode(zlib.crc32(b"".join(checksums)).to_bytes(4, "big") if part_bytes else checksums[0])
+    suffix = f"-{len(digests)}" if part_bytes else ""
     members = {"path_of_file": path, "size": size, "part_bytes": part_bytes, "etag": etag}
+    members["checksum"] = checksum.decode() + suffix
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), members))
     server.daemon_threads = True
     print(f"http://127.0.0.1:{server.server_address[1]}", flush=True)

@@ -15,7 +15,7 @@ import typer
 from launcher.errors import BadInputError, StorageError
 
 if TYPE_CHECKING:
-    from launcher.storage.object_store import ObjectStore
+    from launcher.object_store.store import ObjectStore
 
 app = typer.Typer(help="The embedded S3: its server, and its objects.", no_args_is_help=True)
 
@@ -31,8 +31,8 @@ def up(
     ] = "127.0.0.1",
 ) -> None:
     """Start the server if it is not up, and print what a shell needs: eval "$(launcher storage up)"."""
+    from launcher.object_store import service
     from launcher.settings import REGION, home_path, s3_idle_seconds
-    from launcher.storage import service
 
     url = service.ensure(home_path(), address)
     print(f"# The embedded S3 of {home_path()}; it ends after {s3_idle_seconds():g} s without use. Any keys will do.")
@@ -48,8 +48,8 @@ def up(
 @app.command()
 def down() -> None:
     """Stop the server, after the requests it is at; objects stay."""
+    from launcher.object_store import service
     from launcher.settings import home_path
-    from launcher.storage import service
 
     stopped = service.stop(home_path())
     for server in stopped:
@@ -61,8 +61,9 @@ def down() -> None:
 @app.command()
 def status(as_json: _AsJson = False) -> None:
     """Say which servers are up, and what is in the store."""
+    from launcher.object_store import service
     from launcher.settings import home_path
-    from launcher.storage import embedded_path, service
+    from launcher.storage import embedded_path
 
     servers = service.status(home_path())
     with _store() as store:
@@ -168,7 +169,7 @@ def remove(uri: Annotated[str, typer.Argument(metavar="s3://BUCKET/KEY")], recur
 
 
 def _upload(store: ObjectStore, source: Path, bucket: str, key: str, recursive: bool) -> None:
-    from launcher.storage.object_store import DEFAULT_CONTENT_TYPE
+    from launcher.object_store.store import DEFAULT_CONTENT_TYPE
 
     if not source.exists():
         raise BadInputError(f"{source} does not exist.", "Give the path of a file or a folder.")
@@ -239,9 +240,9 @@ def _store() -> ObjectStore:
     Raises:
         BadInputError: the environment means another S3, whose objects these commands do not show.
     """
+    from launcher.object_store.store import ObjectStore
     from launcher.settings import home_path
     from launcher.storage import embedded_path, which_s3
-    from launcher.storage.object_store import ObjectStore
 
     settings = which_s3()
     if settings.kind != "embedded":

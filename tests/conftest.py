@@ -5,9 +5,9 @@ import os
 import pytest
 
 from launcher.jobs import JobStore
+from launcher.object_store import service
 from launcher.runner import drive
 from launcher.runtimes.probe import engine_address, engine_answers
-from launcher.storage import service
 
 IN_CI = os.environ.get("CI") == "true"
 

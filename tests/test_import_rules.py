@@ -35,6 +35,7 @@ SIDES = {
 LAYERS = [
     {"errors"},
     {"spec", "settings", "options", "instance_types"},
+    {"object_store"},
     {"plan", "source", "opt_ml", "artifacts", "jobs", "metrics", "storage", "runtimes"},
     {"runner", "inputs", "preflight", "session"},
     {"training_job"},
@@ -46,9 +47,9 @@ LAYERS = [
 ONLY_IN = {
     "docker": {"launcher/runtimes/docker_engine.py"},
     "boto3": {"launcher/storage/s3.py"},
-    "botocore": {"launcher/storage/s3.py", "launcher/storage/moto_bridge.py"},
-    "moto": {"launcher/storage/moto_bridge.py"},
-    "numpy": {"launcher/storage/checksums.py"},
+    "botocore": {"launcher/storage/s3.py", "launcher/object_store/moto_bridge.py"},
+    "moto": {"launcher/object_store/moto_bridge.py"},
+    "numpy": {"launcher/object_store/checksums.py"},
 }
 
 

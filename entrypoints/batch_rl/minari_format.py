@@ -9,14 +9,16 @@ Source: Farama Foundation, Minari, https://minari.farama.org (data set format 0.
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import gymnasium
 import numpy as np
 
 from batch_rl.dataset import FEATURE_PREFIX, NEXT_FEATURE_PREFIX, Episode, Episodes
 from batch_rl.errors import DatasetError
 from batch_rl.tables import PROBABILITIES, PROPENSITY, ROWS, episodes_from_frame
+
+if TYPE_CHECKING:
+    import gymnasium
 
 DATA = "data"  # the folder in a data set's folder
 METADATA = "metadata.json"
@@ -50,6 +52,8 @@ def write_minari(folder: Path, episodes: Iterable[Episode], *, dataset_id: str =
         DatasetError: Minari is not installed, or the folder holds a data set.
     """
     minari = _import_minari(folder)
+    # Imported here, as below: learning from other formats needs neither.
+    import gymnasium
     from minari.data_collector.episode_buffer import EpisodeBuffer
     from minari.dataset.minari_storage import MinariStorage
 
@@ -93,6 +97,8 @@ def read_minari(folder: Path, *, require_propensities: bool = True) -> Episodes:
         DatasetError: it cannot be read, is of another kind, or has faults; rows count from 0 over all episodes.
     """
     minari = _import_minari(folder)
+    import gymnasium
+
     try:
         dataset = minari.MinariDataset(folder / DATA)
         episodes = list(dataset.iterate_episodes())
@@ -116,7 +122,7 @@ def read_minari(folder: Path, *, require_propensities: bool = True) -> Episodes:
     )
 
 
-def _frame(episodes: list[Any], actions: gymnasium.spaces.Discrete) -> Any:
+def _frame(episodes: list[Any], actions: "gymnasium.spaces.Discrete") -> Any:
     """Return the columns of ``batch_rl.tables``, so that these data pass the same check as all others."""
     import pandas as pd
 

@@ -6,10 +6,10 @@ from functools import lru_cache
 from pathlib import Path
 
 from launcher.errors import ChannelError, StorageError, UnsupportedOptionError
+from launcher.object_store.names import check_bucket_name
 from launcher.settings import S3Settings, home_path, s3_settings
 from launcher.storage.base import Storage
 from launcher.storage.file import FileStorage
-from launcher.storage.s3_names import check_bucket_name
 
 __all__ = ["FileStorage", "Storage", "embedded_path", "storage_for", "to_uri", "which_s3"]
 
@@ -57,7 +57,7 @@ def which_s3(endpoint_url: str | None = None) -> S3Settings:
     """
     found = s3_settings(endpoint_url)
     if found.kind == "endpoint":
-        from launcher.storage import service
+        from launcher.object_store import service
 
         if found.endpoint_url in {server.url for server in service.status(home_path())}:
             return s3_settings("embedded")
@@ -71,8 +71,8 @@ def embedded_path(home: Path) -> Path:
 
 @lru_cache
 def _embedded(root: Path) -> Storage:
+    from launcher.object_store.store import ObjectStore
     from launcher.storage.embedded import EmbeddedStorage
-    from launcher.storage.object_store import ObjectStore
 
     return EmbeddedStorage(ObjectStore(root))
 

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from launcher.errors import OutputPathError, StorageError
+from launcher.object_store.store import ObjectStore, StoredObject
 from launcher.storage.base import Storage
-from launcher.storage.object_store import ObjectStore, StoredObject
 from launcher.storage.s3_uris import channel_files, no_objects_error, split_s3_uri
 
 _NO_LINK = (errno.EXDEV, errno.EMLINK, errno.EPERM, errno.ENOTSUP)

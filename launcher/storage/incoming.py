@@ -27,7 +27,7 @@ class Digest:
     """What a content must add up to.
 
     Attributes:
-        kind: ``crc32``, ``md5`` or ``md5 of parts``, the ETag of a multipart upload.
+        kind: ``crc32`` or ``md5``, or of an upload by parts ``crc32 of parts`` or ``md5 of parts``, which is its ETag.
         expected: the value, as hexadecimal digits, without a number of parts.
         part_bytes: of each part but the last; 0 where there are no parts.
     """
@@ -55,13 +55,17 @@ def digest_of(etag: str, head: Mapping[str, Any], part_bytes: int = 0) -> Digest
     # Without a word on its type, that of an upload by parts may be a checksum of checksums.
     if checksum and "-" not in checksum and (head.get("ChecksumType") == "FULL_OBJECT" or not part_count(etag)):
         return Digest("crc32", base64.b64decode(checksum).hex())
+    parts = part_count(etag)
+    parts_known = parts and part_bytes and -(-int(head["ContentLength"]) // part_bytes) == parts
+    if parts_known and checksum.endswith(f"-{parts}"):  # what boto3 sends; many times as fast to check as an MD5
+        return Digest("crc32 of parts", base64.b64decode(checksum.partition("-")[0]).hex(), part_bytes)
     # With a customer's or a managed key an ETag is no MD5.
     if str(head.get("ServerSideEncryption", "")).startswith("aws:kms") or head.get("SSECustomerAlgorithm"):
         return None
     if _MD5.fullmatch(etag):
         return Digest("md5", etag)
     match = _MD5_OF_PARTS.fullmatch(etag)
-    if match and part_bytes and -(-int(head["ContentLength"]) // part_bytes) == int(match[2]):
+    if match and parts_known:
         return Digest("md5 of parts", match[1], part_bytes)
     return None
 
@@ -87,7 +91,7 @@ class Incoming:
         self._checked = 0
         self._lock = threading.Lock()
         self._md5 = hashlib.md5(usedforsecurity=False)
-        self._crc32 = 0
+        self._crc32 = self._crc32_of_parts = 0
         self._md5_of_parts = hashlib.md5(usedforsecurity=False)
 
     def expect(self, digest: Digest | None) -> None:
@@ -138,14 +142,15 @@ class Incoming:
         part_bytes = self._digest.part_bytes or stop - start
         while start < stop:  # a range is a number of whole parts
             for data in self._read(start, min(start + part_bytes, stop)):
-                if self._digest.kind == "crc32":
+                if self._digest.kind.startswith("crc32"):
                     self._crc32 = zlib.crc32(data, self._crc32)
                 else:
                     self._md5.update(data)
             start += part_bytes
             if self._digest.part_bytes:
+                self._crc32_of_parts = zlib.crc32(self._crc32.to_bytes(4, "big"), self._crc32_of_parts)
                 self._md5_of_parts.update(self._md5.digest())
-                self._md5 = hashlib.md5(usedforsecurity=False)
+                self._crc32, self._md5 = 0, hashlib.md5(usedforsecurity=False)
 
     def _read(self, start: int, stop: int) -> Iterator[bytes]:
         while start < stop:
@@ -156,11 +161,11 @@ class Incoming:
     def _check(self) -> None:
         if self._digest is None:
             return
-        if self._digest.kind == "crc32":
-            found = f"{self._crc32:08x}"
-        elif self._digest.kind == "md5":
-            found = self._md5.hexdigest()
-        else:
-            found = self._md5_of_parts.hexdigest()
+        found = {
+            "crc32": f"{self._crc32:08x}",
+            "crc32 of parts": f"{self._crc32_of_parts:08x}",
+            "md5": self._md5.hexdigest(),
+            "md5 of parts": self._md5_of_parts.hexdigest(),
+        }[self._digest.kind]
         if found != self._digest.expected:
             raise WrongContentError(f"its {self._digest.kind} is {found} and not {self._digest.expected}")

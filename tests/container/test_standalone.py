@@ -11,8 +11,8 @@ import pytest
 
 import launcher
 from job_toolkit.standalone import StandaloneError, pack, read_request, unpack
+from launcher.object_store import service
 from launcher.settings import DEFAULT_BUCKET
-from launcher.storage import service
 
 # Stand-ins for the entry points: they write what the real ones write, and show what they were given.
 COLLECT = """

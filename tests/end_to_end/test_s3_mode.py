@@ -14,8 +14,8 @@ import pandas as pd
 import pytest
 
 import launcher
+from launcher.object_store import service
 from launcher.settings import DEFAULT_BUCKET
-from launcher.storage import service
 from tests.shell import launcher_environment, run_launcher
 
 CHECKOUT = Path(__file__).parents[2]

@@ -258,6 +258,7 @@ def test_fit_packs_entry_points_and_presets():
     assert {"train.py", "batch_rl/preset.py", "preset-cartpole-ddqnbcq.yaml"} <= set(plan.source_members)
     assert "/opt/ml/code" not in str(plan.containers[0].mounts), "a changed script needs no new image and no mount"
     assert [one["Name"] for one in BUNDLED_METRIC_DEFINITIONS] == [
+        "reward-training",
         "reward-testing",
         "weighted-importance-sampling",
         "sequential-doubly-robust",

@@ -7,8 +7,8 @@ import pytest
 
 import launcher
 from launcher import errors
+from launcher.object_store import service
 from launcher.settings import DEFAULT_BUCKET
-from launcher.storage import service
 from tests.fakes import FakeRuntime
 
 MODES = ["local", "s3"]

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -294,6 +295,7 @@ def _add_ended(steps: WeightedSteps, counts: Floats, totals: Floats) -> None:
             ended = ended + last if plain else np.logaddexp(ended, np.log(last) + weights.scales[t])
 
 
+@lru_cache(maxsize=64)  # the estimators of one policy ask for the same one
 def student_t_quantile(probability: float, degrees: float) -> float:
     """Return the quantile of Student's t distribution, by bisection; ``probability`` is at least 1/2."""
     low, high = 0.0, 1.0

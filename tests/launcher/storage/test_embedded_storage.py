@@ -3,8 +3,8 @@
 import pytest
 
 from launcher.errors import ChannelError, OutputPathError, StorageError
+from launcher.object_store.store import ObjectStore
 from launcher.storage.embedded import EmbeddedStorage
-from launcher.storage.object_store import ObjectStore
 
 
 @pytest.fixture

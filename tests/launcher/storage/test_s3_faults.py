@@ -230,7 +230,7 @@ def test_the_defaults_bound_every_request_to_a_minute_and_a_half():
 def run_job(server, storage, s3, bucket, make_source, monkeypatch):
     """Run a job whose channel and results are in the bucket; returns it, ended."""
     monkeypatch.setenv("LAUNCHER_S3_ENDPOINT", server.url)
-    monkeypatch.setattr("launcher.storage._other", lambda _settings: storage)
+    monkeypatch.setattr("launcher.storage._s3_storage", lambda _settings: storage)
     s3.put_object(Bucket=bucket, Key="in/data.csv", Body=b"1,2")
     script = """
 import os, time

@@ -8,8 +8,8 @@ from pathlib import Path
 import boto3
 import pytest
 
-from launcher.storage import service
-from launcher.storage.object_store import ObjectStore
+from launcher.object_store import service
+from launcher.object_store.store import ObjectStore
 from tests.shell import launcher_environment, run_launcher
 
 NO_OTHER_S3 = {"LAUNCHER_S3_ENDPOINT": "", "AWS_ENDPOINT_URL_S3": "", "AWS_ENDPOINT_URL": ""}

@@ -23,17 +23,17 @@ from http import HTTPStatus
 from pathlib import Path
 
 from launcher.errors import StorageError
-from launcher.storage.moto_bridge import MotoBridge
-from launcher.storage.object_store import ObjectStore
-from launcher.storage.s3_api import S3Api
-from launcher.storage.s3_body import Body
-from launcher.storage.s3_http import Request, Response, split_target
-from launcher.storage.s3_xml import STATUS, error_document
+from launcher.object_store.api import S3Api
+from launcher.object_store.body import Body
+from launcher.object_store.documents import STATUS, error_document
+from launcher.object_store.messages import Request, Response, split_target
+from launcher.object_store.moto_bridge import MotoBridge
+from launcher.object_store.store import ObjectStore
 
 CONTROL_PATH = "/_launcher/"
 _CONNECTION_IDLE_SECONDS = 120
 _LAST_REQUESTS_SECONDS = 5
-_LOG = logging.getLogger("launcher.storage")
+_LOG = logging.getLogger("launcher.object_store")
 
 
 class S3Server(http.server.ThreadingHTTPServer):

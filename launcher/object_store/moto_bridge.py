@@ -8,8 +8,8 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from launcher.errors import StorageError
+from launcher.object_store.messages import Request, Response
 from launcher.settings import REGION
-from launcher.storage.s3_http import Request, Response
 
 _HOST = "https://s3.amazonaws.com"  # what moto knows itself by; nothing is sent there
 # Of one connection, and of a body's framing, out of which it was taken.

@@ -1,4 +1,4 @@
-"""The embedded S3 in the foreground, for docker compose: ``python -m launcher.storage.foreground ROOT ADDRESS PORT``.
+"""The embedded S3 in the foreground, for compose: ``python -m launcher.object_store.foreground ROOT ADDRESS PORT``.
 
 It needs nothing but the standard library, so that it runs in the image of the jobs, and ends when it is told to.
 """
@@ -9,8 +9,8 @@ import logging
 import sys
 from pathlib import Path
 
-from launcher.storage.object_store import ObjectStore
-from launcher.storage.server import listen, serve
+from launcher.object_store.server import listen, serve
+from launcher.object_store.store import ObjectStore
 
 
 def main(root: str, address: str, port: str) -> None:

@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from launcher.errors import StorageError
-from launcher.storage.contents import Contents, NewContent
-from launcher.storage.index import Index, disk_errors
-from launcher.storage.s3_names import check_bucket_name, check_key, no_such_key
+from launcher.object_store.contents import Contents, NewContent
+from launcher.object_store.index import Index, disk_errors
+from launcher.object_store.names import check_bucket_name, check_key, no_such_key
 
 DEFAULT_CONTENT_TYPE = "binary/octet-stream"
 _PAGE = 1000

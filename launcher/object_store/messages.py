@@ -14,11 +14,11 @@ from typing import Any, BinaryIO
 from urllib.parse import parse_qsl, unquote
 
 from launcher.errors import StorageError
+from launcher.object_store.body import Body
+from launcher.object_store.checksums import ALGORITHMS
+from launcher.object_store.documents import read_tags
+from launcher.object_store.store import StoredObject
 from launcher.settings import REGION
-from launcher.storage.checksums import ALGORITHMS
-from launcher.storage.object_store import StoredObject
-from launcher.storage.s3_body import Body
-from launcher.storage.s3_xml import read_tags
 
 # Given with an object and handed back with it; the rest of what a client may say about one is metadata.
 KEPT_HEADERS = (

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from launcher.errors import StorageError
-from launcher.storage.checksums import combine, is_crc, new_checksum
-from launcher.storage.contents import NewContent
-from launcher.storage.object_store import Check, ObjectStore, StoredObject
-from launcher.storage.s3_names import check_key
+from launcher.object_store.checksums import combine, is_crc, new_checksum
+from launcher.object_store.contents import NewContent
+from launcher.object_store.names import check_key
+from launcher.object_store.store import Check, ObjectStore, StoredObject
 
 MIN_PART_BYTES = 5 << 20
 MAX_PART_NUMBER = 10_000

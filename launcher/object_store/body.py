@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import BinaryIO
 
 from launcher.errors import StorageError
-from launcher.storage.checksums import ALGORITHMS, Checksum, new_checksum
+from launcher.object_store.checksums import ALGORITHMS, Checksum, new_checksum
 
 _CHUNK = 1 << 20
 _MAX_LINE = 8192

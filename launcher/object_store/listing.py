@@ -7,11 +7,11 @@ import binascii
 from collections.abc import Callable
 
 from launcher.errors import StorageError
+from launcher.object_store.documents import document, leaf, owner, tag, timestamp, url_encoded
+from launcher.object_store.messages import Request, Response
+from launcher.object_store.multipart import Uploads
+from launcher.object_store.store import ObjectStore, StoredObject
 from launcher.settings import REGION
-from launcher.storage.multipart import Uploads
-from launcher.storage.object_store import ObjectStore, StoredObject
-from launcher.storage.s3_http import Request, Response
-from launcher.storage.s3_xml import document, leaf, owner, tag, timestamp, url_encoded
 
 
 def list_buckets(store: ObjectStore, request: Request) -> Response:

@@ -7,10 +7,9 @@ import re
 from urllib.parse import quote
 
 from launcher.errors import StorageError
-from launcher.storage.checksums import ALGORITHMS
-from launcher.storage.multipart import Uploads, WantedPart
-from launcher.storage.object_store import ObjectStore
-from launcher.storage.s3_http import (
+from launcher.object_store.checksums import ALGORITHMS
+from launcher.object_store.documents import document, leaf, owner, parsed, tag, timestamp
+from launcher.object_store.messages import (
     Request,
     Response,
     check_read,
@@ -19,7 +18,8 @@ from launcher.storage.s3_http import (
     copy_source,
     object_details,
 )
-from launcher.storage.s3_xml import document, leaf, owner, parsed, tag, timestamp
+from launcher.object_store.multipart import Uploads, WantedPart
+from launcher.object_store.store import ObjectStore
 
 
 class MultipartApi:

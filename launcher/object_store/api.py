@@ -7,12 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 from launcher.errors import StorageError
-from launcher.settings import REGION
-from launcher.storage import s3_listing as listing
-from launcher.storage.checksums import ALGORITHMS, checksum_of_file
-from launcher.storage.moto_bridge import MotoBridge
-from launcher.storage.object_store import ObjectStore, StoredObject
-from launcher.storage.s3_http import (
+from launcher.object_store import listing as listing
+from launcher.object_store.checksums import ALGORITHMS, checksum_of_file
+from launcher.object_store.documents import document, leaf, parsed, read_tags, tag, timestamp
+from launcher.object_store.messages import (
     Request,
     Response,
     byte_range,
@@ -25,8 +23,10 @@ from launcher.storage.s3_http import (
     object_details,
     object_headers,
 )
-from launcher.storage.s3_multipart import MultipartApi
-from launcher.storage.s3_xml import document, leaf, parsed, read_tags, tag, timestamp
+from launcher.object_store.moto_bridge import MotoBridge
+from launcher.object_store.store import ObjectStore, StoredObject
+from launcher.object_store.uploads import MultipartApi
+from launcher.settings import REGION
 
 MAX_PUT_BYTES = 5 << 30
 _RESPONSE_HEADERS = {

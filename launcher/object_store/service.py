@@ -155,7 +155,7 @@ class _Place:
 
     def _launch(self, lock: int, idle_seconds: float) -> None:
         """Bind the port, hand it and the lock to a new process, and write down where it will answer."""
-        from launcher.storage.server import listen
+        from launcher.object_store.server import listen
 
         known = self._known()
         try:
@@ -176,7 +176,7 @@ class _Place:
             arguments = [self._home / "s3", self.file("use"), *descriptors, token, idle_seconds]
             # It forks and returns at once, so that the server is nobody's child to wait for.
             subprocess.run(
-                [sys.executable, "-m", "launcher.storage.server", *map(str, arguments)],
+                [sys.executable, "-m", "launcher.object_store.server", *map(str, arguments)],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", check=False,
                 env={**os.environ, "PYTHONPATH": search_path}, pass_fds=descriptors, start_new_session=True,
             )  # fmt: skip
