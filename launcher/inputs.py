@@ -11,9 +11,9 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from launcher.errors import BadInputError, ChannelError, HyperparameterError, UnsupportedOptionError
+from launcher.object_store.names import check_key
 from launcher.spec import CHECKPOINTS, OPT_ML, Channel, CheckpointConfig
 from launcher.storage import to_uri
-from launcher.storage.s3_names import check_key
 from launcher.storage.s3_uris import split_s3_uri
 
 _CHANNEL_PATTERN = re.compile(r"[A-Za-z0-9.\-_]{1,64}")

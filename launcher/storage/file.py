@@ -117,9 +117,13 @@ class FileStorage(Storage):
     def files_below(self, uri: str) -> dict[str, str]:
         """Return the files of the folder, if it is there."""
         folder = self.path_of(uri)
-        if folder.exists() and not os.access(folder, os.R_OK | os.X_OK):
-            raise ChannelError(f"{folder} cannot be listed.", f"Check its permissions: ls -ld {folder}")
-        return {file: f"{uri}/{file}" for file in self.keys(uri, "")} if folder.exists() else {}
+        if not folder.exists():
+            return {}
+        files = list(self.keys(uri, ""))
+        for path, rights in ((folder, os.R_OK | os.X_OK), *((folder / file, os.R_OK) for file in files)):
+            if not os.access(path, rights):
+                raise ChannelError(f"{path} cannot be read.", f"Check its permissions: ls -ld {path}")
+        return {file: f"{uri}/{file}" for file in files}
 
     def make_bucket(self, bucket_uri: str) -> None:
         """Make the folder."""

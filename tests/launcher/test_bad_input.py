@@ -101,13 +101,22 @@ def test_an_output_path_that_cannot_be_written(source, home, tmp_path):
     assert "sealed is not writable" in said
 
 
-def test_a_place_for_checkpoints_that_cannot_be_written_or_read(source, home, tmp_path):
-    for mode, problem in ((0o555, "is not writable"), (0o333, "cannot be listed")):
-        place = tmp_path / f"sealed-{mode}"
-        place.mkdir(mode=mode)
-        said = without_rights_fit(home, tmp_path, source_dir=source, checkpoint_s3_uri=str(place))
-        assert f"checkpoint_s3_uri=file://{place}: " in said
-        assert problem in said
+@pytest.mark.parametrize(
+    ("folder_mode", "file_mode", "problem"),
+    [
+        (0o555, 0o600, "place is not writable"),
+        (0o333, 0o600, "place cannot be read"),
+        (0o755, 0, "place/epoch cannot be read"),
+    ],
+)
+def test_a_place_for_checkpoints_without_the_rights(source, home, tmp_path, folder_mode, file_mode, problem):
+    place = tmp_path / "place"
+    place.mkdir()
+    (place / "epoch").touch(mode=file_mode)
+    place.chmod(folder_mode)
+    said = without_rights_fit(home, tmp_path, source_dir=source, checkpoint_s3_uri=str(place))
+    assert f"checkpoint_s3_uri=file://{place}: " in said
+    assert problem in said
 
 
 @pytest.mark.parametrize("place", ["rows", "rows/deep", "link/checkpoints"])

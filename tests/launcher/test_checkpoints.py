@@ -10,8 +10,9 @@ import pytest
 
 import launcher
 from launcher import errors, runner
+from launcher.object_store import service
 from launcher.settings import DEFAULT_BUCKET
-from launcher.storage import FileStorage, service, storage_for, to_uri
+from launcher.storage import FileStorage, storage_for, to_uri
 from tests.fakes import FakeRuntime
 
 COUNTS = """
