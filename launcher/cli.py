@@ -113,6 +113,9 @@ def fit(
     ] = None,
     job_name: Annotated[str | None, typer.Option(help="Made from the time by default.")] = None,
     output_path: Annotated[str | None, typer.Option(help="Where results go, a folder or s3://...")] = None,
+    checkpoint_s3_uri: Annotated[
+        str | None, typer.Option(help="Where checkpoints are kept and restored from, a folder or s3://...")
+    ] = None,
     instance_type: Annotated[str, typer.Option(help="Told to the job.")] = "local",
     instance_count: Annotated[int, typer.Option(help="Hosts.")] = 1,
     max_run: Annotated[int, typer.Option(help="Seconds after which the job is stopped.")] = 86400,
@@ -133,6 +136,7 @@ def fit(
 
     options: dict[str, Any] = {
         "output_path": output_path,
+        "checkpoint_s3_uri": checkpoint_s3_uri,
         "instance_type": instance_type,
         "instance_count": instance_count,
         "max_run": max_run,

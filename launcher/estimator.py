@@ -18,6 +18,7 @@ from launcher.inputs import (
     check_input_mode,
     hyperparameter_texts,
     make_channels,
+    make_checkpoint_config,
 )
 from launcher.instance_types import INSTANCE_TYPES, nearest_instance_types
 from launcher.jobs import JobStore, check_job_name, make_job_name
@@ -53,6 +54,8 @@ class Estimator:
         metric_definitions: ``[{"Name": ..., "Regex": ...}]``, looked for in each line of the log.
         entry_point: the script, relative to ``source_dir`` or by itself; ``dependencies`` are packed beside it.
         model_uri: a model to start from; a channel named ``model_channel_name``.
+        checkpoint_s3_uri: a path, a ``file://`` or ``s3://`` URI: what is there is in ``checkpoint_local_path`` when
+            the job begins, and what the job writes to that folder is copied there, while it runs and at its end.
         runtime: ``auto`` (Docker if an engine answers, else a process), ``docker``, ``process``; None takes
             ``LAUNCHER_RUNTIME``. This argument is the launcher's own.
         mode: ``local`` or ``s3``, where no session says it; None takes ``LAUNCHER_MODE``. The launcher's own.
@@ -133,8 +136,6 @@ class Estimator:
             ("encrypt_inter_container_traffic", encrypt_inter_container_traffic),
             ("use_spot_instances", use_spot_instances),
             ("max_wait", max_wait),
-            ("checkpoint_s3_uri", checkpoint_s3_uri),
-            ("checkpoint_local_path", checkpoint_local_path),
             ("rules", rules),
             ("debugger_hook_config", debugger_hook_config),
             ("tensorboard_output_config", tensorboard_output_config),
@@ -176,6 +177,9 @@ class Estimator:
         self.entry_point = _text(entry_point)
         self.dependencies = [os.fspath(one) for one in dependencies or ()]
         self.code_location = _text(code_location)
+        make_checkpoint_config(checkpoint_s3_uri, checkpoint_local_path)
+        self.checkpoint_s3_uri = _text(checkpoint_s3_uri)
+        self.checkpoint_local_path = checkpoint_local_path
         self.container_log_level = container_log_level
         self.container_entry_point = _checked_command("container_entry_point", container_entry_point)
         self.container_arguments = _checked_command("container_arguments", container_arguments)
@@ -321,6 +325,8 @@ class Estimator:
             dependencies=spec.dependencies,
             container_entry_point=spec.container_entry_point or None,
             container_arguments=spec.container_arguments or None,
+            checkpoint_s3_uri=spec.checkpoint_config.s3_uri if spec.checkpoint_config else None,
+            checkpoint_local_path=spec.checkpoint_config.local_path if spec.checkpoint_config else None,
             runtime=spec.runtime,
             sagemaker_session=session or _session_of(spec),
         )
@@ -394,8 +400,10 @@ class Estimator:
         channels = make_channels(inputs)
         if self.model_uri is not None:
             channels += make_channels({self.model_channel_name: self.model_uri})
+        checkpoints = make_checkpoint_config(self.checkpoint_s3_uri, self.checkpoint_local_path)
         session = self.sagemaker_session
-        uses_s3 = any(uri.startswith("s3://") for uri in (output_uri, code_uri, *(one.uri for one in channels)))
+        uris = [output_uri, code_uri, *(one.uri for one in channels), checkpoints.s3_uri if checkpoints else ""]
+        uses_s3 = any(uri.startswith("s3://") for uri in uris)
         chosen = self._runtime if self._runtime is not None else default_runtime()
         runtime = chosen if isinstance(chosen, Runtime) else choose_runtime(chosen, image_uri=self.image_uri)
         if source is not None and runtime.name == "process":
@@ -423,6 +431,7 @@ class Estimator:
             container_arguments=self.container_arguments,
             enable_network_isolation=self._network_isolation,
             tags=self.tags,
+            checkpoint_config=checkpoints,
             s3=session.s3.to_dict() if uses_s3 or session.mode == "s3" else None,
         )
         return store, spec, runtime

@@ -7,11 +7,14 @@ import math
 import os
 import re
 from collections.abc import Mapping
+from pathlib import PurePosixPath
 from typing import Any
 
 from launcher.errors import BadInputError, ChannelError, HyperparameterError, UnsupportedOptionError
-from launcher.spec import Channel
+from launcher.object_store.names import check_key
+from launcher.spec import CHECKPOINTS, OPT_ML, Channel, CheckpointConfig
 from launcher.storage import to_uri
+from launcher.storage.s3_uris import split_s3_uri
 
 _CHANNEL_PATTERN = re.compile(r"[A-Za-z0-9.\-_]{1,64}")
 _VARIABLE_PATTERN = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
@@ -19,7 +22,13 @@ MAX_CHANNELS = 20
 MAX_HYPERPARAMETERS = 100
 MAX_HYPERPARAMETER_LENGTH = 2500
 MAX_VARIABLE_LENGTH = 512
+MAX_CHECKPOINT_URI_LENGTH = 1024
+MAX_CHECKPOINT_PATH_LENGTH = 4096
 DEFAULT_CHANNEL = "training"
+_RESERVED = (
+    *(f"{OPT_ML}/{name}" for name in ("code", "input", "model", "output")),
+    *("/bin", "/boot", "/dev", "/etc", "/lib", "/lib64", "/proc", "/run", "/sbin", "/sys", "/usr"),
+)
 
 
 class TrainingInput:
@@ -138,6 +147,54 @@ def _make_channel(name: str, value: str | os.PathLike[str] | TrainingInput) -> C
         return Channel(name=name, uri=to_uri(source.s3_data), content_type=source.content_type)
     except (ChannelError, UnsupportedOptionError) as error:
         raise type(error)(f"channel '{name}': {error.message}", error.hint) from error
+
+
+def make_checkpoint_config(
+    s3_uri: str | os.PathLike[str] | None, local_path: str | None = None
+) -> CheckpointConfig | None:
+    """Check where a job's checkpoints are kept, and where it sees them; None when they are not kept.
+
+    Raises:
+        BadInputError: no place, or a path that the job needs for something else.
+    """
+    if s3_uri is None:
+        if local_path is not None:
+            raise BadInputError(
+                f"checkpoint_local_path={local_path!r} says where checkpoints are written, and nothing where they go.",
+                "Give checkpoint_s3_uri as well, or leave it out.",
+            )
+        return None
+    place = os.fspath(s3_uri) if isinstance(s3_uri, os.PathLike) else s3_uri
+    if not isinstance(place, str) or len(place) > MAX_CHECKPOINT_URI_LENGTH:
+        raise BadInputError(
+            f"checkpoint_s3_uri={place!r:.60} is no text of up to {MAX_CHECKPOINT_URI_LENGTH} characters.",
+            "Give a path, a file:// URI or an s3:// URI.",
+        )
+    try:
+        uri = to_uri(place).rstrip("/")
+        if uri.startswith("s3://"):
+            check_key(*split_s3_uri(f"{uri}/file"))
+    except BadInputError as error:
+        raise BadInputError(f"checkpoint_s3_uri: {error.message}", error.hint) from error
+    if uri == "file:":
+        raise BadInputError("checkpoint_s3_uri is the root of the disk.", "Give checkpoints a folder of their own.")
+    return CheckpointConfig(uri, CHECKPOINTS if local_path is None else _checked_checkpoint_path(local_path))
+
+
+def _checked_checkpoint_path(path: str) -> str:
+    known = isinstance(path, str) and path.isprintable() and len(path) <= MAX_CHECKPOINT_PATH_LENGTH
+    if not known or not path.startswith("/") or ".." in path.split("/"):
+        raise BadInputError(
+            f"checkpoint_local_path={path!r:.60} is no absolute path without '..'.", f"For example: {CHECKPOINTS}"
+        )
+    wanted = PurePosixPath("/", *PurePosixPath(path).parts[1:])
+    for reserved in map(PurePosixPath, _RESERVED):
+        if wanted.is_relative_to(reserved) or reserved.is_relative_to(wanted):
+            raise BadInputError(
+                f"checkpoint_local_path={path!r} is in the way of {reserved}, which a job has for something else.",
+                f"Leave it out, for {CHECKPOINTS}, or name a folder of its own.",
+            )
+    return str(wanted)
 
 
 def hyperparameter_texts(values: Mapping[str, Any], *, json_encoded: bool) -> dict[str, str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 FAILURE_REASON_LIMIT = 1024
 _SHARED = 0o777
+_SHARED_FILE = 0o666
 
 
 class OptMl:
@@ -66,6 +67,12 @@ class OptMl:
             if folder.is_dir() and not folder.is_symlink():
                 folder.chmod(_SHARED)
         self.path.chmod(_SHARED)
+
+    def share(self, folder: Path) -> None:
+        """Make a folder of the tree, and let any user change all that is in it."""
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in (folder, *folder.rglob("*")):
+            path.chmod(_SHARED if path.is_dir() else _SHARED_FILE)
 
     def read_failure(self) -> str:
         """Return the text of ``output/failure``, at most what a FailureReason holds; empty when there is none."""

@@ -23,8 +23,6 @@ NOT_EMULATED: Mapping[str, tuple[tuple[Any, ...], str]] = {
     "encrypt_inter_container_traffic": ((None, False), "Leave it out: there is one host."),
     "use_spot_instances": ((False, None), "Leave it out: nothing interrupts a local job; stop it to test that."),
     "max_wait": ((None,), "Leave it out and use max_run: a local job waits for nothing."),
-    "checkpoint_s3_uri": ((None,), "Write checkpoints to /opt/ml/output/data and hand them over as a channel."),
-    "checkpoint_local_path": ((None,), "Write checkpoints to /opt/ml/output/data and hand them over as a channel."),
     "rules": ((None, []), f"Leave it out: {_NO_DEBUGGER}."),
     "debugger_hook_config": ((None, False), f"Leave it out: {_NO_DEBUGGER}."),
     "tensorboard_output_config": ((None,), "Write event files to /opt/ml/output/data."),

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from launcher.settings import LOCAL_CREDENTIALS, REGION, training_job_arn
-from launcher.spec import OPT_ML, ContainerSpec, Mount, TrainingJobSpec, log_file_name
+from launcher.spec import OPT_ML, CheckpointConfig, ContainerSpec, Mount, TrainingJobSpec, log_file_name
 
 EMBEDDED_S3 = "(the embedded S3; its address is known when the job starts)"
 """Stands in a plan for the address of a server that runs only while somebody needs it."""
@@ -60,6 +60,7 @@ class RunPlan:
     mount_points: Mapping[str, bool]
     keys: JobKeys
     max_run_seconds: int
+    checkpoint_config: CheckpointConfig | None = None
 
     def __str__(self) -> str:
         lines = [f"job        {self.job_name}", f"runtime    {self.runtime}", f"image      {self.image}"]
@@ -76,6 +77,9 @@ class RunPlan:
                 lines.append("  network  none")
         lines += [f"file       {OPT_ML}/{path}: {text}" for path, text in sorted(self.config_files.items())]
         lines += [f"source     {name}" for name in self.source_members]
+        if self.checkpoint_config is not None:
+            uri, path = self.checkpoint_config.s3_uri, self.checkpoint_config.local_path
+            lines += [f"restores   {path}/ <- {uri}/", f"writes     {uri}/ <- {path}/ (while it runs)"]
         lines += [
             f"writes     {self.keys.source}" if self.source_members else "",
             f"writes     {self.keys.model}",
@@ -125,6 +129,9 @@ def make_plan(
         inner = f"input/data/{channel.name}" + (f"/{found.path.name}" if found.is_file else "")
         mounts.append(Mount(str(found.path), f"{OPT_ML}/{inner}"))
         mount_points[inner] = found.is_file
+    kept = spec.checkpoint_config
+    if kept is not None and not kept.local_path.startswith(f"{OPT_ML}/"):
+        mounts.append(Mount(str(work_path / "opt_ml" / kept.tree_path), kept.local_path, read_only=False))
     if spec.container_entry_point or spec.container_arguments:
         entry_point, arguments = spec.container_entry_point, spec.container_arguments
     else:
@@ -169,6 +176,7 @@ def make_plan(
         mount_points=mount_points,
         keys=job_keys(spec),
         max_run_seconds=spec.max_run_seconds,
+        checkpoint_config=kept,
     )
 
 

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent import futures
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -40,9 +40,10 @@ from launcher.plan import ChannelSource, RunPlan, job_keys, make_plan, planned_s
 from launcher.runtimes import Execution, Runtime, get_runtime
 from launcher.settings import S3Settings, stop_grace_seconds
 from launcher.source import list_members
-from launcher.spec import TrainingJobSpec
+from launcher.spec import CheckpointConfig, TrainingJobSpec
 from launcher.storage import Storage, storage_for
 from launcher.storage.address import s3_within_reach
+from launcher.storage.base import FileVersion, changed_files
 
 _TICK_SECONDS = 0.1
 _SYNC_SECONDS = 1.0
@@ -115,6 +116,8 @@ def plan_job(spec: TrainingJobSpec, store: JobStore, runtime: Runtime) -> RunPla
                 f"the output path {spec.output_uri} lies inside channel '{channel.name}' ({channel.uri}).",
                 "Write results somewhere else, or the job would read what it writes.",
             )
+    if spec.checkpoint_config is not None:
+        _check_checkpoint_place(spec, spec.checkpoint_config, channels, folder)
     plan = _plan(spec, store, channels, [name for name, _ in members])
     for container in plan.containers:
         runtime.check(container)
@@ -250,8 +253,12 @@ class Driver:
         self._opt_ml = OptMl(self._folder.opt_ml_path)
         self._keys = job_keys(self._spec)
         self._storage = job_storage(self._spec, self._keys.output)
-        self._synced: dict[str, tuple[int, int]] = {}
-        self._syncing: futures.Future[None] | None = None
+        self._syncs = [
+            _FolderSync("intermediate files", self._opt_ml.intermediate, self._storage, self._keys.intermediate)
+        ]
+        if (kept := self._spec.checkpoint_config) is not None:
+            folder, storage = self._opt_ml.path / kept.tree_path, job_storage(self._spec, kept.s3_uri)
+            self._syncs.append(_FolderSync("checkpoints", folder, storage, kept.s3_uri))
         self._plan_made: RunPlan | None = None
         self._executions: dict[str, Execution] = {}
         self._s3_address = ""
@@ -262,6 +269,8 @@ class Driver:
             self.step("pack_source", self.pack_source)
             self.step("fetch_channels", self._fetch_channels)
             self.step("write_config", self._write_config)
+            if self._spec.checkpoint_config is not None:
+                self.step("restore_checkpoints", self._restore_checkpoints)
             self.step("prepare", self._prepare)
             if not self._folder.stop_requested() or self._executions_left():
                 with self._s3_within_reach():
@@ -300,6 +309,10 @@ class Driver:
         if "start" in self._record.steps:
             with contextlib.suppress(LauncherError, OSError):
                 self._reclaim()
+            if isinstance(error, Exception):  # Ctrl-C waits for nothing more
+                for sync in self._syncs:
+                    with contextlib.suppress(LauncherError, OSError):
+                        sync.run()
             self._record.warnings.append(f"what the job wrote and was not packed is in {self._folder.opt_ml_path}")
         else:
             _remove_tree(self._folder.work_path)
@@ -331,6 +344,13 @@ class Driver:
         source = storage.fetch(self._keys.source, self._folder.work_path / "source")
         shutil.rmtree(self._opt_ml.code, ignore_errors=True)
         artifacts.unpack(source, self._opt_ml.code)
+
+    def _restore_checkpoints(self) -> None:
+        """Copy what earlier jobs have left into the folder; the job may change it, so nothing is linked."""
+        sync = self._syncs[-1]
+        _remove_tree(sync.folder)  # a driver before this one may have died in the middle
+        sync.restore()
+        self._opt_ml.share(sync.folder)
 
     def _prepare(self) -> None:
         for container in self._plan.containers:
@@ -404,7 +424,8 @@ class Driver:
                     execution.kill()
         for reader in readers:
             reader.read(final=True)
-        futures.wait([self._syncing] if self._syncing is not None else [])
+        for sync in self._syncs:
+            sync.wait()
         self._record.final_metrics = [[point.name, point.value, point.timestamp] for point in recorder.last.values()]
 
     def _stop_if_due(self, running: dict[str, Execution]) -> None:
@@ -431,7 +452,8 @@ class Driver:
     def _collect(self) -> None:
         """Pack what the job left and put it under its keys; a failed or stopped job's as well."""
         self._move(self._record.status, "Uploading", "Uploading generated training model")
-        self._sync()
+        for sync in self._syncs:
+            sync.run()
         for folder, uri in ((self._opt_ml.model, self._keys.model), (self._opt_ml.output_data, self._keys.output)):
             archive = self._folder.work_path / uri.rsplit("/", 1)[1]
             report = artifacts.pack_folder(folder, archive) if folder.is_dir() else artifacts.PackReport()
@@ -485,26 +507,11 @@ class Driver:
     def _save(self) -> None:
         self._store.save(self._name, self._record)
 
-    def _sync(self) -> None:
-        if self._opt_ml.intermediate.is_dir():
-            self._storage.sync_folder(self._opt_ml.intermediate, self._keys.intermediate, self._synced)
-
     def _sync_meanwhile(self) -> None:
-        """Copy what grows while the job runs, from a thread: an S3 that hangs must hold up neither the log nor a stop.
-
-        An S3 that fails now may work again when the job has ended, so that it is a warning, and is tried again.
-        """
-        if self._syncing is not None:
-            if not self._syncing.done():
-                return
-            error = self._syncing.exception()
-            if isinstance(error, StorageError):
-                late = f"intermediate files came late: {error.message}"
-                self._record.warnings += [late] if late not in self._record.warnings else []
-            elif error is not None:
-                raise error
-        self._syncing = futures.Future()
-        threading.Thread(target=_run_for, args=(self._syncing, self._sync), name="sync", daemon=True).start()
+        for sync in self._syncs:
+            warning = sync.run_meanwhile()
+            if warning and warning not in self._record.warnings:
+                self._record.warnings.append(warning)
 
     @property
     def _plan(self) -> RunPlan:
@@ -525,6 +532,64 @@ class Driver:
                 execution = self._executions.get(container.host) or self._runtime.find(container)
                 if execution is not None:
                     yield execution
+
+
+class _FolderSync:
+    """Copies what is new or changed in a folder that the job writes; what the job deletes stays where it was copied to.
+
+    Args:
+        what: the files, as a person would call them.
+        folder: the job's.
+        uri: the place that follows it.
+    """
+
+    def __init__(self, what: str, folder: Path, storage: Storage, uri: str) -> None:
+        self.folder = folder
+        self._what = what
+        self._storage = storage
+        self._uri = uri
+        self._copied: dict[str, FileVersion] = {}
+        self._running: futures.Future[None] | None = None
+
+    def restore(self) -> None:
+        """Copy everything from the place into the folder."""
+        files = self._storage.files_below(self._uri)
+        self._storage.download_all({uri: self.folder / name for name, uri in files.items()})
+        self._copied = dict(changed_files(self.folder, {}))
+
+    def run(self) -> None:
+        """Copy now."""
+        self.wait()
+        self._copy()
+
+    def run_meanwhile(self) -> str:
+        """Copy from a thread: an S3 that hangs must hold up neither the log nor a stop.
+
+        A place that fails now may work again when the job has ended, so that it is a warning, and is tried again.
+
+        Returns:
+            The warning, if the copy before this one failed.
+        """
+        warning = ""
+        if self._running is not None:
+            if not self._running.done():
+                return ""
+            error = self._running.exception()
+            if isinstance(error, StorageError | OutputPathError):
+                warning = f"{self._what} came late: {error.message}"
+            elif error is not None:
+                raise error
+        self._running = futures.Future()
+        threading.Thread(target=_run_for, args=(self._running, self._copy), name="sync", daemon=True).start()
+        return warning
+
+    def wait(self) -> None:
+        """Let a copy that is under way come to its end."""
+        futures.wait([self._running] if self._running is not None else [])
+
+    def _copy(self) -> None:
+        if self.folder.is_dir():
+            self._storage.sync_folder(self.folder, self._uri, self._copied)
 
 
 class _LogReader:
@@ -619,9 +684,38 @@ def _remove_tree(path: Path) -> None:
         shutil.rmtree(path)
 
 
+def _check_checkpoint_place(
+    spec: TrainingJobSpec, config: CheckpointConfig, channels: Mapping[str, ChannelSource], folder: JobFolder
+) -> None:
+    """Refuse a place for checkpoints that cannot be read or written, or that is mixed up with others of the job.
+
+    Raises:
+        BadInputError: it is.
+    """
+    uri, storage = config.s3_uri, job_storage(spec, config.s3_uri)
+    try:
+        storage.check_writable(uri)
+        storage.files_below(uri)
+    except (ChannelError, OutputPathError) as error:
+        raise type(error)(f"checkpoint_s3_uri={uri}: {error.message}", error.hint) from error
+    for channel in spec.channels:
+        # A channel in S3 is every key that begins with its URI.
+        in_s3 = channel.uri.startswith("s3://") and f"{uri}/".startswith(channel.uri)
+        if in_s3 or _lies_within(uri, str(channels[channel.name].path)):
+            raise OutputPathError(
+                f"checkpoint_s3_uri={uri} lies inside channel '{channel.name}' ({channel.uri}).",
+                "Keep checkpoints somewhere else, or jobs would read them as data.",
+            )
+    for place in (job_keys(spec).model, job_keys(spec).source, f"file://{folder.path}"):
+        if place.startswith(f"{uri}/"):
+            raise OutputPathError(
+                f"checkpoint_s3_uri={uri} is around {place}, which is no checkpoint and would be restored as one.",
+                "Give checkpoints a folder of their own.",
+            )
+
+
 def _lies_within(uri: str, path: str) -> bool:
-    inner = uri.removeprefix("file://").rstrip("/")
-    return inner == path or inner.startswith(path.rstrip("/") + "/")
+    return uri.startswith("file://") and Path(uri.removeprefix("file://")).resolve().is_relative_to(path)
 
 
 def _log_tail(path: Path) -> list[str]:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 OPT_ML = "/opt/ml"
+CHECKPOINTS = f"{OPT_ML}/checkpoints"
 
 
 def log_file_name(host: str) -> str:
@@ -43,6 +44,25 @@ class MetricDefinition:
 
 
 @dataclass(frozen=True)
+class CheckpointConfig:
+    """Where a job's checkpoints outlive it.
+
+    Attributes:
+        s3_uri: a folder or a prefix, always with a scheme and without a ``/`` at its end.
+        local_path: where the job sees them.
+    """
+
+    s3_uri: str
+    local_path: str = CHECKPOINTS
+
+    @property
+    def tree_path(self) -> str:
+        """The folder in the job's own tree that holds them, relative to it: a path outside is mounted from there."""
+        inside = self.local_path.removeprefix(f"{OPT_ML}/")
+        return inside if inside != self.local_path else "checkpoints"
+
+
+@dataclass(frozen=True)
 class TrainingJobSpec:
     """Everything that one training job was asked to do.
 
@@ -56,6 +76,7 @@ class TrainingJobSpec:
         source_members: paths below ``source_path`` to pack; empty packs all of it.
         dependencies: files and folders that are packed beside the source, under their own names.
         max_run_seconds: after so long the job is stopped.
+        checkpoint_config: None keeps no checkpoints.
         s3: which S3 the job's ``s3://`` URIs mean, as ``S3Settings.to_dict`` writes it; None where it has none.
     """
 
@@ -81,6 +102,7 @@ class TrainingJobSpec:
     container_arguments: tuple[str, ...] = ()
     enable_network_isolation: bool = False
     tags: tuple[tuple[str, str], ...] = ()
+    checkpoint_config: CheckpointConfig | None = None
     s3: Mapping[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -94,6 +116,8 @@ class TrainingJobSpec:
         known["channels"] = tuple(Channel(**channel) for channel in known["channels"])
         known["metric_definitions"] = tuple(MetricDefinition(**one) for one in known["metric_definitions"])
         known["tags"] = tuple((key, value) for key, value in known["tags"])
+        if known.get("checkpoint_config") is not None:
+            known["checkpoint_config"] = CheckpointConfig(**known["checkpoint_config"])
         for name in ("source_members", "dependencies", "container_entry_point", "container_arguments"):
             known[name] = tuple(known[name])
         return cls(**known)

@@ -340,6 +340,11 @@ def describe_record(record: JobRecord) -> dict[str, Any]:
         "Environment": dict(spec.environment),
         "ProfilingStatus": "Disabled",
     }
+    if spec.checkpoint_config is not None:
+        answer["CheckpointConfig"] = {
+            "S3Uri": spec.checkpoint_config.s3_uri,
+            "LocalPath": spec.checkpoint_config.local_path,
+        }
     if record.failure_reason:
         answer["FailureReason"] = record.failure_reason
     if record.started is not None:

@@ -132,6 +132,12 @@ class ProcessRuntime(Runtime):
                 f"the process runtime has no containers and cannot run the image {container.image}.",
                 'Use runtime="docker", or leave image_uri out.',
             )
+        for mount in container.mounts:
+            if not f"{mount.target}/".startswith(f"{OPT_ML}/"):
+                raise RuntimeUnavailableError(
+                    f"the process runtime can put nothing at {mount.target}: a process has a private {OPT_ML} alone.",
+                    f'Use runtime="docker", or a path below {OPT_ML}.',
+                )
         if container.network_isolated and (reason := namespaces_missing(Path(container.state_path).parents[2])):
             raise RuntimeUnavailableError(
                 f"enable_network_isolation needs namespaces, which a process cannot have here: {reason}.",

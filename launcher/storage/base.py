@@ -8,6 +8,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from launcher.storage.s3_uris import channel_files, split_s3_uri
+
+FileVersion = tuple[int, int]
+"""Size in bytes and mtime in ns of a file that a job writes."""
+
 
 class Storage(ABC):
     """Inputs and results by URI. A result appears whole, under its final name, or not at all."""
@@ -80,29 +85,59 @@ class Storage(ABC):
             OutputPathError: it is a file, or below a file, or not writable.
         """
 
-    def sync_folder(self, source: Path, uri: str, state: dict[str, tuple[int, int]]) -> int:
+    def files_below(self, uri: str) -> dict[str, str]:
+        """Return the URI of every file below the folder ``uri`` by its path there; nothing where there is none.
+
+        Raises:
+            ChannelError: a key can be no file of a folder.
+            StorageError: the place cannot be listed.
+        """
+        bucket, key = split_s3_uri(uri)
+        prefix = f"{key}/" if key else ""
+        files = channel_files(f"s3://{bucket}/{prefix}", self.keys(f"s3://{bucket}", prefix))
+        return {file: f"s3://{bucket}/{key}" for key, file in files.items()}
+
+    def sync_folder(self, source: Path, uri: str, state: dict[str, FileVersion]) -> int:
         """Copy what is new or changed below ``source`` to the same relative place below ``uri``.
 
         Args:
             source: a folder that a job is writing to.
             uri: the prefix that follows it.
-            state: (size in bytes, mtime in ns) of what was copied last, by relative path; updated.
+            state: what was copied last, by relative path; updated.
         Returns:
             How many files were copied.
         """
         copied = 0
-        for folder, folder_names, file_names in os.walk(source):
-            folder_names.sort()
-            for name in sorted(file_names):
-                path = Path(folder, name)
-                relative = str(path.relative_to(source))
-                try:
-                    status = path.lstat()
-                    if not stat.S_ISREG(status.st_mode) or state.get(relative) == (status.st_size, status.st_mtime_ns):
-                        continue
-                    self.upload_all({path: f"{uri}/{relative}"})
-                except FileNotFoundError:
-                    continue  # the job renamed or removed it meanwhile: the next round sees what it became
-                state[relative] = (status.st_size, status.st_mtime_ns)
-                copied += 1
+        # What was written last is copied last, and not if it has changed since: a pointer never leads to a file that is
+        # not there yet, should all end in the middle of this.
+        for relative, version in sorted(changed_files(source, state), key=lambda found: found[1][1]):
+            path = source / relative
+            try:
+                if _version(path.lstat()) != version:
+                    continue
+                self.upload_all({path: f"{uri}/{relative}"})
+            except FileNotFoundError:
+                continue  # the job renamed or removed it meanwhile: the next round sees what it became
+            state[relative] = version
+            copied += 1
         return copied
+
+
+def changed_files(source: Path, state: Mapping[str, FileVersion]) -> Iterator[tuple[str, FileVersion]]:
+    """Yield the relative path of each regular file below ``source`` that is not as ``state`` has it, and how it is."""
+    for folder, folder_names, file_names in os.walk(source):
+        folder_names.sort()
+        for path in (Path(folder, name) for name in sorted(file_names)):
+            try:
+                status = path.lstat()
+            except FileNotFoundError:
+                continue
+            if status.st_uid != os.getuid() and not os.access(path, os.R_OK):
+                continue  # a foreign image's own: it is given to the caller when the job has ended
+            relative = str(path.relative_to(source))
+            if stat.S_ISREG(status.st_mode) and state.get(relative) != _version(status):
+                yield relative, _version(status)
+
+
+def _version(status: os.stat_result) -> FileVersion:
+    return status.st_size, status.st_mtime_ns

@@ -114,6 +114,17 @@ class FileStorage(Storage):
         keys = [path.relative_to(bucket).as_posix() for path in paths if not path.name.endswith(_COPY_SUFFIX)]
         yield from sorted((key for key in keys if key.startswith(prefix)), key=os.fsencode)
 
+    def files_below(self, uri: str) -> dict[str, str]:
+        """Return the files of the folder, if it is there."""
+        folder = self.path_of(uri)
+        if not folder.exists():
+            return {}
+        files = list(self.keys(uri, ""))
+        for path, rights in ((folder, os.R_OK | os.X_OK), *((folder / file, os.R_OK) for file in files)):
+            if not os.access(path, rights):
+                raise ChannelError(f"{path} cannot be read.", f"Check its permissions: ls -ld {path}")
+        return {file: f"{uri}/{file}" for file in files}
+
     def make_bucket(self, bucket_uri: str) -> None:
         """Make the folder."""
         self.path_of(bucket_uri).mkdir(parents=True, exist_ok=True)

@@ -10,7 +10,6 @@ import contextlib
 import errno
 import os
 import shutil
-import stat
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -26,7 +25,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from launcher.errors import ChannelError, LauncherError, OutputPathError, S3RequestError, StorageError
 from launcher.settings import REGION, S3Settings, cache_bytes, cache_folder
-from launcher.storage.base import Storage
+from launcher.storage.base import FileVersion, Storage, changed_files
 from launcher.storage.cache import Cache, ObjectVersion, Partial
 from launcher.storage.incoming import Digest, Incoming, WrongContentError, digest_of, part_count
 from launcher.storage.parallel import Task, Transfers
@@ -163,20 +162,13 @@ class S3Storage(Storage):
                 raise
             raise OutputPathError(f"output path {uri}: {error.message}", error.hint) from error
 
-    def sync_folder(self, source: Path, uri: str, state: dict[str, tuple[int, int]]) -> int:
+    def sync_folder(self, source: Path, uri: str, state: dict[str, FileVersion]) -> int:
         """Upload each new or changed file; one that changes while it is read is left for the next time."""
         changed: dict[Path, str] = {}
-        for folder, folder_names, file_names in os.walk(source):
-            folder_names.sort()
-            for path in (Path(folder, name) for name in sorted(file_names)):
-                with contextlib.suppress(FileNotFoundError):
-                    status = path.lstat()
-                    relative = str(path.relative_to(source))
-                    if stat.S_ISREG(status.st_mode) and state.get(relative) != (status.st_size, status.st_mtime_ns):
-                        # Keys are text; a name that is none is not lost for that.
-                        name = os.fsencode(relative).decode("utf-8", "replace")
-                        changed[path] = f"{uri.rstrip('/')}/{name}"
-        sent: dict[Path, tuple[int, int]] = {}
+        for relative, _ in changed_files(source, state):
+            # Keys are text; a name that is none is not lost for that.
+            changed[source / relative] = f"{uri.rstrip('/')}/{os.fsencode(relative).decode('utf-8', 'replace')}"
+        sent: dict[Path, FileVersion] = {}
         try:
             self._send(changed, changing=True, sent=sent)
         finally:

@@ -344,6 +344,26 @@ def test_a_channel_cannot_be_changed_by_the_job(real_runtime, run_script, tmp_pa
     assert run_script(script, real_runtime, str(tmp_path / "rows")).status == "Completed"
 
 
+def test_checkpoints_go_from_one_job_to_the_next(runtime, run_script, tmp_path):
+    """The second finds and changes what the first has left, though that was killed."""
+    script = """
+    import os, pathlib
+    folder = pathlib.Path(os.environ.get("SAGEMAKER_BASE_DIR", "/opt/ml"), "checkpoints")
+    (folder / "deep").mkdir(exist_ok=True)
+    with (folder / "deep" / "epochs").open("a") as file:
+        file.write("one more\\n")
+    print((folder / "deep" / "epochs").read_text())
+    os.kill(os.getpid(), 9)
+    """
+    kept = tmp_path / "kept"
+    for number in (1, 2):
+        job = run_script(script, runtime, job_name=f"job-{number}", checkpoint_s3_uri=kept)
+        assert job.status == "Failed"
+        assert "one more\n" * number in job.logs()
+        assert (kept / "deep" / "epochs").read_text() == "one more\n" * number
+    assert files_below(kept) == ["deep/epochs"]
+
+
 @pytest.mark.parametrize("runtime", RUNTIMES[1:], indirect=True)
 def test_no_process_of_a_job_outlives_it(runtime, run_script):
     """The grandchild leaves the process group, as daemons do."""

@@ -101,6 +101,56 @@ def test_an_output_path_that_cannot_be_written(source, home, tmp_path):
     assert "sealed is not writable" in said
 
 
+@pytest.mark.parametrize(
+    ("folder_mode", "file_mode", "problem"),
+    [
+        (0o555, 0o600, "place is not writable"),
+        (0o333, 0o600, "place cannot be read"),
+        (0o755, 0, "place/epoch cannot be read"),
+    ],
+)
+def test_a_place_for_checkpoints_without_the_rights(source, home, tmp_path, folder_mode, file_mode, problem):
+    place = tmp_path / "place"
+    place.mkdir()
+    (place / "epoch").touch(mode=file_mode)
+    place.chmod(folder_mode)
+    said = without_rights_fit(home, tmp_path, source_dir=source, checkpoint_s3_uri=str(place))
+    assert f"checkpoint_s3_uri=file://{place}: " in said
+    assert problem in said
+
+
+@pytest.mark.parametrize("place", ["rows", "rows/deep", "link/checkpoints"])
+def test_checkpoints_inside_a_channel_are_refused(source, home, tmp_path, place):
+    """They would be data for the next job."""
+    (tmp_path / "rows").mkdir()
+    (tmp_path / "rows" / "a.csv").write_text("1")
+    (tmp_path / "link").symlink_to(tmp_path / "rows")
+    estimator = estimate(source, checkpoint_s3_uri=tmp_path / place)
+    refused(
+        home,
+        errors.OutputPathError,
+        "lies inside channel 'train'",
+        lambda: estimator.fit({"train": tmp_path / "rows"}),
+    )
+
+
+def test_a_checkpoint_prefix_inside_a_channel_of_s3_is_refused(source, tmp_path):
+    session = launcher.Session(mode="s3")
+    (tmp_path / "a.csv").write_text("1")
+    session.upload_data(tmp_path / "a.csv", key_prefix="rows/deep")
+    uri = session.uri(session.default_bucket(), "rows")
+    for place in (uri, f"{uri}/", f"{uri}/ck", f"{uri}-ck"):
+        with pytest.raises(errors.OutputPathError, match="inside channel 'train'"):
+            estimate(source, checkpoint_s3_uri=place, sagemaker_session=session).fit({"train": uri})
+    assert estimate(source, checkpoint_s3_uri=f"{uri}-ck", sagemaker_session=session).plan({"train": f"{uri}/"})
+
+
+def test_checkpoints_around_other_places_of_the_job_are_refused(source, home, tmp_path):
+    for options, around in (({}, "/home/jobs/"), ({"output_path": tmp_path / "out"}, "/out/.*/model.tar.gz")):
+        estimator = estimate(source, checkpoint_s3_uri=tmp_path, **options)
+        refused(home, errors.OutputPathError, rf"is around file://.*{around}", estimator.fit)
+
+
 def test_a_home_that_cannot_be_written(source, tmp_path, monkeypatch):
     (tmp_path / "sealed").mkdir(mode=0o555)
     monkeypatch.setenv("LAUNCHER_HOME", str(tmp_path / "sealed" / "home"))
@@ -167,7 +217,35 @@ OPTIONS = {
     "misspelt option": ({"hyper_parameters": {}}, r"no option 'hyper_parameters'.\n  Did you mean 'hyperparameters'"),
     "spot": ({"use_spot_instances": True}, r"Estimator\(use_spot_instances=True\) is not emulated"),
     "pipe": ({"input_mode": "Pipe"}, r"input_mode='Pipe'"),
-    "checkpoints": ({"checkpoint_s3_uri": "s3://b/c"}, r"checkpoint_s3_uri='s3://b/c'.*\n.*channel"),
+    "checkpoints in no bucket": ({"checkpoint_s3_uri": "s3://B/c"}, r"checkpoint_s3_uri: .*bucket is not valid"),
+    "checkpoints in a missing bucket": (
+        {"checkpoint_s3_uri": "s3://bucket/c"},
+        r"checkpoint_s3_uri=s3://bucket/c: .*The specified bucket does not exist",
+    ),
+    "checkpoints out of the bucket": ({"checkpoint_s3_uri": "s3://bucket/../c"}, r"checkpoint_s3_uri: .*\n.*'\.\.'"),
+    "checkpoints elsewhere": ({"checkpoint_s3_uri": "https://b/c"}, r"checkpoint_s3_uri: .*scheme 'https://'"),
+    "checkpoints as a number": ({"checkpoint_s3_uri": 3}, r"checkpoint_s3_uri=3 is no text"),
+    "checkpoints everywhere": ({"checkpoint_s3_uri": "/"}, r"checkpoint_s3_uri is the root of the disk"),
+    "checkpoints in a file": ({"checkpoint_s3_uri": __file__}, r"checkpoint_s3_uri=.*test_bad_input.py is a file"),
+    "no place for checkpoints": ({"checkpoint_local_path": "/opt/ml/ck"}, r"nothing where they go.\n.*_s3_uri"),
+    **{
+        f"checkpoints at {path}": (
+            {"checkpoint_s3_uri": "ck", "checkpoint_local_path": path},
+            rf"checkpoint_local_path='{path}' is in the way of /",
+        )
+        for path in ("/", "/opt/ml", "/opt/ml/input/data", "//opt/ml/./model/", "/usr/lib")
+    },
+    **{
+        f"checkpoints at '{path}'": (
+            {"checkpoint_s3_uri": "ck", "checkpoint_local_path": path},
+            r"is no absolute path without '\.\.'",
+        )
+        for path in ("", "checkpoints", "/opt/ml/checkpoints/../model", "/a\nb", 3)
+    },
+    "checkpoints of a process outside": (
+        {"checkpoint_s3_uri": "ck", "checkpoint_local_path": "/checkpoints", "runtime": "process"},
+        r'process runtime can put nothing at /checkpoints.*\n.*"docker"',
+    ),
     "bad metric": ({"metric_definitions": [{"Name": "a", "Regex": "("}]}, r"not a regular expression"),
     "metric without group": ({"metric_definitions": [{"Name": "a", "Regex": "a"}]}, r"has no group"),
     "bad variable": ({"environment": {"1A": "x"}}, r"variable '1A'"),

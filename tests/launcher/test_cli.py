@@ -86,6 +86,16 @@ def test_a_dry_run_prints_the_plan_and_runs_nothing(run, script, home):
     assert not home.exists()
 
 
+def test_checkpoints_are_kept_where_the_command_line_says(run, tmp_path):
+    (tmp_path / "train.py").write_text("open('/opt/ml/checkpoints/epoch', 'w').write('1')")
+    options = ("fit", "train.py", "-r", "process", "--checkpoint-s3-uri", "kept")
+    assert f"writes     file://{tmp_path}/kept/ <- /opt/ml/checkpoints/" in run(*options, "--dry-run")
+    run(*options, "--job-name", "job-1")
+    assert (tmp_path / "kept" / "epoch").read_text() == "1"
+    described = json.loads(run("describe", "job-1", "--json"))
+    assert described["CheckpointConfig"] == {"S3Uri": f"file://{tmp_path}/kept", "LocalPath": "/opt/ml/checkpoints"}
+
+
 def test_a_detached_job_is_named_and_goes_on(run, tmp_path):
     (tmp_path / "slow.py").write_text("import time; time.sleep(1); print('woke')")
     name = run("fit", "slow.py", "-d", "-r", "process").strip()

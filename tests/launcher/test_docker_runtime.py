@@ -1,6 +1,7 @@
 """What only containers can get wrong: foreign images, owners, leftovers."""
 
 import io
+import json
 import os
 import shutil
 import subprocess
@@ -49,6 +50,7 @@ def _image(engine, last_line):
     cp /opt/ml/input/config/hyperparameters.json /opt/ml/output/data/
     ls -A /opt/ml/code > /opt/ml/output/data/code 2>/dev/null || true
     echo "loss=0.5;"
+    if [ -d /checkpoints ]; then cat /checkpoints/own || true; umask 077; echo mine > /checkpoints/own; sleep 3; fi
     if grep -q slow /opt/ml/input/config/hyperparameters.json; then sleep 60; fi
     """
     dockerfile = f"FROM {build_settings().base_image}\nCOPY train /usr/local/bin/train\n{last_line}\n"
@@ -102,10 +104,11 @@ def users_home():
     shutil.rmtree(path)
 
 
-def _fit_as_user(users_home, image, kill_when=None, **hyperparameters):
+def _fit_as_user(users_home, image, kill_when=None, job_name="job-1", options=None, **hyperparameters):
     script = (
         "import launcher\n"
-        f"launcher.Estimator({image!r}, hyperparameters={hyperparameters!r}).fit(logs=False, job_name='job-1')\n"
+        f"estimator = launcher.Estimator({image!r}, hyperparameters={hyperparameters!r}, **{options or {}!r})\n"
+        f"estimator.fit(logs=False, job_name={job_name!r})\n"
     )
     process = subprocess.Popen(
         as_ordinary_user([sys.executable, "-c", script]),
@@ -159,6 +162,19 @@ def test_it_belongs_to_the_caller_after_a_kill_too(foreign_image, users_home, en
     assert containers_of(engine, "job-1", users_home / "home") == []
     assert _foreign_owners(users_home, ORDINARY_UID) == []
     assert (users_home / "home" / "jobs" / "job-1" / "output" / "model.tar.gz").exists()
+
+
+@pytest.mark.parametrize("image", ["foreign_image", "image_of_another_user"])
+def test_checkpoints_outside_opt_ml_that_only_their_owner_can_read_get_out(image, users_home, request):
+    """While the container runs the caller cannot read them; when it has ended they are the caller's."""
+    options = {"checkpoint_s3_uri": str(users_home / "kept"), "checkpoint_local_path": "/checkpoints"}
+    for name in ("job-1", "job-2"):
+        _fit_as_user(users_home, request.getfixturevalue(image), job_name=name, options=options)
+        assert (users_home / "kept" / "own").read_text() == "mine\n"
+        record = json.loads((users_home / "home" / "jobs" / name / "job.json").read_text())
+        assert record["warnings"] == []
+    assert "mine\n" in (users_home / "home" / "jobs" / "job-2" / "job.log").read_text()
+    assert _foreign_owners(users_home, ORDINARY_UID) == []
 
 
 def test_our_image_runs_as_the_caller_with_no_rights(make_source):
