@@ -183,13 +183,13 @@ class Learner:
         self.agent = agent
         self.use(transitions)
         self._generator = generator
-        self._n_actions = n_actions
+        self.n_actions = n_actions
         self.updates_per_epoch = sum(-(-rows // agent.batch_size) for rows in parts or (transitions.count,))
         self.total_updates = epochs * self.updates_per_epoch
         outputs = n_actions + 1 if agent.algorithm == "iql" else n_actions  # the last one is V
         sizes = (transitions.inputs.shape[1], *agent.hidden_sizes, outputs)
-        self._device = transitions.inputs.device
-        weights, self.online = joined([p.to(self._device) for p in initial_parameters(sizes, agent.members, generator)])
+        self.device = transitions.inputs.device
+        weights, self.online = joined([p.to(self.device) for p in initial_parameters(sizes, agent.members, generator)])
         self.target: Parameters = [p.clone() for p in self.online]
         self.snapshots: list[Parameters] = []
         self._adam = Adam(
@@ -234,7 +234,7 @@ class Learner:
             count = min(max((rows - start) // agent.batch_size, 1), until_copy, BATCHES_AT_ONCE)
             end = min(start + count * agent.batch_size, rows)
             if update + count > self.updates:
-                batches = self._prepare(orders[:, start:end].to(self._device), count)
+                batches = self._prepare(orders[:, start:end].to(self.device), count)
                 first = self.updates - update
                 learned = []
                 for number in range(first, count):
@@ -293,7 +293,7 @@ class Learner:
             learning_rate *= 1 - self.updates / self.total_updates
         self._adam.step(self._gradient, learning_rate)
         self._copy_when_due()
-        return losses, norm, outputs[:, :size, : self._n_actions], learning_rate
+        return losses, norm, outputs[:, :size, : self.n_actions], learning_rate
 
     @staticmethod
     def _summarize(learned: Sequence[tuple[Tensor, Tensor, Tensor, float]]) -> Tensor:
@@ -319,7 +319,7 @@ class Learner:
         at = actions.unsqueeze(-1)
         losses, slope = self._error_loss(outputs.gather(-1, at).squeeze(-1) - targets)
         if agent.loss_over_all_actions:
-            losses, slope = losses / self._n_actions, slope / self._n_actions
+            losses, slope = losses / self.n_actions, slope / self.n_actions
         gradient = torch.zeros_like(outputs).scatter_(-1, at, slope.unsqueeze(-1))
         if agent.algorithm == "cql":
             penalties, slopes = negative_log_likelihood(outputs, actions)
@@ -345,7 +345,7 @@ class Learner:
 
     def deciding_parameters(self) -> Parameters:
         """Return the networks whose mean decides: the members as they are now, and their snapshots."""
-        return deciding_parameters(self.online, self.snapshots, self._n_actions)
+        return deciding_parameters(self.online, self.snapshots, self.n_actions)
 
     def state(self) -> dict[str, Any]:
         """Return all that is needed to go on bit for bit, in plain containers and tensors."""
@@ -369,4 +369,4 @@ class Learner:
         self.snapshots = [list(snapshot) for snapshot in state["snapshots"]]
         self._adam.updates = state["updates"]
         self._epoch_start = state["epoch_start"]
-        self._statistics = [statistics.to(self._device) for statistics in state["statistics"]]
+        self._statistics = [statistics.to(self.device) for statistics in state["statistics"]]

@@ -120,6 +120,34 @@ class EpochResult:
     estimates: PolicyEstimates
 
 
+class _ScoredQ:
+    """The mean Q that decides, at inputs that stay the same.
+
+    What snapshots say there stays the same too, so it is asked once: they are most of the networks.
+    """
+
+    def __init__(self, learner: Learner, inputs: Tensor, temperature: float) -> None:
+        self._learner, self._inputs, self._temperature = learner, inputs.to(learner.device), temperature
+        self._of_snapshots, self._added = self._inputs.new_zeros((len(inputs), learner.n_actions)), 0
+
+    @torch.no_grad()
+    def at(self, rows: Tensor | slice = slice(None)) -> Tensor:
+        """Return the values at some of the inputs as the networks are now, (rows, n_actions)."""
+        snapshots = self._learner.snapshots
+        for snapshot in snapshots[self._added :]:
+            self._of_snapshots += self._sum(snapshot, self._inputs)
+        self._added = len(snapshots)
+        online = self._learner.online
+        return (self._sum(online, self._inputs[rows]) + self._of_snapshots[rows]) / (len(online[0]) * (1 + self._added))
+
+    def _sum(self, networks: Parameters, inputs: Tensor) -> Tensor:
+        return forward(networks, inputs.expand(len(networks[0]), -1, -1))[..., : self._learner.n_actions].sum(dim=0)
+
+    def probabilities(self, rows: Tensor) -> Tensor:
+        """Return the scored policy's probabilities at some of the inputs, (rows, n_actions)."""
+        return torch.softmax(self.at(rows) / self._temperature, dim=1).cpu()
+
+
 class TrainingRun:
     """Everything between a dataset and a policy.
 
@@ -192,7 +220,9 @@ class TrainingRun:
         )
         self._fitted_q = None if final or not needs_model(preset.ope.estimators) else self._new_fitted_q()
         self._log = ope.LoggedRows.of(self.held_out)
-        self._snapshot_q, self._snapshots_added = torch.zeros((1, 1)), 0
+        self._held_out_inputs = self._standardized(self.held_out.observations)
+        self._held_out_q = _ScoredQ(self.learner, self._held_out_inputs, self.temperature)
+        self._training_q = _ScoredQ(self.learner, self._steps.inputs, self.temperature)
         self.epoch = 0
         self.logged_return = float(self.held_out.returns(preset.agent.discount).mean())
 
@@ -354,7 +384,7 @@ class TrainingRun:
         if statistics is None:
             return None
         if self._fitted_q is not None:
-            self._fitted_q.fit(self._probabilities, self.preset.ope.fqe_updates)
+            self._fitted_q.fit(self._training_q.probabilities, self.preset.ope.fqe_updates)
         losses, norms, batch_q, learning_rates, largest_q = statistics.double().numpy().T
         return EpochResult(
             epoch=self.epoch,
@@ -407,8 +437,8 @@ class TrainingRun:
     def evaluate(self) -> PolicyEstimates:
         """Judge the present policy, softmax(Q / temperature), on the held-out episodes."""
         held_out, discount = self.held_out, self.preset.agent.discount
-        q_hat = self.policy().q_array(held_out.observations)
-        target = softmax(q_hat, self.preset.ope.temperature)
+        q_hat = self._held_out_q.at().cpu().double().numpy()
+        target = softmax(q_hat, self.temperature)
         if self.preset.agent.algorithm == "bc":
             q_hat = np.zeros_like(q_hat)  # logits are no values
         return PolicyEstimates(
@@ -429,7 +459,7 @@ class TrainingRun:
     def _evaluate_trajectories(self, target: NDArray[np.float64]) -> ope.PolicyEvaluation:
         preset, held_out, q_hat, after = self.preset.ope, self.held_out, None, None
         if self._fitted_q is not None:
-            q_hat = self._fitted_q.values(self._standardized(held_out.observations))
+            q_hat = self._fitted_q.values(self._held_out_inputs)
             after = self._values_after_truncation(self._fitted_q)
         with warnings.catch_warnings():
             # They stand in the notes; every epoch would repeat them.
@@ -454,34 +484,17 @@ class TrainingRun:
         cut, finals = held_out.truncated, held_out.final_observations
         if finals is None or not cut.any() or np.isnan(finals[cut]).any():
             return None
-        target = softmax(self.policy().q_array(finals[cut]), self.preset.ope.temperature)
+        target = softmax(self.policy().q_array(finals[cut]), self.temperature)
         values = np.zeros(len(held_out.actions))
         values[(held_out.starts + held_out.lengths - 1)[cut]] = (
             target * fitted_q.values(self._standardized(finals[cut]))
         ).sum(axis=1)
         return values
 
-    @torch.no_grad()
-    def _probabilities(self, rows: Tensor) -> Tensor:
-        """Return the scored policy's probabilities at rows of the training inputs, (rows, n_actions).
-
-        What snapshots say there never changes, so it is asked once: they are most of the networks.
-        """
-        inputs, learner = self._steps.inputs.to(self.device), self.learner
-        if self._snapshots_added == 0:
-            self._snapshot_q = inputs.new_zeros((len(inputs), self.n_actions))
-        for snapshot in learner.snapshots[self._snapshots_added :]:
-            self._snapshot_q += forward(snapshot, inputs.expand(len(snapshot[0]), -1, -1))[..., : self.n_actions].sum(0)
-            self._snapshots_added += 1
-        members = self.preset.agent.members
-        online = forward(learner.online, inputs[rows].expand(members, -1, -1))[..., : self.n_actions].sum(0)
-        q = (online + self._snapshot_q[rows]) / (members * (1 + self._snapshots_added))
-        return torch.softmax(q / self.temperature, dim=1).cpu()
-
     @property
     def scored_policy(self) -> str:
         """What the estimates are of."""
-        return f"softmax(Q / {self.preset.ope.temperature:g})"
+        return f"softmax(Q / {self.temperature:g})"
 
     def state(self) -> dict[str, Any]:
         """Return all that is needed to go on bit for bit, in plain containers and tensors."""
