@@ -26,6 +26,7 @@ from batch_rl.networks import (
     choose_device,
     forward,
     last_hidden,
+    mean_and_scale,
     seeded_generator,
     softmax,
     use_threads,
@@ -230,11 +231,7 @@ class TrainingRun:
         if not self.preset.agent.standardize_inputs:
             width = self.observation_size if self.preprocessor is None else self.preprocessor.output_size
             return torch.zeros(width), torch.ones(width)
-        features = self._features(self.fitting.observations).numpy().astype(np.float64)
-        deviation = features.std(axis=0)
-        # A feature that never changes is only shifted.
-        scale = np.where(deviation > 1e-8 * np.abs(features).max(axis=0), deviation, 1.0)
-        return torch.from_numpy(features.mean(axis=0)).float(), torch.from_numpy(scale).float()
+        return mean_and_scale(self._features(self.fitting.observations).numpy())
 
     def _features(self, observations: NDArray[np.float32]) -> Tensor:
         raw = torch.from_numpy(observations)
@@ -457,7 +454,7 @@ class TrainingRun:
         return self.preset.ope.temperature
 
     def _evaluate_trajectories(self, target: NDArray[np.float64]) -> ope.PolicyEvaluation:
-        preset, held_out, q_hat, after = self.preset.ope, self.held_out, None, None
+        preset, q_hat, after = self.preset.ope, None, None
         if self._fitted_q is not None:
             q_hat = self._fitted_q.values(self._held_out_inputs)
             after = self._values_after_truncation(self._fitted_q)

@@ -74,8 +74,7 @@ class Layout:
 
     def sum_by_episode(self, steps: Floats) -> Floats:
         """Add up what the steps of an episode hold, (rows,) -> (episodes,)."""
-        sums: Floats = np.bincount(self._episodes, weights=steps, minlength=len(self.lengths))
-        return sums
+        return np.bincount(self._episodes, weights=steps, minlength=len(self.lengths)).astype(np.float64, copy=False)
 
     def sum_by_step(self, steps: Floats) -> Floats:
         """Add up what all steps t hold, (rows,) -> (longest,)."""
