@@ -152,10 +152,12 @@ class _ScoredQ:
 class TrainingRun:
     """Everything between a dataset and a policy.
 
-    The importance weights and sequential DR's q_hat come from the same networks: q_hat is the agent's own
-    Q, as in Coach, in Coach's column. It was fitted to the other part of the split and describes the greedy
-    policy, not the softmax that is scored; sequential DR stays unbiased all the same, and varies more than it
-    does with the softmax's own values, which fitted Q evaluation learns beside the agent for the other columns.
+    Two models stand for the scored policy's values, softmax(Q / ``ope.temperature``). In Coach's column sequential
+    DR's q_hat is the agent's own Q, as in Coach, which the importance weights come from too. It was fitted to the other
+    part of the split, so sequential DR stays unbiased, whatever policy it describes: with targets that are maxima the
+    greedy one, and with ``agent.target_temperature`` the softmax at that temperature, nearly the scored one where
+    both temperatures are the same. For the other columns fitted Q evaluation learns the scored policy's own values
+    beside the agent.
 
     Args:
         normalization: of the features, where ``data.normalization`` asks for one; if left out, it is found in the
