@@ -108,6 +108,36 @@ class Episodes:
         step = np.arange(len(self.actions)) - np.repeat(self.starts, self.lengths)
         return np.add.reduceat(self.rewards * np.power(discount, step), self.starts)
 
+    def next_rows(self, *, use_finals: bool = True) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int64]]:
+        """Return where the steps lead to, for whoever learns from them.
+
+        What a truncated episode's last step led to has a row of its own behind all others, in the order of the
+        episodes, where it is known; where it is not, nothing can be learned from that step.
+
+        Args:
+            use_finals: False: take it as not known.
+        Returns:
+            Each row's next row (that of a terminated one is not to be read), the observations of the rows
+                behind, and the rows to learn from.
+        Raises:
+            DatasetError: there is nothing to learn from.
+        """
+        following = np.arange(len(self.actions)) + ~self.ends
+        last_rows, known = self.starts + self.lengths - 1, np.zeros(len(self), dtype=np.bool_)
+        finals = self.observations[:0]
+        if use_finals and self.final_observations is not None:
+            known = self.truncated & ~np.isnan(self.final_observations).any(axis=1)
+            finals = self.final_observations[known]
+            following[last_rows[known]] = len(self.actions) + np.arange(len(finals))
+        learned = np.ones(len(self.actions), dtype=np.bool_)
+        learned[last_rows[self.truncated & ~known]] = False
+        if not learned.any():
+            raise DatasetError(
+                "every training row is the last of a truncated episode, and what it led to is not in the data; "
+                "nothing can be learned from them."
+            )
+        return following, finals, np.flatnonzero(learned)
+
     def select(self, numbers: NDArray[np.int64]) -> "Episodes":
         """Return some of the episodes, in the order of ``numbers``."""
         rows = np.concatenate([np.arange(self.lengths[i]) + self.starts[i] for i in numbers])

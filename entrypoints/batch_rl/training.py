@@ -310,34 +310,18 @@ class TrainingRun:
         fitting, algorithm = self.fitting, self.preset.agent.algorithm
         inputs, actions = self._standardized(fitting.observations), torch.from_numpy(fitting.actions)
         rewards = torch.from_numpy(fitting.rewards).float()
-        ends = torch.from_numpy(fitting.ends)
-        next_rows = torch.arange(len(actions)) + ~ends
-        if not fitting.truncated.any():
-            allowed = self._allowed(inputs, actions)
-            return Transitions(inputs, actions, rewards, ends.float(), next_rows, allowed)
-        last_rows = fitting.starts + fitting.lengths - 1
-        finals = fitting.final_observations
-        known = np.zeros(len(fitting), dtype=np.bool_)
-        if finals is not None and algorithm != "one_step":
-            known = fitting.truncated & ~np.isnan(finals).any(axis=1)
-            next_rows[last_rows[known]] = len(inputs) + torch.arange(int(known.sum()))
-            inputs = torch.cat([inputs, self._standardized(finals[known])])
-        learned = np.ones(len(actions), dtype=np.bool_)
-        learned[last_rows[fitting.truncated & ~known]] = False
-        if not learned.any():
-            raise DatasetError(
-                "every training row is the last of a truncated episode, and what it led to is not in the data; "
-                "nothing can be learned from them."
-            )
-        terminated = ends & torch.from_numpy(np.repeat(fitting.terminated, fitting.lengths))
+        next_rows, finals, learned = fitting.next_rows(use_finals=algorithm != "one_step")
+        if len(finals):
+            inputs = torch.cat([inputs, self._standardized(finals)])
+        terminated = fitting.ends & np.repeat(fitting.terminated, fitting.lengths)
         return Transitions(
             inputs=inputs,
             actions=actions,
             rewards=rewards,
-            terminated=terminated.float(),
-            next_rows=next_rows,
+            terminated=torch.from_numpy(terminated).float(),
+            next_rows=torch.from_numpy(next_rows),
             allowed=self._allowed(inputs, actions),
-            learned_rows=torch.from_numpy(np.flatnonzero(learned)),
+            learned_rows=torch.from_numpy(learned) if len(learned) < len(actions) else None,
         )
 
     def _allowed(self, inputs: Tensor, actions: Tensor) -> Tensor:
