@@ -5,7 +5,7 @@ formats.
 """
 
 import csv
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -137,6 +137,23 @@ class Episodes:
                 "nothing can be learned from them."
             )
         return following, finals, np.flatnonzero(learned)
+
+    def values_after_truncation(
+        self, value: Callable[[NDArray[np.float32]], NDArray[np.float64]]
+    ) -> NDArray[np.float64] | None:
+        """Return what followed each truncated episode is worth, on its last row, and 0 elsewhere, (rows,).
+
+        Args:
+            value: of observations, (some, obs_dim) -> (some,).
+        Returns:
+            None where no episode is truncated, or what one of them led to is not known.
+        """
+        cut, finals = self.truncated, self.final_observations
+        if finals is None or not cut.any() or np.isnan(finals[cut]).any():
+            return None
+        values = np.zeros(len(self.actions))
+        values[(self.starts + self.lengths - 1)[cut]] = value(finals[cut])
+        return values
 
     def select(self, numbers: NDArray[np.int64]) -> "Episodes":
         """Return some of the episodes, in the order of ``numbers``."""

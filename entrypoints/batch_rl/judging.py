@@ -232,14 +232,12 @@ def _fit_values(
         generator=seeded_generator(seed, EVALUATION),
     )
     fitted.fit(lambda rows: probabilities[rows], updates)
-    q_hat = fitted.values(inputs(judged.observations))
-    cut, finals = judged.truncated, judged.final_observations
-    if not cut.any() or finals is None or np.isnan(finals[cut]).any():
-        return q_hat, None
-    after = np.zeros(len(judged.actions))
-    values = (scored.probabilities(finals[cut]) * fitted.values(inputs(finals[cut]))).sum(axis=1)
-    after[(judged.starts + judged.lengths - 1)[cut]] = values
-    return q_hat, after
+
+    def value(finals: NDArray[np.float32]) -> NDArray[np.float64]:
+        values: NDArray[np.float64] = (scored.probabilities(finals) * fitted.values(inputs(finals))).sum(axis=1)
+        return values
+
+    return fitted.values(inputs(judged.observations)), judged.values_after_truncation(value)
 
 
 def report(judgement: Judgement) -> dict[str, Any]:

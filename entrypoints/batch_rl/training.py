@@ -7,6 +7,7 @@ import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -443,7 +444,7 @@ class TrainingRun:
         preset, q_hat, after = self.preset.ope, None, None
         if self._fitted_q is not None:
             q_hat = self._fitted_q.values(self._held_out_inputs)
-            after = self._values_after_truncation(self._fitted_q)
+            after = self.held_out.values_after_truncation(partial(self._value, self._fitted_q))
         with warnings.catch_warnings():
             # They stand in the notes; every epoch would repeat them.
             warnings.simplefilter("ignore")
@@ -461,17 +462,10 @@ class TrainingRun:
                 values_after_truncation=after,
             )
 
-    def _values_after_truncation(self, fitted_q: ope.FittedQ) -> NDArray[np.float64] | None:
-        """Return the scored policy's value of what followed each held-out row; None where that is not logged."""
-        held_out = self.held_out
-        cut, finals = held_out.truncated, held_out.final_observations
-        if finals is None or not cut.any() or np.isnan(finals[cut]).any():
-            return None
-        target = softmax(self.policy().q_array(finals[cut]), self.temperature)
-        values = np.zeros(len(held_out.actions))
-        values[(held_out.starts + held_out.lengths - 1)[cut]] = (
-            target * fitted_q.values(self._standardized(finals[cut]))
-        ).sum(axis=1)
+    def _value(self, fitted_q: ope.FittedQ, observations: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Return the scored policy's value of observations, (some,)."""
+        target = softmax(self.policy().q_array(observations), self.temperature)
+        values: NDArray[np.float64] = (target * fitted_q.values(self._standardized(observations))).sum(axis=1)
         return values
 
     @property
