@@ -5,7 +5,7 @@ formats.
 """
 
 import csv
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -107,6 +107,53 @@ class Episodes:
             return np.add.reduceat(self.rewards, self.starts)
         step = np.arange(len(self.actions)) - np.repeat(self.starts, self.lengths)
         return np.add.reduceat(self.rewards * np.power(discount, step), self.starts)
+
+    def next_rows(self, *, use_finals: bool = True) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int64]]:
+        """Return where the steps lead to, for whoever learns from them.
+
+        What a truncated episode's last step led to has a row of its own behind all others, in the order of the
+        episodes, where it is known; where it is not, nothing can be learned from that step.
+
+        Args:
+            use_finals: False: take it as not known.
+        Returns:
+            Each row's next row (that of a terminated one is not to be read), the observations of the rows
+                behind, and the rows to learn from.
+        Raises:
+            DatasetError: there is nothing to learn from.
+        """
+        following = np.arange(len(self.actions)) + ~self.ends
+        last_rows, known = self.starts + self.lengths - 1, np.zeros(len(self), dtype=np.bool_)
+        finals = self.observations[:0]
+        if use_finals and self.final_observations is not None:
+            known = self.truncated & ~np.isnan(self.final_observations).any(axis=1)
+            finals = self.final_observations[known]
+            following[last_rows[known]] = len(self.actions) + np.arange(len(finals))
+        learned = np.ones(len(self.actions), dtype=np.bool_)
+        learned[last_rows[self.truncated & ~known]] = False
+        if not learned.any():
+            raise DatasetError(
+                "every training row is the last of a truncated episode, and what it led to is not in the data; "
+                "nothing can be learned from them."
+            )
+        return following, finals, np.flatnonzero(learned)
+
+    def values_after_truncation(
+        self, value: Callable[[NDArray[np.float32]], NDArray[np.float64]]
+    ) -> NDArray[np.float64] | None:
+        """Return what followed each truncated episode is worth, on its last row, and 0 elsewhere, (rows,).
+
+        Args:
+            value: of observations, (some, obs_dim) -> (some,).
+        Returns:
+            None where no episode is truncated, or what one of them led to is not known.
+        """
+        cut, finals = self.truncated, self.final_observations
+        if finals is None or not cut.any() or np.isnan(finals[cut]).any():
+            return None
+        values = np.zeros(len(self.actions))
+        values[(self.starts + self.lengths - 1)[cut]] = value(finals[cut])
+        return values
 
     def select(self, numbers: NDArray[np.int64]) -> "Episodes":
         """Return some of the episodes, in the order of ``numbers``."""

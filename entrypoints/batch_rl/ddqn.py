@@ -159,7 +159,100 @@ class _Batches:
     target: Tensor | None  # the target network's outputs: for iql of the observations, else of the next ones
 
 
-class Learner:
+class Ensemble:
+    """Networks that learn action values side by side, with target networks, snapshots and an optimiser.
+
+    Args:
+        sizes: units of every layer, from the inputs to the outputs.
+        n_actions: the first so many outputs are actions' values.
+        generator: draws the first weights.
+        device: where they learn.
+    """
+
+    def __init__(
+        self,
+        agent: Agent,
+        sizes: Sequence[int],
+        *,
+        n_actions: int,
+        generator: torch.Generator,
+        device: torch.device | None = None,
+    ) -> None:
+        self.agent, self.n_actions = agent, n_actions
+        weights, self.online = joined([p.to(device) for p in initial_parameters(sizes, agent.members, generator)])
+        self.target: Parameters = [p.clone() for p in self.online]
+        self.snapshots: list[Parameters] = []
+        self._adam = Adam(
+            weights,
+            beta1=agent.adam_beta1,
+            beta2=agent.adam_beta2,
+            epsilon=agent.adam_epsilon,
+            weight_decay=agent.weight_decay,
+        )
+        self._gradient = torch.empty_like(weights)
+        self._gradients = parted(self._gradient, self.online)
+        self._error_loss = huber_loss if agent.huber_loss else squared_error
+
+    @property
+    def updates(self) -> int:
+        """Gradient updates so far."""
+        return self._adam.updates
+
+    def _losses_of(self, outputs: Tensor, actions: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the losses of Q at the actions, (members, batch), and their derivative by the outputs."""
+        at = actions.unsqueeze(-1)
+        losses, slope = self._error_loss(outputs.gather(-1, at).squeeze(-1) - targets)
+        if self.agent.loss_over_all_actions:
+            losses, slope = losses / self.n_actions, slope / self.n_actions
+        return losses, torch.zeros_like(outputs).scatter_(-1, at, slope.unsqueeze(-1))
+
+    def _step(self, taken: Sequence[Tensor], gradient: Tensor, learning_rate: float) -> Tensor:
+        """Go down by one step, renew the target networks when due, and return the gradient's norm.
+
+        Args:
+            taken: what each layer took, (members, batch, ...).
+            gradient: the losses' derivative by the outputs; it is overwritten.
+        """
+        agent = self.agent
+        # A mean over the batch and a sum over members: each learns at the full step size, as it would alone.
+        backpropagate(self.online, taken, gradient.div_(taken[0].shape[1]), self._gradients)
+        if agent.l2_regularization:
+            self._gradient.add_(self._adam.parameters, alpha=agent.l2_regularization)
+        norm: Tensor = torch.linalg.vector_norm(self._gradient)
+        self._adam.step(self._gradient, learning_rate)
+        if agent.target_update_rate:
+            for slow, fast in zip(self.target, self.online, strict=True):
+                slow.lerp_(fast, agent.target_update_rate)
+        elif self.updates % agent.target_copy_updates == 0:
+            self.target = [p.clone() for p in self.online]
+        return norm
+
+    def deciding_parameters(self) -> Parameters:
+        """Return the networks whose mean decides: the members as they are now, and their snapshots."""
+        return deciding_parameters(self.online, self.snapshots, self.n_actions)
+
+    def state(self) -> dict[str, Any]:
+        """Return all that is needed to go on bit for bit, in plain containers and tensors."""
+        return {
+            "online": self.online,
+            "target": self.target,
+            "snapshots": self.snapshots,
+            "adam_means": parted(self._adam.means, self.online),
+            "adam_squares": parted(self._adam.squares, self.online),
+            "updates": self.updates,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from ``state``, made by one of the same data and preset."""
+        own = Ensemble.state(self)
+        for name in ("online", "target", "adam_means", "adam_squares"):
+            for tensor, saved in zip(own[name], state[name], strict=True):
+                tensor.copy_(saved)
+        self.snapshots = [list(snapshot) for snapshot in state["snapshots"]]
+        self._adam.updates = state["updates"]
+
+
+class Learner(Ensemble):
     """The networks, their optimiser and where training stands.
 
     Args:
@@ -180,28 +273,19 @@ class Learner:
         generator: torch.Generator,
         parts: Sequence[int] = (),
     ) -> None:
-        self.agent = agent
+        outputs = n_actions + 1 if agent.algorithm == "iql" else n_actions  # the last one is V
+        self.device = transitions.inputs.device
+        super().__init__(
+            agent,
+            (transitions.inputs.shape[1], *agent.hidden_sizes, outputs),
+            n_actions=n_actions,
+            generator=generator,
+            device=self.device,
+        )
         self.use(transitions)
         self._generator = generator
-        self._n_actions = n_actions
         self.updates_per_epoch = sum(-(-rows // agent.batch_size) for rows in parts or (transitions.count,))
         self.total_updates = epochs * self.updates_per_epoch
-        outputs = n_actions + 1 if agent.algorithm == "iql" else n_actions  # the last one is V
-        sizes = (transitions.inputs.shape[1], *agent.hidden_sizes, outputs)
-        self._device = transitions.inputs.device
-        weights, self.online = joined([p.to(self._device) for p in initial_parameters(sizes, agent.members, generator)])
-        self.target: Parameters = [p.clone() for p in self.online]
-        self.snapshots: list[Parameters] = []
-        self._adam = Adam(
-            weights,
-            beta1=agent.adam_beta1,
-            beta2=agent.adam_beta2,
-            epsilon=agent.adam_epsilon,
-            weight_decay=agent.weight_decay,
-        )
-        self._gradient = torch.empty_like(weights)
-        self._gradients = parted(self._gradient, self.online)
-        self._error_loss = huber_loss if agent.huber_loss else squared_error
         self._double = agent.double_q and agent.algorithm in ("ddqn", "ddqn_bcq", "cql")
         self._epoch_start = generator.get_state()
         self._statistics: list[Tensor] = []
@@ -209,11 +293,6 @@ class Learner:
     def use(self, transitions: Transitions) -> None:
         """Learn from these rows in the next pass, or in what is left of one that was interrupted."""
         self._transitions = transitions
-
-    @property
-    def updates(self) -> int:
-        """Gradient updates so far."""
-        return self._adam.updates
 
     def run_epoch(self, should_stop: Callable[[], bool] = lambda: False) -> Tensor | None:
         """Train on one shuffled pass, or on what is left of one that was interrupted.
@@ -234,7 +313,7 @@ class Learner:
             count = min(max((rows - start) // agent.batch_size, 1), until_copy, BATCHES_AT_ONCE)
             end = min(start + count * agent.batch_size, rows)
             if update + count > self.updates:
-                batches = self._prepare(orders[:, start:end].to(self._device), count)
+                batches = self._prepare(orders[:, start:end].to(self.device), count)
                 first = self.updates - update
                 learned = []
                 for number in range(first, count):
@@ -283,17 +362,12 @@ class Learner:
         taken = layer_inputs(self.online, batches.inputs[number])
         outputs = last_outputs(self.online, taken[-1])
         losses, gradient = self._losses(outputs[:, :size], outputs[:, size:], batches, rows)
-        # A mean over the batch and a sum over members: each learns at the full step size, as it would alone.
-        backpropagate(self.online, [inputs[:, :size] for inputs in taken], gradient.div_(size), self._gradients)
-        if agent.l2_regularization:
-            self._gradient.add_(self._adam.parameters, alpha=agent.l2_regularization)
-        norm = torch.linalg.vector_norm(self._gradient)
         learning_rate = agent.learning_rate
         if agent.learning_rate_schedule == "linear":
             learning_rate *= 1 - self.updates / self.total_updates
-        self._adam.step(self._gradient, learning_rate)
-        self._copy_when_due()
-        return losses, norm, outputs[:, :size, : self._n_actions], learning_rate
+        norm = self._step([inputs[:, :size] for inputs in taken], gradient, learning_rate)
+        self._add_snapshot_when_due()
+        return losses, norm, outputs[:, :size, : self.n_actions], learning_rate
 
     @staticmethod
     def _summarize(learned: Sequence[tuple[Tensor, Tensor, Tensor, float]]) -> Tensor:
@@ -316,57 +390,30 @@ class Learner:
             online = next_outputs if self._double else target
             forbidden = batches.forbidden[:, rows]
             targets = double_q_targets(online, target, forbidden, rewards, going_on, agent.target_temperature)
-        at = actions.unsqueeze(-1)
-        losses, slope = self._error_loss(outputs.gather(-1, at).squeeze(-1) - targets)
-        if agent.loss_over_all_actions:
-            losses, slope = losses / self._n_actions, slope / self._n_actions
-        gradient = torch.zeros_like(outputs).scatter_(-1, at, slope.unsqueeze(-1))
+        losses, gradient = self._losses_of(outputs, actions, targets)
         if agent.algorithm == "cql":
             penalties, slopes = negative_log_likelihood(outputs, actions)
             losses, gradient = losses + agent.cql_alpha * penalties, gradient.add_(slopes, alpha=agent.cql_alpha)
         if agent.algorithm == "iql":
-            advantages = target.gather(-1, at).squeeze(-1) - outputs[..., -1]
+            advantages = target.gather(-1, actions.unsqueeze(-1)).squeeze(-1) - outputs[..., -1]
             further, slope = expectile_loss(advantages, agent.iql_expectile)
             losses = losses + further
             gradient[..., -1] = -slope
         return losses, gradient
 
-    def _copy_when_due(self) -> None:
+    def _add_snapshot_when_due(self) -> None:
         agent, updates = self.agent, self.updates
-        if agent.target_update_rate:
-            for slow, fast in zip(self.target, self.online, strict=True):
-                slow.lerp_(fast, agent.target_update_rate)
-        elif updates % agent.target_copy_updates == 0:
-            self.target = [p.clone() for p in self.online]
         late = updates >= agent.snapshot_after * self.total_updates
         # The last update takes none: the networks themselves are part of the mean.
         if agent.snapshot_updates and updates % agent.snapshot_updates == 0 and late and updates < self.total_updates:
             self.snapshots.append([p.clone() for p in self.online])
 
-    def deciding_parameters(self) -> Parameters:
-        """Return the networks whose mean decides: the members as they are now, and their snapshots."""
-        return deciding_parameters(self.online, self.snapshots, self._n_actions)
-
     def state(self) -> dict[str, Any]:
         """Return all that is needed to go on bit for bit, in plain containers and tensors."""
-        return {
-            "online": self.online,
-            "target": self.target,
-            "snapshots": self.snapshots,
-            "adam_means": parted(self._adam.means, self.online),
-            "adam_squares": parted(self._adam.squares, self.online),
-            "updates": self.updates,
-            "epoch_start": self._epoch_start,
-            "statistics": self._statistics,
-        }
+        return super().state() | {"epoch_start": self._epoch_start, "statistics": self._statistics}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from ``state``, made by a learner of the same data and agent."""
-        own = self.state()
-        for name in ("online", "target", "adam_means", "adam_squares"):
-            for tensor, saved in zip(own[name], state[name], strict=True):
-                tensor.copy_(saved)
-        self.snapshots = [list(snapshot) for snapshot in state["snapshots"]]
-        self._adam.updates = state["updates"]
+        super().restore(state)
         self._epoch_start = state["epoch_start"]
-        self._statistics = [statistics.to(self._device) for statistics in state["statistics"]]
+        self._statistics = [statistics.to(self.device) for statistics in state["statistics"]]

@@ -50,7 +50,8 @@ class ValueWatch:
                 f"since epoch {best.epoch} Q has grown from {best.batch_q.mean():.4g} to "
                 f"{result.batch_q.mean():.4g}, while WIS fell from {best.estimates.wis:.4g} to {estimates.wis:.4g} "
                 f"and sequential DR from {best.estimates.sequential_dr:.4g} to {estimates.sequential_dr:.4g}: "
-                "later values are no better ones. The checkpoint 'best' is the earlier one; train for fewer epochs."
+                "later values are no better ones. Train for fewer epochs; with training.best_by=WIS the checkpoint "
+                "'best' is the earlier one."
             )
         new = [text for kind, text in found.items() if kind not in self._given]
         self._given |= found.keys()

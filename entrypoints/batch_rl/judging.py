@@ -25,7 +25,7 @@ from batch_rl.checkpoint import FILE_PATTERN, SavedPolicy, open_policy
 from batch_rl.dataset import Episodes, split_numbers
 from batch_rl.errors import BatchRLError, DatasetError
 from batch_rl.loading import load_episodes, raise_small_propensities
-from batch_rl.networks import seeded_generator, softmax, use_threads
+from batch_rl.networks import mean_and_scale, seeded_generator, softmax, use_threads
 from batch_rl.preset import needs_model
 from batch_rl.training import EVALUATION, dataset_digest, split_generator
 
@@ -211,12 +211,12 @@ def _values(
 def _fit_values(
     scored: _Scored, fitting: Episodes, judged: Episodes, discount: float, updates: int, seed: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
-    observations, next_rows, learned = _steps(fitting)
-    mean, scale = observations.mean(axis=0), observations.std(axis=0)
-    scale = np.where(scale > 0, scale, 1)
+    next_rows, led_to, learned = fitting.next_rows()
+    observations = np.concatenate([fitting.observations, led_to])
+    mean, scale = mean_and_scale(observations)
 
     def inputs(values: NDArray[np.float32]) -> Tensor:
-        return torch.from_numpy(((values - mean) / scale).astype(np.float32))
+        return (torch.from_numpy(values) - mean) / scale
 
     probabilities = torch.from_numpy(scored.probabilities(observations)).float()
     fitted = ope.FittedQ(
@@ -232,31 +232,12 @@ def _fit_values(
         generator=seeded_generator(seed, EVALUATION),
     )
     fitted.fit(lambda rows: probabilities[rows], updates)
-    q_hat = fitted.values(inputs(judged.observations))
-    cut, finals = judged.truncated, judged.final_observations
-    if not cut.any() or finals is None or np.isnan(finals[cut]).any():
-        return q_hat, None
-    after = np.zeros(len(judged.actions))
-    values = (scored.probabilities(finals[cut]) * fitted.values(inputs(finals[cut]))).sum(axis=1)
-    after[(judged.starts + judged.lengths - 1)[cut]] = values
-    return q_hat, after
 
+    def value(finals: NDArray[np.float32]) -> NDArray[np.float64]:
+        values: NDArray[np.float64] = (scored.probabilities(finals) * fitted.values(inputs(finals))).sum(axis=1)
+        return values
 
-def _steps(episodes: Episodes) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]:
-    """Return observations with the known last ones behind them, each row's next row, and the rows to learn from."""
-    observations, finals = episodes.observations, episodes.final_observations
-    next_rows = np.arange(len(episodes.actions)) + ~episodes.ends
-    last_rows = episodes.starts + episodes.lengths - 1
-    known = np.zeros(len(episodes), dtype=np.bool_)
-    if finals is not None:
-        known = episodes.truncated & ~np.isnan(finals).any(axis=1)
-        next_rows[last_rows[known]] = len(observations) + np.arange(int(known.sum()))
-        observations = np.concatenate([observations, finals[known]])
-    learned = np.ones(len(episodes.actions), dtype=np.bool_)
-    learned[last_rows[episodes.truncated & ~known]] = False
-    if not learned.any():
-        raise DatasetError("every row is the last of a truncated episode: no values can be fitted to them.")
-    return observations, next_rows, np.flatnonzero(learned)
+    return fitted.values(inputs(judged.observations)), judged.values_after_truncation(value)
 
 
 def report(judgement: Judgement) -> dict[str, Any]:

@@ -53,6 +53,15 @@ def initial_parameters(sizes: Sequence[int], members: int, generator: torch.Gene
     return parameters
 
 
+def mean_and_scale(features: NDArray[np.float32]) -> tuple[Tensor, Tensor]:
+    """Return what makes the mean of each feature 0 and its deviation 1, (features,) each."""
+    values = features.astype(np.float64)
+    deviation = values.std(axis=0)
+    # A feature that never changes is only shifted.
+    scale = np.where(deviation > 1e-8 * np.abs(values).max(axis=0), deviation, 1.0)
+    return torch.from_numpy(values.mean(axis=0)).float(), torch.from_numpy(scale).float()
+
+
 def forward(parameters: Sequence[Tensor], inputs: Tensor) -> Tensor:
     """Run every member on its inputs: (members, batch, in) -> (members, batch, out); ReLU between."""
     return last_outputs(parameters, last_hidden(parameters, inputs))

@@ -18,19 +18,14 @@ from torch import Tensor
 
 from batch_rl.behavior import greedy_policy
 from batch_rl.checkpoint import LEARNED_ONLINE
-from batch_rl.ddqn import double_q_targets, huber_loss, squared_error
+from batch_rl.ddqn import Ensemble, double_q_targets
 from batch_rl.errors import TrainingError
 from batch_rl.networks import (
-    Adam,
-    Parameters,
     PolicyNetwork,
-    backpropagate,
     forward,
-    initial_parameters,
-    joined,
     last_outputs,
     layer_inputs,
-    parted,
+    mean_and_scale,
     seeded_generator,
     use_threads,
 )
@@ -90,8 +85,8 @@ class Replay:
             array[: len(self)] = state[name].numpy()
 
 
-class OnlineLearner:
-    """Networks, optimiser and replay buffer, and where training stands.
+class OnlineLearner(Ensemble):
+    """An ensemble with its replay buffer, and where training stands.
 
     Args:
         n_actions: width of the output.
@@ -101,21 +96,8 @@ class OnlineLearner:
     def __init__(
         self, agent: Agent, *, observation_size: int, n_actions: int, replay_size: int, generator: torch.Generator
     ) -> None:
-        self.agent = agent
-        self._n_actions = n_actions
         sizes = (observation_size, *agent.hidden_sizes, n_actions)
-        weights, self.online = joined(initial_parameters(sizes, agent.members, generator))
-        self.target: Parameters = [p.clone() for p in self.online]
-        self._adam = Adam(
-            weights,
-            beta1=agent.adam_beta1,
-            beta2=agent.adam_beta2,
-            epsilon=agent.adam_epsilon,
-            weight_decay=agent.weight_decay,
-        )
-        self._gradient = torch.empty_like(weights)
-        self._gradients = parted(self._gradient, self.online)
-        self._error_loss = huber_loss if agent.huber_loss else squared_error
+        super().__init__(agent, sizes, n_actions=n_actions, generator=generator)
         self.replay = Replay(replay_size, observation_size)
         self.mean, self.scale = torch.zeros(observation_size), torch.ones(observation_size)
         self.episodes = 0  # whole ones, those of the heatup too
@@ -123,19 +105,9 @@ class OnlineLearner:
         self.steps = 0
         self.reached = False  # whether an evaluation has reached online.stop_at_reward
 
-    @property
-    def updates(self) -> int:
-        """Gradient updates so far."""
-        return self._adam.updates
-
     def standardize(self) -> None:
         """From now on scale every feature to mean 0 and deviation 1 of what the buffer holds."""
-        observations = self.replay.observations[: len(self.replay)].astype(np.float64)
-        deviation = observations.std(axis=0)
-        # A feature that never changes is only shifted.
-        scale = np.where(deviation > 1e-8 * np.abs(observations).max(axis=0), deviation, 1.0)
-        self.mean = torch.from_numpy(observations.mean(axis=0)).float()
-        self.scale = torch.from_numpy(scale).float()
+        self.mean, self.scale = mean_and_scale(self.replay.observations[: len(self.replay)])
 
     def values(self, observation: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the mean Q of the members, (n_actions,)."""
@@ -154,25 +126,10 @@ class OnlineLearner:
         agent, replay = self.agent, self.replay
         rows = generator.integers(len(replay), size=(agent.members, agent.batch_size))
         inputs = (torch.from_numpy(replay.observations[rows]) - self.mean) / self.scale
-        actions = torch.from_numpy(replay.actions[rows])
         taken = layer_inputs(self.online, inputs)
         values = last_outputs(self.online, taken[-1])
-        at = actions.unsqueeze(-1)
-        losses, slope = self._error_loss(values.gather(-1, at).squeeze(-1) - self._targets(rows))
-        if agent.loss_over_all_actions:
-            losses, slope = losses / self._n_actions, slope / self._n_actions
-        # A mean over the batch and a sum over members: each learns at the full step size, as it would alone.
-        gradient = torch.zeros_like(values).scatter_(-1, at, slope.unsqueeze(-1)).div_(agent.batch_size)
-        backpropagate(self.online, taken, gradient, self._gradients)
-        norm = torch.linalg.vector_norm(self._gradient)
-        if agent.l2_regularization:
-            self._gradient.add_(self._adam.parameters, alpha=agent.l2_regularization)
-        self._adam.step(self._gradient, learning_rate)
-        if agent.target_update_rate:
-            for slow, fast in zip(self.target, self.online, strict=True):
-                slow.lerp_(fast, agent.target_update_rate)
-        elif self.updates % agent.target_copy_updates == 0:
-            self.target = [p.clone() for p in self.online]
+        losses, gradient = self._losses_of(values, torch.from_numpy(replay.actions[rows]), self._targets(rows))
+        norm = self._step(taken, gradient, learning_rate)
         return torch.stack([losses.mean(), norm, values.mean(), torch.tensor(learning_rate)])
 
     def _targets(self, rows: NDArray[np.int64]) -> Tensor:
@@ -191,13 +148,7 @@ class OnlineLearner:
 
     def state(self) -> dict[str, Any]:
         """Return all that is needed to go on bit for bit, in plain containers and tensors."""
-        return {
-            "online": self.online,
-            "target": self.target,
-            "snapshots": [],
-            "adam_means": parted(self._adam.means, self.online),
-            "adam_squares": parted(self._adam.squares, self.online),
-            "updates": self.updates,
+        return super().state() | {
             "replay": self.replay.state(),
             "mean": self.mean,
             "scale": self.scale,
@@ -209,11 +160,7 @@ class OnlineLearner:
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from ``state``, made by a learner of the same preset."""
-        own = self.state()
-        for name in ("online", "target", "adam_means", "adam_squares"):
-            for tensor, saved in zip(own[name], state[name], strict=True):
-                tensor.copy_(saved)
-        self._adam.updates = state["updates"]
+        super().restore(state)
         self.replay.restore(state["replay"])
         self.mean, self.scale = state["mean"], state["scale"]
         self.episodes, self.heatup_episodes = state["episodes"], state["heatup_episodes"]

@@ -66,8 +66,11 @@ def _figure(metrics: "pd.DataFrame") -> Any:
     epochs = metrics["Epoch"]
     shown = [name for name, column in TRAJECTORY.items() if metrics[column].notna().any()]
     rows = -(-len(shown) // 3)
-    figure = Figure(figsize=(11, 5.2 + 2.2 * rows), dpi=110, layout="constrained")
+    height = 5.2 + 2.2 * rows
+    figure = Figure(figsize=(11, height), dpi=110)
     grid = figure.add_gridspec(2 + rows, 6, height_ratios=[2.6, 1.2, *([1.6] * rows)])
+    # Given, and not found by a layout engine, which would draw everything twice.
+    grid.update(left=0.09, right=0.91, bottom=0.5 / height, top=1 - 0.35 / height, wspace=0.65, hspace=0.5)
     baseline = float(metrics[LOGGED_RETURN].iloc[0])
     values = figure.add_subplot(grid[0, :])
     right = values.twinx()

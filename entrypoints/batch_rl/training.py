@@ -7,6 +7,7 @@ import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from batch_rl.networks import (
     choose_device,
     forward,
     last_hidden,
+    mean_and_scale,
     seeded_generator,
     softmax,
     use_threads,
@@ -120,13 +122,43 @@ class EpochResult:
     estimates: PolicyEstimates
 
 
+class _ScoredQ:
+    """The mean Q that decides, at inputs that stay the same.
+
+    What snapshots say there stays the same too, so it is asked once: they are most of the networks.
+    """
+
+    def __init__(self, learner: Learner, inputs: Tensor, temperature: float) -> None:
+        self._learner, self._inputs, self._temperature = learner, inputs.to(learner.device), temperature
+        self._of_snapshots, self._added = self._inputs.new_zeros((len(inputs), learner.n_actions)), 0
+
+    @torch.no_grad()
+    def at(self, rows: Tensor | slice = slice(None)) -> Tensor:
+        """Return the values at some of the inputs as the networks are now, (rows, n_actions)."""
+        snapshots = self._learner.snapshots
+        for snapshot in snapshots[self._added :]:
+            self._of_snapshots += self._sum(snapshot, self._inputs)
+        self._added = len(snapshots)
+        online = self._learner.online
+        return (self._sum(online, self._inputs[rows]) + self._of_snapshots[rows]) / (len(online[0]) * (1 + self._added))
+
+    def _sum(self, networks: Parameters, inputs: Tensor) -> Tensor:
+        return forward(networks, inputs.expand(len(networks[0]), -1, -1))[..., : self._learner.n_actions].sum(dim=0)
+
+    def probabilities(self, rows: Tensor) -> Tensor:
+        """Return the scored policy's probabilities at some of the inputs, (rows, n_actions)."""
+        return torch.softmax(self.at(rows) / self._temperature, dim=1).cpu()
+
+
 class TrainingRun:
     """Everything between a dataset and a policy.
 
-    The importance weights and sequential DR's q_hat come from the same networks: q_hat is the agent's own
-    Q, as in Coach, in Coach's column. It was fitted to the other part of the split and describes the greedy
-    policy, not the softmax that is scored; sequential DR stays unbiased all the same, and varies more than it
-    does with the softmax's own values, which fitted Q evaluation learns beside the agent for the other columns.
+    Two models stand for the scored policy's values, softmax(Q / ``ope.temperature``). In Coach's column sequential
+    DR's q_hat is the agent's own Q, as in Coach, which the importance weights come from too. It was fitted to the other
+    part of the split, so sequential DR stays unbiased, whatever policy it describes: with targets that are maxima the
+    greedy one, and with ``agent.target_temperature`` the softmax at that temperature, nearly the scored one where
+    both temperatures are the same. For the other columns fitted Q evaluation learns the scored policy's own values
+    beside the agent.
 
     Args:
         normalization: of the features, where ``data.normalization`` asks for one; if left out, it is found in the
@@ -192,7 +224,9 @@ class TrainingRun:
         )
         self._fitted_q = None if final or not needs_model(preset.ope.estimators) else self._new_fitted_q()
         self._log = ope.LoggedRows.of(self.held_out)
-        self._snapshot_q, self._snapshots_added = torch.zeros((1, 1)), 0
+        self._held_out_inputs = self._standardized(self.held_out.observations)
+        self._held_out_q = _ScoredQ(self.learner, self._held_out_inputs, self.temperature)
+        self._training_q = _ScoredQ(self.learner, self._steps.inputs, self.temperature)
         self.epoch = 0
         self.logged_return = float(self.held_out.returns(preset.agent.discount).mean())
 
@@ -200,11 +234,7 @@ class TrainingRun:
         if not self.preset.agent.standardize_inputs:
             width = self.observation_size if self.preprocessor is None else self.preprocessor.output_size
             return torch.zeros(width), torch.ones(width)
-        features = self._features(self.fitting.observations).numpy().astype(np.float64)
-        deviation = features.std(axis=0)
-        # A feature that never changes is only shifted.
-        scale = np.where(deviation > 1e-8 * np.abs(features).max(axis=0), deviation, 1.0)
-        return torch.from_numpy(features.mean(axis=0)).float(), torch.from_numpy(scale).float()
+        return mean_and_scale(self._features(self.fitting.observations).numpy())
 
     def _features(self, observations: NDArray[np.float32]) -> Tensor:
         raw = torch.from_numpy(observations)
@@ -281,34 +311,18 @@ class TrainingRun:
         fitting, algorithm = self.fitting, self.preset.agent.algorithm
         inputs, actions = self._standardized(fitting.observations), torch.from_numpy(fitting.actions)
         rewards = torch.from_numpy(fitting.rewards).float()
-        ends = torch.from_numpy(fitting.ends)
-        next_rows = torch.arange(len(actions)) + ~ends
-        if not fitting.truncated.any():
-            allowed = self._allowed(inputs, actions)
-            return Transitions(inputs, actions, rewards, ends.float(), next_rows, allowed)
-        last_rows = fitting.starts + fitting.lengths - 1
-        finals = fitting.final_observations
-        known = np.zeros(len(fitting), dtype=np.bool_)
-        if finals is not None and algorithm != "one_step":
-            known = fitting.truncated & ~np.isnan(finals).any(axis=1)
-            next_rows[last_rows[known]] = len(inputs) + torch.arange(int(known.sum()))
-            inputs = torch.cat([inputs, self._standardized(finals[known])])
-        learned = np.ones(len(actions), dtype=np.bool_)
-        learned[last_rows[fitting.truncated & ~known]] = False
-        if not learned.any():
-            raise DatasetError(
-                "every training row is the last of a truncated episode, and what it led to is not in the data; "
-                "nothing can be learned from them."
-            )
-        terminated = ends & torch.from_numpy(np.repeat(fitting.terminated, fitting.lengths))
+        next_rows, finals, learned = fitting.next_rows(use_finals=algorithm != "one_step")
+        if len(finals):
+            inputs = torch.cat([inputs, self._standardized(finals)])
+        terminated = fitting.ends & np.repeat(fitting.terminated, fitting.lengths)
         return Transitions(
             inputs=inputs,
             actions=actions,
             rewards=rewards,
-            terminated=terminated.float(),
-            next_rows=next_rows,
+            terminated=torch.from_numpy(terminated).float(),
+            next_rows=torch.from_numpy(next_rows),
             allowed=self._allowed(inputs, actions),
-            learned_rows=torch.from_numpy(np.flatnonzero(learned)),
+            learned_rows=torch.from_numpy(learned) if len(learned) < len(actions) else None,
         )
 
     def _allowed(self, inputs: Tensor, actions: Tensor) -> Tensor:
@@ -354,7 +368,7 @@ class TrainingRun:
         if statistics is None:
             return None
         if self._fitted_q is not None:
-            self._fitted_q.fit(self._probabilities, self.preset.ope.fqe_updates)
+            self._fitted_q.fit(self._training_q.probabilities, self.preset.ope.fqe_updates)
         losses, norms, batch_q, learning_rates, largest_q = statistics.double().numpy().T
         return EpochResult(
             epoch=self.epoch,
@@ -407,8 +421,8 @@ class TrainingRun:
     def evaluate(self) -> PolicyEstimates:
         """Judge the present policy, softmax(Q / temperature), on the held-out episodes."""
         held_out, discount = self.held_out, self.preset.agent.discount
-        q_hat = self.policy().q_array(held_out.observations)
-        target = softmax(q_hat, self.preset.ope.temperature)
+        q_hat = self._held_out_q.at().cpu().double().numpy()
+        target = softmax(q_hat, self.temperature)
         if self.preset.agent.algorithm == "bc":
             q_hat = np.zeros_like(q_hat)  # logits are no values
         return PolicyEstimates(
@@ -427,10 +441,10 @@ class TrainingRun:
         return self.preset.ope.temperature
 
     def _evaluate_trajectories(self, target: NDArray[np.float64]) -> ope.PolicyEvaluation:
-        preset, held_out, q_hat, after = self.preset.ope, self.held_out, None, None
+        preset, q_hat, after = self.preset.ope, None, None
         if self._fitted_q is not None:
-            q_hat = self._fitted_q.values(self._standardized(held_out.observations))
-            after = self._values_after_truncation(self._fitted_q)
+            q_hat = self._fitted_q.values(self._held_out_inputs)
+            after = self.held_out.values_after_truncation(partial(self._value, self._fitted_q))
         with warnings.catch_warnings():
             # They stand in the notes; every epoch would repeat them.
             warnings.simplefilter("ignore")
@@ -448,40 +462,16 @@ class TrainingRun:
                 values_after_truncation=after,
             )
 
-    def _values_after_truncation(self, fitted_q: ope.FittedQ) -> NDArray[np.float64] | None:
-        """Return the scored policy's value of what followed each held-out row; None where that is not logged."""
-        held_out = self.held_out
-        cut, finals = held_out.truncated, held_out.final_observations
-        if finals is None or not cut.any() or np.isnan(finals[cut]).any():
-            return None
-        target = softmax(self.policy().q_array(finals[cut]), self.preset.ope.temperature)
-        values = np.zeros(len(held_out.actions))
-        values[(held_out.starts + held_out.lengths - 1)[cut]] = (
-            target * fitted_q.values(self._standardized(finals[cut]))
-        ).sum(axis=1)
+    def _value(self, fitted_q: ope.FittedQ, observations: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Return the scored policy's value of observations, (some,)."""
+        target = softmax(self.policy().q_array(observations), self.temperature)
+        values: NDArray[np.float64] = (target * fitted_q.values(self._standardized(observations))).sum(axis=1)
         return values
-
-    @torch.no_grad()
-    def _probabilities(self, rows: Tensor) -> Tensor:
-        """Return the scored policy's probabilities at rows of the training inputs, (rows, n_actions).
-
-        What snapshots say there never changes, so it is asked once: they are most of the networks.
-        """
-        inputs, learner = self._steps.inputs.to(self.device), self.learner
-        if self._snapshots_added == 0:
-            self._snapshot_q = inputs.new_zeros((len(inputs), self.n_actions))
-        for snapshot in learner.snapshots[self._snapshots_added :]:
-            self._snapshot_q += forward(snapshot, inputs.expand(len(snapshot[0]), -1, -1))[..., : self.n_actions].sum(0)
-            self._snapshots_added += 1
-        members = self.preset.agent.members
-        online = forward(learner.online, inputs[rows].expand(members, -1, -1))[..., : self.n_actions].sum(0)
-        q = (online + self._snapshot_q[rows]) / (members * (1 + self._snapshots_added))
-        return torch.softmax(q / self.temperature, dim=1).cpu()
 
     @property
     def scored_policy(self) -> str:
         """What the estimates are of."""
-        return f"softmax(Q / {self.preset.ope.temperature:g})"
+        return f"softmax(Q / {self.temperature:g})"
 
     def state(self) -> dict[str, Any]:
         """Return all that is needed to go on bit for bit, in plain containers and tensors."""

@@ -1,6 +1,7 @@
 """Fitted Q evaluation: action values of a policy, learned from steps that another one logged."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -170,6 +171,18 @@ def fit_network_q(
     return parameters
 
 
+@dataclass(frozen=True)
+class _Pool:
+    """Steps that several updates use; (1, steps, ...) or (steps, ...)."""
+
+    inputs: Tensor
+    taken: Tensor  # the actions
+    rewards: Tensor
+    onward: Tensor  # the discount, or 0 where the episode terminated
+    following: Tensor  # the next inputs
+    policy: Tensor  # the probabilities there
+
+
 class FittedQ:
     """Action values of a policy, learned by a few updates at a time, so that they can follow one that changes.
 
@@ -231,32 +244,42 @@ class FittedQ:
         """
         for first in range(0, updates, self.POOL_BATCHES * self.PASSES):
             drawn = torch.randint(len(self._rows), (self.POOL_BATCHES * self.BATCH_SIZE,), generator=self._generator)
-            pool = self._rows[drawn]
-            policy = probabilities(self._next_rows[pool])
+            rows = self._rows[drawn]
+            pool = self._look_up(rows, probabilities(self._next_rows[rows]))
             for number in range(first, min(first + self.POOL_BATCHES * self.PASSES, updates)):
                 start = (number - first) % self.POOL_BATCHES * self.BATCH_SIZE
                 if number % self.COPY_UPDATES == 0:
                     coming = slice(start, start + self.COPY_UPDATES * self.BATCH_SIZE)
-                    goals = torch.split(self._goals(pool[coming], policy[coming]), self.BATCH_SIZE)
-                self._update(pool[start : start + self.BATCH_SIZE], goals[number % self.COPY_UPDATES])
+                    goals = torch.split(self._goals(pool, coming), self.BATCH_SIZE)
+                self._update(pool, slice(start, start + self.BATCH_SIZE), goals[number % self.COPY_UPDATES])
         if not bool(self._adam.parameters.isfinite().all()):
             raise TrainingError(
                 "fitted Q evaluation diverged: look for extreme rewards and features in the data, lower the discount, "
                 "or leave the estimators out that need it."
             )
 
-    def _update(self, rows: Tensor, goals: Tensor) -> None:
+    def _look_up(self, rows: Tensor, policy: Tensor) -> _Pool:
+        return _Pool(
+            inputs=self._inputs[rows][None],
+            taken=self._actions[rows][None, :, None],
+            rewards=self._rewards[rows],
+            onward=self._onward[rows],
+            following=self._inputs[self._next_rows[rows]][None],
+            policy=policy,
+        )
+
+    def _update(self, pool: _Pool, rows: slice, goals: Tensor) -> None:
         """Make a step on mean((Q(input, action) - goal)^2)."""
-        taken = layer_inputs(self._parameters, self._inputs[rows][None])
+        taken = layer_inputs(self._parameters, pool.inputs[:, rows])
         outputs = last_outputs(self._parameters, taken[-1])
-        at = self._actions[rows][None, :, None]
+        at = pool.taken[:, rows]
         slope = (outputs.gather(-1, at) - goals[None, :, None]) * (2 / len(goals))
         backpropagate(self._parameters, taken, torch.zeros_like(outputs).scatter_(-1, at, slope), self._gradients)
         self._adam.step(self._gradient, self.LEARNING_RATE)
 
-    def _goals(self, rows: Tensor, policy: Tensor) -> Tensor:
-        following = forward(self._parameters, self._inputs[self._next_rows[rows]][None])[0]
-        return self._rewards[rows] + self._onward[rows] * (policy * following).sum(dim=1).clamp(*self._bounds)
+    def _goals(self, pool: _Pool, rows: slice) -> Tensor:
+        following = forward(self._parameters, pool.following[:, rows])[0]
+        return pool.rewards[rows] + pool.onward[rows] * (pool.policy[rows] * following).sum(dim=1).clamp(*self._bounds)
 
     @torch.no_grad()
     def values(self, inputs: Tensor) -> Floats:

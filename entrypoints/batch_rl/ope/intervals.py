@@ -1,7 +1,7 @@
 """Intervals that hold a policy's value with a stated probability, and what has to be true for it."""
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -212,7 +212,6 @@ def bootstrap(
         (resamples,) by name; NaN where all weights of a resample are 0. For "MAGIC", all g^(j) to blend,
         (longest + 1, resamples).
     """
-    generator = np.random.default_rng(seed)
     n = len(steps)
     per_episode = {name: MEANS[name](steps) for name in estimators if name in MEANS}
     by_step = {WEIGHTED_PDIS, WDR, MAGIC}.intersection(estimators)
@@ -226,16 +225,11 @@ def bootstrap(
     answers: dict[str, Floats] = {name: np.empty(resamples) for name in estimators}
     if MAGIC in by_step:
         answers[MAGIC] = np.empty((len(steps.layout.running) + 1, resamples))
-    places = np.empty(n, dtype=np.int64)
-    places[steps.layout.order] = np.arange(n)
-    size = max(1, _COUNT_VALUES // n)
-    for start in range(0, resamples, size):
-        chunk = slice(start, min(start + size, resamples))
-        # Drawn by the caller's numbers and not by place, so that what is drawn depends on the seed alone.
-        counts = np.stack(
-            [np.bincount(places[generator.integers(0, n, size=n)], minlength=n) for _ in range(start, chunk.stop)],
-            axis=1,
-        ).astype(np.float64)
+    done = 0
+    for drawn in _draw(n, resamples, seed):
+        counts = drawn[steps.layout.order]
+        chunk = slice(done, done + counts.shape[1])
+        done = chunk.stop
         with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
             sums = table @ counts
             for number, name in enumerate(per_episode):
@@ -246,6 +240,31 @@ def bootstrap(
                 for name, values in _self_normalised(steps, counts, by_step).items():
                     answers[name][..., chunk] = values
     return answers
+
+
+def _draw(n: int, resamples: int, seed: int) -> Iterator[Floats]:
+    """Yield how often each of n episodes, by the caller's numbers, is drawn by some resamples, (n, some) each.
+
+    What is drawn depends on the seed alone, so a policy that is judged again and again needs it drawn only once.
+    """
+    if n * resamples <= _COUNT_VALUES:
+        yield _draw_at_once(n, resamples, seed)
+        return
+    generator, size = np.random.default_rng(seed), max(1, _COUNT_VALUES // n)
+    for start in range(0, resamples, size):
+        yield _count_draws(generator, n, min(size, resamples - start))
+
+
+@lru_cache(maxsize=2)
+def _draw_at_once(n: int, resamples: int, seed: int) -> Floats:
+    counts = _count_draws(np.random.default_rng(seed), n, resamples)
+    counts.flags.writeable = False
+    return counts
+
+
+def _count_draws(generator: np.random.Generator, n: int, resamples: int) -> Floats:
+    draws = [np.bincount(generator.integers(0, n, size=n), minlength=n) for _ in range(resamples)]
+    return np.stack(draws, axis=1).astype(np.float64)
 
 
 def _self_normalised(steps: WeightedSteps, counts: Floats, estimators: Collection[str]) -> dict[str, Floats]:
@@ -297,16 +316,18 @@ def _add_ended(steps: WeightedSteps, counts: Floats, totals: Floats) -> None:
 
 @lru_cache(maxsize=64)  # the estimators of one policy ask for the same one
 def student_t_quantile(probability: float, degrees: float) -> float:
-    """Return the quantile of Student's t distribution, by bisection; ``probability`` is at least 1/2."""
-    low, high = 0.0, 1.0
-    while _student_t_cdf(high, degrees) < probability:
-        low, high = high, 2 * high
-    while high - low > 1e-13 * high:
-        middle = (low + high) / 2
-        if middle in (low, high):
-            break
-        low, high = (middle, high) if _student_t_cdf(middle, degrees) < probability else (low, middle)
-    return (low + high) / 2
+    """Return the quantile of Student's t distribution; ``probability`` is at least 1/2 and below 1.
+
+    By Newton's method from 0 on: the density falls, so no step goes beyond the quantile.
+    """
+    constant = math.lgamma((degrees + 1) / 2) - math.lgamma(degrees / 2) - math.log(math.pi * degrees) / 2
+    t = 0.0
+    while True:
+        density = math.exp(constant - (degrees + 1) / 2 * math.log1p(t * t / degrees))
+        step = (probability - _student_t_cdf(t, degrees)) / density
+        t += step
+        if step <= 1e-9 * t:  # the next one would be about its square
+            return t
 
 
 def _student_t_cdf(t: float, degrees: float) -> float:
@@ -322,17 +343,25 @@ def _student_t_cdf(t: float, degrees: float) -> float:
 
 
 def _incomplete_beta(x: float, a: float, b: float) -> float:
-    """Return the regularised incomplete beta function by its continued fraction, from the far end on."""
+    """Return the regularised incomplete beta function by its continued fraction, for x < (a + 1) / (a + b + 2).
+
+    Source of the evaluation: Thompson, Barnett, "Coulomb and Bessel Functions of Complex Arguments and Order",
+        Journal of Computational Physics 1986 (the modified Lentz algorithm).
+    """
     if x <= 0:
         return 0.0
     front = a * math.log(x) + b * math.log1p(-x) + math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b)
-    fraction = 1.0
-    for m in range(200, 0, -1):
+    numerators, denominators = 1.0, 1 / (1 - (a + b) * x / (a + 1))  # ratios of one convergent's to the last one's
+    fraction = denominators
+    for m in range(1, 10_000):
         even = m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m))
         odd = -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1))
-        fraction = 1 + even / (1 + odd / fraction)
-    first = -(a + b) * x / (a + 1)
-    return math.exp(front) / a / (1 + first / fraction)
+        for term in (even, odd):
+            denominators, numerators = 1 / (1 + term * denominators), 1 + term / numerators
+            fraction *= denominators * numerators
+        if abs(denominators * numerators - 1) < 1e-15:
+            break
+    return math.exp(front) / a * fraction
 
 
 def _bounded(values: Floats, radius: float, low: float, high: float, level: float, method: str) -> Interval:

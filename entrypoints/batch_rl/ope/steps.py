@@ -67,16 +67,19 @@ class Layout:
         places: Integers = starts[self.lengths - 1] + np.arange(len(self.lengths))
         return places
 
+    @cached_property
+    def _episodes(self) -> Integers:
+        """Return the place of each step's episode, (rows,)."""
+        return np.concatenate([np.arange(count) for count in self.running.tolist()])
+
     def sum_by_episode(self, steps: Floats) -> Floats:
         """Add up what the steps of an episode hold, (rows,) -> (episodes,)."""
-        sums = np.zeros(len(self.lengths))
-        for block, count in zip(self.blocks, self.running.tolist(), strict=True):
-            sums[:count] += steps[block]
-        return sums
+        return np.bincount(self._episodes, weights=steps, minlength=len(self.lengths)).astype(np.float64, copy=False)
 
     def sum_by_step(self, steps: Floats) -> Floats:
         """Add up what all steps t hold, (rows,) -> (longest,)."""
-        return np.array([steps[block].sum() for block in self.blocks])
+        sums: Floats = np.add.reduceat(steps, np.cumsum(self.running) - self.running)
+        return sums
 
     def discounts(self, discount: float) -> Floats:
         """Return discount ** t for every step, (rows,)."""
