@@ -64,7 +64,7 @@ def bucket_storage(s3: S3Settings) -> BucketStorage:
 
 
 def which_s3(endpoint_url: str | None = None) -> S3Settings:
-    """Return which S3 is meant, as ``s3_settings``; the URL of our own server means the embedded S3, read by its files.
+    """Return which S3 is meant, as ``s3_settings``; the URL of our own server, up or ended, means the embedded S3.
 
     Raises:
         SettingsError: as ``s3_settings``.
@@ -73,7 +73,7 @@ def which_s3(endpoint_url: str | None = None) -> S3Settings:
     if found.kind == "endpoint":
         from launcher.object_store import service
 
-        if found.endpoint_url in {server.url for server in service.status(home_path())}:
+        if service.is_ours(home_path(), found.endpoint_url or ""):
             return s3_settings("embedded")
     return found
 

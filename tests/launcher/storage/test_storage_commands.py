@@ -80,6 +80,7 @@ def test_up_prints_what_a_shell_needs(storage, home):
     assert shown["buckets"] == {"logs": {"objects": 0, "bytes": 0}}
     assert storage("down") == f"stopped: {told['AWS_ENDPOINT_URL_S3']}\n"
     assert storage("down") == "no server was up\n"
+    assert "s3://logs" in storage("ls", AWS_ENDPOINT_URL_S3=told["AWS_ENDPOINT_URL_S3"]), "what the shell still says"
 
 
 def test_the_status_of_nothing_makes_nothing(storage, home):
