@@ -1,12 +1,13 @@
-"""``launcher storage``: the embedded S3's server, and its objects at the shell."""
+"""``launcher storage``: the embedded S3's server, and the objects of any S3 at the shell."""
 
 from __future__ import annotations
 
 import difflib
 import json
-import mimetypes
+import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,12 +16,15 @@ import typer
 from launcher.errors import BadInputError, StorageError
 
 if TYPE_CHECKING:
-    from launcher.object_store.store import ObjectStore
+    from launcher.settings import S3Settings
+    from launcher.storage import BucketStorage
+    from launcher.storage.buckets import S3Object
 
-app = typer.Typer(help="The embedded S3: its server, and its objects.", no_args_is_help=True)
+app = typer.Typer(help="The embedded S3's server, and the objects of any S3.", no_args_is_help=True)
 
 _Recursive = Annotated[bool, typer.Option("--recursive", "-r", help="Everything whose key begins with the prefix.")]
 _Row = dict[str, str | int]
+_NEAR_NAMES = 1000  # that a wrong one is compared with
 _AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 
 
@@ -62,11 +66,12 @@ def down() -> None:
 def status(as_json: _AsJson = False) -> None:
     """Say which servers are up, and what is in the store."""
     from launcher.object_store import service
+    from launcher.object_store.store import ObjectStore
     from launcher.settings import home_path
     from launcher.storage import embedded_path
 
     servers = service.status(home_path())
-    with _store() as store:
+    with ObjectStore(embedded_path(home_path())) as store:
         usage = store.usage()
     if as_json:
         found = [{"url": server.url, "pid": server.pid} for server in servers]
@@ -85,13 +90,15 @@ def status(as_json: _AsJson = False) -> None:
 @app.command("mb")
 def make_bucket(uri: Annotated[str, typer.Argument(metavar="s3://BUCKET")]) -> None:
     """Make a bucket."""
+    from launcher.object_store.names import check_bucket_name
+
     bucket, key = _split(uri)
     if key:
         raise BadInputError(
             f"'{uri}' is more than a bucket.", f"For the bucket alone: launcher storage mb s3://{bucket}"
         )
-    with _store() as store:
-        store.create_bucket(bucket)
+    check_bucket_name(bucket)
+    _storage().make_bucket(f"s3://{bucket}")
 
 
 @app.command("ls")
@@ -101,26 +108,24 @@ def list_objects(
     as_json: _AsJson = False,
 ) -> None:
     """List buckets, or what lies below a prefix."""
-    with _store() as store:
-        if not uri:
-            rows: list[_Row] = [
-                {"Name": name, "CreationDate": _time(created)} for name, created in store.list_buckets()
-            ]
-            _print_rows(rows, as_json, lambda row: f"{row['CreationDate']}  s3://{row['Name']}")
-            return
-        bucket, prefix = _split(uri)
-        rows = list(_entries(store, bucket, prefix, "" if recursive else "/"))
-        if not rows and prefix:
-            raise _nothing_there(store, bucket, prefix)
-        _print_rows(
-            rows,
-            as_json,
-            lambda row: (
-                f"{row['LastModified']}  {row['Size']:>12}  {row['Key']}"
-                if "Key" in row
-                else f"{'PRE':>33}  {row['Prefix']}"
-            ),
-        )
+    if not uri:
+        rows: list[_Row] = [{"Name": name, "CreationDate": _time(created)} for name, created in _storage().buckets()]
+        _print_rows(rows, as_json, lambda row: f"{row['CreationDate']}  s3://{row['Name']}")
+        return
+    bucket, prefix = _split(uri)
+    storage = _storage()
+    rows = [_row(one) for one in storage.entries(f"s3://{bucket}/{prefix}", "" if recursive else "/")]
+    if not rows and prefix:
+        raise _nothing_there(storage, bucket, prefix)
+    _print_rows(
+        rows,
+        as_json,
+        lambda row: (
+            f"{row['LastModified']}  {row['Size']:>12}  {row['Key']}"
+            if "Key" in row
+            else f"{'PRE':>33}  {row['Prefix']}"
+        ),
+    )
 
 
 @app.command("cp")
@@ -133,98 +138,105 @@ def copy(
     up, down = not source.startswith("s3://"), not target.startswith("s3://")
     if up and down:
         raise BadInputError("neither of the two is an s3:// URI.", "Write s3://BUCKET/KEY for one of them, or use cp.")
-    with _store() as store:
-        if up:
-            _upload(store, Path(source), *_split(target), recursive)
-            return
-        bucket, key = _split(source)
-        if recursive:
-            folder = f"{key.rstrip('/')}/" if key else ""
-            names = {one.key: one.key[len(folder) :] for one in store.list(bucket, folder) if not one.key.endswith("/")}
-            if not names:
-                raise _nothing_there(store, bucket, folder)
-        else:
-            if not key or store.head(bucket, key) is None:
-                raise _nothing_there(store, bucket, key)
-            names = {key: key.rpartition("/")[2]}
-        if down:
-            _download(store, bucket, names, Path(target), recursive)
-            return
-        to_bucket, to_key = _split(target)
-        for name, rest in names.items():
-            store.copy((bucket, name), to_bucket, _target_key(to_key, rest, recursive), replace=lambda _: {})
+    storage = _storage()
+    if up:
+        files = _files_of(Path(source), recursive)
+        storage.upload_all({path: _target(target, recursive, name) for path, name in files.items()})
+        return
+    bucket, key = _split(source)
+    if recursive:
+        folder = f"{key.rstrip('/')}/" if key else ""
+        keys = [one for one in storage.keys(f"s3://{bucket}", folder) if not one.endswith("/")]
+        names = {f"s3://{bucket}/{one}": one[len(folder) :] for one in keys}
+    else:
+        folder = key
+        names = {f"s3://{bucket}/{key}": key.rpartition("/")[2]} if _is_there(storage, bucket, key) else {}
+    if not names:
+        raise _nothing_there(storage, bucket, folder)
+    if down:
+        _download(storage, names, Path(target), recursive)
+        return
+    storage.copy_all({uri: _target(target, recursive, name) for uri, name in names.items()})
 
 
 @app.command("rm")
-def remove(uri: Annotated[str, typer.Argument(metavar="s3://BUCKET/KEY")], recursive: _Recursive = False) -> None:
+def remove(
+    uri: Annotated[str, typer.Argument(metavar="s3://BUCKET/KEY")],
+    recursive: _Recursive = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask; AWS alone is asked about.")] = False,
+) -> None:
     """Delete an object, or with --recursive every one whose key begins with the prefix."""
+    from launcher.storage import which_s3
+
     bucket, key = _split(uri)
-    with _store() as store:
-        keys = [one.key for one in store.list(bucket, key)] if recursive else [key]
-        if not recursive and (not key or store.head(bucket, key) is None):
-            raise _nothing_there(store, bucket, key)
-        for one in keys:
-            store.delete(bucket, one)
+    s3 = which_s3()
+    storage = _storage(s3)
+    keys = list(storage.keys(f"s3://{bucket}", key)) if recursive else [key]
+    if not recursive and not _is_there(storage, bucket, key):
+        raise _nothing_there(storage, bucket, key)
+    if s3.kind == "aws" and keys and not yes:
+        _confirm(len(keys), uri, s3.place)
+    storage.delete(bucket, keys)
     print(f"deleted: {len(keys)}")
 
 
-def _upload(store: ObjectStore, source: Path, bucket: str, key: str, recursive: bool) -> None:
-    from launcher.object_store.store import DEFAULT_CONTENT_TYPE
+def _confirm(count: int, uri: str, place: str) -> None:
+    question = f"Delete {count} object{'s' if count != 1 else ''} at {place}: {uri}"
+    if not sys.stdin.isatty():
+        raise BadInputError(f"{question}? There is no terminal to ask at.", "If that is meant, add --yes.")
+    typer.confirm(f"{question} ?", abort=True)
 
+
+def _files_of(source: Path, recursive: bool) -> dict[Path, str]:
+    """Return the names, relative to ``source``, of the files to send."""
     if not source.exists():
         raise BadInputError(f"{source} does not exist.", "Give the path of a file or a folder.")
     if source.is_dir() != recursive:
         hint = "Add --recursive to copy what is in it." if source.is_dir() else "Leave --recursive out for one file."
         raise BadInputError(f"{source} is a {'folder' if source.is_dir() else 'file'}.", hint)
-    files = sorted(path for path in source.rglob("*") if path.is_file()) if recursive else [source]
-    for path in files:
-        name = path.relative_to(source).as_posix() if recursive else path.name
-        kind = mimetypes.guess_type(path.name)[0] or DEFAULT_CONTENT_TYPE
-        store.put_file(bucket, _target_key(key, name, recursive), path, move=False, content_type=kind)
+    if not recursive:
+        return {source: source.name}
+    return {path: path.relative_to(source).as_posix() for path in sorted(source.rglob("*")) if path.is_file()}
 
 
-def _download(store: ObjectStore, bucket: str, names: dict[str, str], target: Path, recursive: bool) -> None:
-    from launcher.storage.embedded import EmbeddedStorage
-
+def _download(storage: BucketStorage, names: dict[str, str], target: Path, recursive: bool) -> None:
     into = recursive or target.is_dir()
     files = {}
-    for key, name in names.items():
+    for uri, name in names.items():
         if into and any(part in ("", ".", "..") for part in name.split("/")):
-            raise BadInputError(f"s3://{bucket}/{key}: '{name}' can be no file below {target}.", "Copy it by itself.")
-        files[f"s3://{bucket}/{key}"] = target / name if into else target
+            raise BadInputError(f"{uri}: '{name}' can be no file below {target}.", "Copy it by itself.")
+        files[uri] = target / name if into else target
     try:
-        EmbeddedStorage(store).download_all(files)
+        storage.download_all(files)
     except OSError as error:
         raise BadInputError(f"{error.filename or target} cannot be written: {error.strerror}.", "") from error
 
 
-def _target_key(key: str, name: str, recursive: bool) -> str:
-    """Return the key for what is called ``name``: below the prefix ``key``, or ``key`` itself."""
+def _target(uri: str, recursive: bool, name: str) -> str:
+    """Return the URI for what is called ``name``: below the prefix ``uri``, or ``uri`` itself."""
+    bucket, key = _split(uri)
     if recursive:
-        return f"{key.rstrip('/')}/{name}" if key else name
-    return key + name if not key or key.endswith("/") else key
+        key = f"{key.rstrip('/')}/{name}" if key else name
+    elif not key or key.endswith("/"):
+        key += name
+    return f"s3://{bucket}/{key}"
 
 
-def _entries(store: ObjectStore, bucket: str, prefix: str, delimiter: str) -> Iterator[_Row]:
-    """Yield objects and common prefixes in the order of their names."""
-    after: str | None = ""
-    while after is not None:
-        page = store.list_page(bucket, prefix, delimiter=delimiter, after=after)
-        found: list[tuple[str, _Row]] = [(name, {"Prefix": name}) for name in page.prefixes]
-        found += [
-            (one.key, {"Key": one.key, "Size": one.size, "LastModified": _time(one.modified), "ETag": one.etag})
-            for one in page.objects
-        ]
-        for _, row in sorted(found, key=lambda pair: pair[0].encode()):
-            yield row
-        after = page.next_after
+def _is_there(storage: BucketStorage, bucket: str, key: str) -> bool:
+    return bool(key) and storage.head(f"s3://{bucket}/{key}") is not None
 
 
-def _nothing_there(store: ObjectStore, bucket: str, key: str) -> StorageError:
+def _row(one: S3Object | str) -> _Row:
+    if isinstance(one, str):
+        return {"Prefix": one}
+    return {"Key": one.key, "Size": one.size, "LastModified": _time(one.modified), "ETag": one.etag}
+
+
+def _nothing_there(storage: BucketStorage, bucket: str, key: str) -> StorageError:
     """Return NoSuchKey with the nearest name that there is."""
     folder = key.rstrip("/").rpartition("/")[0]
-    page = store.list_page(bucket, f"{folder}/" if folder else "", delimiter="/")
-    names = [one.key for one in page.objects] + page.prefixes
+    beside = storage.entries(f"s3://{bucket}/{folder}/" if folder else f"s3://{bucket}/", "/")
+    names = [one if isinstance(one, str) else one.key for one in islice(beside, _NEAR_NAMES)]
     near = difflib.get_close_matches(key, names, 1)
     if near:
         hint = f"Did you mean s3://{bucket}/{near[0]}?"
@@ -234,23 +246,11 @@ def _nothing_there(store: ObjectStore, bucket: str, key: str) -> StorageError:
     return StorageError("NoSuchKey", "The specified key does not exist.", f"s3://{bucket}/{key}", hint)
 
 
-def _store() -> ObjectStore:
-    """Return the embedded store.
+def _storage(s3: S3Settings | None = None) -> BucketStorage:
+    """Return the S3 that ``s3://`` means, or the one given."""
+    from launcher.storage import bucket_storage, which_s3
 
-    Raises:
-        BadInputError: the environment means another S3, whose objects these commands do not show.
-    """
-    from launcher.object_store.store import ObjectStore
-    from launcher.settings import home_path
-    from launcher.storage import embedded_path, which_s3
-
-    settings = which_s3()
-    if settings.kind != "embedded":
-        raise BadInputError(
-            f"s3:// URIs mean {settings.place} here, and 'launcher storage' shows the embedded S3 alone.",
-            "Use the AWS CLI for the other one, or ask for ours: LAUNCHER_S3_ENDPOINT=embedded launcher storage ...",
-        )
-    return ObjectStore(embedded_path(home_path()))
+    return bucket_storage(s3 or which_s3())
 
 
 def _split(uri: str) -> tuple[str, str]:

@@ -188,7 +188,8 @@ def _name_of(method: str, target: str) -> tuple[str, str]:
     query = parse_qs(parts.query, keep_blank_values=True)
     key = unquote(parts.path.lstrip("/").partition("/")[2])
     if not key:
-        names = {"GET": "ListMultipartUploads" if "uploads" in query else "ListObjectsV2", "PUT": "CreateBucket"}
+        listing = "ListMultipartUploads" if "uploads" in query else "ListObjectsV2"
+        names = {"GET": listing, "PUT": "CreateBucket", "POST": "DeleteObjects"}
         return names.get(method, method), query.get("prefix", [""])[0]
     if "uploads" in query:
         return "CreateMultipartUpload", key

@@ -12,6 +12,7 @@ from typing import Protocol
 
 ALGORITHMS = ("CRC32", "CRC32C", "CRC64NVME", "SHA1", "SHA256")
 _LANES = 2048
+_ENOUGH = 1 << 20  # bytes to cut into lanes at once: joining the lanes costs the same for few as for many
 _CRCS = {"CRC32": (32, 0xEDB88320), "CRC32C": (32, 0x82F63B78), "CRC64NVME": (64, 0x9A6C9329AC4BC9B5)}
 
 
@@ -77,9 +78,20 @@ class _LaneCrc:
         self._mask = (1 << self._width) - 1
         self._table = _byte_table(algorithm)
         self._state = self._mask
+        self._waiting = bytearray()
 
     def update(self, data: memoryview | bytes, /) -> None:
-        view = memoryview(data)
+        self._waiting += data
+        if len(self._waiting) >= _ENOUGH:
+            self._take()
+
+    def digest(self) -> bytes:
+        self._take()
+        return (self._state ^ self._mask).to_bytes(self._width // 8)
+
+    def _take(self) -> None:
+        view = memoryview(self._waiting)
+        self._waiting = bytearray()
         if len(view) >= 4 * _LANES:
             self._update_lanes(view[: len(view) // _LANES * _LANES])
             view = view[len(view) // _LANES * _LANES :]
@@ -87,9 +99,6 @@ class _LaneCrc:
         for byte in view:
             state = table[(state ^ byte) & 0xFF] ^ (state >> 8)
         self._state = state
-
-    def digest(self) -> bytes:
-        return (self._state ^ self._mask).to_bytes(self._width // 8)
 
     def _update_lanes(self, view: memoryview) -> None:
         import numpy as np

@@ -11,6 +11,7 @@ import fcntl
 import http.client
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -42,7 +43,7 @@ class Server:
     @property
     def url(self) -> str:
         """Where clients find it."""
-        return f"http://{f'[{self.address}]' if ':' in self.address else self.address}:{self.port}"
+        return _url(self.address, self.port)
 
 
 def ensure(home: Path, address: str = LOOPBACK) -> str:
@@ -63,6 +64,15 @@ def status(home: Path) -> list[Server]:
     """Return the servers that are up, by address."""
     found = [_Place(home, path.stem).running() for path in sorted(_folder(home).glob("*.json"))]
     return [server for server in found if server is not None]
+
+
+def is_ours(home: Path, url: str) -> bool:
+    """Return whether a server of the store below ``home`` is at ``url``, or was until it ended."""
+    for path in _folder(home).glob("*.json"):
+        place = _Place(home, path.stem)
+        if place.last_url() == url:
+            return place.running() is not None or not place.taken()
+    return False
 
 
 def stop(home: Path) -> list[Server]:
@@ -113,6 +123,20 @@ class _Place:
         if not isinstance(answer, dict) or answer.get("token") != known["token"]:
             return None
         return Server(self._address, known["port"], answer["pid"], known["token"])
+
+    def last_url(self) -> str | None:
+        """Return where the last server listened, whether it is up or not."""
+        known = self._known()
+        return _url(self._address, known["port"]) if known else None
+
+    def taken(self) -> bool:
+        """Return whether anybody listens where the last server did."""
+        known = self._known()
+        try:
+            socket.create_connection((self._address, known["port"] if known else 0), _PING_SECONDS).close()
+        except OSError:
+            return False
+        return True
 
     def alive(self) -> bool:
         """Return whether a server holds its lock."""
@@ -199,6 +223,10 @@ class _Place:
             "the embedded S3",
             "\n  ".join([f"Its log: {log}", *lines]),
         )
+
+
+def _url(address: str, port: int) -> str:
+    return f"http://{f'[{address}]' if ':' in address else address}:{port}"
 
 
 def _folder(home: Path) -> Path:

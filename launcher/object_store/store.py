@@ -143,7 +143,8 @@ class ObjectStore:
             return
         names = [row[0] for row in index.execute("SELECT name FROM buckets ORDER BY name")]
         near = difflib.get_close_matches(name, names, 1)
-        hint = f"Did you mean s3://{near[0]}?" if near else f"Buckets here: {', '.join(names[:5]) or 'none'}."
+        here = f"Buckets here: {', '.join(names[:5]) or 'none'}. To make this one: launcher storage mb s3://{name}"
+        hint = f"Did you mean s3://{near[0]}?" if near else here
         raise StorageError("NoSuchBucket", "The specified bucket does not exist", f"s3://{name}", hint)
 
     # Objects

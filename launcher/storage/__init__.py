@@ -9,9 +9,19 @@ from launcher.errors import ChannelError, StorageError, UnsupportedOptionError
 from launcher.object_store.names import check_bucket_name
 from launcher.settings import S3Settings, home_path, s3_settings
 from launcher.storage.base import Storage
+from launcher.storage.buckets import BucketStorage
 from launcher.storage.file import FileStorage
 
-__all__ = ["FileStorage", "Storage", "embedded_path", "storage_for", "to_uri", "which_s3"]
+__all__ = [
+    "BucketStorage",
+    "FileStorage",
+    "Storage",
+    "bucket_storage",
+    "embedded_path",
+    "storage_for",
+    "to_uri",
+    "which_s3",
+]
 
 
 def to_uri(location: str) -> str:
@@ -45,12 +55,16 @@ def storage_for(uri: str, s3: S3Settings | None = None) -> Storage:
     if not uri.startswith("s3://"):
         to_uri(uri)
         return FileStorage()
-    s3 = s3 or which_s3()
+    return bucket_storage(s3 or which_s3())
+
+
+def bucket_storage(s3: S3Settings) -> BucketStorage:
+    """Return the buckets of an S3, the embedded one or another."""
     return _embedded(embedded_path(home_path())) if s3.kind == "embedded" else _s3_storage(s3)
 
 
 def which_s3(endpoint_url: str | None = None) -> S3Settings:
-    """Return which S3 is meant, as ``s3_settings``; the URL of our own server means the embedded S3, read by its files.
+    """Return which S3 is meant, as ``s3_settings``; the URL of our own server, up or ended, means the embedded S3.
 
     Raises:
         SettingsError: as ``s3_settings``.
@@ -59,7 +73,7 @@ def which_s3(endpoint_url: str | None = None) -> S3Settings:
     if found.kind == "endpoint":
         from launcher.object_store import service
 
-        if found.endpoint_url in {server.url for server in service.status(home_path())}:
+        if service.is_ours(home_path(), found.endpoint_url or ""):
             return s3_settings("embedded")
     return found
 
@@ -70,7 +84,7 @@ def embedded_path(home: Path) -> Path:
 
 
 @lru_cache
-def _embedded(root: Path) -> Storage:
+def _embedded(root: Path) -> BucketStorage:
     from launcher.object_store.store import ObjectStore
     from launcher.storage.embedded import EmbeddedStorage
 
@@ -78,7 +92,7 @@ def _embedded(root: Path) -> Storage:
 
 
 @lru_cache
-def _s3_storage(s3: S3Settings) -> Storage:
+def _s3_storage(s3: S3Settings) -> BucketStorage:
     from launcher.storage.s3 import S3Storage
 
     return S3Storage(s3)

@@ -5,18 +5,18 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from launcher.errors import OutputPathError, StorageError
 from launcher.object_store.store import ObjectStore, StoredObject
-from launcher.storage.base import Storage
+from launcher.storage.buckets import BucketStorage, S3Object, content_type_of
 from launcher.storage.s3_uris import channel_files, no_objects_error, split_s3_uri
 
 _NO_LINK = (errno.EXDEV, errno.EMLINK, errno.EPERM, errno.ENOTSUP)
 
 
-class EmbeddedStorage(Storage):
+class EmbeddedStorage(BucketStorage):
     """``s3://`` URIs of the launcher's own store.
 
     Args:
@@ -57,9 +57,36 @@ class EmbeddedStorage(Storage):
                     shutil.copyfileobj(content, copy, 1 << 20)
                 part.replace(target)
 
-    def keys(self, bucket_uri: str, prefix: str) -> Iterator[str]:
-        """Yield the keys that the store lists."""
-        return (one.key for one in self._store.list(split_s3_uri(bucket_uri)[0], prefix))
+    def buckets(self) -> list[tuple[str, float]]:
+        """Return the buckets of the store."""
+        return self._store.list_buckets()
+
+    def entries(self, uri: str, delimiter: str = "") -> Iterator[S3Object | str]:
+        """Yield what the store lists."""
+        bucket, prefix = split_s3_uri(uri)
+        after: str | None = ""
+        while after is not None:
+            page = self._store.list_page(bucket, prefix, delimiter=delimiter, after=after)
+            found: dict[str, S3Object | str] = {name: name for name in page.prefixes}
+            found |= {one.key: _described(one) for one in page.objects}
+            for _, one in sorted(found.items(), key=lambda pair: pair[0].encode()):
+                yield one
+            after = page.next_after
+
+    def head(self, uri: str) -> S3Object | None:
+        """Look the object up."""
+        found = self._store.head(*split_s3_uri(uri))
+        return None if found is None else _described(found)
+
+    def copy_all(self, copies: Mapping[str, str]) -> None:
+        """Give each content another key; nothing is copied."""
+        for source, target in copies.items():
+            self._store.copy(split_s3_uri(source), *split_s3_uri(target), replace=lambda _: {})
+
+    def delete(self, bucket: str, keys: Iterable[str]) -> None:
+        """Delete one after the other."""
+        for key in keys:
+            self._store.delete(bucket, key)
 
     def make_bucket(self, bucket_uri: str) -> None:
         """Make the bucket, unless it is there."""
@@ -101,7 +128,7 @@ class EmbeddedStorage(Storage):
 
     def _put(self, source: Path, uri: str, *, move: bool) -> None:
         try:
-            self._store.put_file(*split_s3_uri(uri), source, move=move)
+            self._store.put_file(*split_s3_uri(uri), source, move=move, content_type=content_type_of(source))
         except StorageError as error:
             raise OutputPathError(error.message, error.hint) from error
 
@@ -121,3 +148,7 @@ class EmbeddedStorage(Storage):
             shutil.copyfile(found.path, part)
         part.replace(target)
         part.unlink(missing_ok=True)  # a rename to another name of the same file does nothing
+
+
+def _described(found: StoredObject) -> S3Object:
+    return S3Object(found.bucket, found.key, found.size, found.etag, found.modified)

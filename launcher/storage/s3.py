@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import os
 import shutil
 import threading
@@ -25,7 +26,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from launcher.errors import ChannelError, LauncherError, OutputPathError, S3RequestError, StorageError
 from launcher.settings import REGION, S3Settings, cache_bytes, cache_folder
-from launcher.storage.base import FileVersion, Storage, changed_files
+from launcher.storage.base import FileVersion, changed_files
+from launcher.storage.buckets import BucketStorage, S3Object, content_type_of
 from launcher.storage.cache import Cache, ObjectVersion, Partial
 from launcher.storage.incoming import Digest, Incoming, WrongContentError, digest_of, part_count
 from launcher.storage.parallel import Task, Transfers
@@ -33,6 +35,7 @@ from launcher.storage.s3_uris import channel_files, no_objects_error, split_s3_u
 
 _READ_BYTES = 1 << 20
 _MAX_PARTS = 10_000
+_MAX_DELETES = 1000
 _WAIT_SECONDS = 0.05
 _PART_SUFFIX = ".launcher-part"
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
@@ -43,16 +46,19 @@ _REJECTED = ("InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken")
 _METHODS = {
     "AbortMultipartUpload": "abort_multipart_upload",
     "CompleteMultipartUpload": "complete_multipart_upload",
+    "CopyObject": "copy_object",
     "CreateBucket": "create_bucket",
     "CreateMultipartUpload": "create_multipart_upload",
+    "DeleteObjects": "delete_objects",
     "GetObject": "get_object",
     "HeadObject": "head_object",
+    "ListBuckets": "list_buckets",
     "ListMultipartUploads": "list_multipart_uploads",
     "ListObjectsV2": "list_objects_v2",
     "PutObject": "put_object",
     "UploadPart": "upload_part",
 }
-_WITHOUT_KEY = ("CreateBucket", "ListMultipartUploads", "ListObjectsV2")
+_WITHOUT_KEY = ("CreateBucket", "DeleteObjects", "ListBuckets", "ListMultipartUploads", "ListObjectsV2")
 
 
 @dataclass(frozen=True)
@@ -78,23 +84,7 @@ class S3Limits:
     part_bytes: int = 16 << 20
 
 
-@dataclass(frozen=True)
-class S3Object:
-    """One object as a listing or a HEAD describes it.
-
-    Attributes:
-        etag: without quotation marks.
-        modified: in seconds since 1970.
-    """
-
-    bucket: str
-    key: str
-    size: int
-    etag: str
-    modified: float
-
-
-class S3Storage(Storage):
+class S3Storage(BucketStorage):
     """``s3://`` URIs of one S3; credentials, profiles and regions are found as boto3 finds them.
 
     Args:
@@ -175,24 +165,51 @@ class S3Storage(Storage):
             state.update((str(path.relative_to(source)), version) for path, version in sent.items())
         return len(sent)
 
-    # What a session asks for besides.
+    # What a session and the command line ask for besides.
 
-    def objects(self, uri: str) -> Iterator[S3Object]:
-        """Yield all objects that begin with the URI's key, in the order of their keys."""
+    def buckets(self) -> list[tuple[str, float]]:
+        """Return the buckets that the credentials may see."""
+        found = self._call("ListBuckets").get("Buckets", ())
+        return sorted((each["Name"], each["CreationDate"].timestamp()) for each in found)
+
+    def entries(self, uri: str, delimiter: str = "") -> Iterator[S3Object | str]:
+        """Yield what is listed, a request for each page."""
         bucket, prefix = split_s3_uri(uri)
-        token: dict[str, Any] = {"Prefix": prefix}
+        token: dict[str, Any] = {"Prefix": prefix} | ({"Delimiter": delimiter} if delimiter else {})
         while True:
             page = self._call("ListObjectsV2", bucket, prefix, token)
+            found: dict[str, S3Object | str] = {
+                each["Prefix"]: each["Prefix"] for each in page.get("CommonPrefixes", ())
+            }
             for each in page.get("Contents", ()):
                 etag = each["ETag"].strip('"')
-                yield S3Object(bucket, each["Key"], each["Size"], etag, each["LastModified"].timestamp())
+                modified = each["LastModified"].timestamp()
+                found[each["Key"]] = S3Object(bucket, each["Key"], each["Size"], etag, modified)
+            for _, one in sorted(found.items(), key=lambda pair: pair[0].encode()):
+                yield one
             if not page.get("IsTruncated"):
                 return
             token["ContinuationToken"] = page["NextContinuationToken"]
 
-    def keys(self, bucket_uri: str, prefix: str) -> Iterator[str]:
-        """Yield all keys of the bucket that begin with ``prefix``, in their order."""
-        return (each.key for each in self.objects(f"{bucket_uri}/{prefix}"))
+    def copy_all(self, copies: Mapping[str, str]) -> None:
+        """Have the S3 copy the objects, which it does up to 5 GiB each."""
+
+        def copy(source: str, target: str) -> None:
+            from_bucket, from_key = self._key(source)
+            bucket, key = self._key(target)
+            self._call("CopyObject", bucket, key, {"CopySource": {"Bucket": from_bucket, "Key": from_key}})
+
+        Transfers(self._limits.workers, "Copying", 0).run(partial(copy, *each) for each in copies.items())
+
+    def delete(self, bucket: str, keys: Iterable[str]) -> None:
+        """Delete the objects, 1,000 in a request."""
+        waiting = iter(keys)
+        while batch := [{"Key": key} for key in itertools.islice(waiting, _MAX_DELETES)]:
+            answer = self._call("DeleteObjects", bucket, "", {"Delete": {"Objects": batch, "Quiet": True}})
+            for refused in answer.get("Errors", ()):
+                code = refused.get("Code", "")
+                what = f"{code}: {refused.get('Message', '')}"
+                raise self._error("DeleteObjects", bucket, refused.get("Key", ""), self._request.tries, code, what)
 
     def head(self, uri: str) -> S3Object | None:
         """Return what is known of one object; None when there is none."""
@@ -485,12 +502,13 @@ class S3Storage(Storage):
         if upload.size <= self._limits.part_bytes:
             data = upload.read(0, upload.size)
             if self._unchanged(upload):
-                self._call("PutObject", upload.bucket, upload.key, {"Body": data})
+                self._call("PutObject", upload.bucket, upload.key, upload.described | {"Body": data})
                 upload.finish()
             upload.file.close()
             transfers.advance(len(data))
             return None
-        created = self._call("CreateMultipartUpload", upload.bucket, upload.key, {"ChecksumAlgorithm": "CRC32"})
+        options = upload.described | {"ChecksumAlgorithm": "CRC32"}
+        created = self._call("CreateMultipartUpload", upload.bucket, upload.key, options)
         upload.upload_id = created["UploadId"]
         return [partial(self._send_part, transfers, upload, number) for number in range(1, upload.parts + 1)]
 
@@ -538,7 +556,7 @@ class S3Storage(Storage):
     def _call(
         self,
         operation: str,
-        bucket: str,
+        bucket: str = "",
         key: str = "",
         options: Mapping[str, Any] | None = None,
         *,
@@ -550,7 +568,9 @@ class S3Storage(Storage):
             StorageError: it was refused, or got no answer in time.
         """
         method = getattr(self._client, _METHODS[operation])
-        where = {"Bucket": bucket} if operation in _WITHOUT_KEY else {"Bucket": bucket, "Key": key}
+        where = {"Bucket": bucket} if bucket else {}
+        if operation not in _WITHOUT_KEY:
+            where["Key"] = key
         self._request.begin(self._limits.deadline_seconds, tries_before)
         try:
             return method(**where, **(options or {}))
@@ -609,7 +629,8 @@ class S3Storage(Storage):
 
     def _error(self, operation: str, bucket: str, key: str, tries: int, code: str, what: str) -> StorageError:
         count = f"{tries} tries" if tries != 1 else "1 try"
-        message = f"{operation} of s3://{bucket}/{key} at {self._place} failed after {count}: {what}"
+        what_of = f" of s3://{bucket}/{key}" if bucket else ""
+        message = f"{operation}{what_of} at {self._place} failed after {count}: {what}"
         return S3RequestError(message, _hint(code, bucket), code=code)
 
     def _key(self, uri: str) -> tuple[str, str]:
@@ -698,6 +719,11 @@ class _Upload:
     def finish(self) -> None:
         if self.sent is not None:
             self.sent[self.path] = self._version
+
+    @property
+    def described(self) -> dict[str, Any]:
+        content_type = content_type_of(self.path)
+        return {"ContentType": content_type} if content_type else {}
 
     @property
     def _version(self) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import json
 import os
 import threading
 from pathlib import Path
@@ -11,6 +12,7 @@ from boto3.s3.transfer import TransferConfig
 
 from launcher.errors import ChannelError, OutputPathError, StorageError
 from launcher.settings import S3Settings
+from launcher.storage import s3 as s3_module
 from launcher.storage.cache import Cache
 from launcher.storage.s3 import S3Storage
 from tests.launcher.storage.conftest import MIB, PATIENT
@@ -283,3 +285,30 @@ def test_a_bar_is_shown_on_a_terminal_alone_and_to_those_who_wait(server, s3, bu
         own.download_all({f"s3://{bucket}/a": tmp_path / "a"})
         captured = capsys.readouterr()
         assert ("Downloading a" in captured.err, captured.out) == (shown, "")
+
+
+def test_many_objects_are_deleted_in_few_requests(storage, server, s3, bucket, monkeypatch):
+    monkeypatch.setattr(s3_module, "_MAX_DELETES", 2)
+    fill(s3, bucket, dict.fromkeys(["a & b", "<c>", "d", "é", "stays", "z"], b""))
+    storage.delete(bucket, iter(["a & b", "<c>", "d", "é", "never was"]))
+    assert keys_of(s3, bucket) == ["stays", "z"]
+    assert server.count("DeleteObjects") == 3
+
+
+def test_an_object_that_may_not_be_deleted_is_named(storage, s3, bucket):
+    fill(s3, bucket, {"a": b"1", "kept": b"2"})
+    resource = f"arn:aws:s3:::{bucket}/kept"
+    deny = {"Effect": "Deny", "Principal": "*", "Action": "s3:DeleteObject", "Resource": resource}
+    s3.put_bucket_policy(Bucket=bucket, Policy=json.dumps({"Version": "2012-10-17", "Statement": [deny]}))
+    with pytest.raises(
+        StorageError, match=rf"DeleteObjects of s3://{bucket}/kept at .* failed after 1 try: AccessDenied"
+    ):
+        storage.delete(bucket, ["a", "kept"])
+    assert keys_of(s3, bucket) == ["kept"]
+
+
+def test_a_listing_with_a_delimiter_goes_over_pages_in_the_order_of_keys(storage, s3, bucket, monkeypatch):
+    monkeypatch.setenv("MOTO_S3_DEFAULT_MAX_KEYS", "2")
+    fill(s3, bucket, dict.fromkeys(["a", "b/1", "b/2", "c", "d/1", "é"], b""))
+    found = [one if isinstance(one, str) else one.key for one in storage.entries(f"s3://{bucket}/", "/")]
+    assert found == ["a", "b/", "c", "d/", "é"]

@@ -188,6 +188,7 @@ def test_a_stranger_on_the_port_is_neither_used_nor_stopped(home):
         folder.mkdir(parents=True)
         port = stranger.server_address[1]
         (folder / "127.0.0.1.json").write_text(json.dumps({"port": port, "token": "ours"}))
+        assert not service.is_ours(home, f"http://127.0.0.1:{port}")
         assert service.stop(home) == []
         url = service.ensure(home)
         assert not url.endswith(f":{port}")

@@ -1,6 +1,8 @@
-"""``launcher storage`` as a person uses it at a shell."""
+"""``launcher storage`` as a person uses it at a shell, on the embedded S3 and on another one."""
 
 import json
+import os
+import pty
 import subprocess
 import sys
 from pathlib import Path
@@ -9,18 +11,32 @@ import boto3
 import pytest
 
 from launcher.object_store import service
-from launcher.object_store.store import ObjectStore
+from launcher.settings import s3_settings
+from launcher.storage import bucket_storage
 from tests.shell import launcher_environment, run_launcher
 
 NO_OTHER_S3 = {"LAUNCHER_S3_ENDPOINT": "", "AWS_ENDPOINT_URL_S3": "", "AWS_ENDPOINT_URL": ""}
+both = pytest.mark.parametrize("s3_kind", ["embedded", "endpoint"], indirect=True)
 
 
 @pytest.fixture
-def storage(home, tmp_path):
+def s3_kind(request):
+    """Which S3 the commands mean; tests that say nothing mean the embedded one."""
+    return getattr(request, "param", "embedded")
+
+
+@pytest.fixture
+def endpoint(s3_kind, request):
+    return "embedded" if s3_kind == "embedded" else request.getfixturevalue("moto_url")
+
+
+@pytest.fixture
+def storage(home, tmp_path, endpoint):
     """A function that runs ``launcher storage ...`` in a folder and returns what it printed; it has to succeed."""
 
     def run(*arguments, exit_code=0, **variables):
-        done = run_launcher("storage", *arguments, cwd=tmp_path, **(NO_OTHER_S3 | variables))
+        told = NO_OTHER_S3 | ({} if endpoint == "embedded" else {"LAUNCHER_S3_ENDPOINT": endpoint}) | variables
+        done = run_launcher("storage", *arguments, cwd=tmp_path, **told)
         assert done.returncode == exit_code, done.stderr
         return done.stderr if exit_code else done.stdout
 
@@ -29,19 +45,22 @@ def storage(home, tmp_path):
 
 
 @pytest.fixture
-def bucket(home):
-    store = ObjectStore(home / "s3")
-    store.create_bucket("logs")
-    with store.content() as content:
-        content.write(b"a,b\n")
-        store.put("logs", "cartpole/train.csv", content)
-    store.copy(("logs", "cartpole/train.csv"), "logs", "cartpole/deep/er.csv", replace=lambda _: {})
-    store.copy(("logs", "cartpole/train.csv"), "logs", "readme", replace=lambda _: {})
-    return store
+def buckets(home, tmp_path, endpoint):
+    """The S3 itself, with a bucket ``logs`` of three objects, and ``other``, which is empty."""
+    storage = bucket_storage(s3_settings(endpoint))
+    for name in ("logs", "other"):
+        storage.make_bucket(f"s3://{name}")
+        storage.delete(name, list(storage.keys(f"s3://{name}", "")))
+    content = tmp_path / "content"
+    content.write_text("a,b\n")
+    for key in ("cartpole/train.csv", "cartpole/deep/er.csv", "readme"):
+        storage.upload_all({content: f"s3://logs/{key}"})
+    content.unlink()
+    return storage
 
 
-def keys(store, bucket="logs"):
-    return [one.key for one in store.list(bucket)]
+def keys(buckets, bucket="logs"):
+    return list(buckets.keys(f"s3://{bucket}", ""))
 
 
 def test_up_prints_what_a_shell_needs(storage, home):
@@ -61,6 +80,7 @@ def test_up_prints_what_a_shell_needs(storage, home):
     assert shown["buckets"] == {"logs": {"objects": 0, "bytes": 0}}
     assert storage("down") == f"stopped: {told['AWS_ENDPOINT_URL_S3']}\n"
     assert storage("down") == "no server was up\n"
+    assert "s3://logs" in storage("ls", AWS_ENDPOINT_URL_S3=told["AWS_ENDPOINT_URL_S3"]), "what the shell still says"
 
 
 def test_the_status_of_nothing_makes_nothing(storage, home):
@@ -68,7 +88,8 @@ def test_the_status_of_nothing_makes_nothing(storage, home):
     assert not home.exists()
 
 
-def test_listing(storage, bucket):
+@both
+def test_listing(storage, buckets):
     assert "s3://logs" in storage("ls")
     assert [line.split()[-1] for line in storage("ls", "s3://logs").splitlines()] == ["cartpole/", "readme"]
     assert [line.split()[-1] for line in storage("ls", "-r", "s3://logs/cart").splitlines()] == [
@@ -79,18 +100,18 @@ def test_listing(storage, bucket):
     assert (found["Key"], found["Size"]) == ("readme", 4)
 
 
-def test_copying_up_down_and_between(storage, bucket, tmp_path):
+@both
+def test_copying_up_down_and_between(storage, buckets, tmp_path):
     (tmp_path / "data" / "sub").mkdir(parents=True)
     (tmp_path / "data" / "a.json").write_text("{}")
     (tmp_path / "data" / "sub" / "b b.csv").write_text("b")
-    storage("mb", "s3://other")
+    storage("mb", "s3://other")  # it is there already
     storage("cp", "data/a.json", "s3://other")
     storage("cp", "data/a.json", "s3://other/renamed")
     storage("cp", "--recursive", "data", "s3://other/all")
-    assert keys(bucket, "other") == ["a.json", "all/a.json", "all/sub/b b.csv", "renamed"]
-    assert bucket.get("other", "a.json").content_type == "application/json"
+    assert keys(buckets, "other") == ["a.json", "all/a.json", "all/sub/b b.csv", "renamed"]
     storage("cp", "--recursive", "s3://other/all", "s3://logs/new/")
-    assert keys(bucket)[-3:] == ["new/a.json", "new/sub/b b.csv", "readme"]
+    assert keys(buckets)[-3:] == ["new/a.json", "new/sub/b b.csv", "readme"]
     storage("cp", "--recursive", "s3://logs/new", "back")
     assert (tmp_path / "back" / "sub" / "b b.csv").read_text() == "b"
     storage("cp", "s3://logs/readme", ".")
@@ -98,17 +119,31 @@ def test_copying_up_down_and_between(storage, bucket, tmp_path):
     assert (tmp_path / "readme").read_text() == (tmp_path / "other-name").read_text() == "a,b\n"
 
 
-def test_removing(storage, bucket):
+@both
+def test_a_new_bucket_gets_objects_of_the_type_that_their_names_say(storage, home, tmp_path, endpoint):
+    (tmp_path / "a.json").write_text("{}")
+    (tmp_path / "b.what").write_text("?")
+    storage("mb", "s3://types")
+    storage("cp", "a.json", "s3://types")
+    storage("cp", "b.what", "s3://types")
+    url = service.ensure(home) if endpoint == "embedded" else endpoint
+    client = boto3.client("s3", endpoint_url=url, region_name="us-east-1")
+    types = [client.head_object(Bucket="types", Key=key)["ContentType"] for key in ("a.json", "b.what")]
+    assert types == ["application/json", "binary/octet-stream"]
+
+
+@both
+def test_removing(storage, buckets):
     storage("rm", "s3://logs/readme")
-    assert keys(bucket) == ["cartpole/deep/er.csv", "cartpole/train.csv"]
+    assert keys(buckets) == ["cartpole/deep/er.csv", "cartpole/train.csv"]
     assert storage("rm", "--recursive", "s3://logs/cartpole/") == "deleted: 2\n"
-    assert keys(bucket) == []
+    assert keys(buckets) == []
 
 
+@both
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("ls", "s3://log"), "The specified bucket does not exist (NoSuchBucket)\n  Did you mean s3://logs?"),
         (("ls", "logs/x"), "'logs/x' is no s3:// URI"),
         (("ls", "s3://logs/cartpol3/"), "Did you mean s3://logs/cartpole/?"),
         (("rm", "s3://logs/readm"), "The specified key does not exist. (NoSuchKey)\n  Did you mean s3://logs/readme?"),
@@ -122,20 +157,73 @@ def test_removing(storage, bucket):
         (("mb", "s3://logs/key"), "more than a bucket"),
     ],
 )
-def test_what_cannot_be_is_said_in_awss_words_and_changes_nothing(storage, bucket, arguments, words, tmp_path):
-    before = keys(bucket)
+def test_what_cannot_be_is_said_in_awss_words_and_changes_nothing(storage, buckets, arguments, words, tmp_path):
+    before = keys(buckets)
     assert words in storage(*arguments, exit_code=2)
-    assert keys(bucket) == before
-    assert [path.name for path in tmp_path.iterdir()] == ["home"]
+    assert keys(buckets) == before
+    assert {path.name for path in tmp_path.iterdir()} <= {"home"}
 
 
-def test_a_key_that_would_leave_the_folder_is_not_copied(storage, bucket, tmp_path):
-    bucket.copy(("logs", "readme"), "logs", "cartpole/a/../b", replace=lambda _: {})
+def test_a_missing_bucket_is_named_with_the_nearest_that_is_there(storage, buckets):
+    words = "The specified bucket does not exist (NoSuchBucket)\n  Did you mean s3://logs?"
+    assert words in storage("ls", "s3://log", exit_code=2)
+
+
+@pytest.mark.parametrize("s3_kind", ["endpoint"], indirect=True)
+@pytest.mark.parametrize(
+    "arguments",
+    [("ls", "s3://log/x"), ("rm", "s3://log/x"), ("rm", "-r", "s3://log/x"), ("cp", "-r", "s3://log/x", ".")],
+)
+def test_a_missing_bucket_of_another_s3_is_named_with_its_address(storage, buckets, endpoint, arguments):
+    text = storage(*arguments, exit_code=1)
+    assert "ListObjectsV2 of s3://log/" in text
+    assert f" at {endpoint} failed after 1 try: NoSuchBucket (404)" in text
+
+
+def test_a_key_that_would_leave_the_folder_is_not_copied(storage, buckets, tmp_path):
+    buckets.copy_all({"s3://logs/readme": "s3://logs/cartpole/a/../b"})
     assert "can be no file below" in storage("cp", "-r", "s3://logs/cartpole", "out", exit_code=2)
     assert not (tmp_path / "out").exists()
 
 
-def test_another_s3_is_not_confused_with_ours(storage, bucket):
-    text = storage("ls", exit_code=2, LAUNCHER_S3_ENDPOINT="http://127.0.0.1:1")
-    assert "http://127.0.0.1:1" in text
-    assert "LAUNCHER_S3_ENDPOINT=embedded" in text
+def test_an_s3_that_does_not_answer_is_named(storage):
+    text = storage("ls", exit_code=1, LAUNCHER_S3_ENDPOINT="http://127.0.0.1:1")
+    assert "ListBuckets at http://127.0.0.1:1 failed after 3 tries" in text
+
+
+@pytest.mark.parametrize("s3_kind", ["endpoint"], indirect=True)
+def test_the_commands_of_the_server_mean_the_embedded_s3_whatever_s3_is_meant(storage, buckets, home):
+    assert str(home / "s3") in storage("status")
+    assert storage("down") == "no server was up\n"
+
+
+@pytest.fixture
+def aws(moto_url):
+    """Variables with which AWS is meant, and moto gets what is sent to it."""
+    return {
+        "LAUNCHER_S3_ENDPOINT": "aws", "AWS_ENDPOINT_URL_S3": "http://s3.us-east-1.amazonaws.com",
+        "HTTP_PROXY": moto_url, "http_proxy": moto_url, "NO_PROXY": "", "no_proxy": "",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("s3_kind", ["endpoint"], indirect=True)
+def test_aws_loses_nothing_that_nobody_has_confirmed(storage, buckets, aws, tmp_path):
+    before = keys(buckets)
+    text = storage("rm", "-r", "s3://logs/cartpole/", exit_code=2, **aws)
+    assert "Delete 2 objects at http://s3.us-east-1.amazonaws.com: s3://logs/cartpole/?" in text
+    assert "add --yes" in text
+    assert keys(buckets) == before
+    assert storage("rm", "--yes", "s3://logs/readme", **aws) == "deleted: 1\n"
+    for answer, left in (("n", 2), ("y", 0)):
+        terminal, standard_input = pty.openpty()
+        try:
+            os.write(terminal, f"{answer}\n".encode())
+            subprocess.run(
+                [sys.executable, "-m", "launcher", "storage", "rm", "-r", "s3://logs/cartpole/"],
+                stdin=standard_input, capture_output=True, check=answer == "y", cwd=tmp_path,
+                env=launcher_environment(**aws),
+            )  # fmt: skip
+        finally:
+            os.close(terminal)
+            os.close(standard_input)
+        assert len(keys(buckets)) == left

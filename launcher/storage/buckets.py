@@ -1,0 +1,79 @@
+"""What every S3 can do besides a ``Storage``: show buckets and objects, copy and delete them."""
+
+from __future__ import annotations
+
+import mimetypes
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from launcher.storage.base import Storage
+
+
+@dataclass(frozen=True)
+class S3Object:
+    """One object as a listing or a HEAD describes it.
+
+    Attributes:
+        etag: without quotation marks.
+        modified: in seconds since 1970.
+    """
+
+    bucket: str
+    key: str
+    size: int
+    etag: str
+    modified: float
+
+
+class BucketStorage(Storage):
+    """The buckets of one S3, whichever it is."""
+
+    @abstractmethod
+    def buckets(self) -> list[tuple[str, float]]:
+        """Return name and time of creation, in seconds since 1970, of each bucket, by name."""
+
+    @abstractmethod
+    def entries(self, uri: str, delimiter: str = "") -> Iterator[S3Object | str]:
+        """Yield the objects whose key begins with the URI's key, in the order of their UTF-8 bytes.
+
+        Args:
+            uri: a bucket and a prefix, which may be empty.
+            delimiter: where the rest of a key has it, the key up to there, once, stands for all such objects.
+        Raises:
+            StorageError: there is no such bucket.
+        """
+
+    @abstractmethod
+    def head(self, uri: str) -> S3Object | None:
+        """Return what is known of one object; None when there is none."""
+
+    @abstractmethod
+    def copy_all(self, copies: Mapping[str, str]) -> None:
+        """Make each object, by its URI, the content of another URI as well.
+
+        Raises:
+            StorageError: there is no such object or bucket.
+        """
+
+    @abstractmethod
+    def delete(self, bucket: str, keys: Iterable[str]) -> None:
+        """Remove objects; a key that is not there is none to remove.
+
+        Raises:
+            StorageError: one may not be removed, or there is no such bucket.
+        """
+
+    def objects(self, uri: str) -> Iterator[S3Object]:
+        """Yield all objects that begin with the URI's key, in the order of their keys."""
+        return (one for one in self.entries(uri) if isinstance(one, S3Object))
+
+    def keys(self, bucket_uri: str, prefix: str) -> Iterator[str]:
+        """Yield the keys of the bucket that begin with ``prefix``, in their order."""
+        return (one.key for one in self.objects(f"{bucket_uri}/{prefix}"))
+
+
+def content_type_of(path: Path) -> str:
+    """Return what a file's name says about its content; nothing where it says nothing."""
+    return mimetypes.guess_type(path.name)[0] or ""
