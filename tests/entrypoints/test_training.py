@@ -6,10 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from batch_rl import ope
 from batch_rl.behavior import greedy_policy, uniform_policy
 from batch_rl.dataset import Episodes
 from batch_rl.divergence import ValueWatch, largest_possible_value
 from batch_rl.errors import DatasetError
+from batch_rl.networks import mean_and_scale, softmax
 from batch_rl.ope import WeightDiagnostics
 from batch_rl.preset import Agent, TrainingPreset, load_preset
 from batch_rl.rollout import Player, play, play_episodes
@@ -65,6 +67,26 @@ def test_every_shipped_preset_trains(name, few_episodes):
         for estimate in ("wis", "sequential_dr", "one_step_dr"):
             assert np.isfinite(getattr(ours.estimates, estimate))
             assert getattr(ours.estimates, estimate) == getattr(again.estimates, estimate)
+
+
+def test_what_is_scored_is_the_policy_that_is_saved(few_episodes):
+    """Snapshots are asked once for their values at the held-out rows; the mean stays that of all networks."""
+    overrides = {"training.epochs": 4, "agent.snapshot_updates": 1, "ope.estimators": ()}
+    run = TrainingRun(few_episodes, preset("preset-cartpole-ddqnbcq", **overrides))
+    for _ in range(4):
+        found = run.run_epoch().estimates
+        target = softmax(run.policy().q_array(run.held_out.observations), run.temperature)
+        expected = ope.weighted_importance_sampling(run.held_out, target, discount=0.99).value
+        assert found.wis == pytest.approx(expected, rel=1e-5)
+    assert len(run.learner.snapshots) > 2
+
+
+def test_features_get_mean_0_and_deviation_1_but_those_that_never_change_are_only_shifted():
+    """In float32 the mean of many 0.1 is another number than 0.1, and their deviation not 0."""
+    mean, scale = mean_and_scale(np.stack([np.full(1001, 0.1), np.arange(1001) % 2 * 4], axis=1, dtype=np.float32))
+    assert mean.tolist() == pytest.approx([0.1, 2000 / 1001])
+    assert scale[0] == 1
+    assert scale[1] == pytest.approx(2, rel=1e-5)
 
 
 def test_coachs_loader_ends_an_episode_a_row_earlier(few_episodes):
