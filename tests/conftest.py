@@ -1,6 +1,7 @@
 """What every test gets: a home of its own, and a clear word on why a Docker test did not run."""
 
 import os
+import signal
 
 import pytest
 
@@ -25,6 +26,14 @@ def pytest_collection_modifyitems(items):
 def _docker_may_not_be_missing_in_ci(request):
     if request.node.get_closest_marker("docker_missing"):
         pytest.fail(f"CI=true, and no Docker engine answers at {engine_address()}")
+
+
+@pytest.fixture(autouse=True)
+def _sigterm_means_again_what_it_meant():
+    """An entry point that runs inside a test keeps SIGTERM for itself; what a later test forks could not be stopped."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
 
 
 @pytest.fixture(autouse=True)

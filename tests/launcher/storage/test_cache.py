@@ -129,6 +129,8 @@ def test_many_processes_fill_and_prune_at_once_and_get_whole_files(tmp_path):
     """Each wants the same 20 objects from a cache that has room for five."""
     with multiprocessing.get_context("fork").Pool(8) as pool:
         assert pool.map(_use, [(tmp_path, number) for number in range(8)], chunksize=1) == ["right"] * 8
+        pool.close()
+        pool.join()
 
 
 def _use(arguments):
