@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 from types import FrameType
 
-from batch_rl.checkpoint import CheckpointFolder, holds_checkpoint, resume
+from batch_rl.checkpoint import checkpoint_folders, holds_checkpoint, resume
 from batch_rl.dataset import Episodes
 from batch_rl.divergence import ValueWatch, largest_possible_value
 from batch_rl.errors import BatchRLError, DatasetError, PresetError
@@ -66,6 +66,10 @@ def main() -> int:
     preset = choose_training_preset(environment.hyperparameters, presets)
     for note in preset_notes(environment.hyperparameters, presets):
         print(f"Preset> {note}.", flush=True)
+    if preset.training.save_model and not preset.training.export:
+        raise PresetError("training.export is empty; name a format, or set training.save_model to false.")
+    if preset.training.save_model and "onnx" in preset.training.export:
+        require_onnx()
     if isinstance(preset, OnlinePreset):
         # Imported here: learning from a log needs no environment.
         from train_online import train_online
@@ -73,10 +77,6 @@ def main() -> int:
         stopped = train_online(preset, environment.paths, earlier_checkpoint(environment), stop)
         return EXIT_STOPPED if stopped else 0
     choose_device(preset.training.device)
-    if preset.training.save_model and not preset.training.export:
-        raise PresetError("training.export is empty; name a format, or set training.save_model to false.")
-    if preset.training.save_model and "onnx" in preset.training.export:
-        require_onnx()
     channel = next((name for name in CHANNELS if name in environment.channels), CHANNELS[0])
     dataset_path, episodes = prepare_episodes(environment.channel(channel), preset)
     normalization = given_normalization(environment, preset)
@@ -99,12 +99,8 @@ def main() -> int:
     if (earlier := earlier_checkpoint(environment)) is not None:
         resumption = resume(earlier, run)
         print(f"Resumed> {now()}, Epoch={run.epoch}, Updates={run.learner.updates}, from {earlier}", flush=True)
-    checkpoints = CheckpointFolder(
-        paths.output_data / "checkpoint", run, keep=preset.training.kept_checkpoints, resumption=resumption
-    )
-    folders = [checkpoints]
-    if paths.checkpoints.is_dir():  # where the platform gives a job a folder that outlives it
-        folders.append(CheckpointFolder(paths.checkpoints, run, keep=1, resumption=resumption))
+    folders = checkpoint_folders(run, paths.output_data / "checkpoint", paths.checkpoints, resumption)
+    checkpoints = folders[0]
     watch = ValueWatch(largest_possible_value(run.largest_reward, preset.agent.discount), preset.agent)
     metrics_path = paths.intermediate / BATCH_FILE_NAME
     events = EventFile(paths.intermediate / "tensorboard") if preset.training.tensorboard else None

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 
-from batch_rl.checkpoint import CheckpointFolder, load_policy, resume
+from batch_rl.checkpoint import checkpoint_folders, load_policy, resume
 from batch_rl.export import export_policy
 from batch_rl.log_lines import episode_line, evaluation_line, now
 from batch_rl.metrics_csv import EPISODE_FILE_NAME, MetricsFile
@@ -51,12 +51,8 @@ def train_online(preset: OnlinePreset, paths: JobPaths, earlier: Path | None, st
     if earlier is not None:
         resumption = resume(earlier, run)
         print(f"Resumed> {now()}, Epoch={run.epoch}, Episode={learner.episodes}, from {earlier}", flush=True)
-    checkpoints = CheckpointFolder(
-        paths.output_data / "checkpoint", run, keep=preset.training.kept_checkpoints, resumption=resumption
-    )
-    folders = [checkpoints]
-    if paths.checkpoints.is_dir():  # where the platform gives a job a folder that outlives it
-        folders.append(CheckpointFolder(paths.checkpoints, run, keep=1, resumption=resumption))
+    folders = checkpoint_folders(run, paths.output_data / "checkpoint", paths.checkpoints, resumption)
+    checkpoints = folders[0]
     metrics_path = paths.intermediate / EPISODE_FILE_NAME
     with MetricsFile(metrics_path, COLUMNS, earlier=resumption.metrics if resumption else "") as metrics:
         saved = True
@@ -88,7 +84,8 @@ def train_online(preset: OnlinePreset, paths: JobPaths, earlier: Path | None, st
     if preset.training.save_model:
         which = "best" if (checkpoints.folder / "best").is_file() else "latest"
         policy = load_policy(checkpoints.folder, which, observation_size=run.observation_size, n_actions=run.n_actions)
-        print(f"Model> {export_policy(policy, paths.model)}, the {which} checkpoint's policy", flush=True)
+        for path in export_policy(policy, paths.model, preset.training.export):
+            print(f"Model> {path}, the {which} checkpoint's policy", flush=True)
     if not run.finished:
         print(f"Stopped after {learner.episodes} episodes and {learner.updates} updates.", flush=True)
     return not run.finished

@@ -131,6 +131,17 @@ class CheckpointFolder:
         return path
 
 
+def checkpoint_folders(
+    run: "TrainingRun | OnlineRun", folder: Path, outliving: Path, resumption: Resumption | None
+) -> list[CheckpointFolder]:
+    """Return the run's own folder, and the platform's where there is one that outlives the job; its newest is kept."""
+    keep = run.preset.training.kept_checkpoints
+    folders = [CheckpointFolder(folder, run, keep=keep, resumption=resumption)]
+    if outliving.is_dir():
+        folders.append(CheckpointFolder(outliving, run, keep=1, resumption=resumption))
+    return folders
+
+
 def _policy_content(run: "TrainingRun | OnlineRun") -> dict[str, Any]:
     content = {
         **run.state(),

@@ -378,8 +378,10 @@ class OnlinePreset(Preset):
             "agent.snapshot_updates",
             "agent.snapshot_after",
             "training.best_by",
+            "training.device",
             "training.epochs",
             "training.final_fit",
+            "training.tensorboard",
         }
     )
     environment: Environment

@@ -192,12 +192,20 @@ def test_a_job_learns_and_leaves_what_a_job_leaves(new_job):
     served = torch.jit.load(str(job.base / "model" / "model.pt"))
     observations = torch.rand(5, 4)
     torch.testing.assert_close(served(observations), best(observations))
+    assert f"Model> {job.base / 'model' / 'model.pt'}, the best checkpoint's policy" in job.text
     again = new_job().run(train.main, {"preset": "preset-cartpole-dqn", **SMALL})
     assert again.metrics_path.read_bytes() == job.metrics_path.read_bytes()
     played = new_job().run(
         evaluate.main, {"preset": "preset-cartpole-dqn", "evaluate_episodes": 2}, checkpoint=job.output / "checkpoint"
     )
     assert json.loads((played.output / "evaluation.json").read_text())["episodes"] == 2
+
+
+def test_the_model_is_written_in_the_formats_that_are_asked_for(new_job):
+    job = new_job().run(train.main, {"preset": "preset-cartpole-dqn", **SMALL, "training.export": "[torch_export]"})
+    assert sorted(path.name for path in (job.base / "model").iterdir()) == ["model.json", "model.pt2"]
+    with pytest.raises(PresetError, match=r"training\.export is empty"):
+        new_job().run(train.main, {"preset": "preset-cartpole-dqn", **SMALL, "training.export": "[]"})
 
 
 class StopAt:
@@ -250,6 +258,8 @@ def test_without_the_section_online_a_dataset_is_asked_for(new_job):
     ("overrides", "words"),
     [
         ({"agent.algorithm": "cql"}, "'cql' learns from logged data; online it is one of: dqn, ddqn"),
+        ({"training.device": "auto"}, "'training.device' cannot be set where a policy learns online"),
+        ({"training.tensorboard": True}, "'training.tensorboard' cannot be set where a policy learns online"),
         ({"training.epochs": 3}, "'training.epochs' cannot be set where a policy learns online"),
         ({"agent.learning_rate_schedule": "linear", "online.episodes": 3}, "choose 'constant'"),
         ({"online.step": 3}, "did you mean 'online.steps'?"),
