@@ -8,7 +8,7 @@ import time
 import pytest
 
 import launcher
-from launcher.ope import as_csv, as_table
+from launcher.cli.ope import as_csv, as_table
 from launcher.settings import DEFAULT_BUCKET
 from tests.shell import launcher_environment, run_launcher
 
