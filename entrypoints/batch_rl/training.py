@@ -425,13 +425,14 @@ class TrainingRun:
         target = softmax(q_hat, self.temperature)
         if self.preset.agent.algorithm == "bc":
             q_hat = np.zeros_like(q_hat)  # logits are no values
+        steps, _ = ope.weigh(self._log, target, discount=discount, q_hat=q_hat)
         return PolicyEstimates(
-            wis=ope.weighted_importance_sampling(held_out, target, discount=discount).value,
-            sequential_dr=ope.sequential_doubly_robust(held_out, target, q_hat, discount=discount),
+            wis=ope.wis(steps),
+            sequential_dr=ope.sequential_dr(steps),
             one_step_ips=ope.one_step_importance_sampling(held_out, target),
             one_step_dm=ope.one_step_direct_method(target, self._reward_hat),
             one_step_dr=ope.one_step_doubly_robust(held_out, target, self._reward_hat),
-            weights=ope.weight_diagnostics(held_out, target),
+            weights=ope.describe_weights(steps),
             trajectory=self._evaluate_trajectories(target) if self.preset.ope.estimators else None,
         )
 

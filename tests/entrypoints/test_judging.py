@@ -107,7 +107,7 @@ def test_another_temperature_is_another_policy(dataset, trained):
     folder, run = trained
     (evaluation,) = judge(dataset, [folder], temperature=0.5, estimators=["WIS"], **FEW).evaluations.values()
     target = softmax(run.policy().q_array(run.held_out.observations), 0.5)
-    expected = ope.weighted_importance_sampling(run.held_out, target, discount=0.99).value
+    expected = ope.wis(ope.WeightedSteps.from_episodes(run.held_out, target, discount=0.99))
     assert evaluation["WIS"].value == pytest.approx(expected, rel=1e-9)
 
 

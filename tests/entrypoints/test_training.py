@@ -76,7 +76,7 @@ def test_what_is_scored_is_the_policy_that_is_saved(few_episodes):
     for _ in range(4):
         found = run.run_epoch().estimates
         target = softmax(run.policy().q_array(run.held_out.observations), run.temperature)
-        expected = ope.weighted_importance_sampling(run.held_out, target, discount=0.99).value
+        expected = ope.wis(ope.WeightedSteps.from_episodes(run.held_out, target, discount=0.99))
         assert found.wis == pytest.approx(expected, rel=1e-5)
     assert len(run.learner.snapshots) > 2
 
