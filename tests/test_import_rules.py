@@ -44,6 +44,16 @@ LAYERS = [
     {"cli"},
     {"__main__"},
 ]
+# The layers of batch_rl, in the same way.
+LIBRARY_LAYERS = [
+    {"errors", "files"},
+    {"presets", "data"},
+    {"formats"},
+    {"networks", "reagent"},
+    {"ope", "acting"},
+    {"learning"},
+    {"reporting", "judging"},
+]
 ONLY_IN = {
     "docker": {"launcher/runtimes/docker_engine.py"},
     "boto3": {"launcher/storage/s3.py"},
@@ -104,6 +114,45 @@ def test_the_launchers_layers_use_only_those_above(path):
         used = parts[1]
         layer = next(number for number, names in enumerate(LAYERS) if used in names)
         assert used == own or layer < own_layer, f"{path.name} imports {name}"
+
+
+LIBRARY = ROOT / "entrypoints/batch_rl"
+
+
+@pytest.mark.parametrize("path", [pytest.param(p, id=str(p.relative_to(LIBRARY))) for p in python_files(LIBRARY)])
+def test_the_librarys_layers_use_only_those_above(path):
+    """Imports inside functions count as well, so no circle can hide there."""
+    own = path.relative_to(LIBRARY).parts[0].removesuffix(".py")
+    if own == "__init__":
+        return
+    own_layer = next(number for number, names in enumerate(LIBRARY_LAYERS) if own in names)
+    for name in imports(path):
+        parts = name.split(".")
+        if parts[0] == "batch_rl":
+            layer = next(number for number, names in enumerate(LIBRARY_LAYERS) if parts[1] in names)
+            assert parts[1] == own or layer < own_layer, f"{path.name} imports {name}"
+
+
+def test_no_two_modules_of_the_library_import_each_other_in_a_circle():
+    modules = {
+        ".".join(path.relative_to(LIBRARY.parent).with_suffix("").parts).removesuffix(".__init__"): path
+        for path in python_files(LIBRARY)
+    }
+    users = {
+        module: {name if name in modules else name.rpartition(".")[0] for name in imports(path)} & modules.keys()
+        for module, path in modules.items()
+    }
+    settled: set[str] = set()
+
+    def visit(module, above):
+        assert module not in above, " -> ".join([*above, module])
+        if module not in settled:
+            for used in users[module] - {module}:
+                visit(used, [*above, module])
+            settled.add(module)
+
+    for module in modules:
+        visit(module, [])
 
 
 def test_the_supervisor_runs_without_any_package():

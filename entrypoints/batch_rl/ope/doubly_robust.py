@@ -5,7 +5,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from batch_rl.dataset import Episodes
+from batch_rl.data.episodes import Episodes
 from batch_rl.ope.direct_method import one_step_direct_method
 from batch_rl.ope.importance_sampling import defined, finite_mean
 from batch_rl.ope.ratios import importance_ratios

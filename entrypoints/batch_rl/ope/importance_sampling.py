@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from batch_rl.dataset import Episodes
+from batch_rl.data.episodes import Episodes
 from batch_rl.ope.ratios import importance_ratios
 from batch_rl.ope.steps import Floats, WeightedSteps
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from batch_rl import ope
-from batch_rl.dataset import Episodes
+from batch_rl.data.episodes import Episodes
 from batch_rl.errors import DatasetError
 
 
