@@ -23,12 +23,14 @@ TRUE_EPISODES, LONGEST = 200, 1500  # 0.99 ** 1500 is 3e-7
 
 def measure(seed: int, scratch: Path) -> tuple[dict[str, list[float]], list[float]]:
     """Return the estimates by estimator, and the true values, of the checkpoints in their order."""
-    from batch_rl.behavior import softmax_policy, uniform_policy
-    from batch_rl.cartpole import play_cartpoles
-    from batch_rl.dataset import join_episodes, write_csv
-    from batch_rl.loading import load_episodes
-    from batch_rl.preset import TrainingPreset, load_preset
-    from batch_rl.training import TrainingRun
+    from batch_rl.acting.cartpole import play_cartpoles
+    from batch_rl.acting.policies import softmax_policy, uniform_policy
+    from batch_rl.data.episodes import join_episodes
+    from batch_rl.formats.coach_csv import write_csv
+    from batch_rl.formats.loading import load_episodes
+    from batch_rl.learning.training import TrainingRun
+    from batch_rl.presets.reading import load_preset
+    from batch_rl.presets.schema import TrainingPreset
 
     preset = load_preset(ROOT / "presets/preset-cartpole-ddqnbcq.yaml", TrainingPreset)
     logged = play_cartpoles(100, seed, uniform_policy(2), episodes_each=5, step_limit=None)

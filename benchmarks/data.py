@@ -75,12 +75,13 @@ def _measure(scratch: Path, runs: int) -> dict[str, list[float]]:
     import pandas as pd
     from measuring import interleave
 
-    from batch_rl.behavior import uniform_policy
-    from batch_rl.dataset import join_episodes, read_csv, write_csv
-    from batch_rl.feature_types import identify_features
-    from batch_rl.npz import read_npz, write_npz
-    from batch_rl.parquet import read_parquet, stream_parquet, write_parquet
-    from batch_rl.rollout import collect_episodes
+    from batch_rl.acting.policies import uniform_policy
+    from batch_rl.acting.rollout import collect_episodes
+    from batch_rl.data.episodes import join_episodes
+    from batch_rl.data.feature_types import identify_features
+    from batch_rl.formats.coach_csv import read_csv, write_csv
+    from batch_rl.formats.npz import read_npz, write_npz
+    from batch_rl.formats.parquet import read_parquet, stream_parquet, write_parquet
 
     def collect(name: str, num_envs: int, episodes_each: int, time_limit: bool = False) -> list[list[object]]:
         return collect_episodes(

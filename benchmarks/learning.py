@@ -73,11 +73,12 @@ def _measure(runs: int) -> dict[str, list[float]]:
     import numpy as np
     import torch
 
-    from batch_rl.behavior import greedy_policy, uniform_policy
-    from batch_rl.dataset import Episodes, join_episodes
-    from batch_rl.preset import TrainingPreset, load_preset
-    from batch_rl.rollout import collect_episodes
-    from batch_rl.training import TrainingRun
+    from batch_rl.acting.policies import greedy_policy, uniform_policy
+    from batch_rl.acting.rollout import collect_episodes
+    from batch_rl.data.episodes import Episodes, join_episodes
+    from batch_rl.learning.training import TrainingRun
+    from batch_rl.presets.reading import load_preset
+    from batch_rl.presets.schema import TrainingPreset
 
     torch.set_num_threads(1)
 

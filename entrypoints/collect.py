@@ -3,13 +3,21 @@
 import sys
 from pathlib import Path
 
-from batch_rl.behavior import ActionProbabilities, epsilon_greedy_policy, fixed_policy, softmax_policy, uniform_policy
-from batch_rl.dataset import Episode, join_episodes, write_csv
+from batch_rl.acting.policies import (
+    ActionProbabilities,
+    epsilon_greedy_policy,
+    fixed_policy,
+    softmax_policy,
+    uniform_policy,
+)
+from batch_rl.acting.rollout import Player, collect_episodes, play_steps
+from batch_rl.data.episodes import Episode, join_episodes
 from batch_rl.errors import BatchRLError, PresetError
-from batch_rl.npz import write_npz
-from batch_rl.parquet import write_parquet
-from batch_rl.preset import Collection, CollectionPreset, choose_preset, preset_folders, preset_notes
-from batch_rl.rollout import Player, collect_episodes, play_steps
+from batch_rl.formats.coach_csv import write_csv
+from batch_rl.formats.npz import write_npz
+from batch_rl.formats.parquet import write_parquet
+from batch_rl.presets.reading import choose_preset, preset_folders, preset_notes
+from batch_rl.presets.schema import Collection, CollectionPreset
 from job_toolkit.environment import JobEnvironment, JobInputError, read_environment
 from job_toolkit.failure import fail_job
 
@@ -82,7 +90,7 @@ def behavior_policy(
     if collection.policy == "uniform":
         return uniform_policy(probe.n_actions), "a uniform random policy"
     # Imported here: torch takes longer to load than most datasets to collect.
-    from batch_rl.checkpoint import load_policy
+    from batch_rl.learning.checkpoint import load_policy
     from batch_rl.networks import use_threads
 
     use_threads(1)
@@ -109,7 +117,7 @@ def write_dataset(path: Path, numbered: list[tuple[int, Episode]], *, with_ends:
         return sum(len(episode.actions) for _, episode in numbered)
     if path.suffix == ".minari":
         # Imported here: an extra that most jobs do without.
-        from batch_rl.minari_format import write_minari
+        from batch_rl.formats.minari_format import write_minari
 
         return write_minari(path, (episode for _, episode in numbered), dataset_id=f"{path.stem}-v0")
     return write_csv(path, numbered, with_ends=with_ends)

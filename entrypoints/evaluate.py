@@ -6,16 +6,17 @@ import statistics
 import sys
 from pathlib import Path
 
-from batch_rl.behavior import greedy_policy, softmax_policy
-from batch_rl.checkpoint import load_policy
+from batch_rl.acting.gifs import check_rendering, write_gifs
+from batch_rl.acting.policies import greedy_policy, softmax_policy
+from batch_rl.acting.rollout import Player, mean_interval, play_episodes, play_steps
 from batch_rl.errors import BatchRLError, EvaluationError
 from batch_rl.files import write_text_atomically
-from batch_rl.gifs import check_rendering, write_gifs
-from batch_rl.log_lines import episode_line, evaluation_line
-from batch_rl.metrics_csv import EPISODE_COLUMNS, EPISODE_FILE_NAME, MetricsFile
+from batch_rl.learning.checkpoint import load_policy
 from batch_rl.networks import use_threads
-from batch_rl.preset import EvaluationPreset, choose_preset, preset_folders, preset_notes
-from batch_rl.rollout import Player, mean_interval, play_episodes, play_steps
+from batch_rl.presets.reading import choose_preset, preset_folders, preset_notes
+from batch_rl.presets.schema import EvaluationPreset
+from batch_rl.reporting.log_lines import episode_line, evaluation_line
+from batch_rl.reporting.metrics_csv import EPISODE_COLUMNS, EPISODE_FILE_NAME, MetricsFile
 from job_toolkit.environment import JobInputError, read_environment
 from job_toolkit.failure import fail_job
 

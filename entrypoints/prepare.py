@@ -8,16 +8,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from batch_rl.errors import BatchRLError
-from batch_rl.feature_types import (
+from batch_rl.data.feature_types import (
     NORMALIZATION_FILE_NAME,
     describe_types,
     identify_features,
     write_normalization,
 )
-from batch_rl.loading import find_dataset
-from batch_rl.preset import Preparation, PreparationPreset, choose_preset, preset_folders, preset_notes
-from batch_rl.reagent import features_of, read_reagent_frame, timeline, write_reagent_parquet
+from batch_rl.errors import BatchRLError
+from batch_rl.formats.loading import find_dataset
+from batch_rl.presets.reading import choose_preset, preset_folders, preset_notes
+from batch_rl.presets.schema import Preparation, PreparationPreset
+from batch_rl.reagent.timeline import features_of, read_reagent_frame, timeline, write_reagent_parquet
 from job_toolkit.environment import JobInputError, read_environment
 from job_toolkit.failure import fail_job
 
@@ -65,7 +66,7 @@ def _prepare_embedded(paths: list[Path], preparation: Preparation, folder: Path)
 
 def _prepare_on_spark(paths: list[Path], preparation: Preparation, folder: Path) -> tuple[Any, int]:
     # Imported here: an extra, for logs that one machine does not hold.
-    from batch_rl import spark
+    from batch_rl.reagent import spark
 
     for_timeline, for_types = _options(preparation)
     session = spark.start_session()

@@ -11,28 +11,29 @@ import tempfile
 from pathlib import Path
 from types import FrameType
 
-from batch_rl.checkpoint import checkpoint_folders, holds_checkpoint, resume
-from batch_rl.dataset import Episodes
-from batch_rl.divergence import ValueWatch, largest_possible_value
-from batch_rl.errors import BatchRLError, DatasetError, PresetError
-from batch_rl.export import export_policy, require_onnx
-from batch_rl.feature_types import (
+from batch_rl.data.episodes import Episodes
+from batch_rl.data.feature_types import (
     NORMALIZATION_FILE_NAME,
     FeatureParameters,
     read_normalization,
     write_normalization,
 )
-from batch_rl.loading import load_episodes, raise_small_propensities
-from batch_rl.log_lines import now
-from batch_rl.metrics_csv import BATCH_COLUMNS, BATCH_FILE_NAME, MetricsFile, epoch_row
+from batch_rl.data.normalization import describe_normalization
+from batch_rl.errors import BatchRLError, DatasetError, PresetError
+from batch_rl.formats.loading import load_episodes, raise_small_propensities
+from batch_rl.formats.parts import DealtEpisodes
+from batch_rl.learning.checkpoint import checkpoint_folders, holds_checkpoint, resume
+from batch_rl.learning.divergence import ValueWatch, largest_possible_value
+from batch_rl.learning.export import export_policy, require_onnx
+from batch_rl.learning.training import EpochResult, TrainingRun
 from batch_rl.networks import choose_device
-from batch_rl.normalization import describe_normalization
 from batch_rl.ope import PolicyEvaluation
-from batch_rl.parts import DealtEpisodes
-from batch_rl.plots import plot_estimates
-from batch_rl.preset import OnlinePreset, TrainingPreset, choose_training_preset, preset_folders, preset_notes
-from batch_rl.tensorboard import EventFile
-from batch_rl.training import EpochResult, TrainingRun
+from batch_rl.presets.reading import choose_training_preset, preset_folders, preset_notes
+from batch_rl.presets.schema import OnlinePreset, TrainingPreset
+from batch_rl.reporting.log_lines import now
+from batch_rl.reporting.metrics_csv import BATCH_COLUMNS, BATCH_FILE_NAME, MetricsFile, epoch_row
+from batch_rl.reporting.plots import plot_estimates
+from batch_rl.reporting.tensorboard import EventFile
 from job_toolkit.environment import JobEnvironment, JobInputError, read_environment
 from job_toolkit.failure import fail_job
 
@@ -163,7 +164,7 @@ def prepare_episodes(channel: Path, preset: TrainingPreset) -> tuple[Path, Episo
         print(f"Assumed> {assumption}.")
     if estimating:
         # Imported here: most logs have their propensities.
-        from batch_rl.behavior_estimate import estimate_behavior
+        from batch_rl.learning.behavior_estimate import estimate_behavior
 
         episodes, estimate = estimate_behavior(
             episodes, preset.seed, hidden_sizes=preset.agent.hidden_sizes, epochs=preset.bcq.imitation_epochs

@@ -4,12 +4,12 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 
-from batch_rl.checkpoint import checkpoint_folders, load_policy, resume
-from batch_rl.export import export_policy
-from batch_rl.log_lines import episode_line, evaluation_line, now
-from batch_rl.metrics_csv import EPISODE_FILE_NAME, MetricsFile
-from batch_rl.online import EpisodeResult, OnlineRun
-from batch_rl.preset import OnlinePreset
+from batch_rl.learning.checkpoint import checkpoint_folders, load_policy, resume
+from batch_rl.learning.export import export_policy
+from batch_rl.learning.online import EpisodeResult, OnlineRun
+from batch_rl.presets.schema import OnlinePreset
+from batch_rl.reporting.log_lines import episode_line, evaluation_line, now
+from batch_rl.reporting.metrics_csv import EPISODE_FILE_NAME, MetricsFile
 from job_toolkit.paths import JobPaths
 
 SIGNALS = ("Loss", "Grads (unclipped)", "Q", "Learning Rate")

@@ -20,7 +20,7 @@ import launcher
 sys.path.append(str(Path(__file__).resolve().parents[1] / "entrypoints"))  # for batch_rl, which jobs bring along
 
 from batch_rl import ope
-from batch_rl.checkpoint import load_policy
+from batch_rl.learning.checkpoint import load_policy
 
 MAILS = ["none", "newsletter", "discount", "reminder"]
 FEATURES = ["opened_share", "days_since_visit", "basket_value", "is_member"]

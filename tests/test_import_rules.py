@@ -45,6 +45,16 @@ LAYERS = [
     {"cli"},
     {"__main__"},
 ]
+# The layers of batch_rl, in the same way.
+LIBRARY_LAYERS = [
+    {"errors", "files"},
+    {"presets", "data"},
+    {"formats"},
+    {"networks", "reagent"},
+    {"ope", "acting"},
+    {"learning"},
+    {"reporting", "judging"},
+]
 ONLY_IN = {
     "docker": {"launcher/runtimes/docker_engine.py"},
     "boto3": {"launcher/storage/s3.py"},
@@ -107,16 +117,37 @@ def test_the_launchers_layers_use_only_those_above(path):
         assert used == own or layer < own_layer, f"{path.name} imports {name}"
 
 
-def test_no_modules_of_the_launcher_import_one_another_in_a_circle():
-    """A function-level import that closes a circle counts as well."""
-    names = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in python_files("launcher")}
-    uses = {
-        name: {used if used in names else used.rpartition(".")[0] for used in imports(path)} & set(names) - {name}
-        for name, path in names.items()
-        if path.name != "__init__.py"
+LIBRARY = ROOT / "entrypoints/batch_rl"
+
+
+@pytest.mark.parametrize("path", [pytest.param(p, id=str(p.relative_to(LIBRARY))) for p in python_files(LIBRARY)])
+def test_the_librarys_layers_use_only_those_above(path):
+    """Imports inside functions count as well, so no circle can hide there."""
+    own = path.relative_to(LIBRARY).parts[0].removesuffix(".py")
+    if own == "__init__":
+        return
+    own_layer = next(number for number, names in enumerate(LIBRARY_LAYERS) if own in names)
+    for name in imports(path):
+        parts = name.split(".")
+        if parts[0] == "batch_rl":
+            layer = next(number for number, names in enumerate(LIBRARY_LAYERS) if parts[1] in names)
+            assert parts[1] == own or layer < own_layer, f"{path.name} imports {name}"
+
+
+@pytest.mark.parametrize("package", ["launcher", "entrypoints/batch_rl"])
+def test_no_modules_import_one_another_in_a_circle(package):
+    """Imports inside functions count as well, so no circle can hide there."""
+    parent = (ROOT / package).parent
+    paths = {
+        ".".join(path.relative_to(parent).with_suffix("").parts).removesuffix(".__init__"): path
+        for path in python_files(package)
+        if path != ROOT / "launcher/__init__.py"  # the public names, loaded on demand
     }
-    sorter = TopologicalSorter(uses)
-    sorter.prepare()
+    uses = {
+        module: {name if name in paths else name.rpartition(".")[0] for name in imports(path)} & paths.keys() - {module}
+        for module, path in paths.items()
+    }
+    TopologicalSorter(uses).prepare()
 
 
 def test_the_supervisor_runs_without_any_package():

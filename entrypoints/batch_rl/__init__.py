@@ -1,5 +1,4 @@
 """Batch reinforcement learning: logged episodes in, a policy and estimates of its value out.
 
-Nothing is imported here, so that ``batch_rl.preset`` stays cheap enough to check a preset before a job
-starts.
+Nothing is imported here, so that ``batch_rl.presets`` stays cheap enough to check a preset before a job starts.
 """

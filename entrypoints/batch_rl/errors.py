@@ -1,9 +1,15 @@
 """What a user of this library can do wrong. Every message says what happened, where, and what to do."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import Protocol
 
-if TYPE_CHECKING:
-    from batch_rl.validation import ValidationReport
+
+class FaultReport(Protocol):
+    """All that is wrong with a table; ``str()`` gives a line per problem. See ``data.validation``."""
+
+    @property
+    def problems(self) -> Sequence[object]:
+        """None when the table is good."""
 
 
 class BatchRLError(Exception):
@@ -20,7 +26,7 @@ class DatasetError(BatchRLError):
     ``report`` has all that is wrong with them, where a check of a whole table found it.
     """
 
-    def __init__(self, message: str, *, report: "ValidationReport | None" = None) -> None:
+    def __init__(self, message: str, *, report: FaultReport | None = None) -> None:
         super().__init__(message)
         self.report = report
 

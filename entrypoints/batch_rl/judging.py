@@ -20,14 +20,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from batch_rl import ope
-from batch_rl.behavior import greedy_policy
-from batch_rl.checkpoint import FILE_PATTERN, SavedPolicy, open_policy
-from batch_rl.dataset import Episodes, split_numbers
+from batch_rl.acting.policies import greedy_policy
+from batch_rl.data.episodes import Episodes, split_numbers
 from batch_rl.errors import BatchRLError, DatasetError
-from batch_rl.loading import load_episodes, raise_small_propensities
+from batch_rl.formats.loading import load_episodes, raise_small_propensities
+from batch_rl.learning.checkpoint import FILE_PATTERN, SavedPolicy, open_policy
+from batch_rl.learning.training import EVALUATION, dataset_digest, split_generator
 from batch_rl.networks import mean_and_scale, seeded_generator, softmax, use_threads
-from batch_rl.preset import needs_model
-from batch_rl.training import EVALUATION, dataset_digest, split_generator
+from batch_rl.presets.schema import needs_model
 
 HIDDEN_SIZES = (64, 64)  # of the network that fits a policy's values
 REFUSED = 2

@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from batch_rl.data.normalization import Preprocessor
 from batch_rl.errors import TrainingError
-from batch_rl.normalization import Preprocessor
 
 Parameters = list[Tensor]  # weight (members, in, out), bias (members, 1, out), of layer after layer
 

@@ -32,7 +32,7 @@ def plot_job(job: TrainingJob, output: Path | None) -> Path:
         raise BadInputError(f"{output}: a plot is drawn as PNG or HTML.", "Let its name end in .png or .html.")
     target = (output or folder / "off_policy_evaluation.png").resolve()
     answer = subprocess.run(
-        [sys.executable, "-m", "batch_rl.plots", str(files[0]), str(target)],
+        [sys.executable, "-m", "batch_rl.reporting.plots", str(files[0]), str(target)],
         capture_output=True,
         text=True,
         cwd=data_path("entrypoints"),

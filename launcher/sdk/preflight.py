@@ -14,7 +14,7 @@ from launcher.errors import PresetError, RuntimeUnavailableError
 from launcher.running.source import Source
 from launcher.settings import data_path
 
-_CHECKER = "batch_rl/preset.py"
+_CHECKER = "batch_rl/presets/__main__.py"
 _LIBRARIES = ("torch", "gymnasium", "numpy", "pandas")
 _TIMEOUT_SECONDS = 30
 _REFUSED = 2
@@ -57,7 +57,7 @@ def check_preset(source: Source, hyperparameters: Mapping[str, Any]) -> None:
 
 
 def describe_preset(name: str) -> dict[str, Any]:
-    """Return the path, the entry point and every key of a bundled preset, as ``batch_rl.preset`` describes them.
+    """Return the path, the entry point and every key of a bundled preset, as ``batch_rl.presets`` describes them.
 
     Raises:
         PresetError: there is none of that name, or it is not right.
@@ -70,7 +70,7 @@ def describe_preset(name: str) -> dict[str, Any]:
 
 def _ask(source_path: Path, question: Mapping[str, Any]) -> str:
     answer = subprocess.run(
-        [sys.executable, "-m", "batch_rl.preset"],
+        [sys.executable, "-m", "batch_rl.presets"],
         input=json.dumps(question),
         capture_output=True,
         text=True,

@@ -9,11 +9,12 @@ import pytest
 
 import collect
 import train
-from batch_rl.dataset import read_csv
 from batch_rl.errors import CheckpointError, DatasetError, PresetError
-from batch_rl.loading import load_episodes
-from batch_rl.preset import TrainingPreset, find_preset, load_preset, preset_folders
-from batch_rl.training import TrainingRun
+from batch_rl.formats.coach_csv import read_csv
+from batch_rl.formats.loading import load_episodes
+from batch_rl.learning.training import TrainingRun
+from batch_rl.presets.reading import find_preset, load_preset, preset_folders
+from batch_rl.presets.schema import TrainingPreset
 from job_toolkit.environment import JobInputError
 
 RANDOM = {"preset": "preset-cartpole-random", "collection.num_envs": 10}
@@ -132,7 +133,7 @@ def small_run(episodes, **overrides):
 
 def cut_episodes(final):
     """Ten episodes of two steps; the odd ones are truncated."""
-    from batch_rl.dataset import Episodes
+    from batch_rl.data.episodes import Episodes
 
     return Episodes(
         observations=np.arange(40, dtype=np.float32).reshape(20, 2),

@@ -3,8 +3,8 @@
 import re
 from pathlib import Path
 
-from batch_rl.npz import write_npz
-from batch_rl.tables import check_frame
+from batch_rl.data.tables import check_frame
+from batch_rl.formats.npz import write_npz
 
 PAGE = (Path(__file__).parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
 

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from batch_rl.dataset import Episode, read_csv, split_episodes, write_csv
+from batch_rl.data.episodes import Episode, split_episodes
 from batch_rl.errors import DatasetError
-from batch_rl.loading import find_dataset
+from batch_rl.formats.coach_csv import read_csv, write_csv
+from batch_rl.formats.loading import find_dataset
 
 HEADER = "action,all_action_probabilities,episode_id,reward,cumulative_rewards,state_feature_0,state_feature_1"
 ROWS = (

@@ -8,21 +8,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from batch_rl.behavior import fixed_policy
-from batch_rl.dataset import join_episodes, write_csv
+from batch_rl.acting.policies import fixed_policy
+from batch_rl.acting.rollout import collect_episodes
+from batch_rl.data.episodes import join_episodes
 from batch_rl.errors import DatasetError
-from batch_rl.loading import find_dataset, load_episodes
-from batch_rl.npz import read_npz, write_npz
-from batch_rl.parquet import read_parquet, read_parquet_frame, stream_parquet, write_parquet
-from batch_rl.reagent import (
-    multi_step_rewards,
-    read_json_lines,
-    timeline,
-    to_reagent_frame,
-    write_json_lines,
-    write_reagent_parquet,
-)
-from batch_rl.rollout import collect_episodes
+from batch_rl.formats.coach_csv import write_csv
+from batch_rl.formats.json_lines import read_json_lines, write_json_lines
+from batch_rl.formats.loading import find_dataset, load_episodes
+from batch_rl.formats.npz import read_npz, write_npz
+from batch_rl.formats.parquet import read_parquet, read_parquet_frame, stream_parquet, write_parquet
+from batch_rl.reagent.timeline import multi_step_rewards, timeline, to_reagent_frame, write_reagent_parquet
 
 ARRAYS = ("observations", "actions", "rewards", "probabilities", "lengths", "truncated")
 

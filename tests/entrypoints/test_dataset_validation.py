@@ -4,10 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from batch_rl.dataset import join_episodes, read_csv
+from batch_rl.data.episodes import join_episodes
+from batch_rl.data.tables import CSV_LINES, TERMINATED_ASSUMED, check_frame, episodes_from_frame, read_csv_frame
 from batch_rl.errors import DatasetError
-from batch_rl.loading import raise_small_propensities
-from batch_rl.tables import CSV_LINES, TERMINATED_ASSUMED, check_frame, episodes_from_frame, read_csv_frame
+from batch_rl.formats.coach_csv import read_csv
+from batch_rl.formats.loading import raise_small_propensities
 
 
 def table(**changes):

@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from batch_rl.checkpoint import CheckpointFolder, load_policy, resume
-from batch_rl.dataset import Episodes
+from batch_rl.data.episodes import Episodes
 from batch_rl.errors import TrainingError
-from batch_rl.export import export_policy
+from batch_rl.learning.checkpoint import CheckpointFolder, load_policy, resume
+from batch_rl.learning.export import export_policy
+from batch_rl.learning.training import TrainingRun
 from batch_rl.networks import choose_device
-from batch_rl.preset import TrainingPreset, load_preset
-from batch_rl.training import TrainingRun
+from batch_rl.presets.reading import load_preset
+from batch_rl.presets.schema import TrainingPreset
 
 PRESET = Path(__file__).resolve().parents[2] / "presets" / "preset-cartpole-ddqnbcq.yaml"
 

@@ -16,13 +16,13 @@ import pandas as pd
 import pytest
 import torch
 
-from batch_rl.behavior import softmax_policy
-from batch_rl.cartpole import play_cartpoles
-from batch_rl.checkpoint import load_policy
-from batch_rl.dataset import join_episodes
+from batch_rl.acting.cartpole import play_cartpoles
+from batch_rl.acting.gifs import check_rendering
+from batch_rl.acting.policies import softmax_policy
+from batch_rl.data.episodes import join_episodes
 from batch_rl.errors import CheckpointError, PresetError
-from batch_rl.gifs import check_rendering
-from batch_rl.plots import plot_estimates
+from batch_rl.learning.checkpoint import load_policy
+from batch_rl.reporting.plots import plot_estimates
 
 ROOT = Path(__file__).resolve().parents[2]
 METRICS = "worker_0.batch_rl_graph.main_level.main_level.agent_0.csv"

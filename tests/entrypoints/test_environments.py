@@ -6,12 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from batch_rl.behavior import uniform_policy
-from batch_rl.dataset import read_csv, write_csv
-from batch_rl.environments import VectoredGymEnvironment, read_predictions
+from batch_rl.acting.environments import VectoredGymEnvironment, read_predictions
+from batch_rl.acting.policies import uniform_policy
+from batch_rl.acting.rollout import collect_episodes
+from batch_rl.data.tables import episodes_from_frame
 from batch_rl.errors import EnvironmentUseError, PresetError
-from batch_rl.rollout import collect_episodes
-from batch_rl.tables import episodes_from_frame
+from batch_rl.formats.coach_csv import read_csv, write_csv
 
 COLUMNS = ["action", "all_action_probabilities", "episode_id", "reward", "cumulative_rewards"]
 HALF = [0.5, 0.5]

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from batch_rl.export import FORMATS, ExportError, export_policy, require_onnx
-from batch_rl.feature_types import identify_features
+from batch_rl.data.feature_types import identify_features
+from batch_rl.data.normalization import Preprocessor
+from batch_rl.learning.export import FORMATS, ExportError, export_policy, require_onnx
 from batch_rl.networks import PolicyNetwork, initial_parameters, seeded_generator
-from batch_rl.normalization import Preprocessor
-from batch_rl.preset import SCHEMA, TrainingPreset, load_preset
+from batch_rl.presets.reading import load_preset
+from batch_rl.presets.schema import SCHEMA, TrainingPreset
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
 

@@ -11,16 +11,18 @@ import numpy as np
 import pytest
 
 from batch_rl import ope
-from batch_rl.behavior import uniform_policy
-from batch_rl.cartpole import play_cartpoles
-from batch_rl.checkpoint import CheckpointFolder, open_policy
-from batch_rl.dataset import join_episodes, split_episodes, write_csv
+from batch_rl.acting.cartpole import play_cartpoles
+from batch_rl.acting.policies import uniform_policy
+from batch_rl.data.episodes import join_episodes, split_episodes
 from batch_rl.errors import BatchRLError, CheckpointError, DatasetError
+from batch_rl.formats.coach_csv import write_csv
+from batch_rl.formats.loading import load_episodes
 from batch_rl.judging import judge
-from batch_rl.loading import load_episodes
+from batch_rl.learning.checkpoint import CheckpointFolder, open_policy
+from batch_rl.learning.training import TrainingRun, split_generator
 from batch_rl.networks import softmax
-from batch_rl.preset import TrainingPreset, load_preset
-from batch_rl.training import TrainingRun, split_generator
+from batch_rl.presets.reading import load_preset
+from batch_rl.presets.schema import TrainingPreset
 
 ROOT = Path(__file__).resolve().parents[2]
 FEW = {"fqe_updates": 32, "resamples": 50}
@@ -107,7 +109,7 @@ def test_another_temperature_is_another_policy(dataset, trained):
     folder, run = trained
     (evaluation,) = judge(dataset, [folder], temperature=0.5, estimators=["WIS"], **FEW).evaluations.values()
     target = softmax(run.policy().q_array(run.held_out.observations), 0.5)
-    expected = ope.weighted_importance_sampling(run.held_out, target, discount=0.99).value
+    expected = ope.wis(ope.WeightedSteps.from_episodes(run.held_out, target, discount=0.99))
     assert evaluation["WIS"].value == pytest.approx(expected, rel=1e-9)
 
 

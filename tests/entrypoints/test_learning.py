@@ -7,10 +7,10 @@ import math
 import pytest
 import torch
 
-from batch_rl.bcq import allowed_actions, familiar_actions, fit_behavior_model, nearest_distances
-from batch_rl.ddqn import Learner, Transitions, double_q_targets, expectile_loss, negative_log_likelihood
+from batch_rl.learning.bcq import allowed_actions, familiar_actions, fit_behavior_model, nearest_distances
+from batch_rl.learning.learner import Learner, Transitions, double_q_targets, expectile_loss, negative_log_likelihood
 from batch_rl.networks import Adam, PolicyNetwork, forward, initial_parameters, joined, seeded_generator
-from batch_rl.preset import Agent
+from batch_rl.presets.schema import Agent
 
 
 def test_every_member_of_a_stack_is_an_ordinary_network():
@@ -82,7 +82,7 @@ def test_an_action_can_be_asked_for_an_absolute_probability_too_and_the_likelies
 def test_the_nearest_reference_is_found_in_chunks_of_any_size(monkeypatch):
     points, references = torch.tensor([[0.0, 0.0], [3.0, 4.0], [9.0, 0.0]]), torch.tensor([[0.0, 0.0], [6.0, 0.0]])
     for at_once in (1, 100):
-        monkeypatch.setattr("batch_rl.bcq.MAX_DISTANCES_AT_ONCE", at_once)
+        monkeypatch.setattr("batch_rl.learning.bcq.MAX_DISTANCES_AT_ONCE", at_once)
         assert nearest_distances(points, references).tolist() == pytest.approx([0, 5, 3], abs=1e-7)
     assert nearest_distances(points, references[:0]).tolist() == [torch.inf] * 3
 

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from minari import MinariDataset
 
-from batch_rl.behavior import uniform_policy
+from batch_rl.acting.policies import uniform_policy
+from batch_rl.acting.rollout import Player, play
 from batch_rl.errors import DatasetError
-from batch_rl.loading import find_dataset, load_episodes
-from batch_rl.minari_format import read_minari, write_minari
-from batch_rl.rollout import Player, play
+from batch_rl.formats.loading import find_dataset, load_episodes
+from batch_rl.formats.minari_format import read_minari, write_minari
 
 
 @pytest.fixture(scope="module")

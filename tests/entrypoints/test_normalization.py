@@ -8,10 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from batch_rl.checkpoint import CheckpointFolder, load_policy, resume
-from batch_rl.dataset import Episodes
-from batch_rl.errors import CheckpointError, DatasetError
-from batch_rl.feature_types import (
+from batch_rl.data.episodes import Episodes
+from batch_rl.data.feature_types import (
     FeatureParameters,
     _box_cox,
     _box_cox_lambda,
@@ -20,9 +18,12 @@ from batch_rl.feature_types import (
     read_normalization,
     write_normalization,
 )
-from batch_rl.normalization import Preprocessor
-from batch_rl.preset import TrainingPreset, load_preset
-from batch_rl.training import TrainingRun
+from batch_rl.data.normalization import Preprocessor
+from batch_rl.errors import CheckpointError, DatasetError
+from batch_rl.learning.checkpoint import CheckpointFolder, load_policy, resume
+from batch_rl.learning.training import TrainingRun
+from batch_rl.presets.reading import load_preset
+from batch_rl.presets.schema import TrainingPreset
 
 PRESET = Path(__file__).resolve().parents[2] / "presets" / "preset-cartpole-ddqnbcq.yaml"
 # Numbers without a generator: the golden ratio's multiples, which fill (0, 1) evenly.

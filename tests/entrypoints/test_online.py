@@ -13,12 +13,14 @@ import torch
 
 import evaluate
 import train
-from batch_rl.checkpoint import load_policy
-from batch_rl.ddqn import double_q_targets
 from batch_rl.errors import CheckpointError, PresetError
+from batch_rl.learning.checkpoint import load_policy
+from batch_rl.learning.learner import double_q_targets
+from batch_rl.learning.online import OnlineLearner, OnlineRun, Replay
 from batch_rl.networks import forward
-from batch_rl.online import OnlineLearner, OnlineRun, Replay
-from batch_rl.preset import Agent, OnlinePreset, TrainingPreset, choose_training_preset, describe_preset, load_preset
+from batch_rl.presets.checking import describe_preset
+from batch_rl.presets.reading import choose_training_preset, load_preset
+from batch_rl.presets.schema import Agent, OnlinePreset, TrainingPreset
 from job_toolkit.environment import JobInputError
 
 PRESETS = Path(__file__).resolve().parents[2] / "presets"

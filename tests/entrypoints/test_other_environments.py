@@ -11,9 +11,10 @@ import pytest
 import collect
 import evaluate
 import train
-from batch_rl.loading import load_episodes
-from batch_rl.preset import CollectionPreset, EvaluationPreset, OnlinePreset, load_preset
-from batch_rl.rollout import mean_interval
+from batch_rl.acting.rollout import mean_interval
+from batch_rl.formats.loading import load_episodes
+from batch_rl.presets.reading import load_preset
+from batch_rl.presets.schema import CollectionPreset, EvaluationPreset, OnlinePreset
 
 PRESETS = Path(__file__).resolve().parents[2] / "presets"
 

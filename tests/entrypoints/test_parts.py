@@ -9,11 +9,12 @@ import pandas as pd
 import pytest
 import torch
 
-from batch_rl.checkpoint import CheckpointFolder, resume
 from batch_rl.errors import DatasetError
-from batch_rl.parts import DealtEpisodes
-from batch_rl.preset import TrainingPreset, load_preset
-from batch_rl.training import TrainingRun
+from batch_rl.formats.parts import DealtEpisodes
+from batch_rl.learning.checkpoint import CheckpointFolder, resume
+from batch_rl.learning.training import TrainingRun
+from batch_rl.presets.reading import load_preset
+from batch_rl.presets.schema import TrainingPreset
 
 ROOT = Path(__file__).resolve().parents[2]
 PRESET = ROOT / "presets" / "preset-cartpole-ddqnbcq.yaml"
@@ -80,7 +81,7 @@ def test_every_episode_goes_to_one_place_whole_and_at_random(channel, tmp_path):
 
 def test_dealing_depends_on_the_seed_and_not_on_how_the_files_are_read(channel, tmp_path, monkeypatch):
     first = deal(channel, tmp_path / "first")
-    monkeypatch.setattr("batch_rl.parts.ROWS_AT_ONCE", 70)
+    monkeypatch.setattr("batch_rl.formats.parts.ROWS_AT_ONCE", 70)
     again, other = deal(channel, tmp_path / "again"), deal(channel, tmp_path / "other", seed=4)
     assert [numbers(again.load(part)) for part in range(5)] == [numbers(first.load(part)) for part in range(5)]
     assert [numbers(other.load(part)) for part in range(5)] != [numbers(first.load(part)) for part in range(5)]
@@ -162,10 +163,11 @@ MEASURE = """
 import re, sys
 from pathlib import Path
 import numpy, pandas, pyarrow.parquet, torch
-from batch_rl.loading import load_episodes
-from batch_rl.parts import DealtEpisodes
-from batch_rl.preset import TrainingPreset, load_preset
-from batch_rl.training import TrainingRun
+from batch_rl.formats.loading import load_episodes
+from batch_rl.formats.parts import DealtEpisodes
+from batch_rl.presets.schema import TrainingPreset
+from batch_rl.presets.reading import load_preset
+from batch_rl.learning.training import TrainingRun
 channel, folder, path = map(Path, sys.argv[1:4])
 
 def peak():  # of this program alone; ru_maxrss would have the parent's too

@@ -10,12 +10,14 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from batch_rl.behavior import uniform_policy
-from batch_rl.dataset import join_episodes, write_csv
-from batch_rl.feature_types import identify_features, read_normalization
-from batch_rl.loading import load_episodes
-from batch_rl.reagent import timeline, to_reagent_frame, write_json_lines, write_reagent_parquet
-from batch_rl.rollout import Player, play
+from batch_rl.acting.policies import uniform_policy
+from batch_rl.acting.rollout import Player, play
+from batch_rl.data.episodes import join_episodes
+from batch_rl.data.feature_types import identify_features, read_normalization
+from batch_rl.formats.coach_csv import write_csv
+from batch_rl.formats.json_lines import write_json_lines
+from batch_rl.formats.loading import load_episodes
+from batch_rl.reagent.timeline import timeline, to_reagent_frame, write_reagent_parquet
 
 ROOT = Path(__file__).resolve().parents[2]
 

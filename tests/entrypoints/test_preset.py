@@ -9,18 +9,9 @@ from pathlib import Path
 import pytest
 
 from batch_rl.errors import PresetError
-from batch_rl.preset import (
-    ALIASES,
-    SCHEMA,
-    CollectionPreset,
-    EvaluationPreset,
-    TrainingPreset,
-    check_request,
-    choose_preset,
-    find_preset,
-    load_preset,
-    scalar,
-)
+from batch_rl.presets.checking import check_request
+from batch_rl.presets.reading import choose_preset, find_preset, load_preset, scalar
+from batch_rl.presets.schema import ALIASES, SCHEMA, CollectionPreset, EvaluationPreset, TrainingPreset
 
 ROOT = Path(__file__).resolve().parents[2]
 PRESETS = ROOT / "presets"
@@ -257,7 +248,7 @@ def test_exactly_one_preset_must_be_named(hyperparameters, words):
 
 def preflight(request):
     return subprocess.run(
-        [sys.executable, "-m", "batch_rl.preset"],
+        [sys.executable, "-m", "batch_rl.presets"],
         input=request if isinstance(request, str) else json.dumps(request),
         cwd=ROOT / "entrypoints",
         capture_output=True,
@@ -297,7 +288,7 @@ def test_the_check_before_a_job_says_in_one_line_what_is_wrong(bad):
 
 def test_the_check_before_a_job_loads_no_numeric_library():
     """Every job waits for it."""
-    loaded = "import sys, batch_rl.preset; print({'numpy', 'torch', 'pandas', 'gymnasium'} & set(sys.modules))"
+    loaded = "import sys, batch_rl.presets.reading; print({'numpy', 'torch', 'pandas', 'gymnasium'} & set(sys.modules))"
     done = subprocess.run(
         [sys.executable, "-c", loaded], cwd=ROOT / "entrypoints", capture_output=True, text=True, check=True
     )

@@ -11,18 +11,9 @@ import evaluate
 import prepare
 import train
 from batch_rl.errors import EvaluationError, PresetError
-from batch_rl.preset import (
-    SCHEMA,
-    CollectionPreset,
-    EvaluationPreset,
-    OnlinePreset,
-    PreparationPreset,
-    TrainingPreset,
-    describe_preset,
-    load_preset,
-    preset_notes,
-)
-from batch_rl.reagent_preset import (
+from batch_rl.presets.checking import describe_preset
+from batch_rl.presets.reading import load_preset, preset_notes
+from batch_rl.presets.reagent import (
     _DEFAULTS,
     _DEFAULTS_OFFLINE,
     _DEFAULTS_ONLINE,
@@ -30,6 +21,14 @@ from batch_rl.reagent_preset import (
     _SAME_OFFLINE,
     _SAME_ONLINE,
     KNOWN_KEYS,
+)
+from batch_rl.presets.schema import (
+    SCHEMA,
+    CollectionPreset,
+    EvaluationPreset,
+    OnlinePreset,
+    PreparationPreset,
+    TrainingPreset,
 )
 
 PRESETS = Path(__file__).resolve().parents[2] / "presets"

@@ -4,9 +4,9 @@ import gymnasium
 import numpy as np
 import pytest
 
-from batch_rl.behavior import draw_actions, greedy_policy, uniform_policy
+from batch_rl.acting.policies import draw_actions, greedy_policy, uniform_policy
+from batch_rl.acting.rollout import Player, play, play_episodes, play_steps
 from batch_rl.errors import PresetError
-from batch_rl.rollout import Player, play, play_episodes, play_steps
 
 UNIFORM = uniform_policy(2)
 

@@ -5,9 +5,9 @@ from itertools import chain
 import numpy as np
 import pytest
 
-from batch_rl.behavior import epsilon_greedy_policy, fixed_policy, softmax_policy, uniform_policy
+from batch_rl.acting.policies import epsilon_greedy_policy, fixed_policy, softmax_policy, uniform_policy
+from batch_rl.acting.rollout import Player, collect_episodes, play
 from batch_rl.errors import PresetError
-from batch_rl.rollout import Player, collect_episodes, play
 
 LEAN = np.array([0.0, 0.5, 1.0, 0.5])
 

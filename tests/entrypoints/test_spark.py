@@ -8,10 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from batch_rl import reagent, spark
+from batch_rl.data.feature_types import identify_features
 from batch_rl.errors import DatasetError
-from batch_rl.feature_types import identify_features
-from batch_rl.parquet import read_parquet
+from batch_rl.formats.parquet import read_parquet
+from batch_rl.reagent import spark
+from batch_rl.reagent.timeline import timeline as reagent
 
 pytest.importorskip("pyspark", reason="the extra spark is not installed")
 if shutil.which("java") is None and not os.environ.get("JAVA_HOME"):

@@ -3,7 +3,7 @@
 import math
 import struct
 
-from batch_rl.tensorboard import EventFile, crc32c
+from batch_rl.reporting.tensorboard import EventFile, crc32c
 
 
 def test_the_checksum_is_castagnolis():

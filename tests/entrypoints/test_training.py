@@ -7,15 +7,16 @@ import numpy as np
 import pytest
 
 from batch_rl import ope
-from batch_rl.behavior import greedy_policy, uniform_policy
-from batch_rl.dataset import Episodes
-from batch_rl.divergence import ValueWatch, largest_possible_value
+from batch_rl.acting.policies import greedy_policy, uniform_policy
+from batch_rl.acting.rollout import Player, play, play_episodes
+from batch_rl.data.episodes import Episodes
 from batch_rl.errors import DatasetError
+from batch_rl.learning.divergence import ValueWatch, largest_possible_value
+from batch_rl.learning.training import EpochResult, PolicyEstimates, TrainingRun, without_last_rows
 from batch_rl.networks import mean_and_scale, softmax
 from batch_rl.ope import WeightDiagnostics
-from batch_rl.preset import Agent, TrainingPreset, load_preset
-from batch_rl.rollout import Player, play, play_episodes
-from batch_rl.training import EpochResult, PolicyEstimates, TrainingRun, without_last_rows
+from batch_rl.presets.reading import load_preset
+from batch_rl.presets.schema import Agent, TrainingPreset
 
 PRESETS = Path(__file__).resolve().parents[2] / "presets"
 SHIPPED = sorted(
@@ -76,7 +77,7 @@ def test_what_is_scored_is_the_policy_that_is_saved(few_episodes):
     for _ in range(4):
         found = run.run_epoch().estimates
         target = softmax(run.policy().q_array(run.held_out.observations), run.temperature)
-        expected = ope.weighted_importance_sampling(run.held_out, target, discount=0.99).value
+        expected = ope.wis(ope.WeightedSteps.from_episodes(run.held_out, target, discount=0.99))
         assert found.wis == pytest.approx(expected, rel=1e-5)
     assert len(run.learner.snapshots) > 2
 

@@ -255,7 +255,7 @@ def test_the_sdks_other_rl_option_values_are_checked(make_source):
 
 def test_fit_packs_entry_points_and_presets():
     plan = launcher.sdk.estimator.bundled_estimator("preset-cartpole-ddqnbcq", runtime=FakeRuntime()).plan(job_name="j")
-    assert {"train.py", "batch_rl/preset.py", "preset-cartpole-ddqnbcq.yaml"} <= set(plan.source_members)
+    assert {"train.py", "batch_rl/presets/__main__.py", "preset-cartpole-ddqnbcq.yaml"} <= set(plan.source_members)
     assert "/opt/ml/code" not in str(plan.containers[0].mounts), "a changed script needs no new image and no mount"
     assert [one["Name"] for one in BUNDLED_METRIC_DEFINITIONS] == [
         "reward-training",

@@ -11,7 +11,7 @@ means are over episodes, and an ended episode stays in them with its last weight
 from batch_rl.ope.blending import Blend, magic
 from batch_rl.ope.comparison import Comparison, compare, rank_correlation
 from batch_rl.ope.direct_method import dm, fit_reward_model, one_step_direct_method
-from batch_rl.ope.doubly_robust import one_step_doubly_robust, sequential_doubly_robust, sequential_dr, wdr
+from batch_rl.ope.doubly_robust import one_step_doubly_robust, sequential_dr, wdr
 from batch_rl.ope.evaluation import (
     ESTIMATORS,
     EstimatedValue,
@@ -22,15 +22,12 @@ from batch_rl.ope.evaluation import (
 )
 from batch_rl.ope.fitted_q import FittedQ, fit_linear_q, fit_network_q, fit_tabular_q
 from batch_rl.ope.importance_sampling import (
-    Estimate,
     UndefinedEstimateWarning,
     WeightDiagnostics,
     describe_weights,
     ips,
     one_step_importance_sampling,
     pdis,
-    weight_diagnostics,
-    weighted_importance_sampling,
     weighted_pdis,
     wis,
 )
@@ -44,14 +41,13 @@ from batch_rl.ope.intervals import (
     student_t_interval,
 )
 from batch_rl.ope.ratios import importance_ratios
-from batch_rl.ope.rows import LoggedRows, read_rows
+from batch_rl.ope.rows import LoggedRows, read_rows, weigh
 from batch_rl.ope.steps import Layout, WeightedSteps
 
 __all__ = [
     "ESTIMATORS",
     "Blend",
     "Comparison",
-    "Estimate",
     "EstimatedValue",
     "FewEpisodesWarning",
     "FittedQ",
@@ -85,12 +81,10 @@ __all__ = [
     "percentile_interval",
     "rank_correlation",
     "read_rows",
-    "sequential_doubly_robust",
     "sequential_dr",
     "student_t_interval",
     "wdr",
-    "weight_diagnostics",
-    "weighted_importance_sampling",
+    "weigh",
     "weighted_pdis",
     "wis",
 ]

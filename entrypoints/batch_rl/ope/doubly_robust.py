@@ -5,46 +5,11 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from batch_rl.dataset import Episodes
+from batch_rl.data.episodes import Episodes
 from batch_rl.ope.direct_method import one_step_direct_method
 from batch_rl.ope.importance_sampling import defined, finite_mean
 from batch_rl.ope.ratios import importance_ratios
 from batch_rl.ope.steps import Floats, WeightedSteps
-
-
-def sequential_doubly_robust(
-    episodes: Episodes, target: NDArray[np.float64], q_hat: NDArray[np.float64], *, discount: float
-) -> float:
-    """Estimate a policy's value from episodes that another one logged (sequential DR).
-
-    V_t = v_t + ratio_t * (r_t + discount * V_{t+1} - q_t), where v and q come from ``q_hat`` and V is 0
-    after the end; the estimate is the mean of V_0 over all episodes. Unbiased for any ``q_hat`` that was
-    not fitted to these episodes, whatever policy it describes; the closer it is to the evaluated policy's
-    values, the less it varies.
-
-    Args:
-        episodes: at least one; all terminated.
-        target: the evaluated policy's probabilities at the logged observations, (rows, n_actions).
-        q_hat: action values there, in discounted reward, (rows, n_actions).
-        discount: in [0, 1], per step.
-    Returns:
-        The value, in discounted reward per episode.
-    Raises:
-        DatasetError: see ``importance_ratios``.
-    Source: Jiang, Li, "Doubly Robust Off-Policy Value Evaluation for Reinforcement Learning", ICML 2016.
-    """
-    ratios = importance_ratios(episodes, target)
-    q = np.take_along_axis(q_hat, episodes.actions[:, None], axis=1)[:, 0]
-    v = (target * q_hat).sum(axis=1)
-    longest_first = np.argsort(-episodes.lengths, kind="stable")
-    starts, lengths = episodes.starts[longest_first], episodes.lengths[longest_first]
-    running = np.searchsorted(-lengths, -np.arange(lengths[0]), side="left")  # episodes that have a step t
-    value = np.zeros(len(episodes))
-    for t in range(int(lengths[0]) - 1, -1, -1):
-        n = running[t]
-        rows = starts[:n] + t
-        value[:n] = v[rows] + ratios[rows] * (episodes.rewards[rows] + discount * value[:n] - q[rows])
-    return float(value.mean())
 
 
 def one_step_doubly_robust(episodes: Episodes, target: NDArray[np.float64], reward_hat: NDArray[np.float64]) -> float:
@@ -73,7 +38,9 @@ def sequential_dr_values(steps: WeightedSteps) -> Floats:
 def sequential_dr(steps: WeightedSteps) -> float:
     """Estimate a policy's value by the mean of ``sequential_dr_values``.
 
-    The number of ``sequential_doubly_robust``: the same sum, from the first step on instead of from the last.
+    It is V_0 of the recursion V_t = v_t + ratio_t (r_t + discount V_{t+1} - q_t). Unbiased for any ``q_hat`` that was
+    not fitted to these episodes, whatever policy it describes, on one condition: the policy that logged gives every
+    action that the evaluated one may take a probability above 0. What was never logged is not corrected.
 
     Returns:
         NaN, with UndefinedEstimateWarning, where a weight leaves the range of a float64.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from batch_rl.dataset import Episodes
+from batch_rl.data.episodes import Episodes
 from batch_rl.ope.ratios import importance_ratios
 from batch_rl.ope.steps import Floats, WeightedSteps
 
@@ -17,30 +17,12 @@ class UndefinedEstimateWarning(UserWarning):
 
 
 @dataclass(frozen=True)
-class Estimate:
-    """The value of a policy, in discounted reward per episode, and what it rests on.
-
-    ``effective_sample_size`` is how many equally weighted episodes would carry as much information.
-    """
-
-    value: float
-    effective_sample_size: float
-
-
-@dataclass(frozen=True)
 class WeightDiagnostics:
     """How far weights can be trusted: a mean far from 1, or few effective episodes, says not far."""
 
     effective_sample_size: float  # in episodes
     mean_weight: float  # 1 in expectation
     largest_share: float  # of the sum of weights, in [0, 1]
-
-
-def log_weights(episodes: Episodes, target: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the logarithm of each episode's product of ratios, (episodes,); -inf where the product is 0."""
-    with np.errstate(divide="ignore"):
-        # Logarithms are added, because products of a thousand ratios leave the range of a float64.
-        return np.add.reduceat(np.log(importance_ratios(episodes, target)), episodes.starts)
 
 
 def _relative_weights(logs: NDArray[np.float64]) -> NDArray[np.float64] | None:
@@ -54,52 +36,6 @@ def _relative_weights(logs: NDArray[np.float64]) -> NDArray[np.float64] | None:
         return None
     weights: NDArray[np.float64] = np.exp(logs - logs.max())
     return weights
-
-
-def weight_diagnostics(episodes: Episodes, target: NDArray[np.float64]) -> WeightDiagnostics:
-    """Describe the weights of whole episodes.
-
-    Source of the effective sample size: Kong, "A Note on Importance Sampling using Standardized Weights",
-    1992.
-    """
-    return _describe(log_weights(episodes, target))
-
-
-def _describe(logs: Floats) -> WeightDiagnostics:
-    weights = _relative_weights(logs)
-    if weights is None:
-        return WeightDiagnostics(effective_sample_size=0.0, mean_weight=0.0, largest_share=math.nan)
-    with np.errstate(over="ignore"):
-        mean_weight = float(np.exp(logs.max() + np.log(weights.mean())))
-    return WeightDiagnostics(
-        effective_sample_size=float(weights.sum() ** 2 / np.square(weights).sum()),
-        mean_weight=mean_weight,
-        largest_share=float(1 / weights.sum()),
-    )
-
-
-def weighted_importance_sampling(episodes: Episodes, target: NDArray[np.float64], *, discount: float) -> Estimate:
-    """Estimate a policy's value from episodes that another one logged (WIS).
-
-    Each return counts by its share of all weights: biased on few episodes, never outside the logged returns.
-
-    Args:
-        episodes: at least one.
-        target: the evaluated policy's probabilities at the logged observations, (rows, n_actions).
-        discount: in [0, 1], per step.
-    Returns:
-        NaN, with UndefinedEstimateWarning, when every weight is 0.
-    Raises:
-        DatasetError: see ``importance_ratios``.
-    Source: Precup, Sutton, Singh, "Eligibility Traces for Off-Policy Policy Evaluation", ICML 2000.
-    """
-    weights = _relative_weights(log_weights(episodes, target))
-    if weights is None:
-        return Estimate(value=math.nan, effective_sample_size=0.0)
-    return Estimate(
-        value=float(weights @ episodes.returns(discount) / weights.sum()),
-        effective_sample_size=float(weights.sum() ** 2 / np.square(weights).sum()),
-    )
 
 
 def one_step_importance_sampling(episodes: Episodes, target: NDArray[np.float64]) -> float:
@@ -135,8 +71,7 @@ def ips(steps: WeightedSteps) -> float:
 def wis(steps: WeightedSteps) -> float:
     """Estimate a policy's value by the mean return, each by its share of all weights (WIS).
 
-    The number of ``weighted_importance_sampling``, from arrays. Biased on few episodes, consistent, never
-    outside the logged returns.
+    Biased on few episodes, consistent, never outside the logged returns.
 
     Returns:
         NaN, with UndefinedEstimateWarning, when every weight is 0.
@@ -181,8 +116,22 @@ def weighted_pdis(steps: WeightedSteps) -> float:
 
 
 def describe_weights(steps: WeightedSteps) -> WeightDiagnostics:
-    """Describe the weights of whole episodes, as ``weight_diagnostics`` does, from arrays."""
-    return _describe(steps.weights.last_logs)
+    """Describe the weights of whole episodes.
+
+    Source of the effective sample size: Kong, "A Note on Importance Sampling using Standardized Weights",
+    1992.
+    """
+    logs = steps.weights.last_logs
+    weights = _relative_weights(logs)
+    if weights is None:
+        return WeightDiagnostics(effective_sample_size=0.0, mean_weight=0.0, largest_share=math.nan)
+    with np.errstate(over="ignore"):
+        mean_weight = float(np.exp(logs.max() + np.log(weights.mean())))
+    return WeightDiagnostics(
+        effective_sample_size=float(weights.sum() ** 2 / np.square(weights).sum()),
+        mean_weight=mean_weight,
+        largest_share=float(1 / weights.sum()),
+    )
 
 
 def defined(totals: Floats) -> bool:

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from batch_rl.dataset import Episodes
+from batch_rl.data.episodes import Episodes
 from batch_rl.errors import DatasetError
 
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from batch_rl.dataset import Episodes
+from batch_rl.data.episodes import Episodes
+from batch_rl.data.tables import PROBABILITY_SUM_TOLERANCE
 from batch_rl.errors import DatasetError
 from batch_rl.ope.steps import Floats, Integers, Layout, WeightedSteps
-from batch_rl.tables import PROBABILITY_SUM_TOLERANCE
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from batch_rl.dataset import Episodes
+from batch_rl.data.episodes import Episodes
 from batch_rl.errors import DatasetError
 from batch_rl.ope.ratios import importance_ratios
 

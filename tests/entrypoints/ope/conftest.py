@@ -8,7 +8,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from batch_rl.dataset import Episodes
+from batch_rl.data.episodes import Episodes
 
 # An MDP with states 0 and 1 that lasts at most three steps: reward REWARDS[s][a]; after a step it ends with
 # probability 1/4, else goes to state 0 with probability 1/4 or 1 with 1/2. The log holds every trajectory as often

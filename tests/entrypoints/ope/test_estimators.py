@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from batch_rl import ope
-from batch_rl.dataset import Episodes
+from batch_rl.data.episodes import Episodes
 from batch_rl.errors import DatasetError
 
 
@@ -22,6 +22,10 @@ def logged(actions, rewards, probabilities, lengths):
     )
 
 
+def weighted(episodes, target, discount=1.0, q_hat=None):
+    return ope.WeightedSteps.from_episodes(episodes, target, discount=discount, q_hat=q_hat)
+
+
 def always(probabilities, rows):
     return np.tile(np.array(probabilities, dtype=np.float64), (rows, 1))
 
@@ -33,19 +37,18 @@ TWO_EPISODES = logged(actions=[0, 0, 1], rewards=[1, 2, 4], probabilities=[0.5, 
 
 def test_wis_weighs_each_return_by_its_probability_ratio():
     """By hand: ratios 1.6 and 0.4, returns 1 and 3 -> (1.6 * 1 + 0.4 * 3) / 2 = 1.4."""
-    estimate = ope.weighted_importance_sampling(ONE_STEP, always([0.8, 0.2], 2), discount=1.0)
-    assert estimate.value == pytest.approx(1.4, rel=1e-12)
+    assert ope.wis(weighted(ONE_STEP, always([0.8, 0.2], 2))) == pytest.approx(1.4, rel=1e-12)
 
 
 def test_wis_multiplies_the_ratios_of_an_episode_and_discounts_its_rewards():
     """By hand: weights 1.6 * 1.6 = 2.56 and 0.4; returns 1 + 0.5 * 2 = 2 and 4 -> (5.12 + 1.6) / 2.96."""
-    estimate = ope.weighted_importance_sampling(TWO_EPISODES, always([0.8, 0.2], 3), discount=0.5)
-    assert estimate.value == pytest.approx(6.72 / 2.96, rel=1e-12)
+    assert ope.wis(weighted(TWO_EPISODES, always([0.8, 0.2], 3), 0.5)) == pytest.approx(6.72 / 2.96, rel=1e-12)
 
 
 def test_wis_of_the_logging_policy_is_the_mean_return_with_every_episode_in_effect():
-    estimate = ope.weighted_importance_sampling(TWO_EPISODES, TWO_EPISODES.probabilities, discount=1.0)
-    assert estimate == ope.Estimate(value=pytest.approx(3.5), effective_sample_size=pytest.approx(2))
+    steps = weighted(TWO_EPISODES, TWO_EPISODES.probabilities)
+    assert ope.wis(steps) == pytest.approx(3.5)
+    assert ope.describe_weights(steps).effective_sample_size == pytest.approx(2)
 
 
 def test_wis_survives_products_of_ratios_that_leave_the_range_of_floats():
@@ -55,12 +58,12 @@ def test_wis_survives_products_of_ratios_that_leave_the_range_of_floats():
     rewards = [1] + [0] * (steps - 1) + [6] + [0] * (steps - 1)
     episodes = logged(actions, rewards, [0.5, 0.5], [steps, steps])
     target = always([0.8, 0.2], 2 * steps)
-    assert ope.weighted_importance_sampling(episodes, target, discount=1.0).value == pytest.approx(2, rel=1e-9)
+    assert ope.wis(weighted(episodes, target)) == pytest.approx(2, rel=1e-9)
 
 
 def test_the_diagnostics_of_weights_follow_their_definitions():
     """By hand: weights 2.56 and 0.4: ESS 2.96^2 / (2.56^2 + 0.4^2), mean 1.48, largest share 2.56 / 2.96."""
-    found = ope.weight_diagnostics(TWO_EPISODES, always([0.8, 0.2], 3))
+    found = ope.describe_weights(weighted(TWO_EPISODES, always([0.8, 0.2], 3)))
     assert found.effective_sample_size == pytest.approx(2.96**2 / (2.56**2 + 0.4**2))
     assert found.mean_weight == pytest.approx(1.48)
     assert found.largest_share == pytest.approx(2.56 / 2.96)
@@ -70,9 +73,9 @@ def test_a_policy_that_no_logged_episode_follows_has_no_wis():
     """Its weights are all 0, and 0 / 0 is not 0."""
     never = np.array([[0.0, 1.0], [1.0, 0.0]])
     with pytest.warns(ope.UndefinedEstimateWarning, match="probability 0"):
-        estimate = ope.weighted_importance_sampling(ONE_STEP, never, discount=1.0)
-    assert math.isnan(estimate.value)
-    assert estimate.effective_sample_size == 0
+        assert math.isnan(ope.wis(weighted(ONE_STEP, never)))
+    with pytest.warns(ope.UndefinedEstimateWarning, match="probability 0"):
+        assert ope.describe_weights(weighted(ONE_STEP, never)).effective_sample_size == 0
 
 
 def test_sequential_dr_follows_its_recursion():
@@ -81,7 +84,7 @@ def test_sequential_dr_follows_its_recursion():
     Episode 1: V_1 = 1.2 + 1.6 (2 - 1) = 2.8; V_0 = 1.2 + 1.6 (1 + 0.5 * 2.8 - 1) = 3.44.
     Episode 2: V_0 = 1.2 + 0.4 (4 - 2) = 2. Mean: 2.72.
     """
-    value = ope.sequential_doubly_robust(TWO_EPISODES, always([0.8, 0.2], 3), always([1.0, 2.0], 3), discount=0.5)
+    value = ope.sequential_dr(weighted(TWO_EPISODES, always([0.8, 0.2], 3), 0.5, always([1.0, 2.0], 3)))
     assert value == pytest.approx(2.72, rel=1e-12)
 
 
@@ -101,19 +104,19 @@ def test_sequential_dr_is_the_true_value_on_the_whole_distribution_whatever_the_
     """With a model of zeros it is per-decision importance sampling, which is unbiased as well."""
     states, episodes = world.states, world.episodes
     q_hat = np.zeros((2, 2)) if seed is None else np.random.default_rng(seed).normal(size=(2, 2))
-    value = ope.sequential_doubly_robust(episodes, world.target[states], q_hat[states], discount=world.discount)
+    value = ope.sequential_dr(weighted(episodes, world.target[states], world.discount, q_hat[states]))
     assert value == pytest.approx(world.value, rel=1e-9)
 
 
 def test_the_mean_weight_is_one_on_the_whole_distribution(world):
     states, episodes = world.states, world.episodes
-    assert ope.weight_diagnostics(episodes, world.target[states]).mean_weight == pytest.approx(1, rel=1e-9)
+    assert ope.describe_weights(weighted(episodes, world.target[states])).mean_weight == pytest.approx(1, rel=1e-9)
 
 
 def test_wis_is_the_true_value_on_the_whole_distribution(world):
     """Its weights sum to the number of episodes there, so it is ordinary importance sampling."""
     states, episodes = world.states, world.episodes
-    value = ope.weighted_importance_sampling(episodes, world.target[states], discount=world.discount).value
+    value = ope.wis(weighted(episodes, world.target[states], world.discount))
     assert value == pytest.approx(world.value, rel=1e-9)
 
 
@@ -121,7 +124,7 @@ def test_wis_is_the_true_value_on_the_whole_distribution(world):
 def test_an_impossible_propensity_is_refused(propensity):
     episodes = logged([0, 1], [1, 1], [[0.5, 0.5], [0.5, propensity]], [1, 1])
     with pytest.raises(DatasetError, match=r"row 1: the propensity is .*; it must be in \(0, 1\]"):
-        ope.weighted_importance_sampling(episodes, always([0.5, 0.5], 2), discount=1.0)
+        weighted(episodes, always([0.5, 0.5], 2))
 
 
 @pytest.mark.parametrize("target", [always([0.5, 0.5], 3), always([0.5, 0.6], 2), always([-0.5, 1.5], 2)])

@@ -1,0 +1,110 @@
+"""A channel's folder of logged data, in whatever format it came, as episodes ready for training."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from batch_rl.data.episodes import Episodes
+from batch_rl.data.tables import CSV_LINES, episodes_from_frame, read_csv_frame
+from batch_rl.errors import DatasetError
+from batch_rl.formats.json_lines import read_json_lines
+from batch_rl.formats.minari_format import is_minari, read_minari
+from batch_rl.formats.npz import read_npz
+from batch_rl.formats.parquet import read_parquet
+
+
+def _read_csv(paths: Sequence[Path], **options: Any) -> Episodes:
+    return episodes_from_frame(read_csv_frame(paths[0]), source=str(paths[0]), labels=CSV_LINES, **options)
+
+
+def _read_json_lines(paths: Sequence[Path], **options: Any) -> Episodes:
+    return read_json_lines(paths[0], **options)
+
+
+def _read_npz(paths: Sequence[Path], **_options: Any) -> Episodes:
+    return read_npz(paths[0])
+
+
+def _read_minari(paths: Sequence[Path], **options: Any) -> Episodes:
+    return read_minari(paths[0], **options)
+
+
+MINARI = ".minari"  # a folder; one of any name that Minari made is as good
+READERS: dict[str, Callable[..., Episodes]] = {
+    ".csv": _read_csv,
+    ".parquet": read_parquet,
+    ".jsonl": _read_json_lines,
+    ".npz": _read_npz,
+    MINARI: _read_minari,
+}
+SHARDED = (".parquet",)  # several files are one dataset
+
+
+def find_dataset(folder: Path) -> list[Path]:
+    """Return the file of the one dataset in a channel's folder, or its shards in the order of their names.
+
+    Raises:
+        DatasetError: there is none, or more than one.
+    """
+    present = sorted(folder.iterdir()) if folder.is_dir() else []
+    if is_minari(folder):
+        return [folder]
+    found = [path for path in present if path.suffix.lower() in READERS or is_minari(path)]
+    kinds = {_kind(path) for path in found}
+    if len(found) == 1 or (len(kinds) == 1 and kinds <= set(SHARDED)):
+        return found
+    if found:
+        kind = "CSV files" if kinds == {".csv"} else "datasets"
+        names = ", ".join(path.name for path in found[:5]) + (", ..." if len(found) > 5 else "")
+        raise DatasetError(f"{folder} holds {len(found)} {kind} ({names}); give the channel one dataset.")
+    others = ", ".join(path.name for path in present[:5])
+    raise DatasetError(
+        f"{folder} holds no .csv file, nor {', '.join(sorted(set(READERS) - {'.csv'}))}"
+        + (f", only: {others}." if others else "; it is empty.")
+    )
+
+
+def load_episodes(folder: Path, *, require_propensities: bool = True) -> tuple[Path, Episodes]:
+    """Find, read and check the dataset of a channel; return its first file as well.
+
+    Args:
+        folder: the channel's, or a file of a known format itself.
+        require_propensities: whether rows must say how likely their action was.
+    Raises:
+        DatasetError: there is not exactly one dataset, or it has faults.
+    """
+    paths = [folder] if folder.is_file() and folder.suffix.lower() in READERS else find_dataset(folder)
+    return paths[0], read_dataset(paths, require_propensities=require_propensities)
+
+
+def read_dataset(paths: Sequence[Path], *, require_propensities: bool = True) -> Episodes:
+    """Read and check the files of one dataset, as ``find_dataset`` finds them.
+
+    Raises:
+        DatasetError: it has faults.
+    """
+    options = {} if require_propensities else {"require_propensities": False}
+    return READERS[_kind(paths[0])](paths, **options)
+
+
+def _kind(path: Path) -> str:
+    return MINARI if is_minari(path) else path.suffix.lower()
+
+
+def raise_small_propensities(episodes: Episodes, least: float) -> tuple[Episodes, float]:
+    """Raise the logged actions' propensities to ``least``; return the share of rows that this changed.
+
+    The other actions of such a row give up what it takes, in proportion.
+    """
+    small = episodes.propensities < least
+    if not small.any():
+        return episodes, 0.0
+    probabilities = episodes.probabilities.copy()
+    rows = np.flatnonzero(small)
+    actions = episodes.actions[rows]
+    probabilities[rows] *= ((1 - least) / (1 - episodes.propensities[rows]))[:, None]
+    probabilities[rows, actions] = least
+    return dataclasses.replace(episodes, probabilities=probabilities), float(small.mean())

@@ -1,0 +1,419 @@
+"""Learning action values from logged transitions, over an ensemble of networks that learn side by side.
+
+The rules (``agent.algorithm``) share all but the loss and the actions that a target may use:
+
+- ``dqn``, ``ddqn``: Q-learning; the target network, or the online one, chooses the next action.
+  Mnih et al., "Human-level control through deep reinforcement learning", Nature 2015; van Hasselt, Guez,
+  Silver, "Deep Reinforcement Learning with Double Q-Learning", AAAI 2016.
+- ``ddqn_bcq``: the same, choosing only among actions that the log supports; see ``batch_rl.learning.bcq``.
+- ``one_step``: the next action is the logged one (SARSA), so Q values the behavior policy, and the policy is
+  one greedy step better. Brandfonbrener et al., "Offline RL Without Off-Policy Evaluation", NeurIPS 2021.
+- ``cql``: Q-learning that pushes the values of actions below that of the logged one. Kumar et al.,
+  "Conservative Q-Learning for Offline Reinforcement Learning", NeurIPS 2020.
+- ``iql``: a further output V is fitted to an upper expectile of Q at the logged actions, and V is what the
+  next state counts for. Kostrikov, Nair, Levine, "Offline Reinforcement Learning with Implicit Q-Learning",
+  ICLR 2022. The policy is read off Q, as for the others: softmax(Q / T) is what the paper's
+  advantage-weighted regression converges to where the behavior policy is uniform.
+- ``bc``: no values; the outputs are the logits of a policy that imitates the log.
+
+Each member has its own weights, target network and order of batches. Snapshots of all members join the
+mean that decides: late in training single networks disagree about small gaps between actions, and their
+mean does not.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from batch_rl.networks import (
+    Adam,
+    Parameters,
+    backpropagate,
+    forward,
+    initial_parameters,
+    joined,
+    last_outputs,
+    layer_inputs,
+    parted,
+)
+from batch_rl.presets.schema import Agent
+
+BATCHES_AT_ONCE = 16  # more would no longer fit into the processor's cache
+
+
+@dataclass(frozen=True)
+class Transitions:
+    """What the learner sees, in rows; every tensor on one device.
+
+    ``next_rows`` is the row of the next observation; where ``terminated`` is 1 it is not used.
+    """
+
+    inputs: Tensor  # (rows, in), standardised
+    actions: Tensor  # (rows,)
+    rewards: Tensor  # (rows,) float32
+    terminated: Tensor  # (rows,) float32, 0 or 1
+    next_rows: Tensor  # (rows,)
+    allowed: Tensor  # (rows, n_actions) bool, actions that targets may use in the row's observation
+    learned_rows: Tensor | None = None  # those to learn from; None: all. The others are next rows alone
+
+    @property
+    def count(self) -> int:
+        """Number of rows to learn from."""
+        return len(self.actions if self.learned_rows is None else self.learned_rows)
+
+    def to(self, device: torch.device) -> "Transitions":
+        """Return the same rows on a device."""
+        tensors: dict[str, Tensor | None] = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        moved: dict[str, Any] = {name: None if value is None else value.to(device) for name, value in tensors.items()}
+        return Transitions(**moved)
+
+    def select(self, rows: Tensor) -> "Transitions":
+        """Return some of the rows, without the next ones: for rules that never look at those."""
+        return Transitions(
+            inputs=self.inputs[rows],
+            actions=self.actions[rows],
+            rewards=self.rewards[rows],
+            terminated=self.terminated[rows],
+            next_rows=torch.arange(len(rows)),
+            allowed=self.allowed[rows],
+        )
+
+
+def double_q_targets(
+    online: Tensor, target: Tensor, forbidden: Tensor, rewards: Tensor, going_on: Tensor, temperature: float = 0.0
+) -> Tensor:
+    """Return r + discount * Q_target(s', a'), a' = the allowed action of highest Q_online; r at the end.
+
+    Above temperature 0 it is the mean of Q_target, weighted by softmax(Q_online / temperature): differences between
+    actions that are small beside the temperature, and so mostly noise, are then averaged and not maximised.
+
+    Args:
+        online, target: (..., n_actions), values of the next observation.
+        forbidden: (..., n_actions) bool, not all of a row.
+        rewards: (...).
+        going_on: (...), the discount, or 0 at the end.
+    Source: Song, Parr, Carin, "Revisiting the Softmax Bellman Operator: New Benefits and New Perspective", ICML 2019.
+    """
+    choosing = online.masked_fill(forbidden, -torch.inf)
+    if temperature > 0:
+        following = ((choosing / temperature).softmax(dim=-1) * target).sum(dim=-1)
+    else:
+        following = target.gather(-1, choosing.argmax(dim=-1, keepdim=True)).squeeze(-1)
+    return rewards + going_on * following
+
+
+# Each loss comes with its derivative with respect to its first argument; tests hold it against autograd.
+
+
+def squared_error(errors: Tensor) -> tuple[Tensor, Tensor]:
+    """Return squared errors, and the derivative."""
+    return errors.square(), 2 * errors
+
+
+def huber_loss(errors: Tensor) -> tuple[Tensor, Tensor]:
+    """Return half the square of errors below 1, what goes on as a straight line above, and the derivative."""
+    slope = errors.clamp(-1, 1)
+    return slope * (errors - slope / 2), slope
+
+
+def negative_log_likelihood(values: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
+    """Return -log softmax(values) at the logged actions, what bc minimises and cql's penalty, and the derivative.
+
+    Args:
+        values: (..., n_actions).
+        actions: (...).
+    Returns:
+        (...) and (..., n_actions).
+    """
+    at = actions.unsqueeze(-1)
+    normalizer = values.logsumexp(dim=-1, keepdim=True)
+    slope = (values - normalizer).exp_().scatter_add_(-1, at, -torch.ones_like(normalizer))
+    return (normalizer - values.gather(-1, at)).squeeze(-1), slope
+
+
+def expectile_loss(errors: Tensor, expectile: float) -> tuple[Tensor, Tensor]:
+    """Return squared errors, weighted by ``expectile`` where positive and else by the rest to 1, and the derivative."""
+    weighted = torch.where(errors > 0, expectile, 1 - expectile) * errors
+    return weighted * errors, 2 * weighted
+
+
+def deciding_parameters(online: Parameters, snapshots: Sequence[Parameters], n_actions: int) -> Parameters:
+    """Return one stack of the members and of their snapshots, with the outputs that are actions."""
+    *hidden, weight, bias = [torch.cat(layers) for layers in zip(online, *snapshots, strict=True)]
+    return [*hidden, weight[..., :n_actions], bias[..., :n_actions]]
+
+
+@dataclass(frozen=True)
+class _Batches:
+    """What several updates in a row need and their own steps do not change; (members, batches * batch, ...)."""
+
+    inputs: Tensor  # (batches, members, batch, in), or twice the batch: the next observations stand behind
+    actions: Tensor
+    rewards: Tensor
+    going_on: Tensor  # the discount, or 0 where the episode terminated
+    forbidden: Tensor  # of the next actions
+    target: Tensor | None  # the target network's outputs: for iql of the observations, else of the next ones
+
+
+class Ensemble:
+    """Networks that learn action values side by side, with target networks, snapshots and an optimiser.
+
+    Args:
+        sizes: units of every layer, from the inputs to the outputs.
+        n_actions: the first so many outputs are actions' values.
+        generator: draws the first weights.
+        device: where they learn.
+    """
+
+    def __init__(
+        self,
+        agent: Agent,
+        sizes: Sequence[int],
+        *,
+        n_actions: int,
+        generator: torch.Generator,
+        device: torch.device | None = None,
+    ) -> None:
+        self.agent, self.n_actions = agent, n_actions
+        weights, self.online = joined([p.to(device) for p in initial_parameters(sizes, agent.members, generator)])
+        self.target: Parameters = [p.clone() for p in self.online]
+        self.snapshots: list[Parameters] = []
+        self._adam = Adam(
+            weights,
+            beta1=agent.adam_beta1,
+            beta2=agent.adam_beta2,
+            epsilon=agent.adam_epsilon,
+            weight_decay=agent.weight_decay,
+        )
+        self._gradient = torch.empty_like(weights)
+        self._gradients = parted(self._gradient, self.online)
+        self._error_loss = huber_loss if agent.huber_loss else squared_error
+
+    @property
+    def updates(self) -> int:
+        """Gradient updates so far."""
+        return self._adam.updates
+
+    def _losses_of(self, outputs: Tensor, actions: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the losses of Q at the actions, (members, batch), and their derivative by the outputs."""
+        at = actions.unsqueeze(-1)
+        losses, slope = self._error_loss(outputs.gather(-1, at).squeeze(-1) - targets)
+        if self.agent.loss_over_all_actions:
+            losses, slope = losses / self.n_actions, slope / self.n_actions
+        return losses, torch.zeros_like(outputs).scatter_(-1, at, slope.unsqueeze(-1))
+
+    def _step(self, taken: Sequence[Tensor], gradient: Tensor, learning_rate: float) -> Tensor:
+        """Go down by one step, renew the target networks when due, and return the gradient's norm.
+
+        Args:
+            taken: what each layer took, (members, batch, ...).
+            gradient: the losses' derivative by the outputs; it is overwritten.
+        """
+        agent = self.agent
+        # A mean over the batch and a sum over members: each learns at the full step size, as it would alone.
+        backpropagate(self.online, taken, gradient.div_(taken[0].shape[1]), self._gradients)
+        if agent.l2_regularization:
+            self._gradient.add_(self._adam.parameters, alpha=agent.l2_regularization)
+        norm: Tensor = torch.linalg.vector_norm(self._gradient)
+        self._adam.step(self._gradient, learning_rate)
+        if agent.target_update_rate:
+            for slow, fast in zip(self.target, self.online, strict=True):
+                slow.lerp_(fast, agent.target_update_rate)
+        elif self.updates % agent.target_copy_updates == 0:
+            self.target = [p.clone() for p in self.online]
+        return norm
+
+    def deciding_parameters(self) -> Parameters:
+        """Return the networks whose mean decides: the members as they are now, and their snapshots."""
+        return deciding_parameters(self.online, self.snapshots, self.n_actions)
+
+    def state(self) -> dict[str, Any]:
+        """Return all that is needed to go on bit for bit, in plain containers and tensors."""
+        return {
+            "online": self.online,
+            "target": self.target,
+            "snapshots": self.snapshots,
+            "adam_means": parted(self._adam.means, self.online),
+            "adam_squares": parted(self._adam.squares, self.online),
+            "updates": self.updates,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from ``state``, made by one of the same data and preset."""
+        own = Ensemble.state(self)
+        for name in ("online", "target", "adam_means", "adam_squares"):
+            for tensor, saved in zip(own[name], state[name], strict=True):
+                tensor.copy_(saved)
+        self.snapshots = [list(snapshot) for snapshot in state["snapshots"]]
+        self._adam.updates = state["updates"]
+
+
+class Learner(Ensemble):
+    """The networks, their optimiser and where training stands.
+
+    Args:
+        transitions: at least one; learning happens where they are.
+        parts: rows to learn from in each part, where ``transitions`` is only one of an epoch's parts.
+        n_actions: width of the output.
+        epochs: after which the step size has fallen to 0.
+        generator: draws the first weights and the order of batches.
+    """
+
+    def __init__(
+        self,
+        transitions: Transitions,
+        agent: Agent,
+        *,
+        n_actions: int,
+        epochs: int,
+        generator: torch.Generator,
+        parts: Sequence[int] = (),
+    ) -> None:
+        outputs = n_actions + 1 if agent.algorithm == "iql" else n_actions  # the last one is V
+        self.device = transitions.inputs.device
+        super().__init__(
+            agent,
+            (transitions.inputs.shape[1], *agent.hidden_sizes, outputs),
+            n_actions=n_actions,
+            generator=generator,
+            device=self.device,
+        )
+        self.use(transitions)
+        self._generator = generator
+        self.updates_per_epoch = sum(-(-rows // agent.batch_size) for rows in parts or (transitions.count,))
+        self.total_updates = epochs * self.updates_per_epoch
+        self._double = agent.double_q and agent.algorithm in ("ddqn", "ddqn_bcq", "cql")
+        self._epoch_start = generator.get_state()
+        self._statistics: list[Tensor] = []
+
+    def use(self, transitions: Transitions) -> None:
+        """Learn from these rows in the next pass, or in what is left of one that was interrupted."""
+        self._transitions = transitions
+
+    def run_epoch(self, should_stop: Callable[[], bool] = lambda: False) -> Tensor | None:
+        """Train on one shuffled pass, or on what is left of one that was interrupted.
+
+        Returns:
+            Per update the loss, the gradient's norm, the mean Q of the batch, the step size and the largest
+                Q, (updates, 5); or None when ``should_stop`` ended the pass early, after a whole update.
+        """
+        agent, rows = self.agent, self._transitions.count
+        update = self.updates - len(self._statistics)  # at which the pass began
+        self._generator.set_state(self._epoch_start)
+        orders = torch.stack([torch.randperm(rows, generator=self._generator) for _ in range(agent.members)])
+        start = 0
+        while start < rows:
+            # A run that goes on cuts as one that ran through, for the last digits depend on it.
+            every = 1 if agent.target_update_rate else agent.target_copy_updates
+            until_copy = every - update % every
+            count = min(max((rows - start) // agent.batch_size, 1), until_copy, BATCHES_AT_ONCE)
+            end = min(start + count * agent.batch_size, rows)
+            if update + count > self.updates:
+                batches = self._prepare(orders[:, start:end].to(self.device), count)
+                first = self.updates - update
+                learned = []
+                for number in range(first, count):
+                    if should_stop():
+                        break
+                    learned.append(self._update(batches, number))
+                if learned:
+                    self._statistics += self._summarize(learned)
+                if first + len(learned) < count:
+                    return None
+            start, update = end, update + count
+        self._epoch_start = self._generator.get_state()
+        statistics, self._statistics = torch.stack(self._statistics).cpu(), []
+        return statistics
+
+    def _prepare(self, rows: Tensor, count: int) -> _Batches:
+        """Look up and compute together what ``count`` batches of ``rows``, (members, rows), need."""
+        agent, data = self.agent, self._transitions
+        if data.learned_rows is not None:
+            rows = data.learned_rows[rows]
+        next_rows = data.next_rows[rows]
+        target = None
+        if agent.algorithm != "bc":
+            target = forward(self.target, data.inputs[rows if agent.algorithm == "iql" else next_rows])
+        looked_at = rows.view(len(rows), count, -1)
+        if self._double or agent.algorithm == "iql":
+            looked_at = torch.cat([looked_at, next_rows.view(looked_at.shape)], dim=2)
+        return _Batches(
+            inputs=data.inputs[looked_at.transpose(0, 1)],
+            actions=data.actions[rows],
+            rewards=data.rewards[rows],
+            going_on=agent.discount * (1 - data.terminated[rows]),
+            forbidden=~data.allowed[next_rows],
+            target=target,
+        )
+
+    def _update(self, batches: _Batches, number: int) -> tuple[Tensor, Tensor, Tensor, float]:
+        """Train every member on its batch of that number.
+
+        Returns:
+            The losses, (members, batch), the gradient's norm, Q, (members, batch, n_actions), and the step size.
+        """
+        agent = self.agent
+        size = batches.actions.shape[1] // len(batches.inputs)
+        rows = slice(number * size, (number + 1) * size)
+        taken = layer_inputs(self.online, batches.inputs[number])
+        outputs = last_outputs(self.online, taken[-1])
+        losses, gradient = self._losses(outputs[:, :size], outputs[:, size:], batches, rows)
+        learning_rate = agent.learning_rate
+        if agent.learning_rate_schedule == "linear":
+            learning_rate *= 1 - self.updates / self.total_updates
+        norm = self._step([inputs[:, :size] for inputs in taken], gradient, learning_rate)
+        self._add_snapshot_when_due()
+        return losses, norm, outputs[:, :size, : self.n_actions], learning_rate
+
+    @staticmethod
+    def _summarize(learned: Sequence[tuple[Tensor, Tensor, Tensor, float]]) -> Tensor:
+        """Return what ``run_epoch`` reports of updates, from what ``_update`` returned; together, as it is faster."""
+        losses, norms, values, learning_rates = zip(*learned, strict=True)
+        q = torch.stack(values).flatten(1)
+        columns = [torch.stack(losses).flatten(1).mean(dim=1), torch.stack(norms), q.mean(dim=1)]
+        return torch.stack([*columns, q.new_tensor(learning_rates), q.max(dim=1).values], dim=1)
+
+    def _losses(self, outputs: Tensor, next_outputs: Tensor, batches: _Batches, rows: slice) -> tuple[Tensor, Tensor]:
+        """Return each row's loss by the agent's rule, (members, batch), and its derivative by the outputs."""
+        agent = self.agent
+        actions = batches.actions[:, rows]
+        if batches.target is None:
+            return negative_log_likelihood(outputs, actions)
+        rewards, going_on, target = batches.rewards[:, rows], batches.going_on[:, rows], batches.target[:, rows]
+        if agent.algorithm == "iql":
+            targets = rewards + going_on * next_outputs[..., -1]
+        else:
+            online = next_outputs if self._double else target
+            forbidden = batches.forbidden[:, rows]
+            targets = double_q_targets(online, target, forbidden, rewards, going_on, agent.target_temperature)
+        losses, gradient = self._losses_of(outputs, actions, targets)
+        if agent.algorithm == "cql":
+            penalties, slopes = negative_log_likelihood(outputs, actions)
+            losses, gradient = losses + agent.cql_alpha * penalties, gradient.add_(slopes, alpha=agent.cql_alpha)
+        if agent.algorithm == "iql":
+            advantages = target.gather(-1, actions.unsqueeze(-1)).squeeze(-1) - outputs[..., -1]
+            further, slope = expectile_loss(advantages, agent.iql_expectile)
+            losses = losses + further
+            gradient[..., -1] = -slope
+        return losses, gradient
+
+    def _add_snapshot_when_due(self) -> None:
+        agent, updates = self.agent, self.updates
+        late = updates >= agent.snapshot_after * self.total_updates
+        # The last update takes none: the networks themselves are part of the mean.
+        if agent.snapshot_updates and updates % agent.snapshot_updates == 0 and late and updates < self.total_updates:
+            self.snapshots.append([p.clone() for p in self.online])
+
+    def state(self) -> dict[str, Any]:
+        """Return all that is needed to go on bit for bit, in plain containers and tensors."""
+        return super().state() | {"epoch_start": self._epoch_start, "statistics": self._statistics}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from ``state``, made by a learner of the same data and agent."""
+        super().restore(state)
+        self._epoch_start = state["epoch_start"]
+        self._statistics = [statistics.to(self.device) for statistics in state["statistics"]]

@@ -1,0 +1,1 @@
+"""ReAgent's table and timeline, in this process or on Spark."""

@@ -1,0 +1,155 @@
+"""Pictures of a run, drawn from its metric file: PNG, or one HTML page that needs nothing beside it."""
+
+import html
+import io
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from batch_rl.files import write_atomically
+from batch_rl.reporting.metrics_csv import (
+    EFFECTIVE_SAMPLE_SIZE,
+    LOGGED_RETURN,
+    LOWER,
+    SEQUENTIAL_DR,
+    TRAJECTORY,
+    UPPER,
+    WIS,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+WIS_COLOR, DR_COLOR, OTHER_COLOR = "#1f5fa8", "#c8452d", "#6b7280"
+COACHS = {WIS: "WIS", SEQUENTIAL_DR: "sequential DR, the agent's Q"}
+
+
+def plot_estimates(metrics_path: Path, image_paths: Sequence[Path]) -> bool:
+    """Draw the loss and every estimate with its interval over the epochs of a metrics CSV.
+
+    Args:
+        metrics_path: written by ``train.py``, at least one row.
+        image_paths: a name that ends in ``.html`` gets a page, any other one a PNG.
+    Returns:
+        False, with a message, where matplotlib is not installed: a job does not fail for want of a picture.
+    """
+    # Both take long to import, and only this function needs them.
+    try:
+        import matplotlib
+    except ImportError:
+        print("matplotlib is not installed, so there is no plot of the estimates.", flush=True)
+        return False
+    import pandas as pd
+
+    metrics = pd.read_csv(metrics_path)
+    # Fixed, so that the same metrics give the same page, byte for byte.
+    with matplotlib.rc_context({"font.size": 9, "axes.spines.top": False, "svg.hashsalt": "batch_rl"}):
+        figure = _figure(metrics)
+        kinds = {_kind(path) for path in image_paths}
+        contents = {kind: _page(metrics, figure) if kind == "html" else _drawn(figure, kind) for kind in kinds}
+    for path in image_paths:
+        _write(path, contents[_kind(path)])
+    return True
+
+
+def _write(path: Path, content: bytes) -> None:
+    write_atomically(path, lambda temporary: temporary.write_bytes(content))
+
+
+def _kind(path: Path) -> str:
+    return "html" if path.suffix.lower() in (".html", ".htm") else "png"
+
+
+def _drawn(figure: Any, kind: str) -> bytes:
+    image = io.BytesIO()
+    figure.savefig(image, format=kind, metadata={"Date": None, "Creator": None} if kind == "svg" else None)
+    return image.getvalue()
+
+
+def _figure(metrics: "pd.DataFrame") -> Any:
+    """Draw Coach's two estimates on top, then the loss, the episodes in effect, and an estimator in each box."""
+    from matplotlib.figure import Figure
+
+    epochs = metrics["Epoch"]
+    shown = [name for name, column in TRAJECTORY.items() if metrics[column].notna().any()]
+    rows = -(-len(shown) // 3)
+    height = 5.2 + 2.2 * rows
+    figure = Figure(figsize=(11, height), dpi=110)
+    grid = figure.add_gridspec(2 + rows, 6, height_ratios=[2.6, 1.2, *([1.6] * rows)])
+    # Given, and not found by a layout engine, which would draw everything twice.
+    grid.update(left=0.09, right=0.91, bottom=0.5 / height, top=1 - 0.35 / height, wspace=0.65, hspace=0.5)
+    baseline = float(metrics[LOGGED_RETURN].iloc[0])
+    values = figure.add_subplot(grid[0, :])
+    right = values.twinx()
+    values.plot(epochs, metrics[WIS], color=WIS_COLOR, linewidth=2, label="WIS (left axis)")
+    right.plot(epochs, metrics[SEQUENTIAL_DR], color=DR_COLOR, linewidth=2, label="sequential DR (right axis)")
+    _baseline(values, baseline, label=f"logged policy: {baseline:.1f} (left axis)")
+    policy = metrics["Evaluated Policy"].iloc[0]
+    values.set_title(f"Off-policy evaluation of {policy} on held-out episodes", fontweight="bold")
+    for axes, name, color in ((values, "WIS", WIS_COLOR), (right, "sequential DR, by the agent's Q", DR_COLOR)):
+        axes.set_ylabel(f"{name}\n(discounted reward per episode)", color=color)
+        axes.tick_params(axis="y", labelcolor=color)
+    values.legend(handles=[*values.get_lines(), *right.get_lines()], loc="upper left", frameon=False)
+    loss = figure.add_subplot(grid[1, :3])
+    loss.plot(epochs, metrics["Loss/Mean"], color=OTHER_COLOR)
+    loss.set_title("loss, mean of an epoch's batches")
+    sizes = figure.add_subplot(grid[1, 3:])
+    sizes.fill_between(epochs, metrics[EFFECTIVE_SAMPLE_SIZE], color=OTHER_COLOR, alpha=0.35, linewidth=0)
+    sizes.set_ylim(bottom=0)
+    sizes.set_title("held-out episodes in effect")
+    boxes = [loss, sizes]
+    for number, name in enumerate(shown):
+        column = TRAJECTORY[name]
+        box = figure.add_subplot(grid[2 + number // 3, number % 3 * 2 : number % 3 * 2 + 2])
+        box.plot(epochs, metrics[column], color=WIS_COLOR)
+        box.fill_between(
+            epochs, metrics[column + LOWER], metrics[column + UPPER], color=WIS_COLOR, alpha=0.2, linewidth=0
+        )
+        _baseline(box, baseline)
+        has_interval = metrics[column + LOWER].notna().any()
+        box.set_title(name if has_interval else f"{name} (no interval)")
+        boxes.append(box)
+    for box in [values, *boxes]:
+        box.grid(alpha=0.3)
+    for box in boxes:
+        box.spines["right"].set_visible(False)
+        box.set_xlabel("epoch")
+    return figure
+
+
+def _baseline(axes: Any, value: float, label: str | None = None) -> None:
+    axes.axhline(value, color=OTHER_COLOR, linestyle="--", linewidth=1, label=label)
+
+
+def _page(metrics: "pd.DataFrame", figure: Any) -> bytes:
+    """Return a page with the drawing and the last epoch's numbers, with nothing to load from elsewhere."""
+    drawing = _drawn(figure, "svg").decode()
+    last = metrics.iloc[-1]
+    level = last["Interval Level"]
+    rows = []
+    for name, column in [*((title, column) for column, title in COACHS.items()), *TRAJECTORY.items()]:
+        if last.isna()[column]:
+            continue
+        ends = [last.get(column + LOWER, float("nan")), last.get(column + UPPER, float("nan"))]
+        interval = "" if any(end != end for end in ends) else f"{ends[0]:.2f} to {ends[1]:.2f}"
+        rows.append(f"<tr><td>{html.escape(name)}</td><td>{last[column]:.2f}</td><td>{interval}</td></tr>")
+    head = "interval" if level != level else f"{level:.0%} interval"
+    text = f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>Off-policy evaluation</title>
+<style>body{{font-family:sans-serif;max-width:70rem;margin:2rem auto}}svg{{width:100%;height:auto}}
+td,th{{padding:.2rem 1rem;text-align:right}}td:first-child,th:first-child{{text-align:left}}</style></head><body>
+{drawing[drawing.index("<svg") :]}
+<h2>Epoch {last["Epoch"]:.0f}: {html.escape(str(last["Evaluated Policy"]))}, discounted reward per episode</h2>
+<p>The policy that logged the held-out episodes earned {last[LOGGED_RETURN]:.2f} there.
+{last[EFFECTIVE_SAMPLE_SIZE]:.1f} of them are in effect, the largest with {last["Largest Weight Share"]:.0%} of all
+weight.</p>
+<table><tr><th>estimator</th><th>value</th><th>{head}</th></tr>
+{chr(10).join(rows)}
+</table></body></html>
+"""
+    return text.encode()
+
+
+if __name__ == "__main__":
+    sys.exit(not plot_estimates(Path(sys.argv[1]), [Path(path) for path in sys.argv[2:]]))
