@@ -202,6 +202,8 @@ def _refusal(error: S3Error, target: str) -> Response:
 def _send(connection: Connection, response: Response, *, is_head: bool, keep_alive: bool) -> bool:
     """Send an answer; return whether all of it could be sent."""
     headers = {"Date": formatdate(usegmt=True), "Server": _SERVER, "x-amz-request-id": uuid.uuid4().hex}
+    # A stored page may not act in the name of this server.
+    headers |= {"X-Content-Type-Options": "nosniff", "Content-Security-Policy": "sandbox"}
     if response.body:
         headers["Content-Type"] = "application/xml"
     headers |= response.headers
