@@ -16,7 +16,7 @@ DEFAULT_BASE_IMAGE = "python:3.11-slim-bookworm"
 REGION = "us-east-1"
 ACCOUNT_ID = "000000000000"
 LOCAL_ROLE_ARN = f"arn:aws:iam::{ACCOUNT_ID}:role/launcher-local"
-# The embedded S3 takes any; without some, boto3 would look for others, and find the caller's own.
+# What a plan shows; where the embedded S3 asks for its key, the job gets that instead when it is started.
 LOCAL_CREDENTIALS = {"AWS_ACCESS_KEY_ID": "launcher", "AWS_SECRET_ACCESS_KEY": "launcher"}
 # As the SageMaker SDK names the bucket that it makes for an account.
 DEFAULT_BUCKET = f"sagemaker-{REGION}-{ACCOUNT_ID}"
@@ -92,6 +92,24 @@ def s3_idle_seconds() -> float:
         SettingsError: the variable is no number of seconds.
     """
     return _seconds("LAUNCHER_S3_IDLE_SECONDS", 900)
+
+
+def s3_access() -> Literal["any", "key"]:
+    """Return whether the embedded S3 asks for its key on the loopback address: ``LAUNCHER_ACCESS``, else ``any``.
+
+    Raises:
+        SettingsError: the variable has another value.
+    """
+    match os.environ.get("LAUNCHER_ACCESS", "") or "any":
+        case "any":
+            return "any"
+        case "key":
+            return "key"
+        case text:
+            raise SettingsError(
+                f"LAUNCHER_ACCESS is {text!r}, which is no kind of access.",
+                "Use 'key', which asks for the key of this home on the loopback address too, or unset it.",
+            )
 
 
 def _seconds(variable: str, default: int) -> float:

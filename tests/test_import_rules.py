@@ -34,9 +34,8 @@ SIDES = {
 }
 # The launcher's layers: a room uses itself and the rows above its own.
 LAYERS = [
-    {"errors"},
+    {"errors", "s3_server"},
     {"settings", "terminal"},
-    {"s3_server"},
     {"requests"},
     {"jobs"},
     {"storage", "runtimes"},
@@ -115,6 +114,20 @@ def test_the_launchers_layers_use_only_those_above(path):
         used = parts[1]
         layer = next(number for number, names in enumerate(LAYERS) if used in names)
         assert used == own or layer < own_layer, f"{path.name} imports {name}"
+
+
+@pytest.mark.parametrize("path", [pytest.param(p, id=p.name) for p in python_files("launcher/s3_server")])
+def test_the_s3_server_is_a_product_of_its_own(path):
+    used = {name for name in imports(path) if name.split(".")[0] == "launcher"}
+    assert {name for name in used if not f"{name}.".startswith("launcher.s3_server.")} == set()
+
+
+def test_the_s3_server_and_the_launcher_mean_the_same_account():
+    from launcher import settings
+    from launcher.s3_server import access, documents
+
+    assert (documents.REGION, documents.ACCOUNT_ID) == (settings.REGION, settings.ACCOUNT_ID)
+    assert access.ANY_KEY.variables == settings.LOCAL_CREDENTIALS
 
 
 LIBRARY = ROOT / "entrypoints/batch_rl"

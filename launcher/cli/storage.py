@@ -35,27 +35,24 @@ def up(
     ] = "127.0.0.1",
 ) -> None:
     """Start the server if it is not up, and print what a shell needs: eval "$(launcher storage up)"."""
-    from launcher.s3_server import service
-    from launcher.settings import REGION, home_path, s3_idle_seconds
+    from launcher.settings import LOCAL_CREDENTIALS, REGION, home_path, s3_idle_seconds
+    from launcher.storage.own_s3 import ensure_server, server_credentials
 
-    url = service.ensure(home_path(), address)
-    print(f"# The embedded S3 of {home_path()}; it ends after {s3_idle_seconds():g} s without use. Any keys will do.")
-    for name, value in {
-        "AWS_ENDPOINT_URL_S3": url,
-        "AWS_ACCESS_KEY_ID": "launcher",
-        "AWS_SECRET_ACCESS_KEY": "launcher",
-        "AWS_DEFAULT_REGION": REGION,
-    }.items():
+    url = ensure_server(home_path(), address)
+    credentials = server_credentials(home_path(), address)
+    taken = "Any keys will do." if credentials == LOCAL_CREDENTIALS else "It asks for this key; keep it to yourself."
+    print(f"# The embedded S3 of {home_path()}; it ends after {s3_idle_seconds():g} s without use. {taken}")
+    for name, value in {"AWS_ENDPOINT_URL_S3": url, **credentials, "AWS_DEFAULT_REGION": REGION}.items():
         print(f"export {name}={value}")
 
 
 @app.command()
 def down() -> None:
     """Stop the server, after the requests it is at; objects stay."""
-    from launcher.s3_server import service
     from launcher.settings import home_path
+    from launcher.storage.own_s3 import stop_servers
 
-    stopped = service.stop(home_path())
+    stopped = stop_servers(home_path())
     for server in stopped:
         print(f"stopped: {server.url}")
     if not stopped:
@@ -69,9 +66,10 @@ def status(as_json: _AsJson = False) -> None:
     from launcher.s3_server.store import ObjectStore
     from launcher.settings import home_path
     from launcher.storage import embedded_path
+    from launcher.storage.own_s3 import s3_errors
 
     servers = service.status(home_path())
-    with ObjectStore(embedded_path(home_path())) as store:
+    with s3_errors(), ObjectStore(embedded_path(home_path())) as store:
         usage = store.usage()
     if as_json:
         found = [{"url": server.url, "pid": server.pid} for server in servers]
@@ -90,7 +88,7 @@ def status(as_json: _AsJson = False) -> None:
 @app.command("mb")
 def make_bucket(uri: Annotated[str, typer.Argument(metavar="s3://BUCKET")]) -> None:
     """Make a bucket."""
-    from launcher.s3_server.names import check_bucket_name
+    from launcher.storage.own_s3 import check_bucket_name
 
     bucket, key = _split(uri)
     if key:
@@ -98,7 +96,10 @@ def make_bucket(uri: Annotated[str, typer.Argument(metavar="s3://BUCKET")]) -> N
             f"'{uri}' is more than a bucket.", f"For the bucket alone: launcher storage mb s3://{bucket}"
         )
     check_bucket_name(bucket)
-    _storage().make_bucket(f"s3://{bucket}")
+    storage = _storage()
+    is_there = bucket in (name for name, _ in storage.buckets())
+    storage.make_bucket(f"s3://{bucket}")
+    print(f"{'is there already' if is_there else 'made'}: s3://{bucket}")
 
 
 @app.command("ls")
@@ -141,7 +142,9 @@ def copy(
     storage = _storage()
     if up:
         files = _files_of(Path(source), recursive)
-        storage.upload_all({path: _target(target, recursive, name) for path, name in files.items()})
+        uris = {path: _target(target, recursive, name) for path, name in files.items()}
+        storage.upload_all(uris)
+        _print_copied(list(uris.values()), target)
         return
     bucket, key = _split(source)
     if recursive:
@@ -154,34 +157,76 @@ def copy(
     if not names:
         raise _nothing_there(storage, bucket, folder)
     if down:
-        _download(storage, names, Path(target), recursive)
+        files_by_uri = _download(storage, names, Path(target), recursive)
+        _print_copied([str(path) for path in files_by_uri.values()], target)
         return
-    storage.copy_all({uri: _target(target, recursive, name) for uri, name in names.items()})
+    copies = {uri: _target(target, recursive, name) for uri, name in names.items()}
+    storage.copy_all(copies)
+    _print_copied(list(copies.values()), target)
 
 
 @app.command("rm")
 def remove(
     uri: Annotated[str, typer.Argument(metavar="s3://BUCKET/KEY")],
-    recursive: _Recursive = False,
+    recursive: Annotated[bool, typer.Option("--recursive", "-r", help="All that lies below s3://BUCKET/KEY/.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask; AWS alone is asked about.")] = False,
 ) -> None:
-    """Delete an object, or with --recursive every one whose key begins with the prefix."""
+    """Delete an object, or with --recursive all that lies below a folder, as 'aws s3 rm' does."""
     from launcher.storage import which_s3
 
     bucket, key = _split(uri)
     s3 = which_s3()
     storage = _storage(s3)
-    keys = list(storage.keys(f"s3://{bucket}", key)) if recursive else [key]
-    if not recursive and not _is_there(storage, bucket, key):
-        raise _nothing_there(storage, bucket, key)
+    folder = f"{key.rstrip('/')}/" if key else ""
+    if recursive:
+        keys = list(storage.keys(f"s3://{bucket}", folder))
+    else:
+        keys = [key] if _is_there(storage, bucket, key) else []
+    if not keys and (key or not recursive):
+        raise _nothing_there(storage, bucket, folder if recursive else key, verb="deletes")
+    place = f"below s3://{bucket}/{folder}" if recursive else f"at s3://{bucket}/{key}"
     if s3.kind == "aws" and keys and not yes:
-        _confirm(len(keys), uri, s3.place)
+        _confirm(len(keys), place, s3.place)
     storage.delete(bucket, keys)
-    print(f"deleted: {len(keys)}")
+    print(f"deleted: {_count(len(keys), 'object')} {place}")
 
 
-def _confirm(count: int, uri: str, place: str) -> None:
-    question = f"Delete {count} object{'s' if count != 1 else ''} at {place}: {uri}"
+@app.command()
+def verify(as_json: _AsJson = False) -> None:
+    """Read every object of the embedded S3 and compare it with its digest; exit code 1 where one is damaged."""
+    from launcher.s3_server.scrub import damaged_contents
+    from launcher.s3_server.store import ObjectStore
+    from launcher.settings import home_path
+    from launcher.storage import embedded_path
+    from launcher.storage.own_s3 import s3_errors
+
+    with s3_errors(), ObjectStore(embedded_path(home_path())) as store:
+        report = damaged_contents(store)
+    if as_json:
+        damage = [{"uri": item.uri, "reason": item.reason, "file": str(item.path)} for item in report.damage]
+        print(json.dumps({"contents": report.contents, "bytes": report.size, "damaged": damage}, indent=2))
+    else:
+        for item in report.damage:
+            print(f"damaged: {item.uri}: {item.reason}: {item.path}")
+        print(
+            f"verified: {_count(report.contents, 'object')}, {_size(report.size)}; "
+            + (f"{len(report.damage)} damaged: put them again" if report.damage else "all as they were put")
+        )
+    if report.damage:
+        raise typer.Exit(1)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _print_copied(targets: list[str], target: str) -> None:
+    """Say on a line where the copies are."""
+    print(f"copied: {targets[0]}" if len(targets) == 1 else f"copied: {_count(len(targets), 'file')} to {target}")
+
+
+def _confirm(count: int, place: str, s3: str) -> None:
+    question = f"Delete {_count(count, 'object')} of {s3} {place}"
     if not sys.stdin.isatty():
         raise BadInputError(f"{question}? There is no terminal to ask at.", "If that is meant, add --yes.")
     typer.confirm(f"{question} ?", abort=True)
@@ -199,7 +244,7 @@ def _files_of(source: Path, recursive: bool) -> dict[Path, str]:
     return {path: path.relative_to(source).as_posix() for path in sorted(source.rglob("*")) if path.is_file()}
 
 
-def _download(storage: BucketStorage, names: dict[str, str], target: Path, recursive: bool) -> None:
+def _download(storage: BucketStorage, names: dict[str, str], target: Path, recursive: bool) -> dict[str, Path]:
     into = recursive or target.is_dir()
     files = {}
     for uri, name in names.items():
@@ -210,6 +255,7 @@ def _download(storage: BucketStorage, names: dict[str, str], target: Path, recur
         storage.download_all(files)
     except OSError as error:
         raise BadInputError(f"{error.filename or target} cannot be written: {error.strerror}.", "") from error
+    return files
 
 
 def _target(uri: str, recursive: bool, name: str) -> str:
@@ -232,18 +278,25 @@ def _row(one: S3Object | str) -> _Row:
     return {"Key": one.key, "Size": one.size, "LastModified": _time(one.modified), "ETag": one.etag}
 
 
-def _nothing_there(storage: BucketStorage, bucket: str, key: str) -> StorageError:
-    """Return NoSuchKey with the nearest name that there is."""
+def _nothing_there(storage: BucketStorage, bucket: str, key: str, verb: str = "copies") -> StorageError:
+    """Return NoSuchKey with the nearest name that there is, or how to get at what lies below."""
     folder = key.rstrip("/").rpartition("/")[0]
+    uri = f"s3://{bucket}/{key}"
     beside = storage.entries(f"s3://{bucket}/{folder}/" if folder else f"s3://{bucket}/", "/")
-    names = [one if isinstance(one, str) else one.key for one in islice(beside, _NEAR_NAMES)]
+    names = [entry if isinstance(entry, str) else entry.key for entry in islice(beside, _NEAR_NAMES)]
     near = difflib.get_close_matches(key, names, 1)
-    if near:
+    if key and not key.endswith("/") and f"{key}/" in names:
+        hint = f"Did you mean s3://{bucket}/{key}/? -r {verb} what lies below it."
+    elif key in names:
+        hint = f"It is a folder: -r {verb} what lies below it."
+    elif key.rstrip("/") in names:
+        hint = f"Nothing lies below it; s3://{bucket}/{key.rstrip('/')} is an object: leave -r out."
+    elif near:
         hint = f"Did you mean s3://{bucket}/{near[0]}?"
     else:
         shown = ", ".join(f"s3://{bucket}/{name}" for name in names[:5])
         hint = f"There is: {shown}." if shown else f"Nothing lies below s3://{bucket}/{folder}."
-    return StorageError("NoSuchKey", "The specified key does not exist.", f"s3://{bucket}/{key}", hint)
+    return StorageError("NoSuchKey", "The specified key does not exist.", uri, hint)
 
 
 def _storage(s3: S3Settings | None = None) -> BucketStorage:

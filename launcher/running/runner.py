@@ -21,7 +21,7 @@ from typing import Any
 
 from launcher.errors import ChannelError, JobFailedError, LauncherError, OutputPathError
 from launcher.jobs.metrics import MetricRecorder
-from launcher.jobs.spec import CheckpointConfig, TrainingJobSpec, job_keys
+from launcher.jobs.spec import CheckpointConfig, ContainerSpec, TrainingJobSpec, job_keys
 from launcher.jobs.store import (
     COMPLETED,
     FAILED,
@@ -42,7 +42,7 @@ from launcher.running.syncing import FolderSync
 from launcher.runtimes import Execution, Runtime, get_runtime
 from launcher.settings import S3Settings, stop_grace_seconds
 from launcher.storage import Storage, storage_for
-from launcher.storage.address import s3_within_reach
+from launcher.storage.address import credentials_within, s3_within_reach
 
 _TICK_SECONDS = 0.1
 _SYNC_SECONDS = 1.0
@@ -255,6 +255,7 @@ class Driver:
         self._plan_made: RunPlan | None = None
         self._executions: dict[str, Execution] = {}
         self._s3_address = ""
+        self._s3_credentials: dict[str, str] = {}
 
     def run(self) -> None:
         """Do all that is left to do; the record is terminal afterwards, whatever happens."""
@@ -354,11 +355,16 @@ class Driver:
         planned = planned_s3_address(self._spec)
         for container in self._plan.containers:
             execution = self._runtime.find(container) or self._runtime.start(
-                with_s3_address(container, planned, self._s3_address)
+                self._with_credentials(with_s3_address(container, planned, self._s3_address))
             )
             self._executions[container.host] = execution
             self._record.executions[container.host] = execution.reference
         self._note(IN_PROGRESS, "Training", "Training image download completed. Training in progress.")
+
+    def _with_credentials(self, container: ContainerSpec) -> ContainerSpec:
+        """Return the container with the S3's credentials, which no record holds; the caller's own variables win."""
+        own = {name: value for name, value in self._s3_credentials.items() if name not in self._spec.environment}
+        return replace(container, environment={**container.environment, **own})
 
     @contextlib.contextmanager
     def _s3_within_reach(self) -> Iterator[None]:
@@ -369,6 +375,7 @@ class Driver:
                 try:
                     reached = s3_within_reach(settings, self._store.home, self._runtime.host_address)
                     self._s3_address = kept.enter_context(reached)
+                    self._s3_credentials = credentials_within(settings, self._store.home, self._runtime.host_address)
                 except LauncherError as error:
                     self._record.warnings.append(f"code inside the job cannot reach its S3: {error.message}")
             yield

@@ -6,15 +6,16 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from launcher.errors import StorageError
 from launcher.s3_server import listing as listing
+from launcher.s3_server.access import check_not_expired
+from launcher.s3_server.body import MAX_CONTENT_BYTES, too_large
 from launcher.s3_server.checksums import ALGORITHMS, checksum_of_file
-from launcher.s3_server.documents import document, leaf, parsed, read_tags, tag, timestamp
+from launcher.s3_server.documents import REGION, document, leaf, parsed, read_tags, tag, timestamp
+from launcher.s3_server.errors import S3Error
 from launcher.s3_server.messages import (
     Request,
     Response,
     byte_range,
-    check_not_expired,
     check_read,
     check_write,
     checksum_headers,
@@ -26,9 +27,7 @@ from launcher.s3_server.messages import (
 from launcher.s3_server.moto_bridge import MotoBridge
 from launcher.s3_server.store import ObjectStore, StoredObject
 from launcher.s3_server.uploads import MultipartApi
-from launcher.settings import REGION
 
-MAX_PUT_BYTES = 5 << 30
 _RESPONSE_HEADERS = {
     "response-cache-control": "Cache-Control",
     "response-content-disposition": "Content-Disposition",
@@ -92,7 +91,7 @@ class S3Api:
         """Return the answer; what it holds open is closed by the request's ``cleanup``.
 
         Raises:
-            StorageError: the answer is an error.
+            S3Error: the answer is an error.
         """
         check_not_expired(request.query)
         if not request.bucket:
@@ -107,9 +106,9 @@ class S3Api:
                 self._store.get(request.bucket, request.key)
             return self._foreign(request)
         if refused := names & _REFUSED:
-            raise StorageError("NotImplemented", f"The embedded S3 does not do '{refused.pop()}'.")
+            raise S3Error("NotImplemented", f"The embedded S3 does not do '{refused.pop()}'.")
         if request.key and request.query.get("versionId", "null") != "null":
-            raise StorageError("NoSuchVersion", "The specified version does not exist.")
+            raise S3Error("NoSuchVersion", "The specified version does not exist.")
         operations = self._of_objects if request.key else self._of_buckets
         known = {name for method, name in operations if name and method == request.method} & names
         operation = operations.get((request.method, next(iter(known), "")))
@@ -124,7 +123,7 @@ class S3Api:
         if text:
             place = parsed(text, "CreateBucketConfiguration").findtext("LocationConstraint")
             if place not in (None, "", REGION):
-                raise StorageError(
+                raise S3Error(
                     "IllegalLocationConstraintException",
                     f"The {place} location constraint is incompatible for the region specific endpoint this request"
                     f" was sent to; the embedded S3 is {REGION}.",
@@ -153,30 +152,28 @@ class S3Api:
     def _put_versioning(self, request: Request) -> Response:
         self._head_bucket(request)
         if parsed(request.body.text(), "VersioningConfiguration").findtext("Status") == "Enabled":
-            raise StorageError("NotImplemented", "The embedded S3 keeps one version of an object.")
+            raise S3Error("NotImplemented", "The embedded S3 keeps one version of an object.")
         return Response()
 
     def _post_form(self, request: Request) -> Response:
-        raise StorageError("NotImplemented", "The embedded S3 takes no HTML forms.", request.bucket)
+        raise S3Error("NotImplemented", "The embedded S3 takes no HTML forms.", request.bucket)
 
     def _delete_objects(self, request: Request) -> Response:
         self._head_bucket(request)
         wanted = parsed(request.body.text(), "Delete")
         objects = wanted.findall("Object")
         if not 0 < len(objects) <= 1000:
-            raise StorageError("MalformedXML", "DeleteObjects takes 1 to 1000 objects.")
+            raise S3Error("MalformedXML", "DeleteObjects takes 1 to 1000 objects.")
         answers = []
         for one in objects:
             key = one.findtext("Key") or ""
             try:
                 if one.findtext("VersionId") not in (None, "", "null"):
-                    raise StorageError("NoSuchVersion", "The specified version does not exist.")
+                    raise S3Error("NoSuchVersion", "The specified version does not exist.")
                 headers = {"If-Match": etag} if (etag := one.findtext("ETag")) else {}
                 self._store.delete(request.bucket, key, functools.partial(check_write, headers) if headers else None)
-            except StorageError as error:
-                answers.append(
-                    tag("Error", leaf("Key", key), leaf("Code", error.aws_code), leaf("Message", error.words))
-                )
+            except S3Error as error:
+                answers.append(tag("Error", leaf("Key", key), leaf("Code", error.code), leaf("Message", error.words)))
             else:
                 if (wanted.findtext("Quiet") or "").lower() != "true":
                     answers.append(tag("Deleted", leaf("Key", key)))
@@ -205,10 +202,10 @@ class S3Api:
     def _put_object(self, request: Request) -> Response:
         if "x-amz-copy-source" in request.headers:
             return self._copy_object(request)
-        if not request.body.has_length and not request.headers.get("Transfer-Encoding"):
-            raise StorageError("MissingContentLength", "You must provide the Content-Length HTTP header.")
-        if int(request.headers.get("Content-Length") or 0) > MAX_PUT_BYTES:
-            raise StorageError("EntityTooLarge", "Your proposed upload exceeds the maximum allowed object size.")
+        if not request.body.has_length:
+            raise S3Error("MissingContentLength", "You must provide the Content-Length HTTP header.")
+        if request.body.announced > MAX_CONTENT_BYTES:
+            raise too_large()
         details = object_details(request.headers)
         self._head_bucket(request)
         with self._store.content() as content:
@@ -233,7 +230,7 @@ class S3Api:
             if headers.get("x-amz-metadata-directive", "COPY").upper() == "REPLACE":
                 new = {name: details[name] for name in ("content_type", "metadata", "headers")}
             elif source == (request.bucket, request.key) and not details["headers"]:
-                raise StorageError(
+                raise S3Error(
                     "InvalidRequest",
                     "This copy request is illegal because it is trying to copy an object to itself without changing the"
                     " object's metadata, storage class, website redirect location or encryption attributes.",
@@ -297,9 +294,9 @@ def _wanted_part(request: Request, found: StoredObject) -> tuple[int, int] | Non
     number = request.number("partNumber", 1, 1, 10_000)
     sizes = found.parts or (found.size,)
     if number > len(sizes):
-        raise StorageError("InvalidPartNumber", "The requested partnumber is not satisfiable")
+        raise S3Error("InvalidPartNumber", "The requested partnumber is not satisfiable")
     return sum(sizes[: number - 1]), sizes[number - 1]
 
 
-def _not_allowed() -> StorageError:
-    return StorageError("MethodNotAllowed", "The specified method is not allowed against this resource.")
+def _not_allowed() -> S3Error:
+    return S3Error("MethodNotAllowed", "The specified method is not allowed against this resource.")

@@ -3,95 +3,54 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
-from launcher.errors import StorageError
+from launcher.s3_server.access import ChunkSigner
 from launcher.s3_server.checksums import ALGORITHMS, Checksum, new_checksum
+from launcher.s3_server.errors import S3Error
+from launcher.s3_server.wire import ChunkedStream, Head, SizedStream, bad_request, chunk_size, incomplete_body
 
 _CHUNK = 1 << 16  # 1 MiB costs twice the time: memory that malloc gives back and gets anew for every chunk
-_MAX_LINE = 8192
+MAX_CONTENT_BYTES = 5 << 30  # of one put, and of one part
+_COUNT = re.compile(r"[0-9]{1,18}")
 _MAX_XML_BYTES = 8 << 20
 
 
-class _Sized:
-    """A body of a known length."""
-
-    def __init__(self, stream: BinaryIO, length: int) -> None:
-        self._stream = stream
-        self._left = length
-
-    def read(self, size: int) -> bytes:
-        data = self._stream.read(min(size, self._left))
-        self._left -= len(data)
-        if not data and self._left and size:
-            raise _incomplete()
-        return data
-
-    def readline(self) -> bytes:
-        line = self._stream.readline(min(_MAX_LINE, self._left))
-        self._left -= len(line)
-        return line
-
-
-class _Chunked:
-    """A body in HTTP's chunks."""
-
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream = stream
-        self._left = 0
-        self._over = False
-
-    def _next(self) -> None:
-        line = self._stream.readline(_MAX_LINE)
-        self._left = _hexadecimal(line)
-        if not self._left:
-            while self._stream.readline(_MAX_LINE).strip():
-                pass  # HTTP's own trailers
-            self._over = True
-
-    def read(self, size: int) -> bytes:
-        if not self._left and not self._over:
-            self._next()
-        data = self._stream.read(min(size, self._left))
-        if self._left and not data:
-            raise _incomplete()
-        self._left -= len(data)
-        if data and not self._left:
-            self._stream.readline(_MAX_LINE)
-        return data
-
-    def readline(self) -> bytes:
-        line = bytearray()
-        while not line.endswith(b"\n") and len(line) < _MAX_LINE:
-            byte = self.read(1)
-            if not byte:
-                break
-            line += byte
-        return bytes(line)
-
-
 class Body:
-    """What a client sends; ``headers`` are the request's."""
+    """What a client sends.
 
-    def __init__(self, stream: BinaryIO, headers: Mapping[str, str]) -> None:
-        self._headers = headers
+    Args:
+        before: is called once before anything is read, for a client that waits to be asked for the body.
+        signer: what the signatures of chunks are held against; None where they are not checked.
+    """
+
+    def __init__(
+        self, stream: BinaryIO, head: Head, before: Callable[[], None] = lambda: None, signer: ChunkSigner | None = None
+    ) -> None:
+        self._headers = head.headers
         self._trailers: dict[str, str] = {}
-        self._sent: _Sized | _Chunked
-        self.has_length = True
-        if "chunked" in headers.get("Transfer-Encoding", "").lower():
-            self._sent = _Chunked(stream)
-        else:
-            length = headers.get("Content-Length", "")
-            if length and not length.isdecimal():
-                raise StorageError("InvalidRequest", f"Content-Length is {length!r}.")
-            self.has_length = bool(length)
-            self._sent = _Sized(stream, int(length or 0))
-        self._aws_chunked = headers.get("x-amz-content-sha256", "").startswith("STREAMING-") or (
-            "aws-chunked" in headers.get("Content-Encoding", "")
+        self._signer = signer
+        self._signature = ""
+        self._waits = head.expects_continue
+        self.has_length = head.chunked or head.length is not None
+        self._sent: SizedStream | ChunkedStream
+        self._sent = ChunkedStream(stream, before) if head.chunked else SizedStream(stream, head.length or 0, before)
+        self._aws_chunked = self._headers.get("x-amz-content-sha256", "").startswith("STREAMING-") or (
+            "aws-chunked" in self._headers.get("Content-Encoding", "")
         )
+
+    @property
+    def announced(self) -> int:
+        """How many bytes of content the client says it sends; 0 where it does not say."""
+        decoded = self._headers.get("x-amz-decoded-content-length", "")
+        if self._aws_chunked and decoded:
+            if not _COUNT.fullmatch(decoded):
+                raise bad_request("x-amz-decoded-content-length is no number of bytes.")
+            return int(decoded)
+        return self._sent.left if isinstance(self._sent, SizedStream) else 0
 
     def receive(self, write: Callable[[bytes], None]) -> dict[str, str]:
         """Hand all of the content to ``write`` and check it.
@@ -99,7 +58,7 @@ class Body:
         Returns:
             The checksums that the client gave, in base64, by algorithm.
         Raises:
-            StorageError: BadDigest, InvalidDigest, XAmzContentSHA256Mismatch, IncompleteBody.
+            S3Error: BadDigest, InvalidDigest, XAmzContentSHA256Mismatch, IncompleteBody.
         """
         checksums = {name: new_checksum(name) for name in self._announced()}
         md5 = hashlib.md5(usedforsecurity=False) if "Content-MD5" in self._headers else None
@@ -108,18 +67,22 @@ class Body:
         fed: list[Checksum] = [*checksums.values(), *([md5] if md5 else [])]
         fed += [sha256] if sha256 is not None and sha256 not in fed else []
         size = 0
+        announced = self.announced
+        if announced > MAX_CONTENT_BYTES:
+            raise too_large()
         for chunk in self._content():
-            for one in fed:
-                one.update(chunk)
-            write(chunk)
             size += len(chunk)
-        decoded = self._headers.get("x-amz-decoded-content-length", "")
-        if self._aws_chunked and decoded.isdecimal() and int(decoded) != size:
-            raise _incomplete()
+            if size > MAX_CONTENT_BYTES:
+                raise too_large()
+            for checksum in fed:
+                checksum.update(chunk)
+            write(chunk)
+        if self._aws_chunked and "x-amz-decoded-content-length" in self._headers and announced != size:
+            raise incomplete_body()
         if md5 is not None and _decoded(self._headers["Content-MD5"], 16) != md5.digest():
-            raise StorageError("BadDigest", "The Content-MD5 you specified did not match what we received.")
+            raise S3Error("BadDigest", "The Content-MD5 you specified did not match what we received.")
         if sha256 is not None and signed.lower() != sha256.digest().hex():
-            raise StorageError(
+            raise S3Error(
                 "XAmzContentSHA256Mismatch",
                 "The provided 'x-amz-content-sha256' header does not match what was computed.",
             )
@@ -132,33 +95,67 @@ class Body:
         def take(chunk: bytes) -> None:
             text.extend(chunk)
             if len(text) > _MAX_XML_BYTES:
-                raise StorageError("MaxMessageLengthExceeded", "Your request was too big.")
+                raise S3Error("MaxMessageLengthExceeded", "Your request was too big.")
 
         self.receive(take)
         return bytes(text)
 
-    def drain(self) -> None:
-        """Read what nobody wanted, so that the connection can be used again."""
-        while self._sent.read(_CHUNK):
-            pass
+    def drain(self, limit: int) -> bool:
+        """Read what nobody wanted; return whether all of it was read, so that the connection can be used again.
+
+        A client that still waits for ``100 Continue`` is not asked for a body that nobody wants.
+        """
+        if isinstance(self._sent, SizedStream) and self._sent.left > limit:
+            return False
+        if self._waits and not self._sent.begun:
+            return False
+        while limit > 0 and (chunk := self._sent.read(_CHUNK)):
+            limit -= len(chunk)
+        return self._sent.over
 
     def _content(self) -> Iterator[bytes]:
         if not self._aws_chunked:
             while chunk := self._sent.read(_CHUNK):
                 yield chunk
             return
-        while left := _hexadecimal(self._sent.readline()):
+        while left := self._next_chunk():
+            digest = hashlib.sha256() if self._signer is not None else None
             while left:
                 chunk = self._sent.read(min(left, _CHUNK))
                 if not chunk:
-                    raise _incomplete()
+                    raise incomplete_body()
                 left -= len(chunk)
+                if digest is not None:
+                    digest.update(chunk)
                 yield chunk
-            self._sent.readline()
+            if self._sent.readline() != b"\r\n":
+                raise bad_request("A chunk does not end where its size says.")
+            if self._signer is not None and digest is not None:
+                self._signer.check_chunk(self._signature, digest.hexdigest())
+        if self._signer is not None:
+            self._signer.check_chunk(self._signature, hashlib.sha256().hexdigest())
+        self._read_trailers()
+
+    def _next_chunk(self) -> int:
+        """Read a chunk's first line; return its size."""
+        line = self._sent.readline()
+        if not line:
+            raise incomplete_body()
+        size, extensions = chunk_size(line)
+        self._signature = extensions.decode("latin-1").rpartition("chunk-signature=")[2].strip()
+        return size
+
+    def _read_trailers(self) -> None:
+        signed = b""
         while line := self._sent.readline().strip():
             name, _, value = line.decode("latin-1").partition(":")
             self._trailers[name.strip().lower()] = value.strip()
-        self.drain()
+            if name.strip().lower() != "x-amz-trailer-signature":
+                signed += f"{name.strip().lower()}:{value.strip()}\n".encode("latin-1")
+        if self._signer is not None and self._signer.with_trailers:
+            self._signer.check_trailers(self._trailers.get("x-amz-trailer-signature", ""), signed)
+        if self._sent.read(1):
+            raise bad_request("Something follows the last chunk.")
 
     def _announced(self) -> list[str]:
         trailing = self._headers.get("x-amz-trailer", "").lower()
@@ -174,32 +171,24 @@ class Body:
         given = self._headers.get(header) or self._trailers.get(header, "")
         digest = checksum.digest()
         if _decoded(given, len(digest)) != digest:
-            raise StorageError("BadDigest", f"The {algorithm} you specified did not match the calculated checksum.")
+            raise S3Error("BadDigest", f"The {algorithm} you specified did not match the calculated checksum.")
         return given
 
 
 def _decoded(text: str, length: int) -> bytes:
     try:
         digest = base64.b64decode(text, validate=True)
-    except binascii.Error:
+    except ValueError:  # not ASCII, or not base64
         digest = b""
     if len(digest) != length:
-        raise StorageError("InvalidDigest", "The Content-MD5 or checksum value that you specified is not valid.")
+        raise S3Error("InvalidDigest", "The Content-MD5 or checksum value that you specified is not valid.")
     return digest
-
-
-def _hexadecimal(line: bytes) -> int:
-    try:
-        return int(line.split(b";", 1)[0].strip(), 16)
-    except ValueError:
-        raise _incomplete() from None
 
 
 def _is_sha256(text: str) -> bool:
     return len(text) == 64 and all(digit in "0123456789abcdefABCDEF" for digit in text)
 
 
-def _incomplete() -> StorageError:
-    return StorageError(
-        "IncompleteBody", "You did not provide the number of bytes specified by the Content-Length HTTP header."
-    )
+def too_large() -> S3Error:
+    """Return S3's error for content that is larger than one put may send."""
+    return S3Error("EntityTooLarge", "Your proposed upload exceeds the maximum allowed object size.")

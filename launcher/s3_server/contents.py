@@ -91,7 +91,8 @@ class Contents:
             link: share the file ``source`` itself, where that is possible and nobody else has a name for it.
         """
         if not self._swept:
-            self._incoming.mkdir(parents=True, exist_ok=True)
+            self._incoming.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._incoming.mkdir(exist_ok=True)
             self._sweep_incoming()
             self._swept = True
         new = self._linked(source) if source is not None and link else None

@@ -8,9 +8,10 @@ from collections.abc import Iterable
 from urllib.parse import quote
 from xml.etree import ElementTree
 
-from launcher.errors import StorageError
-from launcher.settings import ACCOUNT_ID
+from launcher.s3_server.errors import S3Error
 
+REGION = "us-east-1"
+ACCOUNT_ID = "000000000000"
 _NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
 _SPECIAL = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;"}
 _TO_ESCAPE = re.compile(r'[&<>"\x00-\x1f\x7f\ufffe\uffff]')
@@ -18,9 +19,9 @@ _TAG_TEXT = re.compile(r"[\w\s+\-=.:/@]*")
 STATUS = {
     "AccessDenied": 403,
     "BucketNotEmpty": 409,
-    "IncompleteBody": 400,
     "InsufficientStorage": 507,
     "InternalError": 500,
+    "InvalidAccessKeyId": 403,
     "InvalidRange": 416,
     "MethodNotAllowed": 405,
     "MissingContentLength": 411,
@@ -31,6 +32,8 @@ STATUS = {
     "NotImplemented": 501,
     "NotModified": 304,
     "PreconditionFailed": 412,
+    "RequestTimeTooSkewed": 403,
+    "SignatureDoesNotMatch": 403,
     "SlowDown": 503,
 }
 
@@ -50,10 +53,10 @@ def document(name: str, *inside: str) -> bytes:
     return f'<?xml version="1.0" encoding="UTF-8"?>\n<{name} xmlns="{_NAMESPACE}">{"".join(inside)}</{name}>'.encode()
 
 
-def error_document(error: StorageError, resource: str, request_id: str) -> bytes:
+def error_document(error: S3Error, resource: str, request_id: str) -> bytes:
     """Return S3's answer to what it refuses."""
-    message = f"{error.words} {error.hint}".strip() if error.aws_code == "NotImplemented" else error.words
-    inside = [leaf("Code", error.aws_code), leaf("Message", message), leaf("Resource", resource)]
+    message = f"{error.words} {error.hint}".strip() if error.code == "NotImplemented" else error.words
+    inside = [leaf("Code", error.code), leaf("Message", message), leaf("Resource", resource)]
     inside += [leaf("RequestId", request_id), leaf("HostId", "launcher")]
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{tag("Error", *inside)}'.encode()
 
@@ -78,21 +81,29 @@ def owner(name: str = "Owner") -> str:
     return tag(name, leaf("ID", ACCOUNT_ID), leaf("DisplayName", "launcher"))
 
 
-def parsed(text: bytes, root: str) -> ElementTree.Element:
+class _NoDoctype(ElementTree.TreeBuilder):
+    """Refuses a DOCTYPE before its entities are looked at: they make megabytes of a few bytes."""
+
+    def doctype(self, name: str, public_id: str | None, system: str | None) -> None:
+        """Refuse; the parser calls this."""
+        raise ValueError(f"DOCTYPE {name}")
+
+
+def parsed(text: bytes, root: str = "") -> ElementTree.Element:
     """Return a request's XML without its namespaces.
 
     Raises:
-        StorageError: MalformedXML, also when the root is another one than ``root``.
+        S3Error: MalformedXML, also when the root is another element than ``root``, where that is given.
     """
     try:
-        tree = ElementTree.fromstring(text)
-    except ElementTree.ParseError:
+        tree = ElementTree.fromstring(text, ElementTree.XMLParser(target=_NoDoctype()))
+    except (ElementTree.ParseError, LookupError, ValueError):  # not XML, or in an encoding that there is not
         tree = None
     if tree is not None:
         for element in tree.iter():
             element.tag = element.tag.rpartition("}")[2]
-    if tree is None or tree.tag != root:
-        raise StorageError(
+    if tree is None or (root and tree.tag != root):
+        raise S3Error(
             "MalformedXML", "The XML you provided was not well-formed or did not validate against our published schema"
         )
     return tree
@@ -102,14 +113,14 @@ def read_tags(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
     """Return tags by name.
 
     Raises:
-        StorageError: InvalidTag, BadRequest: more or longer ones than S3 takes, or one twice.
+        S3Error: InvalidTag, BadRequest: more or longer ones than S3 takes, or one twice.
     """
     tags: dict[str, str] = {}
     for name, value in pairs:
         odd = not _TAG_TEXT.fullmatch(name + value) or name.startswith("aws:")
         if odd or name in tags or not 0 < len(name) <= 128 or len(value) > 256:
-            raise StorageError("InvalidTag", f"The tag {name!r} is given twice, empty, too long or has other signs.")
+            raise S3Error("InvalidTag", f"The tag {name!r} is given twice, empty, too long or has other signs.")
         tags[name] = value
     if len(tags) > 10:
-        raise StorageError("BadRequest", "Object tags cannot be greater than 10")
+        raise S3Error("BadRequest", "Object tags cannot be greater than 10")
     return tags

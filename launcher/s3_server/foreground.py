@@ -1,4 +1,6 @@
-"""The embedded S3 in the foreground, for compose: ``python -m launcher.s3_server.foreground ROOT ADDRESS PORT``.
+"""The embedded S3 in the foreground, for compose.
+
+``python -m launcher.s3_server.foreground ROOT ADDRESS PORT [NAME...]``; names are host names that it answers to.
 
 It needs nothing but the standard library, so that it runs in the image of the jobs, and ends when it is told to.
 """
@@ -6,18 +8,25 @@ It needs nothing but the standard library, so that it runs in the image of the j
 from __future__ import annotations
 
 import logging
+import secrets
 import sys
 from pathlib import Path
 
+from launcher.s3_server.access import home_key
 from launcher.s3_server.server import listen, serve
 from launcher.s3_server.store import ObjectStore
 
 
-def main(root: str, address: str, port: str) -> None:
-    """Serve the store in a folder until SIGTERM or SIGINT."""
+def main(root: str, address: str, port: str, *names: str) -> None:
+    """Serve the store in a folder until SIGTERM or SIGINT.
+
+    On the loopback address it takes any credentials; elsewhere it asks for the key in ``ROOT/key.env``.
+    """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     listener = listen(address, int(port))
-    serve(ObjectStore(Path(root)), listener, "compose", float("inf"), Path(root, "servers", "use"))
+    home_key(Path(root))
+    token = secrets.token_hex(16)  # nobody looks for this server, so nobody is told
+    serve(ObjectStore(Path(root)), listener, token, float("inf"), Path(root, "servers", "use"), names=names)
 
 
 if __name__ == "__main__":

@@ -11,9 +11,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from launcher.errors import StorageError
+from launcher.s3_server.errors import S3Error
 
 _LOCK_SECONDS = 60
+_MAX_IDLE = 16  # connections that wait to be used again; each takes two descriptors
 _SCHEMA_VERSION = 1
 _SCHEMA = f"""
 CREATE TABLE buckets (name TEXT PRIMARY KEY, created REAL NOT NULL) WITHOUT ROWID;
@@ -86,14 +87,18 @@ class Index:
             )
             connection.execute("PRAGMA synchronous = NORMAL")
             if connection.execute("PRAGMA user_version").fetchone()[0] > _SCHEMA_VERSION:
-                raise StorageError(
+                raise S3Error(
                     "InternalError", "this store was made by a newer version", str(self.root), "Upgrade the launcher."
                 )
         try:
             yield connection
         finally:
             with self._lock:
-                self._idle.append(connection)
+                spare = len(self._idle) >= _MAX_IDLE
+                if not spare:
+                    self._idle.append(connection)
+            if spare:
+                connection.close()
 
     def close(self) -> None:
         """Close what is open; the store can be used again."""
@@ -104,7 +109,7 @@ class Index:
 
     def _create(self) -> None:
         """Make the store; its index appears by rename, ready for use."""
-        self.root.mkdir(parents=True, exist_ok=True)
+        self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
         with (self.root / "lock").open("wb") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if self.exists():
@@ -122,7 +127,7 @@ class Index:
 
 @contextmanager
 def disk_errors(root: Path) -> Iterator[None]:
-    """Turn what the disk or the index below ``root`` could not do into a StorageError that says so."""
+    """Turn what the disk or the index below ``root`` could not do into a S3Error that says so."""
     try:
         yield
     except OSError as error:
@@ -130,13 +135,13 @@ def disk_errors(root: Path) -> Iterator[None]:
             raise _full(root) from error
         if error.filename is None or not Path(os.fsdecode(error.filename)).is_relative_to(root):
             raise
-        raise StorageError("InternalError", str(error), str(root), "Check its permissions.") from error
+        raise S3Error("InternalError", str(error), str(root), "Check its permissions.") from error
     except sqlite3.Error as error:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         if code == sqlite3.SQLITE_FULL:
             raise _full(root) from error
         busy = code == sqlite3.SQLITE_BUSY
-        raise StorageError(
+        raise S3Error(
             "SlowDown" if busy else "InternalError",
             f"the index does not work: {error}",
             str(root / "index.sqlite"),
@@ -144,8 +149,8 @@ def disk_errors(root: Path) -> Iterator[None]:
         ) from error
 
 
-def _full(root: Path) -> StorageError:
-    return StorageError(
+def _full(root: Path) -> S3Error:
+    return S3Error(
         "InsufficientStorage",
         "there is no space left on the disk; nothing was changed",
         str(root),

@@ -6,12 +6,11 @@ import base64
 import binascii
 from collections.abc import Callable
 
-from launcher.errors import StorageError
-from launcher.s3_server.documents import document, leaf, owner, tag, timestamp, url_encoded
+from launcher.s3_server.documents import REGION, document, leaf, owner, tag, timestamp, url_encoded
+from launcher.s3_server.errors import S3Error
 from launcher.s3_server.messages import Request, Response
 from launcher.s3_server.multipart import Uploads
 from launcher.s3_server.store import ObjectStore, StoredObject
-from launcher.settings import REGION
 
 
 def list_buckets(store: ObjectStore, request: Request) -> Response:
@@ -179,7 +178,7 @@ def storage_class(found: StoredObject) -> str:
 def _encoder(request: Request) -> Callable[[str], str]:
     kind = request.query.get("encoding-type")
     if kind not in (None, "url"):
-        raise StorageError("InvalidArgument", "Invalid Encoding Method specified in Request")
+        raise S3Error("InvalidArgument", "Invalid Encoding Method specified in Request")
     return url_encoded if kind else str
 
 
@@ -191,4 +190,4 @@ def _from_token(token: str) -> str:
     try:
         return base64.b64decode(token, altchars=b"-_", validate=True).decode()
     except (binascii.Error, UnicodeDecodeError):
-        raise StorageError("InvalidArgument", "The continuation token provided is incorrect") from None
+        raise S3Error("InvalidArgument", "The continuation token provided is incorrect") from None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import calendar
 import re
-import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -13,12 +12,11 @@ from email.utils import formatdate, parsedate
 from typing import Any, BinaryIO
 from urllib.parse import parse_qsl, unquote
 
-from launcher.errors import StorageError
 from launcher.s3_server.body import Body
 from launcher.s3_server.checksums import ALGORITHMS
-from launcher.s3_server.documents import read_tags
+from launcher.s3_server.documents import REGION, read_tags
+from launcher.s3_server.errors import S3Error
 from launcher.s3_server.store import StoredObject
-from launcher.settings import REGION
 
 # Given with an object and handed back with it; the rest of what a client may say about one is metadata.
 KEPT_HEADERS = (
@@ -33,7 +31,6 @@ KEPT_HEADERS = (
     "x-amz-website-redirect-location",
 )
 _MAX_METADATA_BYTES = 2048
-_PRESIGNED_MAX_SECONDS = 604_800
 # Ignoring one of these would be a promise that is not kept.
 _REFUSED_HEADERS = (
     ("x-amz-server-side-encryption-customer-", "encryption with the customer's keys"),
@@ -61,11 +58,11 @@ class Request:
         """Return a number of the query, cut to ``highest``.
 
         Raises:
-            StorageError: InvalidArgument.
+            S3Error: InvalidArgument.
         """
         text = self.query.get(name, "") or str(default)
-        if not text.isdecimal() or not lowest <= int(text) <= 2**31 - 1:
-            raise StorageError("InvalidArgument", f"Provided {name} not an integer or within integer range")
+        if not re.fullmatch(r"[0-9]{1,12}", text) or not lowest <= int(text) <= 2**31 - 1:
+            raise S3Error("InvalidArgument", f"Provided {name} not an integer or within integer range")
         return min(int(text), highest)
 
 
@@ -85,7 +82,7 @@ def split_target(target: str, host: str) -> tuple[str, str, dict[str, str]]:
     """Return bucket, key and query of a request line's target; ``bucket.localhost`` as host names a bucket as well.
 
     Raises:
-        StorageError: InvalidURI.
+        S3Error: InvalidURI.
     """
     path, _, query = target.partition("?")
     if "://" in path:
@@ -94,76 +91,54 @@ def split_target(target: str, host: str) -> tuple[str, str, dict[str, str]]:
         path = unquote(path, errors="strict")
         pairs = parse_qsl(query, keep_blank_values=True, errors="strict", max_num_fields=100)
     except ValueError:
-        raise StorageError("InvalidURI", "Couldn't parse the specified URI.", target[:200]) from None
-    name = host.rpartition(":")[0] or host
-    if name.endswith(".localhost"):
-        bucket, key = name.removesuffix(".localhost").removesuffix(".s3"), path[1:]
-        if bucket != "s3":
-            return bucket, key, dict(pairs)
+        raise S3Error("InvalidURI", "Couldn't parse the specified URI.", target[:200]) from None
+    if bucket := bucket_of_host(host):
+        return bucket, path[1:], dict(pairs)
     bucket, _, key = path[1:].partition("/")
     return bucket, key, dict(pairs)
+
+
+def bucket_of_host(host: str) -> str:
+    """Return the bucket that a ``Host`` header names, empty where it names none."""
+    name = host.rpartition(":")[0] or host
+    if not name.endswith(".localhost"):
+        return ""
+    bucket = name.removesuffix(".localhost").removesuffix(".s3")
+    return "" if bucket == "s3" else bucket
 
 
 def copy_source(headers: Mapping[str, str]) -> tuple[str, str]:
     """Return bucket and key that ``x-amz-copy-source`` names.
 
     Raises:
-        StorageError: InvalidArgument, or NoSuchVersion: there is but one.
+        S3Error: InvalidArgument, or NoSuchVersion: there is but one.
     """
     path, _, version = headers["x-amz-copy-source"].partition("?versionId=")
     bucket, _, key = unquote(path).removeprefix("/").partition("/")
     if not bucket or not key:
-        raise StorageError(
-            "InvalidArgument", "Copy Source must mention the source bucket and key: sourcebucket/sourcekey"
-        )
+        raise S3Error("InvalidArgument", "Copy Source must mention the source bucket and key: sourcebucket/sourcekey")
     if version not in ("", "null"):
-        raise StorageError("NoSuchVersion", "The specified version does not exist.")
+        raise S3Error("NoSuchVersion", "The specified version does not exist.")
     return bucket, key
-
-
-def check_not_expired(query: Mapping[str, str], now: float | None = None) -> None:
-    """Refuse a presigned URL whose time is over; its signature is not looked at.
-
-    Raises:
-        StorageError: AccessDenied, or AuthorizationQueryParametersError for a time that is none.
-    """
-    moment = time.time() if now is None else now
-    try:
-        if "X-Amz-Expires" in query:
-            seconds = int(query["X-Amz-Expires"])
-            begin = calendar.timegm(time.strptime(query.get("X-Amz-Date", ""), "%Y%m%dT%H%M%SZ"))
-            if not 0 <= seconds <= _PRESIGNED_MAX_SECONDS:
-                raise ValueError
-            end = begin + seconds
-        elif "Expires" in query and "Signature" in query:
-            end = int(query["Expires"])
-        else:
-            return
-    except ValueError:
-        raise StorageError(
-            "AuthorizationQueryParametersError", "X-Amz-Date or X-Amz-Expires of the presigned URL is not valid"
-        ) from None
-    if end < moment:
-        raise StorageError("AccessDenied", "Request has expired")
 
 
 def object_details(headers: Mapping[str, str]) -> dict[str, Any]:
     """Return what a request says about the object that it puts: ``content_type`` and the details of a stored object.
 
     Raises:
-        StorageError: MetadataTooLarge, InvalidTag, NotImplemented.
+        S3Error: MetadataTooLarge, InvalidTag, NotImplemented.
     """
     for name in headers:
         for start, what in _REFUSED_HEADERS:
             if name.lower().startswith(start):
-                raise StorageError("NotImplemented", f"The embedded S3 does not do {what}: {name}.")
+                raise S3Error("NotImplemented", f"The embedded S3 does not do {what}: {name}.")
     metadata = {
         name.lower().removeprefix("x-amz-meta-"): _as_text(value)
         for name, value in headers.items()
         if name.lower().startswith("x-amz-meta-")
     }
     if sum(len(name.encode()) + len(value.encode()) for name, value in metadata.items()) > _MAX_METADATA_BYTES:
-        raise StorageError("MetadataTooLarge", "Your metadata headers exceed the maximum allowed metadata size")
+        raise S3Error("MetadataTooLarge", "Your metadata headers exceed the maximum allowed metadata size")
     kept = {name: _as_text(headers[name]) for name in KEPT_HEADERS if headers.get(name)}
     encodings = [part.strip() for part in kept.pop("Content-Encoding", "").split(",")]
     if encoding := ",".join(part for part in encodings if part and part != "aws-chunked"):
@@ -201,21 +176,21 @@ def byte_range(header: str, size: int) -> tuple[int, int] | None:
     """Return first byte and length that a ``Range`` header asks for, None where it is to be ignored.
 
     Raises:
-        StorageError: InvalidRange: nothing of it lies within the object.
+        S3Error: InvalidRange: nothing of it lies within the object.
     """
-    found = re.fullmatch(r"bytes=(\d*)-(\d*)", header.strip())
-    if not found or found[0] == "bytes=-":
+    match = re.fullmatch(r"bytes=([0-9]*)-([0-9]*)", header.strip())
+    if not match or match[0] == "bytes=-":
         return None
-    if not found[1]:
-        first, last = max(0, size - int(found[2])), size - 1
-        empty = int(found[2]) == 0 or size == 0
+    if not match[1]:
+        first, last = max(0, size - _bounded(match[2])), size - 1
+        empty = _bounded(match[2]) == 0 or size == 0
     else:
-        first, last = int(found[1]), min(int(found[2] or size - 1), size - 1)
-        if found[2] and int(found[2]) < first:
+        first, last = _bounded(match[1]), min(_bounded(match[2] or str(size)), size - 1)
+        if match[2] and _bounded(match[2]) < first:
             return None
         empty = first >= size
     if empty:
-        raise StorageError("InvalidRange", "The requested range is not satisfiable")
+        raise S3Error("InvalidRange", "The requested range is not satisfiable")
     return first, last - first + 1
 
 
@@ -223,7 +198,7 @@ def check_read(headers: Mapping[str, str], found: StoredObject, start: str = "")
     """Hold the conditions of a read; ``start`` is ``x-amz-copy-source-`` for those of a copy.
 
     Raises:
-        StorageError: PreconditionFailed, or NotModified.
+        S3Error: PreconditionFailed, or NotModified.
     """
     modified = int(found.modified)
     match, none_match = headers.get(f"{start}If-Match"), headers.get(f"{start}If-None-Match")
@@ -239,33 +214,31 @@ def check_read(headers: Mapping[str, str], found: StoredObject, start: str = "")
     else:
         stale = changed is not None and modified <= changed
     if stale:
-        raise precondition_failed("If-None-Match") if start else StorageError("NotModified", "Not Modified")
+        raise precondition_failed("If-None-Match") if start else S3Error("NotModified", "Not Modified")
 
 
 def check_write(headers: Mapping[str, str], found: StoredObject | None) -> None:
     """Hold ``If-Match`` and ``If-None-Match`` of a write.
 
     Raises:
-        StorageError: PreconditionFailed, NoSuchKey, NotImplemented.
+        S3Error: PreconditionFailed, NoSuchKey, NotImplemented.
     """
     match, none_match = headers.get("If-Match"), headers.get("If-None-Match")
     if none_match is not None:
         if none_match.strip() != "*":
-            raise StorageError("NotImplemented", "A header you provided implies functionality that is not implemented")
+            raise S3Error("NotImplemented", "A header you provided implies functionality that is not implemented")
         if found is not None:
             raise precondition_failed("If-None-Match")
     if match is not None:
         if found is None:
-            raise StorageError("NoSuchKey", "The specified key does not exist.")
+            raise S3Error("NoSuchKey", "The specified key does not exist.")
         if not _names(match, found.etag):
             raise precondition_failed("If-Match")
 
 
-def precondition_failed(condition: str) -> StorageError:
+def precondition_failed(condition: str) -> S3Error:
     """Return S3's error for a condition that does not hold."""
-    return StorageError(
-        "PreconditionFailed", f"At least one of the pre-conditions you specified did not hold: {condition}"
-    )
+    return S3Error("PreconditionFailed", f"At least one of the pre-conditions you specified did not hold: {condition}")
 
 
 def location_headers() -> dict[str, str]:
@@ -279,8 +252,17 @@ def _names(header: str, etag: str) -> bool:
 
 
 def _seconds(header: str | None) -> int | None:
-    fields = parsedate(header) if header else None
-    return calendar.timegm(fields) if fields else None
+    """Return the time that a header names, None where it names none and is to be ignored."""
+    try:
+        fields = parsedate(header) if header else None
+        return calendar.timegm(fields) if fields else None
+    except (ValueError, OverflowError, TypeError):
+        return None
+
+
+def _bounded(digits: str) -> int:
+    """Return a number of any length, cut to one that no object is as large as."""
+    return int(digits) if len(digits) <= 18 else 10**18
 
 
 def _as_text(value: str) -> str:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from launcher.errors import StorageError
+from launcher.s3_server.documents import REGION, parsed
+from launcher.s3_server.errors import S3Error
 from launcher.s3_server.messages import Request, Response
-from launcher.settings import REGION
 
+_LOG = logging.getLogger("launcher.s3_server")
 _HOST = "https://s3.amazonaws.com"  # what moto knows itself by; nothing is sent there
 # Of one connection, and of a body's framing, out of which it was taken.
 _NOT_FORWARDED = frozenset({
@@ -32,7 +34,19 @@ class MotoBridge:
             self._make_known(request)
             path = quote(f"/{request.bucket}/{request.key}" if request.key else f"/{request.bucket}")
             query = f"?{urlencode(request.query)}" if request.query else ""
-            return self._ask(request.method, path + query, dict(request.headers.items()), request.body.text())
+            body = request.body.text()
+            if body.strip() and "policy" not in request.query:  # a policy is JSON
+                parsed(body)
+            try:
+                answer = self._ask(request.method, path + query, dict(request.headers.items()), body)
+            except S3Error:
+                raise
+            except Exception as error:  # noqa: BLE001 - moto raises anything at requests that it does not understand
+                _LOG.info("moto could not answer %s %s", request.method, path + query, exc_info=error)
+                answer = None
+            if answer is None or (answer.status >= 500 and answer.status != 501):
+                raise S3Error("InvalidRequest", "The request is not valid for this setting.")
+            return answer
 
     def forget(self, bucket: str) -> None:
         """Drop what moto keeps of a bucket that was deleted."""
@@ -63,7 +77,7 @@ class MotoBridge:
         sent.setdefault("Authorization", f"AWS4-HMAC-SHA256 Credential=local/20260101/{REGION}/s3/aws4_request")
         answer = self._stubber.process_request(AWSPreparedRequest(method, _HOST + target, sent, body, False))
         if answer is None:
-            raise StorageError("NotImplemented", "The embedded S3 does not do this.")
+            raise S3Error("NotImplemented", "The embedded S3 does not do this.")
         status, found, text = answer
         return Response(int(status), _forwarded(found), text.encode() if isinstance(text, str) else bytes(text or b""))
 

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from launcher.errors import StorageError
 from launcher.s3_server.checksums import combine, is_crc, new_checksum
 from launcher.s3_server.contents import NewContent
+from launcher.s3_server.errors import S3Error
 from launcher.s3_server.names import check_key
 from launcher.s3_server.store import Check, ObjectStore, StoredObject
 
@@ -60,7 +60,7 @@ class WantedPart:
 
 
 class Uploads:
-    """The uploads of a store. Every method raises a StorageError with S3's code, such as NoSuchUpload."""
+    """The uploads of a store. Every method raises a S3Error with S3's code, such as NoSuchUpload."""
 
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
@@ -92,7 +92,7 @@ class Uploads:
     def put_part(self, upload: Upload, number: int, content: NewContent, checksums: dict[str, str]) -> Part:
         """Make ``content`` a part, instead of an earlier one with that number."""
         if not 1 <= number <= MAX_PART_NUMBER:
-            raise StorageError(
+            raise S3Error(
                 "InvalidArgument", f"Part number must be an integer between 1 and {MAX_PART_NUMBER}, inclusive"
             )
         part = Part(number, content.size, content.md5, time.time(), content.name, checksums)
@@ -155,7 +155,7 @@ class Uploads:
         known = {part.number: part for part in self.parts(upload)}
         numbers = [one.number for one in wanted]
         if numbers != sorted(set(numbers)):
-            raise StorageError(
+            raise S3Error(
                 "InvalidPartOrder",
                 "The list of parts was not in ascending order."
                 " The parts list must be specified in order by part number.",
@@ -169,15 +169,13 @@ class Uploads:
                 raise _invalid_part()
             chosen.append(part)
         if any(part.size < MIN_PART_BYTES for part in chosen[:-1]):
-            raise StorageError(
-                "EntityTooSmall", "Your proposed upload is smaller than the minimum allowed object size."
-            )
+            raise S3Error("EntityTooSmall", "Your proposed upload is smaller than the minimum allowed object size.")
         return chosen
 
     def _find(self, index: sqlite3.Connection, bucket: str, key: str, upload_id: str) -> Upload:
         row = index.execute("SELECT * FROM uploads WHERE id = ?", (upload_id,)).fetchone()
         if row is None or (row[1], row[2]) != (bucket, key.encode()):
-            raise StorageError(
+            raise S3Error(
                 "NoSuchUpload",
                 "The specified upload does not exist. The upload ID may be invalid, or the upload may have been"
                 " aborted or completed.",
@@ -210,8 +208,8 @@ def _whole_checksum(parts: Sequence[Part], algorithm: str, kind: str) -> dict[st
     return {algorithm: f"{base64.b64encode(composite.digest()).decode()}-{len(parts)}", "type": "COMPOSITE"}
 
 
-def _invalid_part() -> StorageError:
-    return StorageError(
+def _invalid_part() -> S3Error:
+    return S3Error(
         "InvalidPart",
         "One or more of the specified parts could not be found.  The part may not have been uploaded, or the specified"
         " entity tag may not match the part's entity tag.",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 
-from launcher.errors import StorageError
+from launcher.s3_server.errors import S3Error
 
 MAX_KEY_BYTES = 1024
 _BUCKET_NAME = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
@@ -17,7 +17,7 @@ def check_bucket_name(name: str) -> str:
     """Return ``name`` if S3 would take it for a new bucket.
 
     Raises:
-        StorageError: InvalidBucketName.
+        S3Error: InvalidBucketName.
     """
     problem = ""
     if not _BUCKET_NAME.fullmatch(name) or ".." in name:
@@ -27,7 +27,7 @@ def check_bucket_name(name: str) -> str:
     elif _is_address(name):
         problem = "A bucket's name may not look like an IP address."
     if problem:
-        raise StorageError("InvalidBucketName", "The specified bucket is not valid.", f"s3://{name}", problem)
+        raise S3Error("InvalidBucketName", "The specified bucket is not valid.", f"s3://{name}", problem)
     return name
 
 
@@ -35,7 +35,7 @@ def check_key(bucket: str, key: str) -> bytes:
     """Return ``key`` in UTF-8 if S3 would take it.
 
     Raises:
-        StorageError: KeyTooLongError, or InvalidURI for an empty key, one that is not Unicode, and one with more
+        S3Error: KeyTooLongError, or InvalidURI for an empty key, one that is not Unicode, and one with more
             ``..`` than there are folders before them, which S3 refuses too.
     """
     try:
@@ -48,23 +48,23 @@ def check_key(bucket: str, key: str) -> bytes:
         if depth < 0:
             encoded = b""
     if not encoded:
-        raise StorageError(
+        raise S3Error(
             "InvalidURI",
             "Couldn't parse the specified URI.",
             f"s3://{bucket}/{key!r}",
             "A key is Unicode, not empty, and never leads out of its bucket with '..'.",
         )
     if len(encoded) > MAX_KEY_BYTES:
-        raise StorageError(
+        raise S3Error(
             "KeyTooLongError", "Your key is too long", f"s3://{bucket}/{key[:60]}...", f"{len(encoded)} of 1024 bytes."
         )
     return encoded
 
 
-def no_such_key(bucket: str, key: str) -> StorageError:
+def no_such_key(bucket: str, key: str) -> S3Error:
     """Return S3's error for a key that is not there."""
     parent = key.rpartition("/")[0]
-    return StorageError(
+    return S3Error(
         "NoSuchKey",
         "The specified key does not exist.",
         f"s3://{bucket}/{key}",

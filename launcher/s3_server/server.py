@@ -6,8 +6,8 @@ same to a client.
 
 from __future__ import annotations
 
+import errno
 import fcntl
-import http.server
 import json
 import logging
 import os
@@ -17,59 +17,64 @@ import sys
 import threading
 import time
 import uuid
+from collections.abc import Sequence
 from contextlib import ExitStack
 from email.utils import formatdate
 from http import HTTPStatus
 from pathlib import Path
+from typing import cast
 
-from launcher.errors import StorageError
+from launcher.s3_server.access import (
+    Access,
+    ChunkSigner,
+    SignedRequest,
+    check_host,
+    check_origin,
+    check_signature,
+    home_key,
+    needs_key,
+    prove,
+)
 from launcher.s3_server.api import S3Api
 from launcher.s3_server.body import Body
+from launcher.s3_server.connections import Acceptor, Connection, connection_limit
 from launcher.s3_server.documents import STATUS, error_document
-from launcher.s3_server.messages import Request, Response, split_target
+from launcher.s3_server.errors import S3Error
+from launcher.s3_server.messages import Request, Response, bucket_of_host, split_target
 from launcher.s3_server.moto_bridge import MotoBridge
 from launcher.s3_server.store import ObjectStore
+from launcher.s3_server.wire import Head, read_head
 
 CONTROL_PATH = "/_launcher/"
-_CONNECTION_IDLE_SECONDS = 120
 _LAST_REQUESTS_SECONDS = 5
+_DRAINED_BYTES = 64 << 20  # of a body that nobody wants, to keep the connection
+_SERVER = "launcher-s3"
 _LOG = logging.getLogger("launcher.s3_server")
 
 
-class S3Server(http.server.ThreadingHTTPServer):
-    """Serves a store on an address; ``serve_forever`` runs it.
+class S3Server:
+    """Serves a store on an address.
 
     Args:
-        token: what a ping is answered with, so that a caller knows whose server it has found.
+        token: what a ping is answered with a proof of, so that a caller knows whose server it has found.
+        access: whether callers on a loopback address have to bring the key as well; all others have to.
+        names: host names to answer to besides addresses and ``localhost``.
     """
 
-    daemon_threads = True
-    request_queue_size = 256
-
-    def __init__(self, listener: socket.socket, store: ObjectStore, token: str) -> None:
-        super().__init__(listener.getsockname()[:2], _Handler, bind_and_activate=False)
-        self.socket.close()
-        self.socket = listener
-        self.server_activate()
+    def __init__(
+        self, listener: socket.socket, store: ObjectStore, token: str, access: Access = "any", names: Sequence[str] = ()
+    ) -> None:
+        self.acceptor = Acceptor(listener, self._serve, connection_limit())
         self.api = S3Api(store, MotoBridge())
-        self.token = token
         self.stop_wanted = threading.Event()
+        self._store = store
+        self._token = token
+        self._access = access
+        self._names = names
         self._busy = 0
         self._ending = False
         self._last_use = time.monotonic()
         self._lock = threading.Lock()
-
-    def working(self, step: int) -> None:
-        """Count the requests in work up or down."""
-        with self._lock:
-            self._busy += step
-            self._last_use = time.monotonic()
-
-    def claim(self) -> str:
-        """Return the token and count as a use; nothing once the server has decided to end."""
-        with self._lock:
-            self._last_use = time.monotonic()
-            return "" if self._ending else self.token
 
     def end(self, idle_seconds: float = 0) -> bool:
         """Decide to end if nothing was asked for ``idle_seconds``; return whether that is so."""
@@ -78,104 +83,145 @@ class S3Server(http.server.ThreadingHTTPServer):
             self._ending = self._ending or idle
             return self._ending
 
-    def handle_error(self, request: object, client_address: object) -> None:
-        """Log what ended a connection; a client that went away is nothing to speak of."""
-        _LOG.debug("connection from %s ended", client_address, exc_info=True)
+    def _working(self, step: int) -> None:
+        """Count the requests in work up or down."""
+        with self._lock:
+            self._busy += step
+            self._last_use = time.monotonic()
 
+    def _claimed(self) -> bool:
+        """Count as a use; return False once the server has decided to end."""
+        with self._lock:
+            self._last_use = time.monotonic()
+            return not self._ending
 
-class _Handler(http.server.BaseHTTPRequestHandler):
-    server: S3Server
-    protocol_version = "HTTP/1.1"
-    server_version = "launcher-s3"
-    sys_version = ""
-    timeout = _CONNECTION_IDLE_SECONDS
-    rbufsize = 1 << 16
-    disable_nagle_algorithm = True
+    def _serve(self, connection: Connection) -> None:
+        """Answer the requests of a connection, one after the other."""
+        keep_alive = True
+        while keep_alive and connection.wait_for_request():
+            try:
+                head = read_head(connection.reader)
+            except S3Error as error:
+                _send(connection, _refusal(error, "/"), is_head=False, keep_alive=False)
+                connection.linger(_DRAINED_BYTES)
+                return
+            if head is None:
+                return
+            self._working(+1)
+            try:
+                keep_alive = self._answer(connection, head)
+            finally:
+                self._working(-1)
 
-    def _answer(self) -> None:
-        if self.path.startswith(CONTROL_PATH):
-            self._send(self._control(self.path.removeprefix(CONTROL_PATH)))
-            return
-        self.server.working(+1)
-        try:
-            self._answer_s3()
-        finally:
-            self.server.working(-1)
-
-    def _answer_s3(self) -> None:
-        # http.server turns "//key" into "/key"; the request line still has it.
-        target = self.requestline.split(" ")[1]
-        body: Body | None = None
+    def _answer(self, connection: Connection, head: Head) -> bool:
+        """Answer a request; return whether the connection may be used for another."""
+        target, body = head.target, None
         with ExitStack() as cleanup:
             try:
-                body = Body(self.rfile, self.headers)  # type: ignore[arg-type]
-                host = self.headers.get("Host", "")
-                bucket, key, query = split_target(target, host)
-                request = Request(self.command, bucket, key, query, self.headers, body, f"http://{host}", cleanup)  # type: ignore[arg-type]
-                response = self.server.api.answer(request)
-            except StorageError as error:
-                response = self._refusal(error, target)
+                host = head.headers.get("Host", "")
+                check_host(host, self._names)
+                check_origin(head.headers)
+                if target.startswith(CONTROL_PATH):
+                    response = self._control(head.method, target.removeprefix(CONTROL_PATH))
+                else:
+                    signer = self._check_key(connection, head, host)
+                    ask = (
+                        (lambda: connection.send(b"HTTP/1.1 100 Continue\r\n\r\n"))
+                        if head.expects_continue
+                        else _nothing
+                    )
+                    body = Body(connection.reader, head, ask, signer)
+                    bucket, key, query = split_target(target, host)
+                    request = Request(head.method, bucket, key, query, head.headers, body, f"http://{host}", cleanup)
+                    response = self.api.answer(request)
+            except S3Error as error:
+                response = _refusal(error, target)
             except (ConnectionError, TimeoutError):
                 raise
             except Exception as error:  # noqa: BLE001 - whatever it is, the client is told and the log has it
-                _LOG.error("%s %s", self.command, target, exc_info=error)
-                response = self._refusal(StorageError("InternalError", f"{type(error).__name__}: {error}"), target)
-            try:
-                if body is not None:
-                    body.drain()
-            except StorageError:
-                self.close_connection = True
-            self._send(response)
+                _LOG.error("%s %s", head.method, target, exc_info=error)
+                response = _refusal(_internal(error), target)
+            keep_alive = head.keep_alive and self._drained(connection, head, body)
+            whole = _send(connection, response, is_head=head.method == "HEAD", keep_alive=keep_alive)
+        if head.keep_alive and not keep_alive:
+            connection.linger(_DRAINED_BYTES)
+        return keep_alive and whole
 
-    def _control(self, what: str) -> Response:
-        """Answer whoever started this server, or looks for it."""
-        token = self.server.claim()
-        if what == "ping" and token:
-            answer = json.dumps({"token": token, "pid": os.getpid()}).encode()
-            return Response(headers={"Content-Type": "application/json"}, body=answer)
-        if what == f"stop/{self.server.token}":
-            self.server.stop_wanted.set()
+    def _check_key(self, connection: Connection, head: Head, host: str) -> ChunkSigner | None:
+        """Hold the request against the key of this home, where it is asked for."""
+        if not needs_key(connection.address, self._access):
+            return None
+        signed = SignedRequest(head.method, head.target, head.headers, bucket_of_host(host))
+        return check_signature(signed, home_key(self._store.root))
+
+    def _drained(self, connection: Connection, head: Head, body: Body | None) -> bool:
+        """Read the rest of the body; return whether that was done."""
+        if body is None:
+            body = Body(connection.reader, head)
+        try:
+            return body.drain(_DRAINED_BYTES)
+        except S3Error:
+            return False
+
+    def _control(self, method: str, question: str) -> Response:
+        """Answer whoever started this server, or looks for it, and has its token to show for it."""
+        action, _, rest = question.partition("/")
+        nonce, _, proof = rest.partition("/")
+        if proof != prove(self._token, action, nonce) or not self._claimed():
+            return Response(404)
+        if action == "ping" and method == "GET":
+            answer = {"proof": prove(self._token, "answer", nonce), "pid": os.getpid()}
+            return Response(headers={"Content-Type": "application/json"}, body=json.dumps(answer).encode())
+        if action == "stop" and method == "POST":
+            self.stop_wanted.set()
             return Response()
         return Response(404)
 
-    def _refusal(self, error: StorageError, target: str) -> Response:
-        status = STATUS.get(error.aws_code, 400)
-        if status >= 500 and status != HTTPStatus.NOT_IMPLEMENTED:
-            _LOG.error("%s %s: %s", self.command, target, error)
-        if status == HTTPStatus.NOT_MODIFIED:
-            return Response(status)
-        text = error_document(error, target.partition("?")[0], uuid.uuid4().hex)
-        return Response(status, {"Content-Type": "application/xml"}, text)
 
-    do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = do_OPTIONS = _answer  # noqa: N815 - names that http.server looks for
+def _nothing() -> None:
+    """Before a body that is on its way already."""
 
-    def _send(self, response: Response) -> None:
-        headers = {"Date": formatdate(usegmt=True), "Server": self.server_version, "x-amz-request-id": uuid.uuid4().hex}
-        if response.body:
-            headers["Content-Type"] = "application/xml"
-        headers |= response.headers
-        length = response.length if response.file is not None else len(response.body)
-        if response.status not in (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED):
-            headers["Content-Length"] = str(length)
-        if self.close_connection:
-            headers["Connection"] = "close"
-        lines = [f"{self.protocol_version} {response.status} {HTTPStatus(response.status).phrase}"]
-        lines += [f"{name}: {value}" for name, value in headers.items()]
-        if any("\r" in line or "\n" in line for line in lines):
-            lines = [line.replace("\r", " ").replace("\n", " ") for line in lines]
-        head = ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1", "replace")
-        if self.command == "HEAD" or response.file is None:
-            self.wfile.write(head + (b"" if self.command == "HEAD" else response.body))
-            return
-        self.wfile.write(head)
-        sent = 0
-        if length:
-            sent = self.connection.sendfile(response.file, response.offset, length)
-        if sent != length:
-            self.close_connection = True
 
-    def log_message(self, format: str, *arguments: object) -> None:
-        _LOG.debug(format, *arguments)
+def _internal(error: Exception) -> S3Error:
+    """Return the error for what nobody foresaw; without descriptors or memory a client may try again."""
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE)):
+        return S3Error("SlowDown", "Please reduce your request rate.")
+    return S3Error("InternalError", f"{type(error).__name__}: {error}")
+
+
+def _refusal(error: S3Error, target: str) -> Response:
+    status = STATUS.get(error.code, 400)
+    if status >= 500 and status != HTTPStatus.NOT_IMPLEMENTED:
+        _LOG.error("%s: %s", target, error)
+    if status == HTTPStatus.NOT_MODIFIED:
+        return Response(status, error.headers)
+    text = error_document(error, target.partition("?")[0], uuid.uuid4().hex)
+    return Response(status, {"Content-Type": "application/xml", **error.headers}, text)
+
+
+def _send(connection: Connection, response: Response, *, is_head: bool, keep_alive: bool) -> bool:
+    """Send an answer; return whether all of it could be sent."""
+    headers = {"Date": formatdate(usegmt=True), "Server": _SERVER, "x-amz-request-id": uuid.uuid4().hex}
+    # A stored page may not act in the name of this server.
+    headers |= {"X-Content-Type-Options": "nosniff", "Content-Security-Policy": "sandbox"}
+    if response.body:
+        headers["Content-Type"] = "application/xml"
+    headers |= response.headers
+    length = response.length if response.file is not None else len(response.body)
+    if response.status not in (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED):
+        headers["Content-Length"] = str(length)
+    if not keep_alive:
+        headers["Connection"] = "close"
+    lines = [f"HTTP/1.1 {response.status} {HTTPStatus(response.status).phrase}"]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    if any("\r" in line or "\n" in line for line in lines):
+        lines = [line.replace("\r", " ").replace("\n", " ") for line in lines]
+    head = ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1", "replace")
+    if is_head or response.file is None:
+        connection.send(head + (b"" if is_head else response.body))
+        return True
+    connection.send(head)
+    return connection.send_file(response.file, response.offset, length)
 
 
 def listen(address: str, port: int = 0) -> socket.socket:
@@ -195,22 +241,31 @@ def listen(address: str, port: int = 0) -> socket.socket:
     return listener
 
 
-def serve(store: ObjectStore, listener: socket.socket, token: str, idle_seconds: float, use_path: Path) -> None:
+def serve(
+    store: ObjectStore,
+    listener: socket.socket,
+    token: str,
+    idle_seconds: float,
+    use_path: Path,
+    access: Access = "any",
+    names: Sequence[str] = (),
+) -> None:
     """Serve until a stop is wanted, or nobody asks for ``idle_seconds`` and nobody holds a lock on ``use_path``."""
-    server = S3Server(listener, store, token)
+    where = listener.getsockname()[:2]
+    server = S3Server(listener, store, token, access, names)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: server.stop_wanted.set())
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True)
-    thread.start()
-    _LOG.info("pid %d serves %s on %s:%d", os.getpid(), store.root, *server.server_address[:2])
+    threading.Thread(target=server.acceptor.run, daemon=True).start()
+    _LOG.info("pid %d serves %s on %s:%d", os.getpid(), store.root, *where)
     try:
         store.clean()
-    except StorageError as error:
+    except S3Error as error:
         _LOG.warning("left-over files stay: %s", error)
     while not server.stop_wanted.wait(max(0.05, min(1.0, idle_seconds / 4))):
+        server.acceptor.drop_slow()
         if not _held(use_path) and server.end(idle_seconds):
             break
-    server.shutdown()
+    server.acceptor.close()
     deadline = time.monotonic() + _LAST_REQUESTS_SECONDS
     while not server.end() and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -219,24 +274,28 @@ def serve(store: ObjectStore, listener: socket.socket, token: str, idle_seconds:
 
 
 def _held(path: Path) -> bool:
+    """Return whether somebody holds a lock on a file; also where that cannot be told now, as without descriptors."""
     try:
         with path.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except FileNotFoundError:
         return False
-    except BlockingIOError:
+    except OSError:  # it is locked, or there is no descriptor left to find out with
         return True
     return False
 
 
 def main(arguments: list[str]) -> None:
     """Run as a process of its own: what ``service`` starts, with its descriptors."""
-    root, use_path, listener, lock, token, idle_seconds = arguments
+    root, use_path, listener, lock, token, idle_seconds, access = arguments
     if os.fork():
         os._exit(0)  # whoever waits for this process need not wait for the server
     os.set_inheritable(int(lock), False)  # held until this process ends
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    serve(ObjectStore(Path(root)), socket.socket(fileno=int(listener)), token, float(idle_seconds), Path(use_path))
+    serve(
+        ObjectStore(Path(root)), socket.socket(fileno=int(listener)), token, float(idle_seconds), Path(use_path),
+        cast("Access", access),
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """The embedded S3's server as a process of its own: started by whoever needs it first, found by all others.
 
 A server holds a ``flock`` for as long as it lives, so no process id is trusted; where it listens stands in a file,
-with a word that only it can answer. The port stays the same from one server to the next while it is free.
+with a secret that both sides prove to have and neither says. The port stays the same from one server to the next
+while it is free.
 """
 
 from __future__ import annotations
@@ -18,17 +19,18 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from launcher.errors import StorageError
-from launcher.settings import s3_idle_seconds
+from launcher.s3_server.access import ANY_KEY, Access, home_key, needs_key, prove
+from launcher.s3_server.errors import S3Error
 
 LOOPBACK = "127.0.0.1"
 _CONTROL_PATH = "/_launcher/"  # of server.py, which is imported by who starts one
 _START_SECONDS = 30
 _PING_SECONDS = 5
+IDLE_SECONDS = 900.0
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,13 @@ class Server:
     address: str
     port: int
     pid: int
-    token: str
+    token: str = field(repr=False)
+    access: Access
+
+    @property
+    def needs_key(self) -> bool:
+        """Whether callers have to sign with the key of the home."""
+        return needs_key(self.address, self.access)
 
     @property
     def url(self) -> str:
@@ -46,18 +54,31 @@ class Server:
         return _url(self.address, self.port)
 
 
-def ensure(home: Path, address: str = LOOPBACK) -> str:
+def ensure(home: Path, address: str = LOOPBACK, *, idle_seconds: float = IDLE_SECONDS, access: Access = "any") -> str:
     """Return the URL of a server of the store below ``home`` that listens on ``address``; start it when there is none.
 
-    It ends by itself when nobody has used it for ``LAUNCHER_S3_IDLE_SECONDS`` and nobody holds ``in_use``.
+    It ends by itself when nobody has used it for ``idle_seconds`` and nobody holds ``in_use``.
 
+    Args:
+        access: ``key`` asks for the key of this home on a loopback address as well; a server that does not ask is
+            replaced by another. ``any`` leaves a server that asks as it is.
     Raises:
-        StorageError: the address is none of this machine, or the server does not start.
-        SettingsError: ``LAUNCHER_S3_IDLE_SECONDS`` is no number of seconds.
+        S3Error: the address is none of this machine, or the server does not start.
     """
     place = _Place(home, address)
-    found = place.running()
-    return found.url if found is not None else place.start().url
+    server = place.running()
+    if server is not None and access == "key" and not server.needs_key:
+        _stop(home, server)
+        server = None
+    return server.url if server is not None else place.start(idle_seconds, access).url
+
+
+def credentials(home: Path, address: str = LOOPBACK) -> dict[str, str]:
+    """Return the variables that clients of the server on ``address`` have to be given; ``ensure`` was called before."""
+    server = _Place(home, address).running()
+    return (
+        home_key(_root(home)).variables if needs_key(address, server.access if server else "any") else ANY_KEY.variables
+    )
 
 
 def status(home: Path) -> list[Server]:
@@ -79,26 +100,30 @@ def stop(home: Path) -> list[Server]:
     """End the servers that are up, after the requests they are at; return them."""
     stopped = status(home)
     for server in stopped:
-        with contextlib.suppress(OSError, http.client.HTTPException):
-            _ask(server.address, server.port, f"stop/{server.token}")
-        place, deadline = _Place(home, server.address), time.monotonic() + _START_SECONDS
-        while place.alive():
-            if time.monotonic() > deadline:
-                raise StorageError(
-                    "SlowDown", "the server does not end", server.url, f"If it has to: kill -9 {server.pid}"
-                )
-            time.sleep(0.02)
+        _stop(home, server)
     return stopped
 
 
+def _stop(home: Path, server: Server) -> None:
+    with contextlib.suppress(OSError, http.client.HTTPException):
+        _ask(server.address, server.port, "POST", "stop", server.token)
+    place, deadline = _Place(home, server.address), time.monotonic() + _START_SECONDS
+    while place.alive():
+        if time.monotonic() > deadline:
+            raise S3Error("SlowDown", "the server does not end", server.url, f"If it has to: kill -9 {server.pid}")
+        time.sleep(0.02)
+
+
 @contextmanager
-def in_use(home: Path, address: str = LOOPBACK) -> Iterator[str]:
+def in_use(
+    home: Path, address: str = LOOPBACK, *, idle_seconds: float = IDLE_SECONDS, access: Access = "any"
+) -> Iterator[str]:
     """Start a server if there is none, and keep it from ending as idle; give its URL."""
     place = _Place(home, address)
-    _folder(home).mkdir(parents=True, exist_ok=True)
+    _make_folder(home)
     with place.file("use").open("ab") as use:
         fcntl.flock(use, fcntl.LOCK_SH)
-        yield ensure(home, address)
+        yield ensure(home, address, idle_seconds=idle_seconds, access=access)
 
 
 class _Place:
@@ -117,12 +142,13 @@ class _Place:
         if known is None:
             return None
         try:
-            answer = json.loads(_ask(self._address, known["port"], "ping"))
+            nonce, text = _ask(self._address, known["port"], "GET", "ping", known["token"])
+            answer = json.loads(text)
         except (OSError, http.client.HTTPException, ValueError):
             return None
-        if not isinstance(answer, dict) or answer.get("token") != known["token"]:
+        if not isinstance(answer, dict) or answer.get("proof") != prove(known["token"], "answer", nonce):
             return None
-        return Server(self._address, known["port"], answer["pid"], known["token"])
+        return Server(self._address, known["port"], answer["pid"], known["token"], known.get("access", "any"))
 
     def last_url(self) -> str | None:
         """Return where the last server listened, whether it is up or not."""
@@ -149,10 +175,9 @@ class _Place:
             return True
         return False
 
-    def start(self) -> Server:
+    def start(self, idle_seconds: float, access: Access) -> Server:
         """Start a server, or find the one that somebody else has started meanwhile."""
-        idle_seconds = s3_idle_seconds()
-        _folder(self._home).mkdir(parents=True, exist_ok=True)
+        _make_folder(self._home)
         deadline = time.monotonic() + _START_SECONDS
         with self.file("starting").open("wb") as starting, self.file("alive").open("ab") as alive:
             fcntl.flock(starting, fcntl.LOCK_EX)
@@ -167,7 +192,7 @@ class _Place:
                     if time.monotonic() > deadline:
                         raise self._failed("holds its lock and does not answer") from None
                     time.sleep(0.05)
-            self._launch(alive.fileno(), idle_seconds)
+            self._launch(alive.fileno(), idle_seconds, access)
         while time.monotonic() < deadline:
             found = self.running()
             if found is not None:
@@ -177,7 +202,7 @@ class _Place:
             time.sleep(0.02)
         raise self._failed("did not start")
 
-    def _launch(self, lock: int, idle_seconds: float) -> None:
+    def _launch(self, lock: int, idle_seconds: float, access: Access) -> None:
         """Bind the port, hand it and the lock to a new process, and write down where it will answer."""
         from launcher.s3_server.server import listen
 
@@ -185,19 +210,21 @@ class _Place:
         try:
             listener = listen(self._address, known["port"] if known else 0)
         except OSError as error:
-            raise StorageError(
+            raise S3Error(
                 "InternalError", f"cannot listen on {self._address}: {error.strerror or error}", "the embedded S3",
                 "Is it an address of this machine? ip addr shows them.",
             ) from error  # fmt: skip
         token = uuid.uuid4().hex
         with listener, self.file("log").open("ab") as log:
             new = self.file("json").with_suffix(".new")
-            new.write_text(json.dumps({"port": listener.getsockname()[1], "token": token}), encoding="utf-8")
-            new.chmod(0o600)
+            values = {"port": listener.getsockname()[1], "token": token, "access": access}
+            new.unlink(missing_ok=True)
+            with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+                json.dump(values, file)
             package_parent = str(Path(__file__).resolve().parents[2])
             search_path = os.pathsep.join(filter(None, (package_parent, os.environ.get("PYTHONPATH"))))
             descriptors = (listener.fileno(), lock)
-            arguments = [self._home / "s3", self.file("use"), *descriptors, token, idle_seconds]
+            arguments = [_root(self._home), self.file("use"), *descriptors, token, idle_seconds, access]
             # It forks and returns at once, so that the server is nobody's child to wait for.
             subprocess.run(
                 [sys.executable, "-m", "launcher.s3_server.server", *map(str, arguments)],
@@ -214,10 +241,10 @@ class _Place:
         valid = isinstance(known, dict) and isinstance(known.get("port"), int) and isinstance(known.get("token"), str)
         return known if valid else None
 
-    def _failed(self, what: str) -> StorageError:
+    def _failed(self, what: str) -> S3Error:
         log = self.file("log")
         lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-5:] if log.exists() else []
-        return StorageError(
+        return S3Error(
             "InternalError",
             f"the server on {self._address} {what}",
             "the embedded S3",
@@ -229,18 +256,29 @@ def _url(address: str, port: int) -> str:
     return f"http://{f'[{address}]' if ':' in address else address}:{port}"
 
 
+def _root(home: Path) -> Path:
+    return home / "s3"
+
+
 def _folder(home: Path) -> Path:
-    return home / "s3" / "servers"
+    return _root(home) / "servers"
 
 
-def _ask(address: str, port: int, what: str) -> bytes:
+def _make_folder(home: Path) -> None:
+    _root(home).mkdir(parents=True, exist_ok=True, mode=0o700)
+    _folder(home).mkdir(exist_ok=True)
+
+
+def _ask(address: str, port: int, method: str, action: str, token: str) -> tuple[str, bytes]:
+    """Return the word that was sent to be proved, and the answer."""
+    nonce = uuid.uuid4().hex
     connection = http.client.HTTPConnection(address, port, timeout=_PING_SECONDS)
     try:
-        connection.request("GET", _CONTROL_PATH + what)
+        connection.request(method, f"{_CONTROL_PATH}{action}/{nonce}/{prove(token, action, nonce)}")
         answer = connection.getresponse()
         text = answer.read(4096)
         if answer.status != http.client.OK:
             raise http.client.HTTPException(f"status {answer.status}")
-        return text
+        return nonce, text
     finally:
         connection.close()

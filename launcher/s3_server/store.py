@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from launcher.errors import StorageError
 from launcher.s3_server.contents import Contents, NewContent
+from launcher.s3_server.errors import S3Error
 from launcher.s3_server.index import Index, disk_errors
 from launcher.s3_server.names import check_bucket_name, check_key, no_such_key
 
@@ -84,7 +84,7 @@ class ObjectStore:
     Every method may be called from any thread and any process at once.
 
     Raises:
-        StorageError: of every method, with S3's code: NoSuchBucket, NoSuchKey, ..., and ``InsufficientStorage`` when
+        S3Error: of every method, with S3's code: NoSuchBucket, NoSuchKey, ..., and ``InsufficientStorage`` when
             the disk is full, in which case nothing has changed.
     """
 
@@ -124,7 +124,7 @@ class ObjectStore:
         with self.settling() as index:
             self.need_bucket(index, name)
             if index.execute("SELECT 1 FROM objects WHERE bucket = ? LIMIT 1", (name,)).fetchone():
-                raise StorageError(
+                raise S3Error(
                     "BucketNotEmpty",
                     "The bucket you tried to delete is not empty",
                     f"s3://{name}",
@@ -145,7 +145,7 @@ class ObjectStore:
         near = difflib.get_close_matches(name, names, 1)
         here = f"Buckets here: {', '.join(names[:5]) or 'none'}. To make this one: launcher storage mb s3://{name}"
         hint = f"Did you mean s3://{near[0]}?" if near else here
-        raise StorageError("NoSuchBucket", "The specified bucket does not exist", f"s3://{name}", hint)
+        raise S3Error("NoSuchBucket", "The specified bucket does not exist", f"s3://{name}", hint)
 
     # Objects
 
@@ -374,6 +374,26 @@ class ObjectStore:
         with disk_errors(self.root), self._contents.new(source, link=link) as new:
             yield new
 
+    def contents(self) -> Iterator[tuple[str, str, int, str, str, tuple[int, ...]]]:
+        """Yield bucket, key, size, ETag, name of the content and sizes of the parts of all that is stored."""
+        for bucket, _ in self.list_buckets():
+            try:
+                for stored in self.list(bucket):
+                    yield bucket, stored.key, stored.size, stored.etag, stored.path.name, stored.parts
+            except S3Error as error:
+                if error.code != "NoSuchBucket":  # it was deleted meanwhile
+                    raise
+        with self.reading() as index:
+            rows = index.execute(
+                "SELECT bucket, key, number, size, etag, content FROM parts JOIN uploads ON uploads.id = upload"
+            ).fetchall()
+        for bucket, key, number, size, etag, content in rows:
+            yield bucket, f"{key.decode()} (part {number} of an upload)", size, etag, content, ()
+
+    def refers_to(self, content: str) -> bool:
+        """Return whether anything has that content now."""
+        return content in self._known_contents()
+
     def content_path(self, name: str) -> Path:
         """Return where the content of that name lies."""
         return self._contents.path(name)
@@ -435,8 +455,8 @@ class ObjectStore:
             bucket, key.decode(), size, etag, modified, content_type, self.content_path(content), **more
         )
 
-    def _damaged(self, found: StoredObject) -> StorageError:
-        return StorageError(
+    def _damaged(self, found: StoredObject) -> S3Error:
+        return S3Error(
             "InternalError",
             f"its content, {found.path}, is missing or has another size than {found.size} bytes",
             found.uri,

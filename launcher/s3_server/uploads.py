@@ -6,9 +6,9 @@ import functools
 import re
 from urllib.parse import quote
 
-from launcher.errors import StorageError
 from launcher.s3_server.checksums import ALGORITHMS
 from launcher.s3_server.documents import document, leaf, owner, parsed, tag, timestamp
+from launcher.s3_server.errors import S3Error
 from launcher.s3_server.messages import (
     Request,
     Response,
@@ -34,7 +34,7 @@ class MultipartApi:
         details = object_details(request.headers)
         algorithm = request.headers.get("x-amz-checksum-algorithm", "").upper()
         if algorithm and algorithm not in ALGORITHMS:
-            raise StorageError(
+            raise S3Error(
                 "InvalidRequest", "Checksum algorithm provided is unsupported. Please try again with any of the valid"
                 f" types: {list(ALGORITHMS)}"
             )  # fmt: skip
@@ -42,9 +42,7 @@ class MultipartApi:
         if algorithm and not kind:
             kind = "FULL_OBJECT" if algorithm == "CRC64NVME" else "COMPOSITE"
         if (kind, algorithm) in {("FULL_OBJECT", "SHA1"), ("FULL_OBJECT", "SHA256"), ("COMPOSITE", "CRC64NVME")}:
-            raise StorageError(
-                "InvalidRequest", f"The {kind} checksum type cannot be used with the {algorithm} checksum."
-            )
+            raise S3Error("InvalidRequest", f"The {kind} checksum type cannot be used with the {algorithm} checksum.")
         details |= {"checksum_algorithm": algorithm, "checksum_type": kind if algorithm else ""}
         upload_id = self._uploads.create(request.bucket, request.key, details)
         body = document(
@@ -71,9 +69,9 @@ class MultipartApi:
             check_read(request.headers, source, "x-amz-copy-source-")
             offset, left = 0, source.size
             if wanted := request.headers.get("x-amz-copy-source-range"):
-                found = re.fullmatch(r"bytes=(\d+)-(\d+)", wanted.strip())
+                found = re.fullmatch(r"bytes=([0-9]{1,18})-([0-9]{1,18})", wanted.strip())
                 if not found or not int(found[1]) <= int(found[2]) < source.size:
-                    raise StorageError(
+                    raise S3Error(
                         "InvalidArgument",
                         "The x-amz-copy-source-range value must be of the form bytes=first-last where first and last"
                         f" are the zero-based offsets of the first and last bytes to copy: {wanted}",
@@ -95,7 +93,7 @@ class MultipartApi:
         for one in tree.iterfind("Part"):
             number = (one.findtext("PartNumber") or "").strip()
             checksums = {name: text for name in ALGORITHMS if (text := one.findtext(f"Checksum{name}"))}
-            if not number.isdecimal():
+            if not re.fullmatch(r"[0-9]{1,9}", number):
                 raise _malformed()
             wanted.append(WantedPart(int(number), (one.findtext("ETag") or "").strip().strip('"'), checksums))
         if not wanted:
@@ -154,7 +152,7 @@ class MultipartApi:
         return Response(body=body)
 
 
-def _malformed() -> StorageError:
-    return StorageError(
+def _malformed() -> S3Error:
+    return S3Error(
         "MalformedXML", "The XML you provided was not well-formed or did not validate against our published schema"
     )

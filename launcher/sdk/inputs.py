@@ -12,8 +12,8 @@ from typing import Any
 
 from launcher.errors import BadInputError, ChannelError, HyperparameterError, UnsupportedOptionError
 from launcher.jobs.spec import CHECKPOINTS, OPT_ML, Channel, CheckpointConfig
-from launcher.s3_server.names import check_key
 from launcher.storage import to_uri
+from launcher.storage.own_s3 import check_key
 from launcher.storage.s3_uris import split_s3_uri
 
 _CHANNEL_PATTERN = re.compile(r"[A-Za-z0-9.\-_]{1,64}")

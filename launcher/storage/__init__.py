@@ -6,11 +6,11 @@ from functools import lru_cache
 from pathlib import Path
 
 from launcher.errors import ChannelError, StorageError, UnsupportedOptionError
-from launcher.s3_server.names import check_bucket_name
 from launcher.settings import S3Settings, home_path, s3_settings
 from launcher.storage.base import Storage
 from launcher.storage.buckets import BucketStorage
 from launcher.storage.file import FileStorage
+from launcher.storage.own_s3 import check_bucket_name
 
 __all__ = [
     "BucketStorage",

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from launcher.errors import RuntimeUnavailableError
 from launcher.settings import S3Settings
+from launcher.storage.own_s3 import server_credentials, server_in_use
 
 _LOOPBACK = "127.0.0.1"
 _TIMEOUT_SECONDS = 2.0
@@ -27,12 +28,15 @@ def s3_within_reach(s3: S3Settings, home: Path, host_address: str) -> Iterator[s
         LauncherError: there is no such address.
     """
     if s3.kind == "embedded" or s3.endpoint_url is None:
-        from launcher.s3_server.service import in_use
-
-        with in_use(home, host_address) as url:
+        with server_in_use(home, host_address) as url:
             yield url
     else:
         yield _translated(s3.endpoint_url, host_address)
+
+
+def credentials_within(s3: S3Settings, home: Path, host_address: str) -> dict[str, str]:
+    """Return the credentials that a job needs at the address of ``s3_within_reach``; none where it has its own."""
+    return server_credentials(home, host_address) if s3.kind == "embedded" else {}
 
 
 def _translated(url: str, host_address: str) -> str:

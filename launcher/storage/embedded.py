@@ -8,14 +8,17 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from launcher.errors import OutputPathError, StorageError
+from launcher.errors import OutputPathError
+from launcher.s3_server.errors import S3Error
 from launcher.s3_server.store import ObjectStore, StoredObject
 from launcher.storage.buckets import BucketStorage, S3Object, content_type_of
+from launcher.storage.own_s3 import raises_storage_errors
 from launcher.storage.s3_uris import channel_files, no_objects_error, split_s3_uri
 
 _NO_LINK = (errno.EXDEV, errno.EMLINK, errno.EPERM, errno.ENOTSUP)
 
 
+@raises_storage_errors
 class EmbeddedStorage(BucketStorage):
     """``s3://`` URIs of the launcher's own store.
 
@@ -108,7 +111,7 @@ class EmbeddedStorage(BucketStorage):
         """Refuse a bucket that is not there."""
         try:
             next(self._store.list(split_s3_uri(uri)[0]), None)
-        except StorageError as error:
+        except S3Error as error:
             raise OutputPathError(f"output path {uri}: {error.message}", error.hint) from error
 
     def _find(self, uri: str, cache_path: Path) -> tuple[Path, dict[Path, StoredObject]]:
@@ -116,7 +119,7 @@ class EmbeddedStorage(BucketStorage):
         bucket, key = split_s3_uri(uri)
         try:
             objects = {one.key: one for one in self._store.list(bucket, key)}
-        except StorageError as error:
+        except S3Error as error:
             raise no_objects_error(uri, f"{error.words}. {error.hint}") from error
         files = channel_files(uri, objects)
         if list(files) == [key]:
@@ -129,7 +132,7 @@ class EmbeddedStorage(BucketStorage):
     def _put(self, source: Path, uri: str, *, move: bool) -> None:
         try:
             self._store.put_file(*split_s3_uri(uri), source, move=move, content_type=content_type_of(source))
-        except StorageError as error:
+        except S3Error as error:
             raise OutputPathError(error.message, error.hint) from error
 
     def _link(self, found: StoredObject, target: Path) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.errors import StorageError
+from launcher.s3_server.errors import S3Error
 from launcher.s3_server.store import ObjectStore
 from tests.launcher.storage.odd_names import BAD_BUCKETS, GOOD_BUCKETS, ODD_KEYS, REFUSED_KEYS
 
@@ -54,7 +54,7 @@ def test_looking_into_a_store_that_is_not_there_writes_nothing(objects):
     assert objects.list_buckets() == []
     assert not objects.bucket_exists(BUCKET)
     assert objects.clean() == 0
-    with pytest.raises(StorageError, match="NoSuchBucket"):
+    with pytest.raises(S3Error, match="NoSuchBucket"):
         objects.head(BUCKET, "key")
     assert not objects.root.exists()
 
@@ -87,9 +87,9 @@ def test_keys_that_look_alike_are_different_objects(bucket):
 
 @pytest.mark.parametrize(("key", "code"), REFUSED_KEYS)
 def test_a_key_that_s3_refuses_is_refused(bucket, key, code):
-    with pytest.raises(StorageError) as caught:
+    with pytest.raises(S3Error) as caught:
         put(bucket, key)
-    assert caught.value.aws_code == code
+    assert caught.value.code == code
     assert files(bucket) == []
 
 
@@ -101,20 +101,20 @@ def test_a_bucket_name_that_s3_takes_is_taken(objects, name):
 
 @pytest.mark.parametrize("name", BAD_BUCKETS)
 def test_a_bucket_name_that_s3_refuses_is_refused(objects, name):
-    with pytest.raises(StorageError) as caught:
+    with pytest.raises(S3Error) as caught:
         objects.create_bucket(name)
-    assert caught.value.aws_code == "InvalidBucketName"
+    assert caught.value.code == "InvalidBucketName"
     assert not objects.root.exists()
 
 
 def test_a_misspelt_bucket_is_answered_with_the_near_one(bucket):
-    with pytest.raises(StorageError, match=f"Did you mean s3://{BUCKET}"):
+    with pytest.raises(S3Error, match=f"Did you mean s3://{BUCKET}"):
         bucket.head("sone-bucket", "key")
 
 
 def test_only_an_empty_bucket_can_be_deleted(bucket):
     put(bucket, "key")
-    with pytest.raises(StorageError, match="BucketNotEmpty"):
+    with pytest.raises(S3Error, match="BucketNotEmpty"):
         bucket.delete_bucket(BUCKET)
     assert bucket.delete(BUCKET, "key")
     assert not bucket.delete(BUCKET, "key")
@@ -158,7 +158,7 @@ def test_a_file_with_a_second_name_is_copied(bucket, tmp_path, move):
 def test_a_file_for_no_bucket_stays_where_it_is(objects, tmp_path):
     source = tmp_path / "one"
     source.write_bytes(b"text")
-    with pytest.raises(StorageError, match="NoSuchBucket"):
+    with pytest.raises(S3Error, match="NoSuchBucket"):
         objects.put_file(BUCKET, "key", source, move=True)
     assert source.read_bytes() == b"text"
     assert not objects.root.exists()
@@ -212,9 +212,9 @@ def test_a_check_that_raises_changes_nothing(bucket):
     put(bucket, "key", b"old")
 
     def refuse(found):
-        raise StorageError("PreconditionFailed", f"there is {found.size}")
+        raise S3Error("PreconditionFailed", f"there is {found.size}")
 
-    with pytest.raises(StorageError, match="there is 3"):
+    with pytest.raises(S3Error, match="there is 3"):
         put(bucket, "key", b"new", check=refuse)
     assert bucket.get(BUCKET, "key").path.read_bytes() == b"old"
     assert len(files(bucket)) == 1
@@ -236,9 +236,9 @@ def test_a_full_disk_is_named_and_changes_nothing(bucket, moment, monkeypatch):
                 content.write(b"the rest")
             bucket.put(BUCKET, "key", content)
 
-    with pytest.raises(StorageError) as caught:
+    with pytest.raises(S3Error) as caught:
         put_half()
-    assert caught.value.aws_code == "InsufficientStorage"
+    assert caught.value.code == "InsufficientStorage"
     assert str(bucket.root) in str(caught.value)
     assert bucket.get(BUCKET, "key").path.read_bytes() == b"old"
     assert len(files(bucket)) == 1
@@ -354,17 +354,17 @@ def test_content_that_was_damaged_from_outside_is_named(bucket):
     stored = put(bucket, "key", b"text")
     stored.path.chmod(0o644)
     stored.path.write_bytes(b"te")
-    with pytest.raises(StorageError, match="another size than 4 bytes"), bucket.open(BUCKET, "key"):
+    with pytest.raises(S3Error, match="another size than 4 bytes"), bucket.open(BUCKET, "key"):
         pass
     stored.path.unlink()
-    with pytest.raises(StorageError, match="is missing"), bucket.open(BUCKET, "key"):
+    with pytest.raises(S3Error, match="is missing"), bucket.open(BUCKET, "key"):
         pass
 
 
 def test_an_index_that_is_no_database_is_named(tmp_path):
     (tmp_path / "s3").mkdir()
     (tmp_path / "s3" / "index.sqlite").write_bytes(b"not a database, but long enough to be looked at" * 30)
-    with pytest.raises(StorageError, match=r"index\.sqlite"):
+    with pytest.raises(S3Error, match=r"index\.sqlite"):
         ObjectStore(tmp_path / "s3").list_buckets()
 
 

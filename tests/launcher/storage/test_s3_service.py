@@ -15,8 +15,10 @@ import boto3
 import pytest
 from botocore.config import Config
 
-from launcher.errors import SettingsError, StorageError
+from launcher.errors import SettingsError
 from launcher.s3_server import service
+from launcher.s3_server.errors import S3Error
+from launcher.storage.own_s3 import ensure_server
 from tests.shell import launcher_environment
 
 
@@ -118,10 +120,9 @@ def test_a_client_that_is_killed_while_it_puts_leaves_nothing(home):
     assert "Contents" not in client(url).list_objects_v2(Bucket="bucket")
 
 
-def test_an_idle_server_ends_and_one_in_use_does_not(home, monkeypatch):
-    monkeypatch.setenv("LAUNCHER_S3_IDLE_SECONDS", "0.3")
+def test_an_idle_server_ends_and_one_in_use_does_not(home):
     holder = start_python(
-        "with service.in_use(home) as url:\n    print(url, flush=True)\n    sys.stdin.read()",
+        "with service.in_use(home, idle_seconds=0.3) as url:\n    print(url, flush=True)\n    sys.stdin.read()",
         home,
         stdin=subprocess.PIPE,
     )
@@ -134,9 +135,8 @@ def test_an_idle_server_ends_and_one_in_use_does_not(home, monkeypatch):
     until(lambda: not alive())
 
 
-def test_a_request_in_work_keeps_the_server_up(home, monkeypatch):
-    monkeypatch.setenv("LAUNCHER_S3_IDLE_SECONDS", "0.2")
-    url = service.ensure(home)
+def test_a_request_in_work_keeps_the_server_up(home):
+    url = service.ensure(home, idle_seconds=0.2)
     connection = http.client.HTTPConnection(url.removeprefix("http://"))
     connection.putrequest("PUT", "/bucket")
     connection.putheader("Content-Length", "1")
@@ -205,7 +205,7 @@ def test_servers_on_two_addresses_share_the_store(home):
 
 
 def test_an_address_of_another_machine_is_refused(home):
-    with pytest.raises(StorageError, match=r"cannot listen on 192\.0\.2\.1"):
+    with pytest.raises(S3Error, match=r"cannot listen on 192\.0\.2\.1"):
         service.ensure(home, "192.0.2.1")
     assert service.status(home) == []
 
@@ -213,7 +213,7 @@ def test_an_address_of_another_machine_is_refused(home):
 def test_a_bad_setting_is_refused_before_anything_starts(home, monkeypatch):
     monkeypatch.setenv("LAUNCHER_S3_IDLE_SECONDS", "soon")
     with pytest.raises(SettingsError, match="LAUNCHER_S3_IDLE_SECONDS"):
-        service.ensure(home)
+        ensure_server(home)
     assert not home.exists()
 
 
@@ -221,5 +221,5 @@ def test_a_server_that_cannot_start_shows_its_log(home, monkeypatch, tmp_path):
     (tmp_path / "sqlite3.py").write_text("raise ImportError('no sqlite in this Python')")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.setattr(service, "__file__", str(tmp_path / "a" / "b" / "c.py"))
-    with pytest.raises(StorageError, match="did not start"):
+    with pytest.raises(S3Error, match="did not start"):
         service.ensure(home)

@@ -136,7 +136,7 @@ def test_a_new_bucket_gets_objects_of_the_type_that_their_names_say(storage, hom
 def test_removing(storage, buckets):
     storage("rm", "s3://logs/readme")
     assert keys(buckets) == ["cartpole/deep/er.csv", "cartpole/train.csv"]
-    assert storage("rm", "--recursive", "s3://logs/cartpole/") == "deleted: 2\n"
+    assert storage("rm", "--recursive", "s3://logs/cartpole/") == "deleted: 2 objects below s3://logs/cartpole/\n"
     assert keys(buckets) == []
 
 
@@ -210,10 +210,10 @@ def aws(moto_url):
 def test_aws_loses_nothing_that_nobody_has_confirmed(storage, buckets, aws, tmp_path):
     before = keys(buckets)
     text = storage("rm", "-r", "s3://logs/cartpole/", exit_code=2, **aws)
-    assert "Delete 2 objects at http://s3.us-east-1.amazonaws.com: s3://logs/cartpole/?" in text
+    assert "Delete 2 objects of http://s3.us-east-1.amazonaws.com below s3://logs/cartpole/?" in text
     assert "add --yes" in text
     assert keys(buckets) == before
-    assert storage("rm", "--yes", "s3://logs/readme", **aws) == "deleted: 1\n"
+    assert storage("rm", "--yes", "s3://logs/readme", **aws) == "deleted: 1 object at s3://logs/readme\n"
     for answer, left in (("n", 2), ("y", 0)):
         terminal, standard_input = pty.openpty()
         try:
