@@ -42,12 +42,12 @@ LAYERS = [
     {"storage", "runtimes"},
     {"running"},
     {"sdk"},
-    {"cli"},
+    {"cli", "aliases"},
     {"__main__"},
 ]
 ONLY_IN = {
     "docker": {"launcher/runtimes/docker_engine.py"},
-    "boto3": {"launcher/storage/s3.py"},
+    "boto3": {"launcher/storage/s3.py", "launcher/storage/boto_session.py"},
     "botocore": {"launcher/storage/s3.py", "launcher/s3_server/moto_bridge.py"},
     "moto": {"launcher/s3_server/moto_bridge.py"},
     "numpy": {"launcher/s3_server/checksums.py"},

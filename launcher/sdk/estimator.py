@@ -345,7 +345,7 @@ class Estimator:
             return to_uri(self._output_path)
         session = self.sagemaker_session
         if self._session_given or session.mode == "s3":
-            return session.uri(session.default_bucket())
+            return session.default_output_uri()
         return to_uri(str(JobStore(home_path()).jobs_path))
 
     @property
