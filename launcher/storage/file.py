@@ -22,18 +22,15 @@ class FileStorage(Storage):
     def uri_of(location: str) -> str:
         """Return ``file://`` and the absolute path that ``location``, a path or a ``file://`` URI, means.
 
+        ``file://localhost/...`` is absolute too.
+
         Raises:
-            ChannelError: the URI names a machine, or nothing at all.
+            ChannelError: it names nothing at all.
         """
         if location.startswith("file://"):
-            rest = location.removeprefix("file://").removeprefix("localhost")
-            if not rest.startswith(("/", "./", "../")) and rest not in (".", ".."):
-                host = rest.split("/", 1)[0]
-                raise ChannelError(
-                    f"'{location}': '{host}' stands where a machine's name would, and there is no such machine here.",
-                    f"For an absolute path write three slashes: file:///{rest}; a relative one is just: {rest}",
-                )
-            location = rest
+            # With two slashes the path is relative, as for the SageMaker SDK: file://data/train is data/train.
+            rest = location.removeprefix("file://")
+            location = rest.removeprefix("localhost") if rest.startswith("localhost/") else rest
         if not location or "\0" in location:
             raise ChannelError(f"{location!r} is not a path.", "Give the path of a file or a folder.")
         return "file://" + os.path.abspath(Path(location).expanduser())  # noqa: PTH100 - links stay as the user named them

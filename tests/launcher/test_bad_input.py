@@ -182,7 +182,7 @@ def test_bad_hyperparameters(values, pattern, source, home):
 
 CHANNELS = {
     "missing path": ({"train": "/no/such/place"}, r"channel 'train' of job '.*': /no/such/place does not exist"),
-    "machine in the URI": ({"train": "file://host/data"}, r"'host' stands where a machine's name would"),
+    "relative URI": ({"train": "file://host/data"}, r"/host/data does not exist"),
     "unknown scheme": ({"train": "ftp://host/data"}, r"unknown scheme 'ftp://'"),
     "missing bucket": ({"train": "s3://bucket/key"}, r"channel 'train' of job '.*': No S3 objects found under S3 URL"),
     "no bucket": ({"train": "s3://"}, r"channel 'train'.*The specified bucket is not valid"),

@@ -12,6 +12,7 @@ import launcher
 from launcher import errors
 from launcher.s3_server import service
 from launcher.settings import DEFAULT_BUCKET
+from launcher.storage import to_uri
 from tests.fakes import FakeRuntime
 
 MODES = ["local", "s3"]
@@ -256,6 +257,17 @@ def test_either_kind_of_uri_is_read_in_either_mode(fit, data):
     ):
         job = fit(script, {"train": inputs}, job_name=f"job-{number}", mode=mode).latest_training_job
         assert job.logs().strip().endswith("['a.csv']" if inputs.endswith(".csv") else "['a.csv', 'deep']")
+
+
+def test_file_uris_with_two_slashes_are_relative_paths(fit, data, monkeypatch):
+    """The SDK's local mode takes file://data/train so; both as an input and for results."""
+    monkeypatch.chdir(data.parent)
+    script = "import os; print(sorted(os.listdir(os.environ['SM_CHANNEL_TRAIN'])))"
+    job = fit(script, {"train": "file://data/"}, output_path="file://results").latest_training_job
+    assert job.logs().strip() == "['a.csv', 'deep']"
+    assert job.model_data == f"file://{data.parent}/results/job-1/output/model.tar.gz"
+    assert to_uri("file://localhost/data") == to_uri("file:///data") == "file:///data"
+    assert to_uri("file://./data") == to_uri("data") == f"file://{data}"
 
 
 def test_results_go_to_a_bucket_in_local_mode_too(fit):
