@@ -35,7 +35,7 @@ SIDES = {
 # The launcher's layers: a room uses itself and the rows above its own.
 LAYERS = [
     {"errors"},
-    {"settings", "terminal"},
+    {"paths", "secrets", "settings", "terminal"},
     {"s3_server"},
     {"requests"},
     {"jobs"},
