@@ -41,8 +41,12 @@ def checked_path(path: str | os.PathLike[str], where: str, kind: type[BadInputEr
 
 
 def make_private(folder: Path) -> None:
-    """Make a folder, if it is not there, and take other users' rights to it away; somebody else's stays as it is."""
-    folder.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
+    """Make a folder and its missing parents for the caller alone.
+
+    A folder that is there loses other users' rights, unless it belongs to somebody else.
+    """
+    for missing in reversed([path for path in (folder, *folder.parents) if not path.exists()]):
+        missing.mkdir(mode=PRIVATE, exist_ok=True)
     status = folder.stat()
     if status.st_uid == os.getuid() and stat.S_IMODE(status.st_mode) & 0o077:
         folder.chmod(PRIVATE)

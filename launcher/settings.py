@@ -30,6 +30,12 @@ def training_job_arn(name: str) -> str:
     return f"arn:aws:sagemaker:{REGION}:{ACCOUNT_ID}:training-job/{name}"
 
 
+def default_home() -> Path | None:
+    """Return ``~/.launcher``, which holds every job where ``LAUNCHER_HOME`` names no folder; None without HOME."""
+    user_home = os.environ.get("HOME", "")
+    return Path(os.path.abspath(Path(user_home, ".launcher"))) if user_home else None  # noqa: PTH100
+
+
 def home_path() -> Path:
     """Return the folder that holds every job: ``LAUNCHER_HOME``, else ``~/.launcher``. It need not exist yet.
 

@@ -16,6 +16,7 @@ from launcher import __version__
 from launcher.cli import cache, storage
 from launcher.errors import BadInputError, JobNotFoundError, LauncherError
 from launcher.paths import MAX_NAME_BYTES, checked_path
+from launcher.secrets import masked_description
 
 if TYPE_CHECKING:
     from launcher.sdk.estimator import Estimator
@@ -168,7 +169,7 @@ def fit(
     if job is None:
         raise LauncherError("the job was not recorded.")
     if as_json:
-        _print_json(job.describe())
+        _print_json(masked_description(job.describe()))
     elif detach:
         print(job.name)
     else:
@@ -210,9 +211,17 @@ def list_jobs(as_json: AsJson = False) -> None:
 
 
 @app.command()
-def describe(job: JobName, as_json: AsJson = False) -> None:
+def describe(
+    job: JobName,
+    as_json: AsJson = False,
+    show_secrets: Annotated[
+        bool, typer.Option("--show-secrets", help="Show values whose names say that they are secret, too.")
+    ] = False,
+) -> None:
     """Describe a job, in the shape of DescribeTrainingJob."""
     description = _job(job).describe()
+    if not show_secrets:
+        description = masked_description(description)
     if as_json:
         _print_json(description)
     else:
