@@ -20,7 +20,7 @@ from batch_rl.data.feature_types import (
 )
 from batch_rl.data.normalization import describe_normalization
 from batch_rl.errors import BatchRLError, DatasetError, PresetError
-from batch_rl.formats.loading import load_episodes, raise_small_propensities
+from batch_rl.formats.loading import find_dataset, holds_dataset, load_episodes, raise_small_propensities
 from batch_rl.formats.parts import DealtEpisodes
 from batch_rl.learning.checkpoint import checkpoint_folders, holds_checkpoint, resume
 from batch_rl.learning.divergence import ValueWatch, largest_possible_value
@@ -78,8 +78,7 @@ def main() -> int:
         stopped = train_online(preset, environment.paths, earlier_checkpoint(environment), stop)
         return EXIT_STOPPED if stopped else 0
     choose_device(preset.training.device)
-    channel = next((name for name in CHANNELS if name in environment.channels), CHANNELS[0])
-    dataset_path, episodes = prepare_episodes(environment.channel(channel), preset)
+    dataset_path, episodes = prepare_episodes(dataset_folder(environment, Path(__file__).parent), preset)
     normalization = given_normalization(environment, preset)
     run = TrainingRun(episodes, preset, normalization=normalization)
     paths = environment.paths
@@ -143,6 +142,28 @@ def main() -> int:
     if stop.received:
         print(f"Stopped after {run.epoch} epochs and {run.learner.updates} updates.", flush=True)
     return EXIT_STOPPED if stop.received else 0
+
+
+def dataset_folder(environment: JobEnvironment, source: Path) -> Path:
+    """Return the folder with the dataset: a channel's, else the source folder, where a dataset lies beside the script.
+
+    Raises:
+        JobInputError: the job has no such channel, and nothing lies beside the script.
+        DatasetError: several datasets lie beside the script.
+    """
+    for name in CHANNELS:
+        if name in environment.channels:
+            return environment.channel(name)
+    if holds_dataset(source):
+        dataset = find_dataset(source)[0]
+        print(f"Data> this job has no channel '{CHANNELS[0]}': {dataset}, which lies beside the script, is read.")
+        return source
+    try:
+        return environment.channel(CHANNELS[0])
+    except JobInputError as error:
+        raise JobInputError(
+            f"{error} Or put the dataset into the source folder, beside {Path(__file__).name}."
+        ) from None
 
 
 def prepare_episodes(channel: Path, preset: TrainingPreset) -> tuple[Path, Episodes | DealtEpisodes]:

@@ -1,8 +1,7 @@
-"""The story of the batch RL notebook, from data to a judged policy: one script for folders and for S3.
+"""The story of the batch RL notebook, from data to a judged policy, with everything under s3:// and no account.
 
-    python examples/notebook_story.py                         folders; Docker if an engine answers, else processes
-    LAUNCHER_MODE=s3 python examples/notebook_story.py        everything under s3://, in the S3 that is built in
-    LAUNCHER_RUNTIME=process, or docker                       where the jobs run
+    python examples/notebook_story.py        Docker if an engine answers, else processes
+    LAUNCHER_RUNTIME=process, or docker      where the jobs run
 
 Run it from a checkout, in the environment that "make demo" or "make setup" made. It takes about 20 seconds.
 """
@@ -24,7 +23,7 @@ METRICS_FILE = "worker_0.batch_rl_graph.main_level.main_level.agent_0.csv"
 
 
 def main(folder: Path) -> None:
-    session = launcher.Session()  # LAUNCHER_MODE says whether its buckets are folders or S3
+    session = launcher.Session()
     bucket = session.default_bucket()
     common = {
         "source_dir": str(CHECKOUT / "entrypoints"),
@@ -85,7 +84,8 @@ def fetch_output(session: launcher.Session, bucket: str, job_name: str, folder: 
     key = f"{job_name}/output/output.tar.gz"
     archive = wait_for_s3_object(bucket, key, folder, training_job_name=job_name, sagemaker_session=session)[0]
     with tarfile.open(archive) as content:
-        content.extractall(folder / "content", filter="data")
+        # The filter refuses what would leave the folder; Python 3.11.4 is the first 3.11 that has it.
+        content.extractall(folder / "content", **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
     return folder / "content"
 
 

@@ -5,6 +5,7 @@ The public names are loaded when they are first used, so that ``import launcher`
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from launcher.sdk.estimator import RLToolkit as RLToolkit
     from launcher.sdk.estimator import fit as fit
     from launcher.sdk.inputs import TrainingInput as TrainingInput
+    from launcher.sdk.session import LocalSession as LocalSession
     from launcher.sdk.session import Session as Session
     from launcher.sdk.session import get_execution_role as get_execution_role
     from launcher.sdk.session import wait_for_s3_object as wait_for_s3_object
@@ -32,6 +34,7 @@ _HOME_OF_NAME = {
     "Estimator": "launcher.sdk.estimator",
     "JobFailedError": "launcher.errors",
     "LauncherError": "launcher.errors",
+    "LocalSession": "launcher.sdk.session",
     "RLEstimator": "launcher.sdk.estimator",
     "RLFramework": "launcher.sdk.estimator",
     "RLToolkit": "launcher.sdk.estimator",
@@ -45,14 +48,41 @@ _HOME_OF_NAME = {
     "wait_for_s3_object": "launcher.sdk.session",
 }
 
+# Modules of the SDK that have a counterpart: launcher.session.Session is what sagemaker.session.Session is there.
+_MODULES = ("analytics", "estimator", "inputs", "local", "rl", "session")
+
 __all__ = sorted(_HOME_OF_NAME)
+
+# They lie in a folder of their own and are found as modules of this package.
+__path__ += [f"{__path__[0]}/aliases"]
 
 
 def __getattr__(name: str) -> Any:
     if name in _HOME_OF_NAME:
         return getattr(import_module(_HOME_OF_NAME[name]), name)
+    if name in _MODULES:
+        return import_module(f"launcher.{name}")
+    if not name.startswith("_"):
+        _refuse(name)
     raise AttributeError(f"module 'launcher' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return [*__all__, "__version__"]
+    return [*__all__, *_MODULES, "__version__"]
+
+
+def _refuse(name: str) -> None:
+    import_module("launcher.sdk.missing").refuse_name(name)
+
+
+class _MissingModules:
+    """Says what to use where ``launcher.pytorch`` and its like are imported; asked when nobody else finds a module."""
+
+    @staticmethod
+    def find_spec(full_name: str, _path: object = None, _target: object = None) -> None:
+        package, _, name = full_name.partition(".")
+        if package == "launcher" and name:
+            _refuse(name)
+
+
+sys.meta_path.append(_MissingModules)

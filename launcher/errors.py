@@ -76,6 +76,14 @@ class UnsupportedOptionError(BadInputError):
     """An option of the SageMaker SDK that is not emulated; it is never silently ignored."""
 
 
+class UnsupportedNameError(UnsupportedOptionError, AttributeError):
+    """A member of a class of the SageMaker SDK that is not emulated."""
+
+
+class UnsupportedImportError(UnsupportedOptionError, ImportError):
+    """A name or a module of the SageMaker SDK that is not emulated."""
+
+
 class ImageError(BadInputError):
     """A container image is unknown, cannot be built, or does not follow the contract."""
 

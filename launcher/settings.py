@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import stat
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from launcher.errors import SettingsError
+from launcher.paths import checked_path
 
 RUNTIME_NAMES = ("auto", "docker", "process")
 MODE_NAMES = ("local", "s3")
@@ -28,11 +30,17 @@ def training_job_arn(name: str) -> str:
     return f"arn:aws:sagemaker:{REGION}:{ACCOUNT_ID}:training-job/{name}"
 
 
+def default_home() -> Path | None:
+    """Return ``~/.launcher``, which holds every job where ``LAUNCHER_HOME`` names no folder; None without HOME."""
+    user_home = os.environ.get("HOME", "")
+    return Path(os.path.abspath(Path(user_home, ".launcher"))) if user_home else None  # noqa: PTH100
+
+
 def home_path() -> Path:
     """Return the folder that holds every job: ``LAUNCHER_HOME``, else ``~/.launcher``. It need not exist yet.
 
     Raises:
-        SettingsError: neither ``LAUNCHER_HOME`` nor ``HOME`` is set, or the path is a file.
+        SettingsError: neither ``LAUNCHER_HOME`` nor ``HOME`` is set, or the path is a file, too long, or not readable.
     """
     configured = os.environ.get("LAUNCHER_HOME", "")
     user_home = os.environ.get("HOME", "")
@@ -41,11 +49,24 @@ def home_path() -> Path:
             "no home for jobs: neither LAUNCHER_HOME nor HOME is set.",
             "Name a folder, for example: export LAUNCHER_HOME=/tmp/launcher",
         )
-    path = Path(configured).expanduser() if configured else Path(user_home) / ".launcher"
+    path = checked_path(configured or Path(user_home, ".launcher"), "LAUNCHER_HOME", SettingsError)
     path = Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would follow links that the user set up on purpose
-    if path.exists() and not path.is_dir():
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return path  # whoever writes to it says what is in the way
+    except OSError as error:
+        raise SettingsError(
+            f"LAUNCHER_HOME is {path}, which cannot be looked at: {error.strerror}.", f"Check: ls -ld {path.parent}"
+        ) from error
+    if not stat.S_ISDIR(mode):
         raise SettingsError(
             f"LAUNCHER_HOME is {path}, which is a file.", "Name a folder; it is made when it is first needed."
+        )
+    if not os.access(path, os.R_OK | os.X_OK):
+        raise SettingsError(
+            f"LAUNCHER_HOME is {path}, which you may not look into.",
+            f"Check: ls -ld {path}; or name another: export LAUNCHER_HOME=/path/to/folder",
         )
     return path
 

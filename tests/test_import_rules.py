@@ -35,13 +35,13 @@ SIDES = {
 # The launcher's layers: a room uses itself and the rows above its own.
 LAYERS = [
     {"errors", "s3_server"},
-    {"settings", "terminal"},
+    {"paths", "secrets", "settings", "terminal"},
     {"requests"},
     {"jobs"},
     {"storage", "runtimes"},
     {"running"},
     {"sdk"},
-    {"cli"},
+    {"cli", "aliases"},
     {"__main__"},
 ]
 # The layers of batch_rl, in the same way.
@@ -56,7 +56,7 @@ LIBRARY_LAYERS = [
 ]
 ONLY_IN = {
     "docker": {"launcher/runtimes/docker_engine.py"},
-    "boto3": {"launcher/storage/s3.py"},
+    "boto3": {"launcher/storage/s3.py", "launcher/storage/boto_session.py"},
     "botocore": {"launcher/storage/s3.py", "launcher/s3_server/moto_bridge.py"},
     "moto": {"launcher/s3_server/moto_bridge.py"},
     "numpy": {"launcher/s3_server/checksums.py"},

@@ -14,7 +14,9 @@ from typer.core import TyperGroup
 
 from launcher import __version__
 from launcher.cli import cache, storage
-from launcher.errors import BadInputError, LauncherError
+from launcher.errors import BadInputError, JobNotFoundError, LauncherError
+from launcher.paths import MAX_NAME_BYTES, checked_path
+from launcher.secrets import masked_description
 
 if TYPE_CHECKING:
     from launcher.sdk.estimator import Estimator
@@ -144,7 +146,9 @@ def fit(
         "runtime": runtime,
         "mode": mode,
     }
-    values = dict(_hyperparameter(text) for text in hyperparameters or ())
+    values = _hyperparameters(hyperparameters or [])
+    if entry_point == "":
+        raise BadInputError("the entry point is an empty text.", "Name a script, or leave it out for train.py.")
     if image_uri is None:
         entry_point = entry_point or "train.py"
     estimator: Estimator
@@ -165,7 +169,7 @@ def fit(
     if job is None:
         raise LauncherError("the job was not recorded.")
     if as_json:
-        _print_json(job.describe())
+        _print_json(masked_description(job.describe()))
     elif detach:
         print(job.name)
     else:
@@ -207,9 +211,17 @@ def list_jobs(as_json: AsJson = False) -> None:
 
 
 @app.command()
-def describe(job: JobName, as_json: AsJson = False) -> None:
+def describe(
+    job: JobName,
+    as_json: AsJson = False,
+    show_secrets: Annotated[
+        bool, typer.Option("--show-secrets", help="Show values whose names say that they are secret, too.")
+    ] = False,
+) -> None:
     """Describe a job, in the shape of DescribeTrainingJob."""
     description = _job(job).describe()
+    if not show_secrets:
+        description = masked_description(description)
     if as_json:
         _print_json(description)
     else:
@@ -296,7 +308,7 @@ def ope(
     if temperature is not None and not temperature > 0:
         raise BadInputError(f"--temperature {temperature:g} must be above 0.", "Towards 0 it is --policy greedy.")
     found = judge_policies(
-        dataset,
+        checked_path(dataset, "--dataset"),
         [_checkpoint(text) for text in checkpoints],
         policy=policy,
         temperature=temperature,
@@ -346,8 +358,8 @@ def list_presets() -> None:
     """List the bundled presets."""
     from launcher.settings import data_path
 
-    for path in sorted(data_path("presets").glob("*.yaml")):
-        print(path.stem)
+    for name in sorted({path.stem for path in data_path("presets").glob("*.y*ml")}):
+        print(name)
 
 
 @presets.command("show")
@@ -383,6 +395,8 @@ def _job(name: str) -> Any:
     from launcher.settings import home_path
 
     store = JobStore(home_path())
+    if len(name.encode()) > MAX_NAME_BYTES:
+        raise JobNotFoundError(f"no job '{name:.60}...': that is no job's name.", "List them with: launcher ls")
     if name == "latest" and (names := store.names()):
         name = names[-1]
     return TrainingJob(name, store)
@@ -390,16 +404,23 @@ def _job(name: str) -> Any:
 
 def _checkpoint(text: str) -> Path:
     """Return a checkpoint's path, given as one or by the training job that left it."""
-    if Path(text).exists() or "/" in text:
-        return Path(text)
+    if _exists(text) or "/" in text:
+        return checked_path(text, "--checkpoint")
     folder: Path = _job(text).outputs.data_path / "checkpoint"
     return folder
+
+
+def _exists(text: str) -> bool:
+    try:
+        return Path(text).exists()
+    except (OSError, ValueError):  # too long for a path: it is something else
+        return False
 
 
 def _channels(texts: list[str]) -> str | dict[str, str] | None:
     if not texts:
         return None
-    if len(texts) == 1 and ("=" not in texts[0] or "://" in texts[0].split("=")[0] or Path(texts[0]).exists()):
+    if len(texts) == 1 and ("=" not in texts[0] or "://" in texts[0].split("=")[0] or _exists(texts[0])):
         return texts[0]
     channels: dict[str, str] = {}
     for text in texts:
@@ -410,6 +431,18 @@ def _channels(texts: list[str]) -> str | dict[str, str] | None:
             raise BadInputError(f"--input {text}: channel '{name}' is given twice.", "Give each channel once.")
         channels[name] = path
     return channels
+
+
+def _hyperparameters(texts: list[str]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for text in texts:
+        name, value = _hyperparameter(text)
+        if name in values:
+            raise BadInputError(
+                f"--hyperparameter {text!r}: '{name}' is given twice.", "Give each hyperparameter once."
+            )
+        values[name] = value
+    return values
 
 
 def _hyperparameter(text: str) -> tuple[str, Any]:

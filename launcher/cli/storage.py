@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from launcher.errors import BadInputError, StorageError
+from launcher.paths import checked_path
 
 if TYPE_CHECKING:
     from launcher.settings import S3Settings
@@ -234,7 +235,7 @@ def _confirm(count: int, place: str, s3: str) -> None:
 
 def _files_of(source: Path, recursive: bool) -> dict[Path, str]:
     """Return the names, relative to ``source``, of the files to send."""
-    if not source.exists():
+    if not checked_path(source, "SOURCE").exists():
         raise BadInputError(f"{source} does not exist.", "Give the path of a file or a folder.")
     if source.is_dir() != recursive:
         hint = "Add --recursive to copy what is in it." if source.is_dir() else "Leave --recursive out for one file."

@@ -20,7 +20,8 @@ from typing import Any
 
 from launcher.errors import JobExistsError, JobNameError, JobNotFoundError, LauncherError, OutputPathError
 from launcher.jobs.spec import TrainingJobSpec, log_file_name
-from launcher.settings import training_job_arn
+from launcher.paths import make_private
+from launcher.settings import default_home, training_job_arn
 
 IN_PROGRESS, COMPLETED, FAILED, STOPPING, STOPPED = "InProgress", "Completed", "Failed", "Stopping", "Stopped"
 TERMINAL = frozenset({COMPLETED, FAILED, STOPPED})
@@ -244,7 +245,9 @@ class JobStore:
             JobExistsError: the name is used.
         """
         self.check_unused(name)
-        self.jobs_path.mkdir(parents=True, exist_ok=True)
+        if not self.home.exists() or self.home == default_home():
+            make_private(self.home)
+        make_private(self.jobs_path)
         scratch = JobFolder(self.jobs_path / f".new-{os.getpid()}-{time.monotonic_ns()}")
         scratch.path.mkdir()
         try:
@@ -290,12 +293,16 @@ class JobStore:
         record.modified = time.time()
         part = folder.record_path.with_name(f"job.json.{os.getpid()}.part")
         values = {**vars(record), "transitions": [vars(one) for one in record.transitions]}
-        with part.open("w", encoding="utf-8") as file:
+        with open(part, "w", encoding="utf-8", opener=_open_private) as file:
             file.write(json.dumps(values))
             if durable:
                 file.flush()
                 os.fsync(file.fileno())
         part.replace(folder.record_path)
+
+
+def _open_private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def utc(seconds: float) -> datetime:

@@ -17,6 +17,7 @@ from launcher.jobs.spec import (
     job_keys,
     log_file_name,
 )
+from launcher.secrets import masked, masked_json
 from launcher.settings import LOCAL_CREDENTIALS, REGION, training_job_arn
 
 EMBEDDED_S3 = "(the embedded S3; its address is known when the job starts)"
@@ -40,7 +41,7 @@ class ChannelSource:
 
 @dataclass(frozen=True)
 class RunPlan:
-    """Everything that will be run, read and written.
+    """Everything that will be run, read and written. As a text it shows no secrets; its fields have the real values.
 
     Attributes:
         image: what the containers are started from, as a person would name it.
@@ -70,11 +71,13 @@ class RunPlan:
                 f"  mount    {mount.target} <- {mount.source}{' (read-only)' if mount.read_only else ''}"
                 for mount in container.mounts
             ]
-            lines += [f"  variable {name}={value}" for name, value in sorted(container.environment.items())]
+            lines += [f"  variable {name}={value}" for name, value in sorted(masked(container.environment).items())]
             lines += [f"  variable {name} (inherited, if it is set)" for name in container.inherited]
             if container.network_isolated:
                 lines.append("  network  none")
-        lines += [f"file       {OPT_ML}/{path}: {text}" for path, text in sorted(self.config_files.items())]
+        lines += [
+            f"file       {OPT_ML}/{path}: {masked_json(text)}" for path, text in sorted(self.config_files.items())
+        ]
         lines += [f"source     {name}" for name in self.source_members]
         if self.checkpoint_config is not None:
             uri, path = self.checkpoint_config.s3_uri, self.checkpoint_config.local_path

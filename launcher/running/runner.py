@@ -40,6 +40,7 @@ from launcher.running.plan import ChannelSource, RunPlan, make_plan, planned_s3_
 from launcher.running.source import list_members
 from launcher.running.syncing import FolderSync
 from launcher.runtimes import Execution, Runtime, get_runtime
+from launcher.secrets import masked_text
 from launcher.settings import S3Settings, stop_grace_seconds
 from launcher.storage import Storage, storage_for
 from launcher.storage.address import credentials_within, s3_within_reach
@@ -207,7 +208,7 @@ def raise_unless_completed(store: JobStore, record: JobRecord) -> None:
     what = f"{program} exited with {code} after {seconds:.0f} s" if code is not None else "it never ran to an end"
     tail = "".join(f"\n    {line}" for line in log_tail(folder.log_path("algo-1")))
     error = JobFailedError(
-        f"job '{spec.job_name}': {what}. {record.failure_reason}",
+        f"job '{spec.job_name}': {what}. {masked_text(record.failure_reason)}",
         f"Log: {folder.log_path('algo-1')}" + (f", which ends with:{tail}" if tail else ""),
         job_name=spec.job_name,
         reason=record.failure_reason,

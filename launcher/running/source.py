@@ -13,6 +13,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from launcher.errors import SourceError
+from launcher.paths import checked_path
 
 _LEFT_OUT = {"__pycache__", ".git", ".ipynb_checkpoints", ".mypy_cache", ".pytest_cache", ".ruff_cache", ".venv"}
 
@@ -47,7 +48,7 @@ def check_source(entry_point: str, source_dir: str | None, dependencies: Sequenc
     if not entry_point:
         raise SourceError("the entry point is empty.", 'Name a script, for example: entry_point="train.py".')
     if source_dir is None:
-        script = Path(os.path.abspath(Path(entry_point).expanduser()))  # noqa: PTH100
+        script = _absolute(entry_point, "entry point")
         _check_entry_point(script, entry_point, script.parent)
         return Source(script.name, script.parent, (script.name,), _checked_paths(dependencies))
     if "://" in source_dir:
@@ -55,7 +56,8 @@ def check_source(entry_point: str, source_dir: str | None, dependencies: Sequenc
             f"source_dir {source_dir} is a URI; this version packs folders of this machine.",
             "Download it and give the folder.",
         )
-    root = Path(os.path.abspath(Path(source_dir).expanduser()))  # noqa: PTH100
+    root = _absolute(source_dir, "source_dir")
+    checked_path(root / entry_point, "entry point", SourceError)
     if not root.is_dir():
         what = "is a file, not a folder" if root.is_file() else "does not exist"
         raise SourceError(f"source_dir {root} {what}.", "Give the folder that holds the entry point.")
@@ -112,18 +114,25 @@ def _check_entry_point(path: Path, entry_point: str, folder: Path) -> None:
 
 
 def _checked_paths(dependencies: Sequence[str]) -> tuple[Path, ...]:
-    paths = tuple(Path(os.path.abspath(Path(one).expanduser())) for one in dependencies)  # noqa: PTH100
+    paths = tuple(_absolute(dependency, "dependency") for dependency in dependencies)
     for path in paths:
         if not path.exists():
             raise SourceError(f"dependency {path} does not exist.", "Correct the path in dependencies, or drop it.")
     return paths
 
 
+def _absolute(path: str, where: str) -> Path:
+    return Path(os.path.abspath(checked_path(path, where, SourceError)))  # noqa: PTH100
+
+
 def _walk(path: Path, name: str, root: Path) -> Iterator[tuple[str, Path]]:
     """Yield ``path`` itself, unless it is the nameless root, and what is below it."""
     mode = path.lstat().st_mode
     if stat.S_ISLNK(mode):
-        target = path.resolve()
+        try:
+            target = path.resolve()
+        except (OSError, RuntimeError):
+            raise SourceError(f"{path} is a link in a circle of links.", "Remove it from the source folder.") from None
         if not target.is_relative_to(root.resolve()) or not target.exists():
             raise SourceError(
                 f"{path} is a link to {target}, which is not there or lies outside {root}.",

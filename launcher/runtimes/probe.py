@@ -7,13 +7,27 @@ import socket
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from launcher.errors import SettingsError
+
 DEFAULT_SOCKET = "/var/run/docker.sock"
 _TIMEOUT_SECONDS = 2.0
 
 
 def engine_address() -> str:
-    """Return the engine's address: ``DOCKER_HOST``, else the usual Unix socket."""
-    return os.environ.get("DOCKER_HOST", "") or f"unix://{DEFAULT_SOCKET}"
+    """Return the engine's address: ``DOCKER_HOST``, else the usual Unix socket.
+
+    Raises:
+        SettingsError: the variable is no address.
+    """
+    address = os.environ.get("DOCKER_HOST", "") or f"unix://{DEFAULT_SOCKET}"
+    try:
+        urlsplit(address).port  # noqa: B018 - reading it checks it
+    except ValueError as error:
+        raise SettingsError(
+            f"DOCKER_HOST is {address!r}, which is no address: {error}.",
+            f"For example tcp://10.0.0.5:2375; unset it for unix://{DEFAULT_SOCKET}",
+        ) from error
+    return address
 
 
 def engine_answers() -> bool:

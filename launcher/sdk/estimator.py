@@ -15,6 +15,7 @@ from launcher.errors import BadInputError, JobExistsError, PresetError, SourceEr
 from launcher.jobs.metrics import check_metric_definitions
 from launcher.jobs.spec import TrainingJobSpec
 from launcher.jobs.store import JobStore, check_job_name, make_job_name
+from launcher.paths import checked_path
 from launcher.requests.instance_types import INSTANCE_TYPES, nearest_instance_types
 from launcher.running.plan import RunPlan
 from launcher.running.runner import plan_job, submit
@@ -345,7 +346,7 @@ class Estimator:
             return to_uri(self._output_path)
         session = self.sagemaker_session
         if self._session_given or session.mode == "s3":
-            return session.uri(session.default_bucket())
+            return session.default_output_uri()
         return to_uri(str(JobStore(home_path()).jobs_path))
 
     @property
@@ -592,12 +593,13 @@ def bundled_estimator(
     if not isinstance(preset, str) or not preset:
         raise PresetError(f"the preset {preset!r} is not a name.", "Name a preset, or the path of a YAML file.")
     if "/" in preset or preset.endswith((".yaml", ".yml")):
-        path = Path(preset).expanduser()
+        path = checked_path(preset, "preset", PresetError)
         if not path.is_file():
             raise PresetError(f"preset {preset}: there is no such file.", "Give its path, or the name of a preset.")
         preset = path.name
     else:
-        path = data_path("presets") / f"{preset}.yaml"
+        path = checked_path(data_path("presets") / f"{preset}.yaml", "preset", PresetError)
+        path = path if path.is_file() else path.with_suffix(".yml")
         # Without that file the whole folder: whoever checks presets then names the nearest.
         path = path if path.is_file() else path.parent
     options.setdefault("metric_definitions", BUNDLED_METRIC_DEFINITIONS)

@@ -1,6 +1,7 @@
-"""``Session``: one word says whether a script's buckets are folders or S3; its calls are those of the SageMaker SDK.
+"""``Session``: where a script's buckets are, with the calls of the SageMaker SDK's class of that name.
 
-In local mode a bucket is the folder ``LAUNCHER_HOME/local/BUCKET``, and every key a path in it.
+A bucket is a bucket of S3 in both modes, so ``s3://BUCKET/KEY``, the calls of a session and a job's inputs and outputs
+mean the same object. The mode says where the results of an estimator go that names neither a session nor a place.
 """
 
 from __future__ import annotations
@@ -11,11 +12,12 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from launcher.errors import BadInputError, MissingObjectError, UnsupportedOptionError
+from launcher.errors import BadInputError, MissingObjectError, UnsupportedNameError, UnsupportedOptionError
 from launcher.jobs.store import JobStore
 from launcher.settings import (
+    ACCOUNT_ID,
     DEFAULT_BUCKET,
     LOCAL_ROLE_ARN,
     MODE_NAMES,
@@ -26,7 +28,16 @@ from launcher.settings import (
 )
 from launcher.storage import Storage, storage_for, to_uri, which_s3
 
+if TYPE_CHECKING:
+    from launcher.sdk.training_job import TrainingJob
+
 _POLL_SECONDS = 0.5
+_CLIENTS = {
+    "sagemaker_client": "Use describe_training_job, stop_training_job and wait_for_job of the session.",
+    "sagemaker_runtime_client": "There are no endpoints: load the model from latest_training_job.outputs.model_path.",
+    "sagemaker_featurestore_runtime_client": "There is no feature store: keep features in files or objects.",
+    "sagemaker_metrics_client": "Use metric_definitions; launcher.TrainingJobAnalytics reads the values.",
+}
 
 
 class Session:
@@ -35,7 +46,9 @@ class Session:
     Args:
         default_bucket: the bucket that ``default_bucket()`` makes and that an estimator of this session writes to; None
             takes the name that the SDK would.
-        mode: ``local`` (folders) or ``s3``; None takes ``LAUNCHER_MODE``, else ``local``. The launcher's own.
+        default_bucket_prefix: a prefix in that bucket for results, and for what ``upload_data`` puts there.
+        mode: ``local`` or ``s3``; None takes ``LAUNCHER_MODE``, else ``local``. The launcher's own. An estimator that
+            is given a session writes to its bucket in both.
         s3_endpoint_url: which S3 ``s3://`` means: ``embedded``, ``aws`` or a URL; None takes ``LAUNCHER_S3_ENDPOINT``,
             else what boto3 is told, else the embedded one. The SDK has it in ``LocalSession``.
     Raises:
@@ -66,7 +79,6 @@ class Session:
             ("settings", settings),
             ("sagemaker_metrics_client", sagemaker_metrics_client),
             ("sagemaker_config", sagemaker_config),
-            ("default_bucket_prefix", default_bucket_prefix),
         ):
             if value is not None:
                 raise UnsupportedOptionError(
@@ -75,10 +87,28 @@ class Session:
                 )
         if mode is not None and mode not in MODE_NAMES:
             raise BadInputError(f"Session(mode={mode!r}) is no mode.", f"Use one of: {', '.join(MODE_NAMES)}.")
+        for name, text in (
+            ("default_bucket", default_bucket),
+            ("default_bucket_prefix", default_bucket_prefix),
+            ("s3_endpoint_url", s3_endpoint_url),
+        ):
+            if text is not None and not isinstance(text, str):
+                raise BadInputError(f"Session({name}={text!r}) is a {type(text).__name__}.", "Give it as text.")
         self.mode = mode or default_mode()
+        self.default_bucket_prefix = default_bucket_prefix
         self._bucket = DEFAULT_BUCKET if default_bucket is None else default_bucket
         self._endpoint = s3_endpoint_url
+        self._config: dict[str, Any] | None = None
         to_uri(f"s3://{self._bucket}")
+
+    def __getattr__(self, name: str) -> Any:
+        # Asked only for what is not there.
+        if name in _CLIENTS:
+            raise UnsupportedNameError(f"Session.{name} is not emulated: nothing here talks to AWS.", _CLIENTS[name])
+        if name.startswith("_"):
+            raise AttributeError(f"'{type(self).__name__}' object has no attribute {name!r}")
+        calls = ", ".join(call for call in dir(type(self)) if not call.startswith("_"))
+        raise UnsupportedNameError(f"Session.{name} is not emulated.", f"A session has: {calls}.")
 
     @property
     def s3(self) -> S3Settings:
@@ -87,8 +117,52 @@ class Session:
 
     @property
     def boto_region_name(self) -> str:
-        """The region, in both modes the local account's unless another S3 has its own."""
-        return (self.s3.region if self.mode == "s3" else None) or REGION
+        """The region of the session's S3; the local account's, unless another S3 has its own."""
+        return self.s3.region or REGION
+
+    @property
+    def boto_session(self) -> Any:
+        """A ``boto3.Session`` whose S3 clients and resources reach the S3 of this session.
+
+        A client of the embedded S3 starts its server, also again when that has ended as idle. A client of another
+        service is refused: it would talk to AWS.
+        """
+        from launcher.storage.boto_session import make_boto_session
+
+        return make_boto_session(self.s3, home_path())
+
+    @property
+    def config(self) -> dict[str, Any] | None:
+        """What was assigned: of the SDK's local mode settings ``{"local": {"local_code": ...}}`` alone.
+
+        With ``local_code`` the SDK's local mode does not upload the source; here it never leaves this machine.
+
+        Raises:
+            UnsupportedOptionError: another setting is assigned.
+        """
+        return self._config
+
+    @config.setter
+    def config(self, value: Mapping[str, Any] | None) -> None:
+        local = value.get("local", {}) if isinstance(value, Mapping) else None
+        if value is not None and not isinstance(local, Mapping):
+            raise BadInputError(
+                f"Session.config = {value!r} is no configuration.", "Give {'local': {'local_code': True}}, or nothing."
+            )
+        others = [name for name in value or {} if name != "local"]
+        others += [f"local.{name}" for name in local or {} if name != "local_code"]
+        if others:
+            raise UnsupportedOptionError(
+                f"Session.config: {', '.join(map(str, others))} is not emulated.",
+                "Leave it out; of the SDK's settings of local mode 'local_code' alone has a meaning here.",
+            )
+        if not isinstance((local or {}).get("local_code", True), bool):
+            raise BadInputError("Session.config: local_code is no boolean.", "Use True or False.")
+        self._config = None if value is None else {**value}
+
+    def account_id(self) -> str:
+        """Return the number of the local account."""
+        return ACCOUNT_ID
 
     def default_bucket(self) -> str:
         """Return the name of the session's bucket, which is made if it is not there.
@@ -96,7 +170,7 @@ class Session:
         Raises:
             BadInputError: the S3 is AWS, and no bucket was given: names are shared by all accounts there.
         """
-        if self.mode == "s3" and self.s3.kind == "aws" and self._bucket == DEFAULT_BUCKET:
+        if self.s3.kind == "aws" and self._bucket == DEFAULT_BUCKET:
             raise BadInputError(
                 f"the default bucket's name, {DEFAULT_BUCKET}, is the local account's; on AWS it would be anybody's.",
                 'Name a bucket of yours: Session(default_bucket="..."), or give output_path.',
@@ -104,19 +178,73 @@ class Session:
         self._storage.make_bucket(self.uri(self._bucket))
         return self._bucket
 
+    def default_output_uri(self) -> str:
+        """Return where an estimator of this session writes to; makes the bucket. The launcher's own."""
+        return self.uri(self.default_bucket(), "/".join(_parts(self.default_bucket_prefix or "")))
+
     def uri(self, bucket: str, key: str = "") -> str:
-        """Return the URI that a bucket, or a key of it, has in this mode. The launcher's own.
+        """Return the URI of a bucket, or of a key of it: ``s3://`` in both modes. The launcher's own."""
+        to_uri(f"s3://{bucket}")
+        return f"s3://{bucket}/{key}" if key else f"s3://{bucket}"
+
+    def describe_training_job(self, job_name: str) -> dict[str, Any]:
+        """Return what DescribeTrainingJob returns, in boto3's types.
 
         Raises:
-            BadInputError: in local mode, where a key is a path: it would leave the bucket.
+            JobNotFoundError: there is no such job.
         """
-        to_uri(f"s3://{bucket}")
-        if self.mode == "s3":
-            return f"s3://{bucket}/{key}" if key else f"s3://{bucket}"
-        if any(part in (".", "..") for part in key.split("/")):
-            raise BadInputError(f"the key {key!r} is no path inside a bucket.", "In local mode keys are paths.")
-        folder = home_path() / "local" / bucket
-        return to_uri(str(folder / key.lstrip("/")))
+        return _training_job(job_name).describe()
+
+    def logs_for_job(
+        self, job_name: str, wait: bool = False, poll: int = 10, log_type: str = "All", timeout: int | None = None
+    ) -> None:
+        """Print a job's log; with ``wait`` follow it until the job has ended.
+
+        Args:
+            job_name: the job.
+            wait: go on until the job's end.
+            poll: taken and not needed: lines are printed as they come.
+            log_type: ``All`` or ``Training``; the logs of rules are not emulated.
+            timeout: not emulated.
+        Raises:
+            JobNotFoundError: there is no such job.
+            JobFailedError: it was waited for, and failed.
+        """
+        from launcher.sdk.training_job import logs_wanted
+
+        if timeout is not None:
+            raise UnsupportedOptionError(
+                f"Session.logs_for_job(timeout={timeout!r}) is not emulated.", "Use max_run to end a job in time."
+            )
+        if logs_wanted(log_type) is not True:
+            return
+        job = _training_job(job_name)
+        if wait:
+            job.wait(logs=log_type)
+        else:
+            job.print_logs()
+
+    def wait_for_job(self, job: str, poll: int = 5) -> dict[str, Any]:
+        """Wait until a job has ended; return what DescribeTrainingJob returns.
+
+        Args:
+            job: its name.
+            poll: in seconds; taken and not needed.
+        Raises:
+            JobNotFoundError: there is no such job.
+            JobFailedError: it failed.
+        """
+        handle = _training_job(job)
+        handle.wait(logs="None")
+        return handle.describe()
+
+    def stop_training_job(self, job_name: str) -> None:
+        """Stop a job and wait until it has stopped; nothing happens when it has already ended.
+
+        Raises:
+            JobNotFoundError: there is no such job.
+        """
+        _training_job(job_name).stop()
 
     def upload_data(
         self,
@@ -130,7 +258,7 @@ class Session:
 
         Args:
             path: on this machine.
-            bucket: None takes the session's.
+            bucket: None takes the session's, and ``default_bucket_prefix`` before ``key_prefix``.
             key_prefix: without a final '/'.
             callback: gets the size in bytes of each file when all have been copied.
             extra_args: not emulated.
@@ -141,7 +269,9 @@ class Session:
         """
         _refuse_extra_args("upload_data", extra_args)
         source = Path(path).expanduser()
-        bucket = self.default_bucket() if bucket is None else bucket
+        if bucket is None:
+            bucket = self.default_bucket()
+            key_prefix = "/".join([*_parts(self.default_bucket_prefix or ""), *_parts(key_prefix)])
         if source.is_dir():
             # As the SDK: what a link points to goes under the link's name; links to folders are not followed.
             found = sorted(Path(folder, name) for folder, _, names in os.walk(source) for name in names)
@@ -209,10 +339,39 @@ class Session:
 
     @property
     def _storage(self) -> Storage:
-        return storage_for(self.uri(self._bucket), self.s3 if self.mode == "s3" else None)
+        return storage_for(self.uri(self._bucket), self.s3)
 
     def __repr__(self) -> str:
         return f"Session(mode={self.mode!r}, default_bucket={self._bucket!r})"
+
+
+class LocalSession(Session):
+    """A session in local mode, with the arguments of the SDK's class of that name.
+
+    Args:
+        disable_local_code: taken: the source never leaves this machine.
+        default_bucket, default_bucket_prefix, s3_endpoint_url: as ``Session`` takes them.
+    Raises:
+        UnsupportedOptionError: a boto3 session or a configuration was given.
+    """
+
+    def __init__(
+        self,
+        boto_session: object | None = None,
+        default_bucket: str | None = None,
+        s3_endpoint_url: str | None = None,
+        disable_local_code: bool = False,
+        sagemaker_config: Mapping[str, Any] | None = None,
+        default_bucket_prefix: str | None = None,
+    ) -> None:
+        super().__init__(
+            boto_session,
+            default_bucket=default_bucket,
+            sagemaker_config=sagemaker_config,
+            default_bucket_prefix=default_bucket_prefix,
+            mode="local",
+            s3_endpoint_url=s3_endpoint_url,
+        )
 
 
 def check_session(session: object | None, where: str) -> Session | None:
@@ -307,6 +466,12 @@ def wait_for_s3_object(
     targets = {one: folder / one.key.rsplit("/", 1)[-1] for one in found[-limit:]}
     session._storage.download_all({session.uri(s3_bucket, one.key): target for one, target in targets.items()})
     return [str(target) for target in targets.values()]
+
+
+def _training_job(name: str) -> TrainingJob:
+    from launcher.sdk.training_job import TrainingJob
+
+    return TrainingJob(name)
 
 
 def _parts(key_prefix: str) -> list[str]:

@@ -140,6 +140,11 @@ class TrainingJob:
         """Return everything that the first host printed so far."""
         return self.log_path.read_text(encoding="utf-8", errors="replace") if self.log_path.exists() else ""
 
+    def print_logs(self) -> None:
+        """Print everything that the first host printed so far, without control sequences but colours."""
+        for line in self.logs().splitlines():
+            print_line("algo-1", line)
+
     def metrics(self) -> pd.DataFrame:
         """Return the metric CSV as far as it is written, a row an epoch."""
         return read_metric_csv(self.outputs.intermediate_path)

@@ -6,6 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from launcher.errors import ChannelError, StorageError, UnsupportedOptionError
+from launcher.paths import make_private
 from launcher.settings import S3Settings, home_path, s3_settings
 from launcher.storage.base import Storage
 from launcher.storage.buckets import BucketStorage
@@ -88,6 +89,8 @@ def _embedded(root: Path) -> BucketStorage:
     from launcher.s3_server.store import ObjectStore
     from launcher.storage.embedded import EmbeddedStorage
 
+    if root.is_dir():
+        make_private(root)
     return EmbeddedStorage(ObjectStore(root))
 
 

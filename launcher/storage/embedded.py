@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from launcher.errors import OutputPathError
+from launcher.paths import make_private
 from launcher.s3_server.errors import S3Error
 from launcher.s3_server.store import ObjectStore, StoredObject
 from launcher.storage.buckets import BucketStorage, S3Object, content_type_of
@@ -95,6 +96,7 @@ class EmbeddedStorage(BucketStorage):
         """Make the bucket, unless it is there."""
         bucket = split_s3_uri(bucket_uri)[0]
         if not self._store.bucket_exists(bucket):
+            make_private(self._store.root)
             self._store.create_bucket(bucket)
 
     def exists(self, uri: str) -> bool:

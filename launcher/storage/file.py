@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from launcher.errors import ChannelError, OutputPathError, StorageError
+from launcher.paths import checked_path
 from launcher.storage.base import Storage
 
 _COPY_SUFFIX = ".launcher-part"
@@ -22,21 +23,19 @@ class FileStorage(Storage):
     def uri_of(location: str) -> str:
         """Return ``file://`` and the absolute path that ``location``, a path or a ``file://`` URI, means.
 
+        ``file://localhost/...`` is absolute too.
+
         Raises:
-            ChannelError: the URI names a machine, or nothing at all.
+            ChannelError: it names nothing at all.
         """
         if location.startswith("file://"):
-            rest = location.removeprefix("file://").removeprefix("localhost")
-            if not rest.startswith(("/", "./", "../")) and rest not in (".", ".."):
-                host = rest.split("/", 1)[0]
-                raise ChannelError(
-                    f"'{location}': '{host}' stands where a machine's name would, and there is no such machine here.",
-                    f"For an absolute path write three slashes: file:///{rest}; a relative one is just: {rest}",
-                )
-            location = rest
+            # With two slashes the path is relative, as for the SageMaker SDK: file://data/train is data/train.
+            rest = location.removeprefix("file://")
+            location = rest.removeprefix("localhost") if rest.startswith("localhost/") else rest
         if not location or "\0" in location:
             raise ChannelError(f"{location!r} is not a path.", "Give the path of a file or a folder.")
-        return "file://" + os.path.abspath(Path(location).expanduser())  # noqa: PTH100 - links stay as the user named them
+        path = checked_path(location, "the path", ChannelError)
+        return "file://" + os.path.abspath(path)  # noqa: PTH100 - links stay as the user named them
 
     @staticmethod
     def path_of(uri: str) -> Path:
@@ -141,10 +140,18 @@ class FileStorage(Storage):
             parent = parent.parent
         if not parent.is_dir():
             raise OutputPathError(f"output path {path}: {parent} is a file.", "Name a folder.")
+        if _is_kernels_own(parent):
+            raise OutputPathError(
+                f"output path {path}: {parent} is the kernel's own, where no files can be kept.", "Name a folder."
+            )
         if not os.access(parent, os.W_OK | os.X_OK):
             raise OutputPathError(
                 f"output path {path}: {parent} is not writable.", f"Choose another, or: chmod u+w {parent}"
             )
+
+
+def _is_kernels_own(folder: Path) -> bool:
+    return folder.resolve().is_relative_to("/proc") or folder.resolve().is_relative_to("/sys")
 
 
 def _cannot_be_written(target: Path, error: OSError) -> OutputPathError:

@@ -33,8 +33,8 @@ SMALL = {"preset": "preset-cartpole-ddqnbcq", "agent.hidden_sizes": "[16]", "age
 class Job:
     """One job: its tree, and the process that ran in it."""
 
-    def __init__(self, base, entry_point, hyperparameters, channels):
-        self.base, self.entry_point = base, entry_point
+    def __init__(self, base, entry_point, hyperparameters, channels, folder=ROOT / "entrypoints"):
+        self.base, self.entry_point, self.folder = base, entry_point, folder
         self.output, self.intermediate = base / "output" / "data", base / "output" / "intermediate"
         config = base / "input" / "config"
         config.mkdir(parents=True)
@@ -46,11 +46,11 @@ class Job:
 
     def start(self):
         return subprocess.Popen(
-            [sys.executable, str(ROOT / "entrypoints" / self.entry_point)],
+            [sys.executable, str(self.folder / self.entry_point)],
             env=os.environ
             | {
                 "SAGEMAKER_BASE_DIR": str(self.base),
-                "PYTHONPATH": os.pathsep.join([str(ROOT / "container"), str(ROOT / "entrypoints")]),
+                "PYTHONPATH": os.pathsep.join([str(ROOT / "container"), str(self.folder)]),
             },
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -131,6 +131,43 @@ def test_training_leaves_what_a_job_leaves(trained):
     assert picture.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     assert picture.read_bytes() == (trained.intermediate / picture.name).read_bytes()
     assert not [path for path in trained.base.rglob("*") if path.name.endswith(".partial")]
+
+
+@pytest.fixture
+def own_source(tmp_path):
+    """A copy of the source folder, as a notebook has one that it writes its data to."""
+    folder = tmp_path / "src"
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "entrypoints", folder, ignore=ignored)
+    shutil.copytree(ROOT / "presets", folder / "presets")
+    return folder
+
+
+def test_a_dataset_beside_the_script_is_read_where_the_channel_is_missing(own_source, collected, trained, tmp_path):
+    """The notebook writes src/cartpole_dataset.csv and calls fit() without inputs."""
+    shutil.copy(collected.output / "cartpole_dataset.csv", own_source)
+    job = Job(tmp_path / "job", "train.py", SMALL | {"improve_steps": 4}, {}, folder=own_source).run()
+    assert job.exit_code == 0, job.stderr
+    assert f"{own_source}/cartpole_dataset.csv, which lies beside the script, is read." in job.stdout
+    assert (job.intermediate / METRICS).read_bytes() == (trained.intermediate / METRICS).read_bytes()
+
+
+def test_a_channel_goes_before_the_dataset_beside_the_script(own_source, collected, tmp_path):
+    (own_source / "other.csv").write_text("not,a,dataset\n")
+    channels = {"train": collected.output}
+    job = Job(tmp_path / "job", "train.py", SMALL | {"improve_steps": 1}, channels, folder=own_source).run()
+    assert job.exit_code == 0, job.stderr
+
+
+def test_no_dataset_or_several_beside_the_script_are_an_error_that_says_what_to_do(own_source, tmp_path):
+    job = Job(tmp_path / "none", "train.py", SMALL, {}, folder=own_source).run()
+    assert job.exit_code != 0
+    assert "no channel 'train'" in job.stderr
+    assert "Or put the dataset into the source folder, beside train.py." in job.stderr
+    for name in ("a.csv", "b.csv"):
+        (own_source / name).write_text("x\n")
+    job = Job(tmp_path / "several", "train.py", SMALL, {}, folder=own_source).run()
+    assert "holds 2 CSV files (a.csv, b.csv)" in job.stderr
 
 
 def test_every_epoch_has_a_row_and_a_log_line_with_the_same_estimates(trained):

@@ -210,6 +210,10 @@ def test_a_preset_is_found_in_the_first_folder_that_has_it_with_or_without_its_s
     folders = [tmp_path / "absent", tmp_path, PRESETS]
     assert find_preset("preset-cartpole-random.yaml", folders).parent == tmp_path
     assert find_preset("preset-cartpole-ddqnbcq", folders).parent == PRESETS
+    (tmp_path / "mine.yml").touch()
+    assert find_preset("mine", folders) == find_preset("mine.yml", folders) == tmp_path / "mine.yml"
+    with pytest.raises(PresetError, match=r"no preset 'mine.yaml'"):
+        find_preset("mine.yaml", folders)
 
 
 @pytest.mark.parametrize(

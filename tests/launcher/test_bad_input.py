@@ -4,6 +4,7 @@ import re
 import socket
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -182,7 +183,7 @@ def test_bad_hyperparameters(values, pattern, source, home):
 
 CHANNELS = {
     "missing path": ({"train": "/no/such/place"}, r"channel 'train' of job '.*': /no/such/place does not exist"),
-    "machine in the URI": ({"train": "file://host/data"}, r"'host' stands where a machine's name would"),
+    "relative URI": ({"train": "file://host/data"}, r"/host/data does not exist"),
     "unknown scheme": ({"train": "ftp://host/data"}, r"unknown scheme 'ftp://'"),
     "missing bucket": ({"train": "s3://bucket/key"}, r"channel 'train' of job '.*': No S3 objects found under S3 URL"),
     "no bucket": ({"train": "s3://"}, r"channel 'train'.*The specified bucket is not valid"),
@@ -406,15 +407,87 @@ COMMANDS = {
     "two channels of one name": ["fit", "--preset", "preset-cartpole-ddqnbcq", "-i", "a=/etc", "-i", "a=/usr"],
     "count as text": ["fit", "--preset", "preset-cartpole-ddqnbcq", "--instance-count", "two"],
     "unknown runtime": ["fit", "--preset", "preset-cartpole-ddqnbcq", "-r", "k8s"],
+    "empty entry point": ["fit", ""],
+    "a hyperparameter twice": ["fit", "hello.py", "-p", "x=1", "-p", "x=2"],
+    "entry point too long": ["fit", "a" * 5000],
+    "entry point too long for its folder": ["fit", "a" * 300, "--source-dir", "."],
+    "source folder too long": ["fit", "hello.py", "--source-dir", "a" * 300],
+    "channel too long": ["fit", "hello.py", "-i", "train=" + "a" * 5000],
+    "lone channel too long": ["fit", "hello.py", "-i", "a" * 5000],
+    "path of many parts": ["fit", "hello.py", "-i", "train=" + "a/" * 3000],
+    "output path too long": ["fit", "hello.py", "--output-path", "a" * 300],
+    "output path of the kernel": ["fit", "hello.py", "-r", "process", "--output-path", "/proc/x"],
+    "output path of the kernel by a link": ["fit", "hello.py", "-r", "process", "--output-path", "/dev/fd/x"],
+    "checkpoints too long": ["fit", "hello.py", "--checkpoint-s3-uri", "a" * 300],
+    "checkpoints of the kernel": ["fit", "hello.py", "-r", "process", "--checkpoint-s3-uri", "/sys/x"],
+    "no such user": ["fit", "hello.py", "-i", "train=~no-such-user/x"],
+    "preset file too long": ["fit", "--preset", f"./{'a' * 300}.yaml"],
+    "preset too long": ["fit", "--preset", "a" * 300],
+    "preset to show too long": ["presets", "show", "a" * 300],
+    "job too long": ["describe", "a" * 5000],
+    "dataset too long": ["ope", "-d", "a" * 5000, "-c", "."],
+    "checkpoint too long": ["ope", "-d", "hello.py", "-c", "/" + "a" * 5000],
+    "file to copy too long": ["storage", "cp", "a" * 5000, "s3://bucket/key"],
 }
 
 
 @pytest.mark.parametrize("arguments", COMMANDS.values(), ids=COMMANDS)
 def test_the_command_line_says_it_with_exit_code_2(arguments, home, tmp_path):
+    (tmp_path / "hello.py").write_text("print('hello')")
     answer = run_launcher(*arguments, cwd=tmp_path)
-    assert answer.returncode == 2
+    assert answer.returncode == 2, answer.stderr
     assert answer.stderr.strip()
     assert "Traceback" not in answer.stderr
+    assert not home.exists()
+
+
+@pytest.mark.parametrize("command", [["fit", "hello.py"], ["fit", "hello.py", "-r", "docker"], ["doctor"]])
+def test_an_engines_address_that_is_none(command, tmp_path):
+    (tmp_path / "hello.py").write_text("print('hello')")
+    answer = run_launcher(*command, cwd=tmp_path, DOCKER_HOST="http://[bad")
+    assert answer.returncode == 2
+    assert answer.stderr.startswith("SettingsError: DOCKER_HOST is 'http://[bad', which is no address")
+
+
+@pytest.mark.parametrize("command", [["ls"], ["fit", "hello.py", "-r", "process"], ["describe", "latest"]])
+@pytest.mark.parametrize("kind", ["sealed", "below a sealed folder", "too long"])
+def test_a_home_that_cannot_be_read(command, kind, tmp_path):
+    (tmp_path / "hello.py").write_text("print('hello')")
+    sealed = tmp_path / "sealed"
+    sealed.mkdir(mode=0)
+    home = {"sealed": sealed, "below a sealed folder": sealed / "home", "too long": tmp_path / ("a" * 300)}[kind]
+    answer = subprocess.run(
+        without_rights([sys.executable, "-m", "launcher", *command]),
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=launcher_environment(LAUNCHER_HOME=str(home)),
+        check=False,
+    )
+    assert answer.returncode == 2, answer.stderr
+    assert answer.stderr.startswith("SettingsError: LAUNCHER_HOME")
+
+
+def test_a_circle_of_links_in_the_source_is_named(source, home):
+    (Path(source) / "a").symlink_to("b")
+    (Path(source) / "b").symlink_to("a")
+    refused(home, errors.SourceError, "a is a link in a circle of links", estimate(source).fit)
+
+
+def test_a_preset_file_may_end_in_yml(home, tmp_path, monkeypatch):
+    text = (PRESETS / "preset-cartpole-random.yaml").read_text()
+    (tmp_path / "mine.yml").write_text(text)
+    run = partial(run_launcher, cwd=tmp_path)
+    answer = run("fit", "collect.py", "--preset", "./mine.yml", "-r", "process", "--dry-run")
+    assert answer.returncode == 0, answer.stderr
+    assert "source     mine.yml" in answer.stdout
+    monkeypatch.setenv("LAUNCHER_PRESETS_DIR", str(tmp_path))
+    assert run("presets", "ls").stdout == "mine\n"
+    assert "for collect.py" in run("presets", "show", "mine").stdout
+    assert run("fit", "collect.py", "--preset", "mine", "-r", "process", "--dry-run").returncode == 0
+    answer = run("fit", "collect.py", "--preset", "./mine.yml", "-p", "nonsense=1", "--dry-run")
+    assert answer.returncode == 2
+    assert "nonsense" in answer.stderr
     assert not home.exists()
 
 

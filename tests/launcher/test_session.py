@@ -2,6 +2,9 @@
 
 import inspect
 import json
+import subprocess
+import sys
+from functools import partial
 
 import pytest
 
@@ -9,6 +12,7 @@ import launcher
 from launcher import errors
 from launcher.s3_server import service
 from launcher.settings import DEFAULT_BUCKET
+from launcher.storage import to_uri
 from tests.fakes import FakeRuntime
 
 MODES = ["local", "s3"]
@@ -137,8 +141,8 @@ def test_no_key_is_downloaded_to_outside_of_the_folder(tmp_path, data):
 def test_what_of_the_sdk_is_not_emulated_raises():
     with pytest.raises(errors.UnsupportedOptionError, match="boto_session"):
         launcher.Session(object())
-    with pytest.raises(errors.UnsupportedOptionError, match="default_bucket_prefix"):
-        launcher.Session(default_bucket_prefix="p")
+    with pytest.raises(errors.UnsupportedOptionError, match="sagemaker_config"):
+        launcher.Session(sagemaker_config={"SchemaVersion": "1.0"})
     with pytest.raises(errors.UnsupportedOptionError, match="extra_args"):
         launcher.Session().upload_data(".", extra_args={"ACL": "private"})
 
@@ -207,6 +211,26 @@ def test_a_job_leaves_the_same_keys_in_both_modes(fit, data):
     ]
 
 
+def test_an_object_is_the_same_whoever_names_it_in_either_mode(session, fit, data, tmp_path, monkeypatch):
+    """By the session's calls, by s3:// and the bucket's name put together by hand, and by a job."""
+    monkeypatch.setenv("LAUNCHER_MODE", session.mode)
+    bucket = session.default_bucket()
+    assert session.upload_data(data, key_prefix="logs") == f"s3://{bucket}/logs"
+    script = (
+        "import os, shutil\n"
+        "shutil.copy(os.path.join(os.environ['SM_CHANNEL_TRAIN'], 'a.csv'), os.environ['SM_OUTPUT_INTERMEDIATE_DIR'])"
+    )
+    estimator = fit(script, {"train": "s3://{}/logs".format(bucket)}, output_path="s3://{}/".format(bucket))  # noqa: UP032
+    assert estimator.model_data == f"s3://{bucket}/job-1/output/model.tar.gz"
+    key = "job-1/output/intermediate/a.csv"
+    assert key in session.list_s3_files(bucket, "job-1/")
+    assert session.read_s3_file(bucket, key) == "a"
+    assert launcher.wait_for_s3_object(bucket, key, tmp_path / "here", training_job_name="job-1")
+    assert session.download_data(tmp_path / "copy", bucket, key) == [str(tmp_path / "copy" / "a.csv")]
+    other = launcher.Session(mode="local" if session.mode == "s3" else "s3")
+    assert other.read_s3_file(bucket, key) == "a"
+
+
 def test_who_sets_no_mode_gets_folders_under_the_home_and_no_s3(fit, home):
     job = fit().latest_training_job
     assert job.model_data == f"file://{home}/jobs/job-1/output/model.tar.gz"
@@ -233,6 +257,17 @@ def test_either_kind_of_uri_is_read_in_either_mode(fit, data):
     ):
         job = fit(script, {"train": inputs}, job_name=f"job-{number}", mode=mode).latest_training_job
         assert job.logs().strip().endswith("['a.csv']" if inputs.endswith(".csv") else "['a.csv', 'deep']")
+
+
+def test_file_uris_with_two_slashes_are_relative_paths(fit, data, monkeypatch):
+    """The SDK's local mode takes file://data/train so; both as an input and for results."""
+    monkeypatch.chdir(data.parent)
+    script = "import os; print(sorted(os.listdir(os.environ['SM_CHANNEL_TRAIN'])))"
+    job = fit(script, {"train": "file://data/"}, output_path="file://results").latest_training_job
+    assert job.logs().strip() == "['a.csv', 'deep']"
+    assert job.model_data == f"file://{data.parent}/results/job-1/output/model.tar.gz"
+    assert to_uri("file://localhost/data") == to_uri("file:///data") == "file:///data"
+    assert to_uri("file://./data") == to_uri("data") == f"file://{data}"
 
 
 def test_results_go_to_a_bucket_in_local_mode_too(fit):
@@ -318,3 +353,134 @@ def test_waiting_for_the_object_of_an_unknown_job_is_refused(session, tmp_path):
         launcher.wait_for_s3_object(
             session.default_bucket(), "none", tmp_path, training_job_name="none", sagemaker_session=session
         )
+
+
+def test_a_session_describes_prints_and_waits_for_jobs(fit, capsys):
+    session = launcher.Session()
+    fit("print('a line')")
+    description = session.describe_training_job("job-1")
+    assert description["TrainingJobStatus"] == "Completed"
+    assert session.wait_for_job("job-1") == description
+    capsys.readouterr()
+    session.logs_for_job("job-1")
+    session.logs_for_job("job-1", wait=True)
+    assert capsys.readouterr().out == "a line\n" * 2
+    session.stop_training_job("job-1")  # it has ended already
+    assert session.account_id() == "000000000000"
+    for act in (session.describe_training_job, session.logs_for_job, session.wait_for_job, session.stop_training_job):
+        with pytest.raises(errors.JobNotFoundError):
+            act("none")
+    with pytest.raises(errors.UnsupportedOptionError, match="timeout"):
+        session.logs_for_job("job-1", timeout=5)
+
+
+def test_waiting_for_a_failed_job_raises(fit):
+    with pytest.raises(errors.JobFailedError):
+        fit("raise ValueError('no')")
+    with pytest.raises(errors.JobFailedError, match="ValueError: no"):
+        launcher.Session().wait_for_job("job-1")
+
+
+def test_the_prefix_of_the_bucket_is_that_of_results_and_of_uploads(fit, data):
+    """As the SDK: not where a bucket is named."""
+    session = launcher.Session(default_bucket_prefix="team/rl/")
+    assert launcher.Session().default_bucket_prefix is None
+    assert session.upload_data(data, key_prefix="logs") == f"s3://{DEFAULT_BUCKET}/team/rl/logs"
+    assert session.upload_data(data, DEFAULT_BUCKET, "logs") == f"s3://{DEFAULT_BUCKET}/logs"
+    assert fit(sagemaker_session=session).model_data == f"s3://{DEFAULT_BUCKET}/team/rl/job-1/output/model.tar.gz"
+
+
+def test_boto3_of_a_session_reaches_the_sessions_own_s3(session, data, home):
+    """By client and by resource, and again when the server has ended."""
+    uri = session.upload_data(data / "a.csv", key_prefix="logs")
+    boto_session = session.boto_session
+    client = boto_session.client("s3")
+    assert boto_session.region_name == session.boto_region_name == "us-east-1"
+    assert client.get_object(Bucket=DEFAULT_BUCKET, Key="logs/a.csv")["Body"].read() == b"a"
+    service.stop(home)
+    client.put_object(Bucket=DEFAULT_BUCKET, Key="logs/b.csv", Body=b"b")
+    names = [one.key for one in boto_session.resource("s3").Bucket(DEFAULT_BUCKET).objects.all()]
+    assert names == session.list_s3_files(DEFAULT_BUCKET, "") == ["logs/a.csv", "logs/b.csv"]
+    assert uri == f"s3://{DEFAULT_BUCKET}/logs/a.csv"
+    for make in (boto_session.client, boto_session.resource):
+        with pytest.raises(errors.UnsupportedOptionError, match="would talk to AWS"):
+            make("sagemaker")
+
+
+def test_the_sdks_settings_of_local_mode_are_taken_or_refused_by_name():
+    session = launcher.LocalSession()
+    assert (session.mode, session.config) == ("local", None)
+    session.config = {"local": {"local_code": True}}
+    assert session.config == {"local": {"local_code": True}}
+    with pytest.raises(errors.UnsupportedOptionError, match=r"Session.config: local.container_config is not emulated"):
+        session.config = {"local": {"local_code": True, "container_config": {"shm_size": "1G"}}}
+    with pytest.raises(errors.UnsupportedOptionError, match="SageMaker is not emulated"):
+        session.config = {"SageMaker": {}}
+    for wrong in ("local", {"local": 5}, {"local": {"local_code": "yes"}}):
+        with pytest.raises(errors.BadInputError, match=r"Session\.config"):
+            session.config = wrong
+    assert session.config == {"local": {"local_code": True}}
+
+
+@pytest.mark.parametrize("name", ["sagemaker_client", "sagemaker_runtime_client", "delete_endpoint", "expand_role"])
+def test_what_a_session_has_not_is_an_error_that_says_what_it_has(name):
+    session = launcher.Session()
+    with pytest.raises(errors.UnsupportedOptionError, match=rf"Session\.{name} is not emulated.*\n  .*training_job"):
+        getattr(session, name)
+    assert not hasattr(session, name)
+
+
+def test_local_sessions_have_the_sdks_arguments():
+    names = list(inspect.signature(launcher.LocalSession).parameters)
+    assert names == [
+        *("boto_session", "default_bucket", "s3_endpoint_url", "disable_local_code"),
+        *("sagemaker_config", "default_bucket_prefix"),
+    ]
+    assert launcher.LocalSession(default_bucket="mine-1").default_bucket() == "mine-1"
+    with pytest.raises(errors.UnsupportedOptionError, match="boto_session"):
+        launcher.LocalSession(object())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "sagemaker.session.Session()",
+        "sagemaker.estimator.Estimator",
+        "sagemaker.inputs.TrainingInput",
+        "sagemaker.local.LocalSession()",
+        "sagemaker.rl.RLEstimator",
+        "sagemaker.analytics.TrainingJobAnalytics",
+    ],
+)
+def test_the_sdks_modules_are_there_without_another_import(text):
+    """In a fresh interpreter: an import before must not be what makes it work."""
+    run = partial(subprocess.run, capture_output=True, text=True, check=False)
+    answer = run([sys.executable, "-c", f"import launcher as sagemaker; {text}"])
+    assert answer.returncode == 0, answer.stderr
+    module, name = text.removesuffix("()").removeprefix("sagemaker.").split(".")
+    answer = run([sys.executable, "-c", f"from launcher.{module} import {name}"])
+    assert answer.returncode == 0, answer.stderr
+
+
+@pytest.mark.parametrize(
+    ("statement", "words"),
+    [
+        ("from launcher import PyTorch", r"launcher.PyTorch is not emulated.*\n.*launcher.Estimator\(entry_point"),
+        ("from launcher.pytorch import PyTorch", r"launcher.pytorch is not emulated.*\n.*launcher.Estimator"),
+        ("import launcher.sklearn.estimator", r"launcher.sklearn is not emulated.*\n.*launcher.Estimator"),
+        ("launcher.tuner", r"launcher.tuner is not emulated.*\n.*hyperparameters"),
+        ("from launcher.model import Model", r"launcher.model is not emulated.*\n.*model_path"),
+        ("launcher.image_uris.retrieve('xgboost')", r"launcher.image_uris is not emulated.*\n.*image_uri"),
+    ],
+)
+def test_names_of_the_sdk_without_counterpart_say_what_to_use(statement, words):
+    with pytest.raises(ImportError, match=words) as caught:
+        exec(statement, {"launcher": launcher})
+    assert isinstance(caught.value, errors.UnsupportedOptionError)
+
+
+def test_names_that_nobody_has_are_plain_errors():
+    with pytest.raises(AttributeError, match="has no attribute 'no_such_name'"):
+        _ = launcher.no_such_name
+    with pytest.raises(ModuleNotFoundError, match=r"No module named 'launcher\.no_such_name'"):
+        exec("import launcher.no_such_name")

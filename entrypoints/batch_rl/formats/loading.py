@@ -67,6 +67,11 @@ def find_dataset(folder: Path) -> list[Path]:
     )
 
 
+def holds_dataset(folder: Path) -> bool:
+    """Return whether a folder has a dataset of any format in it."""
+    return any(path.suffix.lower() in READERS or is_minari(path) for path in folder.iterdir())
+
+
 def load_episodes(folder: Path, *, require_propensities: bool = True) -> tuple[Path, Episodes]:
     """Find, read and check the dataset of a channel; return its first file as well.
 

@@ -257,24 +257,39 @@ def load_preset(path: Path, kind: type[PresetKind], overrides: Mapping[str, obje
     return kind(**built)
 
 
+MAX_NAME_BYTES = 250  # on every common file system, with the ending
+
+
 def find_preset(name: object, folders: Sequence[Path]) -> Path:
-    """Return the file of a preset, named with or without ``.yaml``, from the first folder that has it.
+    """Return the file of a preset, from the first folder that has it; ``.yaml`` or ``.yml`` may be named or left out.
 
     Raises:
         PresetError: not a plain name, or in none of the folders; the message lists the nearest names.
     """
     if not isinstance(name, str) or not name or name != Path(name).name or name.startswith("."):
         raise PresetError(f"a preset is chosen by its name, such as 'preset-cartpole-ddqnbcq'; got {name!r}.")
-    stem = name.removesuffix(".yaml")
+    if len(name.encode()) > MAX_NAME_BYTES:
+        raise PresetError(f"no file has a name as long as that of the preset {name[:60]!r}...")
+    stem = name.removesuffix(".yaml").removesuffix(".yml")
+    endings = (Path(name).suffix,) if stem != name else (".yaml", ".yml")
     for folder in folders:
-        if (folder / f"{stem}.yaml").is_file():
-            return folder / f"{stem}.yaml"
-    known = sorted({path.stem for folder in folders if folder.is_dir() for path in folder.glob("*.yaml")})
+        for ending in endings:
+            if (folder / f"{stem}{ending}").is_file():
+                return folder / f"{stem}{ending}"
+    known = sorted(
+        {
+            path.stem
+            for folder in folders
+            if folder.is_dir()
+            for path in folder.iterdir()
+            if path.suffix in (".yaml", ".yml")
+        }
+    )
     looked_in = ", ".join(str(folder) for folder in folders)
     hint = _did_you_mean(stem, known)
     if hint == "." and known:
         hint = f"; known: {listed(known)}."
-    raise PresetError(f"no preset '{stem}' in {looked_in}{hint}")
+    raise PresetError(f"no preset {name!r} in {looked_in}{hint}")
 
 
 def preset_folders(entry_point: Path) -> list[Path]:

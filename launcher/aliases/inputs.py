@@ -1,0 +1,5 @@
+"""The names of ``sagemaker.inputs`` of the SDK that have a counterpart here."""
+
+from launcher.sdk.inputs import TrainingInput
+
+__all__ = ["TrainingInput"]

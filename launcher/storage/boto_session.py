@@ -1,0 +1,72 @@
+"""A ``boto3.Session`` for callers, whose clients reach the S3 that the launcher's ``s3://`` URIs mean, and no other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import boto3
+
+from launcher.errors import UnsupportedOptionError
+from launcher.settings import LOCAL_CREDENTIALS, S3Settings
+
+
+class BotoSession(boto3.Session):  # type: ignore[misc]  # boto3 has no types
+    """Makes clients and resources of one S3; those of other services would talk to AWS and are refused."""
+
+    def __init__(self, settings: S3Settings, home: Path) -> None:
+        credentials = {name.lower(): value for name, value in LOCAL_CREDENTIALS.items()}
+        super().__init__(
+            profile_name=settings.profile,
+            region_name=settings.region,
+            **(credentials if settings.kind == "embedded" else {}),
+        )
+        self._s3 = settings
+        self._home = home
+
+    def client(self, service_name: str, *arguments: Any, **options: Any) -> Any:
+        """Return a client of the S3; the embedded one's server is started, also again when it has ended as idle.
+
+        Raises:
+            UnsupportedOptionError: another service was asked for.
+        """
+        if service_name != "s3":
+            raise UnsupportedOptionError(
+                f"boto_session.client('{service_name}') is not emulated: it would talk to AWS.",
+                f"Here a session's boto3 reaches S3 alone; to use AWS itself: boto3.client('{service_name}')",
+            )
+        address = options.pop("endpoint_url", None) or self._address()
+        client = super().client(service_name, *arguments, endpoint_url=address, **options)
+        if self._s3.kind == "embedded":
+            client.meta.events.register("before-call.s3", self._have_server)
+        return client
+
+    def resource(self, service_name: str, *arguments: Any, **options: Any) -> Any:
+        """Return a resource of the S3.
+
+        Raises:
+            UnsupportedOptionError: another service was asked for.
+        """
+        if service_name != "s3":
+            self.client(service_name)
+        return super().resource(service_name, *arguments, **options)
+
+    def _have_server(self, **_event: Any) -> None:
+        self._address()
+
+    def _address(self) -> str | None:
+        if self._s3.kind != "embedded":
+            return self._s3.endpoint_url
+        from launcher.s3_server import service
+
+        return service.ensure(self._home)
+
+
+def make_boto_session(settings: S3Settings, home: Path) -> BotoSession:
+    """Return a session of boto3 for an S3.
+
+    Args:
+        settings: which S3.
+        home: the launcher's home, which the embedded S3 is in.
+    """
+    return BotoSession(settings, home)
