@@ -22,6 +22,10 @@ from launcher.settings import LOCAL_CREDENTIALS, REGION, training_job_arn
 EMBEDDED_S3 = "(the embedded S3; its address is known when the job starts)"
 """Stands in a plan for the address of a server that runs only while somebody needs it."""
 
+UNREACHABLE_S3 = "http://127.0.0.1:9/the-S3-of-this-job-is-out-of-its-reach"
+"""Refuses every connection, and says why in boto3's error: without an endpoint boto3 would talk to real AWS."""
+
+_ENDPOINT_VARIABLES = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3")
 _CREDENTIAL_VARIABLES = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 
 
@@ -182,18 +186,23 @@ def s3_variables(spec: TrainingJobSpec) -> tuple[dict[str, str], tuple[str, ...]
     region = spec.s3["region"] or REGION
     variables = {"AWS_REGION": region, "AWS_DEFAULT_REGION": region}
     if address := planned_s3_address(spec):
-        variables |= {"AWS_ENDPOINT_URL": address, "AWS_ENDPOINT_URL_S3": address}
+        variables |= dict.fromkeys(_ENDPOINT_VARIABLES, address)
     return (variables | LOCAL_CREDENTIALS, ()) if address == EMBEDDED_S3 else (variables, _CREDENTIAL_VARIABLES)
 
 
 def with_s3_address(container: ContainerSpec, planned: str, address: str) -> ContainerSpec:
-    """Return the container with the address at which its job reaches the S3 in place of the planned one."""
-    environment = {
-        name: address if value == planned else value
-        for name, value in container.environment.items()
-        if address or value != planned
-    }
-    return replace(container, environment=environment)
+    """Return the container with the address at which its job reaches the S3 in place of the planned one.
+
+    Args:
+        container: as planned.
+        planned: what ``planned_s3_address`` returned.
+        address: empty where this machine cannot be reached: the job then gets an address that nothing answers at.
+    """
+    if not planned:
+        return container
+    reached = address or UNREACHABLE_S3
+    variables = {name: reached for name in _ENDPOINT_VARIABLES if container.environment.get(name) == planned}
+    return replace(container, environment={**container.environment, **variables})
 
 
 def input_data_config(spec: TrainingJobSpec) -> dict[str, dict[str, str]]:

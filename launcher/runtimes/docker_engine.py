@@ -7,13 +7,17 @@ one opened later loses lines; the engine keeps a whole copy for whoever takes th
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
+import ipaddress
 import os
 import resource
+import socket
+import struct
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
@@ -33,6 +37,7 @@ from launcher.runtimes.probe import engine_address
 
 _API_TIMEOUT_SECONDS = 60
 _ENGINE_GONE_SECONDS = 60.0
+_SIOCGIFADDR = 0x8915
 _BROKEN = (requests.exceptions.RequestException, docker.errors.APIError, OSError)
 _NO_ENGINE_HINT = 'Start it (launcher doctor says how), or run as a local process: Estimator(..., runtime="process").'
 
@@ -136,12 +141,16 @@ class DockerRuntime(Runtime):
 
     @property
     def host_address(self) -> str:
-        """The gateway of the network that containers are put in by default."""
+        """The address of this machine on the network that containers are put in by default."""
         for name in ("bridge", "podman"):
-            with contextlib.suppress(docker.errors.NotFound):
-                for config in _client().inspect_network(name)["IPAM"]["Config"] or ():
-                    if gateway := config.get("Gateway"):
-                        return str(gateway)
+            try:
+                network = _client().inspect_network(name)
+            except docker.errors.NotFound:
+                continue
+            except _BROKEN as error:
+                raise RuntimeUnavailableError(f"the engine at {engine_address()} does not answer.") from error
+            if address := bridge_address(network):
+                return address
         raise RuntimeUnavailableError(f"the engine at {engine_address()} has no gateway to this machine.")
 
     def check(self, container: ContainerSpec) -> None:
@@ -256,6 +265,38 @@ def describe_engine() -> tuple[str, str, set[str]]:
     version = client.version()
     names = {name for image in client.images() for name in image["RepoTags"] or ()}
     return version["Version"], version["ApiVersion"], names
+
+
+def bridge_address(network: Mapping[str, Any]) -> str:
+    """Return this machine's address on a bridge network; empty where the network names none.
+
+    An engine of 20.10 that has just made its own bridge names no gateway before it is restarted. The interface has
+    the address then; where it cannot be seen, the engine has taken the first address of the subnet.
+
+    Args:
+        network: as the engine's inspection returns it.
+    """
+    configs = [config for config in (network.get("IPAM") or {}).get("Config") or () if config]
+    for config in configs:
+        if config.get("Gateway"):
+            return str(config["Gateway"])
+    interface = (network.get("Options") or {}).get("com.docker.network.bridge.name", "")
+    subnets = [ipaddress.ip_network(config["Subnet"]) for config in configs if config.get("Subnet")]
+    subnets = [subnet for subnet in subnets if subnet.version == 4]
+    own_address = _interface_address(interface) if interface else ""
+    if own_address and (not subnets or any(ipaddress.ip_address(own_address) in subnet for subnet in subnets)):
+        return own_address
+    return str(next(subnets[0].hosts())) if subnets else ""
+
+
+def _interface_address(name: str) -> str:
+    """Return the IPv4 address of a network interface of this machine; empty where it has none."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            answer = fcntl.ioctl(probe, _SIOCGIFADDR, struct.pack("256s", name.encode()[:15]))
+        except OSError:
+            return ""
+    return socket.inet_ntoa(answer[20:24])
 
 
 @lru_cache(maxsize=1)

@@ -183,6 +183,11 @@ def test_hyperparameters_arrive_unharmed(runtime, run_script):
     assert json.loads((job.outputs.model_path / "seen.json").read_text()) == hostile
 
 
+def test_an_empty_variable_reaches_the_job(runtime, run_script):
+    job = run_script("import os; print(repr(os.environ.get('EMPTY')))", runtime, environment={"EMPTY": ""})
+    assert "''" in job.logs().splitlines()
+
+
 def test_the_configuration_has_every_key_that_sagemaker_writes(runtime, run_script, tmp_path):
     (tmp_path / "rows").mkdir()
     (tmp_path / "rows" / "a.csv").write_text("1")

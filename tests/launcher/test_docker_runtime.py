@@ -18,6 +18,7 @@ import pytest
 import launcher
 from launcher import errors
 from launcher.runtimes import get_runtime
+from launcher.runtimes.docker_engine import bridge_address
 from launcher.runtimes.image import image_tag
 from launcher.settings import build_settings, data_path
 from tests.users import ORDINARY_UID, as_ordinary_user, folder_of_ordinary_user
@@ -70,6 +71,23 @@ def _image(engine, last_line):
 def containers_of(engine, job, home=None):
     labels = [f"launcher.job={job}", f"launcher.home={home or os.environ['LAUNCHER_HOME']}"]
     return engine.containers.list(all=True, filters={"label": labels})
+
+
+def test_a_bridge_that_names_no_gateway_has_an_address(engine):
+    """As engine 20.10 inspects its own bridge until it is restarted; the answers are recorded from one."""
+    subnet = {"IPAM": {"Config": [{"Subnet": "10.251.7.0/24"}]}, "Options": {}}
+    assert bridge_address(subnet) == "10.251.7.1"
+    restarted = {"IPAM": {"Config": [{"Subnet": "172.17.0.0/16", "Gateway": "172.17.0.9"}]}}
+    assert bridge_address(restarted) == "172.17.0.9"
+    loopback = {"IPAM": {"Config": []}, "Options": {"com.docker.network.bridge.name": "lo"}}
+    assert bridge_address(loopback) == "127.0.0.1", "the interface's own address, where this machine has it"
+    elsewhere = {**subnet, "Options": {"com.docker.network.bridge.name": "lo"}}
+    assert bridge_address(elsewhere) == "10.251.7.1", "an interface of that name here may be another engine's"
+    assert bridge_address({"IPAM": {"Config": None}}) == ""
+    network = engine.api.inspect_network("bridge")
+    for config in network["IPAM"]["Config"]:
+        config.pop("Gateway", None)
+    assert bridge_address(network) == get_runtime("docker").host_address
 
 
 def test_any_image_that_follows_the_contract_runs(foreign_image, engine):
