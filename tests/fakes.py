@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from launcher.errors import ImageError, RuntimeUnavailableError
-from launcher.runtimes import Execution, Runtime
+from launcher.runtimes import Execution, HostState, Runtime
 from launcher.settings import data_path
 
 
@@ -20,6 +20,9 @@ class FakeExecution(Execution):
     @property
     def reference(self):
         return {"runtime": "fake", "pid": self.child.pid}
+
+    def state(self):
+        return HostState.RUNNING if self.child.poll() is None else HostState.ENDED
 
     def wait(self, timeout_seconds):
         try:
@@ -51,11 +54,18 @@ class FakeRuntime(Runtime):
     """
 
     name = "process"
+    network_interface = "lo"
+    needs_local_libraries = True
+
+    @property
+    def host_address(self):
+        return "127.0.0.1"
 
     def __init__(self, start_error=None, prepare_error=None):
         self.start_error = start_error
         self.prepare_error = prepare_error
         self.started = []
+        self.opened = set()
         self.executions = {}
 
     def check(self, container):
@@ -69,13 +79,23 @@ class FakeRuntime(Runtime):
         if self.prepare_error:
             raise self.prepare_error
 
+    def open(self, containers):
+        self.opened.add(containers[0].job_name)
+
+    def close(self, containers):
+        assert all(execution.removed for execution in self.executions.values()), "a host still runs"
+        self.opened.discard(containers[0].job_name)
+
     def start(self, container):
         if self.start_error:
             raise self.start_error
         if container.network_isolated:
             raise RuntimeUnavailableError("a fake has no network to take away")
-        base = Path(container.mounts[0].source)
-        for mount in container.mounts[1:]:
+        assert container.job_name in self.opened
+        base = Path(container.tree_path)
+        for mount in container.mounts:
+            if Path(mount.source).is_relative_to(base):
+                continue
             target = base / Path(mount.target).relative_to("/opt/ml")
             if Path(mount.source).is_dir():
                 shutil.copytree(mount.source, target, dirs_exist_ok=True)
@@ -94,8 +114,8 @@ class FakeRuntime(Runtime):
                 start_new_session=True,
             )
         self.started.append(container)
-        self.executions[container.job_name] = FakeExecution(child)
-        return self.executions[container.job_name]
+        self.executions[container.job_name, container.host] = FakeExecution(child)
+        return self.executions[container.job_name, container.host]
 
     def find(self, container):
-        return self.executions.get(container.job_name)
+        return self.executions.get((container.job_name, container.host))

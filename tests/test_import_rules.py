@@ -35,7 +35,8 @@ SIDES = {
 # The launcher's layers: a room uses itself and the rows above its own.
 LAYERS = [
     {"errors", "s3_server"},
-    {"paths", "secrets", "settings", "terminal"},
+    {"paths", "secrets"},
+    {"settings", "terminal"},
     {"requests"},
     {"jobs"},
     {"storage", "runtimes"},

@@ -141,11 +141,15 @@ class ContainerSpec:
         image: the image; empty for the bundled one, which a runtime provides in its own way.
         entry_point: replaces the image's, when not empty.
         arguments: the command, ``("train",)`` by the contract.
-        mounts: the first one is the ``/opt/ml`` tree itself.
+        mounts: folders and files of this machine, an outer one before those inside it.
         state_path: a folder of the runtime's own, for this host and this job.
         log_path: the file that everything the job prints goes to.
         inherited: variables that the job gets with the value they have where it is started; the values are written
             nowhere.
+        tree_path: the folder of this machine that the job sees as ``/opt/ml``, as far as the contract names it: what
+            else an image has there stays visible.
+        hosts: the names of all hosts of the job, this one among them.
+        max_run_seconds: after so long the host ends itself, should nobody else do it; 0 sets no limit.
     """
 
     job_name: str
@@ -160,6 +164,9 @@ class ContainerSpec:
     labels: Mapping[str, str] = field(default_factory=dict)
     network_isolated: bool = False
     inherited: tuple[str, ...] = ()
+    tree_path: str = ""
+    hosts: tuple[str, ...] = ()
+    max_run_seconds: int = 0
 
     @property
     def bundled(self) -> bool:

@@ -147,7 +147,6 @@ class JobFolder:
         self.stop_path = path / "stop-requested"
         self.metrics_path = path / "metrics.jsonl"
         self.work_path = path / "work"
-        self.opt_ml_path = path / "work" / "opt_ml"
         self.unpacked_path = path / "unpacked"
 
     @property
@@ -158,6 +157,10 @@ class JobFolder:
     def log_path(self, host: str) -> Path:
         """Return where everything that ``host`` prints is kept."""
         return self.path / log_file_name(host)
+
+    def tree_path(self, host: str) -> Path:
+        """Return the folder that ``host`` sees as ``/opt/ml``."""
+        return self.work_path / host / "opt_ml"
 
     def make_work_path(self) -> None:
         """Make the folder for everything that goes away when the job is over; the caller's alone."""

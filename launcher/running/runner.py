@@ -19,7 +19,13 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from launcher.errors import ChannelError, JobFailedError, LauncherError, OutputPathError
+from launcher.errors import (
+    ChannelError,
+    JobFailedError,
+    LauncherError,
+    OutputPathError,
+    RuntimeUnavailableError,
+)
 from launcher.jobs.metrics import MetricRecorder
 from launcher.jobs.spec import CheckpointConfig, ContainerSpec, TrainingJobSpec, job_keys
 from launcher.jobs.store import (
@@ -34,12 +40,20 @@ from launcher.jobs.store import (
     check_job_name,
 )
 from launcher.running import artifacts
+from launcher.running.failure import failure_reason
 from launcher.running.following import LineSink, LogReader, log_tail
 from launcher.running.opt_ml import FAILURE_REASON_LIMIT, OptMl
-from launcher.running.plan import ChannelSource, RunPlan, make_plan, planned_s3_address, with_s3_address
+from launcher.running.plan import (
+    ChannelSource,
+    RunPlan,
+    host_names,
+    make_plan,
+    planned_s3_address,
+    with_s3_address,
+)
 from launcher.running.source import list_members
 from launcher.running.syncing import FolderSync
-from launcher.runtimes import Execution, Runtime, get_runtime
+from launcher.runtimes import EndCause, Ending, Execution, HostState, Runtime, get_runtime
 from launcher.secrets import masked_text
 from launcher.settings import S3Settings, stop_grace_seconds
 from launcher.storage import Storage, storage_for
@@ -49,7 +63,10 @@ _TICK_SECONDS = 0.1
 _SYNC_SECONDS = 1.0
 _SOURCE_MTIME = 315532800  # 1980, the first year that every archive format knows: the same files make the same bytes
 _PATIENT_INTERRUPTS = 2  # the first stops the job, the second kills it, one more gives up on its results
-_KILLED, _NOT_FOUND = 128 + signal.SIGKILL, 127
+_KILLED = 128 + signal.SIGKILL
+_ENGINE_SECONDS = 1.0
+_ENDED_SECONDS = 10.0
+_TRAINING = "Training image download completed. Training in progress."
 
 
 def job_storage(spec: TrainingJobSpec, uri: str) -> Storage:
@@ -112,7 +129,7 @@ def plan_job(spec: TrainingJobSpec, store: JobStore, runtime: Runtime) -> RunPla
             )
     if spec.checkpoint_config is not None:
         _check_checkpoint_place(spec, spec.checkpoint_config, channels, folder)
-    plan = _plan(spec, store, channels, [name for name, _ in members])
+    plan = _plan(spec, store, channels, runtime.network_interface, [name for name, _ in members])
     for container in plan.containers:
         runtime.check(container)
     return replace(plan, image=runtime.describe_image(plan.containers[0]))
@@ -203,13 +220,17 @@ def raise_unless_completed(store: JobStore, record: JobRecord) -> None:
     spec = record.training_spec
     folder = store.folder(spec.job_name)
     seconds = (record.ended or record.modified) - (record.started or record.created)
-    code = next((code for code in record.exit_codes.values() if code != 0), None)
+    hosts = record.exit_codes
+    host, code = next(((host, code) for host, code in hosts.items() if code != 0), ("algo-1", None))
     program = spec.entry_point or spec.image_uri or "the container"
-    what = f"{program} exited with {code} after {seconds:.0f} s" if code is not None else "it never ran to an end"
-    tail = "".join(f"\n    {line}" for line in log_tail(folder.log_path("algo-1")))
+    where = f" on {host}" if spec.instance_count > 1 else ""
+    what = (
+        f"{program} exited with {code} after {seconds:.0f} s{where}" if code is not None else "it never ran to an end"
+    )
+    tail = "".join(f"\n    {line}" for line in log_tail(folder.log_path(host)))
     error = JobFailedError(
         f"job '{spec.job_name}': {what}. {masked_text(record.failure_reason)}",
-        f"Log: {folder.log_path('algo-1')}" + (f", which ends with:{tail}" if tail else ""),
+        f"Log: {folder.log_path(host)}" + (f", which ends with:{tail}" if tail else ""),
         job_name=spec.job_name,
         reason=record.failure_reason,
     )
@@ -244,19 +265,23 @@ class Driver:
         self._runtime = runtime
         self._lines = lines
         self._interrupts = interrupts or _Interrupts()
-        self._opt_ml = OptMl(self._folder.opt_ml_path)
+        self._hosts = [(host, OptMl(self._folder.tree_path(host))) for host in host_names(self._spec)]
         self._keys = job_keys(self._spec)
         self._storage = job_storage(self._spec, self._keys.output)
-        self._syncs = [
-            FolderSync("intermediate files", self._opt_ml.intermediate, self._storage, self._keys.intermediate)
-        ]
-        if (kept := self._spec.checkpoint_config) is not None:
-            folder, storage = self._opt_ml.path / kept.tree_path, job_storage(self._spec, kept.s3_uri)
-            self._syncs.append(FolderSync("checkpoints", folder, storage, kept.s3_uri))
+        self._syncs = [sync for host, tree in self._hosts for sync in self._syncs_of(host, tree)]
         self._plan_made: RunPlan | None = None
         self._executions: dict[str, Execution] = {}
         self._s3_address = ""
         self._s3_credentials: dict[str, str] = {}
+
+    def _syncs_of(self, host: str, tree: OptMl) -> list[FolderSync]:
+        """Return what is copied from a host while it runs: as on SageMaker, hosts share a place for checkpoints."""
+        own = "" if host == host_names(self._spec)[0] else f"/{host}"
+        syncs = [FolderSync("intermediate files", tree.intermediate, self._storage, f"{self._keys.intermediate}{own}")]
+        if (config := self._spec.checkpoint_config) is not None:
+            folder, storage = tree.path / config.tree_path, job_storage(self._spec, config.s3_uri)
+            syncs.append(FolderSync("checkpoints", folder, storage, config.s3_uri))
+        return syncs
 
     def run(self) -> None:
         """Do all that is left to do; the record is terminal afterwards, whatever happens."""
@@ -270,6 +295,8 @@ class Driver:
             if not self._folder.stop_requested() or self._executions_left():
                 with self._s3_within_reach():
                     self.step("start", self._start)
+                    if self._record.secondary_status == "Pending":
+                        self.step("await_start", self._await_start)
                     self.step("follow", self._follow)
             self.step("reclaim", self._reclaim)
             self.step("collect", self._collect)
@@ -301,6 +328,9 @@ class Driver:
                 execution.kill()
                 execution.wait(10)
                 execution.remove()
+        if "prepare" in self._record.steps:
+            with contextlib.suppress(LauncherError, OSError):
+                self._runtime.close(self._plan.containers)
         if "start" in self._record.steps:
             with contextlib.suppress(LauncherError, OSError):
                 self._reclaim()
@@ -308,7 +338,7 @@ class Driver:
                 for sync in self._syncs:
                     with contextlib.suppress(LauncherError, OSError):
                         sync.run()
-            self._record.warnings.append(f"what the job wrote and was not packed is in {self._folder.opt_ml_path}")
+            self._record.warnings.append(f"what the job wrote and was not packed is in {self._folder.work_path}")
         else:
             _remove_tree(self._folder.work_path)
         if self._record.terminal:
@@ -332,20 +362,28 @@ class Driver:
 
     def _write_config(self) -> None:
         plan = self._plan
-        self._opt_ml.prepare(plan.config_files, plan.mount_points)
-        if self._spec.source_path is None:
-            return
-        storage = job_storage(self._spec, self._keys.source)
-        source = storage.fetch(self._keys.source, self._folder.work_path / "source")
-        shutil.rmtree(self._opt_ml.code, ignore_errors=True)
-        artifacts.unpack(source, self._opt_ml.code)
+        source = None
+        if self._spec.source_path is not None:
+            storage = job_storage(self._spec, self._keys.source)
+            source = storage.fetch(self._keys.source, self._folder.work_path / "source")
+        for host, tree in self._hosts:
+            tree.prepare({**plan.config_files, **plan.host_files[host]}, plan.mount_points)
+            if source is not None:
+                shutil.rmtree(tree.code, ignore_errors=True)
+                artifacts.unpack(source, tree.code)
 
     def _restore_checkpoints(self) -> None:
-        """Copy what earlier jobs have left into the folder; the job may change it, so nothing is linked."""
-        sync = self._syncs[-1]
-        _remove_tree(sync.folder)  # a driver before this one may have died in the middle
-        sync.restore()
-        self._opt_ml.share(sync.folder)
+        """Copy what earlier jobs have left to every host; the job may change it, so nothing is linked."""
+        config = self._spec.checkpoint_config
+        if config is None:
+            return
+        folders = [tree.path / config.tree_path for _, tree in self._hosts]
+        for sync in self._syncs:
+            if sync.folder in folders:
+                _remove_tree(sync.folder)  # a driver before this one may have died in the middle
+                sync.restore()
+        for (_, tree), folder in zip(self._hosts, folders, strict=True):
+            tree.share(folder)
 
     def _prepare(self) -> None:
         for container in self._plan.containers:
@@ -354,13 +392,34 @@ class Driver:
     def _start(self) -> None:
         """Start each host, or find the one that a driver before this one started and could not record."""
         planned = planned_s3_address(self._spec)
+        self._runtime.open(self._plan.containers)
         for container in self._plan.containers:
             execution = self._runtime.find(container) or self._runtime.start(
                 self._with_credentials(with_s3_address(container, planned, self._s3_address))
             )
             self._executions[container.host] = execution
             self._record.executions[container.host] = execution.reference
-        self._note(IN_PROGRESS, "Training", "Training image download completed. Training in progress.")
+        if any(execution.state() is HostState.PENDING for execution in self._executions.values()):
+            self._note(IN_PROGRESS, "Pending", "Waiting for a place to run")
+        else:
+            self._note(IN_PROGRESS, "Training", _TRAINING)
+
+    def _await_start(self) -> None:
+        """Wait until every host has a place to run: a queue's time is no training time and has no limit."""
+        executions = [self._find_again(container) for container in self._plan.containers]
+        while not self._folder.stop_requested() and any(
+            execution is not None and execution.state() is HostState.PENDING for execution in executions
+        ):
+            time.sleep(_TICK_SECONDS)
+        self._note(IN_PROGRESS, "Training", _TRAINING)
+
+    def _find_again(self, container: ContainerSpec) -> Execution | None:
+        """Return a host that was started, once what runs it answers: until then nobody knows how it is."""
+        while True:
+            try:
+                return self._executions.get(container.host) or self._runtime.find(container)
+            except RuntimeUnavailableError:
+                time.sleep(_ENGINE_SECONDS)
 
     def _with_credentials(self, container: ContainerSpec) -> ContainerSpec:
         """Return the container with the S3's credentials, which no record holds; the caller's own variables win."""
@@ -391,7 +450,7 @@ class Driver:
             readers.append(LogReader(self._folder, lambda _host, line: recorder.feed(line, time.time())))
         running = {}
         for container in self._plan.containers:
-            execution = self._executions.get(container.host) or self._runtime.find(container)
+            execution = self._find_again(container)
             if execution is None:
                 self._record.exit_codes[container.host] = _KILLED
                 self._record.warnings.append(f"{container.host} was gone when it was looked for")
@@ -446,7 +505,16 @@ class Driver:
         for execution in running.values():
             execution.terminate()
 
+    def _heed_endings(self) -> None:
+        """Note what the hosts themselves tell of their end: one that had nobody to stop it in time has done so."""
+        if self._record.stop_started is not None or not self._record.exit_codes:
+            return
+        if any(self._ending(container).cause is EndCause.MAX_RUNTIME for container in self._plan.containers):
+            self._record.stop_started, self._record.stop_reason = time.time(), "MaxRuntimeExceeded"
+            self._move(STOPPING, "Stopping", "Stopping the training job")
+
     def _reclaim(self) -> None:
+        self._heed_endings()
         for container in self._plan.containers:
             self._runtime.reclaim(container)
 
@@ -455,7 +523,8 @@ class Driver:
         self._move(self._record.status, "Uploading", "Uploading generated training model")
         for sync in self._syncs:
             sync.run()
-        for folder, uri in ((self._opt_ml.model, self._keys.model), (self._opt_ml.output_data, self._keys.output)):
+        tree = self._hosts[0][1]
+        for folder, uri in ((tree.model, self._keys.model), (tree.output_data, self._keys.output)):
             archive = self._folder.work_path / uri.rsplit("/", 1)[1]
             report = artifacts.pack_folder(folder, archive) if folder.is_dir() else artifacts.PackReport()
             self._record.warnings += [f"not packed: {line}" for line in report.skipped]
@@ -464,24 +533,27 @@ class Driver:
         self._record.failure_reason = self._find_failure_reason()
 
     def _find_failure_reason(self) -> str:
-        code = next((code for code in self._record.exit_codes.values() if code != 0), 0)
+        """Return why the job failed: the first host that did says so, the others were only stopped for it."""
+        host, code = next(((host, code) for host, code in self._record.exit_codes.items() if code != 0), ("", 0))
         if code == 0 or self._record.status == STOPPING:
             return ""
-        text = self._opt_ml.read_failure()
-        if not text and code == _KILLED:
-            text = "the process was killed (signal 9), which is what happens when memory runs out"
-        elif not text and code > 128:
-            text = f"the process was ended by signal {code - 128}, which did not come from the launcher"
-        if not text and code == _NOT_FOUND:
-            command = " ".join([*self._plan.containers[0].entry_point, *self._plan.containers[0].arguments])
-            text = f"there is no '{command}' to run; an algorithm image must be runnable as: docker run IMAGE train"
-        # The end matters as much as the beginning: the text gives way, not the exit code.
-        ending = f", exit code: {code}"
-        return f"AlgorithmError: {text}"[: FAILURE_REASON_LIMIT - len(ending)] + ending
+        container = next(container for container in self._plan.containers if container.host == host)
+        return failure_reason(container, code, self._ending(container), dict(self._hosts)[host].read_failure())
+
+    def _ending(self, container: ContainerSpec) -> Ending:
+        """Return how a host ended, also where another driver saw it end."""
+        with contextlib.suppress(RuntimeUnavailableError):
+            execution = self._executions.get(container.host) or self._runtime.find(container)
+            if execution is not None and execution.wait(_ENDED_SECONDS) is not None:
+                self._executions[container.host] = execution
+                return execution.ending()
+        return Ending()
 
     def _finish(self) -> None:
         for execution in self._found_executions():
             execution.remove()
+        if "start" in self._record.steps:
+            self._runtime.close(self._plan.containers)
         _remove_tree(self._folder.work_path)
         if self._folder.stop_requested() and not self._record.exit_codes:
             self._move(STOPPING, "Stopping", "Stopping the training job")
@@ -519,7 +591,7 @@ class Driver:
         if self._plan_made is None:
             found = self._record.channels.items()
             channels = {name: ChannelSource(Path(path), is_file) for name, (path, is_file) in found}
-            self._plan_made = _plan(self._spec, self._store, channels)
+            self._plan_made = _plan(self._spec, self._store, channels, self._runtime.network_interface)
         return self._plan_made
 
     def _executions_left(self) -> bool:
@@ -564,7 +636,11 @@ def _source_members(spec: TrainingJobSpec) -> list[tuple[str, Path]]:
 
 
 def _plan(
-    spec: TrainingJobSpec, store: JobStore, channels: dict[str, ChannelSource], members: Sequence[str] = ()
+    spec: TrainingJobSpec,
+    store: JobStore,
+    channels: dict[str, ChannelSource],
+    network_interface: str,
+    members: Sequence[str] = (),
 ) -> RunPlan:
     folder = store.folder(spec.job_name)
     return make_plan(
@@ -574,6 +650,7 @@ def _plan(
         work_path=folder.work_path,
         channels=channels,
         source_members=members,
+        network_interface=network_interface,
     )
 
 

@@ -46,7 +46,7 @@ class Estimator:
     Args:
         image_uri: an image that follows the training contract; None takes the bundled one.
         role: kept and described; nothing here asks for permission.
-        instance_count: 1.
+        instance_count: how many hosts; each is a container or a process of this machine.
         instance_type: ``local``, or a SageMaker type, which the job is told; it uses this machine as it is.
         max_run: seconds after which the job is stopped.
         output_path: a path, a ``file://`` or ``s3://`` URI; results go to ``<output_path>/<job>/output/``. None takes
@@ -408,7 +408,7 @@ class Estimator:
         uses_s3 = any(uri.startswith("s3://") for uri in uris)
         chosen = self._runtime if self._runtime is not None else default_runtime()
         runtime = chosen if isinstance(chosen, Runtime) else choose_runtime(chosen, image_uri=self.image_uri)
-        if source is not None and runtime.name == "process":
+        if source is not None and runtime.needs_local_libraries:
             check_libraries(source)
         spec = TrainingJobSpec(
             job_name=name,
@@ -652,11 +652,7 @@ def _checked_instance_count(count: int | None) -> int:
     if count is None:
         return 1
     if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-        raise BadInputError(f"instance_count={count!r} is no count of hosts.", "Use 1.")
-    if count > 1:
-        raise UnsupportedOptionError(
-            f"instance_count={count} is not emulated by this version, which runs one host.", "Use 1."
-        )
+        raise BadInputError(f"instance_count={count!r} is no count of hosts.", "Use 1 or more.")
     return count
 
 

@@ -210,7 +210,6 @@ def test_an_empty_channel_folder_is_refused(source, home, tmp_path):
 OPTIONS = {
     "no hosts": ({"instance_count": 0}, r"instance_count=0"),
     "hosts as text": ({"instance_count": "two"}, r"instance_count='two'"),
-    "several hosts": ({"instance_count": 2}, r"instance_count=2 is not emulated"),
     "unknown type": ({"instance_type": "ml.m5.xlrage"}, r"Did you mean ml.m5.xlarge"),
     "gpu": ({"instance_type": "local_gpu"}, r"local_gpu"),
     "no time": ({"max_run": 0}, r"max_run=0"),

@@ -18,6 +18,7 @@ import pytest
 import launcher
 from launcher import errors
 from launcher.runtimes import get_runtime
+from launcher.runtimes.docker_engine import bridge_address
 from launcher.runtimes.image import image_tag
 from launcher.settings import build_settings, data_path
 from tests.users import ORDINARY_UID, as_ordinary_user, folder_of_ordinary_user
@@ -41,6 +42,20 @@ def image_of_another_user(engine):
     yield from _image(engine, "USER 4321:4321")
 
 
+@pytest.fixture(scope="module")
+def baked_image(engine):
+    """The recipe of the official toolkit's own page: code below /opt/ml, the program by SAGEMAKER_PROGRAM."""
+    files = {
+        "Dockerfile": f"FROM {build_settings().base_image}\nCOPY baked /opt/ml/code\nCOPY train /usr/local/bin/train\n"
+        "ENV SAGEMAKER_PROGRAM=job.py\n",
+        "baked/job.py": "import helper, pathlib; print(helper.WORD, sorted(p.name for p in "
+        "pathlib.Path('/opt/ml').iterdir())); pathlib.Path('/opt/ml/model/m').write_text('m')",
+        "baked/helper.py": "WORD = 'baked code runs'",
+        "train": '#!/bin/sh\nexec python3 "/opt/ml/code/$SAGEMAKER_PROGRAM"\n',
+    }
+    yield from _built(engine, files)
+
+
 def _image(engine, last_line):
     script = """\
     #!/bin/sh
@@ -54,11 +69,16 @@ def _image(engine, last_line):
     if grep -q slow /opt/ml/input/config/hyperparameters.json; then sleep 60; fi
     """
     dockerfile = f"FROM {build_settings().base_image}\nCOPY train /usr/local/bin/train\n{last_line}\n"
+    yield from _built(engine, {"Dockerfile": dockerfile, "train": textwrap.dedent(script)})
+
+
+def _built(engine, files):
+    """Build an image from texts by name; all of them are executable."""
     context = io.BytesIO()
     with tarfile.open(fileobj=context, mode="w") as archive:
-        for name, text, mode in (("Dockerfile", dockerfile, 0o644), ("train", textwrap.dedent(script), 0o755)):
+        for name, text in files.items():
             info = tarfile.TarInfo(name)
-            info.size, info.mode = len(text), mode
+            info.size, info.mode = len(text), 0o755
             archive.addfile(info, io.BytesIO(text.encode()))
     context.seek(0)
     tag = f"launcher-test-{uuid.uuid4().hex[:8]}:1"
@@ -70,6 +90,23 @@ def _image(engine, last_line):
 def containers_of(engine, job, home=None):
     labels = [f"launcher.job={job}", f"launcher.home={home or os.environ['LAUNCHER_HOME']}"]
     return engine.containers.list(all=True, filters={"label": labels})
+
+
+def test_a_bridge_that_names_no_gateway_has_an_address(engine):
+    """As engine 20.10 inspects its own bridge until it is restarted; the answers are recorded from one."""
+    subnet = {"IPAM": {"Config": [{"Subnet": "10.251.7.0/24"}]}, "Options": {}}
+    assert bridge_address(subnet) == "10.251.7.1"
+    restarted = {"IPAM": {"Config": [{"Subnet": "172.17.0.0/16", "Gateway": "172.17.0.9"}]}}
+    assert bridge_address(restarted) == "172.17.0.9"
+    loopback = {"IPAM": {"Config": []}, "Options": {"com.docker.network.bridge.name": "lo"}}
+    assert bridge_address(loopback) == "127.0.0.1", "the interface's own address, where this machine has it"
+    elsewhere = {**subnet, "Options": {"com.docker.network.bridge.name": "lo"}}
+    assert bridge_address(elsewhere) == "10.251.7.1", "an interface of that name here may be another engine's"
+    assert bridge_address({"IPAM": {"Config": None}}) == ""
+    network = engine.api.inspect_network("bridge")
+    for config in network["IPAM"]["Config"]:
+        config.pop("Gateway", None)
+    assert bridge_address(network) == get_runtime("docker").host_address
 
 
 def test_any_image_that_follows_the_contract_runs(foreign_image, engine):
@@ -85,6 +122,33 @@ def test_any_image_that_follows_the_contract_runs(foreign_image, engine):
     assert job.describe()["AlgorithmSpecification"]["TrainingImage"] == foreign_image
     assert job.describe()["FinalMetricDataList"][0]["Value"] == 0.5
     assert containers_of(engine, "job-1") == []
+
+
+def test_what_an_image_has_below_opt_ml_stays(baked_image):
+    """Code that was copied there when the image was built runs; the folders of the contract are the job's."""
+    estimator = launcher.Estimator(baked_image)
+    estimator.fit(logs=False, job_name="job-1")
+    job = estimator.latest_training_job
+    assert "baked code runs ['checkpoints', 'code', 'input', 'model', 'output']" in job.logs()
+    assert (job.outputs.model_path / "m").read_text() == "m"
+
+
+def test_a_source_takes_the_place_of_the_images_code(baked_image, make_source):
+    source = make_source("import os; print(os.listdir('/opt/ml/code'))")
+    estimator = launcher.Estimator(
+        baked_image, entry_point="train.py", source_dir=source, environment={"SAGEMAKER_PROGRAM": "train.py"}
+    )
+    estimator.fit(logs=False, job_name="job-1")
+    assert "['train.py']" in estimator.latest_training_job.logs()
+
+
+def test_a_program_that_is_missing_inside_is_not_a_missing_train(baked_image):
+    """127 is also what a shell returns for any command that it does not find."""
+    estimator = launcher.Estimator(baked_image, container_entry_point=["/bin/sh", "-c", "no-such-program"])
+    with pytest.raises(errors.JobFailedError) as caught:
+        estimator.fit(logs=False, job_name="job-1")
+    assert caught.value.exit_code_of_job == 127
+    assert "docker run IMAGE train" not in str(caught.value)
 
 
 def test_an_image_keeps_a_user_of_its_own_who_can_write(image_of_another_user):
@@ -142,7 +206,7 @@ def test_what_a_foreign_user_wrote_belongs_to_the_caller(image, users_home, requ
 
 def test_it_belongs_to_the_caller_after_a_kill_too(foreign_image, users_home, engine):
     """The launcher is killed while the container runs; the next process of the same user stops the job."""
-    model = users_home / "home" / "jobs" / "job-1" / "work" / "opt_ml" / "output" / "data" / "code"
+    model = users_home / "home" / "jobs" / "job-1" / "work" / "algo-1" / "opt_ml" / "output" / "data" / "code"
     _fit_as_user(users_home, foreign_image, kill_when=model.exists, pace="slow")
     assert len(containers_of(engine, "job-1", users_home / "home")) == 1
     answer = subprocess.run(

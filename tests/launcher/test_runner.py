@@ -8,9 +8,10 @@ import pytest
 
 import launcher
 from launcher import errors
-from launcher.jobs.spec import TrainingJobSpec
+from launcher.jobs.spec import ContainerSpec, TrainingJobSpec
 from launcher.jobs.store import JobRecord
 from launcher.running import runner
+from launcher.running.plan import with_s3_address
 from tests.fakes import FakeRuntime
 
 WRITES_MODEL = "import os; open(os.environ['SM_MODEL_DIR'] + '/m', 'w').write('m'); print('done')"
@@ -162,7 +163,7 @@ def test_a_job_stopped_before_it_ran_never_starts(submitted, store):
     assert runtime.started == []
 
 
-def test_an_engine_that_goes_away_fails_the_job_and_keeps_what_there_is(submitted, monkeypatch, store):
+def test_an_engine_that_is_lost_for_good_fails_the_job_and_keeps_what_there_is(submitted, monkeypatch, store):
     job, runtime = submitted("import os, time; open(os.environ['SM_MODEL_DIR'] + '/m', 'w').write('m'); time.sleep(60)")
     start = runtime.start
 
@@ -184,9 +185,9 @@ def test_an_engine_that_goes_away_fails_the_job_and_keeps_what_there_is(submitte
         job.wait(logs=False)
     assert job.status == "Failed"
     assert "the engine went away" in job.failure_reason
-    assert runtime.executions["job-1"].removed
-    assert (job.path / "work" / "opt_ml" / "model" / "m").read_text() == "m"
-    assert any("work/opt_ml" in line for line in job.warnings)
+    assert runtime.executions["job-1", "algo-1"].removed
+    assert (job.path / "work" / "algo-1" / "opt_ml" / "model" / "m").read_text() == "m"
+    assert any(str(job.path / "work") in line for line in job.warnings)
 
 
 def test_a_disk_that_fills_up_while_packing_loses_no_result(submitted, store):
@@ -198,9 +199,9 @@ def test_a_disk_that_fills_up_while_packing_loses_no_result(submitted, store):
     with pytest.raises(errors.ArtifactError, match="No space left"):
         job.wait(logs=False)
     assert job.status == "Failed"
-    assert (work / "opt_ml" / "model" / "m").read_text() == "m"
+    assert (work / "algo-1" / "opt_ml" / "model" / "m").read_text() == "m"
     assert not (job.path / "output" / "model.tar.gz").exists()
-    assert runtime.executions["job-1"].removed
+    assert runtime.executions["job-1", "algo-1"].removed
 
 
 def test_what_could_not_be_packed_is_said(submitted):
@@ -246,3 +247,51 @@ def test_the_record_says_which_steps_are_done(submitted, store):
     job.wait(logs=False)
     steps = json.loads(store.folder("job-1").record_path.read_text())["steps"]
     assert list(steps) == ["pack_source", *STEPS]
+
+
+def test_code_inside_never_gets_real_aws_in_place_of_an_s3_out_of_reach(make_source):
+    """Without any endpoint boto3 asks AWS: a job whose S3 cannot be reached gets an address that refuses."""
+
+    class Remote(FakeRuntime):
+        @property
+        def host_address(self):
+            raise errors.RuntimeUnavailableError("the engine is on another machine")
+
+    script = """
+import os, boto3, botocore.exceptions, botocore.config
+print("endpoint", os.environ["AWS_ENDPOINT_URL"] == os.environ["AWS_ENDPOINT_URL_S3"])
+client = boto3.client("s3", config=botocore.config.Config(retries={"total_max_attempts": 1}))
+try:
+    client.list_buckets()
+except botocore.exceptions.EndpointConnectionError as error:
+    print("refused", error)
+"""
+    estimator = launcher.Estimator(entry_point="train.py", source_dir=make_source(script), runtime=Remote(), mode="s3")
+    estimator.fit(logs=False, job_name="job-1")
+    lines = estimator.latest_training_job.logs().splitlines()
+    assert "endpoint True" in lines
+    assert any("refused" in line and "out-of-its-reach" in line for line in lines), lines
+    warnings = json.loads((estimator.latest_training_job.path / "job.json").read_text())["warnings"]
+    assert any("cannot reach its S3" in warning for warning in warnings)
+
+
+def test_only_the_planned_endpoint_is_replaced():
+    """A variable of the user's own that happens to hold the same text is the user's."""
+    planned, reached = "http://127.0.0.1:9000", "http://172.17.0.1:9000"
+    container = ContainerSpec(
+        job_name="job-1",
+        host="algo-1",
+        image="",
+        entry_point=(),
+        arguments=("train",),
+        environment={"MIRROR": planned, "AWS_ENDPOINT_URL": "http://mine:1", "AWS_ENDPOINT_URL_S3": planned},
+        mounts=(),
+        state_path="",
+        log_path="",
+    )
+    assert with_s3_address(container, planned, reached).environment == {
+        "MIRROR": planned,
+        "AWS_ENDPOINT_URL": "http://mine:1",
+        "AWS_ENDPOINT_URL_S3": reached,
+    }
+    assert with_s3_address(container, "", "").environment == container.environment
