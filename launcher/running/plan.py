@@ -46,7 +46,7 @@ class RunPlan:
         image: what the containers are started from, as a person would name it.
         containers: one for each host.
         config_files: content by path below ``/opt/ml``.
-        source_members: what ``sourcedir.tar.gz`` will hold.
+        source_members: what ``sourcedir.tar.gz`` will hold, where it is still to be packed.
         mount_points: paths below ``/opt/ml`` that inputs are mounted on; True for a file.
     """
 
@@ -80,7 +80,7 @@ class RunPlan:
             uri, path = self.checkpoint_config.s3_uri, self.checkpoint_config.local_path
             lines += [f"restores   {path}/ <- {uri}/", f"writes     {uri}/ <- {path}/ (while it runs)"]
         lines += [
-            f"writes     {self.keys.source}" if self.source_members else "",
+            f"{'writes' if self.source_members else 'unpacks':<10} {self.keys.source}" if self.keys.source else "",
             f"writes     {self.keys.model}",
             f"writes     {self.keys.output}",
             f"writes     {self.keys.intermediate}/ (while it runs)",
@@ -115,7 +115,7 @@ def make_plan(
     for channel in spec.channels:
         found = channels[channel.name]
         inner = f"input/data/{channel.name}" + (f"/{found.path.name}" if found.is_file else "")
-        mounts.append(Mount(str(found.path), f"{OPT_ML}/{inner}"))
+        mounts.append(Mount(str(found.path), f"{OPT_ML}/{inner}", read_only=channel.name not in spec.own_channels))
         mount_points[inner] = found.is_file
     kept = spec.checkpoint_config
     if kept is not None and not kept.local_path.startswith(f"{OPT_ML}/"):
