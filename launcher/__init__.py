@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from launcher.errors import LauncherError as LauncherError
     from launcher.errors import UnsupportedOptionError as UnsupportedOptionError
     from launcher.sdk.analytics import TrainingJobAnalytics as TrainingJobAnalytics
+    from launcher.sdk.bundled import fit as fit
     from launcher.sdk.estimator import Estimator as Estimator
-    from launcher.sdk.estimator import RLEstimator as RLEstimator
-    from launcher.sdk.estimator import RLFramework as RLFramework
-    from launcher.sdk.estimator import RLToolkit as RLToolkit
-    from launcher.sdk.estimator import fit as fit
     from launcher.sdk.inputs import TrainingInput as TrainingInput
+    from launcher.sdk.rl import RLEstimator as RLEstimator
+    from launcher.sdk.rl import RLFramework as RLFramework
+    from launcher.sdk.rl import RLToolkit as RLToolkit
     from launcher.sdk.session import LocalSession as LocalSession
     from launcher.sdk.session import Session as Session
     from launcher.sdk.session import get_execution_role as get_execution_role
@@ -35,15 +35,15 @@ _HOME_OF_NAME = {
     "JobFailedError": "launcher.errors",
     "LauncherError": "launcher.errors",
     "LocalSession": "launcher.sdk.session",
-    "RLEstimator": "launcher.sdk.estimator",
-    "RLFramework": "launcher.sdk.estimator",
-    "RLToolkit": "launcher.sdk.estimator",
+    "RLEstimator": "launcher.sdk.rl",
+    "RLFramework": "launcher.sdk.rl",
+    "RLToolkit": "launcher.sdk.rl",
     "Session": "launcher.sdk.session",
     "TrainingInput": "launcher.sdk.inputs",
     "TrainingJob": "launcher.sdk.training_job",
     "TrainingJobAnalytics": "launcher.sdk.analytics",
     "UnsupportedOptionError": "launcher.errors",
-    "fit": "launcher.sdk.estimator",
+    "fit": "launcher.sdk.bundled",
     "get_execution_role": "launcher.sdk.session",
     "wait_for_s3_object": "launcher.sdk.session",
 }

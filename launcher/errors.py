@@ -34,6 +34,20 @@ class BadInputError(LauncherError, ValueError):
     aws_code = "ValidationException"
 
 
+class RequestError(BadInputError):
+    """A request has a member that the service model, or a rule beside it, refuses.
+
+    Attributes:
+        aws_message: AWS's words for it, whole; the message for people cuts long values and lists of choices.
+        members: the members that are wrong, as boto3 names them: ``ResourceConfig.InstanceType``.
+    """
+
+    def __init__(self, message: str, hint: str = "", *, aws_message: str = "", members: tuple[str, ...] = ()) -> None:
+        super().__init__(message, hint)
+        self.aws_message = aws_message or message
+        self.members = members
+
+
 class SettingsError(BadInputError):
     """An environment variable or a folder that the launcher needs is missing or wrong."""
 

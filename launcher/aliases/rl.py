@@ -1,5 +1,5 @@
 """The names of ``sagemaker.rl`` of the SDK that have a counterpart here."""
 
-from launcher.sdk.estimator import RLEstimator, RLFramework, RLToolkit
+from launcher.sdk.rl import RLEstimator, RLFramework, RLToolkit
 
 __all__ = ["RLEstimator", "RLFramework", "RLToolkit"]

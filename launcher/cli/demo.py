@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from launcher.sdk.estimator import bundled_estimator, bundled_inputs
+from launcher.sdk.bundled import bundled_estimator, bundled_inputs
 from launcher.sdk.inputs import Inputs
 from launcher.sdk.session import Session
 from launcher.sdk.training_job import TrainingJob

@@ -134,8 +134,8 @@ def fit(
 
     launcher fit train.py --source-dir src -i training=data -p epochs=3
     """
+    from launcher.sdk.bundled import bundled_estimator, bundled_inputs
     from launcher.sdk.estimator import Estimator as PlainEstimator
-    from launcher.sdk.estimator import bundled_estimator, bundled_inputs
 
     options: dict[str, Any] = {
         "output_path": output_path,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,8 +16,6 @@ from launcher.jobs.spec import MetricDefinition
 if TYPE_CHECKING:
     import pandas as pd
 
-MAX_DEFINITIONS = 40
-
 
 @dataclass(frozen=True)
 class MetricPoint:
@@ -26,42 +24,6 @@ class MetricPoint:
     timestamp: float
     name: str
     value: float
-
-
-def check_metric_definitions(definitions: Sequence[Mapping[str, str]] | None) -> tuple[MetricDefinition, ...]:
-    """Check ``[{"Name": ..., "Regex": ...}, ...]`` by SageMaker's limits.
-
-    Raises:
-        BadInputError: too many, a missing key, an invalid pattern, or one without a group.
-    """
-    checked = []
-    for definition in definitions or ():
-        if set(definition) != {"Name", "Regex"}:
-            raise BadInputError(
-                f"metric definition {dict(definition)!r} needs exactly the keys 'Name' and 'Regex'.",
-                "For example: {'Name': 'loss', 'Regex': 'loss=([0-9.]+)'}",
-            )
-        name, regex = definition["Name"], definition["Regex"]
-        if not 1 <= len(name) <= 255 or not 1 <= len(regex) <= 500:
-            raise BadInputError(
-                f"metric definition '{name[:40]}' is too long or empty.",
-                "A name has up to 255 characters, a regex 500.",
-            )
-        try:
-            groups = re.compile(regex).groups
-        except re.error as error:
-            raise BadInputError(
-                f"metric definition '{name}': {regex!r} is not a regular expression: {error}.", "Correct the pattern."
-            ) from error
-        if groups < 1:
-            raise BadInputError(
-                f"metric definition '{name}': {regex!r} has no group.",
-                "Put parentheses around the value: loss=([0-9.]+)",
-            )
-        checked.append(MetricDefinition(name, regex))
-    if len(checked) > MAX_DEFINITIONS:
-        raise BadInputError(f"{len(checked)} metric definitions; SageMaker takes {MAX_DEFINITIONS}.", "Leave some out.")
-    return tuple(checked)
 
 
 class MetricRecorder:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 OPT_ML = "/opt/ml"
 CHECKPOINTS = f"{OPT_ML}/checkpoints"
+SDK_DRIVERS = "sm_drivers"
+SDK_CODE_CHANNELS = frozenset({SDK_DRIVERS, "code"})
+"""Channels in which version 3 of the SDK sends its driver and the source; the driver makes itself executable there."""
 
 
 def log_file_name(host: str) -> str:
@@ -23,6 +27,7 @@ class Channel:
         name: as in ``/opt/ml/input/data/<name>``.
         uri: where the data lie, always with a scheme.
         content_type: a MIME type, told to the job and not checked; None leaves it out.
+        without_effect: members of the request that ask for nothing here, as they were given.
     """
 
     name: str
@@ -33,6 +38,7 @@ class Channel:
     compression: str = "None"
     record_wrapping: str = "None"
     s3_data_type: str = "S3Prefix"
+    without_effect: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -50,10 +56,12 @@ class CheckpointConfig:
     Attributes:
         s3_uri: a folder or a prefix, always with a scheme and without a ``/`` at its end.
         local_path: where the job sees them.
+        asked: the member of the request, as it was given.
     """
 
     s3_uri: str
     local_path: str = CHECKPOINTS
+    asked: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def tree_path(self) -> str:
@@ -64,20 +72,18 @@ class CheckpointConfig:
 
 @dataclass(frozen=True)
 class TrainingJobSpec:
-    """Everything that one training job was asked to do.
+    """Everything that one training job was asked to do; ``requests.training`` makes it of a checked request.
 
     Attributes:
         image_uri: an image that follows the contract; None stands for the bundled one.
-        runtime: ``docker`` or ``process``; ``auto`` has been decided before.
+        runtime: its name; ``auto`` until it is decided, when the job is submitted.
         hyperparameters: text to text, as a request to SageMaker holds them.
         output_uri: the prefix; results go to ``<output_uri>/<job_name>/output/``.
-        code_uri: the prefix of ``<code_uri>/<job_name>/source/sourcedir.tar.gz``.
-        source_path: the folder to pack, or the folder of a lone entry point; None runs the image as it is.
-        source_members: paths below ``source_path`` to pack; empty packs all of it.
-        dependencies: files and folders that are packed beside the source, under their own names.
         max_run_seconds: after so long the job is stopped.
         checkpoint_config: None keeps no checkpoints.
         s3: which S3 the job's ``s3://`` URIs mean, as ``S3Settings.to_dict`` writes it; None where it has none.
+        estimator: what the estimator knew and no member of AWS says; ``attach`` gives it back.
+        without_effect: members of the request that ask for nothing here, as they were given.
     """
 
     job_name: str
@@ -87,23 +93,42 @@ class TrainingJobSpec:
     hyperparameters: Mapping[str, str] = field(default_factory=dict)
     channels: tuple[Channel, ...] = ()
     output_uri: str = ""
-    code_uri: str = ""
     instance_type: str = "local"
     instance_count: int = 1
     volume_size_gb: int = 30
     environment: Mapping[str, str] = field(default_factory=dict)
     metric_definitions: tuple[MetricDefinition, ...] = ()
     max_run_seconds: int = 86400
-    entry_point: str | None = None
-    source_path: str | None = None
-    source_members: tuple[str, ...] = ()
-    dependencies: tuple[str, ...] = ()
     container_entry_point: tuple[str, ...] = ()
     container_arguments: tuple[str, ...] = ()
     enable_network_isolation: bool = False
     tags: tuple[tuple[str, str], ...] = ()
     checkpoint_config: CheckpointConfig | None = None
     s3: Mapping[str, Any] | None = None
+    estimator: Mapping[str, Any] = field(default_factory=dict)
+    without_effect: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def entry_point(self) -> str | None:
+        """The script that runs, relative to the root of the source; None runs the image as it is."""
+        return hyperparameter_text(self.hyperparameters, "sagemaker_program")
+
+    @property
+    def source_uri(self) -> str | None:
+        """The archive that is unpacked to ``/opt/ml/code``; None where there is none, or the image holds the source."""
+        location = hyperparameter_text(self.hyperparameters, "sagemaker_submit_directory")
+        return location if location and "://" in location else None
+
+    @property
+    def own_channels(self) -> frozenset[str]:
+        """The channels that the job gets a copy of, to write to: those in which version 3 of the SDK sends code."""
+        names = {channel.name for channel in self.channels}
+        return frozenset(names & SDK_CODE_CHANNELS if SDK_DRIVERS in names else ())
+
+    @property
+    def brings_code(self) -> bool:
+        """Whether the request brings what runs, as both versions of the SDK do; an image then only has to run it."""
+        return bool(self.source_uri or self.own_channels)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values; ``from_dict`` takes them back."""
@@ -111,16 +136,45 @@ class TrainingJobSpec:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TrainingJobSpec:
-        """Rebuild the spec from what ``to_dict`` returned, after a trip through JSON."""
-        known = dict(values)
-        known["channels"] = tuple(Channel(**channel) for channel in known["channels"])
-        known["metric_definitions"] = tuple(MetricDefinition(**one) for one in known["metric_definitions"])
-        known["tags"] = tuple((key, value) for key, value in known["tags"])
-        if known.get("checkpoint_config") is not None:
-            known["checkpoint_config"] = CheckpointConfig(**known["checkpoint_config"])
-        for name in ("source_members", "dependencies", "container_entry_point", "container_arguments"):
-            known[name] = tuple(known[name])
-        return cls(**known)
+        """Rebuild the spec from what ``to_dict`` returned, after a trip through JSON, in this version or another.
+
+        Fields that this version does not know are left out; missing ones take their defaults.
+        """
+        fitting = _fitting(cls, values)
+        if "estimator" not in values and values.get("source_path"):
+            # 0.1.0 kept the folder beside the request.
+            lone = values.get("source_members")
+            fitting["estimator"] = {
+                **({} if lone else {"SourceDir": values["source_path"]}),
+                "EntryPoint": f"{values['source_path']}/{values['entry_point']}" if lone else values["entry_point"],
+                "Dependencies": list(values.get("dependencies", ())),
+            }
+        for name, item_class in (("channels", Channel), ("metric_definitions", MetricDefinition)):
+            fitting[name] = tuple(item_class(**_fitting(item_class, entry)) for entry in fitting.get(name, ()))
+        fitting["tags"] = tuple((key, value) for key, value in fitting.get("tags", ()))
+        if fitting.get("checkpoint_config") is not None:
+            fitting["checkpoint_config"] = CheckpointConfig(**_fitting(CheckpointConfig, fitting["checkpoint_config"]))
+        for name in ("container_entry_point", "container_arguments"):
+            fitting[name] = tuple(fitting.get(name, ()))
+        return cls(**fitting)
+
+
+def hyperparameter_text(hyperparameters: Mapping[str, str], name: str) -> str | None:
+    """Return the text of a hyperparameter that the SDK wrote, as JSON or as it is; None where there is none."""
+    text = hyperparameters.get(name)
+    if text is None:
+        return None
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return text
+    return value if isinstance(value, str) else text
+
+
+def _fitting(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values that are fields of ``cls``."""
+    names = {entry.name for entry in fields(cls)}
+    return {name: value for name, value in values.items() if name in names}
 
 
 @dataclass(frozen=True)
@@ -176,7 +230,11 @@ class ContainerSpec:
 
 @dataclass(frozen=True)
 class JobKeys:
-    """Where results go: URIs in SageMaker's layout."""
+    """Where results go: URIs in SageMaker's layout.
+
+    Attributes:
+        source: the source archive, which is there before the job; empty where there is none.
+    """
 
     model: str
     output: str
@@ -191,5 +249,5 @@ def job_keys(spec: TrainingJobSpec) -> JobKeys:
         model=f"{prefix}/output/model.tar.gz",
         output=f"{prefix}/output/output.tar.gz",
         intermediate=f"{prefix}/output/intermediate",
-        source=f"{(spec.code_uri or spec.output_uri).rstrip('/')}/{spec.job_name}/source/sourcedir.tar.gz",
+        source=spec.source_uri or "",
     )

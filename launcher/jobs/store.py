@@ -8,7 +8,6 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import re
 import shutil
 import time
 from collections.abc import Iterator
@@ -18,12 +17,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from launcher.errors import JobExistsError, JobNameError, JobNotFoundError, LauncherError, OutputPathError
+from launcher.errors import JobExistsError, JobNotFoundError, LauncherError, OutputPathError
 from launcher.jobs.spec import TrainingJobSpec, log_file_name
 from launcher.paths import make_private
 from launcher.settings import default_home, training_job_arn
 
 IN_PROGRESS, COMPLETED, FAILED, STOPPING, STOPPED = "InProgress", "Completed", "Failed", "Stopping", "Stopped"
+_CLAIM_ENTRIES = ("driver.lock", "job.json.", "source")  # how the names begin that a claim has before its record
 TERMINAL = frozenset({COMPLETED, FAILED, STOPPED})
 _LEGAL_MOVES = {
     IN_PROGRESS: {IN_PROGRESS, COMPLETED, FAILED, STOPPING},
@@ -32,36 +32,6 @@ _LEGAL_MOVES = {
     FAILED: set[str](),
     STOPPED: set[str](),
 }
-_NAME_PATTERN = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}")
-MAX_NAME_LENGTH = 63
-
-
-def check_job_name(name: str) -> str:
-    """Return ``name`` if SageMaker would take it.
-
-    Raises:
-        JobNameError: too long, or with a character that is not allowed.
-    """
-    if not isinstance(name, str) or not name:
-        raise JobNameError(f"the job name {name!r} is empty or not text.", "Use letters, digits and single '-' signs.")
-    if len(name) > MAX_NAME_LENGTH:
-        raise JobNameError(
-            f"the job name '{name}' has {len(name)} characters; SageMaker takes {MAX_NAME_LENGTH}.", "Shorten it."
-        )
-    if not _NAME_PATTERN.fullmatch(name):
-        raise JobNameError(
-            f"the job name '{name}' is not one that SageMaker takes.",
-            "Use letters, digits and '-', beginning and ending with a letter or digit.",
-        )
-    return name
-
-
-def make_job_name(base: str, now: float | None = None) -> str:
-    """Return ``base`` and a time stamp to the millisecond, cut to SageMaker's length, as its SDK names jobs."""
-    seconds = time.time() if now is None else now
-    stamp = time.strftime("%Y-%m-%d-%H-%M-%S-", time.gmtime(seconds)) + f"{int(seconds * 1000) % 1000:03d}"
-    cleaned = re.sub(r"-+", "-", re.sub(r"[^a-zA-Z0-9-]", "-", base)).strip("-") or "job"
-    return f"{cleaned[: MAX_NAME_LENGTH - len(stamp) - 1].strip('-')}-{stamp}"
 
 
 @dataclass
@@ -79,7 +49,8 @@ class JobRecord:
     """All that is known of a job; written to ``job.json`` after each step.
 
     Attributes:
-        spec: what was asked for, as ``TrainingJobSpec.to_dict`` returns it.
+        spec: what runs, as ``TrainingJobSpec.to_dict`` returns it.
+        request: the CreateTrainingJob document as it was accepted; empty in a record of version 0.1.0.
         steps: when each step of the runner ended, in seconds since 1970.
         channels: host path, and whether it is a file, of every input, by channel.
         executions: what each runtime needs to find a host's container or process again, by host.
@@ -90,6 +61,7 @@ class JobRecord:
 
     spec: dict[str, Any]
     created: float
+    request: dict[str, Any] = field(default_factory=dict)
     status: str = IN_PROGRESS
     secondary_status: str = "Starting"
     transitions: list[Transition] = field(default_factory=list)
@@ -198,6 +170,23 @@ class JobFolder:
             os.close(descriptor)
 
 
+class Claim:
+    """A name that this process holds, until it has a record or is given up.
+
+    Args:
+        store: the home of the job to be.
+        folder: its folder; what is put there belongs to the job.
+    """
+
+    def __init__(self, store: JobStore, folder: JobFolder) -> None:
+        self._store = store
+        self.folder = folder
+
+    def record(self, record: JobRecord) -> None:
+        """Make the claim a job."""
+        self._store._write(self.folder, record, durable=True)
+
+
 class JobStore:
     """The jobs of one home.
 
@@ -235,11 +224,7 @@ class JobStore:
             JobExistsError: there is such a job.
         """
         if self.folder(name).record_path.exists():
-            raise JobExistsError(
-                "Training job names must be unique within an AWS account and region, and a training job with this name "
-                f"already exists ({training_job_arn(name)})",
-                f"Choose another name, leave it out to have one made, or remove {self.folder(name).path}.",
-            )
+            raise self._name_is_used(name)
 
     def create(self, name: str, record: JobRecord) -> JobFolder:
         """Record a new job; of two processes that try the same name, one gets it.
@@ -247,25 +232,67 @@ class JobStore:
         Raises:
             JobExistsError: the name is used.
         """
+        with self.claim(name) as claim:
+            claim.record(record)
+        return self.folder(name)
+
+    @contextmanager
+    def claim(self, name: str) -> Iterator[Claim]:
+        """Hold a name that no job has, and its folder: what goes with a job is put there before its record.
+
+        Without a record in the end the folder is removed. The claim of a process that died is free again, because the
+        kernel gave up its lock; a folder without a record is no job to anybody.
+
+        Raises:
+            JobExistsError: the name is used, or another process holds it.
+            OutputPathError: something that is no job has the folder.
+        """
+        folder = self.folder(name)
         self.check_unused(name)
         if not self.home.exists() or self.home == default_home():
             make_private(self.home)
         make_private(self.jobs_path)
-        scratch = JobFolder(self.jobs_path / f".new-{os.getpid()}-{time.monotonic_ns()}")
-        scratch.path.mkdir()
         try:
-            self._write(scratch, record, durable=True)
+            descriptor = self._locked(folder)
+        except OSError as error:
+            raise self._in_the_way(name, error.strerror or str(error)) from error
+        try:
+            self.check_unused(name)
+            if strangers := [
+                entry.name for entry in folder.path.iterdir() if not entry.name.startswith(_CLAIM_ENTRIES)
+            ]:
+                folder.lock_path.unlink()
+                raise self._in_the_way(name, f"it holds '{strangers[0]}'")
+            shutil.rmtree(folder.path / "source", ignore_errors=True)  # of a claim whose process died
             try:
-                scratch.path.rename(self.folder(name).path)
-            except OSError as error:
-                self.check_unused(name)
-                raise OutputPathError(
-                    f"job '{name}' cannot have the folder {self.folder(name).path}: {error.strerror}.",
-                    "Something that is no job is in the way; move it, or choose another job name.",
-                ) from error
+                yield Claim(self, folder)
+            finally:
+                if not folder.record_path.exists():
+                    shutil.rmtree(folder.path, ignore_errors=True)
         finally:
-            shutil.rmtree(scratch.path, ignore_errors=True)
-        return self.folder(name)
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
+            os.close(descriptor)
+
+    def _locked(self, folder: JobFolder) -> int:
+        """Make a job's folder and lock it; return the descriptor of the locked file.
+
+        Raises:
+            JobExistsError: another process has the lock.
+        """
+        while True:
+            folder.path.mkdir(parents=True, exist_ok=True)
+            try:
+                descriptor = os.open(folder.lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            except FileNotFoundError:
+                continue  # another claim was given up, and its folder removed, in this moment
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if _is_at(descriptor, folder.lock_path):
+                    return descriptor
+            except BlockingIOError:
+                os.close(descriptor)
+                raise self._name_is_used(folder.name) from None
+            os.close(descriptor)
 
     def load(self, name: str) -> JobRecord:
         """Read a job's record.
@@ -292,6 +319,19 @@ class JobStore:
         names = [path.parent.name for path in self.jobs_path.glob("[!.]*/job.json")]
         return sorted(names, key=lambda name: self.load(name).created)
 
+    def _name_is_used(self, name: str) -> JobExistsError:
+        return JobExistsError(
+            "Training job names must be unique within an AWS account and region, and a training job with this name "
+            f"already exists ({training_job_arn(name)})",
+            f"Choose another name, leave it out to have one made, or remove {self.folder(name).path}.",
+        )
+
+    def _in_the_way(self, name: str, problem: str) -> OutputPathError:
+        return OutputPathError(
+            f"job '{name}' cannot have the folder {self.folder(name).path}: {problem}.",
+            "Something that is no job is in the way; move it, or choose another job name.",
+        )
+
     def _write(self, folder: JobFolder, record: JobRecord, *, durable: bool) -> None:
         record.modified = time.time()
         part = folder.record_path.with_name(f"job.json.{os.getpid()}.part")
@@ -306,6 +346,14 @@ class JobStore:
 
 def _open_private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    """Return whether an open file is the one that has this path now."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def utc(seconds: float) -> datetime:

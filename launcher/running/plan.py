@@ -61,7 +61,7 @@ class RunPlan:
         containers: one for each host.
         config_files: content by path below ``/opt/ml``, the same on every host.
         host_files: the same for what each host is told apart, by host.
-        source_members: what ``sourcedir.tar.gz`` will hold.
+        source_members: what ``sourcedir.tar.gz`` will hold, where it is still to be packed.
         mount_points: paths below ``/opt/ml`` that inputs are mounted on; True for a file.
     """
 
@@ -102,7 +102,7 @@ class RunPlan:
             uri, path = self.checkpoint_config.s3_uri, self.checkpoint_config.local_path
             lines += [f"restores   {path}/ <- {uri}/", f"writes     {uri}/ <- {path}/ (while it runs)"]
         lines += [
-            f"writes     {self.keys.source}" if self.source_members else "",
+            f"{'writes' if self.source_members else 'unpacks':<10} {self.keys.source}" if self.keys.source else "",
             f"writes     {self.keys.model}",
             f"writes     {self.keys.output}",
             f"writes     {self.keys.intermediate}/ (while it runs)",
@@ -210,11 +210,12 @@ def _mounts(spec: TrainingJobSpec, tree: Path, channels: Mapping[str, ChannelSou
     Each folder of the contract is mounted by itself, ``code`` only where there is a source: everything else below
     ``/opt/ml`` is the image's, such as code that was copied there when the image was built.
     """
-    names = [*CONTRACT_FOLDERS, *(["code"] if spec.source_path is not None else [])]
+    names = [*CONTRACT_FOLDERS, *(["code"] if spec.source_uri is not None else [])]
     mounts = [Mount(str(tree / name), f"{OPT_ML}/{name}", read_only=False) for name in names]
     for channel in spec.channels:
         source = channels[channel.name]
-        mounts.append(Mount(str(source.path), f"{OPT_ML}/{_channel_point(channel.name, source)}"))
+        point = f"{OPT_ML}/{_channel_point(channel.name, source)}"
+        mounts.append(Mount(str(source.path), point, read_only=channel.name not in spec.own_channels))
     checkpoints = spec.checkpoint_config
     if checkpoints is not None and not checkpoints.local_path.startswith(tuple(f"{OPT_ML}/{name}/" for name in names)):
         own = Mount(str(tree / checkpoints.tree_path), checkpoints.local_path, read_only=False)

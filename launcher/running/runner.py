@@ -25,6 +25,8 @@ from launcher.errors import (
     LauncherError,
     OutputPathError,
     RuntimeUnavailableError,
+    SourceError,
+    StorageError,
 )
 from launcher.jobs.metrics import MetricRecorder
 from launcher.jobs.spec import CheckpointConfig, ContainerSpec, TrainingJobSpec, job_keys
@@ -34,11 +36,12 @@ from launcher.jobs.store import (
     IN_PROGRESS,
     STOPPED,
     STOPPING,
+    Claim,
     JobFolder,
     JobRecord,
     JobStore,
-    check_job_name,
 )
+from launcher.requests.training import check_training_request
 from launcher.running import artifacts
 from launcher.running.failure import failure_reason
 from launcher.running.following import LineSink, LogReader, log_tail
@@ -51,17 +54,15 @@ from launcher.running.plan import (
     planned_s3_address,
     with_s3_address,
 )
-from launcher.running.source import list_members
 from launcher.running.syncing import FolderSync
-from launcher.runtimes import EndCause, Ending, Execution, HostState, Runtime, get_runtime
+from launcher.runtimes import EndCause, Ending, Execution, HostState, Runtime, choose_runtime, get_runtime
 from launcher.secrets import masked_text
-from launcher.settings import S3Settings, stop_grace_seconds
-from launcher.storage import Storage, storage_for
+from launcher.settings import S3Settings, default_runtime, stop_grace_seconds
+from launcher.storage import Storage, storage_for, which_s3
 from launcher.storage.address import credentials_within, s3_within_reach
 
 _TICK_SECONDS = 0.1
 _SYNC_SECONDS = 1.0
-_SOURCE_MTIME = 315532800  # 1980, the first year that every archive format knows: the same files make the same bytes
 _PATIENT_INTERRUPTS = 2  # the first stops the job, the second kills it, one more gives up on its results
 _KILLED = 128 + signal.SIGKILL
 _ENGINE_SECONDS = 1.0
@@ -91,6 +92,8 @@ def resolve_channels(spec: TrainingJobSpec, cache_path: Path, *, fetch: bool) ->
         try:
             if fetch:
                 path = storage.fetch(channel.uri, path)
+                if channel.name in spec.own_channels:
+                    path = _own_copy(path, cache_path / f".own-{channel.name}")
                 found[channel.name] = ChannelSource(path, path.is_file())
             else:
                 found[channel.name] = ChannelSource(*storage.locate(channel.uri, path))
@@ -101,26 +104,76 @@ def resolve_channels(spec: TrainingJobSpec, cache_path: Path, *, fetch: bool) ->
     return found
 
 
-def plan_job(spec: TrainingJobSpec, store: JobStore, runtime: Runtime) -> RunPlan:
-    """Work out what ``run`` would do, and check that it could; writes nothing.
+@dataclass(frozen=True)
+class AcceptedJob:
+    """A request that was checked, with what is decided when it is submitted.
 
+    Attributes:
+        request: the document as it was given.
+        spec: what runs: the runtime and the S3 are decided.
+        runtime: what runs it.
+        warnings: what its user should know before it runs.
+    """
+
+    request: Mapping[str, Any]
+    spec: TrainingJobSpec
+    runtime: Runtime
+    warnings: tuple[str, ...] = ()
+
+
+def accept(request: Mapping[str, Any], runtime: Runtime | None = None) -> AcceptedJob:
+    """Check a CreateTrainingJob document, and decide where it runs and which S3 it means; changes nothing.
+
+    Args:
+        request: as boto3's ``create_training_job`` takes it, with the member ``Launcher`` or without.
+        runtime: default: the one that the request names, else ``LAUNCHER_RUNTIME``.
+    Raises:
+        BadInputError: it cannot be run as it was written.
+    """
+    spec = check_training_request(request)
+    if runtime is None:
+        name = default_runtime() if spec.runtime == "auto" else spec.runtime
+        runtime = choose_runtime(name, image_uri=spec.image_uri)
+    warnings = []
+    if not runtime.runs_images and spec.image_uri is not None and spec.brings_code:
+        warnings.append(
+            f"the image {spec.image_uri} is not used: the runtime '{runtime.name}' runs the request's own code"
+        )
+        spec = replace(spec, image_uri=None)
+    uris = [spec.output_uri, spec.source_uri or "", *(channel.uri for channel in spec.channels)]
+    uris.append(spec.checkpoint_config.s3_uri if spec.checkpoint_config else "")
+    if spec.s3 is None and any(uri.startswith("s3://") for uri in uris):
+        spec = replace(spec, s3=which_s3().to_dict())
+    return AcceptedJob(request, replace(spec, runtime=runtime.name), runtime, tuple(warnings))
+
+
+def plan_job(job: AcceptedJob, store: JobStore, *, source_members: Sequence[str] | None = None) -> RunPlan:
+    """Work out what ``drive`` would do, and check that it could; writes nothing.
+
+    Args:
+        job: what was accepted.
+        store: the home it would live in.
+        source_members: the names in a source archive that the caller is about to upload; None: it is there already.
     Raises:
         BadInputError: something about the job cannot be done as it was asked for.
     """
-    check_job_name(spec.job_name)
+    spec = job.spec
     store.check_writable()
     store.check_unused(spec.job_name)
-    members = _source_members(spec)
     folder = store.folder(spec.job_name)
-    channels = resolve_channels(spec, folder.work_path / "channels", fetch=False)
     keys = job_keys(spec)
-    for uri in (keys.output, keys.model, keys.source):
+    # A source in the folder of a job that has no record is what a submission left that was killed.
+    to_be_written = [] if source_members is None or _lies_within(keys.source, str(folder.path)) else [keys.source]
+    channels = resolve_channels(spec, folder.work_path / "channels", fetch=False)
+    for uri in (keys.output, keys.model, *to_be_written):
         storage = job_storage(spec, uri)
         if storage.exists(uri):
             raise OutputPathError(
                 f"{uri} is there already, from another job named '{spec.job_name}'.", "Choose another job name."
             )
         storage.check_writable(uri.rpartition("/")[0])
+    if source_members is None and spec.source_uri is not None:
+        _check_source_archive(spec, spec.source_uri)
     for channel in spec.channels:
         if _lies_within(spec.output_uri, str(channels[channel.name].path)):
             raise OutputPathError(
@@ -129,31 +182,35 @@ def plan_job(spec: TrainingJobSpec, store: JobStore, runtime: Runtime) -> RunPla
             )
     if spec.checkpoint_config is not None:
         _check_checkpoint_place(spec, spec.checkpoint_config, channels, folder)
-    plan = _plan(spec, store, channels, runtime.network_interface, [name for name, _ in members])
+    plan = _plan(spec, store, channels, job.runtime.network_interface, source_members or ())
     for container in plan.containers:
-        runtime.check(container)
-    return replace(plan, image=runtime.describe_image(plan.containers[0]))
+        job.runtime.check(container)
+    return replace(plan, image=job.runtime.describe_image(plan.containers[0]))
 
 
-def submit(spec: TrainingJobSpec, store: JobStore, runtime: Runtime) -> JobFolder:
-    """Check a job, record it, and keep its source as it is now: from here on it cannot be lost.
+def submit(request: Mapping[str, Any], store: JobStore, runtime: Runtime | None = None) -> JobFolder:
+    """Check a CreateTrainingJob document and record it as a job: from here on it cannot be lost.
 
+    Args:
+        request: as boto3's ``create_training_job`` takes it; its source archive, if it names one, is there.
+        store: the home that the job lives in.
+        runtime: default: the one that the request names, else ``LAUNCHER_RUNTIME``.
     Raises:
         BadInputError: the job cannot be run; nothing has been recorded.
     """
-    plan_job(spec, store, runtime)
+    job = accept(request, runtime)
+    plan_job(job, store)
+    with store.claim(job.spec.job_name) as claim:
+        return record_job(job, claim)
+
+
+def record_job(job: AcceptedJob, claim: Claim) -> JobFolder:
+    """Record a job that was planned, under a name that the caller holds."""
     now = time.time()
-    record = JobRecord(spec=spec.to_dict(), created=now)
+    record = JobRecord(spec=job.spec.to_dict(), created=now, request=dict(job.request), warnings=list(job.warnings))
     record.move(IN_PROGRESS, "Starting", "Starting the training job", now)
-    folder = store.create(spec.job_name, record)
-    with folder.driving(wait=True):
-        driver = Driver(store, spec.job_name, runtime)
-        try:
-            driver.step("pack_source", driver.pack_source)
-        except BaseException as error:
-            driver.give_up(error)
-            raise
-    return folder
+    claim.record(record)
+    return claim.folder
 
 
 def drive(store: JobStore, name: str, *, runtime: Runtime | None = None, on_line: LineSink | None = None) -> JobRecord:
@@ -286,7 +343,6 @@ class Driver:
     def run(self) -> None:
         """Do all that is left to do; the record is terminal afterwards, whatever happens."""
         try:
-            self.step("pack_source", self.pack_source)
             self.step("fetch_channels", self._fetch_channels)
             self.step("write_config", self._write_config)
             if self._spec.checkpoint_config is not None:
@@ -311,15 +367,6 @@ class Driver:
             effect()
             self._record.steps[name] = time.time()
             self._save()
-
-    def pack_source(self) -> None:
-        """Keep the source as it is at this moment, under its own key."""
-        if self._spec.source_path is None:
-            return
-        self._folder.make_work_path()
-        archive = self._folder.work_path / "sourcedir.tar.gz"
-        artifacts.write_archive(_source_members(self._spec), archive, mtime=_SOURCE_MTIME, durable=False)
-        job_storage(self._spec, self._keys.source).put_file(archive, self._keys.source)
 
     def give_up(self, error: BaseException) -> None:
         """End the job for a reason that is not its own: nothing keeps running, what it wrote stays where it is."""
@@ -363,9 +410,9 @@ class Driver:
     def _write_config(self) -> None:
         plan = self._plan
         source = None
-        if self._spec.source_path is not None:
-            storage = job_storage(self._spec, self._keys.source)
-            source = storage.fetch(self._keys.source, self._folder.work_path / "source")
+        if self._spec.source_uri is not None:
+            storage = job_storage(self._spec, self._spec.source_uri)
+            source = storage.fetch(self._spec.source_uri, self._folder.work_path / "source")
         for host, tree in self._hosts:
             tree.prepare({**plan.config_files, **plan.host_files[host]}, plan.mount_points)
             if source is not None:
@@ -629,10 +676,30 @@ def _interrupts(folder: JobFolder) -> Iterator[_Interrupts]:
         signal.signal(signal.SIGINT, previous)
 
 
-def _source_members(spec: TrainingJobSpec) -> list[tuple[str, Path]]:
-    if spec.source_path is None:
-        return []
-    return list_members(Path(spec.source_path), spec.source_members, [Path(one) for one in spec.dependencies])
+def _check_source_archive(spec: TrainingJobSpec, uri: str) -> None:
+    try:
+        _, is_file = job_storage(spec, uri).locate(uri, Path(os.devnull))
+    except (ChannelError, StorageError) as error:
+        raise SourceError(f"the source of job '{spec.job_name}': {error.message}", error.hint) from error
+    if not is_file:
+        raise SourceError(
+            f"the source of job '{spec.job_name}', {uri}, is no archive.",
+            "Name the one sourcedir.tar.gz in the hyperparameter sagemaker_submit_directory.",
+        )
+
+
+def _own_copy(path: Path, target: Path) -> Path:
+    """Copy a channel for a job that changes what is in it; any user may do so."""
+    if path.is_file():
+        target.mkdir(parents=True, exist_ok=True)
+        target /= path.name
+        shutil.copyfile(path, target)
+        target.chmod(0o666)
+        return target
+    shutil.copytree(path, target, dirs_exist_ok=True)
+    for entry in (target, *target.rglob("*")):
+        entry.chmod(0o777 if entry.is_dir() else 0o666)
+    return target
 
 
 def _plan(
@@ -687,7 +754,7 @@ def _check_checkpoint_place(
                 f"checkpoint_s3_uri={uri} lies inside channel '{channel.name}' ({channel.uri}).",
                 "Keep checkpoints somewhere else, or jobs would read them as data.",
             )
-    for place in (job_keys(spec).model, job_keys(spec).source, f"file://{folder.path}"):
+    for place in (job_keys(spec).model, spec.source_uri or "", f"file://{folder.path}"):
         if place.startswith(f"{uri}/"):
             raise OutputPathError(
                 f"checkpoint_s3_uri={uri} is around {place}, which is no checkpoint and would be restored as one.",

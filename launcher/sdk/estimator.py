@@ -1,4 +1,4 @@
-"""``Estimator`` and ``RLEstimator``: the SageMaker Python SDK's training API (its version 2), on this machine."""
+"""``Estimator``: the SageMaker Python SDK's training API (its version 2), as a translator to CreateTrainingJob."""
 
 from __future__ import annotations
 
@@ -7,37 +7,42 @@ import json
 import os
 import time
 from collections.abc import Mapping, Sequence
-from enum import Enum
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Self
 
-from launcher.errors import BadInputError, JobExistsError, PresetError, SourceError, UnsupportedOptionError
-from launcher.jobs.metrics import check_metric_definitions
-from launcher.jobs.spec import TrainingJobSpec
-from launcher.jobs.store import JobStore, check_job_name, make_job_name
-from launcher.paths import checked_path
-from launcher.requests.instance_types import INSTANCE_TYPES, nearest_instance_types
+from launcher.errors import BadInputError, JobExistsError, SourceError, UnsupportedOptionError
+from launcher.jobs.spec import hyperparameter_text
+from launcher.jobs.store import JobStore
+from launcher.requests.names import check_job_name, make_job_name
+from launcher.requests.shapes import OWN_MEMBER
+from launcher.requests.training import check_metric_definition, checkpoint_config, s3_member, training_request
 from launcher.running.plan import RunPlan
-from launcher.running.runner import plan_job, submit
-from launcher.running.source import Source, check_source
-from launcher.runtimes import Runtime, choose_runtime
+from launcher.running.runner import AcceptedJob, accept, plan_job, record_job
+from launcher.running.source import Source, check_source, list_members
+from launcher.runtimes import Runtime
 from launcher.sdk.analytics import TrainingJobAnalytics
-from launcher.sdk.inputs import (
-    Inputs,
-    check_environment,
-    check_input_mode,
-    hyperparameter_texts,
-    make_channels,
-    make_checkpoint_config,
-)
-from launcher.sdk.options import refuse, refuse_unknown
+from launcher.sdk.inputs import Inputs, hyperparameter_texts, make_channels, plain
+from launcher.sdk.options import ESTIMATOR_OPTIONS, FIT_OPTIONS, check_options, in_sdk_words, refuse_unknown
 from launcher.sdk.preflight import check_libraries, check_preset
 from launcher.sdk.session import Session, check_session
 from launcher.sdk.training_job import TrainingJob, logs_wanted
-from launcher.settings import REGION, data_path, default_runtime, home_path
+from launcher.sdk.uploading import upload_source
+from launcher.settings import ACCOUNT_ID, LOCAL_ROLE_ARN, REGION, default_runtime, home_path
 from launcher.storage import to_uri
 
-MAX_RUN_LIMIT_SECONDS = 28 * 24 * 3600
+# Set by the estimator for each job; attach() does not take them for the user's.
+_PLATFORM_HYPERPARAMETERS = frozenset(
+    f"sagemaker_{name}"
+    for name in ("submit_directory", "program", "container_log_level", "job_name", "region", "s3_output", "estimator")
+)
+# Options whose attribute has another name: the SDK has methods of theirs.
+_ATTRIBUTES = {
+    "hyperparameters": "_hyperparameters",
+    "enable_network_isolation": "_enable_network_isolation",
+    "output_path": "_output_path",
+    "runtime": "_runtime",
+}
 
 
 class Estimator:
@@ -52,9 +57,10 @@ class Estimator:
         output_path: a path, a ``file://`` or ``s3://`` URI; results go to ``<output_path>/<job>/output/``. None takes
             the session's bucket; in local mode without a session, the job's own folder under ``LAUNCHER_HOME``.
         sagemaker_session: a ``launcher.Session``.
-        hyperparameters: text, numbers and booleans.
+        hyperparameters: what JSON can hold, and numpy's scalars.
         metric_definitions: ``[{"Name": ..., "Regex": ...}]``, looked for in each line of the log.
         entry_point: the script, relative to ``source_dir`` or by itself; ``dependencies`` are packed beside it.
+        source_dir: a folder, which is packed; or the URI of an archive that is there already.
         model_uri: a model to start from; a channel named ``model_channel_name``.
         checkpoint_s3_uri: a path, a ``file://`` or ``s3://`` URI: what is there is in ``checkpoint_local_path`` when
             the job begins, and what the job writes to that folder is copied there, while it runs and at its end.
@@ -65,7 +71,8 @@ class Estimator:
         UnsupportedOptionError: an option that is not emulated; none is ever ignored.
         BadInputError: a value that SageMaker would refuse.
 
-    The other arguments are the SDK's; ``docs/options.md`` lists what each does here.
+    The other arguments are the SDK's; ``docs/options.md`` lists what each does here. Attributes may be set after
+    construction, as in the SDK; they are checked again when a job is submitted.
     """
 
     def __init__(
@@ -126,65 +133,35 @@ class Estimator:
         mode: str | None = None,
         **kwargs: Any,
     ) -> None:
+        given = dict(locals())
         where = type(self).__name__
         refuse_unknown(kwargs, _option_names(type(self)), where)
-        for option, value in (
-            ("keep_alive_period_in_seconds", keep_alive_period_in_seconds),
-            ("volume_size", volume_size),
-            ("volume_kms_key", volume_kms_key),
-            ("output_kms_key", output_kms_key),
-            ("subnets", subnets),
-            ("security_group_ids", security_group_ids),
-            ("encrypt_inter_container_traffic", encrypt_inter_container_traffic),
-            ("use_spot_instances", use_spot_instances),
-            ("max_wait", max_wait),
-            ("rules", rules),
-            ("debugger_hook_config", debugger_hook_config),
-            ("tensorboard_output_config", tensorboard_output_config),
-            ("enable_sagemaker_metrics", enable_sagemaker_metrics),
-            ("profiler_config", profiler_config),
-            ("max_retry_attempts", max_retry_attempts),
-            ("git_config", git_config),
-            ("instance_groups", instance_groups),
-            ("training_repository_access_mode", training_repository_access_mode),
-            ("training_repository_credentials_provider_arn", training_repository_credentials_provider_arn),
-            ("disable_output_compression", disable_output_compression),
-            ("enable_infra_check", enable_infra_check),
-            ("enable_remote_debug", enable_remote_debug),
-            ("enable_session_tag_chaining", enable_session_tag_chaining),
-            ("training_plan", training_plan),
-            ("instance_placement_config", instance_placement_config),
-        ):
-            refuse(option, value, where)
-        check_input_mode(input_mode, where)
-        if not isinstance(disable_profiler, bool):
-            raise BadInputError(f"disable_profiler={disable_profiler!r} is no boolean.", "Use True or False.")
-        if not isinstance(container_log_level, int) or container_log_level < 0:
-            raise BadInputError(f"container_log_level={container_log_level!r} is no level.", "Use logging.INFO or so.")
-        self.image_uri = _checked_image(image_uri)
-        self.role = role or ""
-        self.instance_count = _checked_instance_count(instance_count)
-        self.instance_type = _checked_instance_type(instance_type)
-        self.max_run = _checked_max_run(max_run)
-        self.volume_size = volume_size
+        check_options(ESTIMATOR_OPTIONS, given, where)
+        for option in ESTIMATOR_OPTIONS:
+            if option.accepted is not None:
+                setattr(self, option.name, given[option.name])
+        self.image_uri = image_uri
+        self.role = role
+        self.instance_count = 1 if instance_count is None else instance_count
+        self.instance_type = "local" if instance_type is None else instance_type
+        self.max_run = max_run
         self.input_mode = input_mode
         self.base_job_name = base_job_name
-        self.tags = _checked_tags(tags)
+        self.tags = None if tags is None else list(tags)
         self.model_uri = _text(model_uri)
         self.model_channel_name = model_channel_name
         self.metric_definitions = list(metric_definitions or [])
-        check_metric_definitions(metric_definitions)
-        self.environment = check_environment(environment)
+        self.environment = dict(environment or {})
         self.source_dir = _text(source_dir)
         self.entry_point = _text(entry_point)
-        self.dependencies = [os.fspath(one) for one in dependencies or ()]
+        self.dependencies = [os.fspath(path) for path in dependencies or ()]
         self.code_location = _text(code_location)
-        make_checkpoint_config(checkpoint_s3_uri, checkpoint_local_path)
         self.checkpoint_s3_uri = _text(checkpoint_s3_uri)
         self.checkpoint_local_path = checkpoint_local_path
         self.container_log_level = container_log_level
-        self.container_entry_point = _checked_command("container_entry_point", container_entry_point)
-        self.container_arguments = _checked_command("container_arguments", container_arguments)
+        self.container_entry_point = container_entry_point
+        self.container_arguments = container_arguments
+        self.disable_profiler = disable_profiler
         self._session_given = check_session(sagemaker_session, where) is not None
         self.sagemaker_session = check_session(sagemaker_session, where) or Session(mode=mode)
         if mode not in (None, self.sagemaker_session.mode):
@@ -196,17 +173,11 @@ class Estimator:
         self.jobs: list[TrainingJob] = []
         self.latest_training_job: TrainingJob | None = None
         self._current_job_name: str | None = None
-        self._network_isolation = bool(enable_network_isolation)
+        self._enable_network_isolation = enable_network_isolation
         self._hyperparameters: dict[str, Any] = dict(hyperparameters or {})
         self._output_path = _text(output_path)
         self._runtime = runtime
-        if source_dir is not None and entry_point is None:
-            raise SourceError("source_dir is given, but no entry_point.", 'Name the script: entry_point="train.py".')
-        if self.image_uri is None and entry_point is None and not self.container_entry_point:
-            raise SourceError(
-                "neither an image nor an entry point is given, so there is nothing to run.",
-                'Name a script, entry_point="train.py", or an image, image_uri="my-algorithm".',
-            )
+        self._check()
 
     def fit(
         self,
@@ -229,7 +200,7 @@ class Estimator:
             BadInputError: the job cannot be run as asked; nothing was started.
             KeyboardInterrupt: Ctrl-C; the job has been stopped, and what it had written is kept.
         """
-        refuse("experiment_config", experiment_config, "fit")
+        check_options(FIT_OPTIONS, {"experiment_config": experiment_config}, "fit")
         shown = logs_wanted(logs)
         if not wait and isinstance(self._runtime, Runtime):
             raise BadInputError("wait=False needs a runtime by name.", 'Use runtime="docker" or "process".')
@@ -241,26 +212,39 @@ class Estimator:
         else:
             job.detach()
 
-    def submit(self, inputs: Inputs = None, job_name: str | None = None) -> TrainingJob:
-        """Record a job and keep its source, without running it; ``wait`` or ``detach`` on the job sees it through.
+    def request(self, inputs: Inputs = None, job_name: str | None = None) -> dict[str, Any]:
+        """Return the CreateTrainingJob document that ``fit`` would submit; nothing is done, nothing is uploaded.
+
+        Without its member ``Launcher``, which is the launcher's own, boto3's ``create_training_job`` takes it.
+        Where a source is to be packed, it names the archive that ``fit`` would upload.
 
         Raises:
-            BadInputError: the job cannot be run as asked; nothing was recorded.
+            BadInputError: the job cannot be run as asked.
         """
+        return self._submission(inputs, job_name).request
+
+    def submit(self, inputs: Inputs = None, job_name: str | None = None) -> TrainingJob:
+        """Upload the source as it is now and record a job, without running it; ``wait`` or ``detach`` sees it through.
+
+        Raises:
+            BadInputError: the job cannot be run as asked; nothing was uploaded or recorded.
+        """
+        store = JobStore(home_path())
         while True:
-            store, spec, runtime = self._resolve(inputs, job_name)
+            submission = self._submission(inputs, job_name)
+            job = submission.job
+            plan_job(job, store, source_members=submission.source_members)
             try:
-                submit(spec, store, runtime)
+                with store.claim(job.spec.job_name) as claim:
+                    if submission.members is not None:
+                        upload_source(submission.members, job.spec, claim)
+                    record_job(job, claim)
                 break
             except JobExistsError:
                 if job_name is not None:
                     raise
                 time.sleep(0.001)  # another job was named in the same millisecond: the next one is free
-        job = TrainingJob(spec.job_name, store, runtime)
-        self.latest_training_job = job
-        self.jobs.append(job)
-        self._current_job_name = spec.job_name
-        return job
+        return self._follow(TrainingJob(job.spec.job_name, store, job.runtime))
 
     def plan(self, inputs: Inputs = None, job_name: str | None = None) -> RunPlan:
         """Return everything that ``fit`` would run, read and write; print it, compare it. Nothing is done.
@@ -270,8 +254,8 @@ class Estimator:
         Raises:
             BadInputError: the job cannot be run as asked.
         """
-        store, spec, runtime = self._resolve(inputs, job_name)
-        return plan_job(spec, store, runtime)
+        submission = self._submission(inputs, job_name)
+        return plan_job(submission.job, JobStore(home_path()), source_members=submission.source_members)
 
     def set_hyperparameters(self, **kwargs: Any) -> None:
         """Add hyperparameters, or change them."""
@@ -287,7 +271,7 @@ class Estimator:
 
     def enable_network_isolation(self) -> bool:
         """Return whether jobs run without network."""
-        return self._network_isolation
+        return bool(self._enable_network_isolation)
 
     def logs(self) -> None:
         """Print the log of the latest job, and follow it while the job runs."""
@@ -296,48 +280,64 @@ class Estimator:
     @classmethod
     def attach(
         cls, training_job_name: str, sagemaker_session: object | None = None, model_channel_name: str = "model"
-    ) -> Estimator:
+    ) -> Self:
         """Return an estimator whose latest job is an existing one, begun by any process; wait for it if it runs.
 
         Raises:
             JobNotFoundError: there is no such job.
         """
         session = check_session(sagemaker_session, "attach")
+        check_job_name(training_job_name)
         store = JobStore(home_path())
-        spec = store.load(training_job_name).training_spec
-        estimator = Estimator(
-            image_uri=spec.image_uri,
-            role=spec.role,
-            instance_count=spec.instance_count,
-            instance_type=spec.instance_type,
-            max_run=spec.max_run_seconds,
-            output_path=spec.output_uri,
-            hyperparameters={
-                name: _decoded(text) for name, text in spec.hyperparameters.items() if not name.startswith("sagemaker_")
-            },
-            tags=[{"Key": key, "Value": value} for key, value in spec.tags],
+        record = store.load(training_job_name)
+        request = training_request(record.training_spec)
+        estimator = cls(
+            **cls._options_of(request),
             model_channel_name=model_channel_name,
-            metric_definitions=[{"Name": one.name, "Regex": one.regex} for one in spec.metric_definitions],
-            environment=spec.environment,
-            enable_network_isolation=spec.enable_network_isolation,
-            source_dir=None if spec.source_members else spec.source_path,
-            entry_point=str(Path(spec.source_path or "", spec.entry_point or ""))
-            if spec.source_members
-            else spec.entry_point,
-            dependencies=spec.dependencies,
-            container_entry_point=spec.container_entry_point or None,
-            container_arguments=spec.container_arguments or None,
-            checkpoint_s3_uri=spec.checkpoint_config.s3_uri if spec.checkpoint_config else None,
-            checkpoint_local_path=spec.checkpoint_config.local_path if spec.checkpoint_config else None,
-            runtime=spec.runtime,
-            sagemaker_session=session or _session_of(spec),
+            runtime=record.training_spec.runtime,
+            sagemaker_session=session or _session_of(request),
         )
-        job = TrainingJob(training_job_name, store)
-        estimator.latest_training_job = job
-        estimator.jobs.append(job)
-        estimator._current_job_name = training_job_name
+        job = estimator._follow(TrainingJob(training_job_name, store))
         job.wait()
         return estimator
+
+    @classmethod
+    def _options_of(cls, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the options that a complete request was made of."""
+        algorithm, resources = request["AlgorithmSpecification"], request["ResourceConfig"]
+        own = request[OWN_MEMBER].get("Estimator", {})
+        texts = request["HyperParameters"]
+        checkpoints = request.get("CheckpointConfig", {})
+        archive = hyperparameter_text(texts, "sagemaker_submit_directory")
+        level = hyperparameter_text(texts, "sagemaker_container_log_level") or "20"
+        is_script = "sagemaker_program" in texts
+        return {
+            "image_uri": algorithm.get("TrainingImage"),
+            "role": request["RoleArn"],
+            "instance_count": resources["InstanceCount"],
+            "instance_type": resources["InstanceType"],
+            "max_run": request["StoppingCondition"]["MaxRuntimeInSeconds"],
+            "output_path": request["OutputDataConfig"]["S3OutputPath"],
+            "base_job_name": own.get("BaseJobName"),
+            "hyperparameters": {
+                name: _decoded(text) if is_script else text
+                for name, text in texts.items()
+                if name not in _PLATFORM_HYPERPARAMETERS
+            },
+            "tags": request["Tags"] or None,
+            "metric_definitions": algorithm["MetricDefinitions"],
+            "environment": request["Environment"],
+            "enable_network_isolation": request["EnableNetworkIsolation"],
+            "source_dir": own.get("SourceDir") or (archive if "EntryPoint" not in own else None),
+            "entry_point": own.get("EntryPoint") or hyperparameter_text(texts, "sagemaker_program"),
+            "dependencies": own.get("Dependencies"),
+            "code_location": own.get("CodeLocation"),
+            "container_log_level": int(level) if level.isdecimal() else 20,
+            "container_entry_point": algorithm.get("ContainerEntrypoint"),
+            "container_arguments": algorithm.get("ContainerArguments"),
+            "checkpoint_s3_uri": checkpoints.get("S3Uri"),
+            "checkpoint_local_path": checkpoints.get("LocalPath"),
+        }
 
     @property
     def output_path(self) -> str:
@@ -348,6 +348,10 @@ class Estimator:
         if self._session_given or session.mode == "s3":
             return session.default_output_uri()
         return to_uri(str(JobStore(home_path()).jobs_path))
+
+    @output_path.setter
+    def output_path(self, path: str | os.PathLike[str] | None) -> None:
+        self._output_path = _text(path)
 
     @property
     def model_data(self) -> str:
@@ -389,61 +393,132 @@ class Estimator:
             raise BadInputError("this estimator has no training job yet.", "Call fit() first, or attach().")
         return self.latest_training_job
 
-    def _resolve(self, inputs: Inputs, job_name: str | None) -> tuple[JobStore, TrainingJobSpec, Runtime]:
-        """Turn everything that is known now into a job; reads files, changes nothing."""
-        store = JobStore(home_path())
-        name = check_job_name(job_name if job_name is not None else make_job_name(self._base_name()))
-        source = check_source(self.entry_point, self.source_dir, self.dependencies) if self.entry_point else None
+    def _follow(self, job: TrainingJob) -> TrainingJob:
+        self.latest_training_job = job
+        self.jobs.append(job)
+        self._current_job_name = job.name
+        return job
+
+    def _check(self) -> None:
+        """Check the options as they are now: attributes may have been set since the last time."""
+        where = type(self).__name__
+        names = [option.name for option in ESTIMATOR_OPTIONS if option.name != "mode"]
+        check_options(ESTIMATOR_OPTIONS, {name: getattr(self, _ATTRIBUTES.get(name, name)) for name in names}, where)
+        check_session(self.sagemaker_session, where)
+        if self.source_dir is not None and self.entry_point is None:
+            raise SourceError("source_dir is given, but no entry_point.", 'Name the script: entry_point="train.py".')
+        if self.image_uri is None and self.entry_point is None and not self.container_entry_point:
+            raise SourceError(
+                "neither an image nor an entry point is given, so there is nothing to run.",
+                'Name a script, entry_point="train.py", or an image, image_uri="my-algorithm".',
+            )
+        for definition in self.metric_definitions:
+            check_metric_definition(definition["Name"], definition["Regex"])
+        with in_sdk_words(ESTIMATOR_OPTIONS):
+            if checkpoints := self._checkpoints():
+                checkpoint_config(checkpoints)
+
+    def _checkpoints(self) -> dict[str, str] | None:
+        if self.checkpoint_s3_uri is None:
+            if self.checkpoint_local_path is not None:
+                raise BadInputError(
+                    f"checkpoint_local_path={self.checkpoint_local_path!r} says where checkpoints are written, and "
+                    "nothing where they go.",
+                    "Give checkpoint_s3_uri as well, or leave it out.",
+                )
+            return None
+        try:
+            uri = to_uri(os.fspath(self.checkpoint_s3_uri))
+        except BadInputError as error:
+            raise type(error)(f"checkpoint_s3_uri: {error.message}", error.hint) from error
+        local = {} if self.checkpoint_local_path is None else {"LocalPath": self.checkpoint_local_path}
+        return {"S3Uri": uri, **local}
+
+    def _submission(self, inputs: Inputs, job_name: str | None) -> _Submission:
+        """Turn everything that is set now into a checked request; reads files, changes nothing."""
+        self._check()
+        name = check_job_name(make_job_name(self._base_name()) if job_name is None else job_name)
+        source, archive = self._source()
         output_uri = self.output_path
-        code_uri = to_uri(self.code_location) if self.code_location else output_uri
-        hyperparameters = self._hyperparameter_texts(source, name, output_uri, code_uri)
+        code_uri = to_uri(os.fspath(self.code_location)) if self.code_location else output_uri
         if source is not None:
-            check_preset(source, self._hyperparameters)
+            check_preset(source, plain(self._hyperparameters))
+            archive = f"{code_uri.rstrip('/')}/{name}/source/sourcedir.tar.gz"
+        program = source.program if source else self.entry_point
         channels = make_channels(inputs)
         if self.model_uri is not None:
             channels += make_channels({self.model_channel_name: self.model_uri})
-        checkpoints = make_checkpoint_config(self.checkpoint_s3_uri, self.checkpoint_local_path)
-        session = self.sagemaker_session
-        uris = [output_uri, code_uri, *(one.uri for one in channels), checkpoints.s3_uri if checkpoints else ""]
-        uses_s3 = any(uri.startswith("s3://") for uri in uris)
-        chosen = self._runtime if self._runtime is not None else default_runtime()
-        runtime = chosen if isinstance(chosen, Runtime) else choose_runtime(chosen, image_uri=self.image_uri)
-        if source is not None and runtime.needs_local_libraries:
-            check_libraries(source)
-        spec = TrainingJobSpec(
-            job_name=name,
-            runtime=runtime.name,
-            image_uri=self.image_uri,
-            role=self.role,
-            hyperparameters=hyperparameters,
-            channels=channels,
-            output_uri=output_uri,
-            code_uri=code_uri,
-            instance_type=self.instance_type,
-            instance_count=self.instance_count,
-            volume_size_gb=self.volume_size,
-            environment=self.environment,
-            metric_definitions=check_metric_definitions(self.metric_definitions),
-            max_run_seconds=self.max_run,
-            entry_point=source.program if source else None,
-            source_path=str(source.path) if source else None,
-            source_members=source.members if source else (),
-            dependencies=tuple(str(path) for path in source.dependencies) if source else (),
-            container_entry_point=self.container_entry_point,
-            container_arguments=self.container_arguments,
-            enable_network_isolation=self._network_isolation,
-            tags=self.tags,
-            checkpoint_config=checkpoints,
-            s3=session.s3.to_dict() if uses_s3 or session.mode == "s3" else None,
+        checkpoints = self._checkpoints()
+        request: dict[str, Any] = {
+            "TrainingJobName": name,
+            "RoleArn": _role_arn(self.role),
+            "AlgorithmSpecification": _given(
+                TrainingImage=self.image_uri,
+                TrainingInputMode=self.input_mode or "File",
+                MetricDefinitions=[dict(definition) for definition in self.metric_definitions],
+                ContainerEntrypoint=None if self.container_entry_point is None else list(self.container_entry_point),
+                ContainerArguments=None if self.container_arguments is None else list(self.container_arguments),
+            ),
+            "HyperParameters": self._hyperparameter_texts(program, archive, name, output_uri),
+            "InputDataConfig": channels,
+            "OutputDataConfig": {"S3OutputPath": output_uri},
+            "ResourceConfig": {
+                "InstanceType": self.instance_type,
+                "InstanceCount": self.instance_count,
+                "VolumeSizeInGB": getattr(self, "volume_size", 30),
+            },
+            "StoppingCondition": {"MaxRuntimeInSeconds": self.max_run},
+            "Environment": dict(self.environment or {}),
+            "Tags": [dict(tag) for tag in self.tags or ()],
+            "EnableNetworkIsolation": bool(self._enable_network_isolation),
+        }
+        # AWS takes a list of channels with one at least, or none at all.
+        request |= _given(CheckpointConfig=checkpoints)
+        if not channels:
+            del request["InputDataConfig"]
+        runtime = self._runtime if isinstance(self._runtime, Runtime) else None
+        request[OWN_MEMBER] = _given(
+            Runtime=runtime.name if runtime else self._runtime or default_runtime(),
+            S3=self._s3([output_uri, code_uri, archive or "", str(checkpoints), str(channels)]),
+            Estimator=self._own_options(source),
         )
-        return store, spec, runtime
+        with in_sdk_words(ESTIMATOR_OPTIONS):
+            job = accept(request, runtime)
+        if source is not None and job.runtime.needs_local_libraries:
+            check_libraries(source)
+        members = list_members(source.path, source.members, source.dependencies) if source else None
+        return _Submission(request, job, members)
 
-    def _hyperparameter_texts(self, source: Source | None, name: str, output_uri: str, code_uri: str) -> dict[str, str]:
-        if source is None:
+    def _source(self) -> tuple[Source | None, str | None]:
+        """Return the folder to pack, or the URI of an archive that is there already, or neither."""
+        if self.entry_point is None:
+            return None, None
+        location = None if self.source_dir is None else os.fspath(self.source_dir)
+        if location is not None and "://" in location:
+            uri = to_uri(location)
+            if not (uri.startswith("file://") and Path(uri.removeprefix("file://")).is_dir()):
+                if not os.fspath(self.entry_point):
+                    raise SourceError(
+                        "the entry point is empty.", 'Name a script, for example: entry_point="train.py".'
+                    )
+                if self.dependencies:
+                    raise SourceError(
+                        f"dependencies cannot be packed beside {uri}, which is there already.",
+                        "Put them into that archive.",
+                    )
+                return None, uri
+            location = uri.removeprefix("file://")
+        dependencies = [os.fspath(path) for path in self.dependencies or ()]
+        return check_source(os.fspath(self.entry_point), location, dependencies), None
+
+    def _hyperparameter_texts(
+        self, program: str | None, archive: str | None, name: str, output_uri: str
+    ) -> dict[str, str]:
+        if program is None:
             return hyperparameter_texts(self._hyperparameters, json_encoded=False)
         platform = {
-            "sagemaker_submit_directory": f"{code_uri.rstrip('/')}/{name}/source/sourcedir.tar.gz",
-            "sagemaker_program": source.program,
+            "sagemaker_submit_directory": archive,
+            "sagemaker_program": program,
             "sagemaker_container_log_level": self.container_log_level,
             "sagemaker_job_name": name,
             "sagemaker_region": REGION,
@@ -454,6 +529,23 @@ class Estimator:
     def _platform_hyperparameters(self, _output_uri: str) -> dict[str, Any]:
         return {}
 
+    def _own_options(self, source: Source | None) -> dict[str, Any]:
+        """Return what no member of AWS says, for ``attach``."""
+        lone = source is not None and bool(source.members)
+        return _given(
+            SourceDir=str(source.path) if source and not lone else None,
+            EntryPoint=str(source.path / source.program) if source and lone else source.program if source else None,
+            Dependencies=[str(path) for path in source.dependencies] or None if source else None,
+            CodeLocation=to_uri(os.fspath(self.code_location)) if self.code_location else None,
+            BaseJobName=self.base_job_name or None,
+        )
+
+    def _s3(self, texts: Sequence[str]) -> dict[str, str] | None:
+        """Return which S3 is meant, where the job has to know."""
+        session = self.sagemaker_session
+        uses_s3 = session.mode == "s3" or any("s3://" in text for text in texts)
+        return s3_member(session.s3.to_dict()) if uses_s3 else None
+
     def _base_name(self) -> str:
         if self.base_job_name:
             return self.base_job_name
@@ -462,168 +554,40 @@ class Estimator:
         return Path(self.entry_point).stem if self.entry_point else "job"
 
 
-class RLToolkit(Enum):
-    """The toolkits that ``RLEstimator`` knows."""
+@dataclass(frozen=True)
+class _Submission:
+    """What an estimator is about to submit.
 
-    COACH = "coach"
-    RAY = "ray"
-
-
-class RLFramework(Enum):
-    """The frameworks that ``RLEstimator`` knows."""
-
-    TENSORFLOW = "tensorflow"
-    MXNET = "mxnet"
-    PYTORCH = "pytorch"
-
-
-class RLEstimator(Estimator):
-    """The SDK's estimator for reinforcement learning; its toolkits' work is done by the bundled image.
-
-    Args:
-        entry_point: the script.
-        toolkit: Coach's or Ray's metric definitions are the default ones.
-        toolkit_version: kept; the bundled image has its own library.
-        framework: kept; the bundled image has PyTorch.
-        image_uri: an image of one's own instead.
-    Raises:
-        AttributeError: neither toolkit, version and framework nor an image were given, as in the SDK.
+    Attributes:
+        request: the document.
+        job: the same, checked and decided.
+        members: (name, path) of what the source archive is packed of; None packs nothing.
     """
 
-    COACH_LATEST_VERSION_TF = "0.11.1"
-    COACH_LATEST_VERSION_MXNET = "0.11.0"
-    RAY_LATEST_VERSION = "1.6.0"
+    request: dict[str, Any]
+    job: AcceptedJob
+    members: list[tuple[str, Path]] | None
 
-    def __init__(
-        self,
-        entry_point: str,
-        toolkit: RLToolkit | None = None,
-        toolkit_version: str | None = None,
-        framework: RLFramework | None = None,
-        source_dir: str | None = None,
-        hyperparameters: Mapping[str, Any] | None = None,
-        image_uri: str | None = None,
-        metric_definitions: Sequence[Mapping[str, str]] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        if image_uri is None:
-            for name, value in (("toolkit", toolkit), ("toolkit_version", toolkit_version), ("framework", framework)):
-                if not value:
-                    raise AttributeError(f"Please provide `{name}`, or `image_uri`, to RLEstimator.")
-        for name, value, kind in (("toolkit", toolkit, RLToolkit), ("framework", framework, RLFramework)):
-            if value is not None and not isinstance(value, kind):
-                raise BadInputError(
-                    f"RLEstimator({name}={value!r}) is no {kind.__name__}.",
-                    f"Use one of: {', '.join(f'{kind.__name__}.{one.name}' for one in kind)}.",
-                )
-        self.toolkit = toolkit.value if toolkit else None
-        self.toolkit_version = toolkit_version
-        self.framework = framework.value if framework else None
-        if metric_definitions is None and toolkit is not None:
-            metric_definitions = self.default_metric_definitions(toolkit)
-        super().__init__(
-            image_uri,
-            entry_point=entry_point,
-            source_dir=source_dir,
-            hyperparameters=hyperparameters,
-            metric_definitions=metric_definitions,
-            **kwargs,
-        )
-
-    @classmethod
-    def default_metric_definitions(cls, toolkit: RLToolkit) -> list[dict[str, str]]:
-        """Return the metric definitions that SageMaker uses for a toolkit's log."""
-        if toolkit is RLToolkit.COACH:
-            return [
-                {"Name": "reward-training", "Regex": "^Training>.*Total reward=(.*?),"},
-                {"Name": "reward-testing", "Regex": "^Testing>.*Total reward=(.*?),"},
-            ]
-        number = r"([-+]?[0-9]*\.?[0-9]+([eE][-+]?[0-9]+)?)"
-        return [{"Name": name, "Regex": f"{name}: {number}"} for name in ("episode_reward_mean", "episode_reward_max")]
-
-    def _platform_hyperparameters(self, output_uri: str) -> dict[str, Any]:
-        return {"sagemaker_s3_output": output_uri, "sagemaker_estimator": "RLEstimator"}
+    @property
+    def source_members(self) -> list[str] | None:
+        return None if self.members is None else [name for name, _ in self.members]
 
 
-BUNDLED_METRIC_DEFINITIONS = [
-    {"Name": "reward-training", "Regex": "^Training>.*Total reward=(.*?),"},
-    {"Name": "reward-testing", "Regex": "^Testing>.*Total reward=(.*?),"},
-    {"Name": "weighted-importance-sampling", "Regex": r"^Off-Policy Evaluation>.*\bWIS=([^,\s]+)"},
-    {"Name": "sequential-doubly-robust", "Regex": r"^Off-Policy Evaluation>.*\bSequential-DR=([^,\s]+)"},
-]
+def _role_arn(role: str | None) -> str:
+    if not role:
+        return LOCAL_ROLE_ARN
+    return role if role.startswith("arn:") else f"arn:aws:iam::{ACCOUNT_ID}:role/{role}"
 
 
-def fit(
-    preset: str,
-    inputs: Inputs = None,
-    *,
-    entry_point: str = "train.py",
-    hyperparameters: Mapping[str, Any] | None = None,
-    wait: bool = True,
-    logs: str | bool = "All",
-    job_name: str | None = None,
-    **options: Any,
-) -> TrainingJob:
-    """Run one of the bundled entry points with a preset: the one-line form of a job.
-
-    Args:
-        preset: the name of a bundled preset, or the path of a YAML file.
-        inputs: as ``Estimator.fit`` takes them; training wants the channel ``train``.
-        entry_point: ``collect.py``, ``prepare.py``, ``train.py`` or ``evaluate.py``.
-        hyperparameters: a dotted name overrides a value of the preset.
-        options: anything that ``Estimator`` takes.
-    Returns:
-        The job, which has ended unless ``wait`` is False.
-    Raises:
-        JobFailedError, BadInputError, KeyboardInterrupt: as ``Estimator.fit``.
-    """
-    estimator = bundled_estimator(preset, entry_point, hyperparameters, **options)
-    estimator.fit(bundled_inputs(entry_point, inputs), wait=wait, logs=logs, job_name=job_name)
-    return estimator._latest
+def _given(**members: Any) -> dict[str, Any]:
+    """Return the members that have a value."""
+    return {name: value for name, value in members.items() if value is not None}
 
 
-def bundled_estimator(
-    preset: str, entry_point: str = "train.py", hyperparameters: Mapping[str, Any] | None = None, **options: Any
-) -> Estimator:
-    """Return an estimator for a bundled entry point, its presets packed beside it.
-
-    Raises:
-        PresetError: a path was given, and there is no such file.
-    """
-    if not isinstance(preset, str) or not preset:
-        raise PresetError(f"the preset {preset!r} is not a name.", "Name a preset, or the path of a YAML file.")
-    if "/" in preset or preset.endswith((".yaml", ".yml")):
-        path = checked_path(preset, "preset", PresetError)
-        if not path.is_file():
-            raise PresetError(f"preset {preset}: there is no such file.", "Give its path, or the name of a preset.")
-        preset = path.name
-    else:
-        path = checked_path(data_path("presets") / f"{preset}.yaml", "preset", PresetError)
-        path = path if path.is_file() else path.with_suffix(".yml")
-        # Without that file the whole folder: whoever checks presets then names the nearest.
-        path = path if path.is_file() else path.parent
-    options.setdefault("metric_definitions", BUNDLED_METRIC_DEFINITIONS)
-    options.setdefault("base_job_name", preset.removesuffix(".yaml").removesuffix(".yml"))
-    options.setdefault("source_dir", str(data_path("entrypoints")))
-    return Estimator(
-        entry_point=entry_point,
-        hyperparameters={"preset": preset, **(hyperparameters or {})},
-        dependencies=[str(path), *(options.pop("dependencies", None) or ())],
-        **options,
-    )
-
-
-def bundled_inputs(entry_point: str, inputs: Inputs) -> Inputs:
-    """Return ``inputs``; a bare path becomes the channel that the entry point reads."""
-    if isinstance(inputs, str | os.PathLike):
-        return {"checkpoint" if entry_point == "evaluate.py" else "train": inputs}
-    return inputs
-
-
-def _session_of(spec: TrainingJobSpec) -> Session:
+def _session_of(request: Mapping[str, Any]) -> Session:
     """Return a session with the S3 that a job was submitted with."""
-    s3 = spec.s3
-    return Session(mode="s3" if s3 else "local", s3_endpoint_url=(s3["endpoint_url"] or s3["kind"]) if s3 else None)
+    s3 = request[OWN_MEMBER].get("S3")
+    return Session(mode="s3" if s3 else "local", s3_endpoint_url=s3.get("EndpointUrl", s3["Kind"]) if s3 else None)
 
 
 def _text(path: str | os.PathLike[str] | None) -> str | None:
@@ -631,7 +595,7 @@ def _text(path: str | os.PathLike[str] | None) -> str | None:
 
 
 def _option_names(cls: type) -> list[str]:
-    names = {name for one in cls.__mro__ if "__init__" in vars(one) for name in inspect.signature(one).parameters}
+    names = {name for base in cls.__mro__ if "__init__" in vars(base) for name in inspect.signature(base).parameters}
     return sorted(names - {"self", "args", "kwargs"})
 
 
@@ -642,65 +606,8 @@ def _refuse_serving(estimator: Estimator, method: str) -> NoReturn:
     )
 
 
-def _checked_image(image_uri: str | None) -> str | None:
-    if image_uri is not None and (not isinstance(image_uri, str) or not image_uri.strip()):
-        raise BadInputError(f"image_uri={image_uri!r} names no image.", "Name one, or leave it out.")
-    return image_uri
-
-
-def _checked_instance_count(count: int | None) -> int:
-    if count is None:
-        return 1
-    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-        raise BadInputError(f"instance_count={count!r} is no count of hosts.", "Use 1 or more.")
-    return count
-
-
-def _checked_instance_type(instance_type: str | None) -> str:
-    if instance_type is None:
-        return "local"
-    if instance_type == "local_gpu":
-        raise UnsupportedOptionError(
-            "instance_type='local_gpu' is not emulated by this version.",
-            'Use "local"; a job of the process runtime sees the GPUs that this machine has.',
-        )
-    if instance_type not in INSTANCE_TYPES:
-        near = nearest_instance_types(str(instance_type))
-        raise BadInputError(
-            f"instance_type={instance_type!r} is not one that SageMaker trains on.",
-            f"Did you mean {', '.join(near)}?" if near else 'Use "local", or a type such as ml.m5.xlarge.',
-        )
-    return instance_type
-
-
-def _checked_max_run(seconds: int) -> int:
-    if isinstance(seconds, bool) or not isinstance(seconds, int) or not 1 <= seconds <= MAX_RUN_LIMIT_SECONDS:
-        raise BadInputError(
-            f"max_run={seconds!r} is no time limit.", f"Give whole seconds, 1 to {MAX_RUN_LIMIT_SECONDS} (28 days)."
-        )
-    return seconds
-
-
-def _checked_tags(tags: Sequence[Mapping[str, str]] | None) -> tuple[tuple[str, str], ...]:
-    checked = []
-    for tag in tags or ():
-        if not isinstance(tag, Mapping) or set(tag) != {"Key", "Value"}:
-            raise BadInputError(f"the tag {tag!r} needs exactly 'Key' and 'Value'.", "{'Key': 'team', 'Value': 'rl'}")
-        checked.append((str(tag["Key"]), str(tag["Value"])))
-    return tuple(checked)
-
-
-def _checked_command(name: str, command: Sequence[str] | None) -> tuple[str, ...]:
-    if command is None:
-        return ()
-    if isinstance(command, str) or not command or not all(isinstance(part, str) and part for part in command):
-        raise BadInputError(f"{name}={command!r} is no list of words.", f'For example: {name}=["/bin/sh", "-c"].')
-    return tuple(command)
-
-
 def _decoded(text: str) -> Any:
     try:
-        value = json.loads(text)
+        return json.loads(text)
     except ValueError:
         return text
-    return value if isinstance(value, str | int | float | bool) else text

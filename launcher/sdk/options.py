@@ -1,71 +1,365 @@
-"""The options of the SageMaker SDK that are not emulated: each raises, naming itself and what to use instead."""
+"""The options of the SageMaker SDK: what each does here, the member that it becomes, and the values that raise.
+
+One table a class. The estimator checks by it when it is made and again when a job is submitted; ``docs/options.md`` is
+generated from it. Limits are not repeated here: an option is checked against its member.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
-from launcher.errors import UnsupportedOptionError
-
-_SAME_MACHINE = "the job runs on this machine, as you"
-_NO_ENCRYPTION = "what the job writes stays on this machine's disk; encrypt that"
-_NO_DEBUGGER = "print values and read them with metric_definitions"
-
-# Option -> (the values that ask for nothing, what to do instead).
-NOT_EMULATED: Mapping[str, tuple[tuple[Any, ...], str]] = {
-    "keep_alive_period_in_seconds": ((None,), "Leave it out: a local job starts in a fraction of a second."),
-    "volume_size": ((30,), "Leave it out: the job uses the disk of LAUNCHER_HOME."),
-    "volume_kms_key": ((None,), f"Leave it out: {_NO_ENCRYPTION}."),
-    "output_kms_key": ((None,), f"Leave it out: {_NO_ENCRYPTION}."),
-    "subnets": ((None,), f"Leave it out: {_SAME_MACHINE}; enable_network_isolation=True takes the network away."),
-    "security_group_ids": ((None,), f"Leave it out: {_SAME_MACHINE}; enable_network_isolation=True takes it away."),
-    "encrypt_inter_container_traffic": ((None, False), "Leave it out: there is one host."),
-    "use_spot_instances": ((False, None), "Leave it out: nothing interrupts a local job; stop it to test that."),
-    "max_wait": ((None,), "Leave it out and use max_run: a local job waits for nothing."),
-    "rules": ((None, []), f"Leave it out: {_NO_DEBUGGER}."),
-    "debugger_hook_config": ((None, False), f"Leave it out: {_NO_DEBUGGER}."),
-    "tensorboard_output_config": ((None,), "Write event files to /opt/ml/output/data."),
-    "enable_sagemaker_metrics": ((None, False), "Use metric_definitions."),
-    "profiler_config": ((None,), "Leave it out, or run a profiler in the entry point."),
-    "max_retry_attempts": ((None,), "Leave it out: a job that fails here fails again."),
-    "git_config": ((None,), "Clone the repository and give source_dir."),
-    "instance_groups": ((None,), "Use instance_type and instance_count."),
-    "training_repository_access_mode": ((None,), "Leave it out: images come from the engine, which holds credentials."),
-    "training_repository_credentials_provider_arn": ((None,), "Leave it out: log the engine in with: docker login"),
-    "disable_output_compression": ((False,), "Leave it out; latest_training_job.outputs.model_path is unpacked."),
-    "enable_infra_check": ((None, False), "Leave it out; check this machine with: launcher doctor"),
-    "enable_remote_debug": ((None, False), "Leave it out: the process is on this machine, attach to it directly."),
-    "enable_session_tag_chaining": ((None, False), "Leave it out: there is no session to tag."),
-    "training_plan": ((None,), "Leave it out: this machine needs no reservation."),
-    "instance_placement_config": ((None,), "Leave it out: there is one machine."),
-    "experiment_config": ((None,), "Leave it out: a job's metrics are in its folder, under its name."),
-}
+from launcher.errors import BadInputError, RequestError, UnsupportedOptionError
+from launcher.requests.members import MEMBERS, is_accepted
+from launcher.requests.shapes import member_shape
+from launcher.requests.training import EXCEPTIONS, OPERATION
+from launcher.requests.validation import check
 
 
-def refuse(option: str, value: Any, where: str) -> None:
-    """Raise if ``value`` asks for something that is not emulated.
+@dataclass(frozen=True)
+class Option:
+    """A row of a table.
+
+    Attributes:
+        name: the SDK's, or the launcher's own.
+        here: what it does here, for the page; of an option that is not emulated, nothing.
+        member: the member of CreateTrainingJob that it becomes; empty for none.
+        kind: what Python must give, a key of ``_KINDS``, where the member is made of it; else the value is checked
+            against the member itself.
+        accepted: the only values that are taken; None takes what kind and member take.
+        instead: what to do in place of another value; default: what the member's row says.
+        optional: None is taken, and asks for nothing.
+    """
+
+    name: str
+    here: str = ""
+    member: str = ""
+    kind: str = ""
+    accepted: tuple[Any, ...] | None = None
+    instead: str = ""
+    optional: bool = True
+
+    @property
+    def advice(self) -> str:
+        """What to do in place of a value that is not taken."""
+        return self.instead or MEMBERS[self.member].instead
+
+
+def _refused(name: str, member: str = "", accepted: tuple[Any, ...] = (None,), instead: str = "") -> Option:
+    return Option(name, member=member, accepted=accepted, instead=instead)
+
+
+_UNSET = (None, False)
+_NO_DEBUGGER = "Leave it out: print values and read them with metric_definitions."
+
+ESTIMATOR_OPTIONS = (
+    Option(
+        "image_uri",
+        "An image that follows the [contract](job-contract.md), run on the Docker runtime as `docker run IMAGE train`. "
+        "`None` takes the bundled image, or on the process runtime your own Python. An image that the engine lacks is "
+        "pulled. With an entry point, the process runtime runs that without the image and says so in `warnings`.",
+        "AlgorithmSpecification.TrainingImage",
+    ),
+    Option(
+        "role",
+        "Kept, and shown by `describe()`. Nothing here asks for permission; a name becomes the ARN that the local "
+        "account would give it.",
+        member="RoleArn",
+        kind="text",
+    ),
+    Option(
+        "instance_count",
+        "`None` or `1`. More raises: this version runs one host.",
+        "ResourceConfig.InstanceCount",
+    ),
+    Option(
+        "instance_type",
+        '`"local"`, `"local_cpu"` (the default is `"local"`), or any type that SageMaker trains on. The job is told it '
+        'in `resourceconfig.json`; it uses this machine as it is. `"local_gpu"` raises; an unknown type is an error '
+        "that names similar ones.",
+        "ResourceConfig.InstanceType",
+    ),
+    Option(
+        "max_run",
+        "Seconds, 1 to 2419200. The job is stopped when its training has taken longer: status `Stopped`, secondary "
+        "status `MaxRuntimeExceeded`.",
+        "StoppingCondition.MaxRuntimeInSeconds",
+        optional=False,
+    ),
+    Option(
+        "input_mode",
+        '`"File"`. `"Pipe"` and `"FastFile"` raise.',
+        "AlgorithmSpecification.TrainingInputMode",
+    ),
+    Option(
+        "output_path",
+        "A path, a `file://` or an `s3://` URI; results go to `<output_path>/<job>/output/`. `None` takes the bucket "
+        "of the session; in local mode without a session, the job's own folder under `LAUNCHER_HOME`.",
+        member="OutputDataConfig.S3OutputPath",
+        kind="path",
+    ),
+    Option(
+        "sagemaker_session",
+        "A `launcher.Session`: [local mode or S3 mode](storage.md#local-mode-and-s3-mode), and the bucket for results. "
+        "`None` takes `Session(mode=mode)`. A session of the SageMaker SDK is an error: it talks to AWS.",
+        kind="anything",
+    ),
+    Option(
+        "base_job_name",
+        "The beginning of generated job names. Without it, the image's or the entry point's name.",
+        kind="text",
+    ),
+    Option(
+        "hyperparameters",
+        "Text, numbers, booleans, `None`, lists, dicts and numpy's scalars, at most 100, each at most 2500 characters. "
+        "A script gets them as JSON, an image without an entry point as `str()` writes them, as the SDK does. `NaN` "
+        "and infinity are errors.",
+        member="HyperParameters",
+        kind="mapping",
+    ),
+    Option("tags", '`[{"Key": ..., "Value": ...}]`; checked and kept in the record.', "Tags"),
+    Option("model_uri", "A model to start from: a path or a URI, read as a channel.", kind="path"),
+    Option(
+        "model_channel_name",
+        "The name of that channel, `model` by default.",
+        "InputDataConfig[].ChannelName",
+        optional=False,
+    ),
+    Option(
+        "checkpoint_s3_uri",
+        "A folder for [checkpoints](job-contract.md#checkpoints) that outlives the job: a path, a `file://` or an "
+        "`s3://` URI. What is there is in `checkpoint_local_path` when the job begins; what the job writes to that is "
+        "copied there.",
+        member="CheckpointConfig.S3Uri",
+        kind="path",
+    ),
+    Option(
+        "checkpoint_local_path",
+        "Where the job has them; `None` takes `/opt/ml/checkpoints`. Another path below `/opt/ml` that nothing else "
+        "uses, on Docker also one outside. Without `checkpoint_s3_uri` an error.",
+        "CheckpointConfig.LocalPath",
+        kind="text",
+    ),
+    Option(
+        "metric_definitions",
+        'At most 40 `{"Name": ..., "Regex": ...}`; group 1 of a match in a line of the log is a value. See '
+        "`training_job_analytics`.",
+        "AlgorithmSpecification.MetricDefinitions",
+    ),
+    Option(
+        "enable_network_isolation",
+        "`True` runs the job without network, on both runtimes.",
+        "EnableNetworkIsolation",
+    ),
+    Option("disable_profiler", "`True` or `False`; there is no profiler.", kind="boolean", optional=False),
+    Option("environment", "Variables for the job; names and lengths as SageMaker allows them.", "Environment"),
+    Option(
+        "source_dir",
+        "A folder of this machine, packed into `sourcedir.tar.gz` and unpacked to `/opt/ml/code`. Caches "
+        "(`__pycache__`, `.git`, `.venv` and the like) are left out. The URI of a `.tar.gz` that is there already, "
+        "`s3://` or `file://`, is used as it is.",
+        kind="path",
+    ),
+    Option(
+        "entry_point",
+        "The script: relative to `source_dir`, or by itself the path of a lone script. `.py`, `.sh`, or executable.",
+        kind="path",
+    ),
+    Option("dependencies", "Files and folders that are packed beside the source under their own names.", kind="paths"),
+    Option(
+        "container_log_level",
+        "Told to the script as the hyperparameter `sagemaker_container_log_level`.",
+        kind="level",
+        optional=False,
+    ),
+    Option(
+        "code_location",
+        "Where `<code_location>/<job>/source/sourcedir.tar.gz` goes; a path, a `file://` or an `s3://` URI. `None` "
+        "takes `output_path`.",
+        kind="path",
+    ),
+    Option(
+        "container_entry_point",
+        "A list of words that replaces the image's entry point; `train` is then not added.",
+        "AlgorithmSpecification.ContainerEntrypoint",
+    ),
+    Option("container_arguments", "A list of words in place of `train`.", "AlgorithmSpecification.ContainerArguments"),
+    Option(
+        "runtime",
+        'This project\'s own: `"auto"`, `"docker"`, `"process"`; `None` takes `LAUNCHER_RUNTIME`, else `"auto"`.',
+        kind="anything",
+    ),
+    Option(
+        "mode",
+        'This project\'s own: `"local"` or `"s3"`, where no session says it; `None` takes `LAUNCHER_MODE`, else '
+        '`"local"`.',
+        kind="anything",
+    ),
+    _refused("keep_alive_period_in_seconds", "ResourceConfig.KeepAlivePeriodInSeconds"),
+    _refused("volume_size", "ResourceConfig.VolumeSizeInGB", (30,)),
+    _refused("volume_kms_key", "ResourceConfig.VolumeKmsKeyId"),
+    _refused("output_kms_key", "OutputDataConfig.KmsKeyId"),
+    _refused("subnets", "VpcConfig"),
+    _refused("security_group_ids", "VpcConfig"),
+    _refused("encrypt_inter_container_traffic", "EnableInterContainerTrafficEncryption", _UNSET),
+    _refused("use_spot_instances", "EnableManagedSpotTraining", (False, None)),
+    _refused(
+        "max_wait",
+        "StoppingCondition.MaxWaitTimeInSeconds",
+        instead="Leave it out and use max_run: a local job waits for nothing.",
+    ),
+    _refused("rules", "DebugRuleConfigurations", (None, []), _NO_DEBUGGER),
+    _refused("debugger_hook_config", "DebugHookConfig", _UNSET, _NO_DEBUGGER),
+    _refused("tensorboard_output_config", "TensorBoardOutputConfig"),
+    _refused(
+        "enable_sagemaker_metrics",
+        "AlgorithmSpecification.EnableSageMakerMetricsTimeSeries",
+        _UNSET,
+        "Use metric_definitions.",
+    ),
+    _refused("profiler_config", "ProfilerConfig", instead="Leave it out, or run a profiler in the entry point."),
+    _refused("max_retry_attempts", "RetryStrategy"),
+    _refused("git_config", instead="Clone the repository and give source_dir."),
+    _refused("instance_groups", "ResourceConfig.InstanceGroups", instead="Use instance_type and instance_count."),
+    _refused(
+        "training_repository_access_mode", "AlgorithmSpecification.TrainingImageConfig.TrainingRepositoryAccessMode"
+    ),
+    _refused(
+        "training_repository_credentials_provider_arn",
+        "AlgorithmSpecification.TrainingImageConfig.TrainingRepositoryAuthConfig",
+    ),
+    _refused("disable_output_compression", "OutputDataConfig.CompressionType", (False,)),
+    _refused("enable_infra_check", "InfraCheckConfig.EnableInfraCheck", _UNSET),
+    _refused("enable_remote_debug", "RemoteDebugConfig.EnableRemoteDebug", _UNSET),
+    _refused("enable_session_tag_chaining", "SessionChainingConfig.EnableSessionTagChaining", _UNSET),
+    _refused("training_plan", "ResourceConfig.TrainingPlanArn"),
+    _refused("instance_placement_config", "ResourceConfig.InstancePlacementConfig"),
+)
+FIT_OPTIONS = (_refused("experiment_config", "ExperimentConfig"),)
+_S3_SOURCE = "InputDataConfig[].DataSource.S3DataSource"
+INPUT_OPTIONS = (
+    Option("s3_data", "A path, a `file://` or an `s3://` URI; the name is the SDK's.", kind="path", optional=False),
+    Option("content_type", "Told to the job in `inputdataconfig.json`.", "InputDataConfig[].ContentType"),
+    Option("input_mode", '`None` or `"File"`; `"Pipe"` and `"FastFile"` raise.', "InputDataConfig[].InputMode"),
+    _refused("distribution", f"{_S3_SOURCE}.S3DataDistributionType", (None, "FullyReplicated")),
+    _refused("compression", "InputDataConfig[].CompressionType", (None, "None")),
+    _refused("record_wrapping", "InputDataConfig[].RecordWrapperType", (None, "None")),
+    _refused("s3_data_type", f"{_S3_SOURCE}.S3DataType", ("S3Prefix",)),
+    _refused("instance_groups", f"{_S3_SOURCE}.InstanceGroupNames"),
+    _refused("attribute_names", f"{_S3_SOURCE}.AttributeNames"),
+    _refused("target_attribute_name", f"{_S3_SOURCE}.AttributeNames"),
+    _refused("shuffle_config", "InputDataConfig[].ShuffleConfig"),
+    _refused("hub_access_config", f"{_S3_SOURCE}.HubAccessConfig"),
+    _refused("model_access_config", f"{_S3_SOURCE}.ModelAccessConfig"),
+)
+
+
+def check_options(options: Iterable[Option], values: Mapping[str, Any], where: str) -> None:
+    """Check what a caller gave, an option after the other.
 
     Args:
-        option: one of ``NOT_EMULATED``.
-        value: what the caller gave.
-        where: the class or function that took it.
+        options: a table.
+        values: by the names of options; one that is missing was not given.
+        where: the class or function that took them.
     Raises:
-        UnsupportedOptionError: it does.
+        UnsupportedOptionError: an option that is not emulated asks for something.
+        BadInputError: a value of another type, or one that the option's member does not take.
     """
-    harmless, instead = NOT_EMULATED[option]
-    if not any(value is one or (type(value) is type(one) and value == one) for one in harmless):
-        raise UnsupportedOptionError(f"{where}({option}={value!r}) is not emulated.", instead)
+    for option in options:
+        if option.name in values:
+            _check_option(option, values[option.name], where)
 
 
-def refuse_unknown(options: Mapping[str, Any], known: list[str], where: str) -> None:
+@contextmanager
+def in_sdk_words(options: Iterable[Option]) -> Iterator[None]:
+    """Let errors about members of a request name the options that these came from."""
+    names = {option.member: option.name for option in options if option.member}
+    try:
+        yield
+    except RequestError as error:
+        blamed = [f"{member} is the option {names[member]}" for member in error.members if member in names]
+        error.hint = " ".join([f"{'; '.join(blamed)}." if blamed else "", error.hint]).strip()
+        error.args = (error.message, error.hint)
+        raise
+    except BadInputError as error:
+        for member, name in names.items():
+            error.message = re.sub(rf"\b{re.escape(member)}\b", name, error.message)
+        error.args = (error.message, error.hint)
+        raise
+
+
+def refuse_unknown(options: Mapping[str, Any], names: Sequence[str], where: str) -> None:
     """Raise for the first option that does not exist at all.
 
     Raises:
         UnsupportedOptionError: there is one; the message has the nearest that does exist.
     """
     for option in options:
-        near = get_close_matches(option, known, n=1)
+        near = get_close_matches(option, names, n=1)
         raise UnsupportedOptionError(
             f"{where} has no option '{option}'.", f"Did you mean '{near[0]}'?" if near else "Leave it out."
         )
+
+
+def _check_option(option: Option, value: Any, where: str) -> None:
+    given = f"{where}({option.name}={_shown(value)})"
+    if value is None and option.optional and (option.accepted is None or None in option.accepted):
+        return
+    if option.accepted is not None:
+        if not is_accepted(option.accepted, value):
+            raise UnsupportedOptionError(f"{given} is not emulated.", option.advice)
+        return
+    if option.kind:
+        fits, wanted = _KINDS[option.kind]
+        if not fits(value):
+            raise BadInputError(f"{given} is not {wanted}.", f"Give {wanted}, or leave it out.")
+    elif option.member:
+        _check_against_member(option, value, given)
+
+
+def _check_against_member(option: Option, value: Any, given: str) -> None:
+    plain = list(value) if isinstance(value, tuple) else value
+    member = option.member.replace("[]", "[0]")
+    try:
+        check(plain, member_shape(OPERATION, option.member), member=member, exceptions=EXCEPTIONS, refused=given)
+    except RequestError as error:
+        if not error.hint.startswith("Did you mean"):
+            error.hint = f"It becomes {option.member} of CreateTrainingJob, and is checked as AWS does."
+        raise
+    row = MEMBERS.get(option.member)
+    if row is not None and row.accepted is not None and not is_accepted(row.accepted, plain):
+        raise UnsupportedOptionError(f"{given} is not emulated.", row.instead)
+
+
+def _shown(value: Any) -> str:
+    try:
+        text = repr(value)
+    except ValueError:  # an int of more digits than Python writes
+        return f"({type(value).__name__})"
+    return text if len(text) <= 100 else text[:100] + "..."
+
+
+def _is_path(value: Any) -> bool:
+    return isinstance(value, str | os.PathLike) and isinstance(os.fspath(value), str)
+
+
+_KINDS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+    "text": (lambda value: isinstance(value, str), "text"),
+    "path": (_is_path, "a path or a URI"),
+    "paths": (
+        lambda value: isinstance(value, Sequence) and not isinstance(value, str) and all(map(_is_path, value)),
+        "a list of paths",
+    ),
+    "mapping": (lambda value: isinstance(value, Mapping), "a dict"),
+    "boolean": (lambda value: isinstance(value, bool), "True or False"),
+    "level": (
+        lambda value: isinstance(value, int) and not isinstance(value, bool) and value >= 0,
+        "a level, such as logging.INFO",
+    ),
+    "anything": (lambda value: True, "anything"),
+}

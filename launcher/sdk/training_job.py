@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from launcher.errors import ArtifactError, UnsupportedOptionError
-from launcher.jobs.description import describe_record
 from launcher.jobs.metrics import read_metric_csv
 from launcher.jobs.spec import JobKeys, job_keys
 from launcher.jobs.store import JobRecord, JobStore
+from launcher.requests.describe import describe_record
 from launcher.running import artifacts
 from launcher.running.following import LineSink
 from launcher.running.runner import drive, drive_detached, job_storage, raise_unless_completed

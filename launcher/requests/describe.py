@@ -1,0 +1,56 @@
+"""A record in the shape of DescribeTrainingJob's answer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from launcher.jobs.spec import job_keys
+from launcher.jobs.store import JobRecord, utc
+from launcher.requests.shapes import OWN_MEMBER
+from launcher.requests.training import completed, training_request
+from launcher.settings import LOCAL_ROLE_ARN, training_job_arn
+
+
+def describe_record(record: JobRecord) -> dict[str, Any]:
+    """Return a record in the shape of DescribeTrainingJob's answer: the request as it was accepted, and the state.
+
+    A record of a version that did not keep the request is described by its spec.
+    """
+    spec = record.training_spec
+    asked = completed(record.request) if record.request else training_request(spec)
+    for member in ("Tags", OWN_MEMBER):
+        asked.pop(member)
+    answer: dict[str, Any] = {
+        **asked,
+        "RoleArn": asked["RoleArn"] or LOCAL_ROLE_ARN,
+        "TrainingJobArn": training_job_arn(spec.job_name),
+        "ModelArtifacts": {"S3ModelArtifacts": job_keys(spec).model},
+        "TrainingJobStatus": record.status,
+        "SecondaryStatus": record.secondary_status,
+        "CreationTime": utc(record.created),
+        "LastModifiedTime": utc(record.modified),
+        "SecondaryStatusTransitions": [
+            {
+                "Status": one.status,
+                "StartTime": utc(one.start),
+                **({"EndTime": utc(one.end)} if one.end is not None else {}),
+                "StatusMessage": one.message,
+            }
+            for one in record.transitions
+        ],
+        "FinalMetricDataList": [
+            {"MetricName": name, "Value": value, "Timestamp": utc(seconds)}
+            for name, value, seconds in record.final_metrics
+        ],
+        "ProfilingStatus": "Disabled",
+    }
+    if record.failure_reason:
+        answer["FailureReason"] = record.failure_reason
+    if record.started is not None:
+        answer["TrainingStartTime"] = utc(record.started)
+    if record.ended is not None:
+        answer["TrainingEndTime"] = utc(record.ended)
+        if record.started is not None:
+            seconds = max(1, round(record.ended - record.started))
+            answer |= {"TrainingTimeInSeconds": seconds, "BillableTimeInSeconds": seconds}
+    return answer

@@ -1,0 +1,97 @@
+"""What SageMaker's service model says of a request: the generated ``shapes.json``, and the shapes of our own member."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+Shape = Mapping[str, Any]
+
+OWN_MEMBER = "Launcher"
+"""The one member of a request that is the launcher's own; without it, boto3 takes the request."""
+
+_OWN_SHAPES: Mapping[str, Shape] = {
+    "LauncherMember": {
+        "type": "structure",
+        "members": {"Runtime": "LauncherWord", "S3": "LauncherS3", "Estimator": "LauncherEstimator"},
+    },
+    "LauncherS3": {
+        "type": "structure",
+        "required": ["Kind"],
+        "members": {
+            "Kind": "LauncherS3Kind",
+            "EndpointUrl": "LauncherText",
+            "Region": "LauncherWord",
+            "Profile": "LauncherText",
+        },
+    },
+    "LauncherS3Kind": {"type": "string", "enum": ["embedded", "endpoint", "aws"]},
+    # What an estimator was given and no member of AWS says; attach() gives it back.
+    "LauncherEstimator": {
+        "type": "structure",
+        "members": {
+            "SourceDir": "LauncherText",
+            "EntryPoint": "LauncherText",
+            "Dependencies": "LauncherTexts",
+            "CodeLocation": "LauncherText",
+            "BaseJobName": "LauncherText",
+            "ModelChannelName": "LauncherText",
+            "Toolkit": "LauncherWord",
+            "ToolkitVersion": "LauncherText",
+            "Framework": "LauncherWord",
+        },
+    },
+    "LauncherWord": {"type": "string", "min": 1, "max": 64, "pattern": r"[A-Za-z0-9._-]+"},
+    "LauncherText": {"type": "string", "min": 1, "max": 4096},
+    "LauncherTexts": {"type": "list", "member": "LauncherText", "max": 1000},
+}
+# Unicode's classes, which Java's patterns have and Python's have not. The characters of \p{Z} are listed.
+_CLASSES = {
+    r"\p{L}": r"\w",
+    r"\p{N}": r"\w",
+    r"\p{Alnum}": "A-Za-z0-9",
+    r"\p{Z}": " \u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000",
+}
+
+
+@cache
+def _model() -> Mapping[str, Any]:
+    model: dict[str, Any] = json.loads(Path(__file__).with_name("shapes.json").read_text(encoding="utf-8"))
+    model["shapes"].update(_OWN_SHAPES)
+    create = model["operations"]["CreateTrainingJob"]["input"]
+    model["shapes"][create]["members"][OWN_MEMBER] = "LauncherMember"
+    return model
+
+
+def shape(name: str) -> Shape:
+    """Return a shape by its name: ``type``, limits, and the names of the shapes below it."""
+    found: Shape = _model()["shapes"][name]
+    return found
+
+
+def operation_shape(operation: str, side: str = "input") -> str:
+    """Return the name of the shape that an operation takes (``input``) or answers (``output``)."""
+    name: str = _model()["operations"][operation][side]
+    return name
+
+
+def member_shape(operation: str, path: str) -> str:
+    """Return the name of the shape at a dotted path, such as ``InputDataConfig[].ChannelName``, of an operation."""
+    name = operation_shape(operation)
+    for step in path.split("."):
+        name = shape(name)["members"][step.removesuffix("[]")]
+        if step.endswith("[]"):
+            name = shape(name)["member"]
+    return name
+
+
+@cache
+def compiled(pattern: str) -> re.Pattern[str]:
+    """Return a pattern of the model as Python's; it has to match the whole text."""
+    for java, python in _CLASSES.items():
+        pattern = pattern.replace(java, python)
+    return re.compile(pattern)

@@ -1,0 +1,378 @@
+"""CreateTrainingJob: the document as boto3 takes it, checked, and turned into what the launcher runs and back.
+
+``check_training_request`` is the only way from a document to a ``TrainingJobSpec``. The limits are the service model's
+(``shapes.json``); ``members.py`` says what is emulated; what neither says stands here.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+from collections.abc import Mapping
+from pathlib import PurePosixPath
+from typing import Any
+
+from launcher.errors import (
+    BadInputError,
+    ChannelError,
+    HyperparameterError,
+    RequestError,
+    SourceError,
+    UnsupportedOptionError,
+)
+from launcher.jobs.spec import CHECKPOINTS, OPT_ML, Channel, CheckpointConfig, MetricDefinition, TrainingJobSpec
+from launcher.requests.members import refuse_unsupported
+from launcher.requests.shapes import OWN_MEMBER, operation_shape
+from launcher.requests.validation import Exceptions, check
+from launcher.storage import to_uri
+from launcher.storage.own_s3 import check_key
+from launcher.storage.s3_uris import split_s3_uri
+
+OPERATION = "CreateTrainingJob"
+LOCAL_INSTANCE_TYPES = ("local", "local_cpu")
+DEFAULT_MAX_RUN_SECONDS = 86400
+MAX_RUN_LIMIT_SECONDS = 28 * 24 * 3600
+DEFAULT_VOLUME_GB = 30
+_RESERVED = (
+    *(f"{OPT_ML}/{name}" for name in ("code", "input", "model", "output")),
+    *("/bin", "/boot", "/dev", "/etc", "/lib", "/lib64", "/proc", "/run", "/sbin", "/sys", "/usr"),
+)
+EXCEPTIONS: Exceptions = {
+    "S3Uri": lambda value: value.startswith("file://") and len(value) <= 4096,
+    "TrainingInstanceType": lambda value: value in (*LOCAL_INSTANCE_TYPES, "local_gpu"),
+}
+"""What is accepted here though AWS refuses it: folders of this machine, and the SDK's names for it."""
+
+
+def check_training_request(request: Mapping[str, Any]) -> TrainingJobSpec:
+    """Check a CreateTrainingJob document, and return the job that it asks for.
+
+    Args:
+        request: as boto3's ``create_training_job(**request)`` takes it, with our own member ``Launcher`` or without.
+    Raises:
+        RequestError: a limit of the service model is broken; the message is AWS's.
+        UnsupportedOptionError: a member asks for something that is not emulated.
+        BadInputError: a rule that the service model does not hold is broken.
+    """
+    check(request, operation_shape(OPERATION), exceptions=EXCEPTIONS)
+    _check_encodable(request)
+    _check_instance_count(request.get("ResourceConfig", {}).get("InstanceCount"))
+    _check_instance_type(request.get("ResourceConfig", {}).get("InstanceType"))
+    refuse_unsupported(request)
+    rest = copy.deepcopy(dict(request))
+    algorithm = rest.pop("AlgorithmSpecification", {})
+    resources = rest.pop("ResourceConfig", {})
+    output = rest["OutputDataConfig"]
+    stopping = rest.pop("StoppingCondition", {})
+    own = rest.pop(OWN_MEMBER, {})
+    checkpoints = rest.pop("CheckpointConfig", None)
+    definitions = algorithm.pop("MetricDefinitions", [])
+    spec = TrainingJobSpec(
+        job_name=rest.pop("TrainingJobName"),
+        runtime=own.get("Runtime", "auto"),
+        image_uri=algorithm.pop("TrainingImage", None),
+        role=rest.pop("RoleArn"),
+        hyperparameters=rest.pop("HyperParameters", {}),
+        channels=_channels(rest.pop("InputDataConfig", []), algorithm.pop("TrainingInputMode", "File")),
+        output_uri=checked_uri(output.pop("S3OutputPath"), "OutputDataConfig.S3OutputPath"),
+        instance_type=resources.pop("InstanceType", "local"),
+        instance_count=resources.pop("InstanceCount", 1),
+        volume_size_gb=resources.pop("VolumeSizeInGB", DEFAULT_VOLUME_GB),
+        environment=rest.pop("Environment", {}),
+        metric_definitions=tuple(MetricDefinition(entry["Name"], entry["Regex"]) for entry in definitions),
+        max_run_seconds=stopping.pop("MaxRuntimeInSeconds", DEFAULT_MAX_RUN_SECONDS),
+        container_entry_point=tuple(algorithm.pop("ContainerEntrypoint", ())),
+        container_arguments=tuple(algorithm.pop("ContainerArguments", ())),
+        enable_network_isolation=rest.pop("EnableNetworkIsolation", False),
+        tags=tuple((tag["Key"], tag["Value"]) for tag in rest.pop("Tags", [])),
+        checkpoint_config=None if checkpoints is None else checkpoint_config(checkpoints),
+        s3=_s3_of(own.get("S3")),
+        estimator=own.get("Estimator", {}),
+        without_effect={
+            **rest,
+            **{
+                name: members
+                for name, members in (
+                    ("AlgorithmSpecification", algorithm),
+                    ("OutputDataConfig", output),
+                    ("ResourceConfig", resources),
+                    ("StoppingCondition", stopping),
+                )
+                if members
+            },
+        },
+    )
+    _check_rules(spec)
+    return spec
+
+
+def training_request(spec: TrainingJobSpec) -> dict[str, Any]:
+    """Return the document that asks for a job: the one it was made of, with AWS's defaults filled in."""
+    request: dict[str, Any] = copy.deepcopy(dict(spec.without_effect))
+    request |= {
+        "TrainingJobName": spec.job_name,
+        "RoleArn": spec.role,
+        "HyperParameters": dict(spec.hyperparameters),
+        "Environment": dict(spec.environment),
+        "Tags": [{"Key": key, "Value": value} for key, value in spec.tags],
+        "EnableNetworkIsolation": spec.enable_network_isolation,
+        "InputDataConfig": [_channel_request(channel) for channel in spec.channels],
+    }
+    algorithm = request.setdefault("AlgorithmSpecification", {})
+    algorithm["TrainingInputMode"] = "File"
+    algorithm["MetricDefinitions"] = [{"Name": entry.name, "Regex": entry.regex} for entry in spec.metric_definitions]
+    for name, value in (
+        ("TrainingImage", spec.image_uri),
+        ("ContainerEntrypoint", list(spec.container_entry_point) or None),
+        ("ContainerArguments", list(spec.container_arguments) or None),
+    ):
+        if value is not None:
+            algorithm[name] = value
+    request.setdefault("OutputDataConfig", {})["S3OutputPath"] = spec.output_uri
+    request.setdefault("ResourceConfig", {}).update(
+        InstanceType=spec.instance_type, InstanceCount=spec.instance_count, VolumeSizeInGB=spec.volume_size_gb
+    )
+    request.setdefault("StoppingCondition", {})["MaxRuntimeInSeconds"] = spec.max_run_seconds
+    if spec.checkpoint_config is not None:
+        request["CheckpointConfig"] = dict(spec.checkpoint_config.asked)
+    own = {
+        "Runtime": spec.runtime,
+        "S3": None if spec.s3 is None else s3_member(spec.s3),
+        "Estimator": dict(spec.estimator) or None,
+    }
+    request[OWN_MEMBER] = {name: value for name, value in own.items() if value is not None}
+    return completed(request)
+
+
+def completed(request: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a document with the defaults of AWS, or of this machine, where it says nothing; nothing else changes."""
+    full = copy.deepcopy(dict(request))
+    for name, default in (
+        ("HyperParameters", {}),
+        ("Environment", {}),
+        ("Tags", []),
+        ("InputDataConfig", []),
+        ("EnableNetworkIsolation", False),
+        ("EnableInterContainerTrafficEncryption", False),
+        ("EnableManagedSpotTraining", False),
+    ):
+        full.setdefault(name, default)
+    for name, defaults in (
+        ("AlgorithmSpecification", {"TrainingInputMode": "File", "MetricDefinitions": []}),
+        ("OutputDataConfig", {"KmsKeyId": "", "CompressionType": "GZIP"}),
+        ("ResourceConfig", {"InstanceType": "local", "InstanceCount": 1, "VolumeSizeInGB": DEFAULT_VOLUME_GB}),
+        ("StoppingCondition", {"MaxRuntimeInSeconds": DEFAULT_MAX_RUN_SECONDS}),
+        (OWN_MEMBER, {"Runtime": "auto"}),
+    ):
+        full[name] = {**defaults, **full.get(name, {})}
+    if "CheckpointConfig" in full:
+        full["CheckpointConfig"].setdefault("LocalPath", CHECKPOINTS)
+    for channel in full["InputDataConfig"]:
+        channel["DataSource"]["S3DataSource"].setdefault("S3DataDistributionType", "FullyReplicated")
+        for name in ("CompressionType", "RecordWrapperType"):
+            channel.setdefault(name, "None")
+        channel.setdefault("InputMode", full["AlgorithmSpecification"]["TrainingInputMode"])
+    return full
+
+
+def s3_member(settings: Mapping[str, Any]) -> dict[str, str]:
+    """Return which S3 is meant, as the member ``Launcher.S3`` holds it."""
+    names = {"Kind": "kind", "EndpointUrl": "endpoint_url", "Region": "region", "Profile": "profile"}
+    return {name: settings[field] for name, field in names.items() if settings.get(field)}
+
+
+def _s3_of(member: Mapping[str, str] | None) -> dict[str, Any] | None:
+    if member is None:
+        return None
+    return {
+        "kind": member["Kind"],
+        "endpoint_url": member.get("EndpointUrl"),
+        "region": member.get("Region"),
+        "profile": member.get("Profile"),
+    }
+
+
+def checked_uri(uri: str, member: str) -> str:
+    """Return a URI of a request if this version reads and writes such, ``file://`` ones as an absolute path.
+
+    Raises:
+        ChannelError: it names another machine, no bucket, or no absolute path.
+        UnsupportedOptionError: another scheme.
+    """
+    if uri.startswith("file://") and not uri.removeprefix("file://localhost").removeprefix("file://").startswith("/"):
+        raise ChannelError(f"{member}: '{uri}' is no absolute path.", "Write three slashes: file:///path/to/folder")
+    try:
+        return to_uri(uri)
+    except (ChannelError, UnsupportedOptionError) as error:
+        raise type(error)(f"{member}: {error.message}", error.hint) from error
+
+
+def checkpoint_config(member: Mapping[str, str]) -> CheckpointConfig:
+    """Return where a job's checkpoints are kept, and where it sees them.
+
+    Raises:
+        BadInputError: no place, or a path that the job needs for something else.
+    """
+    try:
+        uri = checked_uri(member["S3Uri"], "CheckpointConfig.S3Uri").rstrip("/")
+        if uri.startswith("s3://"):
+            check_key(*split_s3_uri(f"{uri}/file"))
+    except ChannelError as error:
+        raise BadInputError(error.message, error.hint) from error
+    except BadInputError as error:
+        if isinstance(error, UnsupportedOptionError):
+            raise
+        raise BadInputError(f"CheckpointConfig.S3Uri: {error.message}", error.hint) from error
+    if uri == "file:":
+        raise BadInputError(
+            "CheckpointConfig.S3Uri is the root of the disk.", "Give checkpoints a folder of their own."
+        )
+    asked = {"LocalPath": CHECKPOINTS, **member}
+    return CheckpointConfig(uri, _checkpoint_path(asked["LocalPath"]), asked)
+
+
+def _checkpoint_path(path: str) -> str:
+    if not path.isprintable() or not path.startswith("/") or ".." in path.split("/"):
+        raise BadInputError(
+            f"CheckpointConfig.LocalPath={path!r:.60} is no absolute path without '..'.", f"For example: {CHECKPOINTS}"
+        )
+    wanted = PurePosixPath("/", *PurePosixPath(path).parts[1:])
+    for reserved in map(PurePosixPath, _RESERVED):
+        if wanted.is_relative_to(reserved) or reserved.is_relative_to(wanted):
+            raise BadInputError(
+                f"CheckpointConfig.LocalPath={path!r} is in the way of {reserved}, which a job has for something else.",
+                f"Leave it out, for {CHECKPOINTS}, or name a folder of its own.",
+            )
+    return str(wanted)
+
+
+def check_metric_definition(name: str, regex: str) -> None:
+    """Refuse a metric definition that can find no value.
+
+    Raises:
+        BadInputError: the pattern is not valid, or has no group.
+    """
+    try:
+        groups = re.compile(regex).groups
+    except re.error as error:
+        raise BadInputError(
+            f"metric definition '{name}': {regex!r} is not a regular expression: {error}.", "Correct the pattern."
+        ) from error
+    if groups < 1:
+        raise BadInputError(
+            f"metric definition '{name}': {regex!r} has no group.", "Put parentheses around the value: loss=([0-9.]+)"
+        )
+
+
+def _channels(members: list[dict[str, Any]], input_mode: str) -> tuple[Channel, ...]:
+    channels: dict[str, Channel] = {}
+    for position, member in enumerate(members):
+        name = member.pop("ChannelName")
+        place = f"InputDataConfig[{position}]"
+        if name in (".", ".."):
+            raise ChannelError(
+                f"{place}: the channel name {name!r} leaves /opt/ml/input/data.", "Give it a name of its own."
+            )
+        if name in channels:
+            raise ChannelError(f"{place}: there are two channels '{name}'.", "Give each channel a name of its own.")
+        source = member.get("DataSource", {}).pop("S3DataSource", None)
+        if source is None:
+            raise ChannelError(
+                f"{place}: channel '{name}' names no data.", "Give DataSource.S3DataSource.S3Uri, file:// or s3://."
+            )
+        try:
+            uri = checked_uri(source.pop("S3Uri"), place)
+        except (ChannelError, UnsupportedOptionError) as error:
+            raise type(error)(f"channel '{name}': {error.message.removeprefix(f'{place}: ')}", error.hint) from error
+        s3_data_type = source.pop("S3DataType")
+        distribution = source.pop("S3DataDistributionType", "FullyReplicated")
+        if source:
+            member["DataSource"]["S3DataSource"] = source
+        if not member["DataSource"]:
+            del member["DataSource"]
+        channels[name] = Channel(
+            name=name,
+            uri=uri,
+            content_type=member.pop("ContentType", None),
+            input_mode=member.pop("InputMode", input_mode),
+            distribution=distribution,
+            compression=member.pop("CompressionType", "None"),
+            record_wrapping=member.pop("RecordWrapperType", "None"),
+            s3_data_type=s3_data_type,
+            without_effect=member,
+        )
+    return tuple(channels.values())
+
+
+def _channel_request(channel: Channel) -> dict[str, Any]:
+    request: dict[str, Any] = copy.deepcopy(dict(channel.without_effect))
+    request |= {
+        "ChannelName": channel.name,
+        "InputMode": channel.input_mode,
+        "CompressionType": channel.compression,
+        "RecordWrapperType": channel.record_wrapping,
+    }
+    if channel.content_type is not None:
+        request["ContentType"] = channel.content_type
+    request.setdefault("DataSource", {}).setdefault("S3DataSource", {}).update(
+        S3DataType=channel.s3_data_type, S3Uri=channel.uri, S3DataDistributionType=channel.distribution
+    )
+    return request
+
+
+def _check_rules(spec: TrainingJobSpec) -> None:
+    """Check what the service model does not say, and AWS, or a job, needs all the same."""
+    if spec.max_run_seconds > MAX_RUN_LIMIT_SECONDS:
+        raise RequestError(
+            f"StoppingCondition.MaxRuntimeInSeconds={spec.max_run_seconds} is more than 28 days.",
+            f"Give whole seconds, 1 to {MAX_RUN_LIMIT_SECONDS}.",
+            members=("StoppingCondition.MaxRuntimeInSeconds",),
+        )
+    if spec.image_uri is not None and not spec.image_uri.strip():
+        raise BadInputError("AlgorithmSpecification.TrainingImage names no image.", "Name one, or leave it out.")
+    if spec.image_uri is None and not spec.source_uri and not spec.container_entry_point:
+        raise SourceError(
+            "neither an image nor an entry point is given, so there is nothing to run.",
+            "Name TrainingImage, or the hyperparameters sagemaker_program and sagemaker_submit_directory.",
+        )
+    if spec.source_uri:
+        checked_uri(spec.source_uri, "the hyperparameter sagemaker_submit_directory")
+        if not spec.entry_point:
+            raise SourceError(
+                "the hyperparameter sagemaker_submit_directory names a source, and none names its entry point.",
+                "Name the script in the hyperparameter sagemaker_program.",
+            )
+    for name, value in spec.hyperparameters.items():
+        if not name or "\0" in name or "\0" in value:
+            raise HyperparameterError(
+                f"the hyperparameter {name!r} has no name, or a NUL.", "Leave it out; no variable can hold it."
+            )
+    for name, value in spec.environment.items():
+        if not name or "\0" in value:
+            raise BadInputError(
+                f"the environment variable {name!r} has no name, or a NUL.", "Leave it out; no process can have it."
+            )
+    for definition in spec.metric_definitions:
+        check_metric_definition(definition.name, definition.regex)
+
+
+def _check_instance_count(count: int | None) -> None:
+    """Refuse a job without hosts: the service model begins to count at 0, for instance groups."""
+    if count is not None and count < 1:
+        raise RequestError(f"ResourceConfig.InstanceCount is {count}; a job has a host at least.", "Use 1 or more.")
+
+
+def _check_instance_type(instance_type: str | None) -> None:
+    if instance_type == "local_gpu":
+        raise UnsupportedOptionError(
+            "ResourceConfig.InstanceType='local_gpu' is not emulated.",
+            'Use "local"; a job of the process runtime sees the GPUs that this machine has.',
+        )
+
+
+def _check_encodable(request: Mapping[str, Any]) -> None:
+    try:
+        json.dumps(request, ensure_ascii=False, allow_nan=False).encode()
+    except (TypeError, ValueError) as error:
+        raise BadInputError(f"the request is not JSON: {error}.", "Give text, whole numbers and booleans.") from error

@@ -1,0 +1,33 @@
+"""Packs a job's source and puts it to its place, before the job is asked for, as the SDK does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from launcher.jobs.spec import TrainingJobSpec, job_keys
+from launcher.jobs.store import Claim
+from launcher.running import artifacts
+from launcher.running.runner import job_storage
+
+_SOURCE_MTIME = 315532800  # 1980, the first year that every archive format knows: the same files make the same bytes
+
+
+def upload_source(members: Sequence[tuple[str, Path]], spec: TrainingJobSpec, claim: Claim) -> None:
+    """Pack the members as they are now, and make the archive the one that the job names.
+
+    Args:
+        members: name in the archive and path of each.
+        spec: the job to be.
+        claim: of its name, so that nobody else writes to its place.
+    Raises:
+        ArtifactError: a member could not be read, or the disk is full.
+        OutputPathError, StorageError: the place cannot be written.
+    """
+    archive = claim.folder.path / "sourcedir.tar.gz"
+    uri = job_keys(spec).source
+    artifacts.write_archive(members, archive, mtime=_SOURCE_MTIME, durable=False)
+    try:
+        job_storage(spec, uri).put_file(archive, uri)
+    finally:
+        archive.unlink(missing_ok=True)

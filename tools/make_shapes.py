@@ -1,0 +1,85 @@
+"""Write ``launcher/requests/shapes.json``: what SageMaker's service model says of the operations that matter here.
+
+    python tools/make_shapes.py            after a new botocore, or with another operation in OPERATIONS
+
+The file holds names, types, required members and limits; no documentation. The launcher reads it in place of botocore,
+which takes hundreds of times as long to load the whole model.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import botocore
+
+TARGET = Path(__file__).resolve().parents[1] / "launcher" / "requests" / "shapes.json"
+OPERATIONS = (
+    "CreateTrainingJob",
+    "DescribeTrainingJob",
+    "ListTrainingJobs",
+    "StopTrainingJob",
+)
+_KEPT = ("type", "min", "max", "pattern", "enum")
+
+
+def service_model() -> dict[str, Any]:
+    """Return SageMaker's model as the installed botocore ships it."""
+    path = Path(botocore.__file__).parent / "data" / "sagemaker" / "2017-07-24" / "service-2.json.gz"
+    with gzip.open(path) as file:
+        model: dict[str, Any] = json.load(file)
+    return model
+
+
+def reduced(model: Mapping[str, Any], operations: tuple[str, ...] = OPERATIONS) -> dict[str, Any]:
+    """Return the operations and every shape below them, without what only people read."""
+    chosen = {
+        name: {
+            side: model["operations"][name][side]["shape"]
+            for side in ("input", "output")
+            if side in model["operations"][name]
+        }
+        for name in operations
+    }
+    shapes: dict[str, Any] = {}
+    waiting = [shape for sides in chosen.values() for shape in sides.values()]
+    while waiting:
+        name = waiting.pop()
+        if name not in shapes:
+            shapes[name] = _reduced_shape(model["shapes"][name])
+            waiting += _names_below(shapes[name])
+    return {"botocore": botocore.__version__, "operations": chosen, "shapes": dict(sorted(shapes.items()))}
+
+
+def _reduced_shape(shape: Mapping[str, Any]) -> dict[str, Any]:
+    kept = {key: shape[key] for key in _KEPT if key in shape}
+    if shape.get("required"):
+        kept["required"] = shape["required"]
+    if "members" in shape:
+        kept["members"] = {name: member["shape"] for name, member in shape["members"].items()}
+    for key in ("member", "key", "value"):
+        if key in shape:
+            kept[key] = shape[key]["shape"]
+    return kept
+
+
+def _names_below(shape: Mapping[str, Any]) -> Iterator[str]:
+    yield from shape.get("members", {}).values()
+    yield from (shape[key] for key in ("member", "key", "value") if key in shape)
+
+
+def as_text(values: Mapping[str, Any]) -> str:
+    """Return JSON with a shape a line, so that a new botocore shows as a readable difference."""
+    lines = [f'"botocore": {json.dumps(values["botocore"])}']
+    for part in ("operations", "shapes"):
+        entries = ",\n".join(f"  {json.dumps(name)}: {json.dumps(entry)}" for name, entry in values[part].items())
+        lines.append(f'"{part}": {{\n{entries}\n}}')
+    return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+if __name__ == "__main__":
+    TARGET.write_text(as_text(reduced(service_model())), encoding="utf-8")
+    print(f"{TARGET}: {TARGET.stat().st_size:,} bytes of botocore {botocore.__version__}")
