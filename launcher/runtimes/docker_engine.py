@@ -14,7 +14,8 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
+from io import RawIOBase
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -27,7 +28,7 @@ import requests
 
 from launcher.errors import ImageError, RuntimeUnavailableError
 from launcher.jobs.spec import ContainerSpec
-from launcher.runtimes.base import Execution, Runtime
+from launcher.runtimes.base import Execution, Remains, Runtime
 from launcher.runtimes.image import build_image, image_tag
 from launcher.runtimes.probe import engine_address
 
@@ -56,6 +57,7 @@ class DockerExecution(Execution):
         self._ended = threading.Event()
         self._code = 0
         self._error: Exception | None = None
+        self._log_error: OSError | None = None
         self._thread = threading.Thread(target=self._watch, args=(stream,), name=container_id[:12], daemon=True)
 
     def watch(self) -> None:
@@ -76,6 +78,13 @@ class DockerExecution(Execution):
                 f"the container {self._id[:12]} was lost: {_text(self._error)}", "Look at the engine's own log."
             ) from self._error
         return self._code
+
+    @property
+    def warning(self) -> str:
+        """What became of the log, where it could not be written."""
+        if self._log_error is None:
+            return ""
+        return f"the rest of the log was dropped: {self._log_path}: {self._log_error.strerror}"
 
     def terminate(self) -> None:
         """Send SIGTERM to the container's first process, which hands it on."""
@@ -124,9 +133,27 @@ class DockerExecution(Execution):
         return stream
 
     def _copy(self, stream: Iterable[bytes]) -> None:
-        with self._log_path.open("wb", buffering=0) as log:
+        """Write the output to the log; what cannot be written is dropped, or the container would wait for a reader."""
+        log = None
+        try:
+            log = self._log_path.open("wb", buffering=0)
+        except OSError as error:
+            self._log_error = error
+        with log or contextlib.nullcontext():
             for frame in stream:
-                log.write(frame)
+                if self._log_error is not None or log is None:
+                    continue
+                try:
+                    _write_all(log, frame)
+                except OSError as error:
+                    self._log_error = error
+
+
+def _write_all(log: RawIOBase, frame: bytes) -> None:
+    """Write a whole frame: a disk that fills up takes a part of it first."""
+    rest = memoryview(frame)
+    while rest:
+        rest = rest[log.write(rest) or 0 :]
 
 
 class DockerRuntime(Runtime):
@@ -233,6 +260,25 @@ class DockerRuntime(Runtime):
                 os.chown(path, uid, gid, follow_symlinks=False)
             return
         _change_owner(_client(), container.image or self._own_image, tree, "0:0" if _rootless() else f"{uid}:{gid}")
+
+    def leftovers(self, home: str) -> list[Remains]:
+        """Return the containers and networks that carry the labels of a home."""
+        client = _client()
+        filters = {"label": [f"launcher.home={home}"]}
+        try:
+            containers = client.containers(all=True, filters=filters)
+            networks = client.networks(filters=filters)
+        except _BROKEN as error:
+            raise RuntimeUnavailableError(f"the engine does not answer: {_text(error)}", _NO_ENGINE_HINT) from error
+        remains = []
+        for entry in containers:
+            execution = DockerExecution(client, entry["Id"], Path(os.devnull))
+            text = f"container {entry['Id'][:12]} ({entry['State']})"
+            remains.append(Remains(entry["Labels"].get("launcher.job", ""), text, execution.remove))
+        for entry in networks:
+            remove = partial(client.remove_network, entry["Id"])
+            remains.append(Remains(entry["Labels"].get("launcher.job", ""), f"network {entry['Name']}", remove))
+        return remains
 
     def _pull(self, client: docker.APIClient, image: str) -> None:
         print(f"Pulling the image {image}.", file=sys.stderr, flush=True)
