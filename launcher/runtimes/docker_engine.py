@@ -22,7 +22,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urlsplit
@@ -35,7 +35,7 @@ import requests
 
 from launcher.errors import ImageError, RuntimeUnavailableError
 from launcher.jobs.spec import ContainerSpec
-from launcher.runtimes.base import EndCause, Ending, Execution, HostState, Runtime
+from launcher.runtimes.base import EndCause, Ending, Execution, HostState, Remains, Runtime
 from launcher.runtimes.image import build_image, image_tag
 from launcher.runtimes.probe import engine_address
 from launcher.settings import build_settings, stop_grace_seconds
@@ -114,6 +114,12 @@ class DockerExecution(Execution):
         """Return what the engine said of the end."""
         return self._ending
 
+    @property
+    def warning(self) -> str:
+        """What became of the log, where it could not be written."""
+        error = self._log.error
+        return "" if error is None else f"a part of the log was dropped: {self._container.log_path}: {error.strerror}"
+
     def terminate(self) -> None:
         """Send SIGTERM to the container's first process, which hands it on; an engine that is gone gets it later."""
         self._signal("SIGTERM")
@@ -128,16 +134,7 @@ class DockerExecution(Execution):
         Raises:
             RuntimeUnavailableError: the engine does not do it.
         """
-        try:
-            self._client.remove_container(self._id, v=True, force=True)
-        except docker.errors.APIError as error:
-            if error.status_code not in (404, 409):  # gone, or being removed by somebody else
-                raise RuntimeUnavailableError(
-                    f"the container {self._id[:12]} could not be removed: {_text(error)}",
-                    f"Do it by hand: docker rm -f {self._id[:12]}",
-                ) from error
-        except _BROKEN as error:
-            raise _silent(error) from error
+        _remove_container(self._client, self._id)
 
     def _signal(self, name: str) -> None:
         try:
@@ -180,7 +177,7 @@ class DockerExecution(Execution):
             self._log.begin_again()
         self._log.copy(frames)
         self._code = int(self._client.wait(self._id, timeout=None)["StatusCode"])
-        if self._log.incomplete:  # the disk was full for a while: the engine still has what is missing
+        if self._log.error is not None:  # the disk was full for a while: the engine still has what is missing
             self._log.begin_again()
             self._log.copy(self._output_so_far())
         self._ending = self._asked_ending()
@@ -208,6 +205,24 @@ class DockerExecution(Execution):
         return _frames(answer.iter_content(chunk_size=None))
 
 
+def _remove_container(client: docker.APIClient, container_id: str) -> None:
+    """Remove a container with its log and its anonymous volumes.
+
+    Raises:
+        RuntimeUnavailableError: the engine does not do it.
+    """
+    try:
+        client.remove_container(container_id, v=True, force=True)
+    except docker.errors.APIError as error:
+        if error.status_code not in (404, 409):  # gone, or being removed by somebody else
+            raise RuntimeUnavailableError(
+                f"the container {container_id[:12]} could not be removed: {_text(error)}",
+                f"Do it by hand: docker rm -f {container_id[:12]}",
+            ) from error
+    except _BROKEN as error:
+        raise _silent(error) from error
+
+
 class _LogCopy:
     """A host's log file, which gets each byte of the container's output once, however often the output is read."""
 
@@ -216,7 +231,7 @@ class _LogCopy:
         self._written = {_STDOUT: 0, _STDERR: 0}
         self._skip = dict(self._written)
         self._begun = False
-        self.incomplete = False
+        self.error: OSError | None = None
 
     def begin_again(self) -> None:
         """The output will come from its beginning: what is written already is to be passed over.
@@ -226,12 +241,19 @@ class _LogCopy:
         self._skip = dict(self._written)
 
     def copy(self, frames: Frames) -> None:
-        with self._path.open("ab" if self._begun else "wb", buffering=0) as log:
-            self._begun, self.incomplete = True, False
+        """Write the output to the log; what a full disk refuses is dropped, for the container waits for its reader."""
+        self.error = None
+        log: IO[bytes] | None = None
+        try:
+            log = self._path.open("ab" if self._begun else "wb", buffering=0)
+            self._begun = True
+        except OSError as error:
+            self.error = error
+        with log or contextlib.nullcontext():
             for stream, data in frames:
                 passed = min(self._skip[stream], len(data))
                 self._skip[stream] -= passed
-                if (rest := data[passed:]) and not self.incomplete:
+                if (rest := data[passed:]) and log is not None and self.error is None:
                     self._append(log, stream, rest)
 
     def _append(self, log: IO[bytes], stream: int, data: bytes) -> None:
@@ -240,8 +262,8 @@ class _LogCopy:
                 count = log.write(data)
                 self._written[stream] += count
                 data = data[count:]
-        except OSError:  # a full disk; the job goes on, and the container must not block on its output
-            self.incomplete = True
+        except OSError as error:
+            self.error = error
 
     def end(self) -> str:
         """Return the last of what was written."""
@@ -467,6 +489,25 @@ class DockerRuntime(Runtime):
                 os.chown(path, uid, gid, follow_symlinks=False)
             return
         _change_owner(_worker(), container.image or self._own_image, tree, "0:0" if _rootless() else f"{uid}:{gid}")
+
+    def leftovers(self, home: str) -> list[Remains]:
+        """Return the containers and networks that carry the labels of a home."""
+        client = _client()
+        filters = {"label": [f"launcher.home={home}"]}
+        try:
+            containers = client.containers(all=True, filters=filters)
+            networks = client.networks(filters=filters)
+        except _BROKEN as error:
+            raise RuntimeUnavailableError(f"the engine does not answer: {_text(error)}", _NO_ENGINE_HINT) from error
+        remains = []
+        for entry in containers:
+            remove = partial(_remove_container, client, entry["Id"])
+            text = f"container {entry['Id'][:12]} ({entry['State']})"
+            remains.append(Remains(entry["Labels"].get("launcher.job", ""), text, remove))
+        for entry in networks:
+            remove = partial(client.remove_network, entry["Id"])
+            remains.append(Remains(entry["Labels"].get("launcher.job", ""), f"network {entry['Name']}", remove))
+        return remains
 
     def _pull(self, client: docker.APIClient, image: str) -> None:
         print(f"Pulling the image {image}.", file=sys.stderr, flush=True)

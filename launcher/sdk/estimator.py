@@ -30,6 +30,7 @@ from launcher.sdk.training_job import TrainingJob, logs_wanted
 from launcher.sdk.uploading import upload_source
 from launcher.settings import ACCOUNT_ID, LOCAL_ROLE_ARN, REGION, default_runtime, home_path
 from launcher.storage import to_uri
+from launcher.terminal import say
 
 # Set by the estimator for each job; attach() does not take them for the user's.
 _PLATFORM_HYPERPARAMETERS = frozenset(
@@ -206,7 +207,7 @@ class Estimator:
             raise BadInputError("wait=False needs a runtime by name.", 'Use runtime="docker" or "process".')
         job = self.submit(inputs, job_name)
         if shown:
-            print(f"Training job {job.name} in {job.path}", flush=True)
+            say(f"Training job {job.name} in {job.path}")
         if wait:
             job.wait(logs=logs)
         else:

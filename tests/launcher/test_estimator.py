@@ -12,7 +12,7 @@ from botocore.validate import ParamValidator
 
 import launcher
 from launcher import errors
-from launcher.sdk.estimator import BUNDLED_METRIC_DEFINITIONS
+from launcher.sdk.bundled import BUNDLED_METRIC_DEFINITIONS
 from launcher.sdk.options import NOT_EMULATED
 from launcher.terminal import neutralised, print_line
 from tests.fakes import FakeRuntime
@@ -255,7 +255,7 @@ def test_the_sdks_other_rl_option_values_are_checked(make_source):
 
 
 def test_fit_packs_entry_points_and_presets():
-    plan = launcher.sdk.estimator.bundled_estimator("preset-cartpole-ddqnbcq", runtime=FakeRuntime()).plan(job_name="j")
+    plan = launcher.sdk.bundled.bundled_estimator("preset-cartpole-ddqnbcq", runtime=FakeRuntime()).plan(job_name="j")
     assert {"train.py", "batch_rl/presets/__main__.py", "preset-cartpole-ddqnbcq.yaml"} <= set(plan.source_members)
     code = next(mount.source for mount in plan.containers[0].mounts if mount.target == "/opt/ml/code")
     assert Path(code).is_relative_to(plan.containers[0].tree_path), "a changed script needs no new image"
