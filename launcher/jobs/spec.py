@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, TypeVar
 
 OPT_ML = "/opt/ml"
 CHECKPOINTS = f"{OPT_ML}/checkpoints"
@@ -111,16 +111,31 @@ class TrainingJobSpec:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TrainingJobSpec:
-        """Rebuild the spec from what ``to_dict`` returned, after a trip through JSON."""
-        known = dict(values)
-        known["channels"] = tuple(Channel(**channel) for channel in known["channels"])
-        known["metric_definitions"] = tuple(MetricDefinition(**one) for one in known["metric_definitions"])
-        known["tags"] = tuple((key, value) for key, value in known["tags"])
-        if known.get("checkpoint_config") is not None:
-            known["checkpoint_config"] = CheckpointConfig(**known["checkpoint_config"])
+        """Rebuild the spec from what ``to_dict`` returned, after a trip through JSON.
+
+        What a newer version has added is left out; what an older one did not have takes its default.
+
+        Raises:
+            TypeError, ValueError: it is no spec.
+        """
+        given = dict(values)
+        for name, kind in (("channels", Channel), ("metric_definitions", MetricDefinition)):
+            given[name] = tuple(_from_json(kind, entry) for entry in given.get(name, ()))
+        given["tags"] = tuple((key, value) for key, value in given.get("tags", ()))
+        if given.get("checkpoint_config") is not None:
+            given["checkpoint_config"] = _from_json(CheckpointConfig, given["checkpoint_config"])
         for name in ("source_members", "dependencies", "container_entry_point", "container_arguments"):
-            known[name] = tuple(known[name])
-        return cls(**known)
+            given[name] = tuple(given.get(name, ()))
+        return _from_json(cls, given)
+
+
+_Data = TypeVar("_Data")
+
+
+def _from_json(kind: type[_Data], values: Mapping[str, Any]) -> _Data:
+    """Make a dataclass of its own fields among ``values``."""
+    names = {one.name for one in fields(kind)}  # type: ignore[arg-type]  # every caller names a dataclass
+    return kind(**{name: value for name, value in values.items() if name in names})
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -58,6 +58,11 @@ class Execution(ABC):
         """Return where the host stands; returns at once."""
 
     @property
+    def warning(self) -> str:
+        """What the job's user should know about the host, such as a log that could not be written; mostly empty."""
+        return ""
+
+    @property
     def lost_since(self) -> float | None:
         """Since when nobody can say how the host is, in seconds since 1970; None while it is known."""
         return None
@@ -85,6 +90,21 @@ class Execution(ABC):
     @abstractmethod
     def remove(self) -> None:
         """Remove what the runtime keeps of the host, whatever state it is in; again does no harm."""
+
+
+@dataclass(frozen=True)
+class Remains:
+    """Something that a runtime keeps of a job.
+
+    Attributes:
+        job_name: the job.
+        text: what it is, for people.
+        remove: removes it.
+    """
+
+    job_name: str
+    text: str
+    remove: Callable[[], None]
 
 
 class Runtime(ABC):
@@ -172,6 +192,14 @@ class Runtime(ABC):
         Raises:
             RuntimeUnavailableError: what runs it does not answer.
         """
+
+    def leftovers(self, home: str) -> list[Remains]:
+        """Return all that the runtime keeps of jobs of a home, whether or not they are alive; none where it needs none.
+
+        Raises:
+            RuntimeUnavailableError: nobody can say.
+        """
+        return []
 
     def reclaim(self, container: ContainerSpec) -> None:  # noqa: B027 - most runtimes have nothing to do here
         """Make everything that the host wrote to its tree belong to the caller."""

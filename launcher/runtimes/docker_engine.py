@@ -20,9 +20,9 @@ import struct
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urlsplit
@@ -35,7 +35,7 @@ import requests
 
 from launcher.errors import ImageError, RuntimeUnavailableError
 from launcher.jobs.spec import ContainerSpec
-from launcher.runtimes.base import EndCause, Ending, Execution, HostState, Runtime
+from launcher.runtimes.base import EndCause, Ending, Execution, HostState, Remains, Runtime
 from launcher.runtimes.image import build_image, image_tag
 from launcher.runtimes.probe import engine_address
 from launcher.settings import build_settings, stop_grace_seconds
@@ -114,6 +114,11 @@ class DockerExecution(Execution):
         """Return what the engine said of the end."""
         return self._ending
 
+    @property
+    def warning(self) -> str:
+        """What became of the log, where it could not be written."""
+        return self._log.warning
+
     def terminate(self) -> None:
         """Send SIGTERM to the container's first process, which hands it on; an engine that is gone gets it later."""
         self._signal("SIGTERM")
@@ -128,16 +133,7 @@ class DockerExecution(Execution):
         Raises:
             RuntimeUnavailableError: the engine does not do it.
         """
-        try:
-            self._client.remove_container(self._id, v=True, force=True)
-        except docker.errors.APIError as error:
-            if error.status_code not in (404, 409):  # gone, or being removed by somebody else
-                raise RuntimeUnavailableError(
-                    f"the container {self._id[:12]} could not be removed: {_text(error)}",
-                    f"Do it by hand: docker rm -f {self._id[:12]}",
-                ) from error
-        except _BROKEN as error:
-            raise _silent(error) from error
+        _remove_container(self._id)
 
     def _signal(self, name: str) -> None:
         try:
@@ -183,6 +179,8 @@ class DockerExecution(Execution):
         if self._log.incomplete:  # the disk was full for a while: the engine still has what is missing
             self._log.begin_again()
             self._log.copy(self._output_so_far())
+            if not self._log.incomplete:
+                self._log.warning = ""
         self._ending = self._asked_ending()
 
     def _asked_ending(self) -> Ending:
@@ -217,6 +215,7 @@ class _LogCopy:
         self._skip = dict(self._written)
         self._begun = False
         self.incomplete = False
+        self.warning = ""
 
     def begin_again(self) -> None:
         """The output will come from its beginning: what is written already is to be passed over.
@@ -226,8 +225,14 @@ class _LogCopy:
         self._skip = dict(self._written)
 
     def copy(self, frames: Frames) -> None:
-        with self._path.open("ab" if self._begun else "wb", buffering=0) as log:
+        try:
+            log = self._path.open("ab" if self._begun else "wb", buffering=0)
+        except OSError as error:
+            self._drop(error)
+            log = Path(os.devnull).open("ab", buffering=0)  # noqa: SIM115 - closed below, with either file
+        else:
             self._begun, self.incomplete = True, False
+        with log:
             for stream, data in frames:
                 passed = min(self._skip[stream], len(data))
                 self._skip[stream] -= passed
@@ -240,11 +245,17 @@ class _LogCopy:
                 count = log.write(data)
                 self._written[stream] += count
                 data = data[count:]
-        except OSError:  # a full disk; the job goes on, and the container must not block on its output
-            self.incomplete = True
+        except OSError as error:  # a full disk; the job goes on, and the container must not block on its output
+            self._drop(error)
+
+    def _drop(self, error: OSError) -> None:
+        self.incomplete = True
+        self.warning = f"the rest of the log was dropped: {self._path}: {error.strerror}"
 
     def end(self) -> str:
         """Return the last of what was written."""
+        if not self._path.exists():
+            return ""
         with self._path.open("rb") as log:
             log.seek(max(0, self._path.stat().st_size - 4096))
             return log.read().decode("utf-8", "replace")
@@ -281,6 +292,19 @@ def _stop_reason(tree: Path) -> EndCause | None:
     with os.fdopen(descriptor, "rb") as file:
         text = file.read(64).decode("utf-8", "replace") if stat.S_ISREG(os.fstat(file.fileno()).st_mode) else ""
     return EndCause.MAX_RUNTIME if text == EndCause.MAX_RUNTIME.value else None
+
+
+def _remove_container(container_id: str) -> None:
+    try:
+        _worker().remove_container(container_id, v=True, force=True)
+    except docker.errors.APIError as error:
+        if error.status_code not in (404, 409):  # gone, or being removed by somebody else
+            raise RuntimeUnavailableError(
+                f"the container {container_id[:12]} could not be removed: {_text(error)}",
+                f"Do it by hand: docker rm -f {container_id[:12]}",
+            ) from error
+    except _BROKEN as error:
+        raise _silent(error) from error
 
 
 def _silent(error: Exception) -> RuntimeUnavailableError:
@@ -467,6 +491,24 @@ class DockerRuntime(Runtime):
                 os.chown(path, uid, gid, follow_symlinks=False)
             return
         _change_owner(_worker(), container.image or self._own_image, tree, "0:0" if _rootless() else f"{uid}:{gid}")
+
+    def leftovers(self, home: str) -> list[Remains]:
+        """Return the containers and networks that carry the labels of a home."""
+        filters = {"label": [f"launcher.home={home}"]}
+        try:
+            containers = _client().containers(all=True, filters=filters)
+            networks = _client().networks(filters=filters)
+        except _BROKEN as error:
+            raise _silent(error) from error
+        remains = []
+        for entry in containers:
+            remove: Callable[[], None] = partial(_remove_container, entry["Id"])
+            text = f"container {entry['Id'][:12]} ({entry['State']})"
+            remains.append(Remains(entry["Labels"].get("launcher.job", ""), text, remove))
+        for entry in networks:
+            remove = partial(_worker().remove_network, entry["Id"])
+            remains.append(Remains(entry["Labels"].get("launcher.job", ""), f"network {entry['Name']}", remove))
+        return remains
 
     def _pull(self, client: docker.APIClient, image: str) -> None:
         print(f"Pulling the image {image}.", file=sys.stderr, flush=True)

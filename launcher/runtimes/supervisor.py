@@ -30,6 +30,7 @@ _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
 _READY = b"\0"
 _EXIT_SETUP_FAILED = 125
+_RESERVED_BYTES = 4096
 _FALLBACK_NOTICE = (
     "launcher: no private /opt/ml on this machine ({reason}); "
     "the job finds its folders under SAGEMAKER_BASE_DIR={base}\n"
@@ -43,6 +44,7 @@ def main(state_path: Path, lock_descriptor: int) -> None:
     os.set_inheritable(lock_descriptor, False)
     request: dict[str, Any] = json.loads((state_path / "request.json").read_text(encoding="utf-8"))
     _write_json(state_path / "supervisor.json", {"pid": os.getpid()})
+    _reserve(state_path / "exit.json")
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
     job = _Job(request, lock_descriptor)
     signal.signal(signal.SIGTERM, job.on_terminate)
@@ -444,8 +446,19 @@ def _children() -> list[int]:
 
 def _write_json(path: Path, value: dict[str, Any]) -> None:
     part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(value), encoding="utf-8")
+    # In place: what ``_reserve`` has kept on the disk is there even when the job has filled the rest.
+    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(json.dumps(value).encode())
+        file.flush()
+        file.truncate()
     part.replace(path)
+
+
+def _reserve(path: Path) -> None:
+    """Keep room on the disk for what ``_write_json`` will write: how a job ended must not be lost with a full disk."""
+    with contextlib.suppress(OSError):  # a disk that is full already has no room to keep
+        path.with_name(path.name + ".part").write_bytes(b" " * _RESERVED_BYTES)
 
 
 if __name__ == "__main__":

@@ -13,8 +13,9 @@ from typing import Any, NoReturn
 
 from launcher.errors import BadInputError, JobExistsError, PresetError, SourceError, UnsupportedOptionError
 from launcher.jobs.metrics import check_metric_definitions
+from launcher.jobs.names import check_job_name, make_job_name
 from launcher.jobs.spec import TrainingJobSpec
-from launcher.jobs.store import JobStore, check_job_name, make_job_name
+from launcher.jobs.store import JobStore
 from launcher.requests.instance_types import INSTANCE_TYPES, nearest_instance_types
 from launcher.running.plan import RunPlan
 from launcher.running.runner import plan_job, submit
@@ -35,6 +36,7 @@ from launcher.sdk.session import Session, check_session
 from launcher.sdk.training_job import TrainingJob, logs_wanted
 from launcher.settings import REGION, data_path, default_runtime, home_path
 from launcher.storage import to_uri
+from launcher.terminal import say
 
 MAX_RUN_LIMIT_SECONDS = 28 * 24 * 3600
 
@@ -234,7 +236,7 @@ class Estimator:
             raise BadInputError("wait=False needs a runtime by name.", 'Use runtime="docker" or "process".')
         job = self.submit(inputs, job_name)
         if shown:
-            print(f"Training job {job.name} in {job.path}", flush=True)
+            say(f"Training job {job.name} in {job.path}")
         if wait:
             job.wait(logs=logs)
         else:

@@ -8,8 +8,9 @@ import pytest
 
 import launcher
 from launcher import errors
+from launcher.jobs.record import JobRecord
 from launcher.jobs.spec import ContainerSpec, TrainingJobSpec
-from launcher.jobs.store import JobRecord
+from launcher.jobs.store import JobStore
 from launcher.running import runner
 from launcher.running.plan import with_s3_address
 from tests.fakes import FakeRuntime
@@ -108,7 +109,7 @@ time.sleep(60)
     while "ready" not in job.logs():
         time.sleep(0.05)
     store.folder("job-1").request_stop()
-    first._stop_if_due({})
+    first._stop_if_due(runner._Hosts(runtime, (), {}))  # nobody of whom it knows gets the signal
     job.wait(logs=False)
     assert job.status == "Stopped"
     assert (job.outputs.model_path / "saved").exists(), "SIGTERM came, and not just SIGKILL after the grace"
@@ -163,31 +164,81 @@ def test_a_job_stopped_before_it_ran_never_starts(submitted, store):
     assert runtime.started == []
 
 
-def test_an_engine_that_is_lost_for_good_fails_the_job_and_keeps_what_there_is(submitted, monkeypatch, store):
-    job, runtime = submitted("import os, time; open(os.environ['SM_MODEL_DIR'] + '/m', 'w').write('m'); time.sleep(60)")
+def losing(execution, runtime, silent_looks):
+    """Have an execution's engine go away, and be silent to so many looks for the job."""
+    looks = iter(range(silent_looks))
+
+    def wait(seconds):
+        raise errors.RuntimeUnavailableError("the engine went away", "Look.")
+
+    def find(container):
+        if next(looks, None) is not None:
+            raise errors.RuntimeUnavailableError("no engine answers", "Start it.")
+        vars(execution).pop("wait", None)
+        return execution
+
+    execution.wait, runtime.find = wait, find
+    return execution
+
+
+def test_an_engine_that_goes_away_for_a_while_costs_a_job_nothing(submitted, monkeypatch, store):
+    """Unknown is a state: it can be seen, and the job is taken up where it is when the engine answers again."""
+    monkeypatch.setattr(runner, "_LOOKING_SECONDS", 0.05)
+    job, runtime = submitted("import time; time.sleep(1); " + WRITES_MODEL)
+    start, find = runtime.start, runtime.find
+    runtime.start = lambda container: losing(start(container), runtime, silent_looks=3)
+    seen = []
+    save = JobStore.save
+
+    def note(self, name, record):
+        seen.append(record.unknown_since)
+        save(self, name, record)
+
+    monkeypatch.setattr(JobStore, "save", note)
+    job.wait(logs=False)
+    runtime.find = find
+    assert job.status == "Completed"
+    assert any(since is not None for since in seen), "whoever asks meanwhile is told since when"
+    assert seen[-1] is None
+    assert any("nobody knows how the job is: the engine went away" in line for line in job.warnings)
+    assert any("answered again" in line for line in job.warnings)
+    assert (job.outputs.model_path / "m").exists()
+
+
+def test_a_stop_reaches_a_job_whose_engine_was_away_when_it_was_asked_for(submitted, monkeypatch, store):
+    monkeypatch.setattr(runner, "_LOOKING_SECONDS", 0.05)
+    job, runtime = submitted("import time; time.sleep(60)")
+    start = runtime.start
+    runtime.start = lambda container: losing(start(container), runtime, silent_looks=5)
+    silence = runner.Driver._tell_of_silence
+
+    def stop_while_silent(self, hosts):
+        if hosts.silence:
+            store.folder("job-1").request_stop()
+        silence(self, hosts)
+
+    monkeypatch.setattr(runner.Driver, "_tell_of_silence", stop_while_silent)
+    job.wait(logs=False)
+    assert job.status == "Stopped"
+    assert runtime.executions["job-1", "algo-1"].removed
+
+
+def test_a_job_that_its_engine_knows_nothing_of_when_it_is_back_was_killed(submitted, monkeypatch):
+    monkeypatch.setattr(runner, "_LOOKING_SECONDS", 0.05)
+    job, runtime = submitted("import time; time.sleep(60)")
     start = runtime.start
 
     def start_then_lose(container):
-        execution = start(container)
-        waits = iter(range(10))
-
-        def wait(seconds):
-            if next(waits) < 5:
-                return type(execution).wait(execution, seconds)
-            execution.wait = lambda s: type(execution).wait(execution, s)
-            raise errors.RuntimeUnavailableError("the engine went away", "Look.")
-
-        execution.wait = wait
+        execution = losing(start(container), runtime, silent_looks=1)
+        runtime.find = lambda container: None
+        execution.kill()
         return execution
 
     runtime.start = start_then_lose
-    with pytest.raises(errors.RuntimeUnavailableError):
+    with pytest.raises(errors.JobFailedError):
         job.wait(logs=False)
-    assert job.status == "Failed"
-    assert "the engine went away" in job.failure_reason
-    assert runtime.executions["job-1", "algo-1"].removed
-    assert (job.path / "work" / "algo-1" / "opt_ml" / "model" / "m").read_text() == "m"
-    assert any(str(job.path / "work") in line for line in job.warnings)
+    assert job.describe()["TrainingJobStatus"] == "Failed"
+    assert "algo-1 was gone when it was looked for" in job.warnings
 
 
 def test_a_disk_that_fills_up_while_packing_loses_no_result(submitted, store):
