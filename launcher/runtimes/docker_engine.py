@@ -58,6 +58,8 @@ _LENT = "/run/launcher"
 _CERTIFICATE_VARIABLES = ("PIP_CERT", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")
 _KILLED, _NOT_FOUND = 128 + signal.SIGKILL, 127
 
+_REMOVED = Ending(EndCause.REMOVED, "its container was removed, not by the launcher (docker rm)")
+
 Frames = Iterable[tuple[int, bytes]]
 """Output as it came: which stream (1 stdout, 2 stderr), and a piece of it."""
 
@@ -185,6 +187,8 @@ class DockerExecution(Execution):
 
     def _asked_ending(self) -> Ending:
         about = self._client.inspect_container(self._id)
+        if about["State"].get("Status") in ("removing", "dead"):
+            return _REMOVED
         if about["State"].get("OOMKilled") and self._code == _KILLED:
             limit = (about.get("HostConfig") or {}).get("Memory") or 0
             detail = f"the container's memory limit is {limit / 2**20:,.0f} MiB" if limit else "this machine ran out"
