@@ -25,8 +25,8 @@ class SecondaryStatus(StrEnum):
     """SecondaryStatus, as far as a job of one machine has them."""
 
     STARTING = "Starting"
-    DOWNLOADING = "Downloading"
     PENDING = "Pending"
+    DOWNLOADING = "Downloading"
     TRAINING = "Training"
     STOPPING = "Stopping"
     UPLOADING = "Uploading"
@@ -56,8 +56,8 @@ MOVES: Mapping[Status, frozenset[Status]] = {
 
 STATUSES: Mapping[SecondaryStatus, frozenset[Status]] = {
     SecondaryStatus.STARTING: frozenset({Status.IN_PROGRESS}),
-    SecondaryStatus.DOWNLOADING: frozenset({Status.IN_PROGRESS}),
     SecondaryStatus.PENDING: frozenset({Status.IN_PROGRESS}),
+    SecondaryStatus.DOWNLOADING: frozenset({Status.IN_PROGRESS}),
     SecondaryStatus.TRAINING: frozenset({Status.IN_PROGRESS}),
     SecondaryStatus.STOPPING: frozenset({Status.STOPPING}),
     SecondaryStatus.UPLOADING: frozenset({Status.IN_PROGRESS, Status.STOPPING}),

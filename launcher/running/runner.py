@@ -59,7 +59,6 @@ _SYNC_SECONDS = 1.0
 _LOOKING_SECONDS = 2.0  # between two questions to a runtime that does not answer
 _KILLED = 128 + signal.SIGKILL
 _ENDED_SECONDS = 10.0
-_TRAINING = "Training image download completed. Training in progress."
 
 
 def job_storage(spec: TrainingJobSpec, uri: str) -> Storage:
@@ -292,7 +291,7 @@ class Driver:
         Raises:
             ArtifactError: nothing of it is left.
         """
-        if not any(tree.path.is_dir() for _, tree in self._hosts):
+        if not self._folder.work_path.is_dir():
             raise ArtifactError(
                 f"job '{self._name}' has nothing left to pack: {self._folder.work_path} is gone.",
                 f"What was packed when it ended is in {self._keys.model.rpartition('/')[0]}.",
@@ -332,7 +331,7 @@ class Driver:
                 for sync in self._syncs:
                     with contextlib.suppress(LauncherError, OSError):
                         sync.run()
-            if any(tree.path.is_dir() for _, tree in self._hosts):
+            if self._folder.work_path.is_dir():
                 self._record.warn(self._left_behind)
         else:
             with contextlib.suppress(OSError):
@@ -420,26 +419,25 @@ class Driver:
 
     def _await_start(self) -> None:
         """Wait until every host has a place to run: a queue's time is no training time and has no limit."""
-        executions = [self._find_again(container) for container in self._plan.containers]
-        while not self._folder.stop_requested() and any(
-            execution is not None and execution.state() is HostState.PENDING for execution in executions
-        ):
+        while not self._folder.stop_requested() and not self._interrupts.count and self._any_pending():
             time.sleep(TICK_SECONDS)
             self._interrupts.check()
         self._note_training()
 
+    def _any_pending(self) -> bool:
+        try:
+            executions = [
+                self._executions.get(container.host) or self._runtime.find(container)
+                for container in self._plan.containers
+            ]
+        except RuntimeUnavailableError:
+            return True  # nobody knows: look again
+        return any(execution is not None and execution.state() is HostState.PENDING for execution in executions)
+
     def _note_training(self) -> None:
         self._record.marks["training"] = clock_mark()
-        self._note(Status.IN_PROGRESS, SecondaryStatus.TRAINING, _TRAINING)
-
-    def _find_again(self, container: ContainerSpec) -> Execution | None:
-        """Return a host that was started, once what runs it answers: until then nobody knows how it is."""
-        while True:
-            try:
-                return self._executions.get(container.host) or self._runtime.find(container)
-            except RuntimeUnavailableError:
-                time.sleep(_LOOKING_SECONDS)
-                self._interrupts.check()
+        message = "Training image download completed. Training in progress."
+        self._note(Status.IN_PROGRESS, SecondaryStatus.TRAINING, message)
 
     def _with_credentials(self, container: ContainerSpec) -> ContainerSpec:
         """Return the container with the S3's credentials, which no record holds; the caller's own variables win."""
@@ -556,7 +554,7 @@ class Driver:
 
     def _heed_endings(self) -> None:
         """Note what the hosts themselves tell of their end: one that had nobody to stop it in time has done so."""
-        if self._record.stop_started is not None or not self._record.exit_codes:
+        if self._record.stop_reason or not self._record.exit_codes or self._record.terminal:
             return
         if any(self._ending(container).cause is EndCause.MAX_RUNTIME for container in self._plan.containers):
             self._record.stop_started, self._record.stop_reason = time.time(), StopReason.MAX_RUNTIME_EXCEEDED

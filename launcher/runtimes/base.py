@@ -53,14 +53,14 @@ class Execution(ABC):
     def reference(self) -> dict[str, Any]:
         """JSON values for the record, for people; the runtime itself finds an execution by the job."""
 
+    @abstractmethod
+    def state(self) -> HostState:
+        """Return where the host stands; returns at once."""
+
     @property
     def warning(self) -> str:
         """What the job's user should know about the host, such as a log that could not be written; mostly empty."""
         return ""
-
-    @abstractmethod
-    def state(self) -> HostState:
-        """Return where the host stands; returns at once."""
 
     @property
     def lost_since(self) -> float | None:

@@ -20,7 +20,7 @@ import struct
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
@@ -57,6 +57,8 @@ _JOB_LABELS = ("launcher.job", "launcher.home")
 _LENT = "/run/launcher"
 _CERTIFICATE_VARIABLES = ("PIP_CERT", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")
 _KILLED, _NOT_FOUND = 128 + signal.SIGKILL, 127
+
+_REMOVED = Ending(EndCause.REMOVED, "its container was removed, not by the launcher (docker rm)")
 
 Frames = Iterable[tuple[int, bytes]]
 """Output as it came: which stream (1 stdout, 2 stderr), and a piece of it."""
@@ -117,8 +119,7 @@ class DockerExecution(Execution):
     @property
     def warning(self) -> str:
         """What became of the log, where it could not be written."""
-        error = self._log.error
-        return "" if error is None else f"a part of the log was dropped: {self._container.log_path}: {error.strerror}"
+        return self._log.warning
 
     def terminate(self) -> None:
         """Send SIGTERM to the container's first process, which hands it on; an engine that is gone gets it later."""
@@ -134,7 +135,7 @@ class DockerExecution(Execution):
         Raises:
             RuntimeUnavailableError: the engine does not do it.
         """
-        _remove_container(self._client, self._id)
+        _remove_container(self._id)
 
     def _signal(self, name: str) -> None:
         try:
@@ -177,13 +178,17 @@ class DockerExecution(Execution):
             self._log.begin_again()
         self._log.copy(frames)
         self._code = int(self._client.wait(self._id, timeout=None)["StatusCode"])
-        if self._log.error is not None:  # the disk was full for a while: the engine still has what is missing
+        if self._log.incomplete:  # the disk was full for a while: the engine still has what is missing
             self._log.begin_again()
             self._log.copy(self._output_so_far())
+            if not self._log.incomplete:
+                self._log.warning = ""
         self._ending = self._asked_ending()
 
     def _asked_ending(self) -> Ending:
         about = self._client.inspect_container(self._id)
+        if about["State"].get("Status") in ("removing", "dead"):
+            return _REMOVED
         if about["State"].get("OOMKilled") and self._code == _KILLED:
             limit = (about.get("HostConfig") or {}).get("Memory") or 0
             detail = f"the container's memory limit is {limit / 2**20:,.0f} MiB" if limit else "this machine ran out"
@@ -205,24 +210,6 @@ class DockerExecution(Execution):
         return _frames(answer.iter_content(chunk_size=None))
 
 
-def _remove_container(client: docker.APIClient, container_id: str) -> None:
-    """Remove a container with its log and its anonymous volumes.
-
-    Raises:
-        RuntimeUnavailableError: the engine does not do it.
-    """
-    try:
-        client.remove_container(container_id, v=True, force=True)
-    except docker.errors.APIError as error:
-        if error.status_code not in (404, 409):  # gone, or being removed by somebody else
-            raise RuntimeUnavailableError(
-                f"the container {container_id[:12]} could not be removed: {_text(error)}",
-                f"Do it by hand: docker rm -f {container_id[:12]}",
-            ) from error
-    except _BROKEN as error:
-        raise _silent(error) from error
-
-
 class _LogCopy:
     """A host's log file, which gets each byte of the container's output once, however often the output is read."""
 
@@ -231,7 +218,8 @@ class _LogCopy:
         self._written = {_STDOUT: 0, _STDERR: 0}
         self._skip = dict(self._written)
         self._begun = False
-        self.error: OSError | None = None
+        self.incomplete = False
+        self.warning = ""
 
     def begin_again(self) -> None:
         """The output will come from its beginning: what is written already is to be passed over.
@@ -241,19 +229,18 @@ class _LogCopy:
         self._skip = dict(self._written)
 
     def copy(self, frames: Frames) -> None:
-        """Write the output to the log; what a full disk refuses is dropped, for the container waits for its reader."""
-        self.error = None
-        log: IO[bytes] | None = None
         try:
             log = self._path.open("ab" if self._begun else "wb", buffering=0)
-            self._begun = True
         except OSError as error:
-            self.error = error
-        with log or contextlib.nullcontext():
+            self._drop(error)
+            log = Path(os.devnull).open("ab", buffering=0)  # noqa: SIM115 - closed below, with either file
+        else:
+            self._begun, self.incomplete = True, False
+        with log:
             for stream, data in frames:
                 passed = min(self._skip[stream], len(data))
                 self._skip[stream] -= passed
-                if (rest := data[passed:]) and log is not None and self.error is None:
+                if (rest := data[passed:]) and not self.incomplete:
                     self._append(log, stream, rest)
 
     def _append(self, log: IO[bytes], stream: int, data: bytes) -> None:
@@ -262,11 +249,17 @@ class _LogCopy:
                 count = log.write(data)
                 self._written[stream] += count
                 data = data[count:]
-        except OSError as error:
-            self.error = error
+        except OSError as error:  # a full disk; the job goes on, and the container must not block on its output
+            self._drop(error)
+
+    def _drop(self, error: OSError) -> None:
+        self.incomplete = True
+        self.warning = f"the rest of the log was dropped: {self._path}: {error.strerror}"
 
     def end(self) -> str:
         """Return the last of what was written."""
+        if not self._path.exists():
+            return ""
         with self._path.open("rb") as log:
             log.seek(max(0, self._path.stat().st_size - 4096))
             return log.read().decode("utf-8", "replace")
@@ -303,6 +296,19 @@ def _stop_reason(tree: Path) -> EndCause | None:
     with os.fdopen(descriptor, "rb") as file:
         text = file.read(64).decode("utf-8", "replace") if stat.S_ISREG(os.fstat(file.fileno()).st_mode) else ""
     return EndCause.MAX_RUNTIME if text == EndCause.MAX_RUNTIME.value else None
+
+
+def _remove_container(container_id: str) -> None:
+    try:
+        _worker().remove_container(container_id, v=True, force=True)
+    except docker.errors.APIError as error:
+        if error.status_code not in (404, 409):  # gone, or being removed by somebody else
+            raise RuntimeUnavailableError(
+                f"the container {container_id[:12]} could not be removed: {_text(error)}",
+                f"Do it by hand: docker rm -f {container_id[:12]}",
+            ) from error
+    except _BROKEN as error:
+        raise _silent(error) from error
 
 
 def _silent(error: Exception) -> RuntimeUnavailableError:
@@ -492,20 +498,19 @@ class DockerRuntime(Runtime):
 
     def leftovers(self, home: str) -> list[Remains]:
         """Return the containers and networks that carry the labels of a home."""
-        client = _client()
         filters = {"label": [f"launcher.home={home}"]}
         try:
-            containers = client.containers(all=True, filters=filters)
-            networks = client.networks(filters=filters)
+            containers = _client().containers(all=True, filters=filters)
+            networks = _client().networks(filters=filters)
         except _BROKEN as error:
-            raise RuntimeUnavailableError(f"the engine does not answer: {_text(error)}", _NO_ENGINE_HINT) from error
+            raise _silent(error) from error
         remains = []
         for entry in containers:
-            remove = partial(_remove_container, client, entry["Id"])
+            remove: Callable[[], None] = partial(_remove_container, entry["Id"])
             text = f"container {entry['Id'][:12]} ({entry['State']})"
             remains.append(Remains(entry["Labels"].get("launcher.job", ""), text, remove))
         for entry in networks:
-            remove = partial(client.remove_network, entry["Id"])
+            remove = partial(_worker().remove_network, entry["Id"])
             remains.append(Remains(entry["Labels"].get("launcher.job", ""), f"network {entry['Name']}", remove))
         return remains
 

@@ -203,6 +203,7 @@ class ProcessRuntime(Runtime):
         request = {
             "argv": command if container.entry_point else [sys.executable, "-m", "job_toolkit", *container.arguments],
             "environment": {**environment, **container.environment},
+            "toolkit": "" if container.entry_point else str(toolkit),
             "inherited": list(container.inherited),
             "host": container.host,
             "mounts": [{"source": m.source, "target": m.target, "read_only": m.read_only} for m in container.mounts],

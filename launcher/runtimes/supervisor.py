@@ -18,6 +18,7 @@ import os
 import signal
 import sys
 import time
+from importlib import import_module
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
@@ -267,10 +268,33 @@ class _Job:
                 os.write(ready, _READY)
                 os.close(ready)
             inherited = {name: os.environ[name] for name in self._request["inherited"] if name in os.environ}
-            os.execvpe(argv[0], argv, {**inherited, **self._request["environment"], **extra})
+            environment = {**inherited, **self._request["environment"], **extra}
+            if self._request["toolkit"]:
+                _become_toolkit(self._request["toolkit"], argv, environment)
+            os.execvpe(argv[0], argv, environment)
         except OSError as error:
             os.write(2, f"launcher: {argv[0]}: {error.strerror}\n".encode())
             os._exit(127)
+
+
+def _become_toolkit(folder: str, argv: list[str], environment: dict[str, str]) -> NoReturn:
+    """Run ``python -m job_toolkit`` in this interpreter: starting another one takes longer than all that it does."""
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.path.insert(0, folder)
+    sys.argv = argv[2:]
+    code = 1
+    try:
+        code = int(import_module("job_toolkit.__main__").main(argv[3:]))
+    except SystemExit as error:
+        code = error.code if isinstance(error.code, int) else 1
+    except BaseException:  # noqa: BLE001 - this process ends here, and its last word is the traceback
+        traceback = import_module("traceback")
+        os.write(2, traceback.format_exc().encode(errors="replace"))
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)
 
 
 class _Entry:

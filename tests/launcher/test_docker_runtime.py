@@ -1,5 +1,6 @@
 """What only containers can get wrong: foreign images, owners, leftovers."""
 
+import contextlib
 import io
 import json
 import os
@@ -8,9 +9,12 @@ import subprocess
 import sys
 import tarfile
 import textwrap
+import threading
 import time
 import uuid
+import zipfile
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import docker
 import pytest
@@ -20,7 +24,10 @@ from launcher import errors
 from launcher.runtimes import get_runtime
 from launcher.runtimes.docker_engine import bridge_address
 from launcher.runtimes.image import image_tag
+from launcher.runtimes.probe import engine_address
 from launcher.settings import build_settings, data_path
+from tests.engine_proxy import EngineProxy
+from tests.shell import launcher_environment
 from tests.users import ORDINARY_UID, as_ordinary_user, folder_of_ordinary_user
 
 pytestmark = pytest.mark.docker
@@ -338,3 +345,183 @@ def test_where_no_engine_answers_auto_takes_a_process(make_source, monkeypatch, 
     with pytest.raises(errors.RuntimeUnavailableError, match="no Docker engine answers"):
         estimator.fit()
     assert launcher.Estimator(entry_point="train.py", source_dir=make_source("")).plan().runtime == "process"
+
+
+@pytest.fixture
+def engine_proxy(tmp_path, monkeypatch):
+    proxy = EngineProxy(tmp_path / "engine.sock", urlsplit(engine_address()).path)
+    monkeypatch.setenv("DOCKER_HOST", proxy.address)
+    yield proxy
+    proxy.end()
+
+
+def _wait_until(condition, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.05)
+
+
+def _foreign_job(*command, **options):
+    """Submit a job of the base image that runs a command; return it and the thread that drives it."""
+    estimator = launcher.Estimator(
+        build_settings().base_image,
+        container_entry_point=command[:1],
+        container_arguments=command[1:],
+        runtime="docker",
+        **options,
+    )
+    job = estimator.submit(job_name="job-1")
+    thread = threading.Thread(target=lambda: _driven(job))
+    thread.start()
+    return job, thread
+
+
+def _driven(job):
+    with contextlib.suppress(errors.JobFailedError):
+        job.wait(logs=False)
+
+
+LINES = "for i in $(seq 200); do echo out $i; echo err $i >&2; sleep 0.03; done; echo m > /opt/ml/model/m"
+
+
+def test_an_engine_that_goes_away_and_comes_back_ends_nothing(engine_proxy, store, engine):
+    """No line is lost or there twice, of either stream."""
+    job, thread = _foreign_job("/bin/sh", "-c", LINES)
+    _wait_until(lambda: "out 20\n" in job.logs())
+    engine_proxy.end()
+    _wait_until(lambda: store.load("job-1").unknown_since is not None)
+    assert job.status == "InProgress"
+    engine_proxy.begin()
+    _wait_until(lambda: "out 60\n" in job.logs())
+    engine_proxy.end()
+    time.sleep(1)
+    engine_proxy.begin()
+    thread.join(60)
+    assert job.status == "Completed", job.failure_reason
+    lines = job.logs().splitlines()
+    for stream in ("out", "err"):
+        assert [line for line in lines if line.startswith(stream)] == [f"{stream} {i}" for i in range(1, 201)]
+    assert (job.outputs.model_path / "m").exists()
+    assert containers_of(engine, "job-1") == []
+
+
+def test_a_stop_that_the_engine_could_not_hear_reaches_it_when_it_is_back(engine_proxy, store, engine):
+    job, thread = _foreign_job(
+        "/bin/sh", "-c", "trap 'echo stopping; exit 0' TERM; echo ready; while :; do sleep 0.1; done"
+    )
+    _wait_until(lambda: "ready" in job.logs())
+    engine_proxy.end()
+    _wait_until(lambda: store.load("job-1").unknown_since is not None)
+    store.folder("job-1").request_stop()
+    _wait_until(lambda: job.status == "Stopping")
+    engine_proxy.begin()
+    thread.join(60)
+    assert job.status == "Stopped"
+    assert job.logs().count("stopping") == 1
+    assert containers_of(engine, "job-1") == []
+
+
+def test_a_hung_engine_refuses_a_new_job_in_time(engine_proxy, home):
+    engine_proxy.hang()
+    started = time.monotonic()
+    with pytest.raises(errors.RuntimeUnavailableError, match="engine"):
+        launcher.Estimator(build_settings().base_image, runtime="docker").fit()
+    assert time.monotonic() - started < 15
+    assert not home.exists()
+
+
+@pytest.mark.parametrize(
+    ("act", "reason"),
+    [
+        (lambda container: container.remove(force=True), "its container was removed, not by the launcher"),
+        (lambda container: container.kill(), "killed by signal 9, not by the launcher"),
+    ],
+    ids=["rm", "kill"],
+)
+def test_a_container_that_somebody_else_ends_is_no_memory_error(engine, act, reason):
+    job, thread = _foreign_job("/bin/sh", "-c", "echo m > /opt/ml/model/m; echo ready; sleep 60")
+    _wait_until(lambda: "ready" in job.logs())
+    act(containers_of(engine, "job-1")[0])
+    thread.join(60)
+    assert job.status == "Failed"
+    assert reason in job.failure_reason
+    assert "OutOfMemory" not in job.failure_reason
+    assert job.failure_reason.endswith(", exit code: 137")
+    assert (job.outputs.model_path / "m").exists(), "what it had written is kept"
+
+
+def test_a_job_that_the_kernel_kills_for_memory_is_told_the_limit(engine):
+    """The limit is set on the running container, so that it does not matter which one the launcher sets."""
+    eats = "import time; print('ready', flush=True); time.sleep(2); data = bytearray(200 << 20); time.sleep(30)"
+    job, thread = _foreign_job("python", "-c", eats)
+    _wait_until(lambda: "ready" in job.logs())
+    containers_of(engine, "job-1")[0].update(mem_limit="48m", memswap_limit="48m")
+    thread.join(60)
+    assert job.status == "Failed"
+    assert "OutOfMemory" in job.failure_reason
+    assert "48 MiB" in job.failure_reason
+
+
+def test_the_toolkit_ends_a_job_in_time_though_nobody_drives_it(make_source, engine):
+    """In the bundled image; an image of one's own has a driver for that alone."""
+    script = """
+import signal, sys, time
+signal.signal(signal.SIGTERM, lambda *_: (print("saving", flush=True), sys.exit(0)))
+print("ready", flush=True)
+time.sleep(60)
+"""
+    job = launcher.Estimator(
+        entry_point="train.py", source_dir=make_source(script), runtime="docker", max_run=4
+    ).submit(job_name="job-1")
+    driver = subprocess.Popen(
+        [sys.executable, "-m", "launcher", "drive", "job-1"], env=launcher_environment(), cwd=job.path
+    )
+    _wait_until(lambda: "ready" in job.logs())
+    driver.kill()
+    driver.wait()
+    _wait_until(lambda: containers_of(engine, "job-1")[0].status == "exited")
+    job.wait(logs=False)
+    assert job.status == "Stopped"
+    assert job.describe()["SecondaryStatus"] == "MaxRuntimeExceeded"
+    assert job.logs().count("saving") == 1
+
+
+def test_certificates_and_indexes_reach_the_installation_of_requirements(make_source, engine, monkeypatch, tmp_path):
+    """Mounted, not copied: neither the record nor the image gets them. The package comes from a folder of wheels."""
+    bundle, wheels = tmp_path / "ca.pem", tmp_path / "wheels"
+    bundle.write_text("-----BEGIN CERTIFICATE-----")
+    wheels.mkdir()
+    _write_wheel(wheels)
+    monkeypatch.setenv("PIP_CERT", str(bundle))
+    monkeypatch.setenv("PIP_INDEX_URL", "https://user:secret@127.0.0.1:9/simple")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(wheels))
+    script = """
+import os, pathlib, small_answer
+print("answer", small_answer.VALUE)
+path = pathlib.Path(os.environ["PIP_CERT"])
+print(path, path.read_text())
+print(os.environ["PIP_INDEX_URL"].startswith("https://user:secret@"))
+"""
+    source = make_source(script)
+    Path(source, "requirements.txt").write_text("small-answer==1.0\n--no-index\n")
+    estimator = launcher.Estimator(entry_point="train.py", source_dir=source, runtime="docker")
+    estimator.fit(logs=False, job_name="job-1")
+    job = estimator.latest_training_job
+    assert "answer 42" in job.logs()
+    assert "/run/launcher/pip_cert.pem -----BEGIN CERTIFICATE-----" in job.logs()
+    record = (job.path / "job.json").read_text()
+    assert "secret" not in record
+    assert str(bundle) not in record
+
+
+def _write_wheel(folder):
+    name = "small_answer-1.0"
+    info = f"{name}.dist-info"
+    with zipfile.ZipFile(folder / f"{name}-py3-none-any.whl", "w") as wheel:
+        wheel.writestr("small_answer.py", "VALUE = 42\n")
+        wheel.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: small-answer\nVersion: 1.0\n")
+        wheel.writestr(
+            f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
+        wheel.writestr(f"{info}/RECORD", f"small_answer.py,,\n{info}/METADATA,,\n{info}/WHEEL,,\n{info}/RECORD,,\n")
