@@ -56,6 +56,7 @@ def check_training_request(request: Mapping[str, Any]) -> TrainingJobSpec:
         BadInputError: a rule that the service model does not hold is broken.
     """
     check(request, operation_shape(OPERATION), exceptions=EXCEPTIONS)
+    _check_run_time(request.get("StoppingCondition", {}).get("MaxRuntimeInSeconds", 1))
     _check_encodable(request)
     _check_instance_type(request.get("ResourceConfig", {}).get("InstanceType"))
     refuse_unsupported(request)
@@ -322,12 +323,6 @@ def _channel_request(channel: Channel) -> dict[str, Any]:
 
 def _check_rules(spec: TrainingJobSpec) -> None:
     """Check what the service model does not say, and AWS, or a job, needs all the same."""
-    if spec.max_run_seconds > MAX_RUN_LIMIT_SECONDS:
-        raise RequestError(
-            f"StoppingCondition.MaxRuntimeInSeconds={spec.max_run_seconds} is more than 28 days.",
-            f"Give whole seconds, 1 to {MAX_RUN_LIMIT_SECONDS}.",
-            members=("StoppingCondition.MaxRuntimeInSeconds",),
-        )
     if spec.image_uri is not None and not spec.image_uri.strip():
         raise BadInputError("AlgorithmSpecification.TrainingImage names no image.", "Name one, or leave it out.")
     if spec.image_uri is None and not spec.source_uri and not spec.container_entry_point:
@@ -354,6 +349,15 @@ def _check_rules(spec: TrainingJobSpec) -> None:
             )
     for definition in spec.metric_definitions:
         check_metric_definition(definition.name, definition.regex)
+
+
+def _check_run_time(seconds: int) -> None:
+    if seconds > MAX_RUN_LIMIT_SECONDS:
+        raise RequestError(
+            "StoppingCondition.MaxRuntimeInSeconds is more than 28 days.",
+            f"Give whole seconds, 1 to {MAX_RUN_LIMIT_SECONDS}.",
+            members=("StoppingCondition.MaxRuntimeInSeconds",),
+        )
 
 
 def _check_instance_type(instance_type: str | None) -> None:
