@@ -183,7 +183,7 @@ def run(
 ) -> None:
     """Run a CreateTrainingJob document, as boto3's create_training_job takes it.
 
-    launcher fit train.py --dry-run --json > request.json; launcher run request.json
+    The source archive that it names, and its channels, must be there: what writes such a document uploads them first.
     """
     from launcher.jobs.store import JobStore
     from launcher.running.runner import accept, plan_job, submit

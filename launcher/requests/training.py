@@ -117,8 +117,9 @@ def training_request(spec: TrainingJobSpec) -> dict[str, Any]:
         "Environment": dict(spec.environment),
         "Tags": [{"Key": key, "Value": value} for key, value in spec.tags],
         "EnableNetworkIsolation": spec.enable_network_isolation,
-        "InputDataConfig": [_channel_request(channel) for channel in spec.channels],
     }
+    if spec.channels:
+        request["InputDataConfig"] = [_channel_request(channel) for channel in spec.channels]
     algorithm = request.setdefault("AlgorithmSpecification", {})
     algorithm["TrainingInputMode"] = "File"
     algorithm["MetricDefinitions"] = [{"Name": entry.name, "Regex": entry.regex} for entry in spec.metric_definitions]
@@ -152,7 +153,6 @@ def completed(request: Mapping[str, Any]) -> dict[str, Any]:
         ("HyperParameters", {}),
         ("Environment", {}),
         ("Tags", []),
-        ("InputDataConfig", []),
         ("EnableNetworkIsolation", False),
         ("EnableInterContainerTrafficEncryption", False),
         ("EnableManagedSpotTraining", False),
@@ -168,7 +168,7 @@ def completed(request: Mapping[str, Any]) -> dict[str, Any]:
         full[name] = {**defaults, **full.get(name, {})}
     if "CheckpointConfig" in full:
         full["CheckpointConfig"].setdefault("LocalPath", CHECKPOINTS)
-    for channel in full["InputDataConfig"]:
+    for channel in full.get("InputDataConfig", ()):
         channel["DataSource"]["S3DataSource"].setdefault("S3DataDistributionType", "FullyReplicated")
         for name in ("CompressionType", "RecordWrapperType"):
             channel.setdefault(name, "None")
