@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 
 from launcher import __version__
 from launcher.cli import cache, jobs, storage
+from launcher.cli.documents import placed, read_document
 from launcher.cli.jobs import AsJson, JobName, job_handle, print_ending
 from launcher.cli.printing import print_json
 from launcher.errors import BadInputError, LauncherError
@@ -20,6 +21,7 @@ from launcher.terminal import abandon_broken_streams, open_standard_streams, say
 
 if TYPE_CHECKING:
     from launcher.sdk.estimator import Estimator
+    from launcher.sdk.training_job import TrainingJob
 
 INTERRUPTED, BROKEN_PIPE = 130, 141
 
@@ -60,6 +62,8 @@ RuntimeName = Annotated[
 ModeName = Annotated[
     str | None, typer.Option("--mode", help="local (folders) or s3; LAUNCHER_MODE is the default, else local.")
 ]
+Detach = Annotated[bool, typer.Option("--detach", "-d", help="Return at once; the job goes on.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would be run, and run nothing.")]
 
 
 def main() -> None:
@@ -128,8 +132,8 @@ def fit(
     max_run: Annotated[int, typer.Option(help="Seconds after which the job is stopped.")] = 86400,
     runtime: RuntimeName = None,
     mode: ModeName = None,
-    detach: Annotated[bool, typer.Option("--detach", "-d", help="Return at once; the job goes on.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be run, and run nothing.")] = False,
+    detach: Detach = False,
+    dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
     """Run a training job: a bundled entry point with a preset, a script, or an image.
@@ -137,6 +141,8 @@ def fit(
     launcher fit --preset preset-cartpole-ddqnbcq -i train=cartpole_dataset.csv
 
     launcher fit train.py --source-dir src -i training=data -p epochs=3
+
+    With --dry-run, --json prints the CreateTrainingJob document, which "launcher run" takes.
     """
     from launcher.sdk.bundled import bundled_estimator, bundled_inputs
     from launcher.sdk.estimator import Estimator as PlainEstimator
@@ -166,12 +172,56 @@ def fit(
             image_uri, entry_point=entry_point, source_dir=source_dir, hyperparameters=values, **options
         )
     if dry_run:
-        print(estimator.plan(channels, job_name=job_name))
+        if as_json:
+            print_json(estimator.request(channels, job_name=job_name))
+        else:
+            print(estimator.plan(channels, job_name=job_name))
         return
-    estimator.fit(channels, wait=not detach, logs="None" if as_json or detach else "All", job_name=job_name)
-    job = estimator.latest_training_job
-    if job is None:
-        raise LauncherError("the job was not recorded.")
+    _see_through(estimator.submit(channels, job_name=job_name), detach=detach, as_json=as_json)
+
+
+@app.command()
+def run(
+    request: Annotated[str, typer.Argument(metavar="REQUEST", help="A JSON file, or '-' for the standard input.")],
+    runtime: RuntimeName = None,
+    mode: ModeName = None,
+    detach: Detach = False,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """Run a CreateTrainingJob document, as boto3's create_training_job takes it.
+
+    The source archive that it names, and its channels, must be there: what writes such a document uploads them first.
+    """
+    from launcher.jobs.store import JobStore
+    from launcher.running.runner import accept, plan_job, submit
+    from launcher.sdk.training_job import TrainingJob
+    from launcher.settings import home_path
+
+    document = placed(read_document(request), runtime=runtime, mode=mode)
+    store = JobStore(home_path())
+    if dry_run:
+        job = accept(document)
+        plan = plan_job(job, store)
+        if as_json:
+            print_json(document)
+        else:
+            for line in job.warnings:
+                say_error(f"warning: {line}")
+            print(plan)
+        return
+    name = submit(document, store).name
+    _see_through(TrainingJob(name, store), detach=detach, as_json=as_json)
+
+
+def _see_through(job: TrainingJob, *, detach: bool, as_json: bool) -> None:
+    """Follow a job to its end, or leave it to a process of its own, and print what came of it."""
+    if not (detach or as_json):
+        say(f"Training job {job.name} in {job.path}")
+    if detach:
+        job.detach()
+    else:
+        job.wait(logs="None" if as_json else "All")
     if as_json:
         print_json(masked_description(job.describe()))
     elif detach:

@@ -56,6 +56,7 @@ def check_training_request(request: Mapping[str, Any]) -> TrainingJobSpec:
         BadInputError: a rule that the service model does not hold is broken.
     """
     check(request, operation_shape(OPERATION), exceptions=EXCEPTIONS)
+    _check_run_time(request.get("StoppingCondition", {}).get("MaxRuntimeInSeconds", 1))
     _check_encodable(request)
     _check_instance_count(request.get("ResourceConfig", {}).get("InstanceCount"))
     _check_instance_type(request.get("ResourceConfig", {}).get("InstanceType"))
@@ -117,8 +118,9 @@ def training_request(spec: TrainingJobSpec) -> dict[str, Any]:
         "Environment": dict(spec.environment),
         "Tags": [{"Key": key, "Value": value} for key, value in spec.tags],
         "EnableNetworkIsolation": spec.enable_network_isolation,
-        "InputDataConfig": [_channel_request(channel) for channel in spec.channels],
     }
+    if spec.channels:
+        request["InputDataConfig"] = [_channel_request(channel) for channel in spec.channels]
     algorithm = request.setdefault("AlgorithmSpecification", {})
     algorithm["TrainingInputMode"] = "File"
     algorithm["MetricDefinitions"] = [{"Name": entry.name, "Regex": entry.regex} for entry in spec.metric_definitions]
@@ -152,7 +154,6 @@ def completed(request: Mapping[str, Any]) -> dict[str, Any]:
         ("HyperParameters", {}),
         ("Environment", {}),
         ("Tags", []),
-        ("InputDataConfig", []),
         ("EnableNetworkIsolation", False),
         ("EnableInterContainerTrafficEncryption", False),
         ("EnableManagedSpotTraining", False),
@@ -168,7 +169,7 @@ def completed(request: Mapping[str, Any]) -> dict[str, Any]:
         full[name] = {**defaults, **full.get(name, {})}
     if "CheckpointConfig" in full:
         full["CheckpointConfig"].setdefault("LocalPath", CHECKPOINTS)
-    for channel in full["InputDataConfig"]:
+    for channel in full.get("InputDataConfig", ()):
         channel["DataSource"]["S3DataSource"].setdefault("S3DataDistributionType", "FullyReplicated")
         for name in ("CompressionType", "RecordWrapperType"):
             channel.setdefault(name, "None")
@@ -323,12 +324,6 @@ def _channel_request(channel: Channel) -> dict[str, Any]:
 
 def _check_rules(spec: TrainingJobSpec) -> None:
     """Check what the service model does not say, and AWS, or a job, needs all the same."""
-    if spec.max_run_seconds > MAX_RUN_LIMIT_SECONDS:
-        raise RequestError(
-            f"StoppingCondition.MaxRuntimeInSeconds={spec.max_run_seconds} is more than 28 days.",
-            f"Give whole seconds, 1 to {MAX_RUN_LIMIT_SECONDS}.",
-            members=("StoppingCondition.MaxRuntimeInSeconds",),
-        )
     if spec.image_uri is not None and not spec.image_uri.strip():
         raise BadInputError("AlgorithmSpecification.TrainingImage names no image.", "Name one, or leave it out.")
     if spec.image_uri is None and not spec.source_uri and not spec.container_entry_point:
@@ -361,6 +356,15 @@ def _check_instance_count(count: int | None) -> None:
     """Refuse a job without hosts: the service model begins to count at 0, for instance groups."""
     if count is not None and count < 1:
         raise RequestError(f"ResourceConfig.InstanceCount is {count}; a job has a host at least.", "Use 1 or more.")
+
+
+def _check_run_time(seconds: int) -> None:
+    if seconds > MAX_RUN_LIMIT_SECONDS:
+        raise RequestError(
+            "StoppingCondition.MaxRuntimeInSeconds is more than 28 days.",
+            f"Give whole seconds, 1 to {MAX_RUN_LIMIT_SECONDS}.",
+            members=("StoppingCondition.MaxRuntimeInSeconds",),
+        )
 
 
 def _check_instance_type(instance_type: str | None) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, Self
 
-from launcher.errors import BadInputError, JobExistsError, SourceError, UnsupportedOptionError
+from launcher.errors import BadInputError, HyperparameterError, JobExistsError, SourceError, UnsupportedOptionError
 from launcher.jobs.spec import hyperparameter_text
 from launcher.jobs.store import JobStore
 from launcher.requests.names import check_job_name, make_job_name
@@ -43,6 +43,12 @@ _ATTRIBUTES = {
     "enable_network_isolation": "_enable_network_isolation",
     "output_path": "_output_path",
     "runtime": "_runtime",
+}
+
+# Methods that are easily taken for attributes, and what to do in place of setting them.
+_METHODS = {
+    "hyperparameters": "Change hyperparameters with set_hyperparameters(name=value).",
+    "enable_network_isolation": "Give enable_network_isolation=True when the estimator is made.",
 }
 
 
@@ -352,6 +358,7 @@ class Estimator:
 
     @output_path.setter
     def output_path(self, path: str | os.PathLike[str] | None) -> None:
+        check_options(ESTIMATOR_OPTIONS, {"output_path": path}, type(self).__name__)
         self._output_path = _text(path)
 
     @property
@@ -406,6 +413,9 @@ class Estimator:
         names = [option.name for option in ESTIMATOR_OPTIONS if option.name != "mode"]
         check_options(ESTIMATOR_OPTIONS, {name: getattr(self, _ATTRIBUTES.get(name, name)) for name in names}, where)
         check_session(self.sagemaker_session, where)
+        for name, instead in _METHODS.items():
+            if name in vars(self):
+                raise BadInputError(f"{where}.{name} is a method, and was set to a value.", instead)
         if self.source_dir is not None and self.entry_point is None:
             raise SourceError("source_dir is given, but no entry_point.", 'Name the script: entry_point="train.py".')
         if self.image_uri is None and self.entry_point is None and not self.container_entry_point:
@@ -517,6 +527,11 @@ class Estimator:
     ) -> dict[str, str]:
         if program is None:
             return hyperparameter_texts(self._hyperparameters, json_encoded=False)
+        for taken in sorted(_PLATFORM_HYPERPARAMETERS & set(self._hyperparameters)):
+            raise HyperparameterError(
+                f"the hyperparameter '{taken}' is set by the estimator itself.",
+                "Leave it out; entry_point, source_dir and container_log_level say what it holds.",
+            )
         platform = {
             "sagemaker_submit_directory": archive,
             "sagemaker_program": program,

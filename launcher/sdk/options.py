@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
 from launcher.errors import BadInputError, RequestError, UnsupportedOptionError
@@ -19,6 +20,8 @@ from launcher.requests.members import MEMBERS, is_accepted
 from launcher.requests.shapes import member_shape
 from launcher.requests.training import EXCEPTIONS, OPERATION
 from launcher.requests.validation import check
+
+_LONGEST_NAME_BYTES, _LONGEST_PATH_BYTES = 255, 4096  # of Linux
 
 
 @dataclass(frozen=True)
@@ -337,6 +340,8 @@ def _check_against_member(option: Option, value: Any, given: str) -> None:
 
 
 def _shown(value: Any) -> str:
+    if isinstance(value, Mapping):  # a value may be a password
+        return "{" + ", ".join(f"{_shown(key)}: ..." for key in list(value)[:5]) + "}"
     try:
         text = repr(value)
     except ValueError:  # an int of more digits than Python writes
@@ -345,15 +350,26 @@ def _shown(value: Any) -> str:
 
 
 def _is_path(value: Any) -> bool:
-    return isinstance(value, str | os.PathLike) and isinstance(os.fspath(value), str)
+    """Return whether a value is text, or a path object, that can be a path of this machine or a URI."""
+    if not isinstance(value, str | os.PathLike) or not isinstance(os.fspath(value), str):
+        return False
+    text = os.fspath(value)
+    try:
+        encoded = text.encode()
+        Path(text).expanduser()
+    except (UnicodeEncodeError, RuntimeError):  # half a character, or ~ of a user that does not exist
+        return False
+    if not encoded or b"\0" in encoded or len(encoded) >= _LONGEST_PATH_BYTES:
+        return False
+    return max(map(len, encoded.split(b"/"))) <= _LONGEST_NAME_BYTES
 
 
 _KINDS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "text": (lambda value: isinstance(value, str), "text"),
-    "path": (_is_path, "a path or a URI"),
+    "path": (_is_path, "a path that this machine can have, or a URI"),
     "paths": (
         lambda value: isinstance(value, Sequence) and not isinstance(value, str) and all(map(_is_path, value)),
-        "a list of paths",
+        "a list of paths that this machine can have",
     ),
     "mapping": (lambda value: isinstance(value, Mapping), "a dict"),
     "boolean": (lambda value: isinstance(value, bool), "True or False"),

@@ -60,7 +60,7 @@ SOURCES = {
     "missing dependency": (lambda f: {"dependencies": [str(f / "lib")]}, r"dependency .*lib does not exist"),
     "colliding names": (lambda f: {"dependencies": [_other(f, "train.py")]}, r"would both be packed as 'train.py'"),
     "no script": (lambda f: {"entry_point": None}, r"no entry_point"),
-    "source in a bucket": (lambda f: {"source_dir": "s3://b/src"}, r"is a URI"),
+    "missing archive": (lambda f: {"source_dir": "s3://bucket/s.tar.gz"}, r"the source of job .*No S3 objects"),
 }
 
 
@@ -160,25 +160,26 @@ def test_a_home_that_cannot_be_written(source, tmp_path, monkeypatch):
 
 
 HYPERPARAMETERS = {
-    "list": ({"a": [1]}, r"'a' is a list.*\n.*json.dumps"),
-    "none": ({"a": None}, r"'a' is a NoneType"),
+    "set": ({"a": {1}}, r"'a' is a set that JSON cannot hold"),
+    "a number of 5000 digits": ({"a": 10**5000}, r"'a' is a int that JSON cannot hold"),
+    "the estimator's own": ({"sagemaker_program": "x.py"}, r"'sagemaker_program' is set by the estimator"),
     "bytes": ({"a": b"x"}, r"'a' is a bytes"),
     "object": ({"a": object()}, r"'a' is a object"),
-    "not a number": ({"a": float("nan")}, r"'a' is nan"),
-    "infinite": ({"a": float("inf")}, r"'a' is inf"),
+    "not a number": ({"a": float("nan")}, r"'a' is a float that JSON cannot hold"),
+    "infinite": ({"a": float("inf")}, r"'a' is a float that JSON cannot hold"),
     "name not text": ({1: 1}, r"name 1 is"),
     "name with =": ({"a=b": 1}, r"'a=b' has a space, a '='"),
     "name with space": ({"a b": 1}, r"'a b' has a space"),
     "name with dash": ({"--a": 1}, r"leading '-'"),
     "empty name": ({"": 1}, r"name '' is empty"),
-    "too long": ({"a": "x" * 3000}, r"has 3002 characters"),
-    "too many": ({f"a{i}": 1 for i in range(101)}, r"hyperparameters; SageMaker takes 100"),
+    "too long": ({"a": "x" * 3000}, r"'{a=...}' at 'hyperParameters'.*length less than or equal to 2500"),
+    "too many": ({f"a{i}": 1 for i in range(101)}, r"at 'hyperParameters'.*length less than or equal to 100"),
 }
 
 
 @pytest.mark.parametrize(("values", "pattern"), HYPERPARAMETERS.values(), ids=HYPERPARAMETERS)
 def test_bad_hyperparameters(values, pattern, source, home):
-    refused(home, errors.HyperparameterError, pattern, lambda: estimate(source, hyperparameters=values).fit())
+    refused(home, errors.BadInputError, pattern, lambda: estimate(source, hyperparameters=values).fit())
 
 
 CHANNELS = {
@@ -187,13 +188,13 @@ CHANNELS = {
     "unknown scheme": ({"train": "ftp://host/data"}, r"unknown scheme 'ftp://'"),
     "missing bucket": ({"train": "s3://bucket/key"}, r"channel 'train' of job '.*': No S3 objects found under S3 URL"),
     "no bucket": ({"train": "s3://"}, r"channel 'train'.*The specified bucket is not valid"),
-    "bad name": ({"tr ain": "."}, r"channel name 'tr ain'"),
+    "bad name": ({"tr ain": "."}, r"'tr ain' at 'inputDataConfig.1.member.channelName'"),
     "name that climbs": ({"..": "."}, r"channel name '..'"),
-    "slash": ({"a/b": "."}, r"channel name 'a/b'"),
+    "slash": ({"a/b": "."}, r"'a/b' at 'inputDataConfig.1.member.channelName'"),
     "empty path": ({"train": ""}, r"is not a path"),
-    "number": ({"train": 3}, r"channel 'train' is a int"),
+    "number": ({"train": 3}, r"channel 'train': TrainingInput\(s3_data=3\) is not a path"),
     "list": (["."], r"inputs are a list"),
-    "too many": ({f"c{i}": "." for i in range(21)}, r"21 channels"),
+    "too many": ({f"c{i}": "." for i in range(21)}, r"at 'inputDataConfig'.*length less than or equal to 20"),
 }
 
 
@@ -224,7 +225,7 @@ OPTIONS = {
     ),
     "checkpoints out of the bucket": ({"checkpoint_s3_uri": "s3://bucket/../c"}, r"checkpoint_s3_uri: .*\n.*'\.\.'"),
     "checkpoints elsewhere": ({"checkpoint_s3_uri": "https://b/c"}, r"checkpoint_s3_uri: .*scheme 'https://'"),
-    "checkpoints as a number": ({"checkpoint_s3_uri": 3}, r"checkpoint_s3_uri=3 is no text"),
+    "checkpoints as a number": ({"checkpoint_s3_uri": 3}, r"checkpoint_s3_uri=3\) is not a path"),
     "checkpoints everywhere": ({"checkpoint_s3_uri": "/"}, r"checkpoint_s3_uri is the root of the disk"),
     "checkpoints in a file": ({"checkpoint_s3_uri": __file__}, r"checkpoint_s3_uri=.*test_bad_input.py is a file"),
     "no place for checkpoints": ({"checkpoint_local_path": "/opt/ml/ck"}, r"nothing where they go.\n.*_s3_uri"),
@@ -240,7 +241,7 @@ OPTIONS = {
             {"checkpoint_s3_uri": "ck", "checkpoint_local_path": path},
             r"is no absolute path without '\.\.'",
         )
-        for path in ("", "checkpoints", "/opt/ml/checkpoints/../model", "/a\nb", 3)
+        for path in ("", "checkpoints", "/opt/ml/checkpoints/../model", "/a\nb")
     },
     "checkpoints of a process outside": (
         {"checkpoint_s3_uri": "ck", "checkpoint_local_path": "/checkpoints", "runtime": "process"},
@@ -248,13 +249,45 @@ OPTIONS = {
     ),
     "bad metric": ({"metric_definitions": [{"Name": "a", "Regex": "("}]}, r"not a regular expression"),
     "metric without group": ({"metric_definitions": [{"Name": "a", "Regex": "a"}]}, r"has no group"),
-    "bad variable": ({"environment": {"1A": "x"}}, r"variable '1A'"),
-    "variable not text": ({"environment": {"A": 1}}, r"variable 'A'"),
+    "bad variable": ({"environment": {"1A": "x"}}, r"Value '1A' at 'environment'"),
+    "variable not text": ({"environment": {"A": 1}}, r"Environment\['A'\], value: 1"),
     "unknown image": ({"image_uri": "unknown", "entry_point": None, "source_dir": None}, r"image 'unknown'"),
     "unknown runtime": ({"runtime": "dokcer"}, r"'dokcer' is no runtime"),
     "output in a missing bucket": ({"output_path": "s3://bucket/p"}, r"The specified bucket does not exist"),
     "output in no bucket": ({"output_path": "s3://B/p"}, r"The specified bucket is not valid"),
     "unknown mode": ({"mode": "S3"}, r"mode='S3'.*no mode.\n  Use one of: local, s3"),
+    "unwritable role": ({"role": "a b"}, r"'roleArn'.*pattern.*\n.*option role"),
+    "more than 28 days": ({"max_run": 28 * 86400 + 1}, r"more than 28 days.\n.*option max_run"),
+    "a second place for text": ({"tags": [{"Key": "a"}]}, r"'tags.1.member.value'.*must not be null"),
+    "a half character": ({"environment": {"A": "\ud800"}}, r"is not JSON"),
+    **{
+        f"{option}={type(value).__name__}{number}": ({option: value}, rf"{option}(=|\b)")
+        for option, values in {
+            "hyperparameters": (5, "x"),
+            "environment": (5, "x", ["a"]),
+            "tags": (5, [{"Key": 1, "Value": 2}]),
+            "metric_definitions": (5, "x", [1]),
+            "source_dir": (5, "~nouser/x", "a" * 300, "a\0b"),
+            "entry_point": (5, "", "a/" * 2500, "a\0b"),
+            "output_path": (5, b"", "", "a" * 300),
+            "code_location": (5, ""),
+            "dependencies": (5, [5], "abc", ["\0"]),
+            "instance_type": (["local"], "nonsense"),
+            "base_job_name": (5,),
+            "model_uri": (5, "a\0"),
+            "model_channel_name": (5, None),
+            "container_entry_point": (5, "x", []),
+            "container_arguments": ([5],),
+            "role": (5,),
+            "enable_network_isolation": ("yes",),
+            "max_run": (None, True, 10**5000),
+            "container_log_level": ("x", True, -1),
+            "image_uri": (5,),
+            "disable_profiler": ("x",),
+            "input_mode": ("x",),
+        }.items()
+        for number, value in enumerate(values)
+    },
     "a session of another kind": ({"sagemaker_session": object()}, r"builtins.object.*\n.*launcher.Session"),
 }
 
@@ -270,12 +303,46 @@ def test_bad_options(options, pattern, source, home):
     refused(home, errors.BadInputError, pattern, act)
 
 
+@pytest.mark.parametrize(
+    ("attribute", "value"),
+    [
+        ("input_mode", "Pipe"),
+        ("use_spot_instances", True),
+        ("subnets", ["subnet-1"]),
+        ("instance_count", 2),
+        ("instance_type", "nonsense"),
+        ("volume_size", 50),
+        ("environment", {1: 2}),
+        ("tags", 5),
+        ("max_run", "1h"),
+        ("entry_point", 5),
+        ("dependencies", 5),
+        ("metric_definitions", [{"Name": "a", "Regex": "("}]),
+        ("container_arguments", "x"),
+        ("checkpoint_local_path", "/opt/ml/model"),
+        ("sagemaker_session", 5),
+        ("hyperparameters", {"a": 1}),
+        ("enable_network_isolation", True),
+        ("output_path", 5),
+    ],
+)
+def test_an_attribute_that_is_set_later_is_checked_when_a_job_is_submitted(attribute, value, source, home):
+    estimator = estimate(source)
+
+    def act():
+        setattr(estimator, attribute, value)
+        estimator.fit()
+
+    refused(home, errors.BadInputError, rf"{attribute}|metric definition", act)
+
+
 NAMES = {
-    "too long": ("a" * 64, r"64 characters; SageMaker takes 63"),
-    "underscore": ("my_job", r"'my_job' is not one"),
-    "leading dash": ("-job", r"'-job' is not one"),
-    "climbing": ("../job", r"'../job' is not one"),
-    "empty": ("", r"'' is empty"),
+    "too long": ("a" * 64, r"at 'trainingJobName'.*length less than or equal to 63"),
+    "underscore": ("my_job", r"Value 'my_job' at 'trainingJobName'.*pattern"),
+    "leading dash": ("-job", r"Value '-job' at"),
+    "climbing": ("../job", r"Value '../job' at"),
+    "empty": ("", r"Value '' at 'trainingJobName'.*length greater than or equal to 1"),
+    "number": (5, r"Invalid type for parameter TrainingJobName, value: 5"),
 }
 
 

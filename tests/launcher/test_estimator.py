@@ -12,8 +12,8 @@ from botocore.validate import ParamValidator
 
 import launcher
 from launcher import errors
-from launcher.sdk.bundled import BUNDLED_METRIC_DEFINITIONS
-from launcher.sdk.options import NOT_EMULATED
+from launcher.sdk.bundled import BUNDLED_METRIC_DEFINITIONS, bundled_estimator
+from launcher.sdk.options import ESTIMATOR_OPTIONS
 from launcher.terminal import neutralised, print_line
 from tests.fakes import FakeRuntime
 
@@ -74,7 +74,7 @@ def test_arguments_have_the_sdks_names_order_and_defaults(function, expected):
     assert ours == expected.split()
 
 
-@pytest.mark.parametrize("option", [one for one in NOT_EMULATED if one != "experiment_config"])
+@pytest.mark.parametrize("option", [option.name for option in ESTIMATOR_OPTIONS if option.accepted is not None])
 def test_no_option_is_ignored(option, make_source):
     """Each one that is not emulated raises for a value that asks for something, and not for its default."""
     options = {"entry_point": "train.py", "source_dir": make_source(""), "runtime": FakeRuntime()}
@@ -255,7 +255,7 @@ def test_the_sdks_other_rl_option_values_are_checked(make_source):
 
 
 def test_fit_packs_entry_points_and_presets():
-    plan = launcher.sdk.bundled.bundled_estimator("preset-cartpole-ddqnbcq", runtime=FakeRuntime()).plan(job_name="j")
+    plan = bundled_estimator("preset-cartpole-ddqnbcq", runtime=FakeRuntime()).plan(job_name="j")
     assert {"train.py", "batch_rl/presets/__main__.py", "preset-cartpole-ddqnbcq.yaml"} <= set(plan.source_members)
     code = next(mount.source for mount in plan.containers[0].mounts if mount.target == "/opt/ml/code")
     assert Path(code).is_relative_to(plan.containers[0].tree_path), "a changed script needs no new image"
