@@ -321,7 +321,8 @@ def test_the_servers_own_origin_is_no_stranger(server):
 def test_a_stranger_learns_no_token_and_stops_nothing(server):
     for method, path in (
         ("GET", "/_launcher/ping"), ("GET", "/_launcher/ping/nonce"), ("GET", "/_launcher/ping/nonce/proof"),
-        ("POST", "/_launcher/stop"), ("POST", "/_launcher/stop/nonce/proof"), ("GET", f"/_launcher/stop/{server.token}"),
+        ("POST", "/_launcher/stop"), ("POST", "/_launcher/stop/nonce/proof"),
+        ("GET", f"/_launcher/stop/{server.token}"),
     ):  # fmt: skip
         connection = http.client.HTTPConnection(server.address, server.port, timeout=20)
         connection.request(method, path)
