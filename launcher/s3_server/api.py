@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from launcher.s3_server import listing as listing
@@ -13,6 +13,7 @@ from launcher.s3_server.checksums import ALGORITHMS, checksum_of_file
 from launcher.s3_server.documents import REGION, document, leaf, parsed, read_tags, tag, timestamp
 from launcher.s3_server.errors import S3Error
 from launcher.s3_server.messages import (
+    OWN_HEADERS,
     Request,
     Response,
     byte_range,
@@ -20,7 +21,9 @@ from launcher.s3_server.messages import (
     check_write,
     checksum_headers,
     copy_source,
+    encryption_headers,
     location_headers,
+    numeral,
     object_details,
     object_headers,
 )
@@ -128,6 +131,8 @@ class S3Api:
                     f"The {place} location constraint is incompatible for the region specific endpoint this request"
                     f" was sent to; the embedded S3 is {REGION}.",
                 )
+        if request.headers.get("x-amz-bucket-object-lock-enabled", "false").lower() != "false":
+            raise S3Error("NotImplemented", "The embedded S3 does not do locking objects.")
         self._store.create_bucket(request.bucket)
         return Response(headers={"Location": f"/{request.bucket}"})
 
@@ -216,7 +221,12 @@ class S3Api:
                 content_type=details.pop("content_type"), details=details,
                 check=functools.partial(check_write, request.headers),
             )  # fmt: skip
-        return Response(headers={"ETag": f'"{stored.etag}"', **checksum_headers(stored.checksums)})
+        headers = {
+            "ETag": f'"{stored.etag}"',
+            **checksum_headers(stored.checksums),
+            **encryption_headers(stored.headers),
+        }
+        return Response(headers=headers)
 
     def _copy_object(self, request: Request) -> Response:
         details = object_details(request.headers)
@@ -226,19 +236,24 @@ class S3Api:
 
         def replaced(found: StoredObject) -> dict[str, Any]:
             check_read(headers, found, "x-amz-copy-source-")
+            own = {name: value for name, value in details["headers"].items() if name in OWN_HEADERS}
             new: dict[str, Any] = {}
-            if headers.get("x-amz-metadata-directive", "COPY").upper() == "REPLACE":
+            if _directive(headers, "x-amz-metadata-directive") == "REPLACE":
                 new = {name: details[name] for name in ("content_type", "metadata", "headers")}
-            elif source == (request.bucket, request.key) and not details["headers"]:
+            elif source != (request.bucket, request.key) or own:
+                others = {name: value for name, value in found.headers.items() if name not in OWN_HEADERS}
+                new["headers"] = others | own
+            else:
                 raise S3Error(
                     "InvalidRequest",
                     "This copy request is illegal because it is trying to copy an object to itself without changing the"
                     " object's metadata, storage class, website redirect location or encryption attributes.",
                 )
-            if headers.get("x-amz-tagging-directive", "COPY").upper() == "REPLACE":
+            if _directive(headers, "x-amz-tagging-directive") == "REPLACE":
                 new["tags"] = details["tags"]
             if algorithm in ALGORITHMS and algorithm not in found.checksums:
                 new["checksums"] = {algorithm: checksum_of_file(algorithm, found.path), "type": "FULL_OBJECT"}
+                new["part_checksums"] = ()
             return new
 
         stored = self._store.copy(
@@ -247,7 +262,7 @@ class S3Api:
         result = [leaf("LastModified", timestamp(stored.modified)), leaf("ETag", f'"{stored.etag}"')]
         result += [leaf(f"Checksum{name}", stored.checksums[name]) for name in ALGORITHMS if name in stored.checksums]
         result.append(leaf("ChecksumType", stored.checksums.get("type")))
-        return Response(body=document("CopyObjectResult", *result))
+        return Response(headers=encryption_headers(stored.headers), body=document("CopyObjectResult", *result))
 
     def _delete_object(self, request: Request) -> Response:
         conditional = "If-Match" in request.headers
@@ -258,13 +273,15 @@ class S3Api:
     def _get_attributes(self, request: Request) -> Response:
         found = self._store.get(request.bucket, request.key)
         wanted = {name.strip() for name in request.headers.get("x-amz-object-attributes", "").split(",")}
+        if not wanted <= {"ETag", "Checksum", "ObjectParts", "StorageClass", "ObjectSize"}:
+            raise S3Error("InvalidArgument", "Invalid attribute name specified.")
         checksums = [leaf(f"Checksum{name}", found.checksums[name]) for name in ALGORITHMS if name in found.checksums]
         answers = {
             "ETag": leaf("ETag", found.etag),
             "Checksum": tag("Checksum", *checksums, leaf("ChecksumType", found.checksums.get("type")))
             if checksums
             else "",
-            "ObjectParts": tag("ObjectParts", leaf("PartsCount", len(found.parts))) if found.parts else "",
+            "ObjectParts": _object_parts(request, found) if found.parts and "ObjectParts" in wanted else "",
             "StorageClass": leaf("StorageClass", listing.storage_class(found)),
             "ObjectSize": leaf("ObjectSize", found.size),
         }
@@ -296,6 +313,44 @@ def _wanted_part(request: Request, found: StoredObject) -> tuple[int, int] | Non
     if number > len(sizes):
         raise S3Error("InvalidPartNumber", "The requested partnumber is not satisfiable")
     return sum(sizes[: number - 1]), sizes[number - 1]
+
+
+def _directive(headers: Mapping[str, str], name: str) -> str:
+    """Return ``COPY`` or ``REPLACE``."""
+    directive = headers.get(name, "COPY")
+    if directive not in ("COPY", "REPLACE"):
+        raise S3Error("InvalidArgument", f"Unknown {name.removeprefix('x-amz-')}: {directive}")
+    return directive
+
+
+def _object_parts(request: Request, found: StoredObject) -> str:
+    """Return the page of parts that GetObjectAttributes shows."""
+    names = ("x-amz-max-parts", "x-amz-part-number-marker")
+    limit, marker = (
+        numeral(request.headers.get(name, ""), name, default, highest)
+        for name, default, highest in zip(names, (1000, 0), (1000, 10_000), strict=True)
+    )
+    algorithm = next((name for name in ALGORITHMS if name in found.checksums), "")
+    numbers = range(marker + 1, len(found.parts) + 1)
+    page = numbers[:limit]
+    parts = (
+        tag(
+            "Part",
+            leaf(f"Checksum{algorithm}", found.part_checksums[number - 1] if found.part_checksums else None),
+            leaf("PartNumber", number),
+            leaf("Size", found.parts[number - 1]),
+        )
+        for number in page
+    )
+    return tag(
+        "ObjectParts",
+        leaf("IsTruncated", str(len(numbers) > limit).lower()),
+        leaf("MaxParts", limit),
+        leaf("NextPartNumberMarker", page[-1] if page else marker),
+        leaf("PartNumberMarker", marker),
+        *parts,
+        leaf("PartsCount", len(found.parts)),
+    )
 
 
 def _not_allowed() -> S3Error:

@@ -52,15 +52,18 @@ class Body:
             return int(decoded)
         return self._sent.left if isinstance(self._sent, SizedStream) else 0
 
-    def receive(self, write: Callable[[bytes], None]) -> dict[str, str]:
+    def receive(self, write: Callable[[bytes], None], *, checksums_are_of_body: bool = True) -> dict[str, str]:
         """Hand all of the content to ``write`` and check it.
 
+        Args:
+            checksums_are_of_body: whether checksums in the headers are those of this body, as everywhere but where an
+                upload is completed.
         Returns:
             The checksums that the client gave, in base64, by algorithm.
         Raises:
             S3Error: BadDigest, InvalidDigest, XAmzContentSHA256Mismatch, IncompleteBody.
         """
-        checksums = {name: new_checksum(name) for name in self._announced()}
+        checksums = {name: new_checksum(name) for name in self._announced() if checksums_are_of_body}
         md5 = hashlib.md5(usedforsecurity=False) if "Content-MD5" in self._headers else None
         signed = self._headers.get("x-amz-content-sha256", "")
         sha256 = checksums.get("SHA256") or hashlib.sha256() if _is_sha256(signed) else None
@@ -88,7 +91,7 @@ class Body:
             )
         return {name: self._compared(name, one) for name, one in checksums.items()}
 
-    def text(self) -> bytes:
+    def text(self, *, checksums_are_of_body: bool = True) -> bytes:
         """Return a short body, such as XML, checked."""
         text = bytearray()
 
@@ -97,7 +100,7 @@ class Body:
             if len(text) > _MAX_XML_BYTES:
                 raise S3Error("MaxMessageLengthExceeded", "Your request was too big.")
 
-        self.receive(take)
+        self.receive(take, checksums_are_of_body=checksums_are_of_body)
         return bytes(text)
 
     def drain(self, limit: int) -> bool:

@@ -15,13 +15,23 @@ from launcher.s3_server.store import ObjectStore, StoredObject
 
 def list_buckets(store: ObjectStore, request: Request) -> Response:
     """ListBuckets."""
-    prefix = request.query.get("prefix", "")
+    prefix, region = request.query.get("prefix", ""), request.query.get("bucket-region", REGION)
+    token = request.query.get("continuation-token")
+    after = "" if token is None else _from_token(token)
+    limit = request.number("max-buckets", 10_000, 1, 10_000)
+    rows = [row for row in store.list_buckets() if row[0].startswith(prefix) and row[0] > after and region == REGION]
     buckets = (
         tag("Bucket", leaf("Name", name), leaf("CreationDate", timestamp(created)), leaf("BucketRegion", REGION))
-        for name, created in store.list_buckets()
-        if name.startswith(prefix)
+        for name, created in rows[:limit]
     )
-    return Response(body=document("ListAllMyBucketsResult", owner(), tag("Buckets", *buckets)))
+    body = document(
+        "ListAllMyBucketsResult",
+        owner(),
+        tag("Buckets", *buckets),
+        leaf("ContinuationToken", _token(rows[limit - 1][0]) if len(rows) > limit else None),
+        leaf("Prefix", prefix or None),
+    )
+    return Response(body=body)
 
 
 def list_objects(store: ObjectStore, request: Request) -> Response:
@@ -158,7 +168,7 @@ def list_uploads(store: ObjectStore, request: Request) -> Response:
                 leaf("UploadId", one.id),
                 owner("Initiator"),
                 owner(),
-                leaf("StorageClass", "STANDARD"),
+                leaf("StorageClass", one.details["headers"].get("x-amz-storage-class", "STANDARD")),
                 leaf("Initiated", timestamp(one.created)),
                 leaf("ChecksumAlgorithm", one.details["checksum_algorithm"] or None),
                 leaf("ChecksumType", one.details["checksum_type"] or None),

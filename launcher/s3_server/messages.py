@@ -30,12 +30,25 @@ KEPT_HEADERS = (
     "x-amz-storage-class",
     "x-amz-website-redirect-location",
 )
+# What a copy has from its own request and never from its source.
+OWN_HEADERS = (
+    "x-amz-server-side-encryption",
+    "x-amz-server-side-encryption-aws-kms-key-id",
+    "x-amz-storage-class",
+    "x-amz-website-redirect-location",
+)
+STORAGE_CLASSES = frozenset({
+    "DEEP_ARCHIVE", "EXPRESS_ONEZONE", "FSX_OPENZFS", "GLACIER", "GLACIER_IR", "INTELLIGENT_TIERING", "ONEZONE_IA",
+    "OUTPOSTS", "REDUCED_REDUNDANCY", "SNOW", "STANDARD", "STANDARD_IA",
+})  # fmt: skip
+_ENCRYPTIONS = ("AES256", "aws:kms", "aws:kms:dsse")
 _MAX_METADATA_BYTES = 2048
 # Ignoring one of these would be a promise that is not kept.
 _REFUSED_HEADERS = (
     ("x-amz-server-side-encryption-customer-", "encryption with the customer's keys"),
     ("x-amz-copy-source-server-side-encryption-customer-", "encryption with the customer's keys"),
     ("x-amz-object-lock-", "locking objects"),
+    ("x-amz-write-offset-bytes", "appending to objects"),
 )
 
 
@@ -60,10 +73,7 @@ class Request:
         Raises:
             S3Error: InvalidArgument.
         """
-        text = self.query.get(name, "") or str(default)
-        if not re.fullmatch(r"[0-9]{1,12}", text) or not lowest <= int(text) <= 2**31 - 1:
-            raise S3Error("InvalidArgument", f"Provided {name} not an integer or within integer range")
-        return min(int(text), highest)
+        return numeral(self.query.get(name, ""), name, default, highest, lowest)
 
 
 @dataclass
@@ -126,7 +136,7 @@ def object_details(headers: Mapping[str, str]) -> dict[str, Any]:
     """Return what a request says about the object that it puts: ``content_type`` and the details of a stored object.
 
     Raises:
-        S3Error: MetadataTooLarge, InvalidTag, NotImplemented.
+        S3Error: MetadataTooLarge, InvalidTag, InvalidStorageClass, NotImplemented and others.
     """
     for name in headers:
         for start, what in _REFUSED_HEADERS:
@@ -140,6 +150,14 @@ def object_details(headers: Mapping[str, str]) -> dict[str, Any]:
     if sum(len(name.encode()) + len(value.encode()) for name, value in metadata.items()) > _MAX_METADATA_BYTES:
         raise S3Error("MetadataTooLarge", "Your metadata headers exceed the maximum allowed metadata size")
     kept = {name: _as_text(headers[name]) for name in KEPT_HEADERS if headers.get(name)}
+    if kept.get("x-amz-storage-class", "STANDARD") not in STORAGE_CLASSES:
+        raise S3Error("InvalidStorageClass", "The storage class you specified is not valid")
+    encryption = kept.get("x-amz-server-side-encryption")
+    if encryption is not None and encryption not in _ENCRYPTIONS:
+        raise S3Error("InvalidEncryptionAlgorithmError", "The encryption request you specified is not valid.")
+    if "x-amz-server-side-encryption-aws-kms-key-id" in kept and encryption in (None, "AES256"):
+        raise S3Error("InvalidArgument", "Server Side Encryption with AWS KMS managed key requires HTTP header"
+                      " x-amz-server-side-encryption : aws:kms")  # fmt: skip
     encodings = [part.strip() for part in kept.pop("Content-Encoding", "").split(",")]
     if encoding := ",".join(part for part in encodings if part and part != "aws-chunked"):
         kept["Content-Encoding"] = encoding
@@ -164,6 +182,11 @@ def object_headers(found: StoredObject, with_checksums: bool) -> dict[str, str]:
     if found.tags:
         headers["x-amz-tagging-count"] = str(len(found.tags))
     return headers | (checksum_headers(found.checksums) if with_checksums else {})
+
+
+def encryption_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return what an answer says of the encryption that was asked for."""
+    return {name: headers[name] for name in OWN_HEADERS[:2] if name in headers}
 
 
 def checksum_headers(checksums: Mapping[str, str]) -> dict[str, str]:
@@ -194,6 +217,18 @@ def byte_range(header: str, size: int) -> tuple[int, int] | None:
     return first, last - first + 1
 
 
+def numeral(text: str, name: str, default: int, highest: int, lowest: int = 0) -> int:
+    """Return the number that ``name`` was given as, cut to ``highest``.
+
+    Raises:
+        S3Error: InvalidArgument.
+    """
+    digits = text or str(default)
+    if not re.fullmatch(r"[0-9]{1,12}", digits) or not lowest <= int(digits) <= 2**31 - 1:
+        raise S3Error("InvalidArgument", f"Provided {name} not an integer or within integer range")
+    return min(int(digits), highest)
+
+
 def check_read(headers: Mapping[str, str], found: StoredObject, start: str = "") -> None:
     """Hold the conditions of a read; ``start`` is ``x-amz-copy-source-`` for those of a copy.
 
@@ -214,7 +249,14 @@ def check_read(headers: Mapping[str, str], found: StoredObject, start: str = "")
     else:
         stale = changed is not None and modified <= changed
     if stale:
-        raise precondition_failed("If-None-Match") if start else S3Error("NotModified", "Not Modified")
+        shown = ("ETag", "Last-Modified", "Cache-Control", "Expires")
+        headers_of_object = object_headers(found, with_checksums=False)
+        unchanged_headers = {name: headers_of_object[name] for name in shown if name in headers_of_object}
+        raise (
+            precondition_failed("If-None-Match")
+            if start
+            else S3Error("NotModified", "Not Modified", headers=unchanged_headers)
+        )
 
 
 def check_write(headers: Mapping[str, str], found: StoredObject | None) -> None:

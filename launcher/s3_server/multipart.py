@@ -8,11 +8,11 @@ import json
 import sqlite3
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from launcher.s3_server.checksums import combine, is_crc, new_checksum
+from launcher.s3_server.checksums import checksum_of_file, combine, is_crc, new_checksum
 from launcher.s3_server.contents import NewContent
 from launcher.s3_server.errors import S3Error
 from launcher.s3_server.names import check_key
@@ -123,16 +123,51 @@ class Uploads:
             left = self._remove(index, self._find(index, bucket, key, upload_id))
         self._store.discard(left)
 
-    def complete(self, upload: Upload, wanted: Sequence[WantedPart], check: Check | None = None) -> StoredObject:
-        """Make an object of the parts that are named, and forget the others."""
+    def completed(self, bucket: str, key: str, upload_id: str, wanted: Sequence[WantedPart]) -> StoredObject | None:
+        """Return the object that an upload was completed to before, by the same parts; None where that is not so.
+
+        A client whose answer was lost asks again.
+        """
+        stored = self._store.head(bucket, key)
+        if stored is None or stored.upload != upload_id:
+            return None
+        try:
+            digests = b"".join(bytes.fromhex(part.etag) for part in wanted)
+        except ValueError:
+            return None
+        return stored if stored.etag == _etag(digests, len(wanted)) else None
+
+    def complete(
+        self,
+        upload: Upload,
+        wanted: Sequence[WantedPart],
+        check: Check | None = None,
+        given: Mapping[str, str] | None = None,
+        size: int | None = None,
+    ) -> StoredObject:
+        """Make an object of the parts that are named, and forget the others.
+
+        Args:
+            given: the object's own checksums as the client has them, by algorithm.
+            size: the object's size as the client has it.
+        Raises:
+            S3Error: BadDigest, InvalidRequest: the object would be another than the client thinks.
+        """
         parts = self._chosen(upload, wanted)
         digests = b"".join(bytes.fromhex(part.etag) for part in parts)
-        etag = f"{hashlib.md5(digests, usedforsecurity=False).hexdigest()}-{len(parts)}"
+        etag = _etag(digests, len(parts))
+        if size is not None and size != sum(part.size for part in parts):
+            raise S3Error(
+                "InvalidRequest", "The provided 'x-amz-mp-object-size' header value does not match what was computed."
+            )
         details = dict(upload.details)
         content_type = details.pop("content_type")
         algorithm, kind = details.pop("checksum_algorithm"), details.pop("checksum_type")
         details["checksums"] = _whole_checksum(parts, algorithm, kind)
         details["parts"] = [part.size for part in parts]
+        details["upload"] = upload.id
+        if details["checksums"]:
+            details["part_checksums"] = [part.checksums[algorithm] for part in parts]
         left: list[str] = []
 
         def forget(index: sqlite3.Connection) -> None:
@@ -144,6 +179,11 @@ class Uploads:
                     content.append(self._store.content_path(part.content))
             except FileNotFoundError:
                 raise _invalid_part() from None  # replaced or aborted meanwhile
+            for name, value in (given or {}).items():
+                actual = details["checksums"].get(name) or checksum_of_file(name, content.path)
+                if actual != value:
+                    raise S3Error("BadDigest", f"The {name} you specified did not match the calculated checksum.")
+                details["checksums"] = details["checksums"] or {name: actual, "type": "FULL_OBJECT"}
             stored = self._store.put(
                 upload.bucket, upload.key, content,
                 etag=etag, content_type=content_type, details=details, check=check, also=forget,
@@ -188,6 +228,11 @@ class Uploads:
         index.execute("DELETE FROM parts WHERE upload = ?", (upload.id,))
         index.execute("DELETE FROM uploads WHERE id = ?", (upload.id,))
         return left
+
+
+def _etag(digests: bytes, count: int) -> str:
+    """Return the ETag of an object of parts, from their MD5s."""
+    return f"{hashlib.md5(digests, usedforsecurity=False).hexdigest()}-{count}"
 
 
 def _upload(row: tuple[Any, ...]) -> Upload:

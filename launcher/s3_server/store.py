@@ -25,7 +25,8 @@ from launcher.s3_server.names import check_bucket_name, check_key, no_such_key
 
 DEFAULT_CONTENT_TYPE = "binary/octet-stream"
 _PAGE = 1000
-_DETAILS = ("metadata", "headers", "tags", "checksums", "parts")
+_DETAILS = ("metadata", "headers", "tags", "checksums", "parts", "part_checksums")
+_ALL_DETAILS = (*_DETAILS, "upload")
 _COLUMNS = "bucket, key, size, etag, modified, content_type, content, details"
 
 
@@ -41,6 +42,8 @@ class StoredObject:
         headers: what else a client gave and gets back, such as ``Cache-Control``.
         checksums: base64 by algorithm (``CRC32``); ``type`` is ``FULL_OBJECT`` or ``COMPOSITE``.
         parts: the sizes of the parts that it was uploaded in; empty when it came in one piece.
+        part_checksums: base64 for each of the parts, by the algorithm of ``checksums``; empty where there are none.
+        upload: the id of the upload that it was completed from, so that a client may complete it again.
     """
 
     bucket: str
@@ -55,6 +58,8 @@ class StoredObject:
     tags: dict[str, str] = field(default_factory=dict)
     checksums: dict[str, str] = field(default_factory=dict)
     parts: tuple[int, ...] = ()
+    part_checksums: tuple[str, ...] = ()
+    upload: str = ""
 
     @property
     def uri(self) -> str:
@@ -449,8 +454,12 @@ class ObjectStore:
 
     def _object(self, row: tuple[Any, ...]) -> StoredObject:
         bucket, key, size, etag, modified, content_type, content, details = row
-        more = json.loads(details) if details != "{}" else {}
-        more["parts"] = tuple(more.get("parts", ()))
+        more: dict[str, Any] = {}
+        if details != "{}":
+            # A newer version may have kept details that this one does not know.
+            more = {name: value for name, value in json.loads(details).items() if name in _ALL_DETAILS}
+            for name in ("parts", "part_checksums"):
+                more[name] = tuple(more.get(name, ()))
         return StoredObject(
             bucket, key.decode(), size, etag, modified, content_type, self.content_path(content), **more
         )

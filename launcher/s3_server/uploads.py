@@ -16,6 +16,7 @@ from launcher.s3_server.messages import (
     check_write,
     checksum_headers,
     copy_source,
+    encryption_headers,
     object_details,
 )
 from launcher.s3_server.multipart import Uploads, WantedPart
@@ -50,7 +51,7 @@ class MultipartApi:
             leaf("Bucket", request.bucket), leaf("Key", request.key), leaf("UploadId", upload_id),
         )  # fmt: skip
         headers = {"x-amz-checksum-algorithm": algorithm, "x-amz-checksum-type": kind} if algorithm else {}
-        return Response(headers=headers, body=body)
+        return Response(headers=headers | encryption_headers(details["headers"]), body=body)
 
     def upload_part(self, request: Request) -> Response:
         """UploadPart and UploadPartCopy."""
@@ -61,7 +62,12 @@ class MultipartApi:
         with self._store.content() as content:
             checksums = request.body.receive(content.write)
             part = self._uploads.put_part(upload, number, content, checksums)
-        return Response(headers={"ETag": f'"{part.etag}"', **checksum_headers(checksums)})
+        headers = {
+            "ETag": f'"{part.etag}"',
+            **checksum_headers(checksums),
+            **encryption_headers(upload.details["headers"]),
+        }
+        return Response(headers=headers)
 
     def _copy_part(self, request: Request, upload_id: str, number: int) -> Response:
         upload = self._uploads.find(request.bucket, request.key, upload_id)
@@ -87,8 +93,7 @@ class MultipartApi:
 
     def complete(self, request: Request) -> Response:
         """CompleteMultipartUpload."""
-        tree = parsed(request.body.text(), "CompleteMultipartUpload")
-        upload = self._uploads.find(request.bucket, request.key, request.query["uploadId"])
+        tree = parsed(request.body.text(checksums_are_of_body=False), "CompleteMultipartUpload")
         wanted = []
         for one in tree.iterfind("Part"):
             number = (one.findtext("PartNumber") or "").strip()
@@ -98,7 +103,20 @@ class MultipartApi:
             wanted.append(WantedPart(int(number), (one.findtext("ETag") or "").strip().strip('"'), checksums))
         if not wanted:
             raise _malformed()
-        stored = self._uploads.complete(upload, wanted, functools.partial(check_write, request.headers))
+        stored = self._uploads.completed(request.bucket, request.key, request.query["uploadId"], wanted)
+        if stored is None:
+            upload = self._uploads.find(request.bucket, request.key, request.query["uploadId"])
+            given = {name: text for name in ALGORITHMS if (text := request.headers.get(f"x-amz-checksum-{name}"))}
+            size = request.headers.get("x-amz-mp-object-size")
+            if size is not None and not re.fullmatch(r"[0-9]{1,18}", size):
+                raise S3Error("InvalidRequest", "x-amz-mp-object-size is no number of bytes.")
+            stored = self._uploads.complete(
+                upload,
+                wanted,
+                functools.partial(check_write, request.headers),
+                given,
+                None if size is None else int(size),
+            )
         body = document(
             "CompleteMultipartUploadResult",
             leaf("Location", f"{request.url}/{request.bucket}/{quote(request.key)}"),
@@ -108,7 +126,7 @@ class MultipartApi:
             *(leaf(f"Checksum{name}", stored.checksums[name]) for name in ALGORITHMS if name in stored.checksums),
             leaf("ChecksumType", stored.checksums.get("type")),
         )
-        return Response(body=body)
+        return Response(headers=encryption_headers(stored.headers), body=body)
 
     def abort(self, request: Request) -> Response:
         """AbortMultipartUpload."""
@@ -134,7 +152,7 @@ class MultipartApi:
             leaf("IsTruncated", str(more).lower()),
             owner("Initiator"),
             owner(),
-            leaf("StorageClass", "STANDARD"),
+            leaf("StorageClass", upload.details["headers"].get("x-amz-storage-class", "STANDARD")),
             leaf("ChecksumAlgorithm", upload.details["checksum_algorithm"] or None),
             leaf("ChecksumType", upload.details["checksum_type"] or None),
             *(
