@@ -28,7 +28,8 @@ parser.add_argument("--epochs", type=int)
 parser.add_argument("--rate", type=float)
 parser.add_argument("--name")
 arguments = parser.parse_args()
-rows = [float(row) for path in pathlib.Path(os.environ["SM_CHANNEL_TRAIN"]).iterdir() for row in path.read_text().split()]
+paths = pathlib.Path(os.environ["SM_CHANNEL_TRAIN"]).iterdir()
+rows = [float(row) for path in paths for row in path.read_text().split()]
 print(f"total={sum(rows)}; {arguments}")
 pathlib.Path("/opt/ml/model/total").write_text(f"{sum(rows)} {arguments.epochs} {arguments.rate} {arguments.name}")
 """
