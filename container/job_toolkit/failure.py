@@ -1,5 +1,6 @@
 """The failure file: why a job failed, for the platform to show."""
 
+import contextlib
 import os
 import sys
 from typing import NoReturn
@@ -21,7 +22,8 @@ def write_failure(message: str) -> None:
         temporary.write_text(message, encoding="utf-8", errors="replace")
         temporary.replace(failure)
     except OSError as error:
-        print(f"job_toolkit: cannot write {failure}: {error}", file=sys.stderr, flush=True)
+        with contextlib.suppress(OSError):  # a disk that is full takes no log either; the exit code must still get out
+            print(f"job_toolkit: cannot write {failure}: {error}", file=sys.stderr, flush=True)
 
 
 def fail_job(message: str) -> NoReturn:
