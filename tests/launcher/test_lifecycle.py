@@ -15,7 +15,9 @@ import pytest
 
 import launcher
 from launcher import errors
-from launcher.jobs.states import Status, StopReason
+from launcher.jobs.record import JobRecord
+from launcher.jobs.spec import TrainingJobSpec
+from launcher.jobs.states import SecondaryStatus, Status, StopReason
 from launcher.running import driving, runner
 from launcher.runtimes import Execution
 from tests.fakes import FakeRuntime
@@ -82,6 +84,17 @@ def supervisors(home):
         with contextlib.suppress(OSError):
             lines.append(path.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
     return [line for line in lines if "supervisor.py" in line and str(home) in line]
+
+
+def record(name="job-1"):
+    spec = TrainingJobSpec(job_name=name, runtime="process")
+    return JobRecord(spec=spec.to_dict(), created=1.0)
+
+
+def ended_record(name):
+    ended = record(name)
+    ended.move(Status.COMPLETED, SecondaryStatus.COMPLETED, "", 2.0)
+    return ended
 
 
 def settled(store, name="job-1"):
@@ -171,10 +184,8 @@ def test_looking_at_the_log_of_a_job_without_driver_does_not_harm_it(fit, tmp_pa
 
 
 def test_a_listing_that_nobody_reads_on_ends_quietly(store, tmp_path):
-    from tests.launcher.test_records import record
-
     for number in range(3):
-        store.create(f"job-{number}", record(f"job-{number}"))
+        store.create(f"job-{number}", ended_record(f"job-{number}"))
     line = f"{sys.executable} -m launcher ls | true"
     answer = subprocess.run(
         ["sh", "-c", line], cwd=tmp_path, env=launcher_environment(), capture_output=True, text=True, check=False
@@ -313,16 +324,13 @@ def test_a_job_that_ended_while_nobody_drove_it_is_collected(fit, tmp_path, stor
     assert (job.outputs.model_path / "m").exists()
 
 
-def test_a_job_that_has_just_changed_hands_is_left_alone(store):
-    from tests.launcher.test_records import record
-
+def test_a_job_that_has_just_changed_hands_is_left_alone(store, monkeypatch):
+    monkeypatch.setattr(driving, "_SETTLING_SECONDS", 600.0)
     store.create("job-1", record())
     assert driving.take_up(store, "job-1", store.load("job-1")) == ""
 
 
 def test_a_second_driver_of_its_own_goes_away(store, monkeypatch):
-    from tests.launcher.test_records import record
-
     monkeypatch.setattr(driving, "_SETTLING_SECONDS", 0.2)
     folder = store.create("job-1", record())
     with folder.driving():
@@ -331,8 +339,6 @@ def test_a_second_driver_of_its_own_goes_away(store, monkeypatch):
 
 
 def test_a_job_that_cannot_be_taken_up_is_said_to_have_no_driver(store):
-    from tests.launcher.test_records import record
-
     store.create("job-1", record())
     settled(store)
     (store.folder("job-1").path / "driver.log").mkdir()
@@ -589,8 +595,6 @@ def test_packing_again_may_be_killed_and_done_again(make_source, store, monkeypa
 
 
 def test_a_running_job_is_not_packed_again(store):
-    from tests.launcher.test_records import record
-
     folder = store.create("job-1", record())
     with folder.driving(), pytest.raises(errors.JobFolderError, match="is being driven by another process"):
         driving.collect_again(store, "job-1")
@@ -599,13 +603,8 @@ def test_a_running_job_is_not_packed_again(store):
 @pytest.fixture
 def leftovers(store):
     """A live job, a job that has ended with its work left, and what killed writers have left."""
-    from launcher.jobs.states import SecondaryStatus
-    from tests.launcher.test_records import record
-
     store.create("alive", record("alive"))
-    ended = record("ended")
-    ended.move(Status.FAILED, SecondaryStatus.FAILED, "", 1.0)
-    folder = store.create("ended", ended)
+    folder = store.create("ended", ended_record("ended"))
     (folder.opt_ml_path / "model").mkdir(parents=True)
     (folder.path / "output" / "intermediate").mkdir(parents=True)
     stale = [
@@ -668,12 +667,7 @@ def test_gc_removes_the_containers_of_dead_jobs_of_its_own_home(leftovers, tmp_p
 
 
 def test_a_log_is_printed_in_the_lines_that_following_it_prints(tmp_path, store):
-    from launcher.jobs.states import SecondaryStatus
-    from tests.launcher.test_records import record
-
-    ended = record()
-    ended.move(Status.COMPLETED, SecondaryStatus.COMPLETED, "", 1.0)
-    folder = store.create("job-1", ended)
+    folder = store.create("job-1", ended_record("job-1"))
     odd = b"a\x0bb\x85c\xe2\x80\xa8d\nbar 1\rbar 2\rbar 3\n\x1b]0;title\x07\xff\xfe\nend"
     folder.log_path("algo-1").write_bytes(odd)
     plain = run_launcher("logs", "job-1", cwd=tmp_path).stdout
@@ -684,12 +678,7 @@ def test_a_log_is_printed_in_the_lines_that_following_it_prints(tmp_path, store)
 
 def test_a_large_log_is_printed_in_little_memory(tmp_path, store):
     """As a whole text, 40 MB of binary took 300 MB and more."""
-    from launcher.jobs.states import SecondaryStatus
-    from tests.launcher.test_records import record
-
-    ended = record()
-    ended.move(Status.COMPLETED, SecondaryStatus.COMPLETED, "", 1.0)
-    folder = store.create("job-1", ended)
+    folder = store.create("job-1", ended_record("job-1"))
     with folder.log_path("algo-1").open("wb") as log:
         for _ in range(40):
             log.write(os.urandom(1 << 10) * 1024)
@@ -761,8 +750,6 @@ class ScriptedRuntime(FakeRuntime):
 
 
 def scripted_job(store, hosts, **options):
-    from launcher.jobs.spec import TrainingJobSpec
-
     runtime = ScriptedRuntime(hosts)
     home = f"file://{store.home}/jobs"
     spec = TrainingJobSpec(
@@ -823,8 +810,6 @@ def test_a_wall_clock_that_jumps_by_a_day_stops_no_job_and_is_not_billed(store, 
 def test_max_run_is_measured_from_the_first_driver_on(store, monkeypatch):
     """The second driver takes the job up when its time is over: it does not get that time anew."""
     runtime = ScriptedRuntime({"algo-1": (10_000, 0, "")})
-    from launcher.jobs.spec import TrainingJobSpec
-
     home = f"file://{store.home}/jobs"
     spec = TrainingJobSpec(job_name="job-1", runtime="process", output_uri=home, code_uri=home, max_run_seconds=3600)
     runner.submit(spec, store, runtime)
