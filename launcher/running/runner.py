@@ -141,6 +141,10 @@ def submit(spec: TrainingJobSpec, store: JobStore, runtime: Runtime) -> JobFolde
         driver = Driver(store, spec.job_name, runtime)
         try:
             driver.step("pack_source", driver.pack_source)
+        except OSError as error:
+            named = driver.named(error)
+            driver.give_up(named)
+            raise named from error
         except BaseException as error:
             driver.give_up(error)
             raise
@@ -221,7 +225,7 @@ class Driver:
         except HandOver:
             raise
         except OSError as error:
-            named = self._named(error)
+            named = self.named(error)
             self.give_up(named)
             raise named from error
         except BaseException as error:
@@ -304,7 +308,7 @@ class Driver:
     def _left_behind(self) -> str:
         return f"what the job wrote and was not packed is in {self._folder.work_path}: launcher collect {self._name}"
 
-    def _named(self, error: OSError) -> JobFolderError:
+    def named(self, error: OSError) -> JobFolderError:
         """Return what an error of the operating system means for the job."""
         if not self._folder.record_path.exists():
             return JobFolderError(
