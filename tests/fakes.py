@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from launcher.errors import ImageError, RuntimeUnavailableError
@@ -13,15 +14,18 @@ from launcher.settings import data_path
 
 
 class FakeExecution(Execution):
-    def __init__(self, child):
+    def __init__(self, child, pending_until=0.0):
         self.child = child
         self.removed = False
+        self.pending_until = pending_until
 
     @property
     def reference(self):
         return {"runtime": "fake", "pid": self.child.pid}
 
     def state(self):
+        if time.monotonic() < self.pending_until:
+            return HostState.PENDING
         return HostState.RUNNING if self.child.poll() is None else HostState.ENDED
 
     def wait(self, timeout_seconds):
@@ -51,6 +55,7 @@ class FakeRuntime(Runtime):
     Args:
         start_error: raised instead of starting.
         prepare_error: raised instead of having an image.
+        queue_seconds: how long each host waits for a place to run; its script runs meanwhile.
     """
 
     name = "process"
@@ -61,9 +66,10 @@ class FakeRuntime(Runtime):
     def host_address(self):
         return "127.0.0.1"
 
-    def __init__(self, start_error=None, prepare_error=None):
+    def __init__(self, start_error=None, prepare_error=None, queue_seconds=0.0):
         self.start_error = start_error
         self.prepare_error = prepare_error
+        self.queue_seconds = queue_seconds
         self.started = []
         self.opened = set()
         self.executions = {}
@@ -114,7 +120,9 @@ class FakeRuntime(Runtime):
                 start_new_session=True,
             )
         self.started.append(container)
-        self.executions[container.job_name, container.host] = FakeExecution(child)
+        self.executions[container.job_name, container.host] = FakeExecution(
+            child, time.monotonic() + self.queue_seconds
+        )
         return self.executions[container.job_name, container.host]
 
     def find(self, container):

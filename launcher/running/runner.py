@@ -554,7 +554,8 @@ class Driver:
 
     def _heed_endings(self) -> None:
         """Note what the hosts themselves tell of their end: one that had nobody to stop it in time has done so."""
-        if self._record.stop_reason or not self._record.exit_codes or self._record.terminal:
+        stopped = STOPS[self._record.stop_reason] is not None  # one that only followed another's end has not been
+        if stopped or not self._record.exit_codes or self._record.terminal:
             return
         if any(self._ending(container).cause is EndCause.MAX_RUNTIME for container in self._plan.containers):
             self._record.stop_started, self._record.stop_reason = time.time(), StopReason.MAX_RUNTIME_EXCEEDED

@@ -446,8 +446,8 @@ def test_a_job_that_fills_the_disk_fails_by_name_with_its_true_exit_code(tmp_pat
     assert record["status"] == "Failed"
     assert record["exit_codes"] == {"algo-1": code or 0}
     assert sorted(path.name for path in folder.glob("job.json*")) == ["job.json"]
-    assert (folder / "work" / "opt_ml" / "output" / "data" / "fill").stat().st_size > 1 << 20
-    (folder / "work" / "opt_ml" / "output" / "data" / "fill").write_bytes(b"less")
+    assert (folder / "work" / "algo-1" / "opt_ml" / "output" / "data" / "fill").stat().st_size > 1 << 20
+    (folder / "work" / "algo-1" / "opt_ml" / "output" / "data" / "fill").write_bytes(b"less")
     again = run_launcher("collect", "job-1", cwd=tmp_path)
     assert again.returncode == 0, again.stderr
     assert (folder / "output" / "output.tar.gz").exists()
@@ -605,7 +605,7 @@ def leftovers(store):
     """A live job, a job that has ended with its work left, and what killed writers have left."""
     store.create("alive", record("alive"))
     folder = store.create("ended", ended_record("ended"))
-    (folder.opt_ml_path / "model").mkdir(parents=True)
+    (folder.tree_path("algo-1") / "model").mkdir(parents=True)
     (folder.path / "output" / "intermediate").mkdir(parents=True)
     stale = [
         store.jobs_path / ".new-999999999-1",

@@ -206,6 +206,18 @@ def test_a_job_that_ignores_the_deadline_is_killed_after_the_grace(tmp_path, mon
     assert execution.state() is HostState.ENDED
 
 
+def test_the_toolkit_runs_in_the_supervisors_interpreter(make_source):
+    """One interpreter less to start: the script's parent is a fork of the supervisor, with the job's environment."""
+    script = """
+import os, pathlib
+parent = pathlib.Path(f"/proc/{os.getppid()}/cmdline").read_bytes()
+print("supervisor.py" in parent.decode(), os.environ["PYTHONUNBUFFERED"], "SM_MODEL_DIR" in os.environ)
+"""
+    estimator = launcher.Estimator(entry_point="train.py", source_dir=make_source(script), runtime="process")
+    estimator.fit(logs=False)
+    assert "True 1 True" in estimator.latest_training_job.logs()
+
+
 def _wait_until(condition):
     deadline = time.monotonic() + 30
     while not condition():

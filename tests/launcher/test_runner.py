@@ -13,6 +13,7 @@ from launcher.jobs.spec import ContainerSpec, TrainingJobSpec
 from launcher.jobs.store import JobStore
 from launcher.running import runner
 from launcher.running.plan import with_s3_address
+from launcher.runtimes import get_runtime
 from tests.fakes import FakeRuntime
 
 WRITES_MODEL = "import os; open(os.environ['SM_MODEL_DIR'] + '/m', 'w').write('m'); print('done')"
@@ -356,3 +357,54 @@ def test_only_the_planned_endpoint_is_replaced():
         "AWS_ENDPOINT_URL_S3": reached,
     }
     assert with_s3_address(container, "", "").environment == container.environment
+
+
+def test_time_in_a_queue_is_no_training_time(make_source):
+    """Four seconds of waiting do not count for a limit of three."""
+    runtime = FakeRuntime(queue_seconds=4)
+    estimator = launcher.Estimator(
+        entry_point="train.py", source_dir=make_source("import time; time.sleep(4)"), runtime=runtime, max_run=3
+    )
+    estimator.fit(logs=False, job_name="job-1")
+    description = estimator.latest_training_job.describe()
+    assert description["TrainingJobStatus"] == "Completed", description
+    states = [one["Status"] for one in description["SecondaryStatusTransitions"]]
+    assert states == ["Starting", "Downloading", "Pending", "Training", "Uploading", "Completed"]
+
+
+def test_a_job_that_waits_in_a_queue_can_be_stopped(make_source, store):
+    runtime = FakeRuntime(queue_seconds=60)
+    estimator = launcher.Estimator(
+        entry_point="train.py", source_dir=make_source("import time; time.sleep(60)"), runtime=runtime
+    )
+    job = estimator.submit(job_name="job-1")
+    store.folder("job-1").request_stop()
+    job.wait(logs=False)
+    assert job.status == "Stopped"
+
+
+def test_a_runtime_of_another_package_is_found_by_its_entry_point(make_source, tmp_path, monkeypatch):
+    """As its installed package announces it; the record keeps the name for whoever takes the job up."""
+    package = tmp_path / "site"
+    info = package / "other_runtime-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: other-runtime\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(
+        "[launcher.runtimes]\nother = other_runtime:Other\nbroken = other_runtime:Missing\nint = builtins:int\n"
+    )
+    (package / "other_runtime.py").write_text(
+        "from tests.fakes import FakeRuntime\nclass Other(FakeRuntime):\n    name = 'other'\n"
+    )
+    monkeypatch.syspath_prepend(str(package))
+    assert isinstance(get_runtime("other"), FakeRuntime)
+    monkeypatch.setenv("LAUNCHER_RUNTIME", "other")
+    estimator = launcher.Estimator(entry_point="train.py", source_dir=make_source("print('hello')"))
+    estimator.fit(logs=False, job_name="job-1")
+    assert estimator.latest_training_job.status == "Completed"
+    assert json.loads((estimator.latest_training_job.path / "job.json").read_text())["spec"]["runtime"] == "other"
+    with pytest.raises(errors.SettingsError, match="cannot be loaded"):
+        get_runtime("broken")
+    with pytest.raises(errors.SettingsError, match="no subclass"):
+        get_runtime("int")
+    with pytest.raises(errors.SettingsError, match="auto, broken, docker, int, other, process"):
+        get_runtime("unknown")
