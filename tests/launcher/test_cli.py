@@ -31,7 +31,7 @@ def script(tmp_path):
 
 
 def test_every_command_has_help(run):
-    commands = ["demo", "fit", "logs", "ls", "describe", "plot", "ope", "doctor", "stop"]
+    commands = ["demo", "fit", "run", "logs", "ls", "describe", "plot", "ope", "doctor", "stop"]
     text = run("--help")
     for command in commands:
         assert command in text
@@ -205,3 +205,80 @@ def test_a_judgement_is_shown_as_a_table_or_as_rows():
     rows = as_csv(FOUND).splitlines()
     assert rows[0].startswith("checkpoint,policy,estimator,value,lower,upper,level,interval,effective_sample_size")
     assert rows[1:] == ["a,greedy,WIS,,,,,why,0.0,,", "a,greedy,DM,5.0,4.0,6.5,0.9,bootstrap,0.0,,"]
+
+
+def request_of(run, script, *options):
+    return json.loads(run("fit", script, "-r", "process", "--dry-run", "--json", *options))
+
+
+def test_a_dry_run_prints_the_document_and_does_nothing(run, script, home):
+    request = request_of(run, script, "--job-name", "job-1", "-p", "epochs=3")
+    assert request["TrainingJobName"] == "job-1"
+    assert request["HyperParameters"]["epochs"] == "3"
+    assert request["Launcher"]["Runtime"] == "process"
+    assert not home.exists()
+
+
+def test_a_document_is_run_from_a_file_or_from_the_standard_input(run, script, tmp_path):
+    """The source of an earlier job is there already; the second document names it."""
+    run("fit", script, "-r", "process", "--job-name", "job-1")
+    request = json.loads(run("describe", "job-1", "--json"))
+    request = {
+        "TrainingJobName": "job-2",
+        "AlgorithmSpecification": {"TrainingInputMode": "File"},
+        **{name: request[name] for name in ("HyperParameters", "RoleArn")},
+        "OutputDataConfig": {"S3OutputPath": request["OutputDataConfig"]["S3OutputPath"]},
+    }
+    (tmp_path / "request.json").write_text(json.dumps(request))
+    assert "unpacks    file:///" in run("run", "request.json", "-r", "process", "--dry-run")
+    said = run("run", "request.json", "-r", "process")
+    assert "hello\n" in said
+    assert "job-2: Completed. Results: /" in said
+    request["TrainingJobName"] = "job-3"
+    answer = subprocess.run(
+        [sys.executable, "-m", "launcher", "run", "-", "-r", "process", "--json"],
+        input=json.dumps(request),
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=launcher_environment(),
+        check=True,
+    )
+    assert json.loads(answer.stdout)["TrainingJobStatus"] == "Completed"
+    request["TrainingJobName"] = "job-4"
+    (tmp_path / "request.json").write_text(json.dumps(request))
+    assert run("run", "request.json", "-r", "process", "--mode", "s3", "--detach") == "job-4\n"
+    run("logs", "-f", "job-4")
+    assert launcher.TrainingJob("job-4").status == "Completed"
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("{", "is no JSON"),
+        ("[" * 100_000, "is no JSON"),
+        ('{"a": 1, "a": 2}', "the member 'a' is there twice"),
+        ("[]", "holds a list"),
+        ("{}", "Value null at 'trainingJobName'"),
+        ('{"Launcher": 5}', "Invalid type for parameter Launcher"),
+        (None, "cannot be read: No such file"),
+    ],
+)
+def test_a_bad_document_is_refused_by_name(text, problem, tmp_path, home):
+    if text is not None:
+        (tmp_path / "request.json").write_text(text)
+    answer = run_launcher("run", "request.json", cwd=tmp_path)
+    assert answer.returncode == 2
+    assert problem in answer.stderr
+    assert "Traceback" not in answer.stderr
+    assert not home.exists()
+
+
+def test_what_a_dry_run_printed_needs_its_source_first(run, script, tmp_path, home):
+    """A dry run uploads nothing; the error names the archive that is missing."""
+    (tmp_path / "request.json").write_text(json.dumps(request_of(run, script, "--job-name", "job-1")))
+    answer = run_launcher("run", "request.json", cwd=tmp_path)
+    assert answer.returncode == 2
+    assert "the source of job 'job-1'" in answer.stderr
+    assert "sourcedir.tar.gz does not exist" in answer.stderr
+    assert not home.exists()

@@ -34,7 +34,7 @@ SMALL = {
 
 def tool(name):
     """Load a script of tools/, which is no package."""
-    spec = importlib.util.spec_from_file_location(name, ROOT / "tools" / f"{name}.py")
+    spec = importlib.util.spec_from_file_location(name, ROOT / ".ci" / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -57,7 +57,7 @@ def channel(**members):
 
 
 def test_the_shapes_are_those_of_the_installed_botocore():
-    """After an update of botocore: python tools/make_shapes.py"""
+    """After an update of botocore: python .ci/make_shapes.py"""
     make_shapes = tool("make_shapes")
     written = make_shapes.TARGET.read_text(encoding="utf-8")
     assert json.loads(written) == make_shapes.reduced(make_shapes.service_model())

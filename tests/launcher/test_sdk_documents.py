@@ -153,10 +153,10 @@ def test_a_job_cannot_change_what_its_code_channels_were_made_of(upload, tmp_pat
         if entry["ChannelName"] == "sm_drivers"
     ]
     key = places[0].removeprefix(f"s3://{BUCKET}/") + "/sm_train.sh"
-    upload(key, DRIVER + "echo changed >> /opt/ml/input/data/sm_drivers/sm_train.sh\n")
+    upload(key, DRIVER + "echo changed > /opt/ml/input/data/sm_drivers/scripts/environment.py\n")
     document["TrainingJobName"] = "again"
     (tmp_path / "request.json").write_text(json.dumps(document))
     answer = run_launcher("run", "request.json", "--runtime", "process", cwd=tmp_path)
     assert answer.returncode == 0, answer.stderr
-    stored = launcher.Session(mode="s3", default_bucket=BUCKET).read_s3_file(BUCKET, key)
-    assert stored.endswith("echo changed >> /opt/ml/input/data/sm_drivers/sm_train.sh\n")
+    key = key.replace("sm_train.sh", "scripts/environment.py")
+    assert launcher.Session(mode="s3", default_bucket=BUCKET).read_s3_file(BUCKET, key) == ENVIRONMENT

@@ -1,6 +1,6 @@
 """Write ``launcher/requests/shapes.json``: what SageMaker's service model says of the operations that matter here.
 
-    python tools/make_shapes.py            after a new botocore, or with another operation in OPERATIONS
+    python .ci/make_shapes.py            after a new botocore, or with another operation in OPERATIONS
 
 The file holds names, types, required members and limits; no documentation. The launcher reads it in place of botocore,
 which takes hundreds of times as long to load the whole model.
