@@ -11,6 +11,7 @@ from pathlib import Path
 
 import boto3
 import pytest
+from botocore.exceptions import ClientError
 
 from launcher.settings import DEFAULT_BUCKET
 from tests.container.building import CHECKOUT, base_image, copy_container, remove_image
@@ -147,13 +148,20 @@ def test_one_variable_has_train_and_evaluate_read_and_write_a_bucket(compose, s3
     assert "collecting one first" in trained_in_s3.stdout, "the datasets of jobs/ are none of the bucket's"
     assert float(re.search(r"Avg Total Reward = ([0-9.]+)", evaluated.stdout).group(1)) > 195
     assert {path.name for path in new} == {"s3"}
-    client = boto3.client(
-        "s3",
-        endpoint_url=f"http://{address}",
-        region_name="us-east-1",
-        aws_access_key_id="any",
-        aws_secret_access_key="any",
-    )
+    key = dict(line.split("=", 1) for line in (compose.jobs / "s3" / "key.env").read_text().splitlines())
+
+    def client_with(access_key, secret_key):
+        return boto3.client(
+            "s3",
+            endpoint_url=f"http://{address}",
+            region_name="us-east-1",
+            aws_access_key_id=access_key,
+            aws_secret_access_key=secret_key,
+        )
+
+    with pytest.raises(ClientError, match="InvalidAccessKeyId"):
+        client_with("any", "any").list_buckets()
+    client = client_with(*key.values())
     keys = [one["Key"] for one in client.list_objects_v2(Bucket=DEFAULT_BUCKET)["Contents"]]
     plain = [re.sub(r"-\d{4}(-\d\d){5}-\d{3}/", "/", key) for key in keys]
     assert {"collect/output/output.tar.gz", "train/output/model.tar.gz", "train/output/output.tar.gz"} <= set(plain)

@@ -15,6 +15,7 @@ import pytest
 
 import launcher
 from launcher.s3_server import service
+from launcher.s3_server.access import home_key
 from launcher.settings import DEFAULT_BUCKET
 from tests.shell import launcher_environment, run_launcher
 
@@ -237,8 +238,10 @@ def another_s3(tmp_path, monkeypatch):
 
     def listen_on(address):
         monkeypatch.setenv("LAUNCHER_S3_ENDPOINT", service.ensure(other, address))
-        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "MYKEYID")
-        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "my-own-secret")
+        key = home_key(other / "s3")
+        for name, value in key.variables.items():
+            monkeypatch.setenv(name, value)
+        return key.secret_key
 
     yield listen_on
     service.stop(other)
@@ -254,13 +257,36 @@ def test_another_s3_is_reached_with_the_callers_credentials_which_are_written_no
 ):
     from launcher.runtimes import get_runtime
 
-    another_s3(get_runtime(runtime).host_address)
+    secret = another_s3(get_runtime(runtime).host_address)
     job, session = run_in_s3(USES_S3 + SHOWS_VARIABLES, runtime)
     assert session.read_s3_file(DEFAULT_BUCKET, f"{job.name}/from-inside") == "HELLO"
-    assert "'AWS_SECRET_ACCESS_KEY': 'my-own-secret'" in job.logs()
-    assert not [path for path in below(home) if path.name != "job.log" and b"my-own-secret" in path.read_bytes()]
+    assert f"'AWS_SECRET_ACCESS_KEY': '{secret}'" in job.logs()
+    assert not [path for path in below(home) if path.name != "job.log" and secret.encode() in path.read_bytes()]
     assert not (home / "s3").exists()
     assert job.model_data.startswith(f"s3://{DEFAULT_BUCKET}/")
+
+
+TRIES_STRANGERS = """
+import boto3, botocore
+stranger = boto3.client("s3", aws_access_key_id="any", aws_secret_access_key="any")
+try:
+    stranger.list_buckets()
+    print("let in")
+except botocore.exceptions.ClientError as error:
+    print("refused:", error.response["Error"]["Code"])
+"""
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_a_job_gets_the_key_where_the_s3_asks_for_it_and_nobody_else_does(run_in_s3, runtime, home, monkeypatch):
+    """On an engine's gateway it always asks; on the loopback address because ``LAUNCHER_ACCESS`` says so."""
+    if runtime == "process":
+        monkeypatch.setenv("LAUNCHER_ACCESS", "key")
+    job, session = run_in_s3(USES_S3 + TRIES_STRANGERS, runtime)
+    assert session.read_s3_file(DEFAULT_BUCKET, f"{job.name}/from-inside") == "HELLO"
+    assert "refused: InvalidAccessKeyId" in job.logs()
+    record = home / "jobs" / job.name / "job.json"
+    assert home_key(home / "s3").secret_key not in record.read_text()
 
 
 @pytest.mark.docker
