@@ -35,7 +35,8 @@ SIDES = {
 # The launcher's layers: a room uses itself and the rows above its own.
 LAYERS = [
     {"errors"},
-    {"paths", "secrets", "settings", "terminal"},
+    {"paths", "secrets", "terminal"},
+    {"settings"},
     {"s3_server"},
     {"requests"},
     {"jobs"},

@@ -286,7 +286,9 @@ class JobStore:
         """Return the names of all jobs, the oldest first."""
         if not self.jobs_path.is_dir():
             return []
-        names = [path.parent.name for path in self.jobs_path.glob("[!.]*/job.json")]
+        # A link to a job, as docker compose makes them for the newest, is not another job.
+        records = (path.parent for path in self.jobs_path.glob("[!.]*/job.json"))
+        names = [folder.name for folder in records if not folder.is_symlink()]
         return sorted(names, key=lambda name: self.load(name).created)
 
     def _write(self, folder: JobFolder, record: JobRecord, *, durable: bool) -> None:
