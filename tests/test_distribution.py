@@ -97,5 +97,5 @@ def test_the_example_unpacks_on_a_python_whose_tarfile_has_no_filters(monkeypatc
     monkeypatch.delattr(tarfile, "data_filter", raising=False)
     monkeypatch.setattr(tarfile.TarFile, "extractall", lambda self, path=".", members=None: extractall(self, path))
     monkeypatch.setattr(story, "wait_for_s3_object", lambda *_, **__: [str(tmp_path / "output.tar.gz")])
-    folder = story.fetch_output(None, "bucket", "job-1", tmp_path / "here")
+    folder = story.fetch_output("bucket", "job-1", tmp_path / "here")
     assert (folder / "file").read_text() == "content"

@@ -50,6 +50,7 @@ def test_the_wheel_carries_image_entry_points_and_presets_and_nothing_private(wh
     names = set(zipfile.ZipFile(wheel).namelist())
     assert {
         "launcher/_data/container/Dockerfile",
+        "launcher/aliases/session.py",
         "launcher/_data/container/job_toolkit/trainer.py",
         "launcher/_data/entrypoints/train.py",
         "launcher/_data/presets/preset-cartpole-ddqnbcq.yaml",
