@@ -2,13 +2,13 @@
 #
 # Variables:
 #   PYTHON            the interpreter that the environment is made with (python3)
-#   TORCH_INDEX_URL   an index for torch alone. On Linux its default wheel brings gigabytes of CUDA; name the
-#                     index of its CPU builds here to go without. Other indexes, certificates and wheel folders:
-#                     pip's own settings (pip.conf, PIP_...) count.
+#   TORCH_INDEX_URL   an index for torch alone; on Linux that of its CPU builds, because its default wheel brings
+#                     gigabytes of CUDA. Empty for none. A wheel of torch in a folder that pip knows goes before it.
+#                     Other indexes, certificates and wheel folders: pip's own settings (pip.conf, PIP_...) count.
 #   PYTEST            more arguments for pytest, such as PYTEST="-k checkpoint -x"
 
 PYTHON ?= python3
-TORCH_INDEX_URL ?=
+TORCH_INDEX_URL ?= $(if $(filter Linux,$(shell uname -s)),https://download.pytorch.org/whl/cpu)
 PYTEST ?=
 
 venv := .venv
@@ -61,7 +61,8 @@ $(venv)/.made:
 
 # torch by itself, so that its index serves nothing else; with pip's progress bar, because it is large.
 $(venv)/.installed-torch: $(venv)/.made container/constraints.txt
-	$(pip_install) $(if $(TORCH_INDEX_URL),--extra-index-url "$(TORCH_INDEX_URL)") torch
+	@$(pip_install) --no-index --no-deps torch >/dev/null 2>&1 \
+	    || $(pip_install) $(if $(TORCH_INDEX_URL),--extra-index-url "$(TORCH_INDEX_URL)") torch
 	@touch $@
 
 $(venv)/.installed-rl: $(venv)/.installed-torch $(versions)

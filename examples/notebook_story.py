@@ -34,7 +34,7 @@ def main(folder: Path) -> None:
         "role": launcher.get_execution_role(),
         "instance_type": "ml.m5.xlarge",
         "instance_count": 1,
-        "sagemaker_session": session,
+        "output_path": "s3://{}/".format(bucket),  # noqa: UP032 - as notebooks put it together
     }
 
     # 1. Data: 500 episodes of a random policy. In production this is the log of whatever policy runs there.
@@ -45,7 +45,7 @@ def main(folder: Path) -> None:
         **common,
     )
     collecting.fit(logs="None")
-    dataset = fetch_output(session, bucket, collecting._current_job_name, folder / "dataset") / "cartpole_dataset.csv"
+    dataset = fetch_output(bucket, collecting._current_job_name, folder / "dataset") / "cartpole_dataset.csv"
     data_uri = session.upload_data(dataset, key_prefix=f"{collecting._current_job_name}/dataset")
     print("dataset:", data_uri)
 
@@ -64,7 +64,7 @@ def main(folder: Path) -> None:
 
     # 4. A second job plays the policy that the first one left as a checkpoint.
     job_name = training._current_job_name
-    checkpoint = fetch_output(session, bucket, job_name, folder / "training") / "checkpoint"
+    checkpoint = fetch_output(bucket, job_name, folder / "training") / "checkpoint"
     checkpoint_uri = session.upload_data(checkpoint, key_prefix=f"{job_name}/checkpoint")
     evaluation = RLEstimator(
         entry_point="evaluate.py",
@@ -73,16 +73,16 @@ def main(folder: Path) -> None:
         **common,
     )
     evaluation.fit({"checkpoint": checkpoint_uri}, logs="None")
-    evaluated = fetch_output(session, bucket, evaluation._current_job_name, folder / "evaluation")
+    evaluated = fetch_output(bucket, evaluation._current_job_name, folder / "evaluation")
     result = json.loads((evaluated / "evaluation.json").read_text())
     rewards = evaluation.training_job_analytics.dataframe()["value"]
     print(f"mean reward over {len(rewards)} episodes: {rewards.mean():.1f} (worst {result['min']:.0f})")
 
 
-def fetch_output(session: launcher.Session, bucket: str, job_name: str, folder: Path) -> Path:
+def fetch_output(bucket: str, job_name: str, folder: Path) -> Path:
     """Wait for a job's output.tar.gz, and return a folder with what is in it."""
     key = f"{job_name}/output/output.tar.gz"
-    archive = wait_for_s3_object(bucket, key, folder, training_job_name=job_name, sagemaker_session=session)[0]
+    archive = wait_for_s3_object(bucket, key, folder, training_job_name=job_name)[0]
     with tarfile.open(archive) as content:
         # The filter refuses what would leave the folder; Python 3.11.4 is the first 3.11 that has it.
         content.extractall(folder / "content", **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
@@ -92,7 +92,7 @@ def fetch_output(session: launcher.Session, bucket: str, job_name: str, folder: 
 def follow(session: launcher.Session, bucket: str, job: launcher.TrainingJob, folder: Path) -> None:
     """Print a row of the metrics every tenth epoch, as they are written."""
     key = f"{job.name}/output/intermediate/{METRICS_FILE}"
-    wait_for_s3_object(bucket, key, folder, training_job_name=job.name, sagemaker_session=session)
+    wait_for_s3_object(bucket, key, folder, training_job_name=job.name)
     shown = 0
     while True:
         ended = job.status in ("Completed", "Failed", "Stopped")

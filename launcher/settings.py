@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shlex
 import stat
+import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -24,6 +26,9 @@ LOCAL_ROLE_ARN = f"arn:aws:iam::{ACCOUNT_ID}:role/launcher-local"
 LOCAL_CREDENTIALS = {"AWS_ACCESS_KEY_ID": "launcher", "AWS_SECRET_ACCESS_KEY": "launcher"}
 # As the SageMaker SDK names the bucket that it makes for an account.
 DEFAULT_BUCKET = f"sagemaker-{REGION}-{ACCOUNT_ID}"
+DISTRIBUTION = "sagemaker-launcher"
+# PyTorch's index of builds without CUDA, which is gigabytes that nothing here uses unless it is asked to.
+CPU_TORCH_INDEX_URL = "https://download.pytorch.org/whl/cpu"
 _AWS_DOMAINS = ("amazonaws.com", "amazonaws.com.cn", "api.aws")
 
 
@@ -285,13 +290,29 @@ class BuildSettings:
         base_image: the image that the Dockerfile starts from.
         ca_bundle: extra CA certificates for downloads during the build.
         wheel_folders: folders of wheels that pip may install from.
-        torch_index_url: an extra package index that offers the wanted build of torch.
+        torch_index_url: an extra package index that offers the wanted build of torch; empty for none.
     """
 
     base_image: str
     ca_bundle: Path | None
     wheel_folders: tuple[Path, ...]
     torch_index_url: str
+
+
+def torch_index_url() -> str:
+    """Return the index that torch comes from: ``TORCH_INDEX_URL``, which may be empty for none, else its CPU builds."""
+    return os.environ.get("TORCH_INDEX_URL", CPU_TORCH_INDEX_URL)
+
+
+def install_command(extra: str) -> str:
+    """Return the command that gives this interpreter what an extra of this distribution needs, for a shell."""
+    container = data_path("container")
+    checkout = container.parent if (container.parent / "pyproject.toml").is_file() else None
+    what = ["--editable", f"{checkout}[{extra}]"] if checkout else [f"{DISTRIBUTION}[{extra}]"]
+    # macOS has no other builds than those without CUDA.
+    index = ["--extra-index-url", url] if (url := torch_index_url()) and sys.platform == "linux" else []
+    constraint = ["--constraint", str(container / "constraints.txt")]
+    return shlex.join([sys.executable, "-m", "pip", "install", *constraint, *index, *what])
 
 
 def build_settings() -> BuildSettings:
@@ -320,5 +341,5 @@ def build_settings() -> BuildSettings:
         base_image=os.environ.get("LAUNCHER_BASE_IMAGE", "") or DEFAULT_BASE_IMAGE,
         ca_bundle=Path(bundle or lent_bundle) if bundle or lent_bundle else None,
         wheel_folders=folders or lent_folders,
-        torch_index_url=os.environ.get("TORCH_INDEX_URL", ""),
+        torch_index_url=torch_index_url(),
     )

@@ -1,6 +1,9 @@
 """What a user of this library can do wrong. Every message says what happened, where, and what to do."""
 
+import shlex
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Protocol
 
 
@@ -45,3 +48,14 @@ class CheckpointError(BatchRLError):
 
 class EnvironmentUseError(BatchRLError):
     """An environment is used in a way that it cannot serve."""
+
+
+def install_command(extra: str) -> str:
+    """Return the command that gives this interpreter the packages of an extra, for a shell.
+
+    The image has its packages from its build, so this is for jobs of the process runtime. Their search path has the
+    folder with the versions that this project is tested with.
+    """
+    constraints = next((path for entry in sys.path if (path := Path(entry, "constraints.txt")).is_file()), None)
+    constraint = ["--constraint", str(constraints)] if constraints else []
+    return shlex.join([sys.executable, "-m", "pip", "install", *constraint, f"sagemaker-launcher[{extra}]"])

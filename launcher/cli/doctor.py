@@ -13,7 +13,8 @@ from pathlib import Path
 
 from launcher.errors import LauncherError
 from launcher.runtimes.probe import engine_address, engine_answers
-from launcher.settings import build_settings, home_path
+from launcher.sdk.preflight import LIBRARIES
+from launcher.settings import build_settings, home_path, install_command
 
 _NEEDED_FREE_BYTES = 2 * 2**30
 
@@ -57,14 +58,13 @@ def _home() -> Iterator[Finding]:
 
 
 def _process() -> Iterator[Finding]:
-    packages = ("torch", "gymnasium", "numpy", "matplotlib")
-    missing = [name for name in packages if importlib.util.find_spec(name) is None]
+    missing = [name for name in LIBRARIES if importlib.util.find_spec(name) is None]
     if missing:
         yield Finding(
             "process runtime",
             "missing",
             f"{sys.executable} lacks {', '.join(missing)}",
-            f"{sys.executable} -m pip install {' '.join(missing)}",
+            install_command("rl"),
         )
     else:
         yield Finding("process runtime", "ok", f"{sys.executable} runs the bundled entry points")

@@ -247,7 +247,10 @@ class JobStore:
     def _job_paths(self) -> list[Path]:
         try:
             with os.scandir(self.jobs_path) as entries:
-                return sorted(Path(entry.path) for entry in entries if not entry.name.startswith("."))
+                # A link to a job, as docker compose makes them for the newest, is not another job.
+                return sorted(
+                    Path(entry.path) for entry in entries if not entry.name.startswith(".") and not entry.is_symlink()
+                )
         except (FileNotFoundError, NotADirectoryError):
             return []
         except OSError as error:

@@ -65,8 +65,7 @@ def build_image(tag: str, log_path: Path) -> None:
         context = Path(scratch)
         _fill_context(context, settings)
         command = [*_build_command(docker), "--tag", tag, "--build-arg", f"BASE_IMAGE={settings.base_image}"]
-        if settings.torch_index_url:
-            command += ["--build-arg", f"TORCH_INDEX_URL={settings.torch_index_url}"]
+        command += ["--build-arg", f"TORCH_INDEX_URL={settings.torch_index_url}"]
         if settings.ca_bundle:
             command += ["--secret", f"id=ca,src={settings.ca_bundle}"]
         log_path.parent.mkdir(parents=True, exist_ok=True)

@@ -12,10 +12,10 @@ from typing import Any
 
 from launcher.errors import PresetError, RuntimeUnavailableError
 from launcher.running.source import Source
-from launcher.settings import data_path
+from launcher.settings import data_path, install_command
 
 _CHECKER = "batch_rl/presets/__main__.py"
-_LIBRARIES = ("torch", "gymnasium", "numpy", "pandas")
+LIBRARIES = ("torch", "gymnasium", "numpy", "pandas", "pyarrow", "matplotlib")
 _TIMEOUT_SECONDS = 30
 _REFUSED = 2
 
@@ -28,11 +28,11 @@ def check_libraries(source: Source) -> None:
     """
     if source.members or not (source.path / _CHECKER).is_file():
         return
-    missing = [name for name in _LIBRARIES if importlib.util.find_spec(name) is None]
+    missing = [name for name in LIBRARIES if importlib.util.find_spec(name) is None]
     if missing:
         raise RuntimeUnavailableError(
             f"the process runtime runs entry points by {sys.executable}, which lacks {', '.join(missing)}.",
-            f'{sys.executable} -m pip install {" ".join(missing)}; or use runtime="docker".',
+            f'{install_command("rl")}\n  Or use runtime="docker".',
         )
 
 

@@ -1,5 +1,6 @@
 """``docker compose run`` in a copy of the checkout that belongs to an ordinary user."""
 
+import json
 import os
 import re
 import shutil
@@ -15,6 +16,7 @@ from botocore.exceptions import ClientError
 
 from launcher.settings import DEFAULT_BUCKET
 from tests.container.building import CHECKOUT, base_image, copy_container, remove_image
+from tests.shell import run_launcher
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
 
@@ -30,13 +32,14 @@ class Compose:
 
     def docker(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
         # Only what a user of a fresh clone has, and how this machine builds images.
-        ours = {"PRESET", "HYPERPARAMETERS", "DATASET", "CHECKPOINT", "BUCKET", "COMPOSE_PROFILES"}
+        ours = {"PRESET", "HYPERPARAMETERS", "DATASET", "CHECKPOINT", "DATA", "BUCKET", "COMPOSE_PROFILES"}
         inherited = {name: value for name, value in os.environ.items() if name not in ours}
         build = {"BASE_IMAGE": base_image(), "HOST_CA_BUNDLE": os.environ.get("LAUNCHER_BUILD_CA") or "/dev/null"}
+        shell = {"PWD": str(self.checkout)}  # as a shell has it that stands in the checkout
         return subprocess.run(
             ["docker", *arguments],
             cwd=self.checkout,
-            env={**inherited, **build, "COMPOSE_PROJECT_NAME": self.project, **variables},
+            env={**inherited, **build, "COMPOSE_PROJECT_NAME": self.project, **shell, **variables},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -55,6 +58,8 @@ def compose(tmp_path_factory):
     copy_container(checkout / "container")
     for folder in ("entrypoints", "launcher", "presets"):
         shutil.copytree(CHECKOUT / folder, checkout / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    (checkout / ".env").write_text("PRIVATE=of this machine\n")
+    (checkout / ".git").mkdir()
     compose = Compose(checkout)
     # Names of its own, so that the images of a user who works in this checkout stay what they are.
     text = (CHECKOUT / "docker-compose.yml").read_text()
@@ -103,12 +108,46 @@ def test_every_file_belongs_to_the_owner_of_the_checkout(compose, trained):
     assert not [path for path, one in status.items() if (one.st_uid, one.st_gid) != OWNER]
 
 
+def test_a_launcher_of_this_machine_knows_the_jobs(compose, trained, tmp_path):
+    """Their records, logs and results, by the paths that the records name."""
+    home = {"LAUNCHER_HOME": str(compose.checkout)}
+    jobs = json.loads(run_launcher("ls", "--json", cwd=tmp_path, **home).stdout)
+    ours = {re.sub(r"-\d{4}(-\d\d){5}-\d{3}$", "", one["TrainingJobName"]): one for one in jobs}
+    assert {one["TrainingJobStatus"] for one in jobs} <= {"Completed", "Stopped"}
+    assert {"collect", "train"} <= set(ours)
+    name = (compose.jobs / "train").readlink().name
+    described = json.loads(run_launcher("describe", name, "--json", cwd=tmp_path, **home).stdout)
+    artifacts = described["ModelArtifacts"]["S3ModelArtifacts"]
+    assert artifacts == f"file://{compose.jobs}/{name}/output/model.tar.gz"
+    assert [metric["MetricName"] for metric in described["FinalMetricDataList"]], "metrics are found in its log"
+    assert "Off-Policy Evaluation>" in run_launcher("logs", name, cwd=tmp_path, **home).stdout
+
+
+def test_a_container_sees_the_code_the_jobs_and_the_data_that_are_named(compose, trained, tmp_path):
+    """No .env, no .git, nothing else of this machine."""
+    (tmp_path / "mine.csv").write_text("1")
+    tmp_path.chmod(0o755)
+    look = "ls -A /project /project/data $LAUNCHER_HOME; touch /project/presets/x"
+    arguments = ["compose", "run", "--rm", "-T", "--entrypoint", f"sh -c '{look}'", "train"]
+    said = compose.docker(*arguments, DATA=str(tmp_path))
+    listed = said.stdout.replace(":\n", ":").split("\n\n")
+    assert [block.splitlines() for block in listed] == [
+        ["/project:container", "data", "entrypoints", "launcher", "presets"],
+        ["/project/data:mine.csv"],
+        [f"{compose.checkout}:jobs"],
+    ], said.stdout + said.stderr
+    assert "Read-only file system" in said.stderr
+
+
 def test_bad_input_is_refused_with_exit_code_2_before_a_job_is_made(compose, trained):
     before = sorted(compose.jobs.iterdir())
     result = compose.run("train", HYPERPARAMETERS="{bad")
     assert result.returncode == 2
     assert "HYPERPARAMETERS is not JSON" in result.stderr
     assert compose.run("evaluate", CHECKPOINT="jobs/none").returncode == 2
+    typo = compose.run("train", HYPERPARAMETERS='{"agent.learning_rte": 0.1}')
+    assert typo.returncode == 2
+    assert "did you mean 'agent.learning_rate'" in typo.stderr
     assert sorted(compose.jobs.iterdir()) == before
 
 

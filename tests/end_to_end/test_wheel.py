@@ -1,11 +1,13 @@
 """The package works from a wheel, in an environment and a folder that know nothing of the checkout."""
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
 import sysconfig
 import zipfile
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -48,6 +50,7 @@ def test_the_wheel_carries_image_entry_points_and_presets_and_nothing_private(wh
     names = set(zipfile.ZipFile(wheel).namelist())
     assert {
         "launcher/_data/container/Dockerfile",
+        "launcher/aliases/session.py",
         "launcher/_data/container/job_toolkit/trainer.py",
         "launcher/_data/entrypoints/train.py",
         "launcher/_data/presets/preset-cartpole-ddqnbcq.yaml",
@@ -77,6 +80,20 @@ def test_a_job_runs_from_the_installed_wheel(installed, tmp_path):
         check=True,
     ).stdout
     assert str(installed.parent) in where
+
+
+def test_the_advice_to_install_an_extra_works_as_written(installed, tmp_path):
+    """pip knows the extras of what is installed, and asks no index for the distribution itself."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    run = partial(subprocess.run, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    advice = run([installed / "python", "-c", "import launcher.settings as s; print(s.install_command('rl'))"]).stdout
+    interpreter, *words = shlex.split(advice)
+    assert Path(interpreter) == installed / "python"
+    assert words[:3] == ["-m", "pip", "install"]
+    assert words[-1] == "sagemaker-launcher[rl]"
+    assert (installed.parent / "lib") in Path(words[words.index("--constraint") + 1]).parents
+    pip = [sys.executable, "-m", "pip", "--python", interpreter, "install", "--dry-run", "--no-index"]
+    assert "Would install" not in run([*pip, *words[3:]]).stdout, "the tests' own environment has it all"
 
 
 def test_presets_of_ones_own_take_the_place_of_the_bundled_ones(installed, tmp_path):

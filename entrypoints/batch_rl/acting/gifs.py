@@ -7,7 +7,7 @@ from pathlib import Path
 
 from batch_rl.acting.rollout import Player
 from batch_rl.data.episodes import Episode
-from batch_rl.errors import PresetError
+from batch_rl.errors import PresetError, install_command
 from batch_rl.files import write_atomically
 
 EVERY_STEPS, FRAME_MILLISECONDS = 2, 40  # about the speed of a clock for the classic environments, 50 steps a second
@@ -24,8 +24,8 @@ def check_rendering(name: str) -> None:
         import pygame  # noqa: F401
     except ImportError as error:
         raise PresetError(
-            f"evaluation.gifs needs {error.name}, which is not installed here. Install the extra 'gif' "
-            "(pip install 'launcher[gif]') and run as a process, or set evaluation.gifs to 0."
+            f"evaluation.gifs needs {error.name}, which is not installed here. Run as a process, and "
+            f"install it there: {install_command('gif')}; or set evaluation.gifs to 0."
         ) from error
     if "rgb_array" not in Player(name, 0, 0, time_limit=True).environment.metadata.get("render_modes", []):
         raise PresetError(f"evaluation.gifs: '{name}' cannot be drawn; set it to 0.")

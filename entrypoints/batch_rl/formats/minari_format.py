@@ -15,7 +15,7 @@ import numpy as np
 
 from batch_rl.data.episodes import FEATURE_PREFIX, NEXT_FEATURE_PREFIX, Episode, Episodes
 from batch_rl.data.tables import PROBABILITIES, PROPENSITY, ROWS, episodes_from_frame
-from batch_rl.errors import DatasetError
+from batch_rl.errors import DatasetError, install_command
 
 if TYPE_CHECKING:
     import gymnasium
@@ -30,8 +30,8 @@ def _import_minari(path: Path) -> Any:
         import minari
     except ModuleNotFoundError as error:
         raise DatasetError(
-            f"{path}: Minari's data sets need the package {error.name}; install launcher[minari]."
-        ) from (error)
+            f"{path}: Minari's data sets need the package {error.name}; as a process: {install_command('minari')}"
+        ) from error
     return minari
 
 

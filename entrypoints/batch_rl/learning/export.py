@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from batch_rl.errors import BatchRLError
+from batch_rl.errors import BatchRLError, install_command
 from batch_rl.files import write_atomically, write_text_atomically
 from batch_rl.networks import PolicyNetwork
 
@@ -72,8 +72,8 @@ def require_onnx() -> None:
         import onnxscript  # noqa: F401
     except ModuleNotFoundError as error:
         raise ExportError(
-            f"training.export has onnx, and the package {error.name} is not installed; install launcher[onnx], or "
-            "leave onnx out."
+            f"training.export has onnx, and the package {error.name} is not installed. As a process: "
+            f"{install_command('onnx')}; or leave onnx out."
         ) from error
 
 

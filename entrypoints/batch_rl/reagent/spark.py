@@ -19,7 +19,7 @@ import numpy as np
 
 from batch_rl.data.feature_types import LEAST_VALUES, FeatureParameters, identify_features, parse_normalization
 from batch_rl.data.tables import sorted_features
-from batch_rl.errors import DatasetError
+from batch_rl.errors import DatasetError, install_command
 from batch_rl.reagent.timeline import check_timeline_options
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def start_session() -> "SparkSession":
         from pyspark.errors import PySparkException
         from pyspark.sql import SparkSession
     except ModuleNotFoundError as error:
-        raise DatasetError(f"Spark needs the package {error.name}; install launcher[spark].") from error
+        raise DatasetError(f"Spark needs the package {error.name}; as a process: {install_command('spark')}") from error
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     if not os.environ.get("JAVA_HOME") and shutil.which("java") is None:
         raise DatasetError("Spark needs Java, and there is none: install a runtime (17 or newer), or set JAVA_HOME.")
