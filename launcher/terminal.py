@@ -1,4 +1,4 @@
-"""Lines of a job's log on a terminal."""
+"""What a job has written, on a terminal."""
 
 from __future__ import annotations
 
@@ -26,3 +26,15 @@ def neutralised(line: str) -> str:
     return "".join(
         one if one.isprintable() or one in "\t\x1b" else "\N{REPLACEMENT CHARACTER}" for one in "".join(safe)
     )
+
+
+def plain(text: str) -> str:
+    """Return a text of any number of lines with nothing in it that a terminal would obey, colours neither."""
+    return "".join(
+        character if character.isprintable() or character in "\n\t" else _shown(character)
+        for character in text.replace("\r\n", "\n")
+    )
+
+
+def _shown(character: str) -> str:
+    return "^[" if character == "\x1b" else "\N{REPLACEMENT CHARACTER}"

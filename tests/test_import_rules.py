@@ -35,7 +35,7 @@ SIDES = {
 # The launcher's layers: a room uses itself and the rows above its own.
 LAYERS = [
     {"errors"},
-    {"settings", "terminal"},
+    {"settings", "terminal", "trees"},
     {"s3_server"},
     {"requests"},
     {"jobs"},

@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 from launcher import __version__
 from launcher.cli import cache, storage
 from launcher.errors import BadInputError, LauncherError
+from launcher.terminal import plain
 
 if TYPE_CHECKING:
     from launcher.sdk.estimator import Estimator
@@ -32,7 +33,7 @@ class _Commands(TyperGroup):
             print("Interrupted.", file=sys.stderr)
             raise typer.Exit(INTERRUPTED) from None
         except LauncherError as error:
-            print(f"{type(error).__name__}: {error}", file=sys.stderr)
+            print(plain(f"{type(error).__name__}: {error}"), file=sys.stderr)
             raise typer.Exit(error.exit_code) from None
 
 
@@ -170,7 +171,7 @@ def fit(
         print(job.name)
     else:
         for line in job.warnings:
-            print(f"warning: {line}", file=sys.stderr)
+            print(f"warning: {plain(line)}", file=sys.stderr)
         print(f"{job.name}: {job.status}. Results: {job.model_data.removeprefix('file://').rsplit('/', 1)[0]}")
         if job.status != "Completed":
             raise typer.Exit(1)

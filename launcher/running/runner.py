@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -43,6 +44,8 @@ from launcher.runtimes import Execution, Runtime, get_runtime
 from launcher.settings import S3Settings, stop_grace_seconds
 from launcher.storage import Storage, storage_for
 from launcher.storage.address import s3_within_reach
+from launcher.terminal import plain
+from launcher.trees import Skipped, remove_tree
 
 _TICK_SECONDS = 0.1
 _SYNC_SECONDS = 1.0
@@ -205,9 +208,9 @@ def raise_unless_completed(store: JobStore, record: JobRecord) -> None:
     code = next((code for code in record.exit_codes.values() if code != 0), None)
     program = spec.entry_point or spec.image_uri or "the container"
     what = f"{program} exited with {code} after {seconds:.0f} s" if code is not None else "it never ran to an end"
-    tail = "".join(f"\n    {line}" for line in log_tail(folder.log_path("algo-1")))
+    tail = "".join(f"\n    {plain(line)}" for line in log_tail(folder.log_path("algo-1")))
     error = JobFailedError(
-        f"job '{spec.job_name}': {what}. {record.failure_reason}",
+        f"job '{spec.job_name}': {what}. {plain(record.failure_reason)}",
         f"Log: {folder.log_path('algo-1')}" + (f", which ends with:{tail}" if tail else ""),
         job_name=spec.job_name,
         reason=record.failure_reason,
@@ -247,11 +250,11 @@ class Driver:
         self._keys = job_keys(self._spec)
         self._storage = job_storage(self._spec, self._keys.output)
         self._syncs = [
-            FolderSync("intermediate files", self._opt_ml.intermediate, self._storage, self._keys.intermediate)
+            FolderSync("intermediate files", self._trees, "output/intermediate", self._storage, self._keys.intermediate)
         ]
         if (kept := self._spec.checkpoint_config) is not None:
-            folder, storage = self._opt_ml.path / kept.tree_path, job_storage(self._spec, kept.s3_uri)
-            self._syncs.append(FolderSync("checkpoints", folder, storage, kept.s3_uri))
+            storage = job_storage(self._spec, kept.s3_uri)
+            self._syncs.append(FolderSync("checkpoints", self._trees, kept.tree_path, storage, kept.s3_uri))
         self._plan_made: RunPlan | None = None
         self._executions: dict[str, Execution] = {}
         self._s3_address = ""
@@ -304,11 +307,13 @@ class Driver:
                 self._reclaim()
             if isinstance(error, Exception):  # Ctrl-C waits for nothing more
                 for sync in self._syncs:
-                    with contextlib.suppress(LauncherError, OSError):
-                        sync.run()
+                    try:
+                        self._warn(sync.run())
+                    except Exception as later:  # noqa: BLE001 - nothing may keep the record from its end
+                        self._warn([f"not everything was copied out: {later}"])
             self._record.warnings.append(f"what the job wrote and was not packed is in {self._folder.opt_ml_path}")
         else:
-            _remove_tree(self._folder.work_path)
+            remove_tree(self._folder.work_path)
         if self._record.terminal:
             return
         with contextlib.suppress(OSError):  # a full disk must not hide what went wrong first
@@ -341,9 +346,11 @@ class Driver:
     def _restore_checkpoints(self) -> None:
         """Copy what earlier jobs have left into the folder; the job may change it, so nothing is linked."""
         sync = self._syncs[-1]
-        _remove_tree(sync.folder)  # a driver before this one may have died in the middle
+        for folder in sync.folders:
+            remove_tree(folder)  # a driver before this one may have died in the middle
         sync.restore()
-        self._opt_ml.share(sync.folder)
+        for folder in sync.folders:
+            self._opt_ml.share(folder)
 
     def _prepare(self) -> None:
         for container in self._plan.containers:
@@ -442,24 +449,60 @@ class Driver:
         for container in self._plan.containers:
             self._runtime.reclaim(container)
 
+    @property
+    def _trees(self) -> list[tuple[str, Path]]:
+        """Name and ``/opt/ml`` tree of each host, in their order."""
+        return [("algo-1", self._opt_ml.path)]
+
     def _collect(self) -> None:
-        """Pack what the job left and put it under its keys; a failed or stopped job's as well."""
+        """Pack what the job left and put it under its keys; a failed or stopped job's as well.
+
+        Model and output come first, and nothing that goes wrong with one part keeps another from its place.
+
+        Raises:
+            Exception: the first that went wrong, when all else has been done.
+        """
         self._move(self._record.status, "Uploading", "Uploading generated training model")
-        for sync in self._syncs:
-            sync.run()
-        for folder, uri in ((self._opt_ml.model, self._keys.model), (self._opt_ml.output_data, self._keys.output)):
-            archive = self._folder.work_path / uri.rsplit("/", 1)[1]
-            report = artifacts.pack_folder(folder, archive) if folder.is_dir() else artifacts.PackReport()
-            self._record.warnings += [f"not packed: {line}" for line in report.skipped]
-            if archive.exists():
-                self._storage.put_file(archive, uri)
+        errors = []
+        parts: tuple[Callable[[], None], ...] = (
+            partial(self._pack, "model", self._keys.model),
+            partial(self._pack, "output/data", self._keys.output),
+            self._note_failure_reason,
+            *(partial(self._copy_the_rest, sync) for sync in self._syncs),
+        )
+        for part in parts:
+            try:
+                part()
+            except Exception as error:  # noqa: BLE001 - raised below
+                errors.append(error)
+        if errors:
+            raise errors[0]
+
+    def _pack(self, inside: str, uri: str) -> None:
+        archive = self._folder.work_path / uri.rsplit("/", 1)[1]
+        report = artifacts.pack_hosts(self._trees, inside, archive)
+        self._warn([f"not packed: {line}" for line in report.skipped])
+        if archive.exists():
+            self._storage.put_file(archive, uri)
+
+    def _copy_the_rest(self, sync: FolderSync) -> None:
+        self._warn(sync.run())
+
+    def _note_failure_reason(self) -> None:
         self._record.failure_reason = self._find_failure_reason()
+
+    def _warn(self, lines: Sequence[str]) -> None:
+        """Add warnings to the record, which a driver before this one may have done already."""
+        self._record.warnings += [line for line in lines if line not in self._record.warnings]
 
     def _find_failure_reason(self) -> str:
         code = next((code for code in self._record.exit_codes.values() if code != 0), 0)
+        skipped = Skipped()
+        texts = (OptMl(tree).read_failure(skipped.add) for _, tree in self._trees)
+        text = next(filter(None, texts), "")
+        self._warn([f"not read: {line}" for line in skipped.lines])
         if code == 0 or self._record.status == STOPPING:
             return ""
-        text = self._opt_ml.read_failure()
         if not text and code == _KILLED:
             text = "the process was killed (signal 9), which is what happens when memory runs out"
         elif not text and code > 128:
@@ -474,7 +517,10 @@ class Driver:
     def _finish(self) -> None:
         for execution in self._found_executions():
             execution.remove()
-        _remove_tree(self._folder.work_path)
+        try:
+            remove_tree(self._folder.work_path)
+        except OSError as error:  # every result is in its place, and that counts
+            self._warn([f"{self._folder.work_path} could not be removed: {error}"])
         if self._folder.stop_requested() and not self._record.exit_codes:
             self._move(STOPPING, "Stopping", "Stopping the training job")
         if self._record.status == STOPPING:
@@ -567,17 +613,6 @@ def _plan(
         channels=channels,
         source_members=members,
     )
-
-
-def _remove_tree(path: Path) -> None:
-    """Remove a folder that a job has written to, and may have taken rights away in."""
-    for folder, names, _ in os.walk(path):
-        for name in names:
-            inner = Path(folder, name)
-            if not inner.is_symlink():
-                inner.chmod(0o700)
-    if path.exists():
-        shutil.rmtree(path)
 
 
 def _check_checkpoint_place(
