@@ -30,9 +30,14 @@ from launcher.jobs.spec import ContainerSpec
 from launcher.runtimes.base import Execution, Runtime
 from launcher.runtimes.image import build_image, image_tag
 from launcher.runtimes.probe import engine_address
+from launcher.trees import NoFolderError, Skipped, Tree
 
 _API_TIMEOUT_SECONDS = 60
 _ENGINE_GONE_SECONDS = 60.0
+# Of an engine's own choice what no algorithm needs: raw packets, device files, programs with rights of their own.
+# Official images run as root, change owners and users, and start an sshd for MPI, which needs the rest.
+_DROPPED_CAPABILITIES = ("NET_RAW", "MKNOD", "SETFCAP")
+_PIDS_LIMIT = 32768  # more than any training needs, and less than a machine has
 _BROKEN = (requests.exceptions.RequestException, docker.errors.APIError, OSError)
 _NO_ENGINE_HINT = 'Start it (launcher doctor says how), or run as a local process: Estimator(..., runtime="process").'
 
@@ -226,12 +231,15 @@ class DockerRuntime(Runtime):
         """Give what a foreign user of the image wrote to the caller, also what the caller could not touch."""
         tree = Path(container.mounts[0].source)
         uid, gid = os.getuid(), os.getgid()
-        if not tree.is_dir() or next(_foreign_files(tree, uid), None) is None:
-            return
-        if uid == 0:
-            for path in list(_foreign_files(tree, uid)):
-                os.chown(path, uid, gid, follow_symlinks=False)
-            return
+        try:
+            opened = Tree.open(tree)
+        except NoFolderError as error:
+            if not isinstance(error.cause, PermissionError):
+                return
+        else:
+            with opened:
+                if not _take_over(opened, uid, gid, change=uid == 0) or uid == 0:
+                    return
         _change_owner(_client(), container.image or self._own_image, tree, "0:0" if _rootless() else f"{uid}:{gid}")
 
     def _pull(self, client: docker.APIClient, image: str) -> None:
@@ -305,8 +313,11 @@ def _host_config(client: docker.APIClient, container: ContainerSpec) -> dict[str
     }
     if container.network_isolated:
         options["network_mode"] = "none"
+    options |= {"security_opt": ["no-new-privileges"], "cap_drop": list(_DROPPED_CAPABILITIES)}
     if container.bundled:
-        options |= {"cap_drop": ["ALL"], "security_opt": ["no-new-privileges"]}
+        options["cap_drop"] = ["ALL"]
+    if not _rootless():  # without a root's rights limits depend on what the machine hands to its users
+        options |= {"pids_limit": _PIDS_LIMIT, "mem_limit": _memory_for_jobs()}
     config: dict[str, Any] = client.create_host_config(**options)
     return config
 
@@ -315,21 +326,21 @@ def _inherited(container: ContainerSpec) -> dict[str, str]:
     return {name: os.environ[name] for name in container.inherited if name in os.environ}
 
 
-def _foreign_files(tree: Path, uid: int) -> Iterator[Path]:
-    """Yield what does not belong to ``uid``, and folders that cannot be looked into."""
-    stack = [tree]
-    while stack:
-        folder = stack.pop()
-        try:
-            entries = list(os.scandir(folder))
-        except PermissionError:
-            yield folder
-            continue
-        for entry in entries:
-            if entry.stat(follow_symlinks=False).st_uid != uid:
-                yield Path(entry.path)
-            if entry.is_dir(follow_symlinks=False):
-                stack.append(Path(entry.path))
+def _take_over(tree: Tree, uid: int, gid: int, *, change: bool) -> bool:
+    """Return whether anything in the tree does not belong to ``uid``, or cannot be looked into.
+
+    Args:
+        change: make it belong to ``uid`` and ``gid``, which only root can.
+    """
+    closed = Skipped()
+    foreign = False
+    for entry in tree.walk(closed.add):
+        if entry.status.st_uid != uid:
+            foreign = True
+            if not change:
+                break
+            os.chown(entry.name, uid, gid, dir_fd=entry.folder, follow_symlinks=False)
+    return foreign or closed.count > 0
 
 
 def _change_owner(client: docker.APIClient, image: str, path: Path, owner: str) -> None:
@@ -397,7 +408,16 @@ def _rootless() -> bool:
 
 
 def _half_of_memory() -> int:
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    return _memory() // 2
+
+
+def _memory_for_jobs() -> int:
+    """Return what a container may take, in bytes: a job without end is killed, and not the machine's other programs."""
+    return _memory() - min(_memory() // 16, 1 << 30)
+
+
+def _memory() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _short_hash(text: str) -> str:
