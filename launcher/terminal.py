@@ -101,3 +101,15 @@ def _tell(text: str, stream: TextIO | None) -> None:
 def _encodable(text: str, stream: TextIO | None) -> str:
     encoding = getattr(stream, "encoding", None) or "utf-8"
     return text.encode(encoding, "replace").decode(encoding)
+
+
+def plain(text: str) -> str:
+    """Return a text of any number of lines with nothing in it that a terminal would obey, colours neither."""
+    return "".join(
+        character if character.isprintable() or character in "\n\t" else _shown(character)
+        for character in text.replace("\r\n", "\n")
+    )
+
+
+def _shown(character: str) -> str:
+    return "^[" if character == "\x1b" else "\N{REPLACEMENT CHARACTER}"

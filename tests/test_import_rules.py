@@ -35,7 +35,7 @@ SIDES = {
 # The launcher's layers: a room uses itself and the rows above its own.
 LAYERS = [
     {"errors", "s3_server"},
-    {"paths", "secrets"},
+    {"paths", "secrets", "trees"},
     {"settings", "terminal"},
     {"jobs"},
     {"storage", "runtimes"},

@@ -10,9 +10,9 @@ from pathlib import Path
 from launcher.errors import LauncherError
 from launcher.jobs.record import JobRecord
 from launcher.jobs.store import JobStore
-from launcher.running.runner import remove_tree
 from launcher.runtimes import get_runtime
 from launcher.runtimes.probe import engine_answers
+from launcher.trees import remove_tree
 
 _COPY_PATTERN = "*.launcher-part"  # of the storage that copies into folders
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
-import stat
 from collections.abc import Mapping
 from pathlib import Path
+
+from launcher.terminal import plain
+from launcher.trees import NoFolderError, OnSkip, Tree, why_no_folder
 
 FAILURE_REASON_LIMIT = 1024
 _SHARED = 0o777
@@ -74,14 +77,23 @@ class OptMl:
         for path in (folder, *folder.rglob("*")):
             path.chmod(_SHARED if path.is_dir() else _SHARED_FILE)
 
-    def read_failure(self) -> str:
-        """Return the text of ``output/failure``, at most what a FailureReason holds; empty when there is none."""
+    def read_failure(self, on_skip: OnSkip) -> str:
+        """Return the text of ``output/failure``, at most what a FailureReason holds; empty when there is none.
+
+        Args:
+            on_skip: is told of one that is no regular file, or that cannot be read.
+        """
         try:
-            # Not through a link: a job could point it at any file of the caller's.
-            descriptor = os.open(self.failure, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        except OSError:
+            with Tree.open(self.path, "output", make_readable=True) as output:
+                descriptor = output.open_file("failure", make_readable=True)
+            with os.fdopen(descriptor, "rb") as file:
+                text = file.read(4 * FAILURE_REASON_LIMIT).decode("utf-8", "replace")
+        except NoFolderError as error:
+            on_skip(f"output: {why_no_folder(error.cause)}")
             return ""
-        with os.fdopen(descriptor, "rb") as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                return ""
-            return file.read(4 * FAILURE_REASON_LIMIT).decode("utf-8", "replace").strip()[:FAILURE_REASON_LIMIT]
+        except FileNotFoundError:
+            return ""
+        except OSError as error:
+            on_skip(f"output/failure: {'a link' if error.errno == errno.ELOOP else error.strerror}")
+            return ""
+        return plain(text).strip()[:FAILURE_REASON_LIMIT]

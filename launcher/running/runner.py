@@ -14,6 +14,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,7 @@ from launcher.runtimes import EndCause, Ending, Execution, HostState, Runtime, c
 from launcher.settings import S3Settings, default_runtime, stop_grace_seconds
 from launcher.storage import Storage, storage_for, which_s3
 from launcher.storage.address import credentials_within, s3_within_reach
+from launcher.trees import Skipped, remove_tree
 
 TICK_SECONDS = 0.1
 _SYNC_SECONDS = 1.0
@@ -235,20 +237,21 @@ class Driver:
         self._hosts = [(host, OptMl(self._folder.tree_path(host))) for host in host_names(self._spec)]
         self._keys = job_keys(self._spec)
         self._storage = job_storage(self._spec, self._keys.output)
-        self._syncs = [sync for host, tree in self._hosts for sync in self._syncs_of(host, tree)]
+        self._syncs = [
+            FolderSync("intermediate files", self._trees, "output/intermediate", self._storage, self._keys.intermediate)
+        ]
+        if (config := self._spec.checkpoint_config) is not None:
+            storage = job_storage(self._spec, config.s3_uri)
+            self._syncs.append(FolderSync("checkpoints", self._trees, config.tree_path, storage, config.s3_uri))
         self._plan_made: RunPlan | None = None
         self._executions: dict[str, Execution] = {}
         self._s3_address = ""
         self._s3_credentials: dict[str, str] = {}
 
-    def _syncs_of(self, host: str, tree: OptMl) -> list[FolderSync]:
-        """Return what is copied from a host while it runs: as on SageMaker, hosts share a place for checkpoints."""
-        own = "" if host == host_names(self._spec)[0] else f"/{host}"
-        syncs = [FolderSync("intermediate files", tree.intermediate, self._storage, f"{self._keys.intermediate}{own}")]
-        if (config := self._spec.checkpoint_config) is not None:
-            folder, storage = tree.path / config.tree_path, job_storage(self._spec, config.s3_uri)
-            syncs.append(FolderSync("checkpoints", folder, storage, config.s3_uri))
-        return syncs
+    @property
+    def _trees(self) -> list[tuple[str, Path]]:
+        """Name and ``/opt/ml`` tree of each host, in their order."""
+        return [(host, tree.path) for host, tree in self._hosts]
 
     def run(self) -> None:
         """Do all that is left to do; the record is terminal afterwards, whatever happens.
@@ -329,8 +332,10 @@ class Driver:
                 self._reclaim()
             if isinstance(error, Exception):  # Ctrl-C waits for nothing more
                 for sync in self._syncs:
-                    with contextlib.suppress(LauncherError, OSError):
-                        sync.run()
+                    try:
+                        self._warn(sync.run())
+                    except Exception as later:  # noqa: BLE001 - nothing may keep the record from its end
+                        self._warn([f"not everything was copied out: {later}"])
             if self._folder.work_path.is_dir():
                 self._record.warn(self._left_behind)
         else:
@@ -387,15 +392,11 @@ class Driver:
 
     def _restore_checkpoints(self) -> None:
         """Copy what earlier jobs have left to every host; the job may change it, so nothing is linked."""
-        config = self._spec.checkpoint_config
-        if config is None:
-            return
-        folders = [tree.path / config.tree_path for _, tree in self._hosts]
-        for sync in self._syncs:
-            if sync.folder in folders:
-                remove_tree(sync.folder)  # a driver before this one may have died in the middle
-                sync.restore()
-        for (_, tree), folder in zip(self._hosts, folders, strict=True):
+        sync = self._syncs[-1]
+        for folder in sync.folders:
+            remove_tree(folder)  # a driver before this one may have died in the middle
+        sync.restore()
+        for (_, tree), folder in zip(self._hosts, sync.folders, strict=True):
             tree.share(folder)
 
     def _prepare(self) -> None:
@@ -567,27 +568,57 @@ class Driver:
             self._runtime.reclaim(container)
 
     def _collect(self) -> None:
-        """Pack what the job left and put it under its keys; a failed or stopped job's as well."""
+        """Pack what the job left and put it under its keys; a failed or stopped job's as well.
+
+        Model and output come first, and nothing that goes wrong with one part keeps another from its place.
+
+        Raises:
+            Exception: the first that went wrong, when all else has been done.
+        """
         if not self._record.terminal:
             self._move(self._record.status, SecondaryStatus.UPLOADING, "Uploading generated training model")
-        for sync in self._syncs:
-            sync.run()
-        tree = self._hosts[0][1]
-        for folder, uri in ((tree.model, self._keys.model), (tree.output_data, self._keys.output)):
-            archive = self._folder.work_path / uri.rsplit("/", 1)[1]
-            report = artifacts.pack_folder(folder, archive) if folder.is_dir() else artifacts.PackReport()
-            self._record.warnings += [f"not packed: {line}" for line in report.skipped]
-            if archive.exists():
-                self._storage.put_file(archive, uri)
+        errors = []
+        parts: tuple[Callable[[], None], ...] = (
+            partial(self._pack, "model", self._keys.model),
+            partial(self._pack, "output/data", self._keys.output),
+            self._note_failure_reason,
+            *(partial(self._copy_the_rest, sync) for sync in self._syncs),
+        )
+        for part in parts:
+            try:
+                part()
+            except Exception as error:  # noqa: BLE001 - raised below
+                errors.append(error)
+        if errors:
+            raise errors[0]
+
+    def _pack(self, inside: str, uri: str) -> None:
+        archive = self._folder.work_path / uri.rsplit("/", 1)[1]
+        report = artifacts.pack_hosts(self._trees, inside, archive)
+        self._warn([f"not packed: {line}" for line in report.skipped])
+        if archive.exists():
+            self._storage.put_file(archive, uri)
+
+    def _copy_the_rest(self, sync: FolderSync) -> None:
+        self._warn(sync.run())
+
+    def _note_failure_reason(self) -> None:
         self._record.failure_reason = self._find_failure_reason()
+
+    def _warn(self, lines: Sequence[str]) -> None:
+        for line in lines:
+            self._record.warn(line)
 
     def _find_failure_reason(self) -> str:
         """Return why the job failed: the first host that did says so, the others were only stopped for it."""
+        skipped = Skipped()
+        texts = {host: tree.read_failure(skipped.add) for host, tree in self._hosts}
+        self._warn([f"not read: {line}" for line in skipped.lines])
         host, code = next(((host, code) for host, code in self._record.exit_codes.items() if code != 0), ("", 0))
         if code == 0 or self._record.status == Status.STOPPING:
             return ""
         container = next(container for container in self._plan.containers if container.host == host)
-        return failure_reason(container, code, self._ending(container), dict(self._hosts)[host].read_failure())
+        return failure_reason(container, code, self._ending(container), texts[host])
 
     def _ending(self, container: ContainerSpec) -> Ending:
         """Return how a host ended, also where another driver saw it end."""
@@ -609,7 +640,10 @@ class Driver:
                 self._runtime.close(self._plan.containers)
             except (LauncherError, OSError) as error:
                 self._record.warn(f"what its hosts shared could not be removed: {error}; try: launcher gc")
-        remove_tree(self._folder.work_path)
+        try:
+            remove_tree(self._folder.work_path)
+        except OSError as error:  # every result is in its place, and that counts
+            self._record.warn(f"{self._folder.work_path} could not be removed: {error}")
         if self._folder.stop_requested() and not self._record.exit_codes:
             self._move(Status.STOPPING, SecondaryStatus.STOPPING, "Stopping the training job")
         if self._record.status == Status.STOPPING:
@@ -824,17 +858,6 @@ def _plan(
         source_members=members,
         network_interface=network_interface,
     )
-
-
-def remove_tree(path: Path) -> None:
-    """Remove a folder that a job has written to, and may have taken rights away in."""
-    for folder, names, _ in os.walk(path):
-        for name in names:
-            inner = Path(folder, name)
-            if not inner.is_symlink():
-                inner.chmod(0o700)
-    if path.exists():
-        shutil.rmtree(path)
 
 
 def _check_checkpoint_place(

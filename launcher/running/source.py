@@ -5,6 +5,7 @@ The members come out sorted and by content alone, so that the same files always 
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterator, Sequence
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from launcher.errors import SourceError
 from launcher.paths import checked_path
+from launcher.trees import MAX_DEPTH
 
 _LEFT_OUT = {"__pycache__", ".git", ".ipynb_checkpoints", ".mypy_cache", ".pytest_cache", ".ruff_cache", ".venv"}
 
@@ -125,14 +127,22 @@ def _absolute(path: str, where: str) -> Path:
     return Path(os.path.abspath(checked_path(path, where, SourceError)))  # noqa: PTH100
 
 
+def _target_of(link: Path) -> Path:
+    try:
+        link.stat()
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise SourceError(
+                f"{link} is a link that leads in a circle.", "Remove it from the source folder."
+            ) from None
+    return link.resolve()
+
+
 def _walk(path: Path, name: str, root: Path) -> Iterator[tuple[str, Path]]:
     """Yield ``path`` itself, unless it is the nameless root, and what is below it."""
     mode = path.lstat().st_mode
     if stat.S_ISLNK(mode):
-        try:
-            target = path.resolve()
-        except (OSError, RuntimeError):
-            raise SourceError(f"{path} is a link in a circle of links.", "Remove it from the source folder.") from None
+        target = _target_of(path)
         if not target.is_relative_to(root.resolve()) or not target.exists():
             raise SourceError(
                 f"{path} is a link to {target}, which is not there or lies outside {root}.",
@@ -140,6 +150,8 @@ def _walk(path: Path, name: str, root: Path) -> Iterator[tuple[str, Path]]:
             )
         yield name, path
     elif stat.S_ISDIR(mode):
+        if name.count("/") >= MAX_DEPTH:
+            raise SourceError(f"{path} lies more than {MAX_DEPTH} folders deep.", "Remove it from the source folder.")
         if not os.access(path, os.R_OK | os.X_OK):
             raise SourceError(f"the folder {path} cannot be read.", f"Check its permissions: ls -ld {path}")
         if name:

@@ -3,42 +3,62 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent import futures
+from functools import partial
 from pathlib import Path
 
 from launcher.errors import OutputPathError, StorageError
 from launcher.storage import Storage
 from launcher.storage.base import FileVersion, changed_files
+from launcher.trees import NoFolderError, OnSkip, Skipped, Tree, why_no_folder
 
 
 class FolderSync:
     """Copies what is new or changed in a folder that the job writes; what the job deletes stays where it was copied to.
 
+    Of files of one name the host that was copied first has the name; those of others go below a folder with the host's
+    name.
+
     Args:
         what: the files, as a person would call them.
-        folder: the job's.
-        uri: the place that follows it.
+        trees: name and ``/opt/ml`` tree of each host, in their order.
+        inside: the folder within each tree.
+        storage: that of ``uri``.
+        uri: the place that follows the folder.
     """
 
-    def __init__(self, what: str, folder: Path, storage: Storage, uri: str) -> None:
-        self.folder = folder
+    def __init__(self, what: str, trees: Sequence[tuple[str, Path]], inside: str, storage: Storage, uri: str) -> None:
         self._what = what
+        self._trees = list(trees)
+        self._inside = inside
         self._storage = storage
         self._uri = uri
-        self._copied: dict[str, FileVersion] = {}
+        self._copied: dict[str, dict[str, FileVersion]] = {host: {} for host, _ in trees}
+        self._owners: dict[str, str] = {}
         self._running: futures.Future[None] | None = None
 
-    def restore(self) -> None:
-        """Copy everything from the place into the folder."""
-        files = self._storage.files_below(self._uri)
-        self._storage.download_all({uri: self.folder / name for name, uri in files.items()})
-        self._copied = dict(changed_files(self.folder, {}))
+    @property
+    def folders(self) -> list[Path]:
+        """The folder in each tree; only before the job has begun, since a job may put anything in its place."""
+        return [tree / self._inside for _, tree in self._trees]
 
-    def run(self) -> None:
-        """Copy now."""
+    def restore(self) -> None:
+        """Copy everything from the place into the folder of every host, before the job begins."""
+        files = self._storage.files_below(self._uri)
+        for (host, _), folder in zip(self._trees, self.folders, strict=True):
+            self._storage.download_all({uri: folder / name for name, uri in files.items()})
+            if folder.is_dir():
+                with Tree.open(folder) as tree:
+                    self._copied[host] = dict(changed_files(tree, {}))
+        # What comes from the place is nobody's in particular: the first host that changes it has its name.
+
+    def run(self) -> list[str]:
+        """Copy now that the job has ended; return a line for each thing that was left out, with the reason."""
         self.wait()
-        self._copy()
+        skipped = Skipped()
+        self._copy(skipped.add, settled=True)
+        return [f"not copied ({self._what}): {line}" for line in skipped.lines]
 
     def run_meanwhile(self) -> str:
         """Copy from a thread: an S3 that hangs must hold up neither the log nor a stop.
@@ -65,9 +85,27 @@ class FolderSync:
         """Let a copy that is under way come to its end."""
         futures.wait([self._running] if self._running is not None else [])
 
-    def _copy(self) -> None:
-        if self.folder.is_dir():
-            self._storage.sync_folder(self.folder, self._uri, self._copied)
+    def _copy(self, on_skip: OnSkip = lambda _: None, *, settled: bool = False) -> None:
+        for host, tree in self._trees:
+            try:
+                self._storage.sync_folder(
+                    tree,
+                    self._uri,
+                    self._copied[host],
+                    inside=self._inside,
+                    settled=settled,
+                    on_skip=on_skip,
+                    place=partial(self._place, host, on_skip),
+                )
+            except NoFolderError as error:
+                if not isinstance(error.cause, FileNotFoundError):
+                    on_skip(f"{self._inside}: {why_no_folder(error.cause)}")
+
+    def _place(self, host: str, on_skip: OnSkip, path: str) -> str:
+        if self._owners.setdefault(path, host) == host:
+            return path
+        on_skip(f"{path} of {host} is kept as {host}/{path}: another host wrote something of that name")
+        return f"{host}/{path}"
 
 
 def _run_for(future: futures.Future[None], action: Callable[[], None]) -> None:

@@ -39,12 +39,17 @@ from launcher.runtimes.base import EndCause, Ending, Execution, HostState, Remai
 from launcher.runtimes.image import build_image, image_tag
 from launcher.runtimes.probe import engine_address
 from launcher.settings import build_settings, stop_grace_seconds
+from launcher.trees import NoFolderError, Skipped, Tree
 
 # A question is answered within it, or the engine counts as hung. Work gets longer: an engine under load is slow.
 _ANSWER_SECONDS = 10
 _WORK_SECONDS = 120
 _RETRY_SECONDS = 1.0
 _SIOCGIFADDR = 0x8915
+# Of an engine's own choice what no algorithm needs: raw packets, device files, programs with rights of their own.
+# Official images run as root, change owners and users, and start an sshd for MPI, which needs the rest.
+_DROPPED_CAPABILITIES = ("NET_RAW", "MKNOD", "SETFCAP")
+_PIDS_LIMIT = 32768  # more than any training needs, and less than a machine has
 _BROKEN = (requests.exceptions.RequestException, docker.errors.APIError, OSError)
 _NO_ENGINE_HINT = 'Start it (launcher doctor says how), or run as a local process: Estimator(..., runtime="process").'
 _STDOUT, _STDERR = 1, 2
@@ -488,12 +493,15 @@ class DockerRuntime(Runtime):
         """Give what a foreign user of the image wrote to the caller, also what the caller could not touch."""
         tree = Path(container.tree_path)
         uid, gid = os.getuid(), os.getgid()
-        if not tree.is_dir() or next(_foreign_files(tree, uid), None) is None:
-            return
-        if uid == 0:
-            for path in list(_foreign_files(tree, uid)):
-                os.chown(path, uid, gid, follow_symlinks=False)
-            return
+        try:
+            opened = Tree.open(tree)
+        except NoFolderError as error:
+            if not isinstance(error.cause, PermissionError):
+                return
+        else:
+            with opened:
+                if not _take_over(opened, uid, gid, change=uid == 0) or uid == 0:
+                    return
         _change_owner(_worker(), container.image or self._own_image, tree, "0:0" if _rootless() else f"{uid}:{gid}")
 
     def leftovers(self, home: str) -> list[Remains]:
@@ -720,8 +728,11 @@ def _host_config(
         options |= {"network_mode": _network_name(container), "extra_hosts": peers}
     elif container.network_isolated:
         options["network_mode"] = "none"
+    options |= {"security_opt": ["no-new-privileges"], "cap_drop": list(_DROPPED_CAPABILITIES)}
     if container.bundled:
-        options |= {"cap_drop": ["ALL"], "security_opt": ["no-new-privileges"]}
+        options["cap_drop"] = ["ALL"]
+    if not _rootless():  # without a root's rights limits depend on what the machine hands to its users
+        options |= {"pids_limit": _PIDS_LIMIT, "mem_limit": _memory_for_jobs()}
     config: dict[str, Any] = client.create_host_config(**options)
     return config
 
@@ -731,21 +742,21 @@ def _inherited(container: ContainerSpec) -> dict[str, str]:
     return {name: os.environ[name] for name in names if name in os.environ}
 
 
-def _foreign_files(tree: Path, uid: int) -> Iterator[Path]:
-    """Yield what does not belong to ``uid``, and folders that cannot be looked into."""
-    stack = [tree]
-    while stack:
-        folder = stack.pop()
-        try:
-            entries = list(os.scandir(folder))
-        except PermissionError:
-            yield folder
-            continue
-        for entry in entries:
-            if entry.stat(follow_symlinks=False).st_uid != uid:
-                yield Path(entry.path)
-            if entry.is_dir(follow_symlinks=False):
-                stack.append(Path(entry.path))
+def _take_over(tree: Tree, uid: int, gid: int, *, change: bool) -> bool:
+    """Return whether anything in the tree does not belong to ``uid``, or cannot be looked into.
+
+    Args:
+        change: make it belong to ``uid`` and ``gid``, which only root can.
+    """
+    closed = Skipped()
+    foreign = False
+    for entry in tree.walk(closed.add):
+        if entry.status.st_uid != uid:
+            foreign = True
+            if not change:
+                break
+            os.chown(entry.name, uid, gid, dir_fd=entry.folder, follow_symlinks=False)
+    return foreign or closed.count > 0
 
 
 def _change_owner(client: docker.APIClient, image: str, path: Path, owner: str) -> None:
@@ -819,7 +830,16 @@ def _rootless() -> bool:
 
 
 def _half_of_memory() -> int:
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    return _memory() // 2
+
+
+def _memory_for_jobs() -> int:
+    """Return what a container may take, in bytes: a job without end is killed, and not the machine's other programs."""
+    return _memory() - min(_memory() // 16, 1 << 30)
+
+
+def _memory() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _short_hash(text: str) -> str:

@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -195,24 +195,25 @@ class ProcessRuntime(Runtime):
     def start(self, container: ContainerSpec) -> ProcessExecution:
         """Write the request and start the supervisor, which holds the lock from its first moment."""
         state_path = Path(container.state_path)
-        temporary = state_path / "tmp"
+        temporary, work = state_path / "tmp", state_path.parent
         temporary.mkdir(parents=True, exist_ok=True)
         (state_path / "rest").mkdir(exist_ok=True)
         log_path = Path(container.log_path)
         toolkit = data_path("container")
-        environment = {name: os.environ[name] for name in _INHERITED if name in os.environ}
-        environment |= {"PYTHONPATH": str(toolkit), "PYTHONUNBUFFERED": "1", "TMPDIR": str(temporary)}
+        own = {name: os.environ[name] for name in _INHERITED if name in os.environ}
+        environment = own | {"PYTHONPATH": str(toolkit), "PYTHONUNBUFFERED": "1", "TMPDIR": str(temporary)}
         (state_path / "hosts").write_text(_hosts_file(container.hosts or (container.host,)), encoding="utf-8")
         command = [*container.entry_point, *container.arguments]
         request = {
             "argv": command if container.entry_point else [sys.executable, "-m", "job_toolkit", *container.arguments],
             "environment": {**environment, **container.environment},
             "toolkit": "" if container.entry_point else str(toolkit),
-            "inherited": list(container.inherited),
             "host": container.host,
             "mounts": [{"source": m.source, "target": m.target, "read_only": m.read_only} for m in container.mounts],
             "tree": container.tree_path,
             "rest": str(state_path / "rest"),
+            # Inputs that may be links to files which others have as well: objects of the built-in S3, and of the cache.
+            "shared": [m.source for m in container.mounts if m.read_only and Path(m.source).is_relative_to(work)],
             "hosts_file": str(state_path / "hosts"),
             "max_run_seconds": container.max_run_seconds,
             "grace_seconds": stop_grace_seconds(),
@@ -220,6 +221,8 @@ class ProcessRuntime(Runtime):
             "isolate": namespaces_wanted(),
         }
         (state_path / "request.json").write_text(json.dumps(request), encoding="utf-8")
+        # Not in the request, because values of credentials are written nowhere.
+        standard_input = _pipe_with({name: os.environ[name] for name in container.inherited if name in os.environ})
         # The lock belongs to the open file, so the supervisor holds it before this call returns and until it ends.
         script = str(Path(__file__).with_name("supervisor.py"))
         with (state_path / "lock").open("wb") as lock, log_path.open("wb") as log:
@@ -227,17 +230,20 @@ class ProcessRuntime(Runtime):
             try:
                 supervisor = subprocess.Popen(
                     [sys.executable, "-I", "-S", script, str(state_path), str(lock.fileno())],
-                    stdin=subprocess.DEVNULL,
+                    stdin=standard_input,
                     stdout=log,
                     stderr=subprocess.STDOUT,
                     pass_fds=[lock.fileno()],
                     start_new_session=True,
                     cwd="/",
+                    env=own,  # a job may read its supervisor's environment: there is nothing in it that it has not
                 )
             except OSError as error:
                 raise RuntimeUnavailableError(
                     f"{sys.executable} could not be started: {error.strerror}.", "Check its permissions."
                 ) from error
+            finally:
+                os.close(standard_input)
         return ProcessExecution(state_path, supervisor)
 
     def find(self, container: ContainerSpec) -> ProcessExecution | None:
@@ -255,6 +261,30 @@ def _hosts_file(names: Sequence[str]) -> str:
     text = path.read_text(encoding="utf-8", errors="replace").rstrip() if path.exists() else ""
     lines = [f"127.0.{number // 250}.{number % 250 + 1} {name}" for number, name in enumerate(names)]
     return "\n".join([text, *lines, ""])
+
+
+def _pipe_with(values: Mapping[str, str]) -> int:
+    """Return a descriptor that the values can be read from, also when this process has ended.
+
+    Raises:
+        RuntimeUnavailableError: they are more than a pipe takes.
+    """
+    data = json.dumps(values).encode()
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    try:
+        taken = os.write(writer, data)
+    except BlockingIOError:
+        taken = 0
+    finally:
+        os.close(writer)
+    if taken < len(data):
+        os.close(reader)
+        raise RuntimeUnavailableError(
+            f"the values of {', '.join(values)} are {len(data):,} bytes, too many to hand to a process.",
+            "Shorten them.",
+        )
+    return reader
 
 
 def namespaces_missing(scratch_parent: Path) -> str:

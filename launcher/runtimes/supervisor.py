@@ -2,7 +2,8 @@
 
 Started as a script with the standard library alone: ``python -I -S supervisor.py STATE_PATH LOCK_FD``. The state folder
 holds ``request.json`` (what to run) and gets ``supervisor.json`` (who runs it) and ``exit.json`` (how it ended). The
-lock on the given descriptor is held as long as this process lives: whoever gets it knows that the job is over.
+lock on the given descriptor is held as long as this process lives: whoever gets it knows that the job is over. Standard
+input brings the values of variables that are written nowhere, as JSON.
 
 Where the kernel allows it, the job lives in namespaces of its own: it sees a real ``/opt/ml``, a host named ``algo-1``,
 and no process of it survives it. Elsewhere it is told its base folder in ``SAGEMAKER_BASE_DIR``.
@@ -27,7 +28,13 @@ _CLONE_NEWNS, _CLONE_NEWUTS, _CLONE_NEWUSER = 0x00020000, 0x04000000, 0x10000000
 _CLONE_NEWPID, _CLONE_NEWNET = 0x20000000, 0x40000000
 _MS_RDONLY, _MS_REMOUNT, _MS_BIND, _MS_REC, _MS_PRIVATE = 1, 32, 4096, 16384, 1 << 18
 _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_NOATIME, _MS_NODIRATIME, _MS_RELATIME = 2, 4, 8, 1024, 2048, 1 << 21
-_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS = 1, 36, 38
+_PR_CAPBSET_READ, _PR_CAPBSET_DROP, _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL = 23, 24, 47, 4
+_CAPABILITY_VERSION = 0x20080522
+# CHOWN, DAC_OVERRIDE, FOWNER, FSETID, KILL, SETGID, SETUID, NET_BIND_SERVICE: what programs that root runs expect, and
+# a container has as well. None of them can mount, or change what is mounted.
+_KEPT_CAPABILITIES = (0, 1, 3, 4, 5, 6, 7, 10)
+_FICLONE, _COPY_BYTES = 0x40049409, 1 << 20
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
 _READY = b"\0"
 _EXIT_SETUP_FAILED = 125
@@ -44,6 +51,7 @@ def main(state_path: Path, lock_descriptor: int) -> None:
     """Run the job that ``request.json`` describes, and record its exit code."""
     os.set_inheritable(lock_descriptor, False)
     request: dict[str, Any] = json.loads((state_path / "request.json").read_text(encoding="utf-8"))
+    request["inherited"] = _read_standard_input()
     _write_json(state_path / "supervisor.json", {"pid": os.getpid()})
     _reserve(state_path / "exit.json")
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
@@ -126,6 +134,12 @@ class _Job:
         """Run without namespaces: the base folder is told, and channels are links to where the data lie."""
         base = self._request["tree"]
         os.write(1, _FALLBACK_NOTICE.format(reason=reason, base=base).encode())
+        try:
+            for source in self._request["shared"]:
+                _make_own(Path(source))
+        except OSError as error:
+            os.write(1, f"launcher: {error.filename2 or error.filename}: {error.strerror}\n".encode())
+            return _EXIT_SETUP_FAILED
         for mount in self._request["mounts"]:
             point = Path(base) / Path(mount["target"]).relative_to("/opt/ml")
             if Path(mount["source"]) == point:
@@ -140,6 +154,8 @@ class _Job:
         if pid == 0:
             os.close(self._lock)
             os.setpgid(0, 0)
+            with contextlib.suppress(OSError):  # nothing is promised here that would depend on it
+                _give_up_rights()
             self._execute({"SAGEMAKER_BASE_DIR": base})
         self._watch(pid)
         code = _exit_code(_wait_for(pid))
@@ -203,6 +219,7 @@ class _Job:
             _call("sethostname", _libc.sethostname(self._request["host"].encode(), len(self._request["host"])))
             if self._request["network_isolated"]:
                 _loopback_up()
+            _give_up_rights()
         except OSError as error:
             os.write(status_writer, _reason(error))
             os._exit(_EXIT_SETUP_FAILED)
@@ -267,8 +284,7 @@ class _Job:
             if ready is not None:
                 os.write(ready, _READY)
                 os.close(ready)
-            inherited = {name: os.environ[name] for name in self._request["inherited"] if name in os.environ}
-            environment = {**inherited, **self._request["environment"], **extra}
+            environment = {**self._request["inherited"], **self._request["environment"], **extra}
             if self._request["toolkit"]:
                 _become_toolkit(self._request["toolkit"], argv, environment)
             os.execvpe(argv[0], argv, environment)
@@ -348,6 +364,44 @@ def _make_read_only(point: Path) -> None:
     _call(f"remount {point}", _libc.mount(None, bytes(point), None, read_only, None))
 
 
+def _give_up_rights() -> None:
+    """Give up for good, for this process and all that it starts, what root needs to undo a mount.
+
+    An ordinary user's rights in a user namespace of its own end with the next program; that can get none back either.
+
+    Raises:
+        OSError: the system does not let this process give them up.
+    """
+    if sys.platform != "linux":
+        return
+    _call("no_new_privs", _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+    if os.geteuid() != 0:
+        return
+    for capability in range(64):
+        present = _libc.prctl(_PR_CAPBSET_READ, capability, 0, 0, 0)
+        if present < 0:  # the kernel has no more of them
+            break
+        if present and capability not in _KEPT_CAPABILITIES:
+            _call("drop capabilities", _libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0))
+    _libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
+    header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION, 0)
+    sets = (ctypes.c_uint32 * 6)()  # effective, permitted, inheritable; then the same for capabilities from 32 on
+    _call("capget", _libc.capget(header, sets))
+    kept = sum(1 << capability for capability in _KEPT_CAPABILITIES)
+    sets[:] = [sets[0] & kept, sets[1] & kept, 0, 0, 0, 0]
+    _call("capset", _libc.capset(header, sets))
+
+
+def _read_standard_input() -> dict[str, str]:
+    """Return the variables that the launcher hands over; the job's own standard input is empty."""
+    with os.fdopen(os.dup(0), "rb") as pipe:
+        values: dict[str, str] = json.loads(pipe.read() or b"{}")
+    empty = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(empty, 0)
+    os.close(empty)
+    return values
+
+
 def _loopback_up() -> None:
     import socket  # loaded by the few jobs that need it: every other one would wait for it
     import struct
@@ -406,6 +460,24 @@ def _read_text(path: str) -> str:
             return file.read()
     except OSError:
         return ""
+
+
+def _make_own(path: Path) -> None:
+    """Put a copy in the place of every hard link at or below ``path``: what a job writes to it changes nothing else."""
+    paths = [path] if path.is_file() else (Path(folder, name) for folder, _, names in os.walk(path) for name in names)
+    for file in paths:
+        if file.is_symlink() or file.stat().st_nlink < 2:
+            continue
+        part = file.with_name(f".{os.getpid()}.launcher-part")
+        with file.open("rb") as source, part.open("wb") as copy:
+            try:
+                fcntl.ioctl(copy, _FICLONE, source.fileno())
+            except OSError:  # only some file systems let two files share what neither has changed
+                while chunk := source.read(_COPY_BYTES):
+                    copy.write(chunk)
+        status = file.stat()
+        os.utime(part, ns=(status.st_atime_ns, status.st_mtime_ns))
+        part.replace(file)
 
 
 def _call(what: str, result: int) -> None:

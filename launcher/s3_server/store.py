@@ -25,6 +25,7 @@ from launcher.s3_server.names import check_bucket_name, check_key, no_such_key
 
 DEFAULT_CONTENT_TYPE = "binary/octet-stream"
 _PAGE = 1000
+_CHUNK = 1 << 20
 _DETAILS = ("metadata", "headers", "tags", "checksums", "parts", "part_checksums")
 _ALL_DETAILS = (*_DETAILS, "upload")
 _COLUMNS = "bucket, key, size, etag, modified, content_type, content, details"
@@ -303,6 +304,16 @@ class ObjectStore:
         if move:
             source.unlink()
         return stored
+
+    def put_open(
+        self, bucket: str, key: str, source: BinaryIO, *, content_type: str = DEFAULT_CONTENT_TYPE
+    ) -> StoredObject:
+        """Make what is left of an open file the object at ``key``."""
+        self._need_bucket_now(bucket, key)
+        with self.content() as content:
+            while chunk := source.read(_CHUNK):
+                content.write(chunk)
+            return self.put(bucket, key, content, content_type=content_type)
 
     def copy(
         self,

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import os
-import stat
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import BinaryIO
 
+from launcher.errors import OutputPathError
 from launcher.storage.s3_uris import channel_files, split_s3_uri
+from launcher.trees import OnSkip, Tree, TreeFile
 
 FileVersion = tuple[int, int]
 """Size in bytes and mtime in ns of a file that a job writes."""
+
+Sources = Mapping[Path, str] | Mapping[TreeFile, str]
+"""The URI that each file is to be copied to."""
 
 
 class Storage(ABC):
@@ -45,11 +50,13 @@ class Storage(ABC):
         """
 
     @abstractmethod
-    def upload_all(self, files: Mapping[Path, str]) -> None:
+    def upload_all(self, files: Sources) -> None:
         """Make what each file holds now the content of its URI; the files stay, and may change later.
 
         Raises:
             FileNotFoundError: a file is gone.
+            UnreadableError: a file of a tree is gone, no regular file, or may not be read.
+            UnfitNameError: the place can hold nothing of that name.
             OutputPathError, StorageError: the place cannot be written.
         """
 
@@ -97,47 +104,108 @@ class Storage(ABC):
         files = channel_files(f"s3://{bucket}/{prefix}", self.keys(f"s3://{bucket}", prefix))
         return {file: f"s3://{bucket}/{key}" for key, file in files.items()}
 
-    def sync_folder(self, source: Path, uri: str, state: dict[str, FileVersion]) -> int:
-        """Copy what is new or changed below ``source`` to the same relative place below ``uri``.
+    def sync_folder(
+        self,
+        source: Path,
+        uri: str,
+        state: dict[str, FileVersion],
+        *,
+        inside: str = "",
+        settled: bool = False,
+        on_skip: OnSkip = lambda _: None,
+        place: Callable[[str], str] = lambda path: path,
+    ) -> int:
+        """Copy what is new or changed in a folder that a job writes to the same relative place below ``uri``.
+
+        Nothing is read through a link, whatever the job puts where and when: files are opened from descriptors.
 
         Args:
-            source: a folder that a job is writing to.
+            source: the folder, or one around it; what it lies in is no job's to change.
             uri: the prefix that follows it.
             state: what was copied last, by relative path; updated.
+            inside: the folder within ``source``; empty for ``source`` itself.
+            settled: the job has ended: what it made unreadable is made readable, and what stays behind is told.
+            on_skip: is told what was left out, with the reason.
+            place: returns the path below ``uri`` for a path within the folder.
         Returns:
             How many files were copied.
+        Raises:
+            NoFolderError: the folder is missing, is no real folder, or cannot be read.
+            OutputPathError, StorageError: the place cannot be written.
         """
         copied = 0
-        # What was written last is copied last, and not if it has changed since: a pointer never leads to a file that is
-        # not there yet, should all end in the middle of this.
-        for relative, version in sorted(changed_files(source, state), key=lambda found: found[1][1]):
-            path = source / relative
-            try:
-                if _version(path.lstat()) != version:
+        with Tree.open(source, inside, make_readable=settled) as tree:
+            # What was written last is copied last, and not if it has changed since: a pointer never leads to a file
+            # that is not there yet, should all end in the middle of this.
+            changed = sorted(changed_files(tree, state, settled=settled, on_skip=on_skip), key=lambda file: file[1][1])
+            for path, version in changed:
+                file = TreeFile(tree, path, version, settled)
+                try:
+                    self.upload_all({file: f"{uri}/{place(path)}"})
+                except UnfitNameError as error:
+                    if error.clash and not _job_made_clash(path, state):
+                        raise
+                    on_skip(f"{path}: {error.message}")
                     continue
-                self.upload_all({path: f"{uri}/{relative}"})
-            except FileNotFoundError:
-                continue  # the job renamed or removed it meanwhile: the next round sees what it became
-            state[relative] = version
-            copied += 1
+                except UnreadableError as error:
+                    # The job renamed or removed it meanwhile, and the next round sees what it became; or a foreign
+                    # image keeps it to itself, until it is given to the caller when the job has ended.
+                    if settled:
+                        on_skip(f"{path}: {error.strerror}")
+                    continue
+                state[path] = version
+                copied += 1
         return copied
 
 
-def changed_files(source: Path, state: Mapping[str, FileVersion]) -> Iterator[tuple[str, FileVersion]]:
-    """Yield the relative path of each regular file below ``source`` that is not as ``state`` has it, and how it is."""
-    for folder, folder_names, file_names in os.walk(source):
-        folder_names.sort()
-        for path in (Path(folder, name) for name in sorted(file_names)):
-            try:
-                status = path.lstat()
-            except FileNotFoundError:
-                continue
-            if status.st_uid != os.getuid() and not os.access(path, os.R_OK):
-                continue  # a foreign image's own: it is given to the caller when the job has ended
-            relative = str(path.relative_to(source))
-            if stat.S_ISREG(status.st_mode) and state.get(relative) != _version(status):
-                yield relative, _version(status)
+class UnreadableError(OSError):
+    """A file that a job writes to cannot be read now."""
 
 
-def _version(status: os.stat_result) -> FileVersion:
+class UnfitNameError(OutputPathError):
+    """A place can hold nothing of this name.
+
+    Attributes:
+        clash: there is something of another kind, such as a file where a folder would have to be.
+    """
+
+    clash = False
+
+
+def _job_made_clash(path: str, state: Mapping[str, FileVersion]) -> bool:
+    """Return whether a job replaced a file that was copied by a folder, or a folder by a file."""
+    return any(path.startswith(f"{copied}/") or copied.startswith(f"{path}/") for copied in state)
+
+
+def changed_files(
+    tree: Tree, state: Mapping[str, FileVersion], *, settled: bool = True, on_skip: OnSkip = lambda _: None
+) -> Iterator[tuple[str, FileVersion]]:
+    """Yield the path of each regular file in ``tree`` that is not as ``state`` has it, and how it is."""
+    for entry in tree.walk(on_skip if settled else lambda _: None, make_readable=settled):
+        if entry.is_file and state.get(entry.path) != version_of(entry.status):
+            yield entry.path, version_of(entry.status)
+
+
+def version_of(status: os.stat_result) -> FileVersion:
+    """Return what changes when somebody writes to the file."""
     return status.st_size, status.st_mtime_ns
+
+
+def open_source(source: Path | TreeFile) -> BinaryIO:
+    """Return a file to read from.
+
+    Raises:
+        UnreadableError: it is of a tree, and gone, no regular file, or may not be read.
+        OSError: a path cannot be opened.
+    """
+    if isinstance(source, Path):
+        return source.open("rb")
+    try:
+        return os.fdopen(source.open(), "rb")
+    except OSError as error:
+        raise UnreadableError(error.errno, error.strerror, source.path) from error
+
+
+def as_key(path: str) -> str:
+    """Return a path as text for a key: a name that is no UTF-8 is not lost for that."""
+    return os.fsencode(path).decode("utf-8", "replace")

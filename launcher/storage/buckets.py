@@ -10,6 +10,9 @@ from pathlib import Path
 
 from launcher.storage.base import Storage
 
+UNFIT_KEYS = ("KeyTooLongError", "InvalidURI", "InvalidArgument")
+"""What an S3 says of a key that it cannot take, whatever the content."""
+
 
 @dataclass(frozen=True)
 class S3Object:

@@ -12,7 +12,8 @@ from launcher.errors import OutputPathError
 from launcher.paths import make_private
 from launcher.s3_server.errors import S3Error
 from launcher.s3_server.store import ObjectStore, StoredObject
-from launcher.storage.buckets import BucketStorage, S3Object, content_type_of
+from launcher.storage.base import Sources, UnfitNameError, as_key, open_source
+from launcher.storage.buckets import UNFIT_KEYS, BucketStorage, S3Object, content_type_of
 from launcher.storage.own_s3 import raises_storage_errors
 from launcher.storage.s3_uris import channel_files, no_objects_error, split_s3_uri
 
@@ -44,12 +45,22 @@ class EmbeddedStorage(BucketStorage):
 
     def put_file(self, source: Path, uri: str) -> None:
         """Rename the file into the store."""
-        self._put(source, uri, move=True)
+        bucket, key = split_s3_uri(uri)
+        try:
+            self._store.put_file(bucket, key, source, move=True, content_type=content_type_of(source))
+        except S3Error as error:
+            raise OutputPathError(error.message, error.hint) from error
 
-    def upload_all(self, files: Mapping[Path, str]) -> None:
+    def upload_all(self, files: Sources) -> None:
         """Copy each file into the store."""
         for source, uri in files.items():
-            self._put(source, uri, move=False)
+            bucket, key = split_s3_uri(as_key(uri))
+            with open_source(source) as file:
+                try:
+                    self._store.put_open(bucket, key, file, content_type=content_type_of(Path(source.name)))
+                except S3Error as error:
+                    kind = UnfitNameError if error.code in UNFIT_KEYS else OutputPathError
+                    raise kind(error.message, error.hint) from error
 
     def download_all(self, files: Mapping[str, Path]) -> None:
         """Copy each object's content."""
@@ -130,12 +141,6 @@ class EmbeddedStorage(BucketStorage):
         if not files:
             raise no_objects_error(uri, f"List what is there: launcher storage ls s3://{bucket}/")
         return cache_path, {cache_path / name: objects[one] for one, name in files.items()}
-
-    def _put(self, source: Path, uri: str, *, move: bool) -> None:
-        try:
-            self._store.put_file(*split_s3_uri(uri), source, move=move, content_type=content_type_of(source))
-        except S3Error as error:
-            raise OutputPathError(error.message, error.hint) from error
 
     def _link(self, found: StoredObject, target: Path) -> None:
         """Make ``target`` the object's file, by rename; a copy where a link cannot be, as on another file system."""

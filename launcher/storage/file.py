@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import hashlib
 import os
 import shutil
 import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import BinaryIO
 
 from launcher.errors import ChannelError, OutputPathError, StorageError
 from launcher.paths import checked_path
-from launcher.storage.base import Storage
+from launcher.storage.base import Sources, Storage, UnfitNameError, open_source
 
 _COPY_SUFFIX = ".launcher-part"
+_MAX_NAME_BYTES = 255
+_READ_BYTES = 1 << 20
+# What is wrong with one name alone, or with what another name became; all else is wrong for every file.
+_UNFIT = (errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL)
+_CLASH = (errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
 
 
 class FileStorage(Storage):
@@ -81,17 +89,16 @@ class FileStorage(Storage):
         except OSError as error:
             raise _cannot_be_written(target, error) from error
 
-    def upload_all(self, files: Mapping[Path, str]) -> None:
+    def upload_all(self, files: Sources) -> None:
         """Copy each beside its target and rename it there; a reader never sees half of a file."""
         for source, uri in files.items():
             target = self.path_of(uri)
-            try:
-                target.parent.mkdir(parents=True, exist_ok=True)
-                _copy_by_rename(source, target)
-            except FileNotFoundError:
-                raise
-            except OSError as error:
-                raise _cannot_be_written(target, error) from error
+            with open_source(source) as content:
+                try:
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    _write_by_rename(content, target)
+                except OSError as error:
+                    raise _cannot_be_written(target, error) from error
 
     def download_all(self, files: Mapping[str, Path]) -> None:
         """Copy the files."""
@@ -155,19 +162,37 @@ def _is_kernels_own(folder: Path) -> bool:
 
 
 def _cannot_be_written(target: Path, error: OSError) -> OutputPathError:
-    return OutputPathError(
-        f"{target} cannot be written: {error.strerror}.", f"Check the folder and its space: df -h {target.parent}"
-    )
+    words = f"{target} cannot be written: {error.strerror}."
+    hint = f"Check the folder and its space: df -h {target.parent}"
+    if error.errno not in (*_UNFIT, *_CLASH):
+        return OutputPathError(words, hint)
+    unfit = UnfitNameError(words, hint)
+    unfit.clash = error.errno in _CLASH
+    return unfit
 
 
 def _copy_by_rename(source: Path, target: Path) -> None:
-    part = target.with_name(target.name + _COPY_SUFFIX)
+    with source.open("rb") as content:
+        _write_by_rename(content, target)
+
+
+def _write_by_rename(content: BinaryIO, target: Path) -> None:
+    part = target.with_name(_part_name(target.name))
     try:
-        shutil.copyfile(source, part)
+        with part.open("wb") as copy:
+            shutil.copyfileobj(content, copy, _READ_BYTES)
         part.replace(target)
     except OSError:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink()
         raise
+
+
+def _part_name(name: str) -> str:
+    """Return the name of a file that is being copied; always the same, so that what a kill left is written over."""
+    if len(os.fsencode(name)) + len(_COPY_SUFFIX) <= _MAX_NAME_BYTES:
+        return name + _COPY_SUFFIX
+    return hashlib.sha256(os.fsencode(name)).hexdigest()[:32] + _COPY_SUFFIX
 
 
 def _nearest_existing(path: Path) -> str:

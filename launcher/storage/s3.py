@@ -7,7 +7,6 @@ manager is slower, tells no number of tries, and may switch to its CRT client, w
 from __future__ import annotations
 
 import contextlib
-import errno
 import itertools
 import os
 import shutil
@@ -26,16 +25,18 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from launcher.errors import ChannelError, LauncherError, OutputPathError, S3RequestError, StorageError
 from launcher.settings import REGION, S3Settings, cache_bytes, cache_folder
-from launcher.storage.base import FileVersion, changed_files
+from launcher.storage.base import FileVersion, Sources, as_key, changed_files
 from launcher.storage.buckets import BucketStorage, S3Object, content_type_of
 from launcher.storage.cache import Cache, ObjectVersion, Partial
 from launcher.storage.incoming import Digest, Incoming, WrongContentError, digest_of, part_count
 from launcher.storage.parallel import Task, Transfers
 from launcher.storage.s3_uris import channel_files, no_objects_error, split_s3_uri
+from launcher.trees import OnSkip, Tree, TreeFile
 
 _READ_BYTES = 1 << 20
 _MAX_PARTS = 10_000
 _MAX_DELETES = 1000
+_MAX_KEY_BYTES = 1024
 _WAIT_SECONDS = 0.05
 _PART_SUFFIX = ".launcher-part"
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
@@ -152,18 +153,34 @@ class S3Storage(BucketStorage):
                 raise
             raise OutputPathError(f"output path {uri}: {error.message}", error.hint) from error
 
-    def sync_folder(self, source: Path, uri: str, state: dict[str, FileVersion]) -> int:
+    def sync_folder(
+        self,
+        source: Path,
+        uri: str,
+        state: dict[str, FileVersion],
+        *,
+        inside: str = "",
+        settled: bool = False,
+        on_skip: OnSkip = lambda _: None,
+        place: Callable[[str], str] = lambda path: path,
+    ) -> int:
         """Upload each new or changed file; one that changes while it is read is left for the next time."""
-        changed: dict[Path, str] = {}
-        for relative, _ in changed_files(source, state):
-            # Keys are text; a name that is none is not lost for that.
-            changed[source / relative] = f"{uri.rstrip('/')}/{os.fsencode(relative).decode('utf-8', 'replace')}"
-        sent: dict[Path, FileVersion] = {}
-        try:
-            self._send(changed, changing=True, sent=sent)
-        finally:
-            state.update((str(path.relative_to(source)), version) for path, version in sent.items())
-        return len(sent)
+        with Tree.open(source, inside, make_readable=settled) as tree:
+            changed: dict[TreeFile, str] = {}
+            for path, _ in changed_files(tree, state, settled=settled, on_skip=on_skip):
+                key = as_key(f"{uri.rstrip('/')}/{place(path)}")
+                if len(self._key(key)[1].encode()) > _MAX_KEY_BYTES:
+                    on_skip(f"{path}: its key would be longer than {_MAX_KEY_BYTES} bytes")
+                    continue
+                changed[TreeFile(tree, path, make_readable=settled)] = key
+            sent: dict[Path | TreeFile, FileVersion] = {}
+            try:
+                self._send(changed, changing=True, sent=sent)
+            finally:
+                state.update((file.path, version) for file, version in sent.items() if isinstance(file, TreeFile))
+            for file in changed.keys() - sent.keys() if settled else ():
+                on_skip(f"{file.path}: it cannot be read, or it changed meanwhile")
+            return len(sent)
 
     # What a session and the command line ask for besides.
 
@@ -264,7 +281,7 @@ class S3Storage(BucketStorage):
             for part, path in targets.items():
                 part.replace(path)
 
-    def upload_all(self, files: Mapping[Path, str]) -> None:
+    def upload_all(self, files: Sources) -> None:
         """Upload several files at once.
 
         Raises:
@@ -460,7 +477,11 @@ class S3Storage(BucketStorage):
     # Results.
 
     def _send(
-        self, files: Mapping[Path, str], *, changing: bool, sent: dict[Path, tuple[int, int]] | None = None
+        self,
+        files: Sources,
+        *,
+        changing: bool,
+        sent: dict[Path | TreeFile, FileVersion] | None = None,
     ) -> None:
         """Upload files; an object appears whole or not at all.
 
@@ -471,11 +492,11 @@ class S3Storage(BucketStorage):
         """
         if not files:
             return
-        total = 0
+        total, names = 0, [path.name for path in files]
         for path in files:
             with contextlib.suppress(OSError):
                 total += path.stat().st_size
-        title = f"Uploading {len(files)} files" if len(files) > 1 else f"Uploading {next(iter(files)).name}"
+        title = f"Uploading {len(files)} files" if len(files) > 1 else f"Uploading {names[0]}"
         transfers = Transfers(self._limits.workers, title, total)
         uploads: list[_Upload] = []
         try:
@@ -494,8 +515,8 @@ class S3Storage(BucketStorage):
         try:
             upload.open(self._limits.part_bytes)
         except OSError as error:
-            if upload.changing and error.errno in (errno.ENOENT, errno.ELOOP):
-                return None  # the job removed it, or put a link in its place
+            if upload.changing:
+                return None  # the job removed it, put something else in its place, or keeps it to itself
             what = f"{upload.path} cannot be read: {error.strerror}."
             raise OutputPathError(what, "Check the path and its permissions.") from error
         uploads.append(upload)
@@ -677,20 +698,22 @@ class _Upload:
         upload_id: of a multipart upload; empty for a small file.
     """
 
-    path: Path
+    path: Path | TreeFile
     bucket: str
     key: str
     changing: bool
-    sent: dict[Path, tuple[int, int]] | None
+    sent: dict[Path | TreeFile, FileVersion] | None
     upload_id: str = ""
     complete: bool = False
     sent_parts: list[dict[str, Any]] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def open(self, part_bytes: int) -> None:
-        # A job writes here: a link would lead out of its folder, and a pipe would never open.
-        flags = os.O_NOFOLLOW | os.O_NONBLOCK if self.changing else 0
-        self.file = os.fdopen(os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | flags), "rb", buffering=0)
+        if isinstance(self.path, TreeFile):
+            descriptor = self.path.open()
+        else:
+            descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        self.file = os.fdopen(descriptor, "rb", buffering=0)
         self._status = os.fstat(self.file.fileno())
         self.size = self._status.st_size
         self.part_bytes = max(part_bytes, -(-self.size // _MAX_PARTS))
@@ -712,7 +735,7 @@ class _Upload:
     def is_unchanged(self) -> bool:
         try:
             now = self.path.stat()
-        except FileNotFoundError:
+        except OSError:
             return False
         return os.path.samestat(now, self._status) and (now.st_size, now.st_mtime_ns) == self._version
 
@@ -722,7 +745,7 @@ class _Upload:
 
     @property
     def described(self) -> dict[str, Any]:
-        content_type = content_type_of(self.path)
+        content_type = content_type_of(Path(self.path.name))
         return {"ContentType": content_type} if content_type else {}
 
     @property

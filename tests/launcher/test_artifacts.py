@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import tarfile
+import tracemalloc
 
 import pytest
 
@@ -36,6 +37,11 @@ def archive_of(path, *members):
                 info.linkname = content
                 archive.addfile(info)
     return path
+
+
+def names_in(path):
+    with tarfile.open(path) as archive:
+        return archive.getnames()
 
 
 def test_packing_and_unpacking_keeps_names_content_and_links(folder, tmp_path):
@@ -105,6 +111,8 @@ EVIL = {
     "hard link": [("h", tarfile.LNKTYPE, "/etc/passwd")],
     "device": [("d", tarfile.CHRTYPE, "")],
     "pipe": [("p", tarfile.FIFOTYPE, "")],
+    "links in a circle": [("a", tarfile.SYMTYPE, "b"), ("b", tarfile.SYMTYPE, "a")],
+    "nested too deep": [("/".join("d" * 1800), tarfile.DIRTYPE, "")],
     "twice": [("a", tarfile.REGTYPE, b"x"), ("a", tarfile.REGTYPE, b"y")],
 }
 
@@ -118,6 +126,62 @@ def test_an_archive_that_would_leave_its_folder_is_refused_whole(members, tmp_pa
         unpack(archive, inside / "out")
     assert list(inside.iterdir()) == []
     assert not (tmp_path / "evil").exists()
+
+
+@pytest.mark.parametrize("mtime", ["nan", "inf", "-inf", "1e300"])
+def test_a_time_that_no_file_has_is_refused(tmp_path, mtime):
+    with tarfile.open(tmp_path / "m.tar.gz", "w:gz", format=tarfile.PAX_FORMAT) as archive:
+        info = tarfile.TarInfo("file")
+        info.pax_headers = {"mtime": mtime}
+        archive.addfile(info)
+    with pytest.raises(ArtifactError, match="time"):
+        unpack(tmp_path / "m.tar.gz", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_damaged_deflate_stream_is_refused(folder, tmp_path):
+    pack_folder(folder, tmp_path / "m.tar.gz")
+    content = bytearray((tmp_path / "m.tar.gz").read_bytes())
+    content[20:2000] = bytes(255 - byte for byte in content[20:2000])
+    (tmp_path / "m.tar.gz").write_bytes(content)
+    with pytest.raises(ArtifactError, match="could not be unpacked"):
+        unpack(tmp_path / "m.tar.gz", tmp_path / "out")
+
+
+@pytest.mark.parametrize("kind", [tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE])
+def test_a_header_that_would_fill_the_memory_is_refused(tmp_path, kind):
+    """300 MB of zeros take 300 KB in the archive, and would take a multiple of it in memory."""
+    with tarfile.open(tmp_path / "m.tar.gz", "w:gz", compresslevel=1) as archive:
+        info = tarfile.TarInfo("bomb")
+        info.type, info.size = kind, 300 << 20
+        archive.fileobj.write(info.tobuf(tarfile.GNU_FORMAT))
+        for _ in range(300):
+            archive.fileobj.write(bytes(1 << 20))
+    tracemalloc.start()
+    try:
+        with pytest.raises(ArtifactError, match="314,572,800 bytes"):
+            unpack(tmp_path / "m.tar.gz", tmp_path / "out")
+        assert tracemalloc.get_traced_memory()[1] < 100 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_chain_of_headers_is_refused(tmp_path):
+    with tarfile.open(tmp_path / "m.tar.gz", "w:gz") as archive:
+        for _ in range(3000):
+            info = tarfile.TarInfo("name")
+            info.type, info.size = tarfile.GNUTYPE_LONGNAME, 5
+            archive.fileobj.write(info.tobuf(tarfile.GNU_FORMAT) + b"name\0" + bytes(507))
+    with pytest.raises(ArtifactError, match="could not be unpacked"):
+        unpack(tmp_path / "m.tar.gz", tmp_path / "out")
+
+
+def test_a_sparse_file_is_refused_with_a_remedy(tmp_path):
+    (tmp_path / "holes").touch()
+    os.truncate(tmp_path / "holes", 1 << 20)
+    subprocess.run(["tar", "-C", tmp_path, "-czSf", tmp_path / "m.tar.gz", "holes"], check=True)
+    with pytest.raises(ArtifactError, match="--sparse"):
+        unpack(tmp_path / "m.tar.gz", tmp_path / "out")
 
 
 def test_modes_are_reduced(tmp_path):

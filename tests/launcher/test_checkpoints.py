@@ -299,7 +299,7 @@ def test_a_place_that_fails_while_the_job_runs_is_a_warning_and_is_tried_again(t
     kept.mkdir()
     (kept / "deep").write_text("a file where a folder has to be")
     uri = to_uri(str(kept))
-    sync = FolderSync("checkpoints", written, storage_for(uri), uri)
+    sync = FolderSync("checkpoints", [("algo-1", tmp_path)], "written", storage_for(uri), uri)
     assert sync.run_meanwhile() == ""
     sync.wait()
     assert sync.run_meanwhile().startswith(f"checkpoints came late: {kept}/deep/count cannot be written")

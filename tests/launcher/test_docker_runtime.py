@@ -264,6 +264,38 @@ pathlib.Path("/opt/ml/model/seen").write_text(" ".join([
     assert seen == f"{os.getuid()} 0000000000000000 1 docker-init True"
 
 
+def test_a_foreign_image_has_the_rights_of_a_plain_program_of_roots_and_no_more(foreign_image, engine):
+    """It changes owners and users, as official images do; it gains no rights, and cannot fill the machine."""
+    script = """
+    cat /proc/self/status > /opt/ml/model/status
+    chown 4321:4321 /opt/ml/model/status && chmod 600 /opt/ml/model/status
+    ! mknod /tmp/disk b 254 0
+    echo started; sleep 60
+    """
+    estimator = launcher.Estimator(
+        foreign_image, container_entry_point=["/bin/sh", "-ec"], container_arguments=[textwrap.dedent(script)]
+    )
+    estimator.fit(wait=False, job_name="job-1")
+    job = estimator.latest_training_job
+    deadline = time.monotonic() + 60
+    while "started" not in job.logs():
+        assert time.monotonic() < deadline
+        assert job.status == "InProgress", job.failure_reason
+        time.sleep(0.05)
+    [container] = containers_of(engine, "job-1")
+    limits = container.attrs["HostConfig"]
+    job.stop()
+    status = dict(line.split(":", 1) for line in (job.outputs.model_path / "status").read_text().splitlines())
+    assert status["NoNewPrivs"].strip() == "1"
+    bounding = int(status["CapBnd"], 16)
+    assert not bounding & (1 << 13 | 1 << 21 | 1 << 27 | 1 << 31), "raw packets, mounts, devices, file rights"
+    assert bounding & (1 << 0), "owners"
+    assert bounding & (1 << 18), "an sshd with a root folder of its own"
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    assert memory // 2 < limits["Memory"] < memory
+    assert 1000 < limits["PidsLimit"] < 100_000
+
+
 def test_an_unknown_image_is_refused_before_anything_happens(home):
     with pytest.raises(errors.ImageError, match="is not on this machine and cannot be pulled"):
         launcher.Estimator("localhost:1/no-such-image:1").fit()

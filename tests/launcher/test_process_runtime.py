@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,99 @@ def test_a_job_does_not_see_the_callers_environment(make_source, monkeypatch):
     assert "'MINE'" in seen
     assert "AWS_SECRET" not in seen
     assert "PYTEST" not in seen
+
+
+@pytest.mark.parametrize("namespaces", ["", "off"])
+def test_no_process_that_a_job_stems_from_shows_the_callers_environment(make_source, monkeypatch, namespaces, s3_key):
+    """Root may read /proc/PID/environ of every process; without namespaces so may everybody of his own ones."""
+    monkeypatch.setenv("LAUNCHER_NAMESPACES", namespaces)
+    monkeypatch.setenv("CALLERS_PASSWORD", "secret-of-the-caller")
+    source = make_source("""
+import os, pathlib
+pid, seen = os.getpid(), []
+while pid > 0:
+    status = dict(line.split(":", 1) for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines())
+    command = pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()
+    if pid != os.getpid() and b"supervisor.py" not in command and b"job_toolkit" not in command:
+        break
+    seen.append(command)
+    try:
+        assert b"secret-of-the-caller" not in pathlib.Path(f"/proc/{pid}/environ").read_bytes(), command
+    except PermissionError:
+        pass
+    pid = int(status["PPid"])
+assert any(b"supervisor.py" in command for command in seen), seen
+assert os.environ["AWS_SECRET_ACCESS_KEY"] == "handed over", "the job itself gets what it is meant to get"
+""")
+    estimator = launcher.Estimator(entry_point="train.py", source_dir=source, runtime="process", **s3_key)
+    estimator.fit(logs=False)
+    assert estimator.latest_training_job.status == "Completed"
+
+
+@pytest.fixture
+def s3_key(monkeypatch):
+    """What makes the launcher hand the caller's credentials to a job, by name and not in its record."""
+    plan = launcher.runtimes.process.ProcessRuntime.start
+
+    def start(runtime, container):
+        return plan(runtime, replace(container, inherited=("AWS_SECRET_ACCESS_KEY",)))
+
+    monkeypatch.setattr(launcher.runtimes.process.ProcessRuntime, "start", start)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "handed over")
+    return {}
+
+
+def test_a_job_cannot_make_its_input_writable(make_source, tmp_path):
+    """Root could, by mounting it once more, with the rights that root has outside."""
+    (tmp_path / "rows").mkdir()
+    (tmp_path / "rows" / "a.csv").write_text("1")
+    source = make_source("""
+import ctypes, os, pathlib, subprocess
+libc = ctypes.CDLL(None, use_errno=True)
+point = b"/opt/ml/input/data/training"
+for flags in (4096 | 32, 32):
+    assert libc.mount(None, point, None, flags, None) == -1
+assert libc.umount2(point, 2) == -1
+try:
+    open(point + b"/a.csv", "w").write("overwritten")
+except OSError:
+    pass
+status = dict(line.split(":", 1) for line in pathlib.Path("/proc/self/status").read_text().splitlines())
+assert int(status["CapBnd"], 16) & (1 << 21) == 0 or os.getuid() != 0, status
+assert status["NoNewPrivs"].strip() == "1"
+if os.getuid() == 0:  # what root's programs need still works
+    pathlib.Path("/opt/ml/model/m").write_text("m")
+    os.chown("/opt/ml/model/m", 1234, 1234)
+    os.chmod("/opt/ml/model/m", 0)
+    assert open("/opt/ml/model/m").read() == "m"
+    subprocess.run(["sh", "-c", "id -u"], check=True, user=1234)
+    os.chown("/opt/ml/model/m", 0, 0)
+""")
+    estimator = launcher.Estimator(entry_point="train.py", source_dir=source, runtime="process")
+    estimator.fit(str(tmp_path / "rows"), logs=False)
+    assert (tmp_path / "rows" / "a.csv").read_text() == "1"
+
+
+@pytest.mark.parametrize("whole_prefix", [True, False])
+def test_without_namespaces_a_job_cannot_change_a_stored_object(make_source, monkeypatch, tmp_path, whole_prefix):
+    """Its channel is a folder of links to the only copy there is."""
+    monkeypatch.setenv("LAUNCHER_NAMESPACES", "off")
+    session = launcher.Session(mode="s3")
+    (tmp_path / "a.csv").write_text("original")
+    uri = session.upload_data(str(tmp_path / "a.csv"), key_prefix="logs")
+    source = make_source("""
+import os, pathlib
+path = pathlib.Path(os.environ["SM_CHANNEL_TRAINING"]) / "a.csv"
+assert path.read_text() == "original"
+path.chmod(0o644)
+path.write_text("HACKED")
+""")
+    estimator = launcher.Estimator(
+        entry_point="train.py", source_dir=source, runtime="process", sagemaker_session=session
+    )
+    estimator.fit({"training": uri.rsplit("/", 1)[0] + "/" if whole_prefix else uri}, logs=False)
+    assert estimator.latest_training_job.status == "Completed"
+    assert session.read_s3_file(session.default_bucket(), "logs/a.csv") == "original"
 
 
 def test_temporary_files_of_a_job_go_with_it(make_source):

@@ -15,6 +15,7 @@ from launcher.settings import S3Settings
 from launcher.storage import s3 as s3_module
 from launcher.storage.cache import Cache
 from launcher.storage.s3 import S3Storage
+from launcher.trees import Tree
 from tests.launcher.storage.conftest import MIB, PATIENT
 
 
@@ -184,16 +185,14 @@ def test_a_file_that_changes_or_goes_while_it_is_read_is_left_for_the_next_time(
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "pread", pread)
-        patch.setattr(os, "walk", lambda top: [(str(top), [], ["gone", "small", "large", "quiet"])])
-        real_lstat = type(source).lstat
+        real_open = Tree.open_file
 
-        def lstat(path):
-            status = real_lstat(path)
-            if path.name == "gone":
-                path.unlink()
-            return status
+        def open_file(tree, path, **options):
+            if path == "gone":
+                (source / path).unlink(missing_ok=True)
+            return real_open(tree, path, **options)
 
-        patch.setattr(type(source), "lstat", lstat)
+        patch.setattr(Tree, "open_file", open_file)
         assert storage.sync_folder(source, f"s3://{bucket}/i", state) == 1
     assert set(state) == {"quiet"}
     assert keys_of(s3, bucket) == ["i/quiet"]
