@@ -239,6 +239,7 @@ def _supervisor_alone(folder: Path, script: Path) -> None:
         mounts=(Mount(str(opt_ml), OPT_ML, read_only=False),),
         state_path=str(folder / "state"),
         log_path=str(folder / "log"),
+        tree_path=str(opt_ml),
     )
     execution = ProcessRuntime().start(container)
     code = execution.wait(60)

@@ -86,6 +86,14 @@ class JobNotFoundError(BadInputError):
     """No job of that name was started from this home."""
 
 
+class RecordError(LauncherError):
+    """A job's record is damaged, or of a form that this version cannot read; other jobs are not affected."""
+
+
+class JobFolderError(LauncherError):
+    """A job's own files could not be written or read while it ran: a full disk, a folder that was removed."""
+
+
 class UnsupportedOptionError(BadInputError):
     """An option of the SageMaker SDK that is not emulated; it is never silently ignored."""
 

@@ -11,6 +11,8 @@ from urllib.parse import urlsplit
 from launcher.errors import SettingsError
 
 RUNTIME_NAMES = ("auto", "docker", "process")
+# The group of entry points by which another package offers a runtime: name = "module:Class".
+RUNTIME_ENTRY_POINTS = "launcher.runtimes"
 MODE_NAMES = ("local", "s3")
 DEFAULT_BASE_IMAGE = "python:3.11-slim-bookworm"
 REGION = "us-east-1"
@@ -57,10 +59,13 @@ def default_runtime() -> str:
         SettingsError: the variable names no runtime.
     """
     name = os.environ.get("LAUNCHER_RUNTIME", "") or "auto"
-    if name not in RUNTIME_NAMES:
-        raise SettingsError(
-            f"LAUNCHER_RUNTIME is {name!r}, which is no runtime.", f"Use one of: {', '.join(RUNTIME_NAMES)}."
-        )
+    if name in RUNTIME_NAMES:
+        return name
+    from importlib.metadata import entry_points  # slow to load, and asked only for names that are not our own
+
+    names = sorted({*RUNTIME_NAMES, *(entry.name for entry in entry_points(group=RUNTIME_ENTRY_POINTS))})
+    if name not in names:
+        raise SettingsError(f"LAUNCHER_RUNTIME is {name!r}, which is no runtime.", f"Use one of: {', '.join(names)}.")
     return name
 
 

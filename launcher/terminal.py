@@ -1,15 +1,37 @@
-"""Lines of a job's log on a terminal."""
+"""Text on a terminal, or on whatever stands in for one: never an error of the job that it is about."""
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
+from typing import TextIO
 
 
 def print_line(host: str, line: str, hosts: int = 1) -> None:
-    """Print one line of a job's log, with its host when there are several, and no control sequence but colours."""
+    """Print one line of a job's log, with its host when there are several, and no control sequence but colours.
+
+    Raises:
+        OSError: standard output has gone, or takes nothing any more.
+    """
     prefix = f"{host} | " if hosts > 1 else ""
-    sys.stdout.write(prefix + neutralised(line) + "\n")
-    sys.stdout.flush()
+    print(_encodable(prefix + neutralised(line), sys.stdout), flush=True)
+
+
+def say(text: str) -> None:
+    """Tell the user something on standard output; whoever closed it does not want to know."""
+    _tell(text, sys.stdout)
+
+
+def say_error(text: str) -> None:
+    """Tell the user something on standard error; a terminal that was closed takes nothing."""
+    _tell(text, sys.stderr)
+
+
+def say_from_signal(text: str) -> None:
+    """Tell the user something from within a signal's handler, where the stream may be in use at this moment."""
+    with contextlib.suppress(OSError):
+        os.write(2, f"{text}\n".encode())
 
 
 def neutralised(line: str) -> str:
@@ -26,3 +48,46 @@ def neutralised(line: str) -> str:
     return "".join(
         one if one.isprintable() or one in "\t\x1b" else "\N{REPLACEMENT CHARACTER}" for one in "".join(safe)
     )
+
+
+def neutralised_text(text: str) -> str:
+    """Return text of several lines, each of them neutralised."""
+    return "\n".join(neutralised(line.rstrip("\r")) for line in text.split("\n"))
+
+
+def open_standard_streams() -> None:
+    """Make standard streams safe to use for a command line, whatever its caller did to them.
+
+    A closed one leads nowhere: its number would go to the next file that is opened. A character that the encoding
+    lacks is replaced.
+    """
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None and hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace" if stream is sys.stdout else "backslashreplace")
+
+
+def abandon_broken_streams() -> None:
+    """Let what a broken stream still holds go nowhere, or the interpreter would end with an error of its own."""
+    for number, stream in ((1, sys.stdout), (2, sys.stderr)):
+        try:
+            if stream is not None:
+                stream.flush()
+        except (OSError, ValueError):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, number)
+            os.close(nowhere)
+
+
+def _tell(text: str, stream: TextIO | None) -> None:
+    with contextlib.suppress(OSError, ValueError):  # ValueError: the stream is closed
+        print(_encodable(neutralised_text(text), stream), file=stream, flush=True)
+
+
+def _encodable(text: str, stream: TextIO | None) -> str:
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    return text.encode(encoding, "replace").decode(encoding)

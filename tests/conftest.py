@@ -6,7 +6,7 @@ import signal
 import pytest
 
 from launcher.jobs.store import JobStore
-from launcher.running.runner import drive
+from launcher.running.driving import drive
 from launcher.runtimes.probe import engine_address, engine_answers
 from launcher.s3_server import service
 

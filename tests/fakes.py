@@ -5,21 +5,28 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from launcher.errors import ImageError, RuntimeUnavailableError
-from launcher.runtimes import Execution, Runtime
+from launcher.runtimes import Execution, HostState, Runtime
 from launcher.settings import data_path
 
 
 class FakeExecution(Execution):
-    def __init__(self, child):
+    def __init__(self, child, pending_until=0.0):
         self.child = child
         self.removed = False
+        self.pending_until = pending_until
 
     @property
     def reference(self):
         return {"runtime": "fake", "pid": self.child.pid}
+
+    def state(self):
+        if time.monotonic() < self.pending_until:
+            return HostState.PENDING
+        return HostState.RUNNING if self.child.poll() is None else HostState.ENDED
 
     def wait(self, timeout_seconds):
         try:
@@ -48,14 +55,23 @@ class FakeRuntime(Runtime):
     Args:
         start_error: raised instead of starting.
         prepare_error: raised instead of having an image.
+        queue_seconds: how long each host waits for a place to run; its script runs meanwhile.
     """
 
     name = "process"
+    network_interface = "lo"
+    needs_local_libraries = True
 
-    def __init__(self, start_error=None, prepare_error=None):
+    @property
+    def host_address(self):
+        return "127.0.0.1"
+
+    def __init__(self, start_error=None, prepare_error=None, queue_seconds=0.0):
         self.start_error = start_error
         self.prepare_error = prepare_error
+        self.queue_seconds = queue_seconds
         self.started = []
+        self.opened = set()
         self.executions = {}
 
     def check(self, container):
@@ -69,13 +85,23 @@ class FakeRuntime(Runtime):
         if self.prepare_error:
             raise self.prepare_error
 
+    def open(self, containers):
+        self.opened.add(containers[0].job_name)
+
+    def close(self, containers):
+        assert all(execution.removed for execution in self.executions.values()), "a host still runs"
+        self.opened.discard(containers[0].job_name)
+
     def start(self, container):
         if self.start_error:
             raise self.start_error
         if container.network_isolated:
             raise RuntimeUnavailableError("a fake has no network to take away")
-        base = Path(container.mounts[0].source)
-        for mount in container.mounts[1:]:
+        assert container.job_name in self.opened
+        base = Path(container.tree_path)
+        for mount in container.mounts:
+            if Path(mount.source).is_relative_to(base):
+                continue
             target = base / Path(mount.target).relative_to("/opt/ml")
             if Path(mount.source).is_dir():
                 shutil.copytree(mount.source, target, dirs_exist_ok=True)
@@ -94,8 +120,10 @@ class FakeRuntime(Runtime):
                 start_new_session=True,
             )
         self.started.append(container)
-        self.executions[container.job_name] = FakeExecution(child)
-        return self.executions[container.job_name]
+        self.executions[container.job_name, container.host] = FakeExecution(
+            child, time.monotonic() + self.queue_seconds
+        )
+        return self.executions[container.job_name, container.host]
 
     def find(self, container):
-        return self.executions.get(container.job_name)
+        return self.executions.get((container.job_name, container.host))

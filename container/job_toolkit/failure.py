@@ -2,9 +2,15 @@
 
 import os
 import sys
+from pathlib import Path
 from typing import NoReturn
 
 from job_toolkit.paths import job_paths
+
+
+def write_stop_reason(reason: str) -> None:
+    """Tell the platform, in ``output/.stop-reason``, why this process ended the job by itself."""
+    _write_whole(job_paths().output / ".stop-reason", reason)
 
 
 def write_failure(message: str) -> None:
@@ -13,15 +19,18 @@ def write_failure(message: str) -> None:
     The platform shows the first 1024 characters, so what matters comes first. Where the file cannot be
     written, that is said on stderr: the exit code still tells the platform that the job failed.
     """
-    failure = job_paths().failure
-    temporary = failure.with_name(f".failure.{os.getpid()}")
+    _write_whole(job_paths().failure, message)
+
+
+def _write_whole(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name.lstrip('.')}.{os.getpid()}")
     try:
-        failure.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         # Text from a program's output may hold lone surrogates, which UTF-8 has no bytes for.
-        temporary.write_text(message, encoding="utf-8", errors="replace")
-        temporary.replace(failure)
+        temporary.write_text(text, encoding="utf-8", errors="replace")
+        temporary.replace(path)
     except OSError as error:
-        print(f"job_toolkit: cannot write {failure}: {error}", file=sys.stderr, flush=True)
+        print(f"job_toolkit: cannot write {path}: {error}", file=sys.stderr, flush=True)
 
 
 def fail_job(message: str) -> NoReturn:

@@ -23,9 +23,10 @@ from job_toolkit.environment import (
     script_arguments,
     script_variables,
 )
-from job_toolkit.failure import write_failure
+from job_toolkit.failure import write_failure, write_stop_reason
 from job_toolkit.paths import JobPaths, job_paths
 
+MAX_RUN_VARIABLE, GRACE_VARIABLE = "LAUNCHER_MAX_RUN_SECONDS", "LAUNCHER_STOP_GRACE_SECONDS"
 CHUNK_BYTES = 64 * 1024
 TAIL_BYTES = 64 * 1024
 # The platform shows 1024 characters of a failure file: the message, then the command, must both fit.
@@ -86,6 +87,9 @@ class ChildFailedError(Exception):
 class StopSignals:
     """Passes SIGTERM and SIGINT on to whatever child is running now; between children it only remembers them.
 
+    The platform may set a limit in ``LAUNCHER_MAX_RUN_SECONDS``: then the child gets SIGTERM in time, and SIGKILL
+    ``LAUNCHER_STOP_GRACE_SECONDS`` later, whether or not the platform is still there.
+
     Attributes:
         received: number of the last such signal, None before the first.
     """
@@ -93,14 +97,23 @@ class StopSignals:
     def __init__(self) -> None:
         self.received: int | None = None
         self._child: subprocess.Popen[bytes] | None = None
+        self._overdue = False
+        # Taken away: the limit is this process's business, and what the script starts may read the same names.
+        self._max_run_seconds = float(os.environ.pop(MAX_RUN_VARIABLE, "") or 0)
+        self._grace_seconds = float(os.environ.pop(GRACE_VARIABLE, "") or 120)
 
     @contextlib.contextmanager
     def caught(self) -> Iterator["StopSignals"]:
         """Catch both signals until the end of the ``with`` block; this process outlives them."""
         previous = {number: signal.signal(number, self._handle) for number in (signal.SIGTERM, signal.SIGINT)}
+        if self._max_run_seconds:
+            previous[signal.SIGALRM] = signal.signal(signal.SIGALRM, self._on_deadline)
+            signal.setitimer(signal.ITIMER_REAL, self._max_run_seconds)
         try:
             yield self
         finally:
+            if self._max_run_seconds:
+                signal.setitimer(signal.ITIMER_REAL, 0)
             for number, handler in previous.items():
                 signal.signal(number, handler)
 
@@ -108,6 +121,17 @@ class StopSignals:
         self.received = number
         if self._child is not None:
             self._pass_on(self._child, number)
+
+    def _on_deadline(self, _number: int, _frame: FrameType | None) -> None:
+        if self._overdue:
+            if self._child is not None:
+                self._child.kill()
+            return
+        self._overdue = True
+        signal.setitimer(signal.ITIMER_REAL, max(self._grace_seconds, 0.001))
+        if self.received is None:  # the platform has asked already otherwise, and a second SIGTERM does harm
+            write_stop_reason("MaxRuntimeExceeded")
+            self._handle(signal.SIGTERM, None)
 
     def attach(self, child: subprocess.Popen[bytes]) -> None:
         """Pass signals on to ``child`` from now on, also one that has come already."""
@@ -344,7 +368,8 @@ def failure_text(kind: str, exit_code: int, tail: bytes, arguments: Sequence[str
     message = last_error(tail.decode("utf-8", errors="replace"))
     lines = [f"{kind}:", f"ExitCode {exit_code}", f'ErrorMessage "{_shorten(message, MESSAGE_CHARACTERS)}"']
     if exit_code == 128 + signal.SIGKILL:
-        lines.append('ExtraInfo "OutOfMemory: Process killed by SIGKILL (signal 9)"')
+        # Whether memory ran out is for the platform to say: it can ask the kernel's counters.
+        lines.append('ExtraInfo "Process ended by SIGKILL (signal 9), which the platform did not send"')
     elif exit_code > 128 and (name := _signal_name(exit_code - 128)):
         lines.append(f'ExtraInfo "Process ended by {name} (signal {exit_code - 128})"')
     # The interpreter's own path says nothing, and differs between a container and a local process.

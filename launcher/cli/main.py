@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
-import time
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,15 +10,18 @@ import typer
 from typer.core import TyperGroup
 
 from launcher import __version__
-from launcher.cli import cache, storage
+from launcher.cli import cache, jobs, storage
 from launcher.cli.documents import placed, read_document
+from launcher.cli.jobs import AsJson, JobName, job_handle, print_ending
+from launcher.cli.printing import print_json
 from launcher.errors import BadInputError, LauncherError
+from launcher.terminal import abandon_broken_streams, open_standard_streams, say, say_error
 
 if TYPE_CHECKING:
     from launcher.sdk.estimator import Estimator
     from launcher.sdk.training_job import TrainingJob
 
-INTERRUPTED = 130
+INTERRUPTED, BROKEN_PIPE = 130, 141
 
 
 class _Commands(TyperGroup):
@@ -31,11 +31,13 @@ class _Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            print("Interrupted.", file=sys.stderr)
+            say_error("Interrupted.")
             raise typer.Exit(INTERRUPTED) from None
         except LauncherError as error:
-            print(f"{type(error).__name__}: {error}", file=sys.stderr)
+            say_error(f"{type(error).__name__}: {error}")
             raise typer.Exit(error.exit_code) from None
+        except BrokenPipeError:
+            raise typer.Exit(BROKEN_PIPE) from None  # nobody reads on, as with `launcher ls | head -1`
 
 
 app = typer.Typer(
@@ -52,8 +54,6 @@ app.add_typer(presets, name="presets")
 app.add_typer(storage.app, name="storage")
 app.add_typer(cache.app, name="cache")
 
-JobName = Annotated[str, typer.Argument(metavar="JOB", help="A job's name, or 'latest'.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 RuntimeName = Annotated[
     str | None, typer.Option("--runtime", "-r", help="auto, docker or process; LAUNCHER_RUNTIME is the default.")
 ]
@@ -66,7 +66,11 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would be run
 
 def main() -> None:
     """Run the command line; a named error ends it with its own exit code and no traceback."""
-    app(prog_name="launcher")
+    open_standard_streams()
+    try:
+        app(prog_name="launcher")
+    finally:
+        abandon_broken_streams()
 
 
 @app.callback(invoke_without_command=True)
@@ -93,7 +97,7 @@ def demo(
     if not as_json:
         print_summary(console, result)
         return
-    _print_json(
+    print_json(
         {
             "jobs": [job.name for job in (result.collecting, result.training, result.evaluation)],
             "random_reward": result.random_reward,
@@ -165,7 +169,7 @@ def fit(
         )
     if dry_run:
         if as_json:
-            _print_json(estimator.request(channels, job_name=job_name))
+            print_json(estimator.request(channels, job_name=job_name))
         else:
             print(estimator.plan(channels, job_name=job_name))
         return
@@ -196,10 +200,10 @@ def run(
         job = accept(document)
         plan = plan_job(job, store)
         if as_json:
-            _print_json(document)
+            print_json(document)
         else:
             for line in job.warnings:
-                print(f"warning: {line}", file=sys.stderr)
+                say_error(f"warning: {line}")
             print(plan)
         return
     name = submit(document, store).name
@@ -209,87 +213,27 @@ def run(
 def _see_through(job: TrainingJob, *, detach: bool, as_json: bool) -> None:
     """Follow a job to its end, or leave it to a process of its own, and print what came of it."""
     if not (detach or as_json):
-        print(f"Training job {job.name} in {job.path}", flush=True)
+        say(f"Training job {job.name} in {job.path}")
     if detach:
         job.detach()
     else:
         job.wait(logs="None" if as_json else "All")
     if as_json:
-        _print_json(job.describe())
+        print_json(job.describe())
     elif detach:
-        print(job.name)
+        say(job.name)
     else:
-        for line in job.warnings:
-            print(f"warning: {line}", file=sys.stderr)
-        print(f"{job.name}: {job.status}. Results: {job.model_data.removeprefix('file://').rsplit('/', 1)[0]}")
+        print_ending(job)
         if job.status != "Completed":
             raise typer.Exit(1)
 
 
-@app.command("ls")
-def list_jobs(as_json: AsJson = False) -> None:
-    """List all jobs, the oldest first."""
-    from launcher.jobs.store import JobStore, utc
-    from launcher.settings import home_path
-
-    store = JobStore(home_path())
-    records = [(name, store.load(name)) for name in store.names()]
-    if as_json:
-        _print_json(
-            [
-                {"TrainingJobName": name, "TrainingJobStatus": record.status, "CreationTime": utc(record.created)}
-                for name, record in records
-            ]
-        )
-        return
-    if not records:
-        print(f"no jobs in {store.jobs_path}")
-        return
-    rows = [("JOB", "STATUS", "RUNTIME", "CREATED", "SECONDS")]
-    for name, record in records:
-        last = record.ended or (record.modified if record.terminal else time.time())
-        seconds = f"{last - record.created:.0f}"
-        created = utc(record.created).astimezone().strftime("%Y-%m-%d %H:%M:%S")
-        rows.append((name, record.status, record.training_spec.runtime, created, seconds))
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for row in rows:
-        print("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
-
-
-@app.command()
-def describe(job: JobName, as_json: AsJson = False) -> None:
-    """Describe a job, in the shape of DescribeTrainingJob."""
-    description = _job(job).describe()
-    if as_json:
-        _print_json(description)
-    else:
-        import yaml
-
-        print(yaml.safe_dump(json.loads(_to_json(description)), sort_keys=False), end="")
-
-
-@app.command()
-def logs(
-    job: JobName,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the job has ended.")] = False,
-) -> None:
-    """Print a job's log."""
-    from launcher.terminal import neutralised
-
-    found = _job(job)
-    if follow:
-        found.wait()
-    else:
-        for line in found.logs().splitlines():
-            print(neutralised(line))
-
-
-@app.command()
-def stop(job: JobName) -> None:
-    """Stop a job: SIGTERM, two minutes, SIGKILL; what it has written is kept."""
-    found = _job(job)
-    found.stop()
-    print(f"{found.name}: {found.status}")
+app.command("ls")(jobs.list_jobs)
+app.command()(jobs.describe)
+app.command()(jobs.logs)
+app.command()(jobs.stop)
+app.command()(jobs.collect)
+app.command("gc")(jobs.collect_garbage)
 
 
 @app.command()
@@ -302,7 +246,7 @@ def plot(
     """Draw a training job's loss, and its off-policy estimates with their intervals, over its epochs."""
     from launcher.cli.plots import plot_job
 
-    print(plot_job(_job(job), output))
+    print(plot_job(job_handle(job), output))
 
 
 @app.command()
@@ -360,7 +304,7 @@ def ope(
         seed=seed,
     )
     if output_format == "json":
-        _print_json(found)
+        print_json(found)
     else:
         print(as_table(found) if output_format == "table" else as_csv(found).rstrip("\n"))
 
@@ -374,7 +318,7 @@ def doctor(as_json: AsJson = False) -> None:
 
     findings = examine()
     if as_json:
-        _print_json([asdict(one) for one in findings])
+        print_json([asdict(one) for one in findings])
     else:
         from rich.console import Console
         from rich.markup import escape
@@ -407,7 +351,7 @@ def show_preset(name: Annotated[str, typer.Argument(help="A bundled preset.")], 
 
     found = describe_preset(name)
     if as_json:
-        _print_json(found)
+        print_json(found)
         return
     print(f"{found['path']}, for {found['entry_point']}")
     for key in found["keys"]:
@@ -417,32 +361,14 @@ def show_preset(name: Annotated[str, typer.Argument(help="A bundled preset.")], 
             print(f"    also {other}")
 
 
-@app.command(hidden=True)
-def drive(job: JobName) -> None:
-    """See a job through to its end; what a detached job runs."""
-    from launcher.jobs.store import JobStore
-    from launcher.running.runner import drive as drive_job
-    from launcher.settings import home_path
-
-    drive_job(JobStore(home_path()), job)
-
-
-def _job(name: str) -> Any:
-    from launcher.jobs.store import JobStore
-    from launcher.sdk.training_job import TrainingJob
-    from launcher.settings import home_path
-
-    store = JobStore(home_path())
-    if name == "latest" and (names := store.names()):
-        name = names[-1]
-    return TrainingJob(name, store)
+app.command("drive", hidden=True)(jobs.drive_job)
 
 
 def _checkpoint(text: str) -> Path:
     """Return a checkpoint's path, given as one or by the training job that left it."""
     if Path(text).exists() or "/" in text:
         return Path(text)
-    folder: Path = _job(text).outputs.data_path / "checkpoint"
+    folder: Path = job_handle(text).outputs.data_path / "checkpoint"
     return folder
 
 
@@ -474,16 +400,3 @@ def _hyperparameter(text: str) -> tuple[str, Any]:
     except ValueError:
         return name, value
     return name, decoded if isinstance(decoded, int | float | bool) else value
-
-
-def _print_json(value: Any) -> None:
-    print(_to_json(value))
-
-
-def _to_json(value: Any) -> str:
-    def encode(one: Any) -> str:
-        if isinstance(one, datetime):
-            return one.isoformat()
-        raise TypeError(f"{type(one).__name__} is not JSON")
-
-    return json.dumps(value, indent=2, default=encode)

@@ -1,10 +1,12 @@
-"""A job's status and its legal moves, every path of its folder, and the store: one JSON file a job.
+"""The jobs of one home: a folder and one JSON file a job.
 
 What a process needs to take a job up where another left it stands in the record; nothing is only in memory.
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -12,158 +14,16 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-from launcher.errors import JobExistsError, JobNotFoundError, LauncherError, OutputPathError
-from launcher.jobs.spec import TrainingJobSpec, log_file_name
+from launcher.errors import JobExistsError, JobNotFoundError, LauncherError, OutputPathError, RecordError, SettingsError
+from launcher.jobs.folder import JobFolder
+from launcher.jobs.record import JobRecord
 from launcher.settings import training_job_arn
 
-IN_PROGRESS, COMPLETED, FAILED, STOPPING, STOPPED = "InProgress", "Completed", "Failed", "Stopping", "Stopped"
+_SCRATCH = ".new-"  # of version 0.1.0
 _CLAIM_ENTRIES = ("driver.lock", "job.json.", "source")  # how the names begin that a claim has before its record
-TERMINAL = frozenset({COMPLETED, FAILED, STOPPED})
-_LEGAL_MOVES = {
-    IN_PROGRESS: {IN_PROGRESS, COMPLETED, FAILED, STOPPING},
-    STOPPING: {STOPPING, STOPPED, FAILED},
-    COMPLETED: set[str](),
-    FAILED: set[str](),
-    STOPPED: set[str](),
-}
-
-
-@dataclass
-class Transition:
-    """One entry of SecondaryStatusTransitions; times in seconds since 1970."""
-
-    status: str
-    message: str
-    start: float
-    end: float | None = None
-
-
-@dataclass
-class JobRecord:
-    """All that is known of a job; written to ``job.json`` after each step.
-
-    Attributes:
-        spec: what runs, as ``TrainingJobSpec.to_dict`` returns it.
-        request: the CreateTrainingJob document as it was accepted; empty in a record of version 0.1.0.
-        steps: when each step of the runner ended, in seconds since 1970.
-        channels: host path, and whether it is a file, of every input, by channel.
-        executions: what each runtime needs to find a host's container or process again, by host.
-        exit_codes: by host.
-        failure_reason: FailureReason, empty unless the job failed.
-        warnings: what the user should know, such as files that could not be packed.
-    """
-
-    spec: dict[str, Any]
-    created: float
-    request: dict[str, Any] = field(default_factory=dict)
-    status: str = IN_PROGRESS
-    secondary_status: str = "Starting"
-    transitions: list[Transition] = field(default_factory=list)
-    started: float | None = None
-    ended: float | None = None
-    modified: float = 0.0
-    steps: dict[str, float] = field(default_factory=dict)
-    channels: dict[str, list[Any]] = field(default_factory=dict)
-    executions: dict[str, dict[str, Any]] = field(default_factory=dict)
-    exit_codes: dict[str, int] = field(default_factory=dict)
-    failure_reason: str = ""
-    stop_reason: str = ""
-    stop_started: float | None = None
-    final_metrics: list[list[Any]] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-
-    @property
-    def training_spec(self) -> TrainingJobSpec:
-        """The spec as it was submitted."""
-        return TrainingJobSpec.from_dict(self.spec)
-
-    @property
-    def terminal(self) -> bool:
-        """Whether the job has ended."""
-        return self.status in TERMINAL
-
-    def move(self, status: str, secondary_status: str, message: str, now: float) -> None:
-        """Change the status, if that move is legal, and note the transition.
-
-        Raises:
-            LauncherError: a job that has ended is to change.
-        """
-        if status not in _LEGAL_MOVES[self.status]:
-            raise LauncherError(f"a job that is {self.status} cannot become {status}.")
-        self.status, self.secondary_status = status, secondary_status
-        if self.transitions and self.transitions[-1].status == secondary_status:
-            self.transitions[-1].message = message
-            return
-        if self.transitions:
-            self.transitions[-1].end = now
-        self.transitions.append(Transition(secondary_status, message, now, now if self.terminal else None))
-
-
-class JobFolder:
-    """Every path of one job.
-
-    Args:
-        path: ``<home>/jobs/<job name>``.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.record_path = path / "job.json"
-        self.lock_path = path / "driver.lock"
-        self.stop_path = path / "stop-requested"
-        self.metrics_path = path / "metrics.jsonl"
-        self.work_path = path / "work"
-        self.opt_ml_path = path / "work" / "opt_ml"
-        self.unpacked_path = path / "unpacked"
-
-    @property
-    def name(self) -> str:
-        """The job's name."""
-        return self.path.name
-
-    def log_path(self, host: str) -> Path:
-        """Return where everything that ``host`` prints is kept."""
-        return self.path / log_file_name(host)
-
-    def make_work_path(self) -> None:
-        """Make the folder for everything that goes away when the job is over; the caller's alone."""
-        self.work_path.mkdir(exist_ok=True)
-        self.work_path.chmod(0o700)
-
-    def stop_requested(self) -> bool:
-        """Return whether any process has asked for this job to be stopped."""
-        return self.stop_path.exists()
-
-    def request_stop(self) -> None:
-        """Ask whoever drives the job to stop it."""
-        self.stop_path.touch()
-
-    @contextmanager
-    def driving(self, *, wait: bool = True) -> Iterator[bool]:
-        """Hold the right to drive this job; yield whether it was had. The kernel gives it up with the process.
-
-        Args:
-            wait: wait until another driver has ended.
-        """
-        descriptor = os.open(self.lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                yield False
-            else:
-                try:
-                    yield True
-                finally:
-                    # Not left to the closing: a forked child of the caller's may hold the descriptor as well.
-                    fcntl.flock(descriptor, fcntl.LOCK_UN)
-        finally:
-            os.close(descriptor)
+DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 class Claim:
@@ -179,8 +39,19 @@ class Claim:
         self.folder = folder
 
     def record(self, record: JobRecord) -> None:
-        """Make the claim a job."""
-        self._store._write(self.folder, record, durable=True)
+        """Make the claim a job.
+
+        Raises:
+            OutputPathError: the home cannot be written.
+        """
+        try:
+            self.folder.keep_spare(len(json.dumps(record.to_dict())))
+            self._store._write(self.folder, record, durable=True)
+        except OSError as error:
+            raise OutputPathError(
+                f"job '{self.folder.name}' cannot be recorded in {self._store.jobs_path}: {error.strerror}.",
+                "Make room on its disk, or name another folder: export LAUNCHER_HOME=/path/to/folder",
+            ) from error
 
 
 class JobStore:
@@ -205,9 +76,13 @@ class JobStore:
             OutputPathError: it is not writable.
         """
         parent = self.jobs_path
-        while not parent.exists():
-            parent = parent.parent
-        if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+        try:
+            while not parent.exists():
+                parent = parent.parent
+            writable = parent.is_dir() and os.access(parent, os.W_OK | os.X_OK)
+        except OSError:  # a folder on the way may not be entered
+            writable = False
+        if not writable:
             raise OutputPathError(
                 f"jobs cannot be kept in {self.jobs_path}: {parent} is not a folder that can be written.",
                 "Name another: export LAUNCHER_HOME=/path/to/folder",
@@ -227,6 +102,7 @@ class JobStore:
 
         Raises:
             JobExistsError: the name is used.
+            OutputPathError: the home cannot be written.
         """
         with self.claim(name) as claim:
             claim.record(record)
@@ -292,25 +168,84 @@ class JobStore:
 
         Raises:
             JobNotFoundError: there is no such job.
+            RecordError: its record cannot be read, or is none.
         """
+        path = self.folder(name).record_path
         try:
-            values = json.loads(self.folder(name).record_path.read_text(encoding="utf-8"))
+            return JobRecord.from_dict(json.loads(path.read_text(encoding="utf-8")))
         except (FileNotFoundError, NotADirectoryError):
             raise JobNotFoundError(f"no job '{name}' in {self.jobs_path}.", "List them with: launcher ls") from None
-        values["transitions"] = [Transition(**one) for one in values["transitions"]]
-        known = {one.name for one in fields(JobRecord)}
-        return JobRecord(**{key: value for key, value in values.items() if key in known})
+        except OSError as error:
+            raise RecordError(
+                f"job '{name}': {path} cannot be read: {error.strerror}.", "Act as the user who owns it."
+            ) from error
+        except (ValueError, RecursionError) as error:
+            raise RecordError(
+                f"job '{name}': {path} is no record that this version can read: {error}.",
+                "Other jobs are not affected. Read it with the launcher that wrote it, or move its folder away.",
+            ) from error
 
     def save(self, name: str, record: JobRecord) -> None:
-        """Write the record; a terminal one survives a power cut as well."""
-        self._write(self.folder(name), record, durable=record.terminal)
+        """Write the record; a terminal one survives a power cut and a full disk as well.
+
+        Raises:
+            OSError: it could not be written, and is as it was before.
+        """
+        folder = self.folder(name)
+        try:
+            self._write(folder, record, durable=record.terminal)
+        except OSError as error:
+            if not record.terminal or error.errno not in DISK_FULL or not folder.spare_path.exists():
+                raise
+            self._write(folder, record, durable=True, part=folder.spare_path)
+        if record.terminal:
+            folder.drop_spare()
 
     def names(self) -> list[str]:
-        """Return the names of all jobs, the oldest first."""
-        if not self.jobs_path.is_dir():
+        """Return the names of all jobs that can be read, the oldest first."""
+        return [name for name, _ in self.records()[0]]
+
+    def records(self) -> tuple[list[tuple[str, JobRecord]], list[RecordError]]:
+        """Return every job that can be read, the oldest first, and why each of the others cannot be.
+
+        Raises:
+            SettingsError: the home may not be looked into.
+        """
+        records, errors = [], []
+        for path in self._job_paths():
+            try:
+                records.append((path.name, self.load(path.name)))
+            except RecordError as error:
+                errors.append(error)
+            except JobNotFoundError:
+                continue  # a folder that is no job, or was removed at this moment
+        return sorted(records, key=lambda entry: entry[1].created), errors
+
+    def leftovers(self) -> list[Path]:
+        """Return what writers that were killed have left beside and in the jobs' folders: scratch, never results."""
+        try:
+            scratch = sorted(self.jobs_path.glob(f"{_SCRATCH}*"))
+            parts = [part for path in self._job_paths() for part in sorted(path.glob("job.json.*.part"))]
+            claims = [path for path in self._job_paths() if self._is_dead_claim(path)]
+        except OSError as error:
+            raise _unreadable(self.jobs_path, error) from error
+        return [*claims, *(path for path in (*scratch, *parts) if not _writer_lives(path))]
+
+    def _is_dead_claim(self, path: Path) -> bool:
+        """Return whether a folder was to become a job, and nobody is at it any more."""
+        folder = self.folder(path.name)
+        names = [entry.name for entry in path.iterdir()] if path.is_dir() else []
+        is_claim = folder.lock_path.name in names and all(name.startswith(_CLAIM_ENTRIES) for name in names)
+        return is_claim and not folder.driven()
+
+    def _job_paths(self) -> list[Path]:
+        try:
+            with os.scandir(self.jobs_path) as entries:
+                return sorted(Path(entry.path) for entry in entries if not entry.name.startswith("."))
+        except (FileNotFoundError, NotADirectoryError):
             return []
-        names = [path.parent.name for path in self.jobs_path.glob("[!.]*/job.json")]
-        return sorted(names, key=lambda name: self.load(name).created)
+        except OSError as error:
+            raise _unreadable(self.jobs_path, error) from error
 
     def _name_is_used(self, name: str) -> JobExistsError:
         return JobExistsError(
@@ -325,16 +260,29 @@ class JobStore:
             "Something that is no job is in the way; move it, or choose another job name.",
         )
 
-    def _write(self, folder: JobFolder, record: JobRecord, *, durable: bool) -> None:
+    def _write(self, folder: JobFolder, record: JobRecord, *, durable: bool, part: Path | None = None) -> None:
+        """Write the record beside the one that is there, and put it in its place.
+
+        Args:
+            part: a file whose room on the disk is taken for it; by default a new file.
+        """
         record.modified = time.time()
-        part = folder.record_path.with_name(f"job.json.{os.getpid()}.part")
-        values = {**vars(record), "transitions": [vars(one) for one in record.transitions]}
-        with part.open("w", encoding="utf-8") as file:
-            file.write(json.dumps(values))
-            if durable:
+        path = part or folder.record_path.with_name(f"job.json.{os.getpid()}.part")
+        text = json.dumps(record.to_dict()).encode()
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(text)
                 file.flush()
-                os.fsync(file.fileno())
-        part.replace(folder.record_path)
+                file.truncate()
+                if durable:
+                    os.fsync(file.fileno())
+            path.replace(folder.record_path)
+        except BaseException:
+            if part is None:
+                with contextlib.suppress(OSError):
+                    path.unlink()
+            raise
 
 
 def _is_at(descriptor: int, path: Path) -> bool:
@@ -345,6 +293,14 @@ def _is_at(descriptor: int, path: Path) -> bool:
         return False
 
 
-def utc(seconds: float) -> datetime:
-    """Return the moment as boto3 returns times."""
-    return datetime.fromtimestamp(seconds, UTC)
+def _unreadable(path: Path, error: OSError) -> LauncherError:
+    return SettingsError(
+        f"{path} cannot be looked into: {error.strerror}.",
+        "Act as the user who owns it, or name another home: export LAUNCHER_HOME=/path/to/folder",
+    )
+
+
+def _writer_lives(path: Path) -> bool:
+    """Return whether the process that wrote a scratch file or folder, whose id stands in its name, is still there."""
+    pid = next((part for part in path.name.replace("-", ".").split(".") if part.isdigit()), "0")
+    return Path(f"/proc/{pid}").exists() or not Path("/proc").exists()

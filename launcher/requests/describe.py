@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from launcher.jobs.record import JobRecord, utc
 from launcher.jobs.spec import job_keys
-from launcher.jobs.store import JobRecord, utc
 from launcher.requests.shapes import OWN_MEMBER
 from launcher.requests.training import completed, training_request
 from launcher.settings import LOCAL_ROLE_ARN, training_job_arn
@@ -26,8 +26,8 @@ def describe_record(record: JobRecord) -> dict[str, Any]:
         "RoleArn": asked["RoleArn"] or LOCAL_ROLE_ARN,
         "TrainingJobArn": training_job_arn(spec.job_name),
         "ModelArtifacts": {"S3ModelArtifacts": job_keys(spec).model},
-        "TrainingJobStatus": record.status,
-        "SecondaryStatus": record.secondary_status,
+        "TrainingJobStatus": str(record.status),
+        "SecondaryStatus": str(record.secondary_status),
         "CreationTime": utc(record.created),
         "LastModifiedTime": utc(record.modified),
         "SecondaryStatusTransitions": [
@@ -52,6 +52,7 @@ def describe_record(record: JobRecord) -> dict[str, Any]:
     if record.ended is not None:
         answer["TrainingEndTime"] = utc(record.ended)
         if record.started is not None:
-            seconds = max(1, round(record.ended - record.started))
+            measured = record.billable_seconds
+            seconds = max(1, round(record.ended - record.started if measured is None else measured))
             answer |= {"TrainingTimeInSeconds": seconds, "BillableTimeInSeconds": seconds}
     return answer

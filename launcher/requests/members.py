@@ -102,8 +102,7 @@ MEMBERS: Mapping[str, Member] = {
             "Leave it out; latest_training_job.outputs.model_path is unpacked.",
         ),
         Member("ResourceConfig.InstanceType"),
-        # Hosts are counted from 1, which the service model does not say.
-        Member("ResourceConfig.InstanceCount", (1,), "Use 1: this version runs one host."),
+        Member("ResourceConfig.InstanceCount"),
         Member("ResourceConfig.VolumeSizeInGB", (30,), "Leave it out: the job uses the disk of LAUNCHER_HOME."),
         Member("ResourceConfig.VolumeKmsKeyId", ("",), f"Leave it out: {_NO_ENCRYPTION}."),
         Member(

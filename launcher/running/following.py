@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from launcher.jobs.store import JobFolder
+from launcher.jobs.folder import JobFolder
 
 _CHUNK_BYTES = 1 << 20
 _LOG_TAIL_BYTES = 4096
@@ -16,21 +16,38 @@ LineSink = Callable[[str, str], None]
 
 
 class LogReader:
-    """Reads the logs of a job's hosts as they grow and hands on each whole line once."""
+    """Reads the logs of a job's hosts as they grow and hands on each whole line once.
 
-    def __init__(self, folder: JobFolder, sink: LineSink) -> None:
+    A sink that raises is dropped: looking at a job must not harm it.
+
+    Args:
+        folder: the job's.
+        sink: takes the lines.
+        purpose: what is lost without the sink, as a person would say it.
+
+    Attributes:
+        failure: why the sink was dropped, as a warning; empty as long as it works.
+    """
+
+    def __init__(self, folder: JobFolder, sink: LineSink, purpose: str = "the log is no longer printed") -> None:
         self._folder = folder
         self._sink = sink
+        self._purpose = purpose
         self._offsets: dict[str, int] = {}
         self._rests: dict[str, bytes] = {}
+        self.failure = ""
 
     def read(self, *, final: bool = False) -> None:
         """Hand on what is new; with ``final`` also a last line that has no end."""
         for path in sorted(self._folder.path.glob("job*.log")):
             host = path.name.removeprefix("job").removesuffix("log").strip(".") or "algo-1"
-            with path.open("rb") as log:
+            try:
+                log = path.open("rb")
+            except FileNotFoundError:
+                continue  # the job's folder was removed at this moment
+            with log:
                 log.seek(self._offsets.get(host, 0))
-                while chunk := log.read(_CHUNK_BYTES):
+                while not self.failure and (chunk := log.read(_CHUNK_BYTES)):
                     self._hand_on(host, self._rests.pop(host, b"") + chunk)
                 self._offsets[host] = log.tell()
             if final and self._rests.get(host):
@@ -42,14 +59,20 @@ class LogReader:
             lines, rest = [*lines, rest], b""
         self._rests[host] = rest
         for line in lines:
-            self._sink(host, line.decode("utf-8", "replace").rstrip("\r"))
+            if self.failure:
+                return
+            try:
+                self._sink(host, line.decode("utf-8", "replace").rstrip("\r"))
+            except Exception as error:  # noqa: BLE001 - a viewer's own; it becomes a warning of the job
+                self.failure = f"{self._purpose}: {type(error).__name__}: {error}"
 
 
 def log_tail(path: Path) -> list[str]:
     """Return the last lines of a log that are not blank; none where there is no log."""
-    if not path.exists():
+    try:
+        with path.open("rb") as log:
+            log.seek(max(0, path.stat().st_size - _LOG_TAIL_BYTES))
+            lines = log.read().decode("utf-8", "replace").split("\n")
+    except FileNotFoundError:
         return []
-    with path.open("rb") as log:
-        log.seek(max(0, path.stat().st_size - _LOG_TAIL_BYTES))
-        lines = log.read().decode("utf-8", "replace").splitlines()
-    return [line for line in lines if line.strip()][-_LOG_TAIL_LINES:]
+    return [line.rstrip("\r") for line in lines if line.strip()][-_LOG_TAIL_LINES:]

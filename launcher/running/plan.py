@@ -22,6 +22,19 @@ from launcher.settings import LOCAL_CREDENTIALS, REGION, training_job_arn
 EMBEDDED_S3 = "(the embedded S3; its address is known when the job starts)"
 """Stands in a plan for the address of a server that runs only while somebody needs it."""
 
+UNREACHABLE_S3 = "http://127.0.0.1:9/the-S3-of-this-job-is-out-of-its-reach"
+"""Refuses every connection, and says why in boto3's error: without an endpoint boto3 would talk to real AWS."""
+
+CONTRACT_FOLDERS = ("input", "model", "output", "checkpoints")
+"""What a job sees of its tree below ``/opt/ml``, beside ``code``."""
+
+INSTALLING_VARIABLES = (
+    *("PIP_CERT", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"),
+    *("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_TRUSTED_HOST", "PIP_FIND_LINKS"),
+)
+"""By these a job's own ``requirements.txt`` is installed as the caller would install it."""
+
+_ENDPOINT_VARIABLES = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3")
 _CREDENTIAL_VARIABLES = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 
 
@@ -45,7 +58,8 @@ class RunPlan:
     Attributes:
         image: what the containers are started from, as a person would name it.
         containers: one for each host.
-        config_files: content by path below ``/opt/ml``.
+        config_files: content by path below ``/opt/ml``, the same on every host.
+        host_files: the same for what each host is told apart, by host.
         source_members: what ``sourcedir.tar.gz`` will hold, where it is still to be packed.
         mount_points: paths below ``/opt/ml`` that inputs are mounted on; True for a file.
     """
@@ -55,6 +69,7 @@ class RunPlan:
     image: str
     containers: tuple[ContainerSpec, ...]
     config_files: Mapping[str, str]
+    host_files: Mapping[str, Mapping[str, str]]
     source_members: tuple[str, ...]
     mount_points: Mapping[str, bool]
     keys: JobKeys
@@ -75,6 +90,8 @@ class RunPlan:
             if container.network_isolated:
                 lines.append("  network  none")
         lines += [f"file       {OPT_ML}/{path}: {text}" for path, text in sorted(self.config_files.items())]
+        for host, files in self.host_files.items():
+            lines += [f"file       {OPT_ML}/{path} on {host}: {text}" for path, text in sorted(files.items())]
         lines += [f"source     {name}" for name in self.source_members]
         if self.checkpoint_config is not None:
             uri, path = self.checkpoint_config.s3_uri, self.checkpoint_config.local_path
@@ -97,6 +114,7 @@ def make_plan(
     work_path: Path,
     channels: Mapping[str, ChannelSource],
     source_members: Sequence[str] = (),
+    network_interface: str = "eth0",
 ) -> RunPlan:
     """Work out every container, file, mount and result of a job.
 
@@ -104,27 +122,25 @@ def make_plan(
         spec: the job.
         home: the store's folder; containers carry it as a label, so that they are found by it.
         job_path: the job's folder, for the logs.
-        work_path: the folder with the ``/opt/ml`` tree and the runtimes' own folders.
+        work_path: the folder with each host's ``/opt/ml`` tree and the runtimes' own folders.
         channels: what the inputs resolve to, by channel.
         source_members: names in the source archive.
+        network_interface: by which the hosts of the job reach each other.
     """
-    hosts = [f"algo-{number}" for number in range(1, spec.instance_count + 1)]
-    interface = "eth0" if spec.runtime == "docker" and not spec.enable_network_isolation else "lo"
-    mounts = [Mount(str(work_path / "opt_ml"), OPT_ML, read_only=False)]
-    mount_points = {}
-    for channel in spec.channels:
-        found = channels[channel.name]
-        inner = f"input/data/{channel.name}" + (f"/{found.path.name}" if found.is_file else "")
-        mounts.append(Mount(str(found.path), f"{OPT_ML}/{inner}", read_only=channel.name not in spec.own_channels))
-        mount_points[inner] = found.is_file
-    kept = spec.checkpoint_config
-    if kept is not None and not kept.local_path.startswith(f"{OPT_ML}/"):
-        mounts.append(Mount(str(work_path / "opt_ml" / kept.tree_path), kept.local_path, read_only=False))
+    hosts = host_names(spec)
+    # A lone host without a network has its loopback; several still reach each other.
+    interface = "lo" if spec.enable_network_isolation and len(hosts) == 1 else network_interface
+    mount_points = {
+        _channel_point(channel.name, channels[channel.name]): channels[channel.name].is_file
+        for channel in spec.channels
+    }
     if spec.container_entry_point or spec.container_arguments:
         entry_point, arguments = spec.container_entry_point, spec.container_arguments
     else:
         entry_point, arguments = (), ("train",)
     variables, inherited = s3_variables(spec)
+    if not spec.image_uri:
+        inherited += INSTALLING_VARIABLES
     environment = {
         "TRAINING_JOB_NAME": spec.job_name,
         "TRAINING_JOB_ARN": training_job_arn(spec.job_name),
@@ -141,12 +157,15 @@ def make_plan(
             entry_point=tuple(entry_point),
             arguments=tuple(arguments),
             environment=environment,
-            mounts=tuple(mounts),
+            mounts=_mounts(spec, work_path / host / "opt_ml", channels),
             state_path=str(work_path / host),
             log_path=str(job_path / log_file_name(host)),
             labels={"launcher.job": spec.job_name, "launcher.host": host, "launcher.home": str(home)},
             network_isolated=spec.enable_network_isolation,
             inherited=tuple(name for name in inherited if name not in spec.environment),
+            tree_path=str(work_path / host / "opt_ml"),
+            hosts=tuple(hosts),
+            max_run_seconds=spec.max_run_seconds,
         )
         for host in hosts
     )
@@ -158,14 +177,45 @@ def make_plan(
         config_files={
             "input/config/hyperparameters.json": _compact(spec.hyperparameters),
             "input/config/inputdataconfig.json": _compact(input_data_config(spec)),
-            "input/config/resourceconfig.json": _compact(resource_config(spec, hosts, interface)),
+        },
+        host_files={
+            host: {"input/config/resourceconfig.json": _compact(resource_config(spec, host, hosts, interface))}
+            for host in hosts
         },
         source_members=tuple(source_members),
         mount_points=mount_points,
         keys=job_keys(spec),
         max_run_seconds=spec.max_run_seconds,
-        checkpoint_config=kept,
+        checkpoint_config=spec.checkpoint_config,
     )
+
+
+def host_names(spec: TrainingJobSpec) -> list[str]:
+    """Return the names of a job's hosts."""
+    return [f"algo-{number}" for number in range(1, spec.instance_count + 1)]
+
+
+def _channel_point(name: str, source: ChannelSource) -> str:
+    return f"input/data/{name}" + (f"/{source.path.name}" if source.is_file else "")
+
+
+def _mounts(spec: TrainingJobSpec, tree: Path, channels: Mapping[str, ChannelSource]) -> tuple[Mount, ...]:
+    """Return what a host gets of its tree, its inputs and its checkpoints.
+
+    Each folder of the contract is mounted by itself, ``code`` only where there is a source: everything else below
+    ``/opt/ml`` is the image's, such as code that was copied there when the image was built.
+    """
+    names = [*CONTRACT_FOLDERS, *(["code"] if spec.source_uri is not None else [])]
+    mounts = [Mount(str(tree / name), f"{OPT_ML}/{name}", read_only=False) for name in names]
+    for channel in spec.channels:
+        source = channels[channel.name]
+        point = f"{OPT_ML}/{_channel_point(channel.name, source)}"
+        mounts.append(Mount(str(source.path), point, read_only=channel.name not in spec.own_channels))
+    checkpoints = spec.checkpoint_config
+    if checkpoints is not None and not checkpoints.local_path.startswith(tuple(f"{OPT_ML}/{name}/" for name in names)):
+        own = Mount(str(tree / checkpoints.tree_path), checkpoints.local_path, read_only=False)
+        mounts += [own] if own not in mounts else []
+    return tuple(mounts)
 
 
 def planned_s3_address(spec: TrainingJobSpec) -> str:
@@ -182,18 +232,23 @@ def s3_variables(spec: TrainingJobSpec) -> tuple[dict[str, str], tuple[str, ...]
     region = spec.s3["region"] or REGION
     variables = {"AWS_REGION": region, "AWS_DEFAULT_REGION": region}
     if address := planned_s3_address(spec):
-        variables |= {"AWS_ENDPOINT_URL": address, "AWS_ENDPOINT_URL_S3": address}
+        variables |= dict.fromkeys(_ENDPOINT_VARIABLES, address)
     return (variables | LOCAL_CREDENTIALS, ()) if address == EMBEDDED_S3 else (variables, _CREDENTIAL_VARIABLES)
 
 
 def with_s3_address(container: ContainerSpec, planned: str, address: str) -> ContainerSpec:
-    """Return the container with the address at which its job reaches the S3 in place of the planned one."""
-    environment = {
-        name: address if value == planned else value
-        for name, value in container.environment.items()
-        if address or value != planned
-    }
-    return replace(container, environment=environment)
+    """Return the container with the address at which its job reaches the S3 in place of the planned one.
+
+    Args:
+        container: as planned.
+        planned: what ``planned_s3_address`` returned.
+        address: empty where this machine cannot be reached: the job then gets an address that nothing answers at.
+    """
+    if not planned:
+        return container
+    reached = address or UNREACHABLE_S3
+    variables = {name: reached for name in _ENDPOINT_VARIABLES if container.environment.get(name) == planned}
+    return replace(container, environment={**container.environment, **variables})
 
 
 def input_data_config(spec: TrainingJobSpec) -> dict[str, dict[str, str]]:
@@ -210,11 +265,11 @@ def input_data_config(spec: TrainingJobSpec) -> dict[str, dict[str, str]]:
     return config
 
 
-def resource_config(spec: TrainingJobSpec, hosts: Sequence[str], interface: str) -> dict[str, object]:
-    """Return what ``resourceconfig.json`` tells the first host."""
+def resource_config(spec: TrainingJobSpec, host: str, hosts: Sequence[str], interface: str) -> dict[str, object]:
+    """Return what ``resourceconfig.json`` tells ``host``."""
     group = "homogeneousCluster"
     return {
-        "current_host": hosts[0],
+        "current_host": host,
         "current_instance_type": spec.instance_type,
         "current_group_name": group,
         "hosts": list(hosts),

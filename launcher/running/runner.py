@@ -7,47 +7,58 @@ it: it gets the driver's lock, skips what is recorded, and goes on. A stop is as
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
-from launcher.errors import ChannelError, JobFailedError, LauncherError, OutputPathError, SourceError, StorageError
-from launcher.jobs.metrics import MetricRecorder
-from launcher.jobs.spec import CheckpointConfig, TrainingJobSpec, job_keys
-from launcher.jobs.store import (
-    COMPLETED,
-    FAILED,
-    IN_PROGRESS,
-    STOPPED,
-    STOPPING,
-    Claim,
-    JobFolder,
-    JobRecord,
-    JobStore,
+from launcher.errors import (
+    ArtifactError,
+    ChannelError,
+    JobFolderError,
+    LauncherError,
+    OutputPathError,
+    RuntimeUnavailableError,
+    SourceError,
+    StorageError,
 )
+from launcher.jobs.clock import clock_mark
+from launcher.jobs.folder import JobFolder
+from launcher.jobs.metrics import MetricRecorder
+from launcher.jobs.record import JobRecord
+from launcher.jobs.spec import CheckpointConfig, ContainerSpec, TrainingJobSpec, job_keys
+from launcher.jobs.states import STOPS, SecondaryStatus, Status, StopReason
+from launcher.jobs.store import DISK_FULL, Claim, JobStore
 from launcher.requests.training import check_training_request
 from launcher.running import artifacts
-from launcher.running.following import LineSink, LogReader, log_tail
+from launcher.running.failure import failure_reason
+from launcher.running.following import LogReader
 from launcher.running.opt_ml import FAILURE_REASON_LIMIT, OptMl
-from launcher.running.plan import ChannelSource, RunPlan, make_plan, planned_s3_address, with_s3_address
+from launcher.running.plan import (
+    ChannelSource,
+    RunPlan,
+    host_names,
+    make_plan,
+    planned_s3_address,
+    with_s3_address,
+)
+from launcher.running.signals import HandOver, Interrupts
 from launcher.running.syncing import FolderSync
-from launcher.runtimes import Execution, Runtime, choose_runtime, get_runtime
+from launcher.runtimes import EndCause, Ending, Execution, HostState, Runtime, choose_runtime
 from launcher.settings import S3Settings, default_runtime, stop_grace_seconds
 from launcher.storage import Storage, storage_for, which_s3
 from launcher.storage.address import s3_within_reach
 
-_TICK_SECONDS = 0.1
+TICK_SECONDS = 0.1
 _SYNC_SECONDS = 1.0
-_PATIENT_INTERRUPTS = 2  # the first stops the job, the second kills it, one more gives up on its results
-_KILLED, _NOT_FOUND = 128 + signal.SIGKILL, 127
+_LOOKING_SECONDS = 2.0  # between two questions to a runtime that does not answer
+_KILLED = 128 + signal.SIGKILL
+_ENDED_SECONDS = 10.0
 
 
 def job_storage(spec: TrainingJobSpec, uri: str) -> Storage:
@@ -115,8 +126,10 @@ def accept(request: Mapping[str, Any], runtime: Runtime | None = None) -> Accept
         name = default_runtime() if spec.runtime == "auto" else spec.runtime
         runtime = choose_runtime(name, image_uri=spec.image_uri)
     warnings = []
-    if runtime.name == "process" and spec.image_uri is not None and spec.brings_code:
-        warnings.append(f"the image {spec.image_uri} is not used: the process runtime runs the request's own code")
+    if runtime.needs_local_libraries and spec.image_uri is not None and spec.brings_code:
+        warnings.append(
+            f"the image {spec.image_uri} is not used: the {runtime.name} runtime runs the request's own code"
+        )
         spec = replace(spec, image_uri=None)
     uris = [spec.output_uri, spec.source_uri or "", *(channel.uri for channel in spec.channels)]
     uris.append(spec.checkpoint_config.s3_uri if spec.checkpoint_config else "")
@@ -160,7 +173,7 @@ def plan_job(job: AcceptedJob, store: JobStore, *, source_members: Sequence[str]
             )
     if spec.checkpoint_config is not None:
         _check_checkpoint_place(spec, spec.checkpoint_config, channels, folder)
-    plan = _plan(spec, store, channels, source_members or ())
+    plan = _plan(spec, store, channels, job.runtime.network_interface, source_members or ())
     for container in plan.containers:
         job.runtime.check(container)
     return replace(plan, image=job.runtime.describe_image(plan.containers[0]))
@@ -186,99 +199,19 @@ def record_job(job: AcceptedJob, claim: Claim) -> JobFolder:
     """Record a job that was planned, under a name that the caller holds."""
     now = time.time()
     record = JobRecord(spec=job.spec.to_dict(), created=now, request=dict(job.request), warnings=list(job.warnings))
-    record.move(IN_PROGRESS, "Starting", "Starting the training job", now)
+    record.move(Status.IN_PROGRESS, SecondaryStatus.STARTING, "Starting the training job", now)
     claim.record(record)
     return claim.folder
 
 
-def drive(store: JobStore, name: str, *, runtime: Runtime | None = None, on_line: LineSink | None = None) -> JobRecord:
-    """See a job through to its end, whoever began it; follow it, if another process is at it.
-
-    Ctrl-C asks for a stop and waits for it: SIGTERM, two minutes, SIGKILL. A second one kills at once.
+class Driver:
+    """Carries a job through the steps that are not recorded yet; the caller holds the driver's lock.
 
     Args:
-        store: the home that the job lives in.
-        name: the job.
-        runtime: None takes the one that the job was submitted for.
-        on_line: gets every line that the job prints.
-    Raises:
-        JobNotFoundError: there is no such job.
-        KeyboardInterrupt: after the stop that it asked for.
+        lines: reads the log for whoever looks on.
+        interrupts: what Ctrl-C and other signals have asked for meanwhile.
+        looking_on: whether the job is left to another driver when ``lines`` has nobody to read to any more.
     """
-    store.load(name)
-    folder = store.folder(name)
-    lines = LogReader(folder, on_line) if on_line else None
-    with _interrupts(folder) as interrupts:
-        while True:
-            with folder.driving(wait=False) as had:
-                if had:
-                    record = store.load(name)
-                    if not record.terminal:
-                        chosen = runtime or get_runtime(record.training_spec.runtime)
-                        Driver(store, name, chosen, lines, interrupts).run()
-                    if lines:
-                        lines.read(final=True)
-                    break
-            # Another process drives it: read along, and take over should it go away.
-            interrupts.deferred = True
-            if lines:
-                lines.read()
-            time.sleep(_TICK_SECONDS)
-    if interrupts.count:
-        raise KeyboardInterrupt
-    return store.load(name)
-
-
-def drive_detached(store: JobStore, name: str) -> None:
-    """Have a process of its own see the job through; it outlives this one."""
-    package_parent = str(Path(__file__).resolve().parents[2])
-    with (store.folder(name).path / "driver.log").open("ab") as log:
-        subprocess.Popen(
-            [sys.executable, "-m", "launcher", "drive", name],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            cwd="/",
-            env={**os.environ, "LAUNCHER_HOME": str(store.home), "PYTHONPATH": package_parent},
-        )
-
-
-def raise_unless_completed(store: JobStore, record: JobRecord) -> None:
-    """Raise what a failed job means for its caller; a stopped one is no error, as with SageMaker.
-
-    Raises:
-        JobFailedError: with the reason, the exit code and the last lines of the log.
-    """
-    if record.status != FAILED:
-        return
-    spec = record.training_spec
-    folder = store.folder(spec.job_name)
-    seconds = (record.ended or record.modified) - (record.started or record.created)
-    code = next((code for code in record.exit_codes.values() if code != 0), None)
-    program = spec.entry_point or spec.image_uri or "the container"
-    what = f"{program} exited with {code} after {seconds:.0f} s" if code is not None else "it never ran to an end"
-    tail = "".join(f"\n    {line}" for line in log_tail(folder.log_path("algo-1")))
-    error = JobFailedError(
-        f"job '{spec.job_name}': {what}. {record.failure_reason}",
-        f"Log: {folder.log_path('algo-1')}" + (f", which ends with:{tail}" if tail else ""),
-        job_name=spec.job_name,
-        reason=record.failure_reason,
-    )
-    error.exit_code_of_job = code
-    raise error
-
-
-@dataclass
-class _Interrupts:
-    """Ctrl-C: how often, and whether it has to wait because a job is running or its results are being kept."""
-
-    count: int = 0
-    deferred: bool = False
-
-
-class Driver:
-    """Carries a job through the steps that are not recorded yet; the caller holds the driver's lock."""
 
     def __init__(
         self,
@@ -286,7 +219,9 @@ class Driver:
         name: str,
         runtime: Runtime,
         lines: LogReader | None = None,
-        interrupts: _Interrupts | None = None,
+        interrupts: Interrupts | None = None,
+        *,
+        looking_on: bool = False,
     ) -> None:
         self._store = store
         self._name = name
@@ -295,22 +230,32 @@ class Driver:
         self._spec = self._record.training_spec
         self._runtime = runtime
         self._lines = lines
-        self._interrupts = interrupts or _Interrupts()
-        self._opt_ml = OptMl(self._folder.opt_ml_path)
+        self._looking_on = looking_on
+        self._interrupts = interrupts or Interrupts()
+        self._hosts = [(host, OptMl(self._folder.tree_path(host))) for host in host_names(self._spec)]
         self._keys = job_keys(self._spec)
         self._storage = job_storage(self._spec, self._keys.output)
-        self._syncs = [
-            FolderSync("intermediate files", self._opt_ml.intermediate, self._storage, self._keys.intermediate)
-        ]
-        if (kept := self._spec.checkpoint_config) is not None:
-            folder, storage = self._opt_ml.path / kept.tree_path, job_storage(self._spec, kept.s3_uri)
-            self._syncs.append(FolderSync("checkpoints", folder, storage, kept.s3_uri))
+        self._syncs = [sync for host, tree in self._hosts for sync in self._syncs_of(host, tree)]
         self._plan_made: RunPlan | None = None
         self._executions: dict[str, Execution] = {}
         self._s3_address = ""
 
+    def _syncs_of(self, host: str, tree: OptMl) -> list[FolderSync]:
+        """Return what is copied from a host while it runs: as on SageMaker, hosts share a place for checkpoints."""
+        own = "" if host == host_names(self._spec)[0] else f"/{host}"
+        syncs = [FolderSync("intermediate files", tree.intermediate, self._storage, f"{self._keys.intermediate}{own}")]
+        if (config := self._spec.checkpoint_config) is not None:
+            folder, storage = tree.path / config.tree_path, job_storage(self._spec, config.s3_uri)
+            syncs.append(FolderSync("checkpoints", folder, storage, config.s3_uri))
+        return syncs
+
     def run(self) -> None:
-        """Do all that is left to do; the record is terminal afterwards, whatever happens."""
+        """Do all that is left to do; the record is terminal afterwards, whatever happens.
+
+        Raises:
+            HandOver: this process has to go; everything is as the next driver needs it.
+            JobFolderError: the job's own files could not be written or read.
+        """
         try:
             self.step("fetch_channels", self._fetch_channels)
             self.step("write_config", self._write_config)
@@ -319,14 +264,45 @@ class Driver:
             self.step("prepare", self._prepare)
             if not self._folder.stop_requested() or self._executions_left():
                 with self._s3_within_reach():
-                    self.step("start", self._start)
+                    with self._interrupts.held():  # cut in two, it would leave a host that nobody has recorded
+                        self.step("start", self._start)
+                    self._interrupts.check()
+                    if self._record.secondary_status == SecondaryStatus.PENDING:
+                        self.step("await_start", self._await_start)
                     self.step("follow", self._follow)
             self.step("reclaim", self._reclaim)
             self.step("collect", self._collect)
-            self._finish()
+            with self._interrupts.held():
+                self._finish()
+        except HandOver:
+            raise
+        except OSError as error:
+            named = self._named(error)
+            self.give_up(named)
+            raise named from error
         except BaseException as error:
             self.give_up(error)
             raise
+
+    def collect_again(self) -> None:
+        """Pack what a job has left whose results could not be packed when it ended; its status stays as it is.
+
+        Raises:
+            ArtifactError: nothing of it is left.
+        """
+        if not self._folder.work_path.is_dir():
+            raise ArtifactError(
+                f"job '{self._name}' has nothing left to pack: {self._folder.work_path} is gone.",
+                f"What was packed when it ended is in {self._keys.model.rpartition('/')[0]}.",
+            )
+        reason = self._record.failure_reason
+        self._reclaim()
+        self._collect()
+        self._record.failure_reason = reason
+        self._record.warnings = [text for text in self._record.warnings if text != self._left_behind]
+        self._record.warn("its results were packed again after it had ended")
+        self._save()
+        remove_tree(self._folder.work_path)
 
     def step(self, name: str, effect: Callable[[], None]) -> None:
         """Do ``effect`` unless it is recorded as done, then record it."""
@@ -338,55 +314,88 @@ class Driver:
     def give_up(self, error: BaseException) -> None:
         """End the job for a reason that is not its own: nothing keeps running, what it wrote stays where it is."""
         for execution in self._found_executions():
+            # Each by itself: a container whose end cannot be waited for is removed all the same.
+            for effect in (execution.kill, lambda execution=execution: execution.wait(10), execution.remove):
+                with contextlib.suppress(LauncherError, OSError):
+                    effect()
+        if "prepare" in self._record.steps:
             with contextlib.suppress(LauncherError, OSError):
-                execution.kill()
-                execution.wait(10)
-                execution.remove()
+                self._runtime.close(self._plan.containers)
         if "start" in self._record.steps:
+            if isinstance(error, LauncherError):
+                error.exit_code = 1  # 2 says that nothing has run
             with contextlib.suppress(LauncherError, OSError):
                 self._reclaim()
             if isinstance(error, Exception):  # Ctrl-C waits for nothing more
                 for sync in self._syncs:
                     with contextlib.suppress(LauncherError, OSError):
                         sync.run()
-            self._record.warnings.append(f"what the job wrote and was not packed is in {self._folder.opt_ml_path}")
+            if self._folder.work_path.is_dir():
+                self._record.warn(self._left_behind)
         else:
-            _remove_tree(self._folder.work_path)
+            with contextlib.suppress(OSError):
+                remove_tree(self._folder.work_path)
         if self._record.terminal:
             return
-        with contextlib.suppress(OSError):  # a full disk must not hide what went wrong first
+        with contextlib.suppress(LauncherError, OSError):  # must not hide what went wrong first
             if isinstance(error, KeyboardInterrupt | SystemExit) or self._folder.stop_requested():
-                self._move(STOPPING, "Stopping", "Stopping the training job")
-                self._end(STOPPED, "Stopped", "Training job stopped")
+                self._move(Status.STOPPING, SecondaryStatus.STOPPING, "Stopping the training job")
+                self._end(Status.STOPPED, SecondaryStatus.STOPPED, "Training job stopped")
             else:
                 kind = "ClientError" if isinstance(error, LauncherError) else "InternalServerError"
                 text = error.message if isinstance(error, LauncherError) else f"{type(error).__name__}: {error}"
                 self._record.failure_reason = f"{kind}: {text}"[:FAILURE_REASON_LIMIT]
-                self._end(FAILED, "Failed", "Training job failed")
+                self._end(Status.FAILED, SecondaryStatus.FAILED, "Training job failed")
+
+    @property
+    def _left_behind(self) -> str:
+        return f"what the job wrote and was not packed is in {self._folder.work_path}: launcher collect {self._name}"
+
+    def _named(self, error: OSError) -> JobFolderError:
+        """Return what an error of the operating system means for the job."""
+        if not self._folder.record_path.exists():
+            return JobFolderError(
+                f"job '{self._name}': its folder {self._folder.path} is gone.",
+                "It was removed, or its home was moved, while the job ran; the job was ended.",
+            )
+        place = f": {error.filename}" if error.filename else ""
+        return JobFolderError(
+            f"job '{self._name}': {error.strerror or error}{place}.",
+            f"Make room or give rights back. What is left of the job is packed by: launcher collect {self._name}",
+        )
 
     def _fetch_channels(self) -> None:
         self._record.started = time.time()
-        self._note(IN_PROGRESS, "Downloading", "Downloading input data")
+        self._record.marks["started"] = clock_mark()
+        self._note(Status.IN_PROGRESS, SecondaryStatus.DOWNLOADING, "Downloading input data")
         self._folder.make_work_path()
         channels = resolve_channels(self._spec, self._folder.work_path / "channels", fetch=True)
         self._record.channels = {name: [str(found.path), found.is_file] for name, found in channels.items()}
 
     def _write_config(self) -> None:
         plan = self._plan
-        self._opt_ml.prepare(plan.config_files, plan.mount_points)
-        if self._spec.source_uri is None:
-            return
-        storage = job_storage(self._spec, self._spec.source_uri)
-        source = storage.fetch(self._spec.source_uri, self._folder.work_path / "source")
-        shutil.rmtree(self._opt_ml.code, ignore_errors=True)
-        artifacts.unpack(source, self._opt_ml.code)
+        source = None
+        if self._spec.source_uri is not None:
+            storage = job_storage(self._spec, self._spec.source_uri)
+            source = storage.fetch(self._spec.source_uri, self._folder.work_path / "source")
+        for host, tree in self._hosts:
+            tree.prepare({**plan.config_files, **plan.host_files[host]}, plan.mount_points)
+            if source is not None:
+                shutil.rmtree(tree.code, ignore_errors=True)
+                artifacts.unpack(source, tree.code)
 
     def _restore_checkpoints(self) -> None:
-        """Copy what earlier jobs have left into the folder; the job may change it, so nothing is linked."""
-        sync = self._syncs[-1]
-        _remove_tree(sync.folder)  # a driver before this one may have died in the middle
-        sync.restore()
-        self._opt_ml.share(sync.folder)
+        """Copy what earlier jobs have left to every host; the job may change it, so nothing is linked."""
+        config = self._spec.checkpoint_config
+        if config is None:
+            return
+        folders = [tree.path / config.tree_path for _, tree in self._hosts]
+        for sync in self._syncs:
+            if sync.folder in folders:
+                remove_tree(sync.folder)  # a driver before this one may have died in the middle
+                sync.restore()
+        for (_, tree), folder in zip(self._hosts, folders, strict=True):
+            tree.share(folder)
 
     def _prepare(self) -> None:
         for container in self._plan.containers:
@@ -395,13 +404,39 @@ class Driver:
     def _start(self) -> None:
         """Start each host, or find the one that a driver before this one started and could not record."""
         planned = planned_s3_address(self._spec)
+        self._runtime.open(self._plan.containers)
         for container in self._plan.containers:
             execution = self._runtime.find(container) or self._runtime.start(
                 with_s3_address(container, planned, self._s3_address)
             )
             self._executions[container.host] = execution
             self._record.executions[container.host] = execution.reference
-        self._note(IN_PROGRESS, "Training", "Training image download completed. Training in progress.")
+        if any(execution.state() is HostState.PENDING for execution in self._executions.values()):
+            self._note(Status.IN_PROGRESS, SecondaryStatus.PENDING, "Waiting for a place to run")
+        else:
+            self._note_training()
+
+    def _await_start(self) -> None:
+        """Wait until every host has a place to run: a queue's time is no training time and has no limit."""
+        while not self._folder.stop_requested() and not self._interrupts.count and self._any_pending():
+            time.sleep(TICK_SECONDS)
+            self._interrupts.check()
+        self._note_training()
+
+    def _any_pending(self) -> bool:
+        try:
+            executions = [
+                self._executions.get(container.host) or self._runtime.find(container)
+                for container in self._plan.containers
+            ]
+        except RuntimeUnavailableError:
+            return True  # nobody knows: look again
+        return any(execution is not None and execution.state() is HostState.PENDING for execution in executions)
+
+    def _note_training(self) -> None:
+        self._record.marks["training"] = clock_mark()
+        message = "Training image download completed. Training in progress."
+        self._note(Status.IN_PROGRESS, SecondaryStatus.TRAINING, message)
 
     @contextlib.contextmanager
     def _s3_within_reach(self) -> Iterator[None]:
@@ -413,84 +448,125 @@ class Driver:
                     reached = s3_within_reach(settings, self._store.home, self._runtime.host_address)
                     self._s3_address = kept.enter_context(reached)
                 except LauncherError as error:
-                    self._record.warnings.append(f"code inside the job cannot reach its S3: {error.message}")
+                    self._record.warn(f"code inside the job cannot reach its S3: {error.message}")
             yield
 
     def _follow(self) -> None:
-        """Wait for every host; meanwhile hand on log lines, copy what grows, and stop when asked or overdue."""
+        """Wait for all hosts at once; meanwhile hand on log lines, copy what grows, and stop when asked or overdue."""
         self._interrupts.deferred = True
         recorder = MetricRecorder(self._spec.metric_definitions, self._folder.metrics_path)
         # Metrics are read from the log's beginning, even where a driver before this one had begun to.
         readers = [self._lines] if self._lines else []
         if self._spec.metric_definitions:
-            readers.append(LogReader(self._folder, lambda _host, line: recorder.feed(line, time.time())))
-        running = {}
-        for container in self._plan.containers:
-            execution = self._executions.get(container.host) or self._runtime.find(container)
-            if execution is None:
-                self._record.exit_codes[container.host] = _KILLED
-                self._record.warnings.append(f"{container.host} was gone when it was looked for")
-            else:
-                running[container.host] = execution
-        self._executions = dict(running)
-        if self._record.stop_started is not None:
-            for execution in running.values():
-                execution.terminate()  # a driver before this one may have died before it could
+            readers.append(
+                LogReader(
+                    self._folder,
+                    lambda _host, line: recorder.feed(line, time.time()),
+                    "metrics are no longer read from the log",
+                )
+            )
+        hosts = _Hosts(self._runtime, self._plan.containers, self._executions)
+        if self._record.stop_reason:
+            hosts.terminate()  # a driver before this one may have died before it could
         next_sync = time.monotonic() + _SYNC_SECONDS
         grace, killed = stop_grace_seconds(), False
-        while running:
-            host, execution = next(iter(running.items()))
-            code = execution.wait(_TICK_SECONDS)
+        while hosts.left:
+            codes = hosts.wait(TICK_SECONDS)
+            self._executions |= hosts.running
             for reader in readers:
                 reader.read()
-            if code is not None:
+            self._look_at(readers)
+            self._interrupts.check()
+            for host, code in codes.items():
                 self._record.exit_codes[host] = code
-                del running[host]
-                if code != 0 and running:
-                    self._stop(running, f"{host} ended with {code}")
+                for warning in hosts.warnings:
+                    self._record.warn(warning)
+                if host in hosts.vanished:
+                    self._record.warn(f"{host} was gone when it was looked for")
+            self._tell_of_silence(hosts)
+            failed = next((host for host, code in codes.items() if code != 0), "")
+            if failed and hosts.left and not self._record.stop_reason:
+                self._stop(hosts, StopReason.HOST_FAILED)
+            if codes:
                 continue
             if time.monotonic() >= next_sync:
+                if not self._folder.record_path.exists():
+                    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self._folder.record_path))
                 self._sync_meanwhile()
                 next_sync = time.monotonic() + _SYNC_SECONDS
-            self._stop_if_due(running)
-            overdue = self._record.stop_started and time.time() > self._record.stop_started + grace
+            self._stop_if_due(hosts)
+            overdue = (
+                self._record.stop_reason and self._record.seconds_since("stopping", self._record.stop_started) > grace
+            )
             if (overdue or self._interrupts.count > 1) and not killed:
                 killed = True
-                for execution in running.values():
-                    execution.kill()
+                hosts.kill()
         for reader in readers:
             reader.read(final=True)
+        self._look_at(readers)
         for sync in self._syncs:
             sync.wait()
         self._record.final_metrics = [[point.name, point.value, point.timestamp] for point in recorder.last.values()]
 
-    def _stop_if_due(self, running: dict[str, Execution]) -> None:
-        if self._record.stop_started is not None:
-            return
-        started = next((one.start for one in self._record.transitions if one.status == "Training"), time.time())
-        if self._folder.stop_requested():
-            self._stop(running, "Stopped")
-        elif time.time() > started + self._spec.max_run_seconds:
-            self._stop(running, "MaxRuntimeExceeded")
+    def _look_at(self, readers: Sequence[LogReader]) -> None:
+        """Note which reader has lost its sink; leave the job to a driver of its own, where that was all we are for."""
+        for reader in readers:
+            if reader.failure:
+                if reader is self._lines and self._looking_on:
+                    raise HandOver
+                self._record.warn(reader.failure)
 
-    def _stop(self, running: dict[str, Execution], reason: str) -> None:
+    def _tell_of_silence(self, hosts: _Hosts) -> None:
+        """Note since when the runtime does not answer, and when it answers again: until then nobody knows more."""
+        if hosts.silence and self._record.unknown_since is None:
+            self._record.unknown_since = time.time()
+            moment = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self._record.unknown_since))
+            self._record.warn(f"since {moment} nobody knows how the job is: {hosts.silence}")
+            self._save()
+        elif not hosts.silence and self._record.unknown_since is not None:
+            self._record.unknown_since = None
+            self._record.warn(f"at {time.strftime('%Y-%m-%d %H:%M:%S')} its runtime answered again")
+            self._save()
+
+    def _stop_if_due(self, hosts: _Hosts) -> None:
+        if self._record.stop_reason:
+            return
+        trained = next((one.start for one in self._record.transitions if one.status == SecondaryStatus.TRAINING), None)
+        if self._folder.stop_requested() or self._interrupts.count:
+            self._stop(hosts, StopReason.ASKED)
+        elif self._record.seconds_since("training", trained) > self._spec.max_run_seconds:
+            self._stop(hosts, StopReason.MAX_RUNTIME_EXCEEDED)
+
+    def _stop(self, hosts: _Hosts, reason: StopReason) -> None:
         self._record.stop_started, self._record.stop_reason = time.time(), reason
-        if reason in ("Stopped", "MaxRuntimeExceeded"):
-            self._move(STOPPING, "Stopping", "Stopping the training job")
+        self._record.marks["stopping"] = clock_mark()
+        if STOPS[reason] is not None:
+            self._note(Status.STOPPING, SecondaryStatus.STOPPING, "Stopping the training job")
         self._save()
-        for execution in running.values():
-            execution.terminate()
+        hosts.terminate()
+
+    def _heed_endings(self) -> None:
+        """Note what the hosts themselves tell of their end: one that had nobody to stop it in time has done so."""
+        stopped = STOPS[self._record.stop_reason] is not None  # one that only followed another's end has not been
+        if stopped or not self._record.exit_codes or self._record.terminal:
+            return
+        if any(self._ending(container).cause is EndCause.MAX_RUNTIME for container in self._plan.containers):
+            self._record.stop_started, self._record.stop_reason = time.time(), StopReason.MAX_RUNTIME_EXCEEDED
+            self._move(Status.STOPPING, SecondaryStatus.STOPPING, "Stopping the training job")
 
     def _reclaim(self) -> None:
+        self._heed_endings()
         for container in self._plan.containers:
             self._runtime.reclaim(container)
 
     def _collect(self) -> None:
         """Pack what the job left and put it under its keys; a failed or stopped job's as well."""
-        self._move(self._record.status, "Uploading", "Uploading generated training model")
+        if not self._record.terminal:
+            self._move(self._record.status, SecondaryStatus.UPLOADING, "Uploading generated training model")
         for sync in self._syncs:
             sync.run()
-        for folder, uri in ((self._opt_ml.model, self._keys.model), (self._opt_ml.output_data, self._keys.output)):
+        tree = self._hosts[0][1]
+        for folder, uri in ((tree.model, self._keys.model), (tree.output_data, self._keys.output)):
             archive = self._folder.work_path / uri.rsplit("/", 1)[1]
             report = artifacts.pack_folder(folder, archive) if folder.is_dir() else artifacts.PackReport()
             self._record.warnings += [f"not packed: {line}" for line in report.skipped]
@@ -499,62 +575,80 @@ class Driver:
         self._record.failure_reason = self._find_failure_reason()
 
     def _find_failure_reason(self) -> str:
-        code = next((code for code in self._record.exit_codes.values() if code != 0), 0)
-        if code == 0 or self._record.status == STOPPING:
+        """Return why the job failed: the first host that did says so, the others were only stopped for it."""
+        host, code = next(((host, code) for host, code in self._record.exit_codes.items() if code != 0), ("", 0))
+        if code == 0 or self._record.status == Status.STOPPING:
             return ""
-        text = self._opt_ml.read_failure()
-        if not text and code == _KILLED:
-            text = "the process was killed (signal 9), which is what happens when memory runs out"
-        elif not text and code > 128:
-            text = f"the process was ended by signal {code - 128}, which did not come from the launcher"
-        if not text and code == _NOT_FOUND:
-            command = " ".join([*self._plan.containers[0].entry_point, *self._plan.containers[0].arguments])
-            text = f"there is no '{command}' to run; an algorithm image must be runnable as: docker run IMAGE train"
-        # The end matters as much as the beginning: the text gives way, not the exit code.
-        ending = f", exit code: {code}"
-        return f"AlgorithmError: {text}"[: FAILURE_REASON_LIMIT - len(ending)] + ending
+        container = next(container for container in self._plan.containers if container.host == host)
+        return failure_reason(container, code, self._ending(container), dict(self._hosts)[host].read_failure())
+
+    def _ending(self, container: ContainerSpec) -> Ending:
+        """Return how a host ended, also where another driver saw it end."""
+        with contextlib.suppress(RuntimeUnavailableError):
+            execution = self._executions.get(container.host) or self._runtime.find(container)
+            if execution is not None and execution.wait(_ENDED_SECONDS) is not None:
+                self._executions[container.host] = execution
+                return execution.ending()
+        return Ending()
 
     def _finish(self) -> None:
         for execution in self._found_executions():
-            execution.remove()
-        _remove_tree(self._folder.work_path)
+            try:
+                execution.remove()
+            except (LauncherError, OSError) as error:
+                self._record.warn(f"what its runtime keeps of it could not be removed: {error}; try: launcher gc")
+        if "start" in self._record.steps:
+            try:
+                self._runtime.close(self._plan.containers)
+            except (LauncherError, OSError) as error:
+                self._record.warn(f"what its hosts shared could not be removed: {error}; try: launcher gc")
+        remove_tree(self._folder.work_path)
         if self._folder.stop_requested() and not self._record.exit_codes:
-            self._move(STOPPING, "Stopping", "Stopping the training job")
-        if self._record.status == STOPPING:
-            exceeded = self._record.stop_reason == "MaxRuntimeExceeded"
-            self._end(STOPPED, "MaxRuntimeExceeded" if exceeded else "Stopped", "Training job stopped")
+            self._move(Status.STOPPING, SecondaryStatus.STOPPING, "Stopping the training job")
+        if self._record.status == Status.STOPPING:
+            secondary = STOPS[self._record.stop_reason] or SecondaryStatus.STOPPED
+            self._end(Status.STOPPED, secondary, "Training job stopped")
         elif any(self._record.exit_codes.values()):
-            self._end(FAILED, "Failed", "Training job failed")
+            self._end(Status.FAILED, SecondaryStatus.FAILED, "Training job failed")
         else:
-            self._end(COMPLETED, "Completed", "Training job completed")
+            self._end(Status.COMPLETED, SecondaryStatus.COMPLETED, "Training job completed")
 
-    def _end(self, status: str, secondary: str, message: str) -> None:
+    def _end(self, status: Status, secondary: SecondaryStatus, message: str) -> None:
         self._record.ended = time.time()
+        if self._record.started is not None:
+            self._record.billable_seconds = self._record.seconds_since("started", self._record.started)
+        self._record.unknown_since = None
         self._move(status, secondary, message)
 
-    def _note(self, status: str, secondary: str, message: str) -> None:
+    def _note(self, status: Status, secondary: SecondaryStatus, message: str) -> None:
         """Change the status without writing it: the step that is under way is about to."""
         self._record.move(status, secondary, message, time.time())
 
-    def _move(self, status: str, secondary: str, message: str) -> None:
+    def _move(self, status: Status, secondary: SecondaryStatus, message: str) -> None:
         self._note(status, secondary, message)
         self._save()
 
     def _save(self) -> None:
-        self._store.save(self._name, self._record)
+        """Write the record. On a full disk a job goes on without: a step that is not recorded is done once more."""
+        try:
+            self._store.save(self._name, self._record)
+        except OSError as error:
+            if self._record.terminal or error.errno not in DISK_FULL:
+                raise
+            self._record.warn(f"the record could not be written for a while: {error.strerror}")
 
     def _sync_meanwhile(self) -> None:
         for sync in self._syncs:
             warning = sync.run_meanwhile()
-            if warning and warning not in self._record.warnings:
-                self._record.warnings.append(warning)
+            if warning:
+                self._record.warn(warning)
 
     @property
     def _plan(self) -> RunPlan:
         if self._plan_made is None:
             found = self._record.channels.items()
             channels = {name: ChannelSource(Path(path), is_file) for name, (path, is_file) in found}
-            self._plan_made = _plan(self._spec, self._store, channels)
+            self._plan_made = _plan(self._spec, self._store, channels, self._runtime.network_interface)
         return self._plan_made
 
     def _executions_left(self) -> bool:
@@ -563,33 +657,121 @@ class Driver:
     def _found_executions(self) -> Iterator[Execution]:
         if "prepare" not in self._record.steps:
             return
-        with contextlib.suppress(LauncherError):
+        with contextlib.suppress(LauncherError, OSError):
             for container in self._plan.containers:
                 execution = self._executions.get(container.host) or self._runtime.find(container)
                 if execution is not None:
                     yield execution
 
 
-@contextlib.contextmanager
-def _interrupts(folder: JobFolder) -> Iterator[_Interrupts]:
-    """Turn SIGINT into a request to stop; only a main thread gets to do so."""
-    interrupts = _Interrupts()
+class _Hosts:
+    """The hosts of a job that have not ended, waited for at once, whether or not their runtime answers.
 
-    def on_interrupt(_number: int, _frame: FrameType | None) -> None:
-        interrupts.count += 1
-        folder.request_stop()
-        if not interrupts.deferred or interrupts.count > _PATIENT_INTERRUPTS:
-            raise KeyboardInterrupt
+    Args:
+        runtime: finds a host again that this process did not start, or has lost.
+        containers: every host of the job.
+        executions: those that this process has started.
 
-    try:
-        previous: Any = signal.signal(signal.SIGINT, on_interrupt)
-    except ValueError:
-        yield interrupts
-        return
-    try:
-        yield interrupts
-    finally:
-        signal.signal(signal.SIGINT, previous)
+    Attributes:
+        running: the hosts that answer.
+        lost: the hosts that nobody knows anything about at the moment.
+        vanished: the hosts of which nothing was left.
+        warnings: what their executions had to say when they ended.
+        silence: why nothing is heard; empty while all is well.
+    """
+
+    def __init__(
+        self, runtime: Runtime, containers: Sequence[ContainerSpec], executions: Mapping[str, Execution]
+    ) -> None:
+        self._runtime = runtime
+        self.running = {one.host: executions[one.host] for one in containers if one.host in executions}
+        self.lost = {one.host: one for one in containers if one.host not in executions}
+        self._containers = {one.host: one for one in containers}
+        self._next_look = 0.0
+        self._signals: list[Callable[[Execution], None]] = []
+        self.vanished: set[str] = set()
+        self.warnings: list[str] = []
+        self.silence = ""
+
+    @property
+    def left(self) -> bool:
+        """Whether any host has not ended."""
+        return bool(self.running or self.lost)
+
+    def wait(self, seconds: float) -> dict[str, int]:
+        """Wait until a host has ended, but no longer than so; return the exit codes of those that have."""
+        codes = self._look_again()
+        silence = ""
+        if not self.running and not codes:
+            time.sleep(seconds)
+        for host, execution in list(self.running.items()):
+            try:
+                code = execution.wait(0 if codes else seconds / len(self.running))
+            except (RuntimeUnavailableError, OSError) as error:
+                silence = _text(error)
+                del self.running[host]
+                self.lost[host] = self._containers[host]
+                continue
+            if code is not None:
+                codes[host] = code
+                self.warnings += [execution.warning] if execution.warning else []
+                del self.running[host]
+            elif _is_unknown(execution):
+                silence = f"{host} cannot be reached"
+        if silence or not self.lost:
+            self.silence = silence
+        return codes
+
+    def terminate(self) -> None:
+        """Send SIGTERM to all that run, to a host that is lost as soon as it is found."""
+        self._signal(lambda execution: execution.terminate())
+
+    def kill(self) -> None:
+        """End all that run, a host that is lost as soon as it is found."""
+        self._signal(lambda execution: execution.kill())
+
+    def _signal(self, send: Callable[[Execution], None]) -> None:
+        self._signals.append(send)
+        for execution in self.running.values():
+            self._send(execution, [send])
+
+    def _send(self, execution: Execution, signals: Sequence[Callable[[Execution], None]]) -> None:
+        for send in signals:
+            try:
+                send(execution)
+            except (RuntimeUnavailableError, OSError) as error:
+                self.silence = _text(error)
+
+    def _look_again(self) -> dict[str, int]:
+        """Look for the hosts that are lost; one of which nothing is left counts as killed."""
+        codes: dict[str, int] = {}
+        if not self.lost or time.monotonic() < self._next_look:
+            return codes
+        for host, container in list(self.lost.items()):
+            try:
+                execution = self._runtime.find(container)
+            except (RuntimeUnavailableError, OSError) as error:
+                self.silence = _text(error)
+                self._next_look = time.monotonic() + _LOOKING_SECONDS
+                continue
+            del self.lost[host]
+            if execution is None:
+                codes[host] = _KILLED
+                self.vanished.add(host)
+            else:
+                self.running[host] = execution
+                self._send(execution, self._signals)
+        return codes
+
+
+def _text(error: Exception) -> str:
+    return error.message if isinstance(error, LauncherError) else str(error)
+
+
+def _is_unknown(execution: Execution) -> bool:
+    """Return whether a runtime that says in which state a host is says that it does not know."""
+    state = getattr(execution, "state", None)
+    return state is not None and str(state()) in ("unknown", "lost")
 
 
 def _check_source_archive(spec: TrainingJobSpec, uri: str) -> None:
@@ -619,7 +801,11 @@ def _own_copy(path: Path, target: Path) -> Path:
 
 
 def _plan(
-    spec: TrainingJobSpec, store: JobStore, channels: dict[str, ChannelSource], members: Sequence[str] = ()
+    spec: TrainingJobSpec,
+    store: JobStore,
+    channels: dict[str, ChannelSource],
+    network_interface: str,
+    members: Sequence[str] = (),
 ) -> RunPlan:
     folder = store.folder(spec.job_name)
     return make_plan(
@@ -629,10 +815,11 @@ def _plan(
         work_path=folder.work_path,
         channels=channels,
         source_members=members,
+        network_interface=network_interface,
     )
 
 
-def _remove_tree(path: Path) -> None:
+def remove_tree(path: Path) -> None:
     """Remove a folder that a job has written to, and may have taken rights away in."""
     for folder, names, _ in os.walk(path):
         for name in names:

@@ -2,35 +2,60 @@
 
 from __future__ import annotations
 
-from launcher.errors import SettingsError
-from launcher.runtimes.base import Execution, Runtime
-from launcher.settings import RUNTIME_NAMES
+from importlib import import_module
 
-__all__ = ["Execution", "Runtime", "choose_runtime", "get_runtime"]
+from launcher.errors import SettingsError
+from launcher.runtimes.base import EndCause, Ending, Execution, HostState, Runtime
+from launcher.settings import RUNTIME_ENTRY_POINTS
+
+__all__ = ["EndCause", "Ending", "Execution", "HostState", "Runtime", "choose_runtime", "get_runtime", "runtime_names"]
+
+_OWN = {
+    "process": "launcher.runtimes.process:ProcessRuntime",
+    "docker": "launcher.runtimes.docker_engine:DockerRuntime",
+}
 
 
 def get_runtime(name: str) -> Runtime:
-    """Return the runtime ``docker`` or ``process``.
+    """Return the runtime of that name: one of the launcher's own, or one that an installed package offers.
 
     Raises:
-        SettingsError: there is no such runtime.
+        SettingsError: there is no such runtime, or it cannot be loaded.
     """
-    if name == "process":
-        from launcher.runtimes.process import ProcessRuntime
+    place = _OWN.get(name) or _offered().get(name)
+    if place is None:
+        raise SettingsError(f"'{name}' is no runtime.", f"Use one of: {', '.join(runtime_names())}.")
+    module, _, attribute = place.partition(":")
+    try:
+        runtime_class = getattr(import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise SettingsError(
+            f"the runtime '{name}' is {place}, which cannot be loaded: {error}.", "Install its package again."
+        ) from error
+    if not (isinstance(runtime_class, type) and issubclass(runtime_class, Runtime)):
+        raise SettingsError(
+            f"the runtime '{name}' is {place}, which is no subclass of launcher.runtimes.Runtime.",
+            "See docs/adding-a-runtime.md.",
+        )
+    return runtime_class()
 
-        return ProcessRuntime()
-    if name == "docker":
-        from launcher.runtimes.docker_engine import DockerRuntime
 
-        return DockerRuntime()
-    raise SettingsError(f"'{name}' is no runtime.", f"Use one of: {', '.join(RUNTIME_NAMES)}.")
+def runtime_names() -> list[str]:
+    """Return ``auto`` and the names of all runtimes that there are."""
+    return ["auto", *sorted({*_OWN, *_offered()})]
+
+
+def _offered() -> dict[str, str]:
+    from importlib.metadata import entry_points  # slow to load, and asked only for names that are not our own
+
+    return {entry.name: entry.value for entry in entry_points(group=RUNTIME_ENTRY_POINTS)}
 
 
 def choose_runtime(name: str, *, image_uri: str | None) -> Runtime:
     """Return the runtime of that name; ``auto`` is Docker if an engine answers, else a local process.
 
     Args:
-        name: ``auto``, ``docker`` or ``process``.
+        name: ``auto``, or a runtime's.
         image_uri: the user's own image, which only Docker can run.
     """
     if name != "auto":

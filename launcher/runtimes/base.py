@@ -1,11 +1,48 @@
-"""The one seam of the launcher: where and how a host of a job is run."""
+"""The one seam of the launcher: where and how the hosts of a job are run."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 from launcher.jobs.spec import ContainerSpec
+
+
+class HostState(StrEnum):
+    """Where a host of a job stands."""
+
+    PENDING = "pending"
+    """It waits for a place to run; that is no training time."""
+    RUNNING = "running"
+    ENDED = "ended"
+    LOST = "lost"
+    """Nobody can say for now: what runs it does not answer. The job is taken up when it answers again."""
+
+
+class EndCause(StrEnum):
+    """Why a host ended, where that is more than its exit code."""
+
+    ITSELF = ""
+    OUT_OF_MEMORY = "OutOfMemory"
+    NO_PROGRAM = "NoProgram"
+    MAX_RUNTIME = "MaxRuntimeExceeded"
+    REMOVED = "Removed"
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a host ended, as what ran it says.
+
+    Attributes:
+        cause: why.
+        detail: the same for people, such as the memory limit; may be empty.
+    """
+
+    cause: EndCause = EndCause.ITSELF
+    detail: str = ""
 
 
 class Execution(ABC):
@@ -17,14 +54,30 @@ class Execution(ABC):
         """JSON values for the record, for people; the runtime itself finds an execution by the job."""
 
     @abstractmethod
+    def state(self) -> HostState:
+        """Return where the host stands; returns at once."""
+
+    @property
+    def warning(self) -> str:
+        """What the job's user should know about the host, such as a log that could not be written; mostly empty."""
+        return ""
+
+    @property
+    def lost_since(self) -> float | None:
+        """Since when nobody can say how the host is, in seconds since 1970; None while it is known."""
+        return None
+
+    @abstractmethod
     def wait(self, timeout_seconds: float) -> int | None:
         """Wait for the end; return the exit code (128 + n after signal n), or None when the time is up.
 
-        Everything that the host printed is in its log file before the exit code is returned.
-
-        Raises:
-            RuntimeUnavailableError: the engine has gone away for good; nobody knows how the job ended.
+        Everything that the host printed is in its log file before the exit code is returned. While the state is lost,
+        the answer is None: a job is not over because nobody can see it.
         """
+
+    def ending(self) -> Ending:
+        """Return why the host ended; asked after ``wait`` has returned an exit code."""
+        return Ending()
 
     @abstractmethod
     def terminate(self) -> None:
@@ -39,19 +92,54 @@ class Execution(ABC):
         """Remove what the runtime keeps of the host, whatever state it is in; again does no harm."""
 
 
+@dataclass(frozen=True)
+class Remains:
+    """Something that a runtime keeps of a job.
+
+    Attributes:
+        job_name: the job.
+        text: what it is, for people.
+        remove: removes it.
+    """
+
+    job_name: str
+    text: str
+    remove: Callable[[], None]
+
+
 class Runtime(ABC):
-    """A way of running containers, or something like them."""
+    """A way of running containers, or something like them.
+
+    Attributes:
+        name: as users and records name it.
+        network_interface: by which the hosts of a job reach each other.
+        needs_local_libraries: jobs import the libraries of this machine's own Python.
+        runs_images: it can run an image of the user's.
+    """
 
     name: str
+    network_interface: str = "eth0"
+    needs_local_libraries: bool = False
+    runs_images: bool = True
 
     @property
+    def reaches_this_machine(self) -> bool:
+        """Whether a job can reach what listens on this machine, at ``host_address``."""
+        return True
+
+    @property
+    @abstractmethod
     def host_address(self) -> str:
         """The address of this machine at which a job reaches what listens here.
 
         Raises:
             RuntimeUnavailableError: there is none, as with an engine on another machine.
         """
-        return "127.0.0.1"
+
+    @property
+    def gpus(self) -> int:
+        """How many GPUs a host of a job sees."""
+        return 0
 
     @abstractmethod
     def check(self, container: ContainerSpec) -> None:
@@ -59,7 +147,7 @@ class Runtime(ABC):
 
         Raises:
             RuntimeUnavailableError: the runtime itself does not work here.
-            ImageError: the image is not to be had.
+            ImageError: the image is neither here nor in a registry.
         """
 
     @abstractmethod
@@ -74,6 +162,20 @@ class Runtime(ABC):
             ImageError: it cannot be built.
         """
 
+    def open(self, containers: Sequence[ContainerSpec]) -> None:  # noqa: B027 - most runtimes share nothing
+        """Make what the hosts of a job share, such as a network; again changes nothing.
+
+        Raises:
+            RuntimeUnavailableError: it could not be made.
+        """
+
+    def close(self, containers: Sequence[ContainerSpec]) -> None:  # noqa: B027 - most runtimes share nothing
+        """Remove what ``open`` made, when every host has been removed; again does no harm.
+
+        Raises:
+            RuntimeUnavailableError: it could not be removed.
+        """
+
     @abstractmethod
     def start(self, container: ContainerSpec) -> Execution:
         """Start a host; its log file begins anew.
@@ -85,7 +187,19 @@ class Runtime(ABC):
 
     @abstractmethod
     def find(self, container: ContainerSpec) -> Execution | None:
-        """Return the host that was started for this job and this home before, if anything of it is left."""
+        """Return the host that was started for this job and this home before, if anything of it is left.
+
+        Raises:
+            RuntimeUnavailableError: what runs it does not answer.
+        """
+
+    def leftovers(self, home: str) -> list[Remains]:
+        """Return all that the runtime keeps of jobs of a home, whether or not they are alive; none where it needs none.
+
+        Raises:
+            RuntimeUnavailableError: nobody can say.
+        """
+        return []
 
     def reclaim(self, container: ContainerSpec) -> None:  # noqa: B027 - most runtimes have nothing to do here
-        """Make everything that the host wrote to ``/opt/ml`` belong to the caller."""
+        """Make everything that the host wrote to its tree belong to the caller."""

@@ -7,16 +7,24 @@ one opened later loses lines; the engine keeps a whole copy for whoever takes th
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
+import ipaddress
 import os
+import re
 import resource
+import signal
+import socket
+import stat
+import struct
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
-from functools import cached_property, lru_cache
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from urllib.parse import urlsplit
 
 import docker
@@ -27,36 +35,58 @@ import requests
 
 from launcher.errors import ImageError, RuntimeUnavailableError
 from launcher.jobs.spec import ContainerSpec
-from launcher.runtimes.base import Execution, Runtime
+from launcher.runtimes.base import EndCause, Ending, Execution, HostState, Remains, Runtime
 from launcher.runtimes.image import build_image, image_tag
 from launcher.runtimes.probe import engine_address
+from launcher.settings import build_settings, stop_grace_seconds
 
-_API_TIMEOUT_SECONDS = 60
-_ENGINE_GONE_SECONDS = 60.0
+# A question is answered within it, or the engine counts as hung. Work gets longer: an engine under load is slow.
+_ANSWER_SECONDS = 10
+_WORK_SECONDS = 120
+_RETRY_SECONDS = 1.0
+_SIOCGIFADDR = 0x8915
 _BROKEN = (requests.exceptions.RequestException, docker.errors.APIError, OSError)
 _NO_ENGINE_HINT = 'Start it (launcher doctor says how), or run as a local process: Estimator(..., runtime="process").'
+_STDOUT, _STDERR = 1, 2
+_FRAME_HEADER = struct.Struct(">BxxxL")
+# How the engine's own first process says that it could not start the image's: tini of Docker, catatonit of podman.
+_NO_PROGRAM = re.compile(r"(?:\[FATAL\s+tini \(\d+\)\] exec .* failed|failed to exec pid1): (.+)")
+_MISSING_PROGRAM = re.compile(r"exec: .* (?:executable file not found|no such file or directory)")
+_REASON_PATH = "output/.stop-reason"
+_JOB_LABELS = ("launcher.job", "launcher.home")
+_LENT = "/run/launcher"
+_CERTIFICATE_VARIABLES = ("PIP_CERT", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")
+_KILLED, _NOT_FOUND = 128 + signal.SIGKILL, 127
+
+_REMOVED = Ending(EndCause.REMOVED, "its container was removed, not by the launcher (docker rm)")
+
+Frames = Iterable[tuple[int, bytes]]
+"""Output as it came: which stream (1 stdout, 2 stderr), and a piece of it."""
 
 
 class DockerExecution(Execution):
     """A container of a job.
 
     Args:
-        client: the engine.
+        client: the engine, patient.
         container_id: the container.
-        log_path: gets what it prints.
-        stream: its output from the very beginning; None reads it again from the engine's copy.
+        container: what it was started from.
+        frames: its output from the very beginning; None reads it again from the engine's copy.
     """
 
     def __init__(
-        self, client: docker.APIClient, container_id: str, log_path: Path, stream: Iterable[bytes] | None = None
+        self, client: docker.APIClient, container_id: str, container: ContainerSpec, frames: Frames | None = None
     ) -> None:
         self._client = client
         self._id = container_id
-        self._log_path = log_path
+        self._container = container
+        self._log = _LogCopy(Path(container.log_path))
         self._ended = threading.Event()
         self._code = 0
-        self._error: Exception | None = None
-        self._thread = threading.Thread(target=self._watch, args=(stream,), name=container_id[:12], daemon=True)
+        self._ending = Ending()
+        self._lost_since: float | None = None
+        self._owed_signal = ""
+        self._thread = threading.Thread(target=self._watch, args=(frames,), name=container_id[:12], daemon=True)
 
     def watch(self) -> None:
         """Begin to read the output and to wait for the end."""
@@ -67,66 +97,224 @@ class DockerExecution(Execution):
         """The container's id."""
         return {"runtime": "docker", "container": self._id}
 
+    def state(self) -> HostState:
+        """Return what is known without asking the engine."""
+        if self._ended.is_set():
+            return HostState.ENDED
+        return HostState.RUNNING if self._lost_since is None else HostState.LOST
+
+    @property
+    def lost_since(self) -> float | None:
+        """Since when the engine has not answered."""
+        return self._lost_since
+
     def wait(self, timeout_seconds: float) -> int | None:
-        """Wait for the container's end; by then its log is written."""
-        if not self._ended.wait(timeout_seconds):
-            return None
-        if self._error is not None:
-            raise RuntimeUnavailableError(
-                f"the container {self._id[:12]} was lost: {_text(self._error)}", "Look at the engine's own log."
-            ) from self._error
-        return self._code
+        """Wait for the container's end; by then its log is written. An engine that is gone ends nothing."""
+        return self._code if self._ended.wait(timeout_seconds) else None
+
+    def ending(self) -> Ending:
+        """Return what the engine said of the end."""
+        return self._ending
+
+    @property
+    def warning(self) -> str:
+        """What became of the log, where it could not be written."""
+        return self._log.warning
 
     def terminate(self) -> None:
-        """Send SIGTERM to the container's first process, which hands it on."""
+        """Send SIGTERM to the container's first process, which hands it on; an engine that is gone gets it later."""
         self._signal("SIGTERM")
 
     def kill(self) -> None:
-        """Send SIGKILL: the kernel ends every process of the container."""
+        """Send SIGKILL: the kernel ends every process of the container; an engine that is gone gets it later."""
         self._signal("SIGKILL")
 
     def remove(self) -> None:
-        """Remove the container, its log and its anonymous volumes."""
-        with contextlib.suppress(docker.errors.NotFound):
-            self._client.remove_container(self._id, v=True, force=True)
+        """Remove the container, its log and its anonymous volumes.
+
+        Raises:
+            RuntimeUnavailableError: the engine does not do it.
+        """
+        _remove_container(self._id)
 
     def _signal(self, name: str) -> None:
         try:
-            self._client.kill(self._id, signal=name)
+            _client().kill(self._id, signal=name)
         except docker.errors.APIError as error:
             if error.status_code not in (404, 409):  # gone, or not running any more
                 raise RuntimeUnavailableError(f"{name} could not be sent: {_text(error)}") from error
+        except (RuntimeUnavailableError, *_BROKEN):
+            self._owed_signal = name
 
-    def _watch(self, stream: Iterable[bytes] | None) -> None:
-        """Read the output, then the exit code; when the connection breaks, try again for a minute."""
-        deadline = None
+    def _watch(self, frames: Frames | None) -> None:
+        """Read the output, then the exit code; whenever the engine goes away, wait until it is back."""
         try:
-            while True:
+            while not self._ended.is_set():
                 try:
-                    self._copy(stream if stream is not None else self._output_so_far())
-                    self._code = int(self._client.wait(self._id, timeout=None)["StatusCode"])
+                    self._watch_once(frames)
+                except docker.errors.NotFound:
+                    self._code = _KILLED
+                    self._ending = Ending(
+                        EndCause.REMOVED, "its container was removed, not by the launcher (docker rm)"
+                    )
                     return
-                except docker.errors.NotFound as error:
-                    self._error = error
+                except _BROKEN:
+                    frames = None
+                    self._lost_since = self._lost_since or time.time()
+                    time.sleep(_RETRY_SECONDS)
+                else:
                     return
-                except _BROKEN as error:
-                    stream = None
-                    deadline = deadline or time.monotonic() + _ENGINE_GONE_SECONDS
-                    if time.monotonic() > deadline:
-                        self._error = error
-                        return
-                    time.sleep(0.5)
         finally:
             self._ended.set()
 
-    def _output_so_far(self) -> Iterator[bytes]:
-        stream: Iterator[bytes] = self._client.logs(self._id, stdout=True, stderr=True, stream=True, follow=True)
-        return stream
+    def _watch_once(self, frames: Frames | None) -> None:
+        if frames is None:
+            _client().inspect_container(self._id)  # is it back?
+            self._lost_since = None
+            if owed := self._owed_signal:
+                self._signal(owed)
+                self._owed_signal = "" if self._owed_signal == owed else self._owed_signal
+            frames = self._output_so_far()
+            self._log.begin_again()
+        self._log.copy(frames)
+        self._code = int(self._client.wait(self._id, timeout=None)["StatusCode"])
+        if self._log.incomplete:  # the disk was full for a while: the engine still has what is missing
+            self._log.begin_again()
+            self._log.copy(self._output_so_far())
+            if not self._log.incomplete:
+                self._log.warning = ""
+        self._ending = self._asked_ending()
 
-    def _copy(self, stream: Iterable[bytes]) -> None:
-        with self._log_path.open("wb", buffering=0) as log:
-            for frame in stream:
-                log.write(frame)
+    def _asked_ending(self) -> Ending:
+        about = self._client.inspect_container(self._id)
+        if about["State"].get("Status") in ("removing", "dead"):
+            return _REMOVED
+        if about["State"].get("OOMKilled") and self._code == _KILLED:
+            limit = (about.get("HostConfig") or {}).get("Memory") or 0
+            detail = f"the container's memory limit is {limit / 2**20:,.0f} MiB" if limit else "this machine ran out"
+            return Ending(EndCause.OUT_OF_MEMORY, detail)
+        if self._container.bundled and (cause := _stop_reason(Path(self._container.tree_path))):
+            return Ending(cause)
+        if self._code == _NOT_FOUND and (reason := _NO_PROGRAM.search(self._log.end())):
+            return Ending(EndCause.NO_PROGRAM, reason.group(1).strip())
+        return Ending()
+
+    def _output_so_far(self) -> Frames:
+        """Read all that the container has printed, and follow it, from the engine's own copy."""
+        url = f"{self._client.base_url}/v{self._client.api_version}/containers/{self._id}/logs"
+        options = {"stdout": "1", "stderr": "1", "follow": "1", "tail": "all"}
+        answer = self._client.get(url, params=options, stream=True, timeout=(_ANSWER_SECONDS, None))
+        if answer.status_code == 404:
+            raise docker.errors.NotFound(f"no container {self._id}", answer)
+        answer.raise_for_status()
+        return _frames(answer.iter_content(chunk_size=None))
+
+
+class _LogCopy:
+    """A host's log file, which gets each byte of the container's output once, however often the output is read."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._written = {_STDOUT: 0, _STDERR: 0}
+        self._skip = dict(self._written)
+        self._begun = False
+        self.incomplete = False
+        self.warning = ""
+
+    def begin_again(self) -> None:
+        """The output will come from its beginning: what is written already is to be passed over.
+
+        By stream, not by byte: the engine's copy may have the two in another order.
+        """
+        self._skip = dict(self._written)
+
+    def copy(self, frames: Frames) -> None:
+        try:
+            log = self._path.open("ab" if self._begun else "wb", buffering=0)
+        except OSError as error:
+            self._drop(error)
+            log = Path(os.devnull).open("ab", buffering=0)  # noqa: SIM115 - closed below, with either file
+        else:
+            self._begun, self.incomplete = True, False
+        with log:
+            for stream, data in frames:
+                passed = min(self._skip[stream], len(data))
+                self._skip[stream] -= passed
+                if (rest := data[passed:]) and not self.incomplete:
+                    self._append(log, stream, rest)
+
+    def _append(self, log: IO[bytes], stream: int, data: bytes) -> None:
+        try:
+            while data:
+                count = log.write(data)
+                self._written[stream] += count
+                data = data[count:]
+        except OSError as error:  # a full disk; the job goes on, and the container must not block on its output
+            self._drop(error)
+
+    def _drop(self, error: OSError) -> None:
+        self.incomplete = True
+        self.warning = f"the rest of the log was dropped: {self._path}: {error.strerror}"
+
+    def end(self) -> str:
+        """Return the last of what was written."""
+        if not self._path.exists():
+            return ""
+        with self._path.open("rb") as log:
+            log.seek(max(0, self._path.stat().st_size - 4096))
+            return log.read().decode("utf-8", "replace")
+
+
+def _frames(chunks: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
+    """Take the engine's multiplexed output apart: a header of 8 bytes (stream, length), then the bytes."""
+    buffer = bytearray()
+    for chunk in chunks:
+        buffer += chunk
+        while len(buffer) >= _FRAME_HEADER.size:
+            stream, length = _FRAME_HEADER.unpack_from(buffer)
+            end = _FRAME_HEADER.size + length
+            if len(buffer) < end:
+                break
+            yield (_STDERR if stream == _STDERR else _STDOUT), bytes(buffer[_FRAME_HEADER.size : end])
+            del buffer[:end]
+
+
+def _pairs(stream: Iterable[tuple[bytes | None, bytes | None]]) -> Iterator[tuple[int, bytes]]:
+    for stdout, stderr in stream:
+        if stdout:
+            yield _STDOUT, stdout
+        if stderr:
+            yield _STDERR, stderr
+
+
+def _stop_reason(tree: Path) -> EndCause | None:
+    """Return why the toolkit in the container ended the job, if it did; never through a link of the job's."""
+    try:
+        descriptor = os.open(tree / _REASON_PATH, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return None
+    with os.fdopen(descriptor, "rb") as file:
+        text = file.read(64).decode("utf-8", "replace") if stat.S_ISREG(os.fstat(file.fileno()).st_mode) else ""
+    return EndCause.MAX_RUNTIME if text == EndCause.MAX_RUNTIME.value else None
+
+
+def _remove_container(container_id: str) -> None:
+    try:
+        _worker().remove_container(container_id, v=True, force=True)
+    except docker.errors.APIError as error:
+        if error.status_code not in (404, 409):  # gone, or being removed by somebody else
+            raise RuntimeUnavailableError(
+                f"the container {container_id[:12]} could not be removed: {_text(error)}",
+                f"Do it by hand: docker rm -f {container_id[:12]}",
+            ) from error
+    except _BROKEN as error:
+        raise _silent(error) from error
+
+
+def _silent(error: Exception) -> RuntimeUnavailableError:
+    return RuntimeUnavailableError(
+        f"the engine at {engine_address()} does not answer ({type(error).__name__}).", _NO_ENGINE_HINT
+    )
 
 
 class DockerRuntime(Runtime):
@@ -135,26 +323,38 @@ class DockerRuntime(Runtime):
     name = "docker"
 
     @property
+    def reaches_this_machine(self) -> bool:
+        """Whether the engine is on this machine, as far as its address tells."""
+        return urlsplit(engine_address()).scheme == "unix"
+
+    @property
     def host_address(self) -> str:
-        """The gateway of the network that containers are put in by default."""
+        """The address of this machine on the network that containers are put in by default."""
         for name in ("bridge", "podman"):
-            with contextlib.suppress(docker.errors.NotFound):
-                for config in _client().inspect_network(name)["IPAM"]["Config"] or ():
-                    if gateway := config.get("Gateway"):
-                        return str(gateway)
+            try:
+                network = _client().inspect_network(name)
+            except docker.errors.NotFound:
+                continue
+            except _BROKEN as error:
+                raise RuntimeUnavailableError(f"the engine at {engine_address()} does not answer.") from error
+            if address := bridge_address(network):
+                return address
         raise RuntimeUnavailableError(f"the engine at {engine_address()} has no gateway to this machine.")
 
     def check(self, container: ContainerSpec) -> None:
         """Refuse when no engine answers, or when a foreign image is neither here nor to be pulled."""
         client = _client()
-        if container.bundled:
-            return
         try:
+            client.ping()
+            if container.bundled:
+                return
             client.inspect_image(container.image)
         except docker.errors.ImageNotFound:
-            self._pull(client, container.image)
+            self._pull(_worker(), container.image)
         except docker.errors.APIError as error:
             raise ImageError(f"image '{container.image}': {_text(error)}", "Check how it is written.") from error
+        except _BROKEN as error:
+            raise _silent(error) from error
 
     def describe_image(self, container: ContainerSpec) -> str:
         """Return the image's name."""
@@ -177,45 +377,107 @@ class DockerRuntime(Runtime):
             )
             build_image(tag, Path(container.log_path).with_name("image-build.log"))
 
+    def open(self, containers: Sequence[ContainerSpec]) -> None:
+        """Make a network for a job of several hosts; one host needs none of its own."""
+        if len(containers) < 2:
+            return
+        client, name = _worker(), _network_name(containers[0])
+        try:
+            if _network_of(client, containers[0]) is not None:
+                return
+            # Fixed addresses need a subnet that was asked for: let the engine pick a free one, then ask for that.
+            probe = client.create_network(f"{name}-probe", driver="bridge", check_duplicate=True)["Id"]
+            try:
+                subnet = client.inspect_network(probe)["IPAM"]["Config"][0]["Subnet"]
+            finally:
+                client.remove_network(probe)
+            client.create_network(
+                name,
+                driver="bridge",
+                check_duplicate=True,
+                # Without a way out the hosts still reach each other, as with SageMaker.
+                internal=containers[0].network_isolated,
+                ipam=docker.types.IPAMConfig(pool_configs=[docker.types.IPAMPool(subnet=subnet)]),
+                labels={label: containers[0].labels[label] for label in _JOB_LABELS},
+            )
+        except docker.errors.APIError as error:
+            raise RuntimeUnavailableError(
+                f"the hosts of job '{containers[0].job_name}' could not get a network: {_text(error)}",
+                "List networks that nobody uses any more: docker network ls",
+            ) from error
+        except _BROKEN as error:
+            raise _silent(error) from error
+
+    def close(self, containers: Sequence[ContainerSpec]) -> None:
+        """Remove the job's network."""
+        if len(containers) < 2:
+            return
+        try:
+            _worker().remove_network(_network_name(containers[0]))
+        except docker.errors.NotFound:
+            return
+        except docker.errors.APIError as error:
+            raise RuntimeUnavailableError(
+                f"the network of job '{containers[0].job_name}' could not be removed: {_text(error)}",
+                f"Do it by hand: docker network rm {_network_name(containers[0])}",
+            ) from error
+        except _BROKEN as error:
+            raise _silent(error) from error
+
     def start(self, container: ContainerSpec) -> DockerExecution:
         """Create the container, connect to its output, start it."""
-        client = _client()
+        client = _worker()
         name = f"{container.job_name}-{container.host}-{_short_hash(container.labels['launcher.home'])}"
+        lent = _lent_for_installing(container)
         try:
+            addresses = _addresses(client, container)
             created = client.create_container(
                 container.image or self._own_image,
                 command=list(container.arguments),
                 entrypoint=list(container.entry_point) or None,
-                environment=_inherited(container) | dict(container.environment),
+                environment={
+                    **_inherited(container),
+                    **lent.variables,
+                    **_own_deadline(container),
+                    **container.environment,
+                },
                 hostname=container.host,
                 labels=dict(container.labels),
                 name=name,
                 user=_own_user() if container.bundled else None,
-                host_config=_host_config(client, container),
+                host_config=_host_config(client, container, addresses, lent.mounts),
+                networking_config=_networking(client, container, addresses),
             )
         except docker.errors.APIError as error:
             raise _start_error(container, error) from error
+        except _BROKEN as error:
+            raise _silent(error) from error
         execution_id = created["Id"]
         try:
-            stream = client.attach(execution_id, stdout=True, stderr=True, stream=True)
-            execution = DockerExecution(client, execution_id, Path(container.log_path), stream)
+            stream = client.attach(execution_id, stdout=True, stderr=True, stream=True, demux=True)
+            execution = DockerExecution(client, execution_id, container, _pairs(stream))
             client.start(execution_id)
         except BaseException as error:
             with contextlib.suppress(*_BROKEN):
                 client.remove_container(execution_id, v=True, force=True)
             if isinstance(error, docker.errors.APIError):
                 raise _start_error(container, error) from error
+            if isinstance(error, _BROKEN):
+                raise _silent(error) from error
             raise
         execution.watch()
         return execution
 
     def find(self, container: ContainerSpec) -> DockerExecution | None:
         """Return the job's container by its labels; one that never started is removed."""
-        client = _client()
         labels = [f"{name}={value}" for name, value in container.labels.items()]
-        for found in client.containers(all=True, filters={"label": labels}):
-            execution = DockerExecution(client, found["Id"], Path(container.log_path))
-            if found["State"] == "created":
+        try:
+            summaries = _client().containers(all=True, filters={"label": labels})
+        except _BROKEN as error:
+            raise _silent(error) from error
+        for summary in summaries:
+            execution = DockerExecution(_worker(), summary["Id"], container)
+            if summary["State"] == "created":
                 execution.remove()
                 continue
             execution.watch()
@@ -224,7 +486,7 @@ class DockerRuntime(Runtime):
 
     def reclaim(self, container: ContainerSpec) -> None:
         """Give what a foreign user of the image wrote to the caller, also what the caller could not touch."""
-        tree = Path(container.mounts[0].source)
+        tree = Path(container.tree_path)
         uid, gid = os.getuid(), os.getgid()
         if not tree.is_dir() or next(_foreign_files(tree, uid), None) is None:
             return
@@ -232,7 +494,25 @@ class DockerRuntime(Runtime):
             for path in list(_foreign_files(tree, uid)):
                 os.chown(path, uid, gid, follow_symlinks=False)
             return
-        _change_owner(_client(), container.image or self._own_image, tree, "0:0" if _rootless() else f"{uid}:{gid}")
+        _change_owner(_worker(), container.image or self._own_image, tree, "0:0" if _rootless() else f"{uid}:{gid}")
+
+    def leftovers(self, home: str) -> list[Remains]:
+        """Return the containers and networks that carry the labels of a home."""
+        filters = {"label": [f"launcher.home={home}"]}
+        try:
+            containers = _client().containers(all=True, filters=filters)
+            networks = _client().networks(filters=filters)
+        except _BROKEN as error:
+            raise _silent(error) from error
+        remains = []
+        for entry in containers:
+            remove: Callable[[], None] = partial(_remove_container, entry["Id"])
+            text = f"container {entry['Id'][:12]} ({entry['State']})"
+            remains.append(Remains(entry["Labels"].get("launcher.job", ""), text, remove))
+        for entry in networks:
+            remove = partial(_worker().remove_network, entry["Id"])
+            remains.append(Remains(entry["Labels"].get("launcher.job", ""), f"network {entry['Name']}", remove))
+        return remains
 
     def _pull(self, client: docker.APIClient, image: str) -> None:
         print(f"Pulling the image {image}.", file=sys.stderr, flush=True)
@@ -258,9 +538,42 @@ def describe_engine() -> tuple[str, str, set[str]]:
     return version["Version"], version["ApiVersion"], names
 
 
-@lru_cache(maxsize=1)
-def _connected(_address: str) -> docker.APIClient:
-    return docker.APIClient(**docker.utils.kwargs_from_env(), version="auto", timeout=_API_TIMEOUT_SECONDS)
+def bridge_address(network: Mapping[str, Any]) -> str:
+    """Return this machine's address on a bridge network; empty where the network names none.
+
+    An engine of 20.10 that has just made its own bridge names no gateway before it is restarted. The interface has
+    the address then; where it cannot be seen, the engine has taken the first address of the subnet.
+
+    Args:
+        network: as the engine's inspection returns it.
+    """
+    configs = [config for config in (network.get("IPAM") or {}).get("Config") or () if config]
+    for config in configs:
+        if config.get("Gateway"):
+            return str(config["Gateway"])
+    interface = (network.get("Options") or {}).get("com.docker.network.bridge.name", "")
+    subnets = [ipaddress.ip_network(config["Subnet"]) for config in configs if config.get("Subnet")]
+    subnets = [subnet for subnet in subnets if subnet.version == 4]
+    own_address = _interface_address(interface) if interface else ""
+    if own_address and (not subnets or any(ipaddress.ip_address(own_address) in subnet for subnet in subnets)):
+        return own_address
+    return str(next(subnets[0].hosts())) if subnets else ""
+
+
+def _interface_address(name: str) -> str:
+    """Return the IPv4 address of a network interface of this machine; empty where it has none."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            answer = fcntl.ioctl(probe, _SIOCGIFADDR, struct.pack("256s", name.encode()[:15]))
+        except OSError:
+            return ""
+    return socket.inet_ntoa(answer[20:24])
+
+
+@lru_cache(maxsize=2)
+def _connected(_address: str, timeout_seconds: int = _ANSWER_SECONDS) -> docker.APIClient:
+    version = "auto" if timeout_seconds == _ANSWER_SECONDS else _connected(_address).api_version
+    return docker.APIClient(**docker.utils.kwargs_from_env(), version=version, timeout=timeout_seconds)
 
 
 def _own_limits() -> list[docker.types.Ulimit] | None:
@@ -279,31 +592,133 @@ def _is_podman(address: str) -> bool:
 
 
 def _client() -> docker.APIClient:
-    """Return a client of the engine that the environment names, one for each address.
+    """Return a client for questions of the engine that the environment names, one for each address.
 
     Raises:
-        RuntimeUnavailableError: none answers.
+        RuntimeUnavailableError: none answers, or not in time.
     """
     try:
         return _connected(engine_address())
-    except (docker.errors.DockerException, requests.exceptions.RequestException) as error:
-        reason = "you may not use its socket" if "Permission denied" in str(error) else "no Docker engine answers"
+    except (docker.errors.DockerException, requests.exceptions.RequestException, ValueError) as error:
+        reason = "no Docker engine answers"
+        if "Permission denied" in str(error):
+            reason = "you may not use its socket"
+        elif isinstance(error, ValueError):
+            reason = f"DOCKER_HOST names no address ({error}): nothing answers"
         raise RuntimeUnavailableError(f"{reason} at {engine_address()}.", _NO_ENGINE_HINT) from error
 
 
-def _host_config(client: docker.APIClient, container: ContainerSpec) -> dict[str, Any]:
+def _worker() -> docker.APIClient:
+    """Return a client that waits longer for an answer, for work that may take its time.
+
+    Raises:
+        RuntimeUnavailableError: no engine answers.
+    """
+    _client()
+    return _connected(engine_address(), _WORK_SECONDS)
+
+
+def _network_name(container: ContainerSpec) -> str:
+    return f"launcher-{container.job_name}-{_short_hash(container.labels['launcher.home'])}"
+
+
+def _network_of(client: docker.APIClient, container: ContainerSpec) -> dict[str, Any] | None:
+    """Return the job's own network as the engine inspects it; None where there is none."""
+    try:
+        network: dict[str, Any] = client.inspect_network(_network_name(container))
+    except docker.errors.NotFound:
+        return None
+    return network
+
+
+def _addresses(client: docker.APIClient, container: ContainerSpec) -> dict[str, str]:
+    """Return the address of each host of a job of several, fixed before any of them runs; empty for a lone host."""
+    if len(container.hosts) < 2:
+        return {}
+    network = _network_of(client, container)
+    if network is None:
+        raise RuntimeUnavailableError(
+            f"the network of job '{container.job_name}' is gone: somebody removed it.", "Start the job again."
+        )
+    subnet = ipaddress.ip_network(network["IPAM"]["Config"][0]["Subnet"])
+    # The first address of a subnet is the gateway's.
+    return {host: str(subnet[number + 2]) for number, host in enumerate(container.hosts)}
+
+
+def _networking(client: docker.APIClient, container: ContainerSpec, addresses: Mapping[str, str]) -> Any:
+    if not addresses:
+        return None
+    own = client.create_endpoint_config(ipv4_address=addresses[container.host], aliases=[container.host])
+    return {"EndpointsConfig": {_network_name(container): own}}
+
+
+@dataclass(frozen=True)
+class _Lent:
+    """What the machine lends a job for installing its own requirements; nothing of it is recorded."""
+
+    variables: dict[str, str]
+    mounts: list[docker.types.Mount]
+
+
+def _lent_for_installing(container: ContainerSpec) -> _Lent:
+    """Return the caller's certificates and package indexes as a container can use them: files are mounted."""
+    variables: dict[str, str] = {}
+    mounts: list[docker.types.Mount] = []
+
+    def lend(path: Path, inside: str) -> str:
+        if all(mount["Target"] != inside for mount in mounts):
+            mounts.append(docker.types.Mount(inside, str(path.resolve()), type="bind", read_only=True))
+        return inside
+
+    wanted = {name: os.environ[name] for name in container.inherited if os.environ.get(name)}
+    for name in _CERTIFICATE_VARIABLES:
+        if name in wanted and Path(wanted[name]).is_file():
+            variables[name] = lend(Path(wanted[name]), f"{_LENT}/{name.lower()}.pem")
+    if "PIP_CERT" in container.inherited and not variables and (bundle := build_settings().ca_bundle):
+        variables["PIP_CERT"] = lend(bundle, f"{_LENT}/pip_cert.pem")
+    places = []
+    if "PIP_FIND_LINKS" in container.inherited and "PIP_FIND_LINKS" not in wanted:
+        wanted["PIP_FIND_LINKS"] = " ".join(str(folder) for folder in build_settings().wheel_folders)
+    for number, place in enumerate(wanted.get("PIP_FIND_LINKS", "").split()):
+        path = Path(place.removeprefix("file://"))
+        places.append(lend(path, f"{_LENT}/wheels-{number}") if path.is_dir() else place)
+    if places:
+        variables["PIP_FIND_LINKS"] = " ".join(places)
+    return _Lent(variables, mounts)
+
+
+def _own_deadline(container: ContainerSpec) -> dict[str, str]:
+    """Return what the toolkit needs to end the job in time by itself; an image of somebody else's has no toolkit."""
+    if not container.bundled or container.entry_point or not container.max_run_seconds:
+        return {}
+    return {
+        "LAUNCHER_MAX_RUN_SECONDS": str(container.max_run_seconds),
+        "LAUNCHER_STOP_GRACE_SECONDS": str(stop_grace_seconds()),
+    }
+
+
+def _host_config(
+    client: docker.APIClient, container: ContainerSpec, addresses: Mapping[str, str], lent: list[docker.types.Mount]
+) -> dict[str, Any]:
     options: dict[str, Any] = {
         "init": True,
         "mounts": [
-            docker.types.Mount(mount.target, mount.source, type="bind", read_only=mount.read_only)
-            for mount in container.mounts
+            *(
+                docker.types.Mount(mount.target, mount.source, type="bind", read_only=mount.read_only)
+                for mount in container.mounts
+            ),
+            *lent,
         ],
         # Whole and in order, whatever the engine's default is: another process may have to read it again.
         "log_config": docker.types.LogConfig(type="json-file", config={}),
         "shm_size": _half_of_memory(),
         "ulimits": _own_limits(),
     }
-    if container.network_isolated:
+    if addresses:
+        # By file as well as by the engine's own names: those know a host only while it runs.
+        peers = {host: address for host, address in addresses.items() if host != container.host}
+        options |= {"network_mode": _network_name(container), "extra_hosts": peers}
+    elif container.network_isolated:
         options["network_mode"] = "none"
     if container.bundled:
         options |= {"cap_drop": ["ALL"], "security_opt": ["no-new-privileges"]}
@@ -312,7 +727,8 @@ def _host_config(client: docker.APIClient, container: ContainerSpec) -> dict[str
 
 
 def _inherited(container: ContainerSpec) -> dict[str, str]:
-    return {name: os.environ[name] for name in container.inherited if name in os.environ}
+    names = [name for name in container.inherited if name not in _CERTIFICATE_VARIABLES]
+    return {name: os.environ[name] for name in names if name in os.environ}
 
 
 def _foreign_files(tree: Path, uid: int) -> Iterator[Path]:
@@ -372,6 +788,12 @@ def _change_owner(client: docker.APIClient, image: str, path: Path, owner: str) 
 
 def _start_error(container: ContainerSpec, error: docker.errors.APIError) -> Exception:
     text = _text(error)
+    if _MISSING_PROGRAM.search(text):
+        command = " ".join([*container.entry_point, *container.arguments])
+        return ImageError(
+            f"the image {container.image} has no '{command}' that could be started: {text}",
+            "An algorithm image must be runnable as: docker run IMAGE train",
+        )
     if "bind source path does not exist" in text:
         return RuntimeUnavailableError(
             f"the engine does not see this machine's folders: {text}", f"{engine_address()} must be on this machine."

@@ -14,13 +14,14 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from launcher.errors import RuntimeUnavailableError
 from launcher.jobs.spec import OPT_ML, ContainerSpec, Mount
-from launcher.runtimes.base import Execution, Runtime
-from launcher.settings import data_path, namespaces_wanted
+from launcher.runtimes.base import EndCause, Ending, Execution, HostState, Runtime
+from launcher.settings import data_path, namespaces_wanted, stop_grace_seconds
 
 # What a job inherits from the caller's environment; a container would get none of it. Programs, certificates and
 # devices are found by these; everything else would make a job depend on who started it.
@@ -39,6 +40,8 @@ _INHERITED = (
     "REQUESTS_CA_BUNDLE",
     "PIP_CERT",
     "PIP_INDEX_URL",
+    "PIP_EXTRA_INDEX_URL",
+    "PIP_TRUSTED_HOST",
     "PIP_FIND_LINKS",
     "HTTP_PROXY",
     "HTTPS_PROXY",
@@ -68,16 +71,32 @@ class ProcessExecution(Execution):
         """The supervisor's process id."""
         return {"runtime": "process", "pid": self._pid()}
 
+    def state(self) -> HostState:
+        """Return whether the supervisor still holds its lock."""
+        return HostState.ENDED if self._ended.is_set() else HostState.RUNNING
+
     def wait(self, timeout_seconds: float) -> int | None:
         """Wait until the supervisor lets go of its lock, then read what it recorded."""
         if not self._ended.wait(timeout_seconds):
             return None
         if self._supervisor is not None:
             self._supervisor.wait()
-        exit_path = self._state_path / "exit.json"
-        if not exit_path.exists():
-            return 128 + signal.SIGKILL  # the supervisor was killed, and the job with it
-        return int(json.loads(exit_path.read_text(encoding="utf-8"))["exit_code"])
+        ended = self._recorded_end()
+        return 128 + signal.SIGKILL if ended is None else int(ended["exit_code"])
+
+    def ending(self) -> Ending:
+        """Return what the supervisor recorded."""
+        ended = self._recorded_end()
+        if ended is None:
+            return Ending(EndCause.REMOVED, "the job's supervisor was killed, not by the launcher, and the job with it")
+        return Ending(EndCause(ended.get("cause", "")), ended.get("detail", ""))
+
+    def _recorded_end(self) -> dict[str, Any] | None:
+        try:
+            recorded: dict[str, Any] = json.loads((self._state_path / "exit.json").read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        return recorded
 
     def terminate(self) -> None:
         """Have the supervisor send SIGTERM to the job's main process."""
@@ -124,6 +143,19 @@ class ProcessRuntime(Runtime):
     """Runs the bundled entry points' contract on this machine's own Python."""
 
     name = "process"
+    network_interface = "lo"
+    needs_local_libraries = True
+    runs_images = False
+
+    @property
+    def host_address(self) -> str:
+        """The loopback address: jobs run on this machine."""
+        return "127.0.0.1"
+
+    @property
+    def gpus(self) -> int:
+        """The NVIDIA devices of this machine."""
+        return sum(1 for device in Path("/dev").glob("nvidia*") if device.name.removeprefix("nvidia").isdigit())
 
     def check(self, container: ContainerSpec) -> None:
         """Refuse foreign images, and isolation where the kernel does not offer it."""
@@ -138,6 +170,11 @@ class ProcessRuntime(Runtime):
                     f"the process runtime can put nothing at {mount.target}: a process has a private {OPT_ML} alone.",
                     f'Use runtime="docker", or a path below {OPT_ML}.',
                 )
+        if container.network_isolated and len(container.hosts) > 1:
+            raise RuntimeUnavailableError(
+                "enable_network_isolation of several hosts needs a network of theirs, which processes cannot have.",
+                'Use runtime="docker".',
+            )
         if container.network_isolated and (reason := namespaces_missing(Path(container.state_path).parents[2])):
             raise RuntimeUnavailableError(
                 f"enable_network_isolation needs namespaces, which a process cannot have here: {reason}.",
@@ -156,21 +193,25 @@ class ProcessRuntime(Runtime):
         state_path = Path(container.state_path)
         temporary = state_path / "tmp"
         temporary.mkdir(parents=True, exist_ok=True)
+        (state_path / "rest").mkdir(exist_ok=True)
         log_path = Path(container.log_path)
         toolkit = data_path("container")
         environment = {name: os.environ[name] for name in _INHERITED if name in os.environ}
         environment |= {"PYTHONPATH": str(toolkit), "PYTHONUNBUFFERED": "1", "TMPDIR": str(temporary)}
-        hosts = Path("/etc/hosts")
-        known = hosts.read_text(encoding="utf-8", errors="replace") if hosts.exists() else ""
-        (state_path / "hosts").write_text(f"{known.rstrip()}\n127.0.0.1 {container.host}\n", encoding="utf-8")
+        (state_path / "hosts").write_text(_hosts_file(container.hosts or (container.host,)), encoding="utf-8")
         command = [*container.entry_point, *container.arguments]
         request = {
             "argv": command if container.entry_point else [sys.executable, "-m", "job_toolkit", *container.arguments],
             "environment": {**environment, **container.environment},
+            "toolkit": "" if container.entry_point else str(toolkit),
             "inherited": list(container.inherited),
             "host": container.host,
             "mounts": [{"source": m.source, "target": m.target, "read_only": m.read_only} for m in container.mounts],
+            "tree": container.tree_path,
+            "rest": str(state_path / "rest"),
             "hosts_file": str(state_path / "hosts"),
+            "max_run_seconds": container.max_run_seconds,
+            "grace_seconds": stop_grace_seconds(),
             "network_isolated": container.network_isolated,
             "isolate": namespaces_wanted(),
         }
@@ -201,6 +242,17 @@ class ProcessRuntime(Runtime):
         return ProcessExecution(state_path) if (state_path / "lock").exists() else None
 
 
+def _hosts_file(names: Sequence[str]) -> str:
+    """Return this machine's hosts file with the hosts of a job, each at a loopback address of its own.
+
+    They share this machine's network: two hosts that listen on one port do so at their own names.
+    """
+    path = Path("/etc/hosts")
+    text = path.read_text(encoding="utf-8", errors="replace").rstrip() if path.exists() else ""
+    lines = [f"127.0.{number // 250}.{number % 250 + 1} {name}" for number, name in enumerate(names)]
+    return "\n".join([text, *lines, ""])
+
+
 def namespaces_missing(scratch_parent: Path) -> str:
     """Return why a job cannot have a private ``/opt/ml`` here; empty when it can.
 
@@ -224,6 +276,7 @@ def namespaces_missing(scratch_parent: Path) -> str:
             mounts=(Mount(str(opt_ml), OPT_ML, read_only=False),),
             state_path=str(scratch / "state"),
             log_path=str(scratch / "log"),
+            tree_path=str(opt_ml),
         )
         execution = ProcessRuntime().start(container)
         execution.wait(10)

@@ -18,6 +18,7 @@ import os
 import signal
 import sys
 import time
+from importlib import import_module
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
@@ -30,6 +31,7 @@ _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
 _READY = b"\0"
 _EXIT_SETUP_FAILED = 125
+_RESERVED_BYTES = 4096
 _FALLBACK_NOTICE = (
     "launcher: no private /opt/ml on this machine ({reason}); "
     "the job finds its folders under SAGEMAKER_BASE_DIR={base}\n"
@@ -43,14 +45,21 @@ def main(state_path: Path, lock_descriptor: int) -> None:
     os.set_inheritable(lock_descriptor, False)
     request: dict[str, Any] = json.loads((state_path / "request.json").read_text(encoding="utf-8"))
     _write_json(state_path / "supervisor.json", {"pid": os.getpid()})
+    _reserve(state_path / "exit.json")
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
     job = _Job(request, lock_descriptor)
     signal.signal(signal.SIGTERM, job.on_terminate)
     signal.signal(signal.SIGUSR1, job.on_kill)
+    signal.signal(signal.SIGALRM, job.on_deadline)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    memory = _MemoryEvents()
     code = job.run()
+    signal.setitimer(signal.ITIMER_REAL, 0)
     _kill_descendants()
-    _write_json(state_path / "exit.json", {"exit_code": code, "isolated": job.isolated, "ended": time.time()})
+    if code == 128 + signal.SIGKILL and not job.cause and not job.kill_wanted and memory.have_killed():
+        job.cause, job.detail = "OutOfMemory", memory.limit()
+    ended = {"exit_code": code, "isolated": job.isolated, "ended": time.time(), "cause": job.cause}
+    _write_json(state_path / "exit.json", {**ended, "detail": job.detail})
 
 
 class _Job:
@@ -59,7 +68,12 @@ class _Job:
         self._lock = lock_descriptor
         self._main_pid = 0
         self._terminate_wanted = False
+        self._terminated = False
+        self._overdue = False
         self.isolated = False
+        self.kill_wanted = False
+        self.cause = ""
+        self.detail = ""
 
     def run(self) -> int:
         reason = "this system has no namespaces"
@@ -76,28 +90,46 @@ class _Job:
 
     def on_terminate(self, _signal: int, _frame: FrameType | None) -> None:
         self._terminate_wanted = True
-        if self._main_pid:
+        # Once: the deadline and the launcher may both ask, and a second SIGTERM could cut a handler short.
+        if self._main_pid and not self._terminated:
+            self._terminated = True
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self._main_pid, signal.SIGTERM)
 
+    def on_deadline(self, _signal: int, _frame: FrameType | None) -> None:
+        """End a job that has run for too long, though nobody may drive it any more: SIGTERM, the grace, SIGKILL."""
+        if self._overdue:
+            self.on_kill(signal.SIGUSR1, None)
+            return
+        self._overdue = True
+        if not self._terminate_wanted:
+            self.cause = "MaxRuntimeExceeded"
+        signal.setitimer(signal.ITIMER_REAL, max(float(self._request["grace_seconds"]), 0.001))
+        self.on_terminate(signal.SIGTERM, None)
+
     def on_kill(self, _signal: int, _frame: FrameType | None) -> None:
+        self.kill_wanted = True
         if self._main_pid:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self._main_pid, signal.SIGKILL)
         if not self.isolated:
-            _kill_descendants()
+            _kill_children()  # only killed: whoever waits for the job takes its exit code, and then the rest
 
     def _watch(self, pid: int) -> None:
         self._main_pid = pid
+        if self._request["max_run_seconds"]:
+            signal.setitimer(signal.ITIMER_REAL, float(self._request["max_run_seconds"]))
         if self._terminate_wanted:
             self.on_terminate(signal.SIGTERM, None)
 
     def _run_plain(self, reason: str) -> int:
         """Run without namespaces: the base folder is told, and channels are links to where the data lie."""
-        base = self._request["mounts"][0]["source"]
+        base = self._request["tree"]
         os.write(1, _FALLBACK_NOTICE.format(reason=reason, base=base).encode())
-        for mount in self._request["mounts"][1:]:
+        for mount in self._request["mounts"]:
             point = Path(base) / Path(mount["target"]).relative_to("/opt/ml")
+            if Path(mount["source"]) == point:
+                continue
             if not point.is_symlink():
                 if point.is_dir():
                     point.rmdir()
@@ -191,30 +223,33 @@ class _Job:
                 os._exit(_exit_code(status))
 
     def _mount(self) -> None:
-        """Put a private /opt in front of the host's, with all that was there, the job's /opt/ml, and its inputs."""
-        opened = [os.open(mount["source"], os.O_PATH) for mount in self._request["mounts"]]
+        """Put a private /opt in front of the host's, with all that was there, and the job's part of /opt/ml in it.
+
+        What the machine itself has in /opt/ml stays visible where the job has nothing of that name.
+        """
+        mounts = self._request["mounts"]
+        opened = [os.open(mount["source"], os.O_PATH) for mount in mounts]
+        rest = os.open(self._request["rest"], os.O_PATH)
+        taken = {Path(mount["target"]).relative_to("/opt/ml").parts[:1] for mount in mounts}
         _call("mount /", _libc.mount(b"none", b"/", None, _MS_REC | _MS_PRIVATE, None))
-        entries = []
-        for entry in os.scandir("/opt"):
-            if entry.name != "ml":
-                entries.append((entry.name, os.open(entry.path, os.O_PATH | os.O_NOFOLLOW), entry))
-        links = {entry.name: str(Path(entry.path).readlink()) for _, _, entry in entries if entry.is_symlink()}
+        around = [entry for entry in _Entry.all_of("/opt") if entry.name != "ml"]
+        inside = [entry for entry in _Entry.all_of("/opt/ml") if (entry.name,) not in taken] if () not in taken else []
         _call("mount /opt", _libc.mount(b"tmpfs", b"/opt", b"tmpfs", _MS_NOSUID | _MS_NODEV, b"mode=755,size=64m"))
-        for name, descriptor, entry in entries:
-            point = Path("/opt", name)
-            if name in links:
-                point.symlink_to(links[name])
-            else:
-                point.mkdir() if entry.is_dir() else point.touch()
-                _bind(descriptor, point)
-        for mount, descriptor in zip(self._request["mounts"], opened, strict=True):
+        for entry in around:
+            entry.put_into(Path("/opt"))
+        opt_ml = Path("/opt/ml")
+        opt_ml.mkdir()
+        _bind(rest, opt_ml)  # a folder of the disk: a tmpfs would bound what a job writes beside its folders
+        for entry in inside:
+            entry.put_into(opt_ml)
+        for mount, descriptor in zip(mounts, opened, strict=True):
             point = Path(mount["target"])
             if not point.exists():
                 point.mkdir(parents=True)
             _bind(descriptor, point)
             if mount["read_only"]:
                 _make_read_only(point)
-        for descriptor in [*opened, *(one for _, one, _ in entries)]:
+        for descriptor in [*opened, rest, *(entry.descriptor for entry in (*around, *inside))]:
             os.close(descriptor)
         if Path("/etc/hosts").exists():
             hosts = os.open(self._request["hosts_file"], os.O_PATH)
@@ -224,7 +259,7 @@ class _Job:
         _libc.mount(b"proc", b"/proc", b"proc", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC, None)
 
     def _execute(self, extra: dict[str, str], ready: int | None = None) -> NoReturn:
-        for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
+        for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGALRM):
             signal.signal(number, signal.SIG_DFL)
         argv = self._request["argv"]
         try:
@@ -233,10 +268,62 @@ class _Job:
                 os.write(ready, _READY)
                 os.close(ready)
             inherited = {name: os.environ[name] for name in self._request["inherited"] if name in os.environ}
-            os.execvpe(argv[0], argv, {**inherited, **self._request["environment"], **extra})
+            environment = {**inherited, **self._request["environment"], **extra}
+            if self._request["toolkit"]:
+                _become_toolkit(self._request["toolkit"], argv, environment)
+            os.execvpe(argv[0], argv, environment)
         except OSError as error:
             os.write(2, f"launcher: {argv[0]}: {error.strerror}\n".encode())
             os._exit(127)
+
+
+def _become_toolkit(folder: str, argv: list[str], environment: dict[str, str]) -> NoReturn:
+    """Run ``python -m job_toolkit`` in this interpreter: starting another one takes longer than all that it does."""
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.path.insert(0, folder)
+    sys.argv = argv[2:]
+    code = 1
+    try:
+        code = int(import_module("job_toolkit.__main__").main(argv[3:]))
+    except SystemExit as error:
+        code = error.code if isinstance(error.code, int) else 1
+    except BaseException:  # noqa: BLE001 - this process ends here, and its last word is the traceback
+        traceback = import_module("traceback")
+        os.write(2, traceback.format_exc().encode(errors="replace"))
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)
+
+
+class _Entry:
+    """Something in a folder of the machine, held open so that it can be put elsewhere when the folder is hidden."""
+
+    def __init__(self, entry: os.DirEntry[str]) -> None:
+        self.name = entry.name
+        self.descriptor = os.open(entry.path, os.O_PATH | os.O_NOFOLLOW)
+        self._link = str(Path(entry.path).readlink()) if entry.is_symlink() else ""
+        self._is_folder = entry.is_dir(follow_symlinks=False)
+
+    @classmethod
+    def all_of(cls, folder: str) -> list[_Entry]:
+        try:
+            return [cls(entry) for entry in os.scandir(folder)]
+        except (FileNotFoundError, NotADirectoryError, PermissionError):
+            return []
+
+    def put_into(self, folder: Path) -> None:
+        point = folder / self.name
+        if self._link:
+            if not point.is_symlink():
+                point.symlink_to(self._link)
+            return
+        if self._is_folder:
+            point.mkdir(exist_ok=True)
+        else:
+            point.touch()
+        _bind(self.descriptor, point)
 
 
 def _bind(descriptor: int, point: Path) -> None:
@@ -269,6 +356,56 @@ def _loopback_up() -> None:
         request = struct.pack("16sh14x", b"lo", 0)
         flags = struct.unpack("16sh14x", fcntl.ioctl(probe, _SIOCGIFFLAGS, request))[1]
         fcntl.ioctl(probe, _SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", flags | _IFF_UP))
+
+
+class _MemoryEvents:
+    """Whether the kernel has killed for lack of memory, as the cgroup of this process counts it."""
+
+    def __init__(self) -> None:
+        self._folder, self._events, self._limit = _memory_cgroup()
+        self._before = self._kills()
+
+    def have_killed(self) -> bool:
+        return self._kills() > self._before
+
+    def limit(self) -> str:
+        text = _read_text(f"{self._folder}/{self._limit}").strip()
+        limited = text.isdigit() and int(text) < 1 << 60  # version 1 writes a number near 2**63 for no limit
+        return f"the memory limit is {int(text) / 2**20:,.0f} MiB" if limited else "this machine ran out of memory"
+
+    def _kills(self) -> int:
+        for line in _read_text(f"{self._folder}/{self._events}").splitlines():
+            name, _, count = line.partition(" ")
+            if name == "oom_kill" and count.isdigit():
+                return int(count)
+        return 0
+
+
+def _memory_cgroup() -> tuple[str, str, str]:
+    """Return the folder of this process's cgroup, and the files that count its kills and hold its limit."""
+    for line in _read_text("/proc/self/cgroup").splitlines():
+        _, controllers, path = line.split(":", 2)
+        if "memory" in controllers.split(","):
+            # In a container the path may be the host's, and the mount begins at the container's own cgroup.
+            folder = f"/sys/fs/cgroup/memory{path.rstrip('/')}"
+            return (
+                folder if os.path.exists(folder) else "/sys/fs/cgroup/memory",  # noqa: PTH110
+                "memory.oom_control",
+                "memory.limit_in_bytes",
+            )
+        if not controllers:
+            unified = f"/sys/fs/cgroup{path.rstrip('/')}", "memory.events", "memory.max"
+            if os.path.exists(f"{unified[0]}/memory.events"):  # noqa: PTH110
+                return unified
+    return "/sys/fs/cgroup", "memory.events", "memory.max"
+
+
+def _read_text(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8") as file:  # noqa: PTH123
+            return file.read()
+    except OSError:
+        return ""
 
 
 def _call(what: str, result: int) -> None:
@@ -311,12 +448,16 @@ def _exit_code(status: int) -> int:
 
 def _kill_descendants() -> None:
     """End whatever the job left running; this process takes in orphans, so they are all its children by and by."""
-    while children := _children():
-        for pid in children:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+    while _children():
+        _kill_children()
         with contextlib.suppress(ChildProcessError):
             os.waitpid(-1, 0)
+
+
+def _kill_children() -> None:
+    for pid in _children():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def _children() -> list[int]:
@@ -329,8 +470,19 @@ def _children() -> list[int]:
 
 def _write_json(path: Path, value: dict[str, Any]) -> None:
     part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(value), encoding="utf-8")
+    # In place: what ``_reserve`` has kept on the disk is there even when the job has filled the rest.
+    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(json.dumps(value).encode())
+        file.flush()
+        file.truncate()
     part.replace(path)
+
+
+def _reserve(path: Path) -> None:
+    """Keep room on the disk for what ``_write_json`` will write: how a job ended must not be lost with a full disk."""
+    with contextlib.suppress(OSError):  # a disk that is full already has no room to keep
+        path.with_name(path.name + ".part").write_bytes(b" " * _RESERVED_BYTES)
 
 
 if __name__ == "__main__":

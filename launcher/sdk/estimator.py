@@ -30,6 +30,7 @@ from launcher.sdk.training_job import TrainingJob, logs_wanted
 from launcher.sdk.uploading import upload_source
 from launcher.settings import ACCOUNT_ID, LOCAL_ROLE_ARN, REGION, default_runtime, home_path
 from launcher.storage import to_uri
+from launcher.terminal import say
 
 # Set by the estimator for each job; attach() does not take them for the user's.
 _PLATFORM_HYPERPARAMETERS = frozenset(
@@ -57,7 +58,7 @@ class Estimator:
     Args:
         image_uri: an image that follows the training contract; None takes the bundled one.
         role: kept and described; nothing here asks for permission.
-        instance_count: 1.
+        instance_count: how many hosts; each is a container or a process of this machine.
         instance_type: ``local``, or a SageMaker type, which the job is told; it uses this machine as it is.
         max_run: seconds after which the job is stopped.
         output_path: a path, a ``file://`` or ``s3://`` URI; results go to ``<output_path>/<job>/output/``. None takes
@@ -212,7 +213,7 @@ class Estimator:
             raise BadInputError("wait=False needs a runtime by name.", 'Use runtime="docker" or "process".')
         job = self.submit(inputs, job_name)
         if shown:
-            print(f"Training job {job.name} in {job.path}", flush=True)
+            say(f"Training job {job.name} in {job.path}")
         if wait:
             job.wait(logs=logs)
         else:
@@ -494,7 +495,7 @@ class Estimator:
         )
         with in_sdk_words(ESTIMATOR_OPTIONS):
             job = accept(request, runtime)
-        if source is not None and job.runtime.name == "process":
+        if source is not None and job.runtime.needs_local_libraries:
             check_libraries(source)
         members = list_members(source.path, source.members, source.dependencies) if source else None
         return _Submission(request, job, members)

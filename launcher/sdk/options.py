@@ -77,7 +77,8 @@ ESTIMATOR_OPTIONS = (
     ),
     Option(
         "instance_count",
-        "`None` or `1`. More raises: this version runs one host.",
+        "`None`, which is 1, or any number: each host is a container or a process of this machine "
+        "([several hosts](job-contract.md#several-hosts)).",
         "ResourceConfig.InstanceCount",
     ),
     Option(

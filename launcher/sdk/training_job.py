@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from launcher.errors import ArtifactError, UnsupportedOptionError
 from launcher.jobs.metrics import read_metric_csv
+from launcher.jobs.record import JobRecord
 from launcher.jobs.spec import JobKeys, job_keys
-from launcher.jobs.store import JobRecord, JobStore
+from launcher.jobs.store import JobStore
 from launcher.requests.describe import describe_record
 from launcher.running import artifacts
+from launcher.running.driving import drive, drive_detached, raise_unless_completed
 from launcher.running.following import LineSink
-from launcher.running.runner import drive, drive_detached, job_storage, raise_unless_completed
+from launcher.running.runner import job_storage
 from launcher.runtimes import Runtime
 from launcher.settings import home_path
 from launcher.terminal import print_line
@@ -95,7 +97,7 @@ class TrainingJob:
     @property
     def status(self) -> str:
         """``InProgress``, ``Stopping``, ``Completed``, ``Failed`` or ``Stopped``."""
-        return self._record.status
+        return str(self._record.status)
 
     @property
     def failure_reason(self) -> str:

@@ -80,7 +80,7 @@ def test_a_failure_file_that_the_script_wrote_is_kept(tree):
 def test_a_killed_script_exits_with_137_and_hints_at_memory(tree):
     result = tree.run(script="import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
     assert result.returncode == 137
-    assert 'ExtraInfo "OutOfMemory: Process killed by SIGKILL (signal 9)"' in tree.failure
+    assert 'ExtraInfo "Process ended by SIGKILL (signal 9), which the platform did not send"' in tree.failure
 
 
 def test_a_crashed_script_exits_with_128_plus_the_signal(tree):
@@ -249,3 +249,30 @@ def wheel_of(folder, name, source):
     with zipfile.ZipFile(folder / f"{name}-1.0-py3-none-any.whl", "w") as wheel:
         for path, content in files.items():
             wheel.writestr(path, content)
+
+
+OBEYS = """
+import signal, sys, time
+signal.signal(signal.SIGTERM, lambda *_: (print("saving", flush=True), sys.exit(0)))
+print("ready", flush=True)
+time.sleep(60)
+"""
+IGNORES = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(60)"
+
+
+@pytest.mark.parametrize(("script", "code"), [(OBEYS, 0), (IGNORES, 137)])
+def test_the_toolkit_ends_a_job_in_time_by_itself(tree, script, code):
+    """As in a container that nobody watches any more."""
+    limits = {"LAUNCHER_MAX_RUN_SECONDS": "1.5", "LAUNCHER_STOP_GRACE_SECONDS": "0.5"}
+    result = tree.run(script=script, **limits)
+    assert result.returncode == code, result.stderr
+    assert result.stdout.count("saving") == (1 if code == 0 else 0)
+    assert (tree.base / "output" / ".stop-reason").read_text() == "MaxRuntimeExceeded"
+    assert tree.failure is None
+
+
+def test_a_job_in_time_has_no_stop_reason_and_does_not_see_the_limit(tree):
+    script = "import os; print([name for name in os.environ if name.startswith('LAUNCHER_MAX')])"
+    result = tree.run(script=script, LAUNCHER_MAX_RUN_SECONDS="60")
+    assert result.stdout.strip() == "[]"
+    assert not (tree.base / "output" / ".stop-reason").exists()

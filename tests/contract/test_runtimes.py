@@ -8,6 +8,7 @@ import tarfile
 import textwrap
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -17,10 +18,14 @@ from tests.fakes import FakeRuntime
 from tests.shell import launcher_environment
 
 RUNTIMES = ["fake", "process", "process-without-namespaces", pytest.param("docker", marks=pytest.mark.docker)]
+# The same on two hosts: what a job can see, leave or suffer does not depend on how many there are either.
+TWO_HOSTS = ["fake-2", "process-2", pytest.param("docker-2", marks=pytest.mark.docker)]
 REAL_RUNTIMES = ["process", pytest.param("docker", marks=pytest.mark.docker)]
 
 WRITES_EVERYTHING = """
 import os, pathlib
+if os.environ["SM_CURRENT_HOST"] != "algo-1":
+    raise SystemExit(0)  # as on SageMaker, the first of several hosts writes the model
 model, data = pathlib.Path(os.environ["SM_MODEL_DIR"]), pathlib.Path(os.environ["SM_OUTPUT_DATA_DIR"])
 (model / "deep").mkdir()
 (model / "weights.bin").write_bytes(b"12345")
@@ -33,9 +38,26 @@ print("loss=0.125;")
 """
 
 
-@pytest.fixture(params=RUNTIMES)
+class On(NamedTuple):
+    """Where a job runs: on what, and on how many hosts."""
+
+    runtime: str | FakeRuntime
+    hosts: int = 1
+
+    @property
+    def options(self):
+        return {"runtime": self.runtime, "instance_count": self.hosts}
+
+
+@pytest.fixture(params=[*RUNTIMES, *TWO_HOSTS])
 def runtime(request, monkeypatch):
-    return _runtime(request.param, monkeypatch)
+    name = request.param.removesuffix("-2")
+    return On(_runtime(name, monkeypatch), 1 if name == request.param else 2)
+
+
+@pytest.fixture(params=TWO_HOSTS)
+def two_hosts(request, monkeypatch):
+    return On(_runtime(request.param.removesuffix("-2"), monkeypatch), 2)
 
 
 @pytest.fixture(params=REAL_RUNTIMES)
@@ -56,7 +78,7 @@ def run_script(make_source):
 
     def run(script, runtime, inputs=None, job_name="job-1", **options):
         estimator = launcher.Estimator(
-            entry_point="train.py", source_dir=make_source(textwrap.dedent(script)), runtime=runtime, **options
+            entry_point="train.py", source_dir=make_source(textwrap.dedent(script)), **_options(runtime), **options
         )
         try:
             estimator.fit(inputs, logs=False, job_name=job_name)
@@ -65,6 +87,10 @@ def run_script(make_source):
         return estimator.latest_training_job
 
     return run
+
+
+def _options(runtime):
+    return runtime.options if isinstance(runtime, On) else {"runtime": runtime}
 
 
 def members(uri):
@@ -87,7 +113,7 @@ def test_a_job_leaves_the_managed_keys_and_nothing_else(runtime, run_script):
     job = run_script(WRITES_EVERYTHING, runtime)
     assert job.status == "Completed"
     assert files_below(job.path) == [
-        "driver.lock",
+        *(["driver.lock", "job.algo-2.log"] if runtime.hosts == 2 else ["driver.lock"]),
         "job.json",
         "job.log",
         "output/intermediate/worker_0.csv",
@@ -154,11 +180,12 @@ def test_the_failure_file_of_the_job_is_its_failure_reason(runtime, run_script):
     assert len(job.failure_reason) == 1024
 
 
-def test_a_killed_script_counts_as_failed_and_says_what_kills(runtime, run_script):
+def test_a_killed_script_counts_as_failed_and_nobody_guesses_why(runtime, run_script):
     job = run_script("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", runtime)
     assert job.status == "Failed"
     assert job.error.exit_code_of_job == 137
-    assert "OutOfMemory" in job.failure_reason
+    assert "SIGKILL (signal 9), which the platform did not send" in job.failure_reason
+    assert "emory" not in job.failure_reason
 
 
 def test_hyperparameters_arrive_unharmed(runtime, run_script):
@@ -183,6 +210,11 @@ def test_hyperparameters_arrive_unharmed(runtime, run_script):
     assert json.loads((job.outputs.model_path / "seen.json").read_text()) == hostile
 
 
+def test_an_empty_variable_reaches_the_job(runtime, run_script):
+    job = run_script("import os; print(repr(os.environ.get('EMPTY')))", runtime, environment={"EMPTY": ""})
+    assert "''" in job.logs().splitlines()
+
+
 def test_the_configuration_has_every_key_that_sagemaker_writes(runtime, run_script, tmp_path):
     (tmp_path / "rows").mkdir()
     (tmp_path / "rows" / "a.csv").write_text("1")
@@ -203,6 +235,7 @@ def test_the_configuration_has_every_key_that_sagemaker_writes(runtime, run_scri
         "network_interface_name",
     ]
     assert resources["current_host"] == "algo-1"
+    assert resources["hosts"] == ["algo-1", "algo-2"][: runtime.hosts]
     assert resources["current_instance_type"] == "ml.m5.large"
     assert json.loads((config / "inputdataconfig.json").read_text()) == {
         "train": {
@@ -275,7 +308,7 @@ def test_a_job_that_ignores_sigterm_is_killed_after_the_grace(runtime, make_sour
 def _stopped(runtime, source, store):
     import threading
 
-    estimator = launcher.Estimator(entry_point="train.py", source_dir=source, runtime=runtime)
+    estimator = launcher.Estimator(entry_point="train.py", source_dir=source, **_options(runtime))
     job = estimator.submit(job_name="job-1")
     thread = threading.Thread(target=lambda: job.wait(logs=False))
     thread.start()
@@ -302,7 +335,7 @@ time.sleep(60)
 """
     import threading
 
-    estimator = launcher.Estimator(entry_point="train.py", source_dir=make_source(script), runtime=runtime)
+    estimator = launcher.Estimator(entry_point="train.py", source_dir=make_source(script), **_options(runtime))
     job = estimator.submit(job_name="job-1")
     thread = threading.Thread(target=lambda: job.wait(logs=False))
     thread.start()
@@ -344,6 +377,7 @@ def test_a_channel_cannot_be_changed_by_the_job(real_runtime, run_script, tmp_pa
     assert run_script(script, real_runtime, str(tmp_path / "rows")).status == "Completed"
 
 
+@pytest.mark.parametrize("runtime", RUNTIMES, indirect=True)
 def test_checkpoints_go_from_one_job_to_the_next(runtime, run_script, tmp_path):
     """The second finds and changes what the first has left, though that was killed."""
     script = """
@@ -364,7 +398,7 @@ def test_checkpoints_go_from_one_job_to_the_next(runtime, run_script, tmp_path):
     assert files_below(kept) == ["deep/epochs"]
 
 
-@pytest.mark.parametrize("runtime", RUNTIMES[1:], indirect=True)
+@pytest.mark.parametrize("runtime", [*RUNTIMES[1:], *TWO_HOSTS[1:]], indirect=True)
 def test_no_process_of_a_job_outlives_it(runtime, run_script):
     """The grandchild leaves the process group, as daemons do."""
     marker = f"launcher-test-{os.getpid()}-{time.monotonic_ns()}"
@@ -443,6 +477,67 @@ def test_ctrl_c_stops_the_job_keeps_its_results_and_reaches_the_caller(real_runt
     assert job.status == "Stopped"
     assert members(job.keys.model) == ["m"]
     assert _containers("job-1") == []
+
+
+def test_each_host_is_told_who_it_is_and_has_folders_of_its_own(two_hosts, run_script):
+    script = """
+    import json, os, pathlib
+    config = json.loads((pathlib.Path(os.environ["SM_INPUT_CONFIG_DIR"]) / "resourceconfig.json").read_text())
+    print("I am", config["current_host"], os.environ["SM_CURRENT_HOST"], os.environ["SM_HOSTS"])
+    own = pathlib.Path(os.environ["SM_MODEL_DIR"])
+    assert list(own.iterdir()) == []
+    (own / "mine").write_text("x")
+    """
+    job = run_script(script, two_hosts)
+    assert job.status == "Completed", job.failure_reason
+    for host, log in (("algo-1", "job.log"), ("algo-2", "job.algo-2.log")):
+        assert f'I am {host} {host} ["algo-1","algo-2"]' in (job.path / log).read_text()
+
+
+@pytest.mark.parametrize("failing", ["algo-1", "algo-2"])
+def test_the_failure_of_either_host_ends_the_job_at_once(two_hosts, run_script, failing):
+    """The other one is stopped; the error shows the log of the host that failed, with its name."""
+    script = f"""
+    import os, time
+    if os.environ["SM_CURRENT_HOST"] == "{failing}":
+        raise ValueError("out of transitions on {failing}")
+    time.sleep(100)
+    """
+    started = time.monotonic()
+    job = run_script(script, two_hosts)
+    assert time.monotonic() - started < 60
+    assert job.status == "Failed"
+    assert f"out of transitions on {failing}" in job.failure_reason
+    assert f"exited with 1 on {failing}" in str(job.error)
+    assert f'raise ValueError("out of transitions on {failing}")' in str(job.error)
+
+
+@pytest.mark.parametrize("two_hosts", TWO_HOSTS[1:], indirect=True)
+def test_hosts_find_each_other_by_name_from_the_start_and_after_an_end(two_hosts, run_script):
+    """The second host has ended when the first asks for its name again; before that, they talk."""
+    script = """
+    import os, socket, time
+    here = os.environ["SM_CURRENT_HOST"]
+    names = {name: socket.gethostbyname(name) for name in ("algo-1", "algo-2")}
+    assert len(set(names.values())) == 2
+    if here == "algo-1":
+        with socket.create_server(("algo-1", 7777)) as server:
+            connection, _ = server.accept()
+            assert connection.recv(5) == b"hello"
+            assert connection.recv(5) == b"", "the peer is gone"
+        time.sleep(1)
+        assert socket.gethostbyname("algo-2") == names["algo-2"]
+    else:
+        for attempt in range(200):
+            try:
+                connection = socket.create_connection(("algo-1", 7777), 5)
+                break
+            except ConnectionRefusedError:
+                time.sleep(0.1)
+        connection.sendall(b"hello")
+    """
+    job = run_script(script, two_hosts)
+    assert job.status == "Completed", (job.failure_reason, job.logs())
 
 
 def test_two_launchers_with_one_name_start_one_job(real_runtime, make_source, home):

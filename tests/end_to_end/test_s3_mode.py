@@ -302,7 +302,7 @@ boto3.client("s3").put_object(Bucket=os.environ["BUCKET"], Key="from-inside", Bo
     first.kill()
     first.wait()
     service.stop(home)
-    (store.folder("job-1").opt_ml_path / "model" / "go").touch()
+    (store.folder("job-1").tree_path("algo-1") / "model" / "go").touch()
     job.wait(logs=False)
     assert job.status == "Completed"
     assert session.list_s3_files(DEFAULT_BUCKET, "from-inside") == ["from-inside"]
@@ -328,7 +328,7 @@ path.write_text("Epoch\\n1\\n2\\n")
     key = "job-1/output/intermediate/worker_0.csv"
     launcher.wait_for_s3_object(DEFAULT_BUCKET, key, job.path.parent, sagemaker_session=session, timeout=60)
     assert job.metrics()["Epoch"].tolist() == [1]
-    (job.path / "work" / "opt_ml" / "model" / "go").touch()
+    (job.path / "work" / "algo-1" / "opt_ml" / "model" / "go").touch()
     job.wait(logs=False)
     assert job.metrics()["Epoch"].tolist() == [1, 2]
     assert pd.read_csv(io.StringIO(session.read_s3_file(DEFAULT_BUCKET, key)))["Epoch"].tolist() == [1, 2]

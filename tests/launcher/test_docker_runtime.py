@@ -1,5 +1,6 @@
 """What only containers can get wrong: foreign images, owners, leftovers."""
 
+import contextlib
 import io
 import json
 import os
@@ -8,9 +9,12 @@ import subprocess
 import sys
 import tarfile
 import textwrap
+import threading
 import time
 import uuid
+import zipfile
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import docker
 import pytest
@@ -18,8 +22,12 @@ import pytest
 import launcher
 from launcher import errors
 from launcher.runtimes import get_runtime
+from launcher.runtimes.docker_engine import bridge_address
 from launcher.runtimes.image import image_tag
+from launcher.runtimes.probe import engine_address
 from launcher.settings import build_settings, data_path
+from tests.engine_proxy import EngineProxy
+from tests.shell import launcher_environment
 from tests.users import ORDINARY_UID, as_ordinary_user, folder_of_ordinary_user
 
 pytestmark = pytest.mark.docker
@@ -41,6 +49,20 @@ def image_of_another_user(engine):
     yield from _image(engine, "USER 4321:4321")
 
 
+@pytest.fixture(scope="module")
+def baked_image(engine):
+    """The recipe of the official toolkit's own page: code below /opt/ml, the program by SAGEMAKER_PROGRAM."""
+    files = {
+        "Dockerfile": f"FROM {build_settings().base_image}\nCOPY baked /opt/ml/code\nCOPY train /usr/local/bin/train\n"
+        "ENV SAGEMAKER_PROGRAM=job.py\n",
+        "baked/job.py": "import helper, pathlib; print(helper.WORD, sorted(p.name for p in "
+        "pathlib.Path('/opt/ml').iterdir())); pathlib.Path('/opt/ml/model/m').write_text('m')",
+        "baked/helper.py": "WORD = 'baked code runs'",
+        "train": '#!/bin/sh\nexec python3 "/opt/ml/code/$SAGEMAKER_PROGRAM"\n',
+    }
+    yield from _built(engine, files)
+
+
 def _image(engine, last_line):
     script = """\
     #!/bin/sh
@@ -54,11 +76,16 @@ def _image(engine, last_line):
     if grep -q slow /opt/ml/input/config/hyperparameters.json; then sleep 60; fi
     """
     dockerfile = f"FROM {build_settings().base_image}\nCOPY train /usr/local/bin/train\n{last_line}\n"
+    yield from _built(engine, {"Dockerfile": dockerfile, "train": textwrap.dedent(script)})
+
+
+def _built(engine, files):
+    """Build an image from texts by name; all of them are executable."""
     context = io.BytesIO()
     with tarfile.open(fileobj=context, mode="w") as archive:
-        for name, text, mode in (("Dockerfile", dockerfile, 0o644), ("train", textwrap.dedent(script), 0o755)):
+        for name, text in files.items():
             info = tarfile.TarInfo(name)
-            info.size, info.mode = len(text), mode
+            info.size, info.mode = len(text), 0o755
             archive.addfile(info, io.BytesIO(text.encode()))
     context.seek(0)
     tag = f"launcher-test-{uuid.uuid4().hex[:8]}:1"
@@ -70,6 +97,23 @@ def _image(engine, last_line):
 def containers_of(engine, job, home=None):
     labels = [f"launcher.job={job}", f"launcher.home={home or os.environ['LAUNCHER_HOME']}"]
     return engine.containers.list(all=True, filters={"label": labels})
+
+
+def test_a_bridge_that_names_no_gateway_has_an_address(engine):
+    """As engine 20.10 inspects its own bridge until it is restarted; the answers are recorded from one."""
+    subnet = {"IPAM": {"Config": [{"Subnet": "10.251.7.0/24"}]}, "Options": {}}
+    assert bridge_address(subnet) == "10.251.7.1"
+    restarted = {"IPAM": {"Config": [{"Subnet": "172.17.0.0/16", "Gateway": "172.17.0.9"}]}}
+    assert bridge_address(restarted) == "172.17.0.9"
+    loopback = {"IPAM": {"Config": []}, "Options": {"com.docker.network.bridge.name": "lo"}}
+    assert bridge_address(loopback) == "127.0.0.1", "the interface's own address, where this machine has it"
+    elsewhere = {**subnet, "Options": {"com.docker.network.bridge.name": "lo"}}
+    assert bridge_address(elsewhere) == "10.251.7.1", "an interface of that name here may be another engine's"
+    assert bridge_address({"IPAM": {"Config": None}}) == ""
+    network = engine.api.inspect_network("bridge")
+    for config in network["IPAM"]["Config"]:
+        config.pop("Gateway", None)
+    assert bridge_address(network) == get_runtime("docker").host_address
 
 
 def test_any_image_that_follows_the_contract_runs(foreign_image, engine):
@@ -85,6 +129,33 @@ def test_any_image_that_follows_the_contract_runs(foreign_image, engine):
     assert job.describe()["AlgorithmSpecification"]["TrainingImage"] == foreign_image
     assert job.describe()["FinalMetricDataList"][0]["Value"] == 0.5
     assert containers_of(engine, "job-1") == []
+
+
+def test_what_an_image_has_below_opt_ml_stays(baked_image):
+    """Code that was copied there when the image was built runs; the folders of the contract are the job's."""
+    estimator = launcher.Estimator(baked_image)
+    estimator.fit(logs=False, job_name="job-1")
+    job = estimator.latest_training_job
+    assert "baked code runs ['checkpoints', 'code', 'input', 'model', 'output']" in job.logs()
+    assert (job.outputs.model_path / "m").read_text() == "m"
+
+
+def test_a_source_takes_the_place_of_the_images_code(baked_image, make_source):
+    source = make_source("import os; print(os.listdir('/opt/ml/code'))")
+    estimator = launcher.Estimator(
+        baked_image, entry_point="train.py", source_dir=source, environment={"SAGEMAKER_PROGRAM": "train.py"}
+    )
+    estimator.fit(logs=False, job_name="job-1")
+    assert "['train.py']" in estimator.latest_training_job.logs()
+
+
+def test_a_program_that_is_missing_inside_is_not_a_missing_train(baked_image):
+    """127 is also what a shell returns for any command that it does not find."""
+    estimator = launcher.Estimator(baked_image, container_entry_point=["/bin/sh", "-c", "no-such-program"])
+    with pytest.raises(errors.JobFailedError) as caught:
+        estimator.fit(logs=False, job_name="job-1")
+    assert caught.value.exit_code_of_job == 127
+    assert "docker run IMAGE train" not in str(caught.value)
 
 
 def test_an_image_keeps_a_user_of_its_own_who_can_write(image_of_another_user):
@@ -142,7 +213,7 @@ def test_what_a_foreign_user_wrote_belongs_to_the_caller(image, users_home, requ
 
 def test_it_belongs_to_the_caller_after_a_kill_too(foreign_image, users_home, engine):
     """The launcher is killed while the container runs; the next process of the same user stops the job."""
-    model = users_home / "home" / "jobs" / "job-1" / "work" / "opt_ml" / "output" / "data" / "code"
+    model = users_home / "home" / "jobs" / "job-1" / "work" / "algo-1" / "opt_ml" / "output" / "data" / "code"
     _fit_as_user(users_home, foreign_image, kill_when=model.exists, pace="slow")
     assert len(containers_of(engine, "job-1", users_home / "home")) == 1
     answer = subprocess.run(
@@ -274,3 +345,183 @@ def test_where_no_engine_answers_auto_takes_a_process(make_source, monkeypatch, 
     with pytest.raises(errors.RuntimeUnavailableError, match="no Docker engine answers"):
         estimator.fit()
     assert launcher.Estimator(entry_point="train.py", source_dir=make_source("")).plan().runtime == "process"
+
+
+@pytest.fixture
+def engine_proxy(tmp_path, monkeypatch):
+    proxy = EngineProxy(tmp_path / "engine.sock", urlsplit(engine_address()).path)
+    monkeypatch.setenv("DOCKER_HOST", proxy.address)
+    yield proxy
+    proxy.end()
+
+
+def _wait_until(condition, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.05)
+
+
+def _foreign_job(*command, **options):
+    """Submit a job of the base image that runs a command; return it and the thread that drives it."""
+    estimator = launcher.Estimator(
+        build_settings().base_image,
+        container_entry_point=command[:1],
+        container_arguments=command[1:],
+        runtime="docker",
+        **options,
+    )
+    job = estimator.submit(job_name="job-1")
+    thread = threading.Thread(target=lambda: _driven(job))
+    thread.start()
+    return job, thread
+
+
+def _driven(job):
+    with contextlib.suppress(errors.JobFailedError):
+        job.wait(logs=False)
+
+
+LINES = "for i in $(seq 200); do echo out $i; echo err $i >&2; sleep 0.03; done; echo m > /opt/ml/model/m"
+
+
+def test_an_engine_that_goes_away_and_comes_back_ends_nothing(engine_proxy, store, engine):
+    """No line is lost or there twice, of either stream."""
+    job, thread = _foreign_job("/bin/sh", "-c", LINES)
+    _wait_until(lambda: "out 20\n" in job.logs())
+    engine_proxy.end()
+    _wait_until(lambda: store.load("job-1").unknown_since is not None)
+    assert job.status == "InProgress"
+    engine_proxy.begin()
+    _wait_until(lambda: "out 60\n" in job.logs())
+    engine_proxy.end()
+    time.sleep(1)
+    engine_proxy.begin()
+    thread.join(60)
+    assert job.status == "Completed", job.failure_reason
+    lines = job.logs().splitlines()
+    for stream in ("out", "err"):
+        assert [line for line in lines if line.startswith(stream)] == [f"{stream} {i}" for i in range(1, 201)]
+    assert (job.outputs.model_path / "m").exists()
+    assert containers_of(engine, "job-1") == []
+
+
+def test_a_stop_that_the_engine_could_not_hear_reaches_it_when_it_is_back(engine_proxy, store, engine):
+    job, thread = _foreign_job(
+        "/bin/sh", "-c", "trap 'echo stopping; exit 0' TERM; echo ready; while :; do sleep 0.1; done"
+    )
+    _wait_until(lambda: "ready" in job.logs())
+    engine_proxy.end()
+    _wait_until(lambda: store.load("job-1").unknown_since is not None)
+    store.folder("job-1").request_stop()
+    _wait_until(lambda: job.status == "Stopping")
+    engine_proxy.begin()
+    thread.join(60)
+    assert job.status == "Stopped"
+    assert job.logs().count("stopping") == 1
+    assert containers_of(engine, "job-1") == []
+
+
+def test_a_hung_engine_refuses_a_new_job_in_time(engine_proxy, home):
+    engine_proxy.hang()
+    started = time.monotonic()
+    with pytest.raises(errors.RuntimeUnavailableError, match="engine"):
+        launcher.Estimator(build_settings().base_image, runtime="docker").fit()
+    assert time.monotonic() - started < 15
+    assert not home.exists()
+
+
+@pytest.mark.parametrize(
+    ("act", "reason"),
+    [
+        (lambda container: container.remove(force=True), "its container was removed, not by the launcher"),
+        (lambda container: container.kill(), "killed by signal 9, not by the launcher"),
+    ],
+    ids=["rm", "kill"],
+)
+def test_a_container_that_somebody_else_ends_is_no_memory_error(engine, act, reason):
+    job, thread = _foreign_job("/bin/sh", "-c", "echo m > /opt/ml/model/m; echo ready; sleep 60")
+    _wait_until(lambda: "ready" in job.logs())
+    act(containers_of(engine, "job-1")[0])
+    thread.join(60)
+    assert job.status == "Failed"
+    assert reason in job.failure_reason
+    assert "OutOfMemory" not in job.failure_reason
+    assert job.failure_reason.endswith(", exit code: 137")
+    assert (job.outputs.model_path / "m").exists(), "what it had written is kept"
+
+
+def test_a_job_that_the_kernel_kills_for_memory_is_told_the_limit(engine):
+    """The limit is set on the running container, so that it does not matter which one the launcher sets."""
+    eats = "import time; print('ready', flush=True); time.sleep(2); data = bytearray(200 << 20); time.sleep(30)"
+    job, thread = _foreign_job("python", "-c", eats)
+    _wait_until(lambda: "ready" in job.logs())
+    containers_of(engine, "job-1")[0].update(mem_limit="48m", memswap_limit="48m")
+    thread.join(60)
+    assert job.status == "Failed"
+    assert "OutOfMemory" in job.failure_reason
+    assert "48 MiB" in job.failure_reason
+
+
+def test_the_toolkit_ends_a_job_in_time_though_nobody_drives_it(make_source, engine):
+    """In the bundled image; an image of one's own has a driver for that alone."""
+    script = """
+import signal, sys, time
+signal.signal(signal.SIGTERM, lambda *_: (print("saving", flush=True), sys.exit(0)))
+print("ready", flush=True)
+time.sleep(60)
+"""
+    job = launcher.Estimator(
+        entry_point="train.py", source_dir=make_source(script), runtime="docker", max_run=4
+    ).submit(job_name="job-1")
+    driver = subprocess.Popen(
+        [sys.executable, "-m", "launcher", "drive", "job-1"], env=launcher_environment(), cwd=job.path
+    )
+    _wait_until(lambda: "ready" in job.logs())
+    driver.kill()
+    driver.wait()
+    _wait_until(lambda: containers_of(engine, "job-1")[0].status == "exited")
+    job.wait(logs=False)
+    assert job.status == "Stopped"
+    assert job.describe()["SecondaryStatus"] == "MaxRuntimeExceeded"
+    assert job.logs().count("saving") == 1
+
+
+def test_certificates_and_indexes_reach_the_installation_of_requirements(make_source, engine, monkeypatch, tmp_path):
+    """Mounted, not copied: neither the record nor the image gets them. The package comes from a folder of wheels."""
+    bundle, wheels = tmp_path / "ca.pem", tmp_path / "wheels"
+    bundle.write_text("-----BEGIN CERTIFICATE-----")
+    wheels.mkdir()
+    _write_wheel(wheels)
+    monkeypatch.setenv("PIP_CERT", str(bundle))
+    monkeypatch.setenv("PIP_INDEX_URL", "https://user:secret@127.0.0.1:9/simple")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(wheels))
+    script = """
+import os, pathlib, small_answer
+print("answer", small_answer.VALUE)
+path = pathlib.Path(os.environ["PIP_CERT"])
+print(path, path.read_text())
+print(os.environ["PIP_INDEX_URL"].startswith("https://user:secret@"))
+"""
+    source = make_source(script)
+    Path(source, "requirements.txt").write_text("small-answer==1.0\n--no-index\n")
+    estimator = launcher.Estimator(entry_point="train.py", source_dir=source, runtime="docker")
+    estimator.fit(logs=False, job_name="job-1")
+    job = estimator.latest_training_job
+    assert "answer 42" in job.logs()
+    assert "/run/launcher/pip_cert.pem -----BEGIN CERTIFICATE-----" in job.logs()
+    record = (job.path / "job.json").read_text()
+    assert "secret" not in record
+    assert str(bundle) not in record
+
+
+def _write_wheel(folder):
+    name = "small_answer-1.0"
+    info = f"{name}.dist-info"
+    with zipfile.ZipFile(folder / f"{name}-py3-none-any.whl", "w") as wheel:
+        wheel.writestr("small_answer.py", "VALUE = 42\n")
+        wheel.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: small-answer\nVersion: 1.0\n")
+        wheel.writestr(
+            f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
+        wheel.writestr(f"{info}/RECORD", f"small_answer.py,,\n{info}/METADATA,,\n{info}/WHEEL,,\n{info}/RECORD,,\n")

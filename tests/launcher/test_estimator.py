@@ -4,6 +4,7 @@ import inspect
 import json
 import tarfile
 import threading
+from pathlib import Path
 
 import botocore.session
 import pytest
@@ -256,7 +257,8 @@ def test_the_sdks_other_rl_option_values_are_checked(make_source):
 def test_fit_packs_entry_points_and_presets():
     plan = bundled_estimator("preset-cartpole-ddqnbcq", runtime=FakeRuntime()).plan(job_name="j")
     assert {"train.py", "batch_rl/preset.py", "preset-cartpole-ddqnbcq.yaml"} <= set(plan.source_members)
-    assert "/opt/ml/code" not in str(plan.containers[0].mounts), "a changed script needs no new image and no mount"
+    code = next(mount.source for mount in plan.containers[0].mounts if mount.target == "/opt/ml/code")
+    assert Path(code).is_relative_to(plan.containers[0].tree_path), "a changed script needs no new image"
     assert [one["Name"] for one in BUNDLED_METRIC_DEFINITIONS] == [
         "reward-training",
         "reward-testing",

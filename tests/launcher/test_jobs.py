@@ -7,8 +7,9 @@ import re
 import pytest
 
 from launcher.errors import JobExistsError, JobNotFoundError, LauncherError
+from launcher.jobs.record import JobRecord
 from launcher.jobs.spec import Channel, MetricDefinition, TrainingJobSpec
-from launcher.jobs.store import COMPLETED, IN_PROGRESS, STOPPED, STOPPING, JobRecord
+from launcher.jobs.states import Status
 from launcher.requests.names import check_job_name, make_job_name
 
 
@@ -30,22 +31,22 @@ def test_any_base_makes_a_name_that_sagemaker_takes(base):
 
 def test_a_job_that_has_ended_does_not_change():
     job = record()
-    job.move(IN_PROGRESS, "Starting", "", 1.0)
-    job.move(COMPLETED, "Completed", "", 2.0)
+    job.move(Status.IN_PROGRESS, "Starting", "", 1.0)
+    job.move(Status.COMPLETED, "Completed", "", 2.0)
     with pytest.raises(LauncherError, match="is Completed cannot become Stopping"):
-        job.move(STOPPING, "Stopping", "", 3.0)
+        job.move(Status.STOPPING, "Stopping", "", 3.0)
 
 
 def test_a_job_is_stopped_by_way_of_stopping():
     job = record()
     with pytest.raises(LauncherError):
-        job.move(STOPPED, "Stopped", "", 1.0)
+        job.move(Status.STOPPED, "Stopped", "", 1.0)
 
 
 def test_each_transition_ends_when_the_next_begins():
     job = record()
     for seconds, secondary in enumerate(["Starting", "Downloading", "Training"]):
-        job.move(IN_PROGRESS, secondary, secondary, float(seconds))
+        job.move(Status.IN_PROGRESS, secondary, secondary, float(seconds))
     assert [(one.status, one.start, one.end) for one in job.transitions] == [
         ("Starting", 0.0, 1.0),
         ("Downloading", 1.0, 2.0),
@@ -64,7 +65,7 @@ def test_a_record_survives_the_trip_to_disk(store):
         tags=(("k", "v"),),
     )
     job = JobRecord(spec=spec.to_dict(), created=1.0)
-    job.move(IN_PROGRESS, "Starting", "s", 1.0)
+    job.move(Status.IN_PROGRESS, "Starting", "s", 1.0)
     store.create("job-1", job)
     loaded = store.load("job-1")
     assert loaded.transitions == job.transitions
@@ -75,7 +76,7 @@ def test_a_record_of_a_newer_version_can_be_read(store):
     folder = store.create("job-1", record())
     values = json.loads(folder.record_path.read_text())
     folder.record_path.write_text(json.dumps({**values, "invented_later": 1}))
-    assert store.load("job-1").status == IN_PROGRESS
+    assert store.load("job-1").status == Status.IN_PROGRESS
 
 
 def test_a_name_is_used_once(store):

@@ -8,9 +8,12 @@ import pytest
 
 import launcher
 from launcher import errors
-from launcher.jobs.spec import TrainingJobSpec
-from launcher.jobs.store import JobRecord
+from launcher.jobs.record import JobRecord
+from launcher.jobs.spec import ContainerSpec, TrainingJobSpec
+from launcher.jobs.store import JobStore
 from launcher.running import runner
+from launcher.running.plan import with_s3_address
+from launcher.runtimes import get_runtime
 from tests.fakes import FakeRuntime
 
 WRITES_MODEL = "import os; open(os.environ['SM_MODEL_DIR'] + '/m', 'w').write('m'); print('done')"
@@ -107,7 +110,7 @@ time.sleep(60)
     while "ready" not in job.logs():
         time.sleep(0.05)
     store.folder("job-1").request_stop()
-    first._stop_if_due({})
+    first._stop_if_due(runner._Hosts(runtime, (), {}))  # nobody of whom it knows gets the signal
     job.wait(logs=False)
     assert job.status == "Stopped"
     assert (job.outputs.model_path / "saved").exists(), "SIGTERM came, and not just SIGKILL after the grace"
@@ -162,31 +165,81 @@ def test_a_job_stopped_before_it_ran_never_starts(submitted, store):
     assert runtime.started == []
 
 
-def test_an_engine_that_goes_away_fails_the_job_and_keeps_what_there_is(submitted, monkeypatch, store):
-    job, runtime = submitted("import os, time; open(os.environ['SM_MODEL_DIR'] + '/m', 'w').write('m'); time.sleep(60)")
+def losing(execution, runtime, silent_looks):
+    """Have an execution's engine go away, and be silent to so many looks for the job."""
+    looks = iter(range(silent_looks))
+
+    def wait(seconds):
+        raise errors.RuntimeUnavailableError("the engine went away", "Look.")
+
+    def find(container):
+        if next(looks, None) is not None:
+            raise errors.RuntimeUnavailableError("no engine answers", "Start it.")
+        vars(execution).pop("wait", None)
+        return execution
+
+    execution.wait, runtime.find = wait, find
+    return execution
+
+
+def test_an_engine_that_goes_away_for_a_while_costs_a_job_nothing(submitted, monkeypatch, store):
+    """Unknown is a state: it can be seen, and the job is taken up where it is when the engine answers again."""
+    monkeypatch.setattr(runner, "_LOOKING_SECONDS", 0.05)
+    job, runtime = submitted("import time; time.sleep(1); " + WRITES_MODEL)
+    start, find = runtime.start, runtime.find
+    runtime.start = lambda container: losing(start(container), runtime, silent_looks=3)
+    seen = []
+    save = JobStore.save
+
+    def note(self, name, record):
+        seen.append(record.unknown_since)
+        save(self, name, record)
+
+    monkeypatch.setattr(JobStore, "save", note)
+    job.wait(logs=False)
+    runtime.find = find
+    assert job.status == "Completed"
+    assert any(since is not None for since in seen), "whoever asks meanwhile is told since when"
+    assert seen[-1] is None
+    assert any("nobody knows how the job is: the engine went away" in line for line in job.warnings)
+    assert any("answered again" in line for line in job.warnings)
+    assert (job.outputs.model_path / "m").exists()
+
+
+def test_a_stop_reaches_a_job_whose_engine_was_away_when_it_was_asked_for(submitted, monkeypatch, store):
+    monkeypatch.setattr(runner, "_LOOKING_SECONDS", 0.05)
+    job, runtime = submitted("import time; time.sleep(60)")
+    start = runtime.start
+    runtime.start = lambda container: losing(start(container), runtime, silent_looks=5)
+    silence = runner.Driver._tell_of_silence
+
+    def stop_while_silent(self, hosts):
+        if hosts.silence:
+            store.folder("job-1").request_stop()
+        silence(self, hosts)
+
+    monkeypatch.setattr(runner.Driver, "_tell_of_silence", stop_while_silent)
+    job.wait(logs=False)
+    assert job.status == "Stopped"
+    assert runtime.executions["job-1", "algo-1"].removed
+
+
+def test_a_job_that_its_engine_knows_nothing_of_when_it_is_back_was_killed(submitted, monkeypatch):
+    monkeypatch.setattr(runner, "_LOOKING_SECONDS", 0.05)
+    job, runtime = submitted("import time; time.sleep(60)")
     start = runtime.start
 
     def start_then_lose(container):
-        execution = start(container)
-        waits = iter(range(10))
-
-        def wait(seconds):
-            if next(waits) < 5:
-                return type(execution).wait(execution, seconds)
-            execution.wait = lambda s: type(execution).wait(execution, s)
-            raise errors.RuntimeUnavailableError("the engine went away", "Look.")
-
-        execution.wait = wait
+        execution = losing(start(container), runtime, silent_looks=1)
+        runtime.find = lambda container: None
+        execution.kill()
         return execution
 
     runtime.start = start_then_lose
-    with pytest.raises(errors.RuntimeUnavailableError):
+    with pytest.raises(errors.JobFailedError):
         job.wait(logs=False)
-    assert job.status == "Failed"
-    assert "the engine went away" in job.failure_reason
-    assert runtime.executions["job-1"].removed
-    assert (job.path / "work" / "opt_ml" / "model" / "m").read_text() == "m"
-    assert any("work/opt_ml" in line for line in job.warnings)
+    assert job.describe()["TrainingJobStatus"] == "Failed"
+    assert "algo-1 was gone when it was looked for" in job.warnings
 
 
 def test_a_disk_that_fills_up_while_packing_loses_no_result(submitted, store):
@@ -198,9 +251,9 @@ def test_a_disk_that_fills_up_while_packing_loses_no_result(submitted, store):
     with pytest.raises(errors.ArtifactError, match="No space left"):
         job.wait(logs=False)
     assert job.status == "Failed"
-    assert (work / "opt_ml" / "model" / "m").read_text() == "m"
+    assert (work / "algo-1" / "opt_ml" / "model" / "m").read_text() == "m"
     assert not (job.path / "output" / "model.tar.gz").exists()
-    assert runtime.executions["job-1"].removed
+    assert runtime.executions["job-1", "algo-1"].removed
 
 
 def test_what_could_not_be_packed_is_said(submitted):
@@ -246,3 +299,102 @@ def test_the_record_says_which_steps_are_done(submitted, store):
     job.wait(logs=False)
     steps = json.loads(store.folder("job-1").record_path.read_text())["steps"]
     assert list(steps) == STEPS
+
+
+def test_code_inside_never_gets_real_aws_in_place_of_an_s3_out_of_reach(make_source):
+    """Without any endpoint boto3 asks AWS: a job whose S3 cannot be reached gets an address that refuses."""
+
+    class Remote(FakeRuntime):
+        @property
+        def host_address(self):
+            raise errors.RuntimeUnavailableError("the engine is on another machine")
+
+    script = """
+import os, boto3, botocore.exceptions, botocore.config
+print("endpoint", os.environ["AWS_ENDPOINT_URL"] == os.environ["AWS_ENDPOINT_URL_S3"])
+client = boto3.client("s3", config=botocore.config.Config(retries={"total_max_attempts": 1}))
+try:
+    client.list_buckets()
+except botocore.exceptions.EndpointConnectionError as error:
+    print("refused", error)
+"""
+    estimator = launcher.Estimator(entry_point="train.py", source_dir=make_source(script), runtime=Remote(), mode="s3")
+    estimator.fit(logs=False, job_name="job-1")
+    lines = estimator.latest_training_job.logs().splitlines()
+    assert "endpoint True" in lines
+    assert any("refused" in line and "out-of-its-reach" in line for line in lines), lines
+    warnings = json.loads((estimator.latest_training_job.path / "job.json").read_text())["warnings"]
+    assert any("cannot reach its S3" in warning for warning in warnings)
+
+
+def test_only_the_planned_endpoint_is_replaced():
+    """A variable of the user's own that happens to hold the same text is the user's."""
+    planned, reached = "http://127.0.0.1:9000", "http://172.17.0.1:9000"
+    container = ContainerSpec(
+        job_name="job-1",
+        host="algo-1",
+        image="",
+        entry_point=(),
+        arguments=("train",),
+        environment={"MIRROR": planned, "AWS_ENDPOINT_URL": "http://mine:1", "AWS_ENDPOINT_URL_S3": planned},
+        mounts=(),
+        state_path="",
+        log_path="",
+    )
+    assert with_s3_address(container, planned, reached).environment == {
+        "MIRROR": planned,
+        "AWS_ENDPOINT_URL": "http://mine:1",
+        "AWS_ENDPOINT_URL_S3": reached,
+    }
+    assert with_s3_address(container, "", "").environment == container.environment
+
+
+def test_time_in_a_queue_is_no_training_time(make_source):
+    """Four seconds of waiting do not count for a limit of three."""
+    runtime = FakeRuntime(queue_seconds=4)
+    estimator = launcher.Estimator(
+        entry_point="train.py", source_dir=make_source("import time; time.sleep(4)"), runtime=runtime, max_run=3
+    )
+    estimator.fit(logs=False, job_name="job-1")
+    description = estimator.latest_training_job.describe()
+    assert description["TrainingJobStatus"] == "Completed", description
+    states = [one["Status"] for one in description["SecondaryStatusTransitions"]]
+    assert states == ["Starting", "Downloading", "Pending", "Training", "Uploading", "Completed"]
+
+
+def test_a_job_that_waits_in_a_queue_can_be_stopped(make_source, store):
+    runtime = FakeRuntime(queue_seconds=60)
+    estimator = launcher.Estimator(
+        entry_point="train.py", source_dir=make_source("import time; time.sleep(60)"), runtime=runtime
+    )
+    job = estimator.submit(job_name="job-1")
+    store.folder("job-1").request_stop()
+    job.wait(logs=False)
+    assert job.status == "Stopped"
+
+
+def test_a_runtime_of_another_package_is_found_by_its_entry_point(make_source, tmp_path, monkeypatch):
+    """As its installed package announces it; the record keeps the name for whoever takes the job up."""
+    package = tmp_path / "site"
+    info = package / "other_runtime-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: other-runtime\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(
+        "[launcher.runtimes]\nother = other_runtime:Other\nbroken = other_runtime:Missing\nint = builtins:int\n"
+    )
+    (package / "other_runtime.py").write_text(
+        "from tests.fakes import FakeRuntime\nclass Other(FakeRuntime):\n    name = 'other'\n"
+    )
+    monkeypatch.syspath_prepend(str(package))
+    assert isinstance(get_runtime("other"), FakeRuntime)
+    monkeypatch.setenv("LAUNCHER_RUNTIME", "other")
+    estimator = launcher.Estimator(entry_point="train.py", source_dir=make_source("print('hello')"))
+    estimator.fit(logs=False, job_name="job-1")
+    assert estimator.latest_training_job.status == "Completed"
+    assert json.loads((estimator.latest_training_job.path / "job.json").read_text())["spec"]["runtime"] == "other"
+    with pytest.raises(errors.SettingsError, match="cannot be loaded"):
+        get_runtime("broken")
+    with pytest.raises(errors.SettingsError, match="no subclass"):
+        get_runtime("int")
+    with pytest.raises(errors.SettingsError, match="auto, broken, docker, int, other, process"):
+        get_runtime("unknown")

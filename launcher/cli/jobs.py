@@ -1,0 +1,178 @@
+"""The commands for jobs that were submitted: list, describe, read, stop, pack again, clear away."""
+
+from __future__ import annotations
+
+import json
+import time
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from launcher.cli.printing import print_json, print_table, to_json
+from launcher.errors import LauncherError
+from launcher.terminal import neutralised_text, print_line, say, say_error
+
+if TYPE_CHECKING:
+    from launcher.jobs.record import JobRecord
+    from launcher.jobs.store import JobStore
+    from launcher.sdk.training_job import TrainingJob
+
+JobName = Annotated[str, typer.Argument(metavar="JOB", help="A job's name, or 'latest'.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+
+
+def list_jobs(as_json: AsJson = False) -> None:
+    """List all jobs, the oldest first; a job that nobody drives is taken up."""
+    from launcher.jobs.record import utc
+
+    store = _store()
+    records, errors = store.records()
+    for error in errors:
+        say_error(f"{type(error).__name__}: {error}")
+    for name, record in records:
+        _look_after(store, name, record)
+    if as_json:
+        print_json(
+            [
+                {"TrainingJobName": name, "TrainingJobStatus": record.status, "CreationTime": utc(record.created)}
+                for name, record in records
+            ]
+        )
+        return
+    if not records:
+        print(f"no jobs in {store.jobs_path}")
+        return
+    rows = [("JOB", "STATUS", "RUNTIME", "CREATED", "SECONDS")]
+    for name, record in records:
+        last = record.ended or (record.modified if record.terminal else time.time())
+        seconds = f"{last - record.created:.0f}"
+        created = utc(record.created).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+        unknown = " (unknown)" if record.unknown_since is not None else ""
+        rows.append((name, f"{record.status}{unknown}", record.training_spec.runtime, created, seconds))
+    print_table(rows)
+
+
+def describe(job: JobName, as_json: AsJson = False) -> None:
+    """Describe a job, in the shape of DescribeTrainingJob; a job that nobody drives is taken up."""
+    handle = job_handle(job)
+    store = _store()
+    _look_after(store, handle.name, store.load(handle.name))
+    description = handle.describe()
+    if as_json:
+        print_json(description)
+    else:
+        import yaml
+
+        print(yaml.safe_dump(json.loads(to_json(description)), sort_keys=False), end="")
+
+
+def logs(
+    job: JobName,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the job has ended.")] = False,
+) -> None:
+    """Print a job's log."""
+    from launcher.running.driving import drive, raise_unless_completed
+    from launcher.running.following import LogReader
+
+    name, store = job_handle(job).name, _store()
+    record = store.load(name)
+    on_line = partial(print_line, hosts=record.training_spec.instance_count)
+    if follow:
+        raise_unless_completed(store, drive(store, name, on_line=on_line, looking_on=True))
+        return
+    LogReader(store.folder(name), on_line).read(final=True)
+    _look_after(store, name, record)
+
+
+def stop(job: JobName) -> None:
+    """Stop a job: SIGTERM, two minutes, SIGKILL; what it has written is kept."""
+    handle = job_handle(job)
+    handle.stop()
+    print(f"{handle.name}: {handle.status}")
+
+
+def collect(job: JobName) -> None:
+    """Pack the results of a job that has ended and whose results could not be packed then."""
+    from launcher.running.driving import collect_again, drive
+
+    name, store = job_handle(job).name, _store()
+    if not store.load(name).terminal:
+        drive(store, name)
+    else:
+        collect_again(store, name)
+    handle = job_handle(name)
+    print(f"{name}: {handle.status}. Results: {handle.model_data.removeprefix('file://').rpartition('/')[0]}")
+
+
+def collect_garbage(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Also what jobs that have ended wrote and 'launcher collect' could pack.")
+    ] = False,
+) -> None:
+    """Remove what dead jobs have left: containers, scratch folders, unfinished copies. Results stay."""
+    from launcher.running.leftovers import find_leftovers
+
+    leftovers, notes = find_leftovers(_store(), with_work=everything)
+    failed = False
+    for leftover in leftovers:
+        if dry_run:
+            print(neutralised_text(f"would remove {leftover.text}"))
+            continue
+        try:
+            leftover.remove()
+        except (LauncherError, OSError) as error:
+            failed = True
+            say_error(f"not removed: {leftover.text}: {error}")
+        else:
+            print(neutralised_text(f"removed {leftover.text}"))
+    for note in notes:
+        say_error(f"note: {note}")
+    if not leftovers:
+        print("nothing to remove")
+    if failed:
+        raise typer.Exit(1)
+
+
+def drive_job(job: JobName) -> None:
+    """See a job through to its end; what a detached job runs."""
+    from launcher.running.driving import drive_alone
+
+    drive_alone(_store(), job)
+
+
+def job_handle(name: str) -> TrainingJob:
+    """Return a job by its name, or the latest one."""
+    from launcher.sdk.training_job import TrainingJob
+
+    store = _store()
+    if name == "latest" and (names := store.names()):
+        name = names[-1]
+    return TrainingJob(name, store)
+
+
+def print_ending(job: Any) -> None:
+    """Say how a job ended, where its results are, and what its user should know."""
+    for line in job.warnings:
+        say_error(f"warning: {line}")
+    say(f"{job.name}: {job.status}. Results: {job.model_data.removeprefix('file://').rsplit('/', 1)[0]}")
+
+
+def _store() -> JobStore:
+    from launcher.jobs.store import JobStore
+    from launcher.settings import home_path
+
+    return JobStore(home_path())
+
+
+def _look_after(store: JobStore, name: str, record: JobRecord) -> None:
+    """Take a job up that nobody drives, and say what the user would not see otherwise."""
+    from launcher.running.driving import take_up
+
+    if record.terminal:
+        return
+    if text := take_up(store, name, record):
+        say_error(text)
+    if record.unknown_since is not None:
+        say_error(f"job '{name}': {record.warnings[-1]}")

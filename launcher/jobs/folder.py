@@ -1,0 +1,147 @@
+"""Every path of one job's folder, the right to drive the job, and the bytes kept back for a full disk."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from launcher.errors import JobNotFoundError, OutputPathError
+from launcher.jobs.spec import log_file_name
+
+SPARE_BYTES = 64 << 10
+"""What is kept back on the disk for the last record; a longer first record keeps back twice its own length."""
+
+
+class JobFolder:
+    """Every path of one job.
+
+    Args:
+        path: ``<home>/jobs/<job name>``.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.record_path = path / "job.json"
+        self.spare_path = path / "job.json.spare"
+        self.lock_path = path / "driver.lock"
+        self.stop_path = path / "stop-requested"
+        self.metrics_path = path / "metrics.jsonl"
+        self.work_path = path / "work"
+        self.unpacked_path = path / "unpacked"
+
+    @property
+    def name(self) -> str:
+        """The job's name."""
+        return self.path.name
+
+    def log_path(self, host: str) -> Path:
+        """Return where everything that ``host`` prints is kept."""
+        return self.path / log_file_name(host)
+
+    def tree_path(self, host: str) -> Path:
+        """Return the folder that ``host`` sees as ``/opt/ml``."""
+        return self.work_path / host / "opt_ml"
+
+    def make_work_path(self) -> None:
+        """Make the folder for everything that goes away when the job is over; the caller's alone."""
+        self.work_path.mkdir(exist_ok=True)
+        self.work_path.chmod(0o700)
+
+    def stop_requested(self) -> bool:
+        """Return whether any process has asked for this job to be stopped."""
+        return self.stop_path.exists()
+
+    def request_stop(self) -> None:
+        """Ask whoever drives the job to stop it.
+
+        Raises:
+            OutputPathError: the folder cannot be written.
+        """
+        try:
+            self.stop_path.touch()
+        except OSError as error:
+            raise OutputPathError(
+                f"the stop of job '{self.name}' cannot be asked for: {self.stop_path}: {error.strerror}.",
+                "Make the folder writable, or make room on its disk.",
+            ) from error
+
+    def driven(self) -> bool:
+        """Return whether a process drives the job at this moment.
+
+        Raises:
+            OSError: the lock is there and cannot be looked at.
+        """
+        try:
+            descriptor = os.open(self.lock_path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(descriptor)
+        return False
+
+    @contextmanager
+    def driving(self, *, wait: bool = True) -> Iterator[bool]:
+        """Hold the right to drive this job; yield whether it was had. The kernel gives it up with the process.
+
+        Args:
+            wait: wait until another driver has ended.
+        Raises:
+            JobNotFoundError: the folder is gone.
+            OutputPathError: the folder cannot be written.
+        """
+        try:
+            descriptor = os.open(self.lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except (FileNotFoundError, NotADirectoryError):
+            raise JobNotFoundError(
+                f"the folder of job '{self.name}' is gone: {self.path}.", "List the jobs there are: launcher ls"
+            ) from None
+        except OSError as error:
+            raise OutputPathError(
+                f"job '{self.name}' cannot be driven: {self.lock_path}: {error.strerror}.",
+                "Make the folder writable, or act as the user who owns it.",
+            ) from error
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+            else:
+                try:
+                    yield True
+                finally:
+                    # Not left to the closing: a forked child of the caller's may hold the descriptor as well.
+                    fcntl.flock(descriptor, fcntl.LOCK_UN)
+        finally:
+            os.close(descriptor)
+
+    def keep_spare(self, record_bytes: int) -> None:
+        """Keep room on the disk for the last record, which a job that fills the disk must not cost.
+
+        Args:
+            record_bytes: the length of the first record.
+        Raises:
+            OSError: there is no such room.
+        """
+        size = max(SPARE_BYTES, 2 * record_bytes)
+        descriptor = os.open(self.spare_path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            if os.fstat(descriptor).st_size < size:
+                if hasattr(os, "posix_fallocate"):
+                    os.posix_fallocate(descriptor, 0, size)
+                else:
+                    os.write(descriptor, b" " * size)
+        finally:
+            os.close(descriptor)
+
+    def drop_spare(self) -> None:
+        """Give that room back."""
+        with contextlib.suppress(OSError):
+            self.spare_path.unlink()

@@ -1,0 +1,224 @@
+"""Who sees a job through: this process, another one, or a driver of its own that outlives them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from launcher.errors import JobFailedError, JobFolderError
+from launcher.jobs.record import JobRecord
+from launcher.jobs.spec import job_keys
+from launcher.jobs.states import Status
+from launcher.jobs.store import JobStore
+from launcher.running.following import LineSink, LogReader, log_tail
+from launcher.running.runner import TICK_SECONDS, Driver
+from launcher.running.signals import HandOver, Interrupts, watch_signals
+from launcher.runtimes import Runtime, get_runtime
+from launcher.terminal import neutralised_text, say_error
+
+_SETTLING_SECONDS = 3.0  # a job changes hands between its submission and its driver's start
+
+
+def drive(
+    store: JobStore,
+    name: str,
+    *,
+    runtime: Runtime | None = None,
+    on_line: LineSink | None = None,
+    looking_on: bool = False,
+) -> JobRecord:
+    """See a job through to its end, whoever began it; follow it, if another process is at it.
+
+    Ctrl-C asks for a stop and waits for it: SIGTERM, two minutes, SIGKILL. A second one kills at once. SIGTERM and
+    SIGHUP leave the job to a driver of its own and end this process, unless it has handlers for them itself.
+
+    Args:
+        store: the home that the job lives in.
+        name: the job.
+        runtime: by default the one that the job was submitted for.
+        on_line: gets every line that the job prints; one that raises is dropped, and the job goes on.
+        looking_on: whether the caller only wants to see the log, and the job goes its own way without it.
+    Raises:
+        JobNotFoundError: there is no such job.
+        KeyboardInterrupt: after the stop that it asked for.
+        SystemExit: the process was asked to go; its code is 128 and the signal's number.
+    """
+    store.load(name)
+    folder = store.folder(name)
+    reader = LogReader(folder, on_line) if on_line else None
+    with watch_signals(folder, hand_over=True) as interrupts:
+        try:
+            while not _driven_to_its_end(store, name, runtime, reader, interrupts, looking_on):
+                # Another process drives it: read along, and take over should it go away.
+                interrupts.deferred = True
+                if reader:
+                    reader.read()
+                    _leave_if_blind(reader, looking_on)
+                time.sleep(TICK_SECONDS)
+        except HandOver as leaving:
+            hand_over(store, name, leaving)
+            if leaving.number:
+                raise SystemExit(128 + leaving.number) from None
+    record = store.load(name)
+    if interrupts.count:
+        say_error(f"{name} is {record.status}; {_results(store, record)}")
+        raise KeyboardInterrupt
+    return record
+
+
+def drive_detached(store: JobStore, name: str) -> None:
+    """Have a process of its own see the job through; it outlives this one.
+
+    Raises:
+        JobFolderError: it could not be started.
+    """
+    package_parent = str(Path(__file__).resolve().parents[2])
+    try:
+        with (store.folder(name).path / "driver.log").open("ab") as log:
+            subprocess.Popen(
+                [sys.executable, "-m", "launcher", "drive", name],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                cwd="/",
+                env={**os.environ, "LAUNCHER_HOME": str(store.home), "PYTHONPATH": package_parent},
+            )
+    except OSError as error:
+        raise JobFolderError(
+            f"job '{name}': no driver of its own could be started: {error}.",
+            f"Take the job up with: launcher logs -f {name}",
+        ) from error
+
+
+def drive_alone(store: JobStore, name: str) -> None:
+    """Be the driver of its own: see the job through, unless another process is at it already."""
+    folder = store.folder(name)
+    deadline = time.monotonic() + _SETTLING_SECONDS
+    with watch_signals(folder, hand_over=False) as interrupts:
+        while not _driven_to_its_end(store, name, None, None, interrupts, False):
+            if time.monotonic() > deadline:
+                return
+            time.sleep(TICK_SECONDS)
+
+
+def collect_again(store: JobStore, name: str) -> None:
+    """Pack what a job that has ended left and nobody packed; its status stays as it is.
+
+    Raises:
+        ArtifactError: nothing of it is left.
+        JobFolderError: another process is at it, or its files cannot be read or written.
+    """
+    with store.folder(name).driving(wait=False) as had:
+        if not had:
+            raise JobFolderError(f"job '{name}' is being driven by another process.", f"See: launcher logs -f {name}")
+        runtime = get_runtime(store.load(name).training_spec.runtime)
+        Driver(store, name, runtime).collect_again()
+
+
+def hand_over(store: JobStore, name: str, leaving: HandOver) -> None:
+    """Leave the job to a driver of its own, and say so."""
+    record = store.load(name)
+    if record.terminal:
+        return
+    if not store.folder(name).driven():
+        drive_detached(store, name)
+    ending = "is being stopped" if store.folder(name).stop_requested() else "goes on"
+    say_error(
+        f"job '{name}' {ending} without this process: launcher logs -f {name}"
+        if leaving.number
+        else f"job '{name}' {ending}; nobody reads its log here any more"
+    )
+
+
+def undriven(store: JobStore, name: str, record: JobRecord) -> bool:
+    """Return whether a job that has not ended has no process that sees it through.
+
+    Raises:
+        OSError: its folder cannot be looked into.
+    """
+    if record.terminal or abs(time.time() - record.modified) < _SETTLING_SECONDS:
+        return False
+    return not store.folder(name).driven()
+
+
+def take_up(store: JobStore, name: str, record: JobRecord) -> str:
+    """Give a job that nobody drives a driver of its own.
+
+    Returns:
+        What the user should know about it; empty where there is nothing to say.
+    """
+    try:
+        if not undriven(store, name, record):
+            return ""
+        drive_detached(store, name)
+    except (OSError, JobFolderError) as error:
+        reason = error.message if isinstance(error, JobFolderError) else str(error)
+        return f"job '{name}' has no driver, and was not taken up: {reason}"
+    return f"job '{name}' had no driver; one of its own has taken it up: launcher logs -f {name}"
+
+
+def raise_unless_completed(store: JobStore, record: JobRecord) -> None:
+    """Raise what a failed job means for its caller; a stopped one is no error, as with SageMaker.
+
+    Raises:
+        JobFailedError: with the reason, the exit code and the last lines of the log of the host that failed.
+    """
+    if record.status != Status.FAILED:
+        return
+    spec = record.training_spec
+    folder = store.folder(spec.job_name)
+    seconds = record.billable_seconds
+    if seconds is None:
+        seconds = (record.ended or record.modified) - (record.started or record.created)
+    host, code = next(((host, code) for host, code in record.exit_codes.items() if code != 0), ("algo-1", None))
+    program = spec.entry_point or spec.image_uri or "the container"
+    ending = "it never ran to an end"
+    if code is not None:
+        where = f" on {host}" if spec.instance_count > 1 else ""
+        ending = f"{program} exited with {code}{where} after {seconds:.0f} s"
+    log_path = folder.log_path(host)
+    tail = "".join(f"\n    {line}" for line in log_tail(log_path))
+    error = JobFailedError(
+        neutralised_text(f"job '{spec.job_name}': {ending}. {record.failure_reason}"),
+        neutralised_text(f"Log: {log_path}" + (f", which ends with:{tail}" if tail else "")),
+        job_name=spec.job_name,
+        reason=record.failure_reason,
+    )
+    error.exit_code_of_job = code
+    raise error
+
+
+def _driven_to_its_end(
+    store: JobStore,
+    name: str,
+    runtime: Runtime | None,
+    reader: LogReader | None,
+    interrupts: Interrupts,
+    looking_on: bool,
+) -> bool:
+    """Drive the job if nobody else does; return False if somebody does."""
+    with store.folder(name).driving(wait=False) as had:
+        if not had:
+            return False
+        record = store.load(name)
+        if not record.terminal:
+            chosen = runtime or get_runtime(record.training_spec.runtime)
+            Driver(store, name, chosen, reader, interrupts, looking_on=looking_on).run()
+        if reader:
+            reader.read(final=True)
+        return True
+
+
+def _leave_if_blind(reader: LogReader, looking_on: bool) -> None:
+    if reader.failure and looking_on:
+        raise HandOver
+
+
+def _results(store: JobStore, record: JobRecord) -> str:
+    spec = record.training_spec
+    place = job_keys(spec).model.rpartition("/")[0].removeprefix("file://")
+    return f"what it had written is in {place}, its log in {store.folder(spec.job_name).path}"

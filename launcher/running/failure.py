@@ -1,0 +1,42 @@
+"""Why a job failed, in the words of a FailureReason."""
+
+from __future__ import annotations
+
+import signal
+
+from launcher.jobs.spec import ContainerSpec
+from launcher.running.opt_ml import FAILURE_REASON_LIMIT
+from launcher.runtimes import EndCause, Ending
+
+_KILLED = 128 + signal.SIGKILL
+
+
+def failure_reason(container: ContainerSpec, exit_code: int, ending: Ending, said: str) -> str:
+    """Return the FailureReason of a host that ended with ``exit_code``.
+
+    Args:
+        container: the host.
+        exit_code: not 0.
+        ending: what ran the host says of its end.
+        said: the text of the job's failure file; may be empty.
+    """
+    text = said
+    if ending.cause is EndCause.OUT_OF_MEMORY:
+        text = f"OutOfMemory: the kernel killed the job for lack of memory; {ending.detail}. {said}".rstrip()
+    elif ending.cause is EndCause.REMOVED:
+        text = ending.detail
+    elif text:
+        pass
+    elif ending.cause is EndCause.NO_PROGRAM:
+        command = " ".join([*container.entry_point, *container.arguments])
+        text = (
+            f"there is no '{command}' to run ({ending.detail}); "
+            "an algorithm image must be runnable as: docker run IMAGE train"
+        )
+    elif exit_code == _KILLED:
+        text = "the job was killed by signal 9, not by the launcher; nothing says that memory ran out"
+    elif exit_code > 128:
+        text = f"the process was ended by signal {exit_code - 128}, which did not come from the launcher"
+    # The end matters as much as the beginning: the text gives way, not the exit code.
+    tail = f", exit code: {exit_code}"
+    return f"AlgorithmError: {text}"[: FAILURE_REASON_LIMIT - len(tail)] + tail
