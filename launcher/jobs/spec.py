@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from typing import Any, TypeVar
 
 OPT_ML = "/opt/ml"
 CHECKPOINTS = f"{OPT_ML}/checkpoints"
@@ -138,25 +138,28 @@ class TrainingJobSpec:
     def from_dict(cls, values: Mapping[str, Any]) -> TrainingJobSpec:
         """Rebuild the spec from what ``to_dict`` returned, after a trip through JSON, in this version or another.
 
-        Fields that this version does not know are left out; missing ones take their defaults.
+        What a newer version has added is left out; what an older one did not have takes its default.
+
+        Raises:
+            TypeError, ValueError: it is no spec.
         """
-        fitting = _fitting(cls, values)
-        if "estimator" not in values and values.get("source_path"):
+        given = dict(values)
+        if "estimator" not in given and given.get("source_path"):
             # 0.1.0 kept the folder beside the request.
-            lone = values.get("source_members")
-            fitting["estimator"] = {
-                **({} if lone else {"SourceDir": values["source_path"]}),
-                "EntryPoint": f"{values['source_path']}/{values['entry_point']}" if lone else values["entry_point"],
-                "Dependencies": list(values.get("dependencies", ())),
+            lone = given.get("source_members")
+            given["estimator"] = {
+                **({} if lone else {"SourceDir": given["source_path"]}),
+                "EntryPoint": f"{given['source_path']}/{given['entry_point']}" if lone else given["entry_point"],
+                "Dependencies": list(given.get("dependencies", ())),
             }
-        for name, item_class in (("channels", Channel), ("metric_definitions", MetricDefinition)):
-            fitting[name] = tuple(item_class(**_fitting(item_class, entry)) for entry in fitting.get(name, ()))
-        fitting["tags"] = tuple((key, value) for key, value in fitting.get("tags", ()))
-        if fitting.get("checkpoint_config") is not None:
-            fitting["checkpoint_config"] = CheckpointConfig(**_fitting(CheckpointConfig, fitting["checkpoint_config"]))
+        for name, kind in (("channels", Channel), ("metric_definitions", MetricDefinition)):
+            given[name] = tuple(_from_json(kind, entry) for entry in given.get(name, ()))
+        given["tags"] = tuple((key, value) for key, value in given.get("tags", ()))
+        if given.get("checkpoint_config") is not None:
+            given["checkpoint_config"] = _from_json(CheckpointConfig, given["checkpoint_config"])
         for name in ("container_entry_point", "container_arguments"):
-            fitting[name] = tuple(fitting.get(name, ()))
-        return cls(**fitting)
+            given[name] = tuple(given.get(name, ()))
+        return _from_json(cls, given)
 
 
 def hyperparameter_text(hyperparameters: Mapping[str, str], name: str) -> str | None:
@@ -171,10 +174,13 @@ def hyperparameter_text(hyperparameters: Mapping[str, str], name: str) -> str | 
     return value if isinstance(value, str) else text
 
 
-def _fitting(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values that are fields of ``cls``."""
-    names = {entry.name for entry in fields(cls)}
-    return {name: value for name, value in values.items() if name in names}
+_Data = TypeVar("_Data")
+
+
+def _from_json(kind: type[_Data], values: Mapping[str, Any]) -> _Data:
+    """Make a dataclass of its own fields among ``values``."""
+    names = {entry.name for entry in fields(kind)}  # type: ignore[arg-type]  # every caller names a dataclass
+    return kind(**{name: value for name, value in values.items() if name in names})
 
 
 @dataclass(frozen=True)

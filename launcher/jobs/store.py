@@ -43,13 +43,12 @@ class Claim:
         """Make the claim a job.
 
         Raises:
-            OutputPathError: the home cannot be written; there is no such job then.
+            OutputPathError: the home cannot be written.
         """
         try:
+            self.folder.keep_spare(len(json.dumps(record.to_dict())))
             self._store._write(self.folder, record, durable=True)
-            self.folder.keep_spare(self.folder.record_path.stat().st_size)
         except OSError as error:
-            self.folder.record_path.unlink(missing_ok=True)
             raise OutputPathError(
                 f"job '{self.folder.name}' cannot be recorded in {self._store.jobs_path}: {error.strerror}.",
                 "Make room on its disk, or name another folder: export LAUNCHER_HOME=/path/to/folder",

@@ -324,6 +324,10 @@ def _channel_request(channel: Channel) -> dict[str, Any]:
 
 def _check_rules(spec: TrainingJobSpec) -> None:
     """Check what the service model does not say, and AWS, or a job, needs all the same."""
+    if spec.instance_count < 1:
+        raise BadInputError(
+            f"ResourceConfig.InstanceCount={spec.instance_count} is no count of hosts.", "Use 1 or more."
+        )
     if spec.image_uri is not None and not spec.image_uri.strip():
         raise BadInputError("AlgorithmSpecification.TrainingImage names no image.", "Name one, or leave it out.")
     if spec.image_uri is None and not spec.source_uri and not spec.container_entry_point:

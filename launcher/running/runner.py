@@ -130,7 +130,7 @@ def accept(request: Mapping[str, Any], runtime: Runtime | None = None) -> Accept
     warnings = []
     if not runtime.runs_images and spec.image_uri is not None and spec.brings_code:
         warnings.append(
-            f"the image {spec.image_uri} is not used: the runtime '{runtime.name}' runs the request's own code"
+            f"the image {spec.image_uri} is not used: the {runtime.name} runtime runs the request's own code"
         )
         spec = replace(spec, image_uri=None)
     uris = [spec.output_uri, spec.source_uri or "", *(channel.uri for channel in spec.channels)]

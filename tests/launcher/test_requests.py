@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 import launcher
 from launcher.errors import BadInputError, JobExistsError, LauncherError, RequestError, UnsupportedOptionError
+from launcher.jobs.record import JobRecord
 from launcher.jobs.spec import TrainingJobSpec
-from launcher.jobs.store import JobRecord
+from launcher.jobs.store import JobStore
 from launcher.requests.describe import describe_record
 from launcher.requests.members import MEMBERS
 from launcher.requests.shapes import OWN_MEMBER, compiled, operation_shape, shape
@@ -201,7 +202,7 @@ def test_people_are_not_shown_the_values_of_variables_nor_225_instance_types():
         ("Environment", {"A": "\ud800"}, r"is not JSON"),
         ("Environment", {"A": "a\0"}, r"a NUL"),
         ("HyperParameters", {"": "1"}, r"has no name"),
-        ("ResourceConfig.InstanceCount", 0, r"InstanceCount=0 is not emulated"),
+        ("ResourceConfig.InstanceCount", 0, r"InstanceCount=0 is no count"),
         ("ResourceConfig.InstanceType", "local_gpu", r"local_gpu"),
         ("OutputDataConfig.S3OutputPath", "https://bucket/x", r"OutputDataConfig.S3OutputPath: .*unknown scheme"),
         ("OutputDataConfig.S3OutputPath", "file://out", r"no absolute path"),
@@ -295,6 +296,7 @@ LOCATIONS = st.sampled_from(
     ["s3://bucket", "s3://bucket/a/b/", "s3://my.bucket/k-1", "file:///tmp/a b", "s3://bucket/c/"]
 )
 PLACES = {
+    "ResourceConfig.InstanceCount": st.integers(1, 9),
     "TrainingJobName": st.sampled_from(["a", "job-1", "A--1", "x" * 63]),
     "Tags[].Key": st.sampled_from(["a", "größe", "a b/c:d=e+f-g@h", "x" * 128]),
     "Tags[].Value": st.sampled_from(["", "a", "ключ 1", "x" * 256]),
@@ -505,7 +507,7 @@ def test_a_source_that_is_no_archive_is_refused(make_source, tmp_path, home):
         },
     )
     with pytest.raises(BadInputError, match=r"the source of job 'job-1': .*nowhere.tar.gz does not exist"):
-        submit(document, launcher.jobs.store.JobStore(home), FakeRuntime())
+        submit(document, JobStore(home), FakeRuntime())
 
 
 # --- what an estimator asks for -------------------------------------------------------------------------------------
