@@ -25,7 +25,8 @@ from batch_rl.data.episodes import Episodes, split_numbers
 from batch_rl.errors import BatchRLError, DatasetError
 from batch_rl.formats.loading import load_episodes, raise_small_propensities
 from batch_rl.learning.checkpoint import FILE_PATTERN, SavedPolicy, open_policy
-from batch_rl.learning.training import EVALUATION, dataset_digest, split_generator
+from batch_rl.learning.estimates import EVALUATION
+from batch_rl.learning.preparation import dataset_digest, split_generator
 from batch_rl.networks import mean_and_scale, seeded_generator, softmax, use_threads
 from batch_rl.presets.schema import needs_model
 
