@@ -9,6 +9,7 @@ means are over episodes, and an ended episode stays in them with its last weight
 """
 
 from batch_rl.ope.blending import Blend, magic
+from batch_rl.ope.bounds import possible_returns
 from batch_rl.ope.comparison import Comparison, compare, rank_correlation
 from batch_rl.ope.direct_method import dm, fit_reward_model, one_step_direct_method
 from batch_rl.ope.doubly_robust import one_step_doubly_robust, sequential_dr, wdr
@@ -41,6 +42,7 @@ from batch_rl.ope.intervals import (
     student_t_interval,
 )
 from batch_rl.ope.ratios import importance_ratios
+from batch_rl.ope.refitting import Refits, refit_logged_value, refit_values, refitted_interval
 from batch_rl.ope.rows import LoggedRows, read_rows, weigh
 from batch_rl.ope.steps import Layout, WeightedSteps
 
@@ -56,6 +58,7 @@ __all__ = [
     "Layout",
     "LoggedRows",
     "PolicyEvaluation",
+    "Refits",
     "TruncationWarning",
     "UndefinedEstimateWarning",
     "WeightDiagnostics",
@@ -79,8 +82,12 @@ __all__ = [
     "one_step_importance_sampling",
     "pdis",
     "percentile_interval",
+    "possible_returns",
     "rank_correlation",
     "read_rows",
+    "refit_logged_value",
+    "refit_values",
+    "refitted_interval",
     "sequential_dr",
     "student_t_interval",
     "wdr",
