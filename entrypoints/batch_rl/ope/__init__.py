@@ -15,6 +15,7 @@ from batch_rl.ope.direct_method import dm, fit_reward_model, one_step_direct_met
 from batch_rl.ope.doubly_robust import one_step_doubly_robust, sequential_dr, wdr
 from batch_rl.ope.evaluation import (
     ESTIMATORS,
+    FQE,
     EstimatedValue,
     FewEpisodesWarning,
     PolicyEvaluation,
@@ -45,9 +46,11 @@ from batch_rl.ope.ratios import importance_ratios
 from batch_rl.ope.refitting import Refits, refit_logged_value, refit_values, refitted_interval
 from batch_rl.ope.rows import LoggedRows, read_rows, weigh
 from batch_rl.ope.steps import Layout, WeightedSteps
+from batch_rl.ope.support import Support, measure_support
 
 __all__ = [
     "ESTIMATORS",
+    "FQE",
     "Blend",
     "Comparison",
     "EstimatedValue",
@@ -59,6 +62,7 @@ __all__ = [
     "LoggedRows",
     "PolicyEvaluation",
     "Refits",
+    "Support",
     "TruncationWarning",
     "UndefinedEstimateWarning",
     "WeightDiagnostics",
@@ -77,6 +81,7 @@ __all__ = [
     "importance_ratios",
     "ips",
     "magic",
+    "measure_support",
     "one_step_direct_method",
     "one_step_doubly_robust",
     "one_step_importance_sampling",

@@ -144,6 +144,10 @@ class _Resampled(QRegression):
         self._rows, self._counts = rows, counts[:, None]
         self._starts = (torch.cumsum(counts, 0) - counts)[:, None]
 
+    def begin_at(self, value: float) -> None:
+        """Make every network say about this before its first update: values of 0 take long to leave."""
+        self._parameters[-1].add_(value)
+
     @torch.no_grad()
     def fit(self, probabilities: Tensor, updates: int) -> None:
         """Learn the values of the policy that has these probabilities at every input, (n, n_actions)."""
@@ -192,7 +196,8 @@ def _refit(
             "a resample of the episodes holds no step that says what it led to: nearly all are the last of truncated "
             "episodes. Log more episodes, or what their last steps led to."
         )
-    unit = TYPICAL_RETURN / (_typical_return(episodes, discount) or 1.0)
+    returns_from_rows = _returns_from_rows(episodes, discount)
+    unit = TYPICAL_RETURN / (float(np.sqrt(np.square(returns_from_rows).mean())) or 1.0)
     regression = _Resampled(
         inputs,
         torch.from_numpy(actions),
@@ -205,10 +210,10 @@ def _refit(
         discount=discount,
         generator=seeded_generator(seed, _PURPOSE),
     )
+    regression.begin_at(float(returns_from_rows.mean()) * unit)
     regression.fit(probabilities.float(), updates)
-    bounds = possible_returns(
-        episodes.rewards, episodes.lengths, discount, any_truncated=bool(episodes.truncated.any())
-    )
+    cut_off = bool(episodes.truncated.any())
+    bounds = possible_returns(episodes.rewards, episodes.lengths, discount, truncated=cut_off)
     starts = torch.from_numpy(episodes.starts)
     first_values = (regression.state_values(inputs[starts], probabilities[starts]) / unit).clip(*bounds)
     # Every network is read only where its resample lacks the episode: it would know that episode's errors.
@@ -247,8 +252,8 @@ def _resamples(n: int, refits: int, seed: int) -> Integers:
     return draws
 
 
-def _typical_return(episodes: Episodes, discount: float) -> float:
-    """Return the root mean square of the discounted rewards from every logged row on."""
+def _returns_from_rows(episodes: Episodes, discount: float) -> Floats:
+    """Return the discounted sum of the logged rewards from every row on, (rows,)."""
     returns = np.empty(len(episodes.rewards))
     order = np.argsort(-episodes.lengths, kind="stable")
     ends, lengths = (episodes.starts + episodes.lengths)[order], episodes.lengths[order]
@@ -258,4 +263,4 @@ def _typical_return(episodes: Episodes, discount: float) -> float:
         rows = ends[:running] - back
         value[:running] = episodes.rewards[rows] + discount * value[:running]
         returns[rows] = value[:running]
-    return float(np.sqrt(np.square(returns).mean()))
+    return returns
