@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from batch_rl import ope
-from batch_rl.data.episodes import Episodes, split_episodes
+from batch_rl.data.episodes import Episodes, split_numbers
 from batch_rl.data.feature_types import Normalization, identify_features
+from batch_rl.data.fingerprints import SeenEpisodes, fingerprints
 from batch_rl.data.normalization import Preprocessor
 from batch_rl.errors import DatasetError, TrainingError
 from batch_rl.formats.parts import DealtEpisodes
@@ -188,14 +189,17 @@ class TrainingRun:
         if isinstance(episodes, DealtEpisodes):
             self._dealt = episodes
             self.dataset_digest = episodes.digest
+            self.seen_episodes: SeenEpisodes | None = episodes.seen
             self.fitting, self.held_out = self._part(episodes, 0), self._part(episodes, episodes.n_parts)
         else:
             self.dataset_digest = dataset_digest(episodes)
+            numbers = fingerprints(episodes)
             if preset.data.drop_last_rows:
+                numbers = numbers[episodes.lengths > 1]
                 episodes = without_last_rows(episodes)
-            self.fitting, self.held_out = split_episodes(
-                episodes, preset.data.train_fraction, split_generator(preset.seed)
-            )
+            first, second = split_numbers(len(episodes), preset.data.train_fraction, split_generator(preset.seed))
+            self.fitting, self.held_out = episodes.select(first), episodes.select(second)
+            self.seen_episodes = SeenEpisodes(numbers[first], numbers[second])
             if final:
                 self.epochs = max(1, round(self.epochs * len(self.fitting.actions) / len(episodes.actions)))
                 self.fitting = episodes.select(np.arange(len(episodes)))

@@ -43,7 +43,7 @@ from batch_rl.ope.intervals import (
     student_t_interval,
 )
 from batch_rl.ope.ratios import importance_ratios
-from batch_rl.ope.refitting import Refits, refit_logged_value, refit_values, refitted_interval
+from batch_rl.ope.refitting import Refits, refit_logged_value, refit_values, refitted_interval, resampled_means
 from batch_rl.ope.rows import LoggedRows, read_rows, weigh
 from batch_rl.ope.steps import Layout, WeightedSteps
 from batch_rl.ope.support import Support, measure_support
@@ -93,6 +93,7 @@ __all__ = [
     "refit_logged_value",
     "refit_values",
     "refitted_interval",
+    "resampled_means",
     "sequential_dr",
     "student_t_interval",
     "wdr",

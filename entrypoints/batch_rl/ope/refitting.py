@@ -92,6 +92,14 @@ def refit_logged_value(
     return _refit(episodes, none, lambda some: np.ones((len(some), 1)), discount, seed, refits, updates)
 
 
+def resampled_means(values: Floats, *, refits: int, seed: int) -> Floats:
+    """Return the mean of each resample of the episodes, (refits,), of one number each: those of ``refit_values``."""
+    if len(values) == 1:
+        return np.full(refits, values[0])
+    means: Floats = (_resamples(len(values), refits, seed) * values).sum(axis=1) / len(values)
+    return means
+
+
 def refitted_interval(
     replicates: Floats, *, level: float, bounds: tuple[float, float] = (-math.inf, math.inf)
 ) -> Interval:
