@@ -36,6 +36,7 @@ from batch_rl.ope.importance_sampling import (
 from batch_rl.ope.intervals import (
     Interval,
     KnownBounds,
+    betting_interval,
     bootstrap,
     empirical_bernstein_interval,
     hoeffding_interval,
@@ -67,6 +68,7 @@ __all__ = [
     "UndefinedEstimateWarning",
     "WeightDiagnostics",
     "WeightedSteps",
+    "betting_interval",
     "bootstrap",
     "compare",
     "describe_weights",

@@ -38,7 +38,12 @@ WEIGHTED = {intervals.IPS: ips, intervals.WIS: wis, intervals.PDIS: pdis, interv
 MODELLED = {intervals.DM: dm, intervals.SEQUENTIAL_DR: sequential_dr, intervals.WDR: wdr}
 ESTIMATORS = (*WEIGHTED, *MODELLED, intervals.MAGIC)
 FQE = "FQE"  # with networks that are refitted to resamples; the others may share its values
-METHODS = ("bootstrap", "student_t", "hoeffding", "empirical_bernstein", "none")
+METHODS = ("bootstrap", "student_t", "hoeffding", "empirical_bernstein", "betting", "none")
+CONCENTRATED = {
+    "hoeffding": intervals.hoeffding_interval,
+    "empirical_bernstein": intervals.empirical_bernstein_interval,
+    "betting": intervals.betting_interval,
+}
 FEW_EPISODES = 10
 LARGE_SHARE = 0.5
 PLAUSIBLE_MEAN_WEIGHTS = (0.5, 2.0)
@@ -171,11 +176,11 @@ def evaluate(
         policy: what to call the policy, such as "softmax(Q / 0.2)"; else it is only said whether it is
             deterministic.
         estimators: names in ``ESTIMATORS``, the only ones to compute; None: all that the arguments allow.
-        interval: ``bootstrap`` over episodes, ``student_t``, ``hoeffding``, ``empirical_bernstein`` or
-            ``none``. An estimator for which the method does not hold gets none and says why.
+        interval: ``bootstrap`` over episodes, ``student_t``, ``hoeffding``, ``empirical_bernstein``,
+            ``betting`` or ``none``. An estimator for which the method does not hold gets none and says why.
         level: probability with which an interval should hold the value.
         resamples, seed: of the bootstrap. MAGIC needs it, whatever ``interval`` is.
-        bounds: what ``hoeffding`` and ``empirical_bernstein`` need.
+        bounds: what ``hoeffding``, ``empirical_bernstein`` and ``betting`` need.
         values_after_truncation: (rows,), read on the last rows of truncated episodes; else what came after
             them counts as 0, with TruncationWarning.
         largest_ratio: clip ratios at it; makes every estimate biased.
@@ -346,8 +351,9 @@ def _interval(
         if bounds is None:
             raise DatasetError("a concentration bound needs bounds that are known beforehand.")
         low, high = bounds.range_of(name, steps.discount)
-        concentrate = intervals.hoeffding_interval if method == "hoeffding" else intervals.empirical_bernstein_interval
-        return concentrate(intervals.MEANS[name](steps), low=low, high=high, level=level), ""
+        values = np.empty(len(steps))
+        values[steps.layout.order] = intervals.MEANS[name](steps)  # as they were logged, which betting depends on
+        return CONCENTRATED[method](values, low=low, high=high, level=level), ""
     except DatasetError as refusal:
         return None, str(refusal)
 
@@ -359,7 +365,7 @@ def _check_method(interval: str, level: float, resamples: int, bounds: KnownBoun
         raise DatasetError(f"level is {level}; it must be between 0 and 1, such as 0.95.")
     if resamples < 1:
         raise DatasetError(f"resamples is {resamples}; it must be at least 1.")
-    if interval in ("hoeffding", "empirical_bernstein") and bounds is None:
+    if interval in CONCENTRATED and bounds is None:
         raise DatasetError(
             f"interval '{interval}' needs bounds=KnownBounds(ratio=..., reward=(smallest, largest), horizon=...): "
             "the largest value that was seen is not the largest that is possible."

@@ -254,9 +254,10 @@ def _resamples(n: int, refits: int, seed: int) -> Integers:
     generator = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(_PURPOSE,)))
     draws = generator.multinomial(n, np.full(n, 1 / n), size=refits)
     for number in np.flatnonzero((draws > 0).all(axis=0)):
-        resample = generator.integers(refits)
-        draws[resample, (number + 1) % n] += draws[resample, number]
-        draws[resample, number] = 0
+        resample = int((draws > 0).sum(axis=1).argmax())
+        taken, draws[resample, number] = int(draws[resample, number]), 0
+        # To one that the resample holds already, so that no other episode gets into all of them.
+        draws[resample, int(draws[resample].argmax()) if draws[resample].any() else (number + 1) % n] += taken
     return draws
 
 

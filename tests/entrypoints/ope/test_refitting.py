@@ -115,6 +115,14 @@ def test_what_follows_truncated_episodes_counts_for_policy_and_log_alike():
     assert np.count_nonzero(np.delete(found.values_after, last)) == 0
 
 
+@pytest.mark.parametrize(("count", "refits"), [(2, 2), (2, 16), (3, 2), (40, 4)])
+def test_every_episode_has_a_network_that_has_not_seen_it_however_few_there_are(count, refits):
+    for seed in range(5):
+        found = ope.refit_values(two_states(count), policy, discount=0.5, seed=seed, refits=refits, updates=2)
+        assert np.isfinite(found.q_hat).all()
+        assert np.isfinite(found.replicates).all()
+
+
 def test_a_value_stays_within_what_rewards_allow():
     found = ope.refit_values(two_states(5), policy, discount=0.5, seed=0, refits=4, updates=8)
     assert found.bounds == (0, 6)
