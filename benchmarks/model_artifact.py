@@ -9,7 +9,7 @@ import model_writer
 from measuring import MIB, Aim, Row, disk_usage, interleave, watched_disk_usage
 
 from launcher import Estimator
-from launcher.artifacts import pack_folder
+from launcher.running.artifacts import pack_folder
 
 _STDLIB_SIZE_MIB = 128
 _MOST_RUNS = 3

@@ -16,10 +16,10 @@ from engine import Engine, EngineMissingError, caller, engine_for
 from measuring import MIB, Aim, Row, disk_usage, interleave, watched_disk_usage
 
 from launcher import Estimator, LauncherError, Session
-from launcher.object_store import service
+from launcher.jobs.spec import OPT_ML, ContainerSpec, Mount
 from launcher.runtimes.process import ProcessRuntime
+from launcher.s3_server import service
 from launcher.settings import data_path
-from launcher.spec import OPT_ML, ContainerSpec, Mount
 
 _DOCKER_AIMS = (Aim("ratio", 1.2), Aim("difference", 50))
 _CHANNEL_AIMS = (Aim("difference", 20),)

@@ -16,7 +16,7 @@ import boto3
 from botocore.config import Config
 from measuring import MIB, Aim, Row
 
-from launcher.object_store import service
+from launcher.s3_server import service
 
 _SMALL_OBJECTS = 1000
 _LISTINGS = 10
@@ -140,7 +140,7 @@ def _row(title: str, speeds: dict[str, list[float]], *, unit: str, at_least: flo
 
 def _fill(folder: Path) -> None:
     """Put the keys of the listing into the store as a put would leave them, in one transaction."""
-    from launcher.object_store.store import ObjectStore
+    from launcher.s3_server.store import ObjectStore
 
     with ObjectStore(_home(folder) / "s3") as store:
         with store.content() as content:

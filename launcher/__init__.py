@@ -13,36 +13,36 @@ if TYPE_CHECKING:
     from launcher.errors import JobFailedError as JobFailedError
     from launcher.errors import LauncherError as LauncherError
     from launcher.errors import UnsupportedOptionError as UnsupportedOptionError
-    from launcher.estimator import Estimator as Estimator
-    from launcher.estimator import RLEstimator as RLEstimator
-    from launcher.estimator import RLFramework as RLFramework
-    from launcher.estimator import RLToolkit as RLToolkit
-    from launcher.estimator import fit as fit
-    from launcher.inputs import TrainingInput as TrainingInput
-    from launcher.session import Session as Session
-    from launcher.session import get_execution_role as get_execution_role
-    from launcher.session import wait_for_s3_object as wait_for_s3_object
-    from launcher.training_job import TrainingJob as TrainingJob
-    from launcher.training_job import TrainingJobAnalytics as TrainingJobAnalytics
+    from launcher.sdk.analytics import TrainingJobAnalytics as TrainingJobAnalytics
+    from launcher.sdk.estimator import Estimator as Estimator
+    from launcher.sdk.estimator import RLEstimator as RLEstimator
+    from launcher.sdk.estimator import RLFramework as RLFramework
+    from launcher.sdk.estimator import RLToolkit as RLToolkit
+    from launcher.sdk.estimator import fit as fit
+    from launcher.sdk.inputs import TrainingInput as TrainingInput
+    from launcher.sdk.session import Session as Session
+    from launcher.sdk.session import get_execution_role as get_execution_role
+    from launcher.sdk.session import wait_for_s3_object as wait_for_s3_object
+    from launcher.sdk.training_job import TrainingJob as TrainingJob
 
 __version__ = "0.1.0"
 
 _HOME_OF_NAME = {
     "BadInputError": "launcher.errors",
-    "Estimator": "launcher.estimator",
+    "Estimator": "launcher.sdk.estimator",
     "JobFailedError": "launcher.errors",
     "LauncherError": "launcher.errors",
-    "RLEstimator": "launcher.estimator",
-    "RLFramework": "launcher.estimator",
-    "RLToolkit": "launcher.estimator",
-    "Session": "launcher.session",
-    "TrainingInput": "launcher.inputs",
-    "TrainingJob": "launcher.training_job",
-    "TrainingJobAnalytics": "launcher.training_job",
+    "RLEstimator": "launcher.sdk.estimator",
+    "RLFramework": "launcher.sdk.estimator",
+    "RLToolkit": "launcher.sdk.estimator",
+    "Session": "launcher.sdk.session",
+    "TrainingInput": "launcher.sdk.inputs",
+    "TrainingJob": "launcher.sdk.training_job",
+    "TrainingJobAnalytics": "launcher.sdk.analytics",
     "UnsupportedOptionError": "launcher.errors",
-    "fit": "launcher.estimator",
-    "get_execution_role": "launcher.session",
-    "wait_for_s3_object": "launcher.session",
+    "fit": "launcher.sdk.estimator",
+    "get_execution_role": "launcher.sdk.session",
+    "wait_for_s3_object": "launcher.sdk.session",
 }
 
 __all__ = sorted(_HOME_OF_NAME)

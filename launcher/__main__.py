@@ -1,5 +1,5 @@
 """``python -m launcher``: the command line."""
 
-from launcher.cli import main
+from launcher.cli.main import main
 
 main()

@@ -5,10 +5,10 @@ import signal
 
 import pytest
 
-from launcher.jobs import JobStore
-from launcher.object_store import service
-from launcher.runner import drive
+from launcher.jobs.store import JobStore
+from launcher.running.runner import drive
 from launcher.runtimes.probe import engine_address, engine_answers
+from launcher.s3_server import service
 
 IN_CI = os.environ.get("CI") == "true"
 

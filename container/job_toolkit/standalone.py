@@ -202,7 +202,7 @@ def run_in_bucket(request: Request, folders: HostFolders, bucket: Bucket, signal
 
 def serve_bucket(folders: HostFolders) -> NoReturn:
     """Become the S3 of S3 mode: the launcher's own, from the checkout, with its objects in ``jobs/s3``."""
-    command = [sys.executable, "-m", "launcher.object_store.foreground", str(folders.jobs / "s3"), "0.0.0.0", S3_PORT]
+    command = [sys.executable, "-m", "launcher.s3_server.foreground", str(folders.jobs / "s3"), "0.0.0.0", S3_PORT]
     os.execve(sys.executable, command, {**os.environ, "PYTHONPATH": str(folders.project)})
 
 

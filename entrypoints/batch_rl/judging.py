@@ -34,7 +34,7 @@ from batch_rl.presets.schema import needs_model
 REFUSED = 2
 ESTIMATORS = (ope.FQE, *ope.ESTIMATORS)
 BEHAVIOR_REFITS = 5  # models of the policy that acted, where its probabilities are not logged
-BEHAVIOR_EPOCHS = 20
+BEHAVIOR_EPOCHS = 5
 BEHAVIOR_SIZES = (32, 32)
 _GATE = re.compile(r"\s*(lower|value|upper)\s*(>=?)\s*(behavior|[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*")
 
@@ -193,14 +193,20 @@ def _logs(judged: Episodes, behavior_policy: str, seed: int) -> tuple[list[ope.L
     """Return the log, once for every opinion on how likely its actions were, and what that supposes."""
     if behavior_policy == "logged":
         return [ope.LoggedRows.of(judged)], ""
-    logs, texts = [], []
+    logs, likelihoods, frequencies = [], [], []
     for number in range(BEHAVIOR_REFITS):
         estimated, estimate = estimate_behavior(
             judged, seed + number, hidden_sizes=BEHAVIOR_SIZES, epochs=BEHAVIOR_EPOCHS
         )
         logs.append(ope.LoggedRows.of(estimated))
-        texts.append(str(estimate))
-    return logs, texts[0]
+        likelihoods.append(estimate.log_likelihood)
+        frequencies.append(estimate.frequency_log_likelihood)
+    said = (
+        f"propensities are estimated, not logged, by {BEHAVIOR_REFITS} models of other episodes; the estimates by "
+        "weights are means over these, and their intervals hold what these differ in. Mean log-likelihood of the "
+        f"logged actions {np.mean(likelihoods):.4f}, of their frequencies alone {np.mean(frequencies):.4f}"
+    )
+    return logs, said
 
 
 def _evaluate(
@@ -246,13 +252,7 @@ def _pooled(found: Sequence[ope.PolicyEvaluation], level: float) -> ope.PolicyEv
         if name != ope.FQE and any(one.interval is None for one in together):
             interval, note = None, next(one.note for one in together if one.interval is None)
         elif name != ope.FQE and interval is not None and len(first.replicates):
-            replicates = np.concatenate([one.replicates for one in together])
-            ends = ope.percentile_interval(
-                replicates, level=level, effective_size=min(one.weights.effective_sample_size for one in found)
-            )
-            limits = found[0].bounds
-            lower, upper = (min(max(end, limits[0]), limits[1]) for end in (ends.lower, ends.upper))
-            interval = dataclasses.replace(ends, lower=lower, upper=upper)
+            interval, note = _pooled_interval(found, name, level)
         elif name != ope.FQE and interval is not None:
             interval = dataclasses.replace(
                 interval,
@@ -261,6 +261,18 @@ def _pooled(found: Sequence[ope.PolicyEvaluation], level: float) -> ope.PolicyEv
             )
         values[name] = dataclasses.replace(first, value=value, interval=interval, note=note)
     return dataclasses.replace(found[0], values=values)
+
+
+def _pooled_interval(found: Sequence[ope.PolicyEvaluation], name: str, level: float) -> tuple[ope.Interval | None, str]:
+    replicates = np.concatenate([one[name].replicates for one in found])
+    size = min(one.weights.effective_sample_size for one in found)
+    try:
+        interval = ope.percentile_interval(replicates, level=level, effective_size=size)
+    except DatasetError as refusal:
+        return None, str(refusal)
+    least, most = found[0].bounds
+    lower, upper = (min(max(end, least), most) for end in (interval.lower, interval.upper))
+    return dataclasses.replace(interval, lower=lower, upper=upper), ""
 
 
 def _behavior(judged: Episodes, options: _Options) -> ope.EstimatedValue:

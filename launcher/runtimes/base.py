@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any
 
-from launcher.spec import ContainerSpec
+from launcher.jobs.spec import ContainerSpec
 
 
 class Execution(ABC):

@@ -26,10 +26,10 @@ import docker.utils
 import requests
 
 from launcher.errors import ImageError, RuntimeUnavailableError
+from launcher.jobs.spec import ContainerSpec
 from launcher.runtimes.base import Execution, Runtime
 from launcher.runtimes.image import build_image, image_tag
 from launcher.runtimes.probe import engine_address
-from launcher.spec import ContainerSpec
 
 _API_TIMEOUT_SECONDS = 60
 _ENGINE_GONE_SECONDS = 60.0

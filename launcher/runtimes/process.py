@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from launcher.errors import RuntimeUnavailableError
+from launcher.jobs.spec import OPT_ML, ContainerSpec, Mount
 from launcher.runtimes.base import Execution, Runtime
 from launcher.settings import data_path, namespaces_wanted
-from launcher.spec import OPT_ML, ContainerSpec, Mount
 
 # What a job inherits from the caller's environment; a container would get none of it. Programs, certificates and
 # devices are found by these; everything else would make a job depend on who started it.

@@ -6,7 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from launcher.errors import ChannelError, StorageError, UnsupportedOptionError
-from launcher.object_store.names import check_bucket_name
+from launcher.s3_server.names import check_bucket_name
 from launcher.settings import S3Settings, home_path, s3_settings
 from launcher.storage.base import Storage
 from launcher.storage.buckets import BucketStorage
@@ -71,7 +71,7 @@ def which_s3(endpoint_url: str | None = None) -> S3Settings:
     """
     found = s3_settings(endpoint_url)
     if found.kind == "endpoint":
-        from launcher.object_store import service
+        from launcher.s3_server import service
 
         if service.is_ours(home_path(), found.endpoint_url or ""):
             return s3_settings("embedded")
@@ -85,7 +85,7 @@ def embedded_path(home: Path) -> Path:
 
 @lru_cache
 def _embedded(root: Path) -> BucketStorage:
-    from launcher.object_store.store import ObjectStore
+    from launcher.s3_server.store import ObjectStore
     from launcher.storage.embedded import EmbeddedStorage
 
     return EmbeddedStorage(ObjectStore(root))

@@ -27,7 +27,7 @@ def s3_within_reach(s3: S3Settings, home: Path, host_address: str) -> Iterator[s
         LauncherError: there is no such address.
     """
     if s3.kind == "embedded" or s3.endpoint_url is None:
-        from launcher.object_store.service import in_use
+        from launcher.s3_server.service import in_use
 
         with in_use(home, host_address) as url:
             yield url

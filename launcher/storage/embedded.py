@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from launcher.errors import OutputPathError, StorageError
-from launcher.object_store.store import ObjectStore, StoredObject
+from launcher.s3_server.store import ObjectStore, StoredObject
 from launcher.storage.buckets import BucketStorage, S3Object, content_type_of
 from launcher.storage.s3_uris import channel_files, no_objects_error, split_s3_uri
 

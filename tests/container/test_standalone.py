@@ -11,7 +11,7 @@ import pytest
 
 import launcher
 from job_toolkit.standalone import StandaloneError, pack, read_request, unpack
-from launcher.object_store import service
+from launcher.s3_server import service
 from launcher.settings import DEFAULT_BUCKET
 
 # Stand-ins for the entry points: they write what the real ones write, and show what they were given.

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import launcher
-from launcher.jobs import JobStore
+from launcher.jobs.store import JobStore
 from tests.fakes import FakeRuntime
 from tests.shell import launcher_environment
 

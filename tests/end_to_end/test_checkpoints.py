@@ -6,8 +6,8 @@ import time
 import pytest
 
 import launcher
-from launcher.jobs import JobStore
-from launcher.runner import Driver
+from launcher.jobs.store import JobStore
+from launcher.running.runner import Driver
 from launcher.runtimes import get_runtime
 from launcher.settings import home_path
 

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 import launcher
-from launcher.object_store import service
+from launcher.s3_server import service
 from launcher.settings import DEFAULT_BUCKET
 from tests.shell import launcher_environment, run_launcher
 

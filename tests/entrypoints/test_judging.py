@@ -288,17 +288,19 @@ def test_a_damaged_list_of_episodes_is_refused(trained, dataset, tmp_path):
 # Logs without propensities ------------------------------------------------------------------------------------------
 
 
-def test_a_log_without_propensities_is_judged_by_models_of_its_policy_and_the_interval_pays(other_dataset, trained):
+def test_a_log_without_propensities_is_judged_by_models_of_its_policy_and_the_interval_pays(tmp_path, trained):
     import pandas as pd
 
-    bare = other_dataset.parent / "bare.csv"
-    pd.read_csv(other_dataset).drop(columns="all_action_probabilities").to_csv(bare, index=False)
-    options = {"estimators": ["FQE", "WIS", "PDIS"], **FEW}
+    played = play_cartpoles(20, 1, uniform_policy(2), episodes_each=2, step_limit=5)
+    short, bare = tmp_path / "short.csv", tmp_path / "bare.csv"
+    write_csv(short, enumerate(join_episodes([episode for turn in played for episode in turn])))
+    pd.read_csv(short).drop(columns="all_action_probabilities").to_csv(bare, index=False)
+    options = {"estimators": ["FQE", "WIS", "PDIS"], "temperature": 50.0, **FEW}  # near the policy that logged
     with pytest.raises(DatasetError, match="--behavior-policy estimate"):
         judge(bare, [trained[0]], **options)
     found = judge(bare, [trained[0]], behavior_policy="estimate", **options)
     (guessed,) = found.evaluations.values()
-    (logged,) = judge(other_dataset, [trained[0]], **options).evaluations.values()
+    (logged,) = judge(short, [trained[0]], **options).evaluations.values()
     assert any("propensities are estimated, not logged" in note for note in guessed.notes)
     assert guessed["FQE"] == logged["FQE"]  # it does not read them
     width = {name: one["PDIS"].interval.upper - one["PDIS"].interval.lower for name, one in

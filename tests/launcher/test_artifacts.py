@@ -9,8 +9,8 @@ import tarfile
 
 import pytest
 
-from launcher.artifacts import pack_folder, unpack, write_archive
 from launcher.errors import ArtifactError
+from launcher.running.artifacts import pack_folder, unpack, write_archive
 
 
 @pytest.fixture

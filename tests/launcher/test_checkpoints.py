@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 import launcher
-from launcher import errors, runner
-from launcher.object_store import service
+from launcher import errors
+from launcher.running import runner
+from launcher.running.syncing import FolderSync
+from launcher.s3_server import service
 from launcher.settings import DEFAULT_BUCKET
 from launcher.storage import FileStorage, storage_for, to_uri
 from tests.fakes import FakeRuntime
@@ -297,7 +299,7 @@ def test_a_place_that_fails_while_the_job_runs_is_a_warning_and_is_tried_again(t
     kept.mkdir()
     (kept / "deep").write_text("a file where a folder has to be")
     uri = to_uri(str(kept))
-    sync = runner._FolderSync("checkpoints", written, storage_for(uri), uri)
+    sync = FolderSync("checkpoints", written, storage_for(uri), uri)
     assert sync.run_meanwhile() == ""
     sync.wait()
     assert sync.run_meanwhile().startswith(f"checkpoints came late: {kept}/deep/count cannot be written")

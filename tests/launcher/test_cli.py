@@ -8,7 +8,7 @@ import time
 import pytest
 
 import launcher
-from launcher.ope import as_csv, as_table
+from launcher.cli.ope import as_csv, as_table
 from launcher.settings import DEFAULT_BUCKET
 from tests.shell import launcher_environment, run_launcher
 
@@ -235,7 +235,8 @@ def test_a_gate_that_is_not_passed_has_an_exit_code_of_its_own(monkeypatch, tmp_
     """0 where it is passed, 3 where it is not, 2 where it cannot be read; the answer is printed all the same."""
     from typer.testing import CliRunner
 
-    from launcher import cli, ope
+    from launcher.cli import main as cli
+    from launcher.cli import ope
 
     asked = []
 

@@ -8,8 +8,8 @@ import pytest
 from typer.main import get_command
 
 import launcher
-from launcher.cli import app
-from launcher.options import NOT_EMULATED
+from launcher.cli.main import app
+from launcher.sdk.options import NOT_EMULATED
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("examples/*.md")])

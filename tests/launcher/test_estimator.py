@@ -11,9 +11,9 @@ from botocore.validate import ParamValidator
 
 import launcher
 from launcher import errors
-from launcher.estimator import BUNDLED_METRIC_DEFINITIONS
-from launcher.options import NOT_EMULATED
-from launcher.training_job import neutralised, print_line
+from launcher.sdk.estimator import BUNDLED_METRIC_DEFINITIONS
+from launcher.sdk.options import NOT_EMULATED
+from launcher.terminal import neutralised, print_line
 from tests.fakes import FakeRuntime
 
 # SDK 2.257.7, read off its signature.
@@ -254,7 +254,7 @@ def test_the_sdks_other_rl_option_values_are_checked(make_source):
 
 
 def test_fit_packs_entry_points_and_presets():
-    plan = launcher.estimator.bundled_estimator("preset-cartpole-ddqnbcq", runtime=FakeRuntime()).plan(job_name="j")
+    plan = launcher.sdk.estimator.bundled_estimator("preset-cartpole-ddqnbcq", runtime=FakeRuntime()).plan(job_name="j")
     assert {"train.py", "batch_rl/presets/__main__.py", "preset-cartpole-ddqnbcq.yaml"} <= set(plan.source_members)
     assert "/opt/ml/code" not in str(plan.containers[0].mounts), "a changed script needs no new image and no mount"
     assert [one["Name"] for one in BUNDLED_METRIC_DEFINITIONS] == [

@@ -7,8 +7,8 @@ import re
 import pytest
 
 from launcher.errors import JobExistsError, JobNotFoundError, LauncherError
-from launcher.jobs import COMPLETED, IN_PROGRESS, STOPPED, STOPPING, JobRecord, check_job_name, make_job_name
-from launcher.spec import Channel, MetricDefinition, TrainingJobSpec
+from launcher.jobs.spec import Channel, MetricDefinition, TrainingJobSpec
+from launcher.jobs.store import COMPLETED, IN_PROGRESS, STOPPED, STOPPING, JobRecord, check_job_name, make_job_name
 
 
 def record(name="job-1", created=1.0):

@@ -7,9 +7,10 @@ import time
 import pytest
 
 import launcher
-from launcher import errors, runner
-from launcher.jobs import JobRecord
-from launcher.spec import TrainingJobSpec
+from launcher import errors
+from launcher.jobs.spec import TrainingJobSpec
+from launcher.jobs.store import JobRecord
+from launcher.running import runner
 from tests.fakes import FakeRuntime
 
 WRITES_MODEL = "import os; open(os.environ['SM_MODEL_DIR'] + '/m', 'w').write('m'); print('done')"

@@ -7,7 +7,7 @@ import pytest
 
 import launcher
 from launcher import errors
-from launcher.object_store import service
+from launcher.s3_server import service
 from launcher.settings import DEFAULT_BUCKET
 from tests.fakes import FakeRuntime
 

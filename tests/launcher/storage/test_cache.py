@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 from typer.testing import CliRunner
 
-from launcher import cli
+from launcher.cli import main
 from launcher.storage.cache import Cache, ObjectVersion, link_or_copy
 
 CONTENT = b"0123456789"
@@ -155,20 +155,20 @@ def _use(arguments):
 
 def test_the_commands_list_and_clear_what_is_kept(home, tmp_path):
     put(Cache(home / "cache", 1000), tmp_path / "target")
-    listed = CliRunner().invoke(cli.app, ["cache", "ls"])
+    listed = CliRunner().invoke(main.app, ["cache", "ls"])
     assert listed.exit_code == 0
     assert "s3://bucket/data/a.csv" in listed.output
     assert "1 objects, 10 of 10,737,418,240 bytes" in listed.output
-    rows = json.loads(CliRunner().invoke(cli.app, ["cache", "ls", "--json"]).output)
+    rows = json.loads(CliRunner().invoke(main.app, ["cache", "ls", "--json"]).output)
     assert [(row["key"], row["size"], row["etag"]) for row in rows] == [("data/a.csv", 10, "etag")]
-    assert "10 bytes removed" in CliRunner().invoke(cli.app, ["cache", "clear"]).output
-    assert "0 objects" in CliRunner().invoke(cli.app, ["cache", "ls"]).output
+    assert "10 bytes removed" in CliRunner().invoke(main.app, ["cache", "clear"]).output
+    assert "0 objects" in CliRunner().invoke(main.app, ["cache", "ls"]).output
     assert (tmp_path / "target").read_bytes() == CONTENT
 
 
 @pytest.mark.parametrize("value", ["1e9", "-1", "10GB", "ten"])
 def test_a_bound_that_is_no_number_of_bytes_is_refused(monkeypatch, value):
     monkeypatch.setenv("LAUNCHER_CACHE_BYTES", value)
-    answer = CliRunner().invoke(cli.app, ["cache", "ls"])
+    answer = CliRunner().invoke(main.app, ["cache", "ls"])
     assert answer.exit_code == 2
     assert "no number of bytes" in answer.output

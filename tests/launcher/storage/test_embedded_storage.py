@@ -3,7 +3,7 @@
 import pytest
 
 from launcher.errors import ChannelError, OutputPathError, StorageError
-from launcher.object_store.store import ObjectStore
+from launcher.s3_server.store import ObjectStore
 from launcher.storage.embedded import EmbeddedStorage
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from launcher.errors import StorageError
-from launcher.object_store.store import ObjectStore
+from launcher.s3_server.store import ObjectStore
 from tests.launcher.storage.odd_names import BAD_BUCKETS, GOOD_BUCKETS, ODD_KEYS, REFUSED_KEYS
 
 BUCKET = "some-bucket"
@@ -45,7 +45,7 @@ def files(store):
 
 def run_python(script, *arguments, **more):
     """Start a process that has ``store``, as the tests here do."""
-    lines = "import sys, os\nfrom pathlib import Path\nfrom launcher.object_store.store import ObjectStore\n"
+    lines = "import sys, os\nfrom pathlib import Path\nfrom launcher.s3_server.store import ObjectStore\n"
     lines += "store = ObjectStore(Path(sys.argv[1]))\n" + textwrap.dedent(script)
     return subprocess.Popen([sys.executable, "-c", lines, *map(str, arguments)], text=True, **more)
 

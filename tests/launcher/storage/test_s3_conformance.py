@@ -24,7 +24,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 from moto.server import ThreadedMotoServer
 
-from launcher.object_store import service
+from launcher.s3_server import service
 from tests.launcher.storage.odd_names import ODD_KEYS, REFUSED_KEYS
 
 BUCKET = "conformance"

@@ -12,7 +12,7 @@ import boto3
 import pytest
 from botocore.config import Config
 
-from launcher.object_store import service
+from launcher.s3_server import service
 from tests.shell import launcher_environment
 
 MIB = 1 << 20
@@ -171,7 +171,7 @@ def test_thirty_processes_put_list_and_get_at_once(server):
 
 
 def test_the_server_starts_without_moto_and_loads_it_when_it_is_asked():
-    script = "import sys, launcher.object_store.server; print(*sorted(sys.modules))"
+    script = "import sys, launcher.s3_server.server; print(*sorted(sys.modules))"
     loaded = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True, env=launcher_environment()
     )

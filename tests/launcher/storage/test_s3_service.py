@@ -16,7 +16,7 @@ import pytest
 from botocore.config import Config
 
 from launcher.errors import SettingsError, StorageError
-from launcher.object_store import service
+from launcher.s3_server import service
 from tests.shell import launcher_environment
 
 
@@ -42,7 +42,7 @@ def until(happened, seconds=30):
 
 def start_python(script, home, *arguments, **more):
     return subprocess.Popen(
-        [sys.executable, "-c", "import sys, time\nfrom pathlib import Path\nfrom launcher.object_store import service\n"
+        [sys.executable, "-c", "import sys, time\nfrom pathlib import Path\nfrom launcher.s3_server import service\n"
          "home = Path(sys.argv[1])\n" + script, str(home), *arguments],
         env=launcher_environment(), text=True, stdout=subprocess.PIPE, **more,
     )  # fmt: skip

@@ -10,7 +10,7 @@ from pathlib import Path
 import boto3
 import pytest
 
-from launcher.object_store import service
+from launcher.s3_server import service
 from launcher.settings import s3_settings
 from launcher.storage import bucket_storage
 from tests.shell import launcher_environment, run_launcher

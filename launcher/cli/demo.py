@@ -1,0 +1,190 @@
+"""The main job from end to end with what is built in: collect, train offline, evaluate, and say what came of it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from launcher.sdk.estimator import bundled_estimator, bundled_inputs
+from launcher.sdk.inputs import Inputs
+from launcher.sdk.session import Session
+from launcher.sdk.training_job import TrainingJob
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+EVALUATION_EPISODES = 100
+_SHOWN_EPOCHS = 12
+_ESTIMATES = re.compile(r" (WIS|WDR)=([-\d.]+)")
+_EPOCH = re.compile(r"^Off-Policy Evaluation>.*\bEpoch=(\d+)(?:.*\bEpochs=(\d+))?")
+_EPISODE = re.compile(r"^Testing>.*\bEpisode=(\d+)")
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """What the three jobs found.
+
+    Attributes:
+        random_reward: mean reward of an episode in the data.
+        estimates: the metric CSV, a row an epoch.
+        learned_reward: mean reward of the learned policy's episodes.
+    """
+
+    collecting: TrainingJob
+    training: TrainingJob
+    evaluation: TrainingJob
+    random_reward: float
+    estimates: pd.DataFrame
+    learned_reward: float
+    episodes: int
+
+
+def run_demo(
+    console: Console, *, runtime: str | None = None, mode: str | None = None, seed: int | None = None
+) -> DemoResult:
+    """Run the three jobs, with a bar for each.
+
+    Args:
+        console: where the bars go.
+        runtime: as ``Estimator`` takes it.
+        mode: as ``Estimator`` takes it; in S3 mode one job's results reach the next one through the bucket.
+        seed: for data, training and evaluation; None takes the presets' own.
+    Raises:
+        JobFailedError: one of them failed.
+    """
+    import pandas as pd
+
+    session = Session(mode=mode)
+
+    def handed_over(job: TrainingJob, path: Path) -> str:
+        if session.mode == "local":
+            return str(path)
+        return session.upload_data(path, key_prefix=f"{job.name}/{path.name}")
+
+    seeds = {} if seed is None else {"seed": seed}
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console) as progress:
+
+        def run(
+            title: str,
+            preset: str,
+            entry_point: str,
+            inputs: Inputs,
+            total: int,
+            count: Callable[[str], tuple[int, int]],
+        ) -> TrainingJob:
+            task = progress.add_task(title, total=total)
+
+            def on_line(_host: str, line: str) -> None:
+                done, new_total = count(line)
+                if done:
+                    estimates = ", ".join(f"{name} {float(value):.1f}" for name, value in _ESTIMATES.findall(line))
+                    shown = f"{title} ({estimates})" if estimates else title
+                    progress.update(task, completed=done, total=new_total or total, description=shown)
+
+            hyperparameters = {**seeds, **({"evaluate_episodes": total} if entry_point == "evaluate.py" else {})}
+            estimator = bundled_estimator(preset, entry_point, hyperparameters, runtime=runtime, mode=mode)
+            job = estimator.submit(bundled_inputs(entry_point, inputs))
+            job.wait(on_line=on_line)
+            progress.update(task, completed=progress.tasks[task].total)
+            return job
+
+        collecting = run("Collect 100 x 5 random episodes", "preset-cartpole-random", "collect.py", None, 1, _no_count)
+        data_path = collecting.outputs.data_path
+        dataset = handed_over(collecting, data_path)
+        training = run(
+            "Train DDQN + BCQ offline, epochs", "preset-cartpole-ddqnbcq", "train.py", dataset, 60, _count_epochs
+        )
+        checkpoint = handed_over(training, training.outputs.data_path / "checkpoint")
+        evaluation = run(
+            "Evaluate the greedy policy, episodes",
+            "preset-cartpole-ddqnbcq-env",
+            "evaluate.py",
+            checkpoint,
+            EVALUATION_EPISODES,
+            _count_episodes,
+        )
+    rows = pd.concat([pd.read_csv(path) for path in sorted(data_path.glob("*.csv"))])
+    result = json.loads((evaluation.outputs.data_path / "evaluation.json").read_text(encoding="utf-8"))
+    return DemoResult(
+        collecting=collecting,
+        training=training,
+        evaluation=evaluation,
+        random_reward=float(rows["reward"].sum() / rows["episode_id"].nunique()),
+        estimates=training.metrics(),
+        learned_reward=float(result["mean"]),
+        episodes=int(result["episodes"]),
+    )
+
+
+def print_summary(console: Console, result: DemoResult) -> None:
+    """Print what a person wants to know: reward before, what the estimates said, reward now, where everything is."""
+    estimates = result.estimates
+    table = Table(
+        title="Off-policy estimates on held-out episodes, no environment used (discounted reward per episode)"
+    )
+    columns = {
+        "Epoch": "epoch",
+        "Weighted Importance Sampling": "WIS",
+        "Sequential Doubly Robust": "sequential DR",
+        "WDR (trajectory)": "WDR",
+        "Effective Sample Size": "effective episodes",
+        "Loss/Mean": "loss",
+    }
+    shown = {name: title for name, title in columns.items() if name in estimates}
+    for title in shown.values():
+        table.add_column(title, justify="right")
+    step = max(1, -(-len(estimates) // _SHOWN_EPOCHS))
+    for position in sorted({*range(0, len(estimates), step), len(estimates) - 1}):
+        row = estimates.iloc[position]
+        table.add_row(*(f"{row[name]:.0f}" if name == "Epoch" else f"{row[name]:.2f}" for name in shown))
+    console.print(table)
+    last = estimates.iloc[-1]
+    if "WDR (trajectory) Low" in last.dropna():
+        console.print(
+            f"{last['Evaluated Policy']} is worth {last['WDR (trajectory)']:.1f} by WDR, with an interval "
+            f"({last['Interval Level']:.0%}) from {last['WDR (trajectory) Low']:.1f} to "
+            f"{last['WDR (trajectory) High']:.1f}; the random policy {last['Logged Discounted Return']:.1f}",
+            highlight=False,
+        )
+    console.print(f"[bold]Random policy[/bold], which made the data: mean reward {result.random_reward:.1f}")
+    console.print(
+        f"[bold]Learned policy[/bold], from that data alone:  mean reward {result.learned_reward:.1f} "
+        f"over {result.episodes} episodes"
+    )
+    intermediate = result.training.outputs.intermediate_path
+    console.print("[bold]Where everything is[/bold]")
+    plots = sorted(intermediate.glob("*.png"))
+    for title, path in (
+        ("dataset", next(iter(sorted(result.collecting.outputs.data_path.glob("*.csv"))), None)),
+        ("model", result.training.model_data.removeprefix("file://")),
+        ("checkpoint", result.training.outputs.data_path / "checkpoint"),
+        ("estimates", next(iter(sorted(intermediate.glob("worker_*.csv"))), None)),
+        ("plot", plots[0] if plots else None),
+        ("evaluation", result.evaluation.outputs.data_path / "evaluation.json"),
+        ("log", result.training.log_path),
+    ):
+        if path is not None:
+            console.print(f"  {title:<11}{path}", soft_wrap=True, highlight=False)
+
+
+def _no_count(_line: str) -> tuple[int, int]:
+    return 0, 0
+
+
+def _count_epochs(line: str) -> tuple[int, int]:
+    match = _EPOCH.match(line)
+    return (int(match[1]), int(match[2] or 0)) if match else (0, 0)
+
+
+def _count_episodes(line: str) -> tuple[int, int]:
+    match = _EPISODE.match(line)
+    return (int(match[1]), 0) if match else (0, 0)

@@ -1,0 +1,1 @@
+"""A job as data: its specification, its record, its folder."""

@@ -1,0 +1,132 @@
+"""Metrics of a job: values that patterns find in its log, and the CSV files it writes while it runs."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from launcher.errors import BadInputError
+from launcher.jobs.spec import MetricDefinition
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MAX_DEFINITIONS = 40
+
+
+@dataclass(frozen=True)
+class MetricPoint:
+    """One value: when it was seen (seconds since 1970), which metric, what."""
+
+    timestamp: float
+    name: str
+    value: float
+
+
+def check_metric_definitions(definitions: Sequence[Mapping[str, str]] | None) -> tuple[MetricDefinition, ...]:
+    """Check ``[{"Name": ..., "Regex": ...}, ...]`` by SageMaker's limits.
+
+    Raises:
+        BadInputError: too many, a missing key, an invalid pattern, or one without a group.
+    """
+    checked = []
+    for definition in definitions or ():
+        if set(definition) != {"Name", "Regex"}:
+            raise BadInputError(
+                f"metric definition {dict(definition)!r} needs exactly the keys 'Name' and 'Regex'.",
+                "For example: {'Name': 'loss', 'Regex': 'loss=([0-9.]+)'}",
+            )
+        name, regex = definition["Name"], definition["Regex"]
+        if not 1 <= len(name) <= 255 or not 1 <= len(regex) <= 500:
+            raise BadInputError(
+                f"metric definition '{name[:40]}' is too long or empty.",
+                "A name has up to 255 characters, a regex 500.",
+            )
+        try:
+            groups = re.compile(regex).groups
+        except re.error as error:
+            raise BadInputError(
+                f"metric definition '{name}': {regex!r} is not a regular expression: {error}.", "Correct the pattern."
+            ) from error
+        if groups < 1:
+            raise BadInputError(
+                f"metric definition '{name}': {regex!r} has no group.",
+                "Put parentheses around the value: loss=([0-9.]+)",
+            )
+        checked.append(MetricDefinition(name, regex))
+    if len(checked) > MAX_DEFINITIONS:
+        raise BadInputError(f"{len(checked)} metric definitions; SageMaker takes {MAX_DEFINITIONS}.", "Leave some out.")
+    return tuple(checked)
+
+
+class MetricRecorder:
+    """Finds values in log lines and appends each to a file, a JSON object a line.
+
+    Args:
+        definitions: what to look for.
+        path: the file; started anew.
+    """
+
+    def __init__(self, definitions: Sequence[MetricDefinition], path: Path) -> None:
+        self._patterns = [(one.name, re.compile(one.regex)) for one in definitions]
+        self._path = path
+        self.last: dict[str, MetricPoint] = {}
+        if self._patterns:
+            path.unlink(missing_ok=True)
+
+    def feed(self, line: str, timestamp: float) -> None:
+        """Look at one line; a match whose group is not a finite number is no value."""
+        points = []
+        for name, pattern in self._patterns:
+            for match in pattern.finditer(line):
+                try:
+                    value = float(match.group(1))
+                except (TypeError, ValueError):
+                    continue
+                if math.isfinite(value):
+                    points.append(MetricPoint(timestamp, name, value))
+        if points:
+            with self._path.open("a", encoding="utf-8") as file:
+                file.writelines(json.dumps([point.timestamp, point.name, point.value]) + "\n" for point in points)
+            self.last.update({point.name: point for point in points})
+
+
+def read_points(path: Path) -> list[MetricPoint]:
+    """Return what a recorder wrote; none when there is no file."""
+    if not path.exists():
+        return []
+    return [MetricPoint(*json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def points_table(points: Sequence[MetricPoint], names: Sequence[str] | None = None) -> pd.DataFrame:
+    """Return columns ``timestamp`` (seconds since the first point), ``metric_name`` and ``value``."""
+    import pandas as pd
+
+    start = min((point.timestamp for point in points), default=0.0)
+    rows = [
+        (point.timestamp - start, point.name, point.value) for point in points if names is None or point.name in names
+    ]
+    return pd.DataFrame(rows, columns=["timestamp", "metric_name", "value"])
+
+
+def read_metric_csv(folder: Path) -> pd.DataFrame:
+    """Return the one ``worker_*.csv`` that a job wrote to its intermediate folder.
+
+    Raises:
+        BadInputError: there is none yet, or several.
+    """
+    import pandas as pd
+
+    files = sorted(folder.glob("worker_*.csv"))
+    if len(files) != 1:
+        found = ", ".join(file.name for file in files) or "none"
+        raise BadInputError(
+            f"{folder} holds {len(files)} metric files, not one: {found}.",
+            "A training job writes its first row when its first epoch is over; read a certain file with pandas.",
+        )
+    return pd.read_csv(files[0])

@@ -1,0 +1,55 @@
+"""Reads the logs of a job's hosts as they grow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from launcher.jobs.store import JobFolder
+
+_CHUNK_BYTES = 1 << 20
+_LOG_TAIL_BYTES = 4096
+_LOG_TAIL_LINES = 20
+
+LineSink = Callable[[str, str], None]
+"""Takes the host and one line of its log, without the line's end."""
+
+
+class LogReader:
+    """Reads the logs of a job's hosts as they grow and hands on each whole line once."""
+
+    def __init__(self, folder: JobFolder, sink: LineSink) -> None:
+        self._folder = folder
+        self._sink = sink
+        self._offsets: dict[str, int] = {}
+        self._rests: dict[str, bytes] = {}
+
+    def read(self, *, final: bool = False) -> None:
+        """Hand on what is new; with ``final`` also a last line that has no end."""
+        for path in sorted(self._folder.path.glob("job*.log")):
+            host = path.name.removeprefix("job").removesuffix("log").strip(".") or "algo-1"
+            with path.open("rb") as log:
+                log.seek(self._offsets.get(host, 0))
+                while chunk := log.read(_CHUNK_BYTES):
+                    self._hand_on(host, self._rests.pop(host, b"") + chunk)
+                self._offsets[host] = log.tell()
+            if final and self._rests.get(host):
+                self._hand_on(host, self._rests.pop(host) + b"\n")
+
+    def _hand_on(self, host: str, data: bytes) -> None:
+        *lines, rest = data.split(b"\n")
+        if len(rest) > _CHUNK_BYTES:  # no memory is large enough for a log that never ends a line
+            lines, rest = [*lines, rest], b""
+        self._rests[host] = rest
+        for line in lines:
+            self._sink(host, line.decode("utf-8", "replace").rstrip("\r"))
+
+
+def log_tail(path: Path) -> list[str]:
+    """Return the last lines of a log that are not blank; none where there is no log."""
+    if not path.exists():
+        return []
+    with path.open("rb") as log:
+        log.seek(max(0, path.stat().st_size - _LOG_TAIL_BYTES))
+        lines = log.read().decode("utf-8", "replace").splitlines()
+    return [line for line in lines if line.strip()][-_LOG_TAIL_LINES:]

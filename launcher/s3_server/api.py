@@ -1,0 +1,305 @@
+"""The operations of the S3 API on buckets and objects, over the embedded store."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from launcher.errors import StorageError
+from launcher.s3_server import listing as listing
+from launcher.s3_server.checksums import ALGORITHMS, checksum_of_file
+from launcher.s3_server.documents import document, leaf, parsed, read_tags, tag, timestamp
+from launcher.s3_server.messages import (
+    Request,
+    Response,
+    byte_range,
+    check_not_expired,
+    check_read,
+    check_write,
+    checksum_headers,
+    copy_source,
+    location_headers,
+    object_details,
+    object_headers,
+)
+from launcher.s3_server.moto_bridge import MotoBridge
+from launcher.s3_server.store import ObjectStore, StoredObject
+from launcher.s3_server.uploads import MultipartApi
+from launcher.settings import REGION
+
+MAX_PUT_BYTES = 5 << 30
+_RESPONSE_HEADERS = {
+    "response-cache-control": "Cache-Control",
+    "response-content-disposition": "Content-Disposition",
+    "response-content-encoding": "Content-Encoding",
+    "response-content-language": "Content-Language",
+    "response-content-type": "Content-Type",
+    "response-expires": "Expires",
+}
+# What else S3 does to a bucket, or to an object, by the name that it has in the query.
+FOREIGN_OF_BUCKETS = frozenset({
+    "accelerate", "acl", "analytics", "cors", "encryption", "intelligent-tiering", "inventory", "lifecycle", "logging",
+    "metrics", "notification", "object-lock", "ownershipControls", "policy", "policyStatus", "publicAccessBlock",
+    "replication", "requestPayment", "tagging", "website",
+})  # fmt: skip
+FOREIGN_OF_OBJECTS = frozenset({"acl", "legal-hold", "retention"})
+_REFUSED = frozenset({"restore", "select", "torrent", "session", "renameObject", "metadataTable", "encryption"})
+_Operation = Callable[[Request], Response]
+
+
+class S3Api:
+    """Answers requests.
+
+    Args:
+        foreign: answers what is not about the content, name or description of objects.
+    """
+
+    def __init__(self, store: ObjectStore, foreign: MotoBridge) -> None:
+        self._store = store
+        self._foreign = foreign
+        multipart = MultipartApi(store)
+        self._of_buckets: dict[tuple[str, str], _Operation] = {
+            ("GET", ""): functools.partial(listing.list_objects, store),
+            ("GET", "location"): self._get_location,
+            ("GET", "uploads"): functools.partial(listing.list_uploads, store),
+            ("GET", "versioning"): self._get_versioning,
+            ("GET", "versions"): functools.partial(listing.list_versions, store),
+            ("PUT", ""): self._create_bucket,
+            ("PUT", "versioning"): self._put_versioning,
+            ("HEAD", ""): self._head_bucket,
+            ("DELETE", ""): self._delete_bucket,
+            ("POST", ""): self._post_form,
+            ("POST", "delete"): self._delete_objects,
+        }
+        self._of_objects: dict[tuple[str, str], _Operation] = {
+            ("GET", ""): self._get_object,
+            ("GET", "attributes"): self._get_attributes,
+            ("GET", "tagging"): self._get_tagging,
+            ("GET", "uploadId"): multipart.list_parts,
+            ("HEAD", ""): self._get_object,
+            ("PUT", ""): self._put_object,
+            ("PUT", "tagging"): self._put_tagging,
+            ("PUT", "uploadId"): multipart.upload_part,
+            ("POST", "uploads"): multipart.create,
+            ("POST", "uploadId"): multipart.complete,
+            ("DELETE", ""): self._delete_object,
+            ("DELETE", "tagging"): self._delete_tagging,
+            ("DELETE", "uploadId"): multipart.abort,
+        }
+
+    def answer(self, request: Request) -> Response:
+        """Return the answer; what it holds open is closed by the request's ``cleanup``.
+
+        Raises:
+            StorageError: the answer is an error.
+        """
+        check_not_expired(request.query)
+        if not request.bucket:
+            if request.method != "GET":
+                raise _not_allowed()
+            return listing.list_buckets(self._store, request)
+        names = request.query.keys()
+        if names & (FOREIGN_OF_OBJECTS if request.key else FOREIGN_OF_BUCKETS):
+            with self._store.reading() as index:
+                self._store.need_bucket(index, request.bucket)
+            if request.key:
+                self._store.get(request.bucket, request.key)
+            return self._foreign(request)
+        if refused := names & _REFUSED:
+            raise StorageError("NotImplemented", f"The embedded S3 does not do '{refused.pop()}'.")
+        if request.key and request.query.get("versionId", "null") != "null":
+            raise StorageError("NoSuchVersion", "The specified version does not exist.")
+        operations = self._of_objects if request.key else self._of_buckets
+        known = {name for method, name in operations if name and method == request.method} & names
+        operation = operations.get((request.method, next(iter(known), "")))
+        if operation is None:
+            raise _not_allowed()
+        return operation(request)
+
+    # Buckets
+
+    def _create_bucket(self, request: Request) -> Response:
+        text = request.body.text()
+        if text:
+            place = parsed(text, "CreateBucketConfiguration").findtext("LocationConstraint")
+            if place not in (None, "", REGION):
+                raise StorageError(
+                    "IllegalLocationConstraintException",
+                    f"The {place} location constraint is incompatible for the region specific endpoint this request"
+                    f" was sent to; the embedded S3 is {REGION}.",
+                )
+        self._store.create_bucket(request.bucket)
+        return Response(headers={"Location": f"/{request.bucket}"})
+
+    def _head_bucket(self, request: Request) -> Response:
+        with self._store.reading() as index:
+            self._store.need_bucket(index, request.bucket)
+        return Response(headers=location_headers())
+
+    def _delete_bucket(self, request: Request) -> Response:
+        self._store.delete_bucket(request.bucket)
+        self._foreign.forget(request.bucket)
+        return Response(204)
+
+    def _get_location(self, request: Request) -> Response:
+        self._head_bucket(request)
+        return Response(body=document("LocationConstraint"))  # us-east-1 has none
+
+    def _get_versioning(self, request: Request) -> Response:
+        self._head_bucket(request)
+        return Response(body=document("VersioningConfiguration"))
+
+    def _put_versioning(self, request: Request) -> Response:
+        self._head_bucket(request)
+        if parsed(request.body.text(), "VersioningConfiguration").findtext("Status") == "Enabled":
+            raise StorageError("NotImplemented", "The embedded S3 keeps one version of an object.")
+        return Response()
+
+    def _post_form(self, request: Request) -> Response:
+        raise StorageError("NotImplemented", "The embedded S3 takes no HTML forms.", request.bucket)
+
+    def _delete_objects(self, request: Request) -> Response:
+        self._head_bucket(request)
+        wanted = parsed(request.body.text(), "Delete")
+        objects = wanted.findall("Object")
+        if not 0 < len(objects) <= 1000:
+            raise StorageError("MalformedXML", "DeleteObjects takes 1 to 1000 objects.")
+        answers = []
+        for one in objects:
+            key = one.findtext("Key") or ""
+            try:
+                if one.findtext("VersionId") not in (None, "", "null"):
+                    raise StorageError("NoSuchVersion", "The specified version does not exist.")
+                headers = {"If-Match": etag} if (etag := one.findtext("ETag")) else {}
+                self._store.delete(request.bucket, key, functools.partial(check_write, headers) if headers else None)
+            except StorageError as error:
+                answers.append(
+                    tag("Error", leaf("Key", key), leaf("Code", error.aws_code), leaf("Message", error.words))
+                )
+            else:
+                if (wanted.findtext("Quiet") or "").lower() != "true":
+                    answers.append(tag("Deleted", leaf("Key", key)))
+        return Response(body=document("DeleteResult", *answers))
+
+    # Objects
+
+    def _get_object(self, request: Request) -> Response:
+        found, file = request.cleanup.enter_context(self._store.open(request.bucket, request.key))
+        check_read(request.headers, found)
+        part = _wanted_part(request, found)
+        chosen = part or byte_range(request.headers.get("Range", ""), found.size)
+        whole = chosen is None
+        offset, length = chosen or (0, found.size)
+        enabled = request.headers.get("x-amz-checksum-mode", "").upper() == "ENABLED"
+        headers = object_headers(found, with_checksums=enabled and whole)
+        for name, header in _RESPONSE_HEADERS.items():
+            if name in request.query:
+                headers[header] = request.query[name]
+        if not whole:
+            headers["Content-Range"] = f"bytes {offset}-{offset + length - 1}/{found.size}"
+        if "partNumber" in request.query and found.parts:
+            headers["x-amz-mp-parts-count"] = str(len(found.parts))
+        return Response(200 if whole else 206, headers, file=file, offset=offset, length=length)
+
+    def _put_object(self, request: Request) -> Response:
+        if "x-amz-copy-source" in request.headers:
+            return self._copy_object(request)
+        if not request.body.has_length and not request.headers.get("Transfer-Encoding"):
+            raise StorageError("MissingContentLength", "You must provide the Content-Length HTTP header.")
+        if int(request.headers.get("Content-Length") or 0) > MAX_PUT_BYTES:
+            raise StorageError("EntityTooLarge", "Your proposed upload exceeds the maximum allowed object size.")
+        details = object_details(request.headers)
+        self._head_bucket(request)
+        with self._store.content() as content:
+            checksums = request.body.receive(content.write)
+            details["checksums"] = checksums | ({"type": "FULL_OBJECT"} if checksums else {})
+            stored = self._store.put(
+                request.bucket, request.key, content,
+                content_type=details.pop("content_type"), details=details,
+                check=functools.partial(check_write, request.headers),
+            )  # fmt: skip
+        return Response(headers={"ETag": f'"{stored.etag}"', **checksum_headers(stored.checksums)})
+
+    def _copy_object(self, request: Request) -> Response:
+        details = object_details(request.headers)
+        headers = request.headers
+        source = copy_source(headers)
+        algorithm = headers.get("x-amz-checksum-algorithm", "").upper()
+
+        def replaced(found: StoredObject) -> dict[str, Any]:
+            check_read(headers, found, "x-amz-copy-source-")
+            new: dict[str, Any] = {}
+            if headers.get("x-amz-metadata-directive", "COPY").upper() == "REPLACE":
+                new = {name: details[name] for name in ("content_type", "metadata", "headers")}
+            elif source == (request.bucket, request.key) and not details["headers"]:
+                raise StorageError(
+                    "InvalidRequest",
+                    "This copy request is illegal because it is trying to copy an object to itself without changing the"
+                    " object's metadata, storage class, website redirect location or encryption attributes.",
+                )
+            if headers.get("x-amz-tagging-directive", "COPY").upper() == "REPLACE":
+                new["tags"] = details["tags"]
+            if algorithm in ALGORITHMS and algorithm not in found.checksums:
+                new["checksums"] = {algorithm: checksum_of_file(algorithm, found.path), "type": "FULL_OBJECT"}
+            return new
+
+        stored = self._store.copy(
+            source, request.bucket, request.key, replace=replaced, check=functools.partial(check_write, headers)
+        )
+        result = [leaf("LastModified", timestamp(stored.modified)), leaf("ETag", f'"{stored.etag}"')]
+        result += [leaf(f"Checksum{name}", stored.checksums[name]) for name in ALGORITHMS if name in stored.checksums]
+        result.append(leaf("ChecksumType", stored.checksums.get("type")))
+        return Response(body=document("CopyObjectResult", *result))
+
+    def _delete_object(self, request: Request) -> Response:
+        conditional = "If-Match" in request.headers
+        check = functools.partial(check_write, request.headers) if conditional else None
+        self._store.delete(request.bucket, request.key, check)
+        return Response(204)
+
+    def _get_attributes(self, request: Request) -> Response:
+        found = self._store.get(request.bucket, request.key)
+        wanted = {name.strip() for name in request.headers.get("x-amz-object-attributes", "").split(",")}
+        checksums = [leaf(f"Checksum{name}", found.checksums[name]) for name in ALGORITHMS if name in found.checksums]
+        answers = {
+            "ETag": leaf("ETag", found.etag),
+            "Checksum": tag("Checksum", *checksums, leaf("ChecksumType", found.checksums.get("type")))
+            if checksums
+            else "",
+            "ObjectParts": tag("ObjectParts", leaf("PartsCount", len(found.parts))) if found.parts else "",
+            "StorageClass": leaf("StorageClass", listing.storage_class(found)),
+            "ObjectSize": leaf("ObjectSize", found.size),
+        }
+        body = document("GetObjectAttributesResponse", *(text for name, text in answers.items() if name in wanted))
+        return Response(headers={"Last-Modified": object_headers(found, False)["Last-Modified"]}, body=body)
+
+    def _get_tagging(self, request: Request) -> Response:
+        found = self._store.get(request.bucket, request.key)
+        tags = (tag("Tag", leaf("Key", name), leaf("Value", value)) for name, value in found.tags.items())
+        return Response(body=document("Tagging", tag("TagSet", *tags)))
+
+    def _put_tagging(self, request: Request) -> Response:
+        pairs = parsed(request.body.text(), "Tagging").iterfind("TagSet/Tag")
+        tags = read_tags((one.findtext("Key") or "", one.findtext("Value") or "") for one in pairs)
+        self._store.set_tags(request.bucket, request.key, tags)
+        return Response()
+
+    def _delete_tagging(self, request: Request) -> Response:
+        self._store.set_tags(request.bucket, request.key, {})
+        return Response(204)
+
+
+def _wanted_part(request: Request, found: StoredObject) -> tuple[int, int] | None:
+    """Return where the part lies that ``partNumber`` asks for."""
+    if "partNumber" not in request.query:
+        return None
+    number = request.number("partNumber", 1, 1, 10_000)
+    sizes = found.parts or (found.size,)
+    if number > len(sizes):
+        raise StorageError("InvalidPartNumber", "The requested partnumber is not satisfiable")
+    return sum(sizes[: number - 1]), sizes[number - 1]
+
+
+def _not_allowed() -> StorageError:
+    return StorageError("MethodNotAllowed", "The specified method is not allowed against this resource.")

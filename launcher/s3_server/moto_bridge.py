@@ -1,0 +1,72 @@
+"""The rest of the S3 API: what is not about the content of objects is answered by moto, and kept in its memory."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from launcher.errors import StorageError
+from launcher.s3_server.messages import Request, Response
+from launcher.settings import REGION
+
+_HOST = "https://s3.amazonaws.com"  # what moto knows itself by; nothing is sent there
+# Of one connection, and of a body's framing, out of which it was taken.
+_NOT_FORWARDED = frozenset({
+    "connection", "content-encoding", "content-length", "date", "server", "transfer-encoding", "x-amz-content-sha256",
+    "x-amz-decoded-content-length", "x-amz-trailer",
+})  # fmt: skip
+
+
+class MotoBridge:
+    """Answers requests by moto's S3, loaded when the first one comes; it is told of the buckets and keys it needs."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._stubber: Any = None
+
+    def __call__(self, request: Request) -> Response:
+        """Return moto's answer to a request for a bucket, or an object, that is there."""
+        with self._lock:
+            self._make_known(request)
+            path = quote(f"/{request.bucket}/{request.key}" if request.key else f"/{request.bucket}")
+            query = f"?{urlencode(request.query)}" if request.query else ""
+            return self._ask(request.method, path + query, dict(request.headers.items()), request.body.text())
+
+    def forget(self, bucket: str) -> None:
+        """Drop what moto keeps of a bucket that was deleted."""
+        with self._lock:
+            if self._stubber is not None:
+                self._ask("DELETE", f"/{bucket}?tagging")
+                self._ask("DELETE", f"/{bucket}")
+
+    def _make_known(self, request: Request) -> None:
+        bucket = quote(f"/{request.bucket}")
+        if self._ask("HEAD", bucket).status != 200:
+            self._ask("PUT", bucket)
+        if request.key and self._ask("HEAD", key := f"{bucket}/{quote(request.key)}").status != 200:
+            self._ask("PUT", key)
+
+    def _ask(self, method: str, target: str, headers: dict[str, str] | None = None, body: bytes = b"") -> Response:
+        from botocore.awsrequest import AWSPreparedRequest, HeadersDict
+
+        if self._stubber is None:
+            from moto.core.botocore_stubber import BotocoreStubber
+
+            self._stubber = BotocoreStubber()
+        sent = HeadersDict(
+            {name: value for name, value in (headers or {}).items() if name.lower() not in _NOT_FORWARDED}
+        )
+        sent["Host"] = _HOST.partition("//")[2]
+        sent["Content-Length"] = str(len(body))
+        sent.setdefault("Authorization", f"AWS4-HMAC-SHA256 Credential=local/20260101/{REGION}/s3/aws4_request")
+        answer = self._stubber.process_request(AWSPreparedRequest(method, _HOST + target, sent, body, False))
+        if answer is None:
+            raise StorageError("NotImplemented", "The embedded S3 does not do this.")
+        status, found, text = answer
+        return Response(int(status), _forwarded(found), text.encode() if isinstance(text, str) else bytes(text or b""))
+
+
+def _forwarded(headers: Mapping[str, Any]) -> dict[str, str]:
+    return {name: str(value) for name, value in headers.items() if name.lower() not in _NOT_FORWARDED}

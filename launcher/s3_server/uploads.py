@@ -1,0 +1,160 @@
+"""The multipart operations of the S3 API."""
+
+from __future__ import annotations
+
+import functools
+import re
+from urllib.parse import quote
+
+from launcher.errors import StorageError
+from launcher.s3_server.checksums import ALGORITHMS
+from launcher.s3_server.documents import document, leaf, owner, parsed, tag, timestamp
+from launcher.s3_server.messages import (
+    Request,
+    Response,
+    check_read,
+    check_write,
+    checksum_headers,
+    copy_source,
+    object_details,
+)
+from launcher.s3_server.multipart import Uploads, WantedPart
+from launcher.s3_server.store import ObjectStore
+
+
+class MultipartApi:
+    """Create, upload, copy, list, complete, abort."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        self._store = store
+        self._uploads = Uploads(store)
+
+    def create(self, request: Request) -> Response:
+        """CreateMultipartUpload."""
+        details = object_details(request.headers)
+        algorithm = request.headers.get("x-amz-checksum-algorithm", "").upper()
+        if algorithm and algorithm not in ALGORITHMS:
+            raise StorageError(
+                "InvalidRequest", "Checksum algorithm provided is unsupported. Please try again with any of the valid"
+                f" types: {list(ALGORITHMS)}"
+            )  # fmt: skip
+        kind = request.headers.get("x-amz-checksum-type", "").upper()
+        if algorithm and not kind:
+            kind = "FULL_OBJECT" if algorithm == "CRC64NVME" else "COMPOSITE"
+        if (kind, algorithm) in {("FULL_OBJECT", "SHA1"), ("FULL_OBJECT", "SHA256"), ("COMPOSITE", "CRC64NVME")}:
+            raise StorageError(
+                "InvalidRequest", f"The {kind} checksum type cannot be used with the {algorithm} checksum."
+            )
+        details |= {"checksum_algorithm": algorithm, "checksum_type": kind if algorithm else ""}
+        upload_id = self._uploads.create(request.bucket, request.key, details)
+        body = document(
+            "InitiateMultipartUploadResult",
+            leaf("Bucket", request.bucket), leaf("Key", request.key), leaf("UploadId", upload_id),
+        )  # fmt: skip
+        headers = {"x-amz-checksum-algorithm": algorithm, "x-amz-checksum-type": kind} if algorithm else {}
+        return Response(headers=headers, body=body)
+
+    def upload_part(self, request: Request) -> Response:
+        """UploadPart and UploadPartCopy."""
+        upload = self._uploads.find(request.bucket, request.key, request.query["uploadId"])
+        number = request.number("partNumber", 0, 0, 2**31)
+        if "x-amz-copy-source" in request.headers:
+            return self._copy_part(request, upload.id, number)
+        with self._store.content() as content:
+            checksums = request.body.receive(content.write)
+            part = self._uploads.put_part(upload, number, content, checksums)
+        return Response(headers={"ETag": f'"{part.etag}"', **checksum_headers(checksums)})
+
+    def _copy_part(self, request: Request, upload_id: str, number: int) -> Response:
+        upload = self._uploads.find(request.bucket, request.key, upload_id)
+        with self._store.open(*copy_source(request.headers)) as (source, file), self._store.content() as content:
+            check_read(request.headers, source, "x-amz-copy-source-")
+            offset, left = 0, source.size
+            if wanted := request.headers.get("x-amz-copy-source-range"):
+                found = re.fullmatch(r"bytes=(\d+)-(\d+)", wanted.strip())
+                if not found or not int(found[1]) <= int(found[2]) < source.size:
+                    raise StorageError(
+                        "InvalidArgument",
+                        "The x-amz-copy-source-range value must be of the form bytes=first-last where first and last"
+                        f" are the zero-based offsets of the first and last bytes to copy: {wanted}",
+                    )
+                offset, left = int(found[1]), int(found[2]) - int(found[1]) + 1
+            file.seek(offset)
+            while left and (chunk := file.read(min(left, 1 << 20))):
+                content.write(chunk)
+                left -= len(chunk)
+            part = self._uploads.put_part(upload, number, content, {})
+        result = [leaf("LastModified", timestamp(part.modified)), leaf("ETag", f'"{part.etag}"')]
+        return Response(body=document("CopyPartResult", *result))
+
+    def complete(self, request: Request) -> Response:
+        """CompleteMultipartUpload."""
+        tree = parsed(request.body.text(), "CompleteMultipartUpload")
+        upload = self._uploads.find(request.bucket, request.key, request.query["uploadId"])
+        wanted = []
+        for one in tree.iterfind("Part"):
+            number = (one.findtext("PartNumber") or "").strip()
+            checksums = {name: text for name in ALGORITHMS if (text := one.findtext(f"Checksum{name}"))}
+            if not number.isdecimal():
+                raise _malformed()
+            wanted.append(WantedPart(int(number), (one.findtext("ETag") or "").strip().strip('"'), checksums))
+        if not wanted:
+            raise _malformed()
+        stored = self._uploads.complete(upload, wanted, functools.partial(check_write, request.headers))
+        body = document(
+            "CompleteMultipartUploadResult",
+            leaf("Location", f"{request.url}/{request.bucket}/{quote(request.key)}"),
+            leaf("Bucket", request.bucket),
+            leaf("Key", request.key),
+            leaf("ETag", f'"{stored.etag}"'),
+            *(leaf(f"Checksum{name}", stored.checksums[name]) for name in ALGORITHMS if name in stored.checksums),
+            leaf("ChecksumType", stored.checksums.get("type")),
+        )
+        return Response(body=body)
+
+    def abort(self, request: Request) -> Response:
+        """AbortMultipartUpload."""
+        self._uploads.abort(request.bucket, request.key, request.query["uploadId"])
+        return Response(204)
+
+    def list_parts(self, request: Request) -> Response:
+        """ListParts."""
+        upload = self._uploads.find(request.bucket, request.key, request.query["uploadId"])
+        marker = request.number("part-number-marker", 0, 0, 10_000)
+        limit = request.number("max-parts", 1000)
+        parts = [part for part in self._uploads.parts(upload) if part.number > marker]
+        page = parts[:limit]
+        more = bool(limit) and len(parts) > limit
+        body = document(
+            "ListPartsResult",
+            leaf("Bucket", request.bucket),
+            leaf("Key", request.key),
+            leaf("UploadId", upload.id),
+            leaf("PartNumberMarker", marker),
+            leaf("NextPartNumberMarker", page[-1].number if page else 0),
+            leaf("MaxParts", limit),
+            leaf("IsTruncated", str(more).lower()),
+            owner("Initiator"),
+            owner(),
+            leaf("StorageClass", "STANDARD"),
+            leaf("ChecksumAlgorithm", upload.details["checksum_algorithm"] or None),
+            leaf("ChecksumType", upload.details["checksum_type"] or None),
+            *(
+                tag(
+                    "Part",
+                    leaf("PartNumber", part.number),
+                    leaf("LastModified", timestamp(part.modified)),
+                    leaf("ETag", f'"{part.etag}"'),
+                    leaf("Size", part.size),
+                    *(leaf(f"Checksum{name}", value) for name, value in part.checksums.items()),
+                )
+                for part in page
+            ),
+        )
+        return Response(body=body)
+
+
+def _malformed() -> StorageError:
+    return StorageError(
+        "MalformedXML", "The XML you provided was not well-formed or did not validate against our published schema"
+    )

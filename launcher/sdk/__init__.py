@@ -1,0 +1,1 @@
+"""What users call, by the names of the SageMaker Python SDK."""

@@ -1,0 +1,75 @@
+"""The metrics that a job printed, as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from launcher.errors import UnsupportedOptionError
+from launcher.jobs.metrics import points_table, read_points
+from launcher.sdk.session import check_session
+from launcher.sdk.training_job import TrainingJob
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class TrainingJobAnalytics:
+    """The metrics of a job, with the SDK's arguments.
+
+    Every value that the log held is there, not a mean by the minute.
+
+    Args:
+        training_job_name: the job.
+        metric_names: which; None takes all.
+        start_time: leave out what came before.
+        end_time: leave out what came after.
+        period: not emulated.
+    Raises:
+        UnsupportedOptionError: ``period`` was given.
+    """
+
+    CLOUDWATCH_NAMESPACE = "/aws/sagemaker/TrainingJobs"
+
+    def __init__(
+        self,
+        training_job_name: str,
+        metric_names: Sequence[str] | None = None,
+        sagemaker_session: object | None = None,
+        start_time: datetime | None = None,
+        end_time: datetime | None = None,
+        period: int | None = None,
+    ) -> None:
+        check_session(sagemaker_session, "TrainingJobAnalytics")
+        if period is not None:
+            raise UnsupportedOptionError(
+                "TrainingJobAnalytics(period=...) is not emulated.",
+                "Leave it out: the table holds every value, without averaging.",
+            )
+        self._job = TrainingJob(training_job_name)
+        self._metric_names = metric_names
+        self._start, self._end = start_time, end_time
+        self._table: pd.DataFrame | None = None
+
+    @property
+    def name(self) -> str:
+        """The job's name."""
+        return self._job.name
+
+    def dataframe(self, force_refresh: bool = False) -> pd.DataFrame:
+        """Return columns ``timestamp`` (seconds since the first point), ``metric_name`` and ``value``."""
+        if self._table is None or force_refresh:
+            first = self._start.timestamp() if self._start else float("-inf")
+            last = self._end.timestamp() if self._end else float("inf")
+            points = read_points(self._job._store.folder(self.name).metrics_path)
+            self._table = points_table([one for one in points if first <= one.timestamp <= last], self._metric_names)
+        return self._table
+
+    def export_csv(self, filename: str) -> None:
+        """Write the table as CSV."""
+        self.dataframe().to_csv(filename)
+
+    def clear_cache(self) -> None:
+        """Read the metrics again next time."""
+        self._table = None

@@ -1,0 +1,87 @@
+"""Asks a source folder that understands presets about them: whether it accepts one, and what is in it."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from launcher.errors import PresetError, RuntimeUnavailableError
+from launcher.running.source import Source
+from launcher.settings import data_path
+
+_CHECKER = "batch_rl/presets/__main__.py"
+_LIBRARIES = ("torch", "gymnasium", "numpy", "pandas")
+_TIMEOUT_SECONDS = 30
+_REFUSED = 2
+
+
+def check_libraries(source: Source) -> None:
+    """Refuse a source with the RL library where this interpreter, which will run it, lacks what that needs.
+
+    Raises:
+        RuntimeUnavailableError: it does.
+    """
+    if source.members or not (source.path / _CHECKER).is_file():
+        return
+    missing = [name for name in _LIBRARIES if importlib.util.find_spec(name) is None]
+    if missing:
+        raise RuntimeUnavailableError(
+            f"the process runtime runs entry points by {sys.executable}, which lacks {', '.join(missing)}.",
+            f'{sys.executable} -m pip install {" ".join(missing)}; or use runtime="docker".',
+        )
+
+
+def check_preset(source: Source, hyperparameters: Mapping[str, Any]) -> None:
+    """Have the source check preset and hyperparameters, if it is one that reads presets.
+
+    The check runs in a process of its own: what runs in a job is never imported by the launcher.
+
+    Raises:
+        PresetError: in the words of the one who reads presets.
+    """
+    if source.members or not (source.path / _CHECKER).is_file():
+        return
+    folders = [source.path / "presets", (source.path / source.program).parent, source.path]
+    folders += [one if one.is_dir() else one.parent for one in source.dependencies]
+    question = {
+        "folders": [str(one) for one in dict.fromkeys(folders)],
+        "entry_point": source.program,
+        "hyperparameters": dict(hyperparameters),
+    }
+    _ask(source.path, question)
+
+
+def describe_preset(name: str) -> dict[str, Any]:
+    """Return the path, the entry point and every key of a bundled preset, as ``batch_rl.presets`` describes them.
+
+    Raises:
+        PresetError: there is none of that name, or it is not right.
+    """
+    found: dict[str, Any] = json.loads(
+        _ask(data_path("entrypoints"), {"folders": [str(data_path("presets"))], "show": name})
+    )
+    return found
+
+
+def _ask(source_path: Path, question: Mapping[str, Any]) -> str:
+    answer = subprocess.run(
+        [sys.executable, "-m", "batch_rl.presets"],
+        input=json.dumps(question),
+        capture_output=True,
+        text=True,
+        timeout=_TIMEOUT_SECONDS,
+        cwd=source_path,
+        env={"PYTHONPATH": str(source_path), "PYTHONDONTWRITEBYTECODE": "1", "PATH": str(Path(sys.executable).parent)},
+        check=False,
+    )
+    if answer.returncode == 0:
+        return answer.stdout
+    message, _, hint = answer.stderr.strip().partition("\n")
+    if answer.returncode == _REFUSED:
+        raise PresetError(message, hint.strip())
+    raise PresetError(f"{source_path / _CHECKER} could not read the preset: {answer.stderr.strip()[-500:]}")

@@ -1,0 +1,328 @@
+"""``Session``: one word says whether a script's buckets are folders or S3; its calls are those of the SageMaker SDK.
+
+In local mode a bucket is the folder ``LAUNCHER_HOME/local/BUCKET``, and every key a path in it.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from launcher.errors import BadInputError, MissingObjectError, UnsupportedOptionError
+from launcher.jobs.store import JobStore
+from launcher.settings import (
+    DEFAULT_BUCKET,
+    LOCAL_ROLE_ARN,
+    MODE_NAMES,
+    REGION,
+    S3Settings,
+    default_mode,
+    home_path,
+)
+from launcher.storage import Storage, storage_for, to_uri, which_s3
+
+_POLL_SECONDS = 0.5
+
+
+class Session:
+    """Where buckets are, with the arguments and the data calls of the SDK's class of that name.
+
+    Args:
+        default_bucket: the bucket that ``default_bucket()`` makes and that an estimator of this session writes to; None
+            takes the name that the SDK would.
+        mode: ``local`` (folders) or ``s3``; None takes ``LAUNCHER_MODE``, else ``local``. The launcher's own.
+        s3_endpoint_url: which S3 ``s3://`` means: ``embedded``, ``aws`` or a URL; None takes ``LAUNCHER_S3_ENDPOINT``,
+            else what boto3 is told, else the embedded one. The SDK has it in ``LocalSession``.
+    Raises:
+        BadInputError: no such mode, or the bucket has no legal name.
+        UnsupportedOptionError: one of the SDK's other arguments was given.
+    """
+
+    def __init__(
+        self,
+        boto_session: object | None = None,
+        sagemaker_client: object | None = None,
+        sagemaker_runtime_client: object | None = None,
+        sagemaker_featurestore_runtime_client: object | None = None,
+        default_bucket: str | None = None,
+        settings: object | None = None,
+        sagemaker_metrics_client: object | None = None,
+        sagemaker_config: Mapping[str, Any] | None = None,
+        default_bucket_prefix: str | None = None,
+        *,
+        mode: str | None = None,
+        s3_endpoint_url: str | None = None,
+    ) -> None:
+        for name, value in (
+            ("boto_session", boto_session),
+            ("sagemaker_client", sagemaker_client),
+            ("sagemaker_runtime_client", sagemaker_runtime_client),
+            ("sagemaker_featurestore_runtime_client", sagemaker_featurestore_runtime_client),
+            ("settings", settings),
+            ("sagemaker_metrics_client", sagemaker_metrics_client),
+            ("sagemaker_config", sagemaker_config),
+            ("default_bucket_prefix", default_bucket_prefix),
+        ):
+            if value is not None:
+                raise UnsupportedOptionError(
+                    f"Session({name}=...) is not emulated.",
+                    "Leave it out; mode, default_bucket and s3_endpoint_url say where data are.",
+                )
+        if mode is not None and mode not in MODE_NAMES:
+            raise BadInputError(f"Session(mode={mode!r}) is no mode.", f"Use one of: {', '.join(MODE_NAMES)}.")
+        self.mode = mode or default_mode()
+        self._bucket = DEFAULT_BUCKET if default_bucket is None else default_bucket
+        self._endpoint = s3_endpoint_url
+        to_uri(f"s3://{self._bucket}")
+
+    @property
+    def s3(self) -> S3Settings:
+        """Which S3 the ``s3://`` URIs of this session's jobs mean."""
+        return which_s3(self._endpoint)
+
+    @property
+    def boto_region_name(self) -> str:
+        """The region, in both modes the local account's unless another S3 has its own."""
+        return (self.s3.region if self.mode == "s3" else None) or REGION
+
+    def default_bucket(self) -> str:
+        """Return the name of the session's bucket, which is made if it is not there.
+
+        Raises:
+            BadInputError: the S3 is AWS, and no bucket was given: names are shared by all accounts there.
+        """
+        if self.mode == "s3" and self.s3.kind == "aws" and self._bucket == DEFAULT_BUCKET:
+            raise BadInputError(
+                f"the default bucket's name, {DEFAULT_BUCKET}, is the local account's; on AWS it would be anybody's.",
+                'Name a bucket of yours: Session(default_bucket="..."), or give output_path.',
+            )
+        self._storage.make_bucket(self.uri(self._bucket))
+        return self._bucket
+
+    def uri(self, bucket: str, key: str = "") -> str:
+        """Return the URI that a bucket, or a key of it, has in this mode. The launcher's own.
+
+        Raises:
+            BadInputError: in local mode, where a key is a path: it would leave the bucket.
+        """
+        to_uri(f"s3://{bucket}")
+        if self.mode == "s3":
+            return f"s3://{bucket}/{key}" if key else f"s3://{bucket}"
+        if any(part in (".", "..") for part in key.split("/")):
+            raise BadInputError(f"the key {key!r} is no path inside a bucket.", "In local mode keys are paths.")
+        folder = home_path() / "local" / bucket
+        return to_uri(str(folder / key.lstrip("/")))
+
+    def upload_data(
+        self,
+        path: str | os.PathLike[str],
+        bucket: str | None = None,
+        key_prefix: str = "data",
+        callback: Callable[[int], object] | None = None,
+        extra_args: Mapping[str, Any] | None = None,
+    ) -> str:
+        """Copy a file, or all files of a folder, to keys that begin with ``key_prefix``.
+
+        Args:
+            path: on this machine.
+            bucket: None takes the session's.
+            key_prefix: without a final '/'.
+            callback: gets the size in bytes of each file when all have been copied.
+            extra_args: not emulated.
+        Returns:
+            The URI to give to ``fit``: of the one file, or of the prefix.
+        Raises:
+            BadInputError: there is nothing to upload at ``path``.
+        """
+        _refuse_extra_args("upload_data", extra_args)
+        source = Path(path).expanduser()
+        bucket = self.default_bucket() if bucket is None else bucket
+        if source.is_dir():
+            # As the SDK: what a link points to goes under the link's name; links to folders are not followed.
+            found = sorted(Path(folder, name) for folder, _, names in os.walk(source) for name in names)
+            files = {"/".join([*_parts(key_prefix), one.relative_to(source).as_posix()]): one for one in found}
+            uri = self.uri(bucket, "/".join(_parts(key_prefix)))
+        else:
+            files = {"/".join([*_parts(key_prefix), source.name]): source}
+            uri = self.uri(bucket, next(iter(files)))
+        if not files or not all(one.is_file() for one in files.values()):
+            broken = next((one for one in files.values() if not one.is_file()), source)
+            raise BadInputError(f"upload_data: {broken} is no file, nor a folder with files.", "Give what is there.")
+        self._storage.upload_all({file: self.uri(bucket, key) for key, file in files.items()})
+        if callback is not None:
+            for file in files.values():
+                callback(file.stat().st_size)
+        return uri
+
+    def download_data(
+        self,
+        path: str | os.PathLike[str],
+        bucket: str,
+        key_prefix: str = "",
+        extra_args: Mapping[str, Any] | None = None,
+    ) -> list[str]:
+        """Copy every object whose key begins with ``key_prefix`` to the folder ``path``.
+
+        Returns:
+            The paths of the files; none when there is no such key.
+        Raises:
+            BadInputError: a key would become a file outside ``path``.
+        """
+        _refuse_extra_args("download_data", extra_args)
+        folder = Path(path).expanduser()
+        targets = {
+            key: folder / _path_below(key, key_prefix)
+            for key in self.list_s3_files(bucket, key_prefix)
+            if key[-1] != "/"
+        }
+        inside = os.path.abspath(folder)  # noqa: PTH100 - links stay as the user named them
+        for key, target in targets.items():
+            if not Path(os.path.normpath(target)).is_relative_to(os.path.normpath(folder)):
+                raise BadInputError(
+                    f"download_data: the key '{key}' would leave {inside}.", "Name a longer key_prefix."
+                )
+        self._storage.download_all({self.uri(bucket, key): target for key, target in targets.items()})
+        return [str(target) for target in targets.values()]
+
+    def read_s3_file(self, bucket: str, key_prefix: str) -> str:
+        """Return the text of the one object whose key is ``key_prefix``.
+
+        Raises:
+            StorageError: there is no such object.
+        """
+        with tempfile.TemporaryDirectory(prefix="launcher-") as folder:
+            self._storage.download_all({self.uri(bucket, key_prefix): Path(folder, "object")})
+            return Path(folder, "object").read_text(encoding="utf-8")
+
+    def list_s3_files(self, bucket: str, key_prefix: str) -> list[str]:
+        """Return all keys that begin with ``key_prefix``, in the order of their UTF-8 bytes.
+
+        Raises:
+            StorageError: there is no such bucket.
+        """
+        return list(self._storage.keys(self.uri(bucket), key_prefix))
+
+    @property
+    def _storage(self) -> Storage:
+        return storage_for(self.uri(self._bucket), self.s3 if self.mode == "s3" else None)
+
+    def __repr__(self) -> str:
+        return f"Session(mode={self.mode!r}, default_bucket={self._bucket!r})"
+
+
+def check_session(session: object | None, where: str) -> Session | None:
+    """Return ``session`` if it is one of ours, or None.
+
+    Raises:
+        BadInputError: it is something else, such as a session of the SageMaker SDK.
+    """
+    if session is None or isinstance(session, Session):
+        return session
+    kind = f"{type(session).__module__}.{type(session).__qualname__}"
+    raise BadInputError(
+        f"{where}(sagemaker_session=...) got a {kind}, which talks to AWS.",
+        'Give a launcher.Session, for example Session(mode="s3"), or leave it out.',
+    )
+
+
+def get_execution_role(sagemaker_session: Session | None = None, use_default: bool = False) -> str:
+    """Return the ARN of the local account's role; nothing here asks for permission, so any other is as good."""
+    return LOCAL_ROLE_ARN
+
+
+@dataclass(frozen=True)
+class ObjectName:
+    """What ``fetch_only`` of ``wait_for_s3_object`` is asked about."""
+
+    bucket_name: str
+    key: str
+
+
+def wait_for_s3_object(
+    s3_bucket: str,
+    key: str,
+    local_dir: str | os.PathLike[str],
+    local_prefix: str = "",
+    aws_account: str | None = None,
+    aws_region: str | None = None,
+    timeout: float = 1200,
+    limit: int = 20,
+    fetch_only: Callable[[ObjectName], bool] | None = None,
+    training_job_name: str | None = None,
+    *,
+    sagemaker_session: Session | None = None,
+) -> list[str]:
+    """Wait until a key that begins with ``key`` is there; copy what has come, as SageMaker's RL notebooks do.
+
+    Args:
+        s3_bucket: a bucket of the session.
+        key: a key, or the beginning of several.
+        local_dir: gets the objects, each under the last part of its key.
+        local_prefix: a folder below ``local_dir``.
+        aws_account: taken and not needed: there is one.
+        aws_region: taken and not needed.
+        timeout: in seconds.
+        limit: of more objects than this only the last ones are copied.
+        fetch_only: which objects count; it is asked with ``.key`` and ``.bucket_name``.
+        training_job_name: the job that writes the object; when it has ended without, so has the waiting.
+        sagemaker_session: None takes ``Session()``. The launcher's own.
+    Returns:
+        The paths of the files.
+    Raises:
+        MissingObjectError: the time is up, or the job has ended; a FileNotFoundError as well.
+        JobNotFoundError: there is no such job.
+    """
+    session = sagemaker_session or Session()
+    uri = session.uri(s3_bucket, key)
+    jobs = JobStore(home_path())
+    deadline = time.monotonic() + timeout
+    waiting = False
+    while True:
+        # The job's end is looked at first: what it wrote is there before it has ended.
+        record = jobs.load(training_job_name) if training_job_name else None
+        names = [ObjectName(s3_bucket, one) for one in session.list_s3_files(s3_bucket, key) if one[-1] != "/"]
+        found = [one for one in names if fetch_only is None or fetch_only(one)]
+        if found:
+            break
+        if record is not None and record.terminal:
+            spec = record.training_spec
+            raise MissingObjectError(
+                f"job '{training_job_name}' is {record.status} and left no {uri}. {record.failure_reason}".strip(),
+                f"It wrote below {spec.output_uri.rstrip('/')}/{training_job_name}/",
+            )
+        if time.monotonic() > deadline:
+            raise MissingObjectError(f"{uri} did not appear within {timeout:g} seconds.", "Check bucket and key.")
+        if not waiting:
+            print(f"Waiting for {uri}", flush=True)
+            waiting = True
+        time.sleep(_POLL_SECONDS)
+    if len(found) > limit:
+        print(f"Only copying {limit} of {len(found)} files", flush=True)
+    folder = Path(local_dir, local_prefix).expanduser()
+    targets = {one: folder / one.key.rsplit("/", 1)[-1] for one in found[-limit:]}
+    session._storage.download_all({session.uri(s3_bucket, one.key): target for one, target in targets.items()})
+    return [str(target) for target in targets.values()]
+
+
+def _parts(key_prefix: str) -> list[str]:
+    return [key_prefix.rstrip("/")] if key_prefix.rstrip("/") else []
+
+
+def _path_below(key: str, prefix: str) -> str:
+    """Return where a key goes below the folder that it is copied to, as the SDK places it."""
+    if key == prefix or os.path.splitext(prefix)[1]:  # noqa: PTH122 - of a key, not of a path
+        return key.rsplit("/", 1)[-1]
+    folder = prefix if not prefix or prefix.endswith("/") else prefix + "/"
+    return key.removeprefix(folder) if key.startswith(folder) else key[prefix.rfind("/") + 1 :]
+
+
+def _refuse_extra_args(method: str, extra_args: Mapping[str, Any] | None) -> None:
+    if extra_args:
+        raise UnsupportedOptionError(
+            f"Session.{method}(extra_args={dict(extra_args)!r}) is not emulated.", "Leave it out, or use boto3 itself."
+        )
