@@ -43,6 +43,7 @@ class World:
     log: Callable[[int], Any]
     policies: list[tuple[Callable[[Any], Any], float]]
     discount: float
+    value: Callable[[Any], float] | None = None  # of a table of probabilities, where there are states
 
 
 def cartpole() -> World:
@@ -218,13 +219,15 @@ def chain() -> World:
             )  # fmt: skip
         return join_episodes(episodes)
 
+    def value(table: Any) -> float:
+        onward = 0.99 * going_on * np.einsum("sa,sat->st", table, moves)
+        return float(first @ np.linalg.solve(eye - onward, (table * pays).sum(axis=1)))
+
     policies = []
     for seed in range(3):
         table = np.random.default_rng([seed, 4]).dirichlet(np.ones(actions), size=states)
-        onward = 0.99 * going_on * np.einsum("sa,sat->st", table, moves)
-        value = np.linalg.solve(eye - onward, (table * pays).sum(axis=1))
-        policies.append((lambda seen, table=table: np.asarray(seen, dtype=np.float64) @ table, float(first @ value)))
-    return World(log, policies, 0.99)
+        policies.append((lambda seen, table=table: np.asarray(seen, dtype=np.float64) @ table, value(table)))
+    return World(log, policies, 0.99, value)
 
 
 WORLDS = {"cartpole": cartpole, "acrobot": acrobot, "bandit": bandit, "chain": chain}
