@@ -1,84 +1,356 @@
-"""How often the stated intervals hold the true value: the default preset, datasets that nothing was tuned on.
+"""How often the stated intervals hold the true value, over fresh logs in four environments, by estimator.
 
-Each dataset is 500 random episodes of CartPole. The truth is the mean discounted return of the scored policy in the
-environment that logged them, which has no time limit.
+CartPole: 500 random episodes, policies of the default preset. Acrobot: 200 episodes of a poor controller, cut at 500
+steps, a better one evaluated. Bandit: 500 rounds with three actions. Chain: 300 episodes of a Markov decision process
+with six states, whose values are solved for. Nothing is chosen by these logs; the truth comes from playing without any
+limit (CartPole, Acrobot), from a million rounds (bandit) or from a linear system (chain).
 
-    python benchmarks/interval_coverage.py 2000 2020     # the datasets of seeds 2000 to 2019
+    python benchmarks/interval_coverage.py 2000 2060                       # the logs of seeds 2000 to 2059, all four
+    python benchmarks/interval_coverage.py 2000 2060 --only chain --json coverage.json
 """
 
 from __future__ import annotations
 
+import argparse
+import json
 import sys
-import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "entrypoints"))
 
-TRUE_EPISODES, LONGEST = 500, 1500  # 0.99 ** 1500 is 3e-7
+LEVEL = 0.95
+LONGEST = 1500  # 0.99 ** 1500 is 3e-7
+EARLIER_WDR = "WDR, q_hat of either half"  # as it was before networks were refitted: what widths are compared with
 
 
-def measure(seed: int, scratch: Path) -> tuple[float, dict[str, tuple[float, float, float]]]:
-    """Return a dataset's truth, and value, lower and upper end by estimator."""
+@dataclass(frozen=True)
+class World:
+    """Where logs come from, and policies whose value there is known.
+
+    Args:
+        log: seed -> episodes.
+        policies: pairs of probabilities of observations and the true value.
+    """
+
+    log: Callable[[int], Any]
+    policies: list[tuple[Callable[[Any], Any], float]]
+    discount: float
+    value: Callable[[Any], float] | None = None  # of a table of probabilities, where there are states
+
+
+def cartpole() -> World:
+    """Random episodes; policies that the default preset learned from logs of their own."""
     from batch_rl.acting.cartpole import play_cartpoles
     from batch_rl.acting.policies import softmax_policy, uniform_policy
     from batch_rl.data.episodes import join_episodes
-    from batch_rl.formats.coach_csv import write_csv
-    from batch_rl.formats.loading import load_episodes
-    from batch_rl.judging import judge
-    from batch_rl.learning.checkpoint import CheckpointFolder
     from batch_rl.learning.training import TrainingRun
     from batch_rl.presets.reading import load_preset
     from batch_rl.presets.schema import TrainingPreset
 
-    preset = load_preset(ROOT / "presets/preset-cartpole-ddqnbcq.yaml", TrainingPreset)
-    logged = play_cartpoles(100, seed, uniform_policy(2), episodes_each=5, step_limit=None)
-    path = scratch / f"{seed}.csv"
-    write_csv(path, enumerate(join_episodes([episode for turn in logged for episode in turn])))
-    run = TrainingRun(load_episodes(path)[1], preset)
-    while run.epoch < run.epochs:
-        result = run.run_epoch()
-    assert result is not None
-    assert result.estimates.trajectory is not None
-    evaluations = {"": result.estimates.trajectory}
-    folder = CheckpointFolder(scratch / str(seed), run, keep=1)
-    folder.save(None, "")
-    (evaluations["launcher ope: "],) = judge(path, [folder.folder]).evaluations.values()
-    policy = softmax_policy(run.policy().q_array, preset.ope.temperature)
-    played = play_cartpoles(TRUE_EPISODES, 99, policy, episodes_each=1, step_limit=LONGEST)
-    truth = float(join_episodes([episode for (episode,) in played]).returns(preset.agent.discount).mean())
-    found = {
-        prefix + one.name: (one.value, one.interval.lower, one.interval.upper)
-        if one.interval
-        else (one.value, np.nan, np.nan)
-        for prefix, evaluation in evaluations.items()
-        for one in evaluation.values.values()
-    }
-    return truth, found
+    def log(seed: int) -> Any:
+        turns = play_cartpoles(100, seed, uniform_policy(2), episodes_each=5, step_limit=None)
+        return join_episodes([episode for turn in turns for episode in turn])
+
+    values: dict[str, Any] = {"ope.estimators": []}
+    preset = load_preset(ROOT / "presets/preset-cartpole-ddqnbcq.yaml", TrainingPreset, values)
+    policies = []
+    for seed in range(500, 504):
+        run = TrainingRun(log(seed), preset)
+        run.fit()
+        policy = softmax_policy(run.policy().q_array, preset.ope.temperature)
+        played = play_cartpoles(1000, 99, policy, episodes_each=1, step_limit=LONGEST)
+        policies.append((policy, float(join_episodes([turn[0] for turn in played]).returns(0.99).mean())))
+    return World(log, policies, 0.99)
+
+
+def acrobot() -> World:
+    """Episodes of a controller that follows the joint's speed half of the time; it does so more often."""
+    from batch_rl.data.episodes import Episode, join_episodes
+
+    def following(share: float) -> Callable[[Any], Any]:
+        def probabilities(observations: Any) -> Any:
+            best = np.where(observations[:, 5] > 0, 2, 0)
+            mixed: Any = np.full((len(best), 3), (1 - share) / 3)
+            mixed[np.arange(len(best)), best] += share
+            return mixed
+
+        return probabilities
+
+    def play(policy: Callable[[Any], Any], seed: int, count: int, limit: int) -> Any:
+        generator = np.random.default_rng([seed, 1])
+        states = generator.uniform(-0.1, 0.1, size=(count, 4)).astype(np.float32).astype(np.float64)
+        running, steps = np.arange(count), []
+        ended = np.zeros(count, dtype=bool)
+        while len(running) and len(steps) < limit:
+            seen = observed(states[running])
+            probabilities = policy(seen)
+            draws = generator.random(len(running))
+            actions = np.minimum((draws[:, None] >= probabilities.cumsum(axis=1)).sum(axis=1), 2)
+            states[running] = step(states[running], actions - 1.0)
+            over = -np.cos(states[running, 0]) - np.cos(states[running, 1] + states[running, 0]) > 1
+            steps.append((running, seen, actions, probabilities, np.where(over, 0.0, -1.0)))
+            ended[running[over]] = True
+            running = running[~over]
+        numbers = np.concatenate([some[0] for some in steps])
+        order = np.argsort(numbers, kind="stable")
+        arrays = [np.concatenate([some[column] for some in steps])[order] for column in range(1, 5)]
+        ends = np.cumsum(np.bincount(numbers, minlength=count))
+        last = observed(states)
+        return join_episodes(
+            Episode(
+                *(array[end - length : end] for array in (arrays[0], arrays[1].astype(np.int64), *arrays[2:])),
+                terminated=bool(ended[number]),
+                truncated=not ended[number],
+                final_observation=last[number],
+            )
+            for number, (end, length) in enumerate(zip(ends, np.diff(ends, prepend=0), strict=True))
+        )
+
+    policies = [
+        (following(share), float(play(following(share), 7, 1000, LONGEST).returns(0.99).mean()))
+        for share in (0.7, 0.85, 0.95)
+    ]
+    return World(lambda seed: play(following(0.5), seed, 200, 500), policies, 0.99)
+
+
+def observed(states: Any) -> Any:
+    """Return what Acrobot shows of its states, (some, 4) -> (some, 6)."""
+    first, second, first_speed, second_speed = states.T
+    columns = [np.cos(first), np.sin(first), np.cos(second), np.sin(second), first_speed, second_speed]
+    return np.stack(columns, axis=1).astype(np.float32)
+
+
+def step(states: Any, torques: Any) -> Any:
+    """Return Acrobot's next states, (some, 4): the equations and constants of Gymnasium's AcrobotEnv."""
+
+    def slope(s: Any) -> Any:
+        first, second, first_speed, second_speed = s.T
+        d1 = 0.25 + (1 + 0.25 + np.cos(second)) + 2
+        d2 = 0.25 + 0.5 * np.cos(second) + 1
+        phi2 = 0.5 * 9.8 * np.cos(first + second - np.pi / 2)
+        phi1 = (
+            -0.5 * second_speed**2 * np.sin(second)
+            - second_speed * first_speed * np.sin(second)
+            + 1.5 * 9.8 * np.cos(first - np.pi / 2)
+            + phi2
+        )
+        second_gain = (torques + d2 / d1 * phi1 - 0.5 * first_speed**2 * np.sin(second) - phi2) / (1.25 - d2**2 / d1)
+        return np.stack([first_speed, second_speed, -(d2 * second_gain + phi1) / d1, second_gain], axis=1)
+
+    k1 = slope(states)
+    k2 = slope(states + 0.1 * k1)
+    k3 = slope(states + 0.1 * k2)
+    k4 = slope(states + 0.2 * k3)
+    following = states + 0.2 / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
+    following[:, :2] = (following[:, :2] + np.pi) % (2 * np.pi) - np.pi
+    following[:, 2:] = np.clip(following[:, 2:], [-4 * np.pi, -9 * np.pi], [4 * np.pi, 9 * np.pi])
+    return following
+
+
+def _softmax(values: Any) -> Any:
+    raised = np.exp(values - values.max(axis=1, keepdims=True))
+    return raised / raised.sum(axis=1, keepdims=True)
+
+
+def bandit() -> World:
+    """Rounds with three features and three actions; a reward of 0 or 1."""
+    from batch_rl.data.episodes import Episodes
+
+    generator = np.random.default_rng(42)
+    pays, logs = generator.normal(size=(3, 3)), generator.normal(size=(3, 3)) * 0.5
+
+    def rounds(seed: int, count: int, policy: Callable[[Any], Any]) -> Any:
+        generator = np.random.default_rng([seed, 2])
+        seen = generator.normal(size=(count, 3)).astype(np.float32)
+        probabilities = policy(seen)
+        actions = (generator.random(count)[:, None] >= probabilities.cumsum(axis=1)[:, :2]).sum(axis=1)
+        chances = 1 / (1 + np.exp(-np.take_along_axis(seen @ pays, actions[:, None], axis=1)[:, 0]))
+        rewards = (generator.random(count) < chances).astype(np.float64)
+        return Episodes(seen, actions, rewards, probabilities, np.ones(count, dtype=np.int64))
+
+    def logging(seen: Any) -> Any:
+        return _softmax(np.asarray(seen, dtype=np.float64) @ logs)
+
+    policies = []
+    for sharpness in (-1.0, 0.5, 2.0):
+
+        def policy(seen: Any, sharpness: float = sharpness) -> Any:
+            return _softmax(np.asarray(seen, dtype=np.float64) @ pays * sharpness)
+
+        seen = np.random.default_rng(3).normal(size=(1_000_000, 3))
+        policies.append((policy, float((policy(seen) / (1 + np.exp(-(seen @ pays)))).sum(axis=1).mean())))
+    return World(lambda seed: rounds(seed, 500, logging), policies, 0.99)
+
+
+def chain() -> World:
+    """A Markov decision process with six states and two actions, which ends with a chance of a tenth per step."""
+    from batch_rl.data.episodes import Episode, join_episodes
+
+    generator, states, actions, going_on = np.random.default_rng(11), 6, 2, 0.9
+    moves = generator.dirichlet(np.full(states, 0.5), size=(states, actions))
+    pays, first = generator.normal(size=(states, actions)), generator.dirichlet(np.ones(states))
+    logging = 0.2 + 0.6 * generator.dirichlet(np.ones(actions), size=states)
+    eye = np.eye(states)
+
+    def log(seed: int) -> Any:
+        generator = np.random.default_rng([seed, 3])
+        episodes = []
+        for _ in range(300):
+            state, seen, chosen, rewards = int(generator.choice(states, p=first)), [], [], []
+            while not seen or generator.random() < going_on:
+                if seen:
+                    state = int(generator.choice(states, p=moves[state, chosen[-1]]))
+                seen.append(state)
+                chosen.append(int(generator.random() >= logging[state, 0]))
+                rewards.append(pays[state, chosen[-1]] + generator.normal())
+            episodes.append(
+                Episode(
+                    eye[seen].astype(np.float32), np.array(chosen), logging[seen], np.array(rewards),
+                    terminated=True, truncated=False,
+                )
+            )  # fmt: skip
+        return join_episodes(episodes)
+
+    def value(table: Any) -> float:
+        onward = 0.99 * going_on * np.einsum("sa,sat->st", table, moves)
+        return float(first @ np.linalg.solve(eye - onward, (table * pays).sum(axis=1)))
+
+    policies = []
+    for seed in range(3):
+        table = np.random.default_rng([seed, 4]).dirichlet(np.ones(actions), size=states)
+        policies.append((lambda seen, table=table: np.asarray(seen, dtype=np.float64) @ table, value(table)))
+    return World(log, policies, 0.99, value)
+
+
+WORLDS = {"cartpole": cartpole, "acrobot": acrobot, "bandit": bandit, "chain": chain}
+
+
+def earlier_q_hat(episodes: Any, policy: Callable[[Any], Any], discount: float, seed: int) -> Any:
+    """Return action values that either half of the episodes lends the other one, by one network each."""
+    import torch
+
+    from batch_rl import ope
+    from batch_rl.data.episodes import split_numbers
+    from batch_rl.networks import mean_and_scale, seeded_generator
+
+    halves = split_numbers(len(episodes), 0.5, np.random.default_rng(seed))
+    q_hat = np.empty(episodes.probabilities.shape)
+    episode_of_row = np.repeat(np.arange(len(episodes)), episodes.lengths)
+    for other, own in (halves, halves[::-1]):
+        fitting = episodes.select(other)
+        next_rows, led_to, learned = fitting.next_rows()
+        observations = np.concatenate([fitting.observations, led_to])
+        mean, scale = mean_and_scale(observations)
+        probabilities = torch.from_numpy(policy(observations)).float()
+        fitted = ope.FittedQ(
+            (torch.from_numpy(observations) - mean) / scale,
+            torch.from_numpy(fitting.actions),
+            torch.from_numpy(fitting.rewards).float(),
+            torch.from_numpy(fitting.ends & np.repeat(fitting.terminated, fitting.lengths)).float(),
+            torch.from_numpy(next_rows),
+            torch.from_numpy(learned),
+            n_actions=fitting.n_actions,
+            discount=discount,
+            hidden_sizes=(64, 64),
+            generator=seeded_generator(seed, 4),
+        )
+        fitted.fit(lambda rows, probabilities=probabilities: probabilities[rows], 1000)
+        rows = np.isin(episode_of_row, own)
+        q_hat[rows] = fitted.values((torch.from_numpy(episodes.observations[rows]) - mean) / scale)
+    return q_hat
+
+
+def measure(
+    world: World, seed: int, *, earlier: bool, magic: bool
+) -> tuple[float, dict[str, tuple[float, float, float]], float]:
+    """Return a log's truth; value, lower and upper end by estimator; and how long FQE took, in seconds."""
+    from batch_rl import ope
+
+    episodes = world.log(seed)
+    policy, truth = world.policies[seed % len(world.policies)]
+    started = time.process_time()
+    refits = ope.refit_values(episodes, policy, discount=world.discount, seed=seed)
+    taken = time.process_time() - started
+    interval = ope.refitted_interval(refits.replicates, level=LEVEL, bounds=refits.bounds)
+    answers = {"FQE": (float(refits.replicates.mean()), interval.lower, interval.upper)}
+    log, target = ope.LoggedRows.of(episodes), policy(episodes.observations)
+    every = [name for name in ope.ESTIMATORS if magic or name != "MAGIC"]
+    evaluations: dict[str, Any] = {"": (refits.q_hat, refits.values_after, every)}
+    if earlier:
+        evaluations["earlier"] = (earlier_q_hat(episodes, policy, world.discount, seed), None, ["WDR"])
+    for name, (q_hat, after, estimators) in evaluations.items():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            evaluation = ope.evaluate(
+                log, target, q_hat, discount=world.discount, values_after_truncation=after, estimators=estimators,
+                level=LEVEL, resamples=400, seed=seed,
+            )  # fmt: skip
+        for estimate in evaluation.values.values():
+            ends = (estimate.interval.lower, estimate.interval.upper) if estimate.interval else (np.nan, np.nan)
+            answers[EARLIER_WDR if name else estimate.name] = (estimate.value, *ends)
+    return truth, answers, taken
+
+
+def table(truths: list[float], found: list[dict[str, tuple[float, float, float]]]) -> list[str]:
+    """Return the lines of a Markdown table, a row for each estimator."""
+    lines = [
+        "| estimator | logs | mean error | root mean square error | hold the truth | above / below it | mean width |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name in dict.fromkeys(name for answers in found for name in answers):
+        rows = [(truth, *answers[name]) for truth, answers in zip(truths, found, strict=True) if name in answers]
+        truth, value, lower, upper = np.array(rows).T
+        stated, error = np.isfinite(lower), value - truth
+        held = (lower <= truth) & (truth <= upper)
+        cells = [
+            name,
+            str(len(rows)),
+            f"{np.nanmean(error):+.2f}",
+            f"{np.sqrt(np.nanmean(np.square(error))):.2f}",
+            f"{held.sum()} of {stated.sum()}" if stated.any() else "states none",
+            f"{(lower > truth).sum()} / {(upper < truth).sum()}" if stated.any() else "",
+            f"{(upper - lower)[stated].mean():.2f}" if stated.any() else "",
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines
 
 
 def main() -> None:
-    first, end = int(sys.argv[1]), int(sys.argv[2])
-    truths, found = [], []
-    with tempfile.TemporaryDirectory() as scratch:
-        for seed in range(first, end):
-            truth, values = measure(seed, Path(scratch))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("first", type=int)
+    parser.add_argument("end", type=int)
+    parser.add_argument("--only", choices=WORLDS, action="append")
+    parser.add_argument("--earlier", type=int, default=20, help="logs that WDR is also measured on as it was before")
+    parser.add_argument("--magic", action="store_true", help="measure MAGIC too, which takes longer than all others")
+    parser.add_argument("--json", type=Path, help="write every number to this file")
+    options = parser.parse_args()
+
+    import torch
+
+    torch.set_num_threads(1)
+    everything = {}
+    for name in options.only or WORLDS:
+        world, truths, found, times = WORLDS[name](), [], [], []
+        for seed in range(options.first, options.end):
+            truth, answers, taken = measure(
+                world, seed, earlier=seed - options.first < options.earlier, magic=options.magic
+            )
             truths.append(truth)
-            found.append(values)
-            print(seed, f"{truth:.1f}", {name: [round(v, 1) for v in one] for name, one in values.items()}, flush=True)
-    true = np.array(truths)
-    print("| estimator | mean error | root mean square error | intervals | hold the truth | mean width |")
-    print("|---|---|---|---|---|---|")
-    for name in found[0]:
-        value, lower, upper = np.array([one[name] for one in found]).T
-        stated = np.isfinite(lower)
-        held = int(((lower <= true) & (true <= upper)).sum())
-        width = f"{(upper - lower)[stated].mean():.0f}" if stated.any() else ""
-        error = value - true
-        errors = f"{error.mean():+.1f} | {np.sqrt(np.square(error).mean()):.1f}"
-        print(f"| {name} | {errors} | {stated.sum()} of {len(true)} | {held} | {width} |")
+            found.append(answers)
+            times.append(taken)
+            everything[name] = {"truths": truths, "answers": found}
+            if options.json:
+                options.json.write_text(json.dumps(everything))
+        print(f"\n{name}: {len(truths)} logs; FQE takes {np.median(times):.2f} s of processor time\n")
+        print(*table(truths, found), sep="\n", flush=True)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ writes ``report``'s answer as JSON; a refusal is exit code 2 and its reason on s
 import dataclasses
 import json
 import math
+import re
 import sys
 import warnings
 from collections.abc import Collection, Mapping, Sequence
@@ -15,23 +16,42 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from batch_rl import ope
 from batch_rl.acting.policies import greedy_policy
 from batch_rl.data.episodes import Episodes, split_numbers
+from batch_rl.data.fingerprints import fingerprints
 from batch_rl.errors import BatchRLError, DatasetError
 from batch_rl.formats.loading import load_episodes, raise_small_propensities
+from batch_rl.learning.behavior_estimate import estimate_behavior
 from batch_rl.learning.checkpoint import FILE_PATTERN, SavedPolicy, open_policy
-from batch_rl.learning.estimates import EVALUATION
 from batch_rl.learning.preparation import dataset_digest, split_generator
-from batch_rl.networks import mean_and_scale, seeded_generator, softmax, use_threads
+from batch_rl.networks import softmax, use_threads
+from batch_rl.ope.refitting import REFITS, UPDATES
 from batch_rl.presets.schema import needs_model
 
-HIDDEN_SIZES = (64, 64)  # of the network that fits a policy's values
 REFUSED = 2
+ESTIMATORS = (ope.FQE, *ope.ESTIMATORS)
+BEHAVIOR_REFITS = 5  # models of the policy that acted, where its probabilities are not logged
+BEHAVIOR_UPDATES = 500  # at most; a check on held-out likelihood ends them earlier
+BEHAVIOR_SIZES = (32, 32)
+_GATE = re.compile(r"\s*(lower|value|upper)\s*(>=?)\s*(behavior|[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a policy passed a gate.
+
+    Args:
+        left, right: the numbers that were compared; NaN where there is none.
+        why: in words.
+    """
+
+    passed: bool
+    left: float
+    right: float
+    why: str
 
 
 @dataclass(frozen=True)
@@ -42,13 +62,26 @@ class Judgement:
         evaluations: by the names that the policies were given by.
         episodes: what judged them.
         how: which episodes those are, in words.
+        left_out: episodes of the dataset that one of the policies has learned from.
+        behavior: value of the policy that logged, and its interval by the method of FQE, with what would have followed
+            truncated episodes; None where FQE was not asked for.
         comparison: of several policies.
+        verdicts: by name, where there is a gate.
     """
 
     evaluations: Mapping[str, ope.PolicyEvaluation]
     episodes: Episodes
     how: str
+    left_out: int
+    behavior: ope.EstimatedValue | None
     comparison: ope.Comparison | None
+    verdicts: Mapping[str, Verdict]
+
+    @property
+    def passed(self) -> bool:
+        """Whether the best policy of the ranking, or the only one, passed the gate."""
+        first = self.comparison.ranking[0] if self.comparison else next(iter(self.evaluations))
+        return self.verdicts[first].passed
 
 
 def judge(
@@ -57,77 +90,239 @@ def judge(
     *,
     policy: str = "softmax",
     temperature: float | None = None,
-    estimators: Collection[str] = ope.ESTIMATORS,
+    estimators: Collection[str] = ESTIMATORS,
     discount: float | None = None,
     interval: str = "bootstrap",
     level: float = 0.95,
     resamples: int = 1000,
-    fqe_updates: int = 1000,
+    fqe_updates: int = UPDATES,
+    fqe_refits: int = REFITS,
     seed: int = 0,
-    rank_by: str = "WDR",
+    rank_by: str = ope.FQE,
     truths: Sequence[float] = (),
+    behavior_policy: str = "logged",
+    gate: str | None = None,
 ) -> Judgement:
     """Evaluate policies on logged episodes that they have not learned from.
 
-    A checkpoint whose training used this very dataset is judged by the episodes that its run held out, and several
-    ones by those that all of their runs did; any other checkpoint by all episodes. The values behind DM and the
-    doubly robust estimators are fitted to other episodes than those they are read at: to the training episodes,
-    or, where all are judged, to either half for the other one.
+    Episodes that any of the policies was fitted to are left out, in whatever file and order they come. The values
+    behind FQE, DM and the doubly robust estimators are fitted to resamples of the other episodes, and those of an
+    episode that the doubly robust ones read come from the resamples without it.
 
     Args:
         dataset: a file, or the folder of one.
         checkpoints: folders of train.py, or files in them, at least one.
         policy: ``softmax`` of the values, or ``greedy``.
         temperature: of the softmax; None: each checkpoint's own.
-        estimators: names in ``ope.ESTIMATORS``.
+        estimators: names in ``ESTIMATORS``.
         discount: per step; None: that of the training, which must be the same for all.
         interval, level, resamples, seed: as ``ope.evaluate``.
-        fqe_updates: gradient updates that fit a policy's values.
-        rank_by: the estimator that ranks several policies.
+        fqe_updates: gradient updates of every network that is fitted to a policy's values.
+        fqe_refits: networks; at least two.
+        rank_by: the estimator that ranks several policies, and that a gate reads.
         truths: the policies' real values, in the order of the checkpoints, where they are known.
+        behavior_policy: ``logged``: the dataset says how likely its actions were; ``estimate``: models of other
+            episodes say so, as often as ``BEHAVIOR_REFITS``, and intervals hold what these differ in.
+        gate: such as ``lower > behavior``, ``value >= 20``.
     Raises:
         BatchRLError: the dataset or a checkpoint is refused, or they cannot be judged together.
     """
     use_threads(1)
-    _, episodes = load_episodes(dataset)
+    condition = _gate(gate) if gate is not None else None
+    if behavior_policy not in ("logged", "estimate"):
+        raise DatasetError(f"behavior_policy is '{behavior_policy}'; it is logged or estimate.")
+    if fqe_refits < 2 or fqe_updates < 1:
+        raise DatasetError("fqe_refits must be at least 2, and fqe_updates at least 1.")
+    _, episodes = load_episodes(dataset, require_propensities=behavior_policy == "logged")
     names = _names(checkpoints)
     saved = {
         name: open_policy(path, observation_size=episodes.observations.shape[1], n_actions=episodes.n_actions)
         for name, path in zip(names, checkpoints, strict=True)
     }
     discount = _one_discount(saved) if discount is None else discount
-    if len(saved) > 1 and rank_by not in estimators:
+    if (len(saved) > 1 or condition) and rank_by not in estimators:
         raise DatasetError(f"the policies are ranked by '{rank_by}', which is not among the estimators.")
     if truths and len(truths) != len(saved):
         raise DatasetError(f"there are {len(truths)} truths for {len(saved)} policies.")
-    held_out, notes = _held_out(saved, episodes)
-    judged = episodes if held_out is None else episodes.select(np.flatnonzero(held_out))
-    fitting = None if held_out is None else episodes.select(np.flatnonzero(~held_out))
-    log = ope.LoggedRows.of(judged)
+    if condition and len(saved) > 1:
+        level = 1 - (1 - level) / len(saved)  # the best of many looks better than it is
+    usable, notes = _usable(saved, episodes)
+    judged = episodes if usable.all() else episodes.select(np.flatnonzero(usable))
+    logs, assumption = _logs(judged, behavior_policy, seed)
+    options = _Options(
+        discount, tuple(estimators), interval, level, resamples, seed, fqe_updates, fqe_refits,
+    )  # fmt: skip
     evaluations = {}
     for name, one in saved.items():
         scored = _Scored(one, policy, one.policy.temperature if temperature is None else temperature)
-        target = scored.probabilities(judged.observations)
-        q_hat, after = None, None
-        if needs_model(estimators):
-            q_hat, after = _values(scored, fitting, judged, discount, fqe_updates, seed)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # they stand in the notes
-            found = ope.evaluate(
-                log, target, q_hat, discount=discount, policy=scored.description, estimators=estimators,
-                interval=interval, level=level, resamples=resamples, seed=seed, values_after_truncation=after,
-            )  # fmt: skip
-        evaluations[name] = found if name not in notes else _with_note(found, notes[name])
+        found = _evaluate(scored, judged, logs, options)
+        said = (*notes.get(name, ()), *([assumption] if assumption else ()))
+        evaluations[name] = dataclasses.replace(found, notes=(*said, *found.notes))
+    behavior = _behavior(judged, options) if ope.FQE in estimators else None
     comparison = None
     if len(saved) > 1:
-        known = dict(zip(names, truths, strict=True)) if truths else None
-        comparison = ope.compare(evaluations, rank_by, truths=known)
+        known_truths = dict(zip(names, truths, strict=True)) if truths else None
+        comparison = ope.compare(evaluations, rank_by, truths=known_truths)
+    verdicts = {}
+    if condition:
+        verdicts = {
+            name: _verdict(condition, evaluation, rank_by, behavior) for name, evaluation in evaluations.items()
+        }
+    left_out = len(episodes) - len(judged)
     how = (
-        f"all {len(judged)} episodes of another dataset than the policies learned from"
-        if held_out is None
-        else f"the {len(judged)} of {len(episodes)} episodes that the training held out"
+        f"the {len(judged)} of {len(episodes)} episodes that no policy has learned from"
+        if left_out
+        else f"all {len(judged)} episodes, of which no policy has learned from any"
     )
-    return Judgement(evaluations, judged, how, comparison)
+    return Judgement(evaluations, judged, how, left_out, behavior, comparison, verdicts)
+
+
+@dataclass(frozen=True)
+class _Options:
+    discount: float
+    estimators: tuple[str, ...]
+    interval: str
+    level: float
+    resamples: int
+    seed: int
+    updates: int
+    refits: int
+
+
+def _logs(judged: Episodes, behavior_policy: str, seed: int) -> tuple[list[ope.LoggedRows], str]:
+    """Return the log, once for every opinion on how likely its actions were, and what that supposes."""
+    if behavior_policy == "logged":
+        return [ope.LoggedRows.of(judged)], ""
+    logs, likelihoods, frequencies = [], [], []
+    for number in range(BEHAVIOR_REFITS):
+        estimated, estimate = estimate_behavior(
+            judged, seed + number, hidden_sizes=BEHAVIOR_SIZES, updates=BEHAVIOR_UPDATES
+        )
+        logs.append(ope.LoggedRows.of(estimated))
+        likelihoods.append(estimate.log_likelihood)
+        frequencies.append(estimate.frequency_log_likelihood)
+    said = (
+        f"propensities are estimated, not logged, by {BEHAVIOR_REFITS} models of other episodes; the estimates by "
+        "weights are means over these, and their intervals hold what these differ in. Mean log-likelihood of the "
+        f"logged actions {np.mean(likelihoods):.4f}, of their frequencies alone {np.mean(frequencies):.4f}"
+    )
+    return logs, said
+
+
+def _evaluate(
+    scored: "_Scored", judged: Episodes, logs: Sequence[ope.LoggedRows], options: _Options
+) -> ope.PolicyEvaluation:
+    """Evaluate a policy, with every opinion on the policy that logged; their resamples are put together."""
+    target = scored.probabilities(judged.observations)
+    refits = None
+    if ope.FQE in options.estimators or needs_model(options.estimators):
+        refits = ope.refit_values(
+            judged, scored.probabilities, discount=options.discount, seed=options.seed,
+            refits=options.refits, updates=options.updates,
+        )  # fmt: skip
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # they stand in the notes
+        found = [
+            ope.evaluate(
+                log,
+                target,
+                refits.q_hat if refits else None,
+                discount=options.discount,
+                policy=scored.description,
+                estimators=options.estimators,
+                interval=options.interval,
+                level=options.level,
+                resamples=options.resamples,
+                seed=options.seed,
+                values_after_truncation=refits.values_after if refits else None,
+                refits=refits,
+            )
+            for log in logs
+        ]
+    return found[0] if len(found) == 1 else _pooled(found, options.level)
+
+
+def _pooled(found: Sequence[ope.PolicyEvaluation], level: float) -> ope.PolicyEvaluation:
+    """Return the mean estimates, with intervals over the resamples of all, so that these hold what they differ in."""
+    values = {}
+    for name, first in found[0].values.items():
+        together = [one[name] for one in found]
+        value = float(np.mean([one.value for one in together]))
+        interval, note = first.interval, first.note
+        if name != ope.FQE and any(one.interval is None for one in together):
+            interval, note = None, next(one.note for one in together if one.interval is None)
+        elif name != ope.FQE and interval is not None and len(first.replicates):
+            interval, note = _pooled_interval(found, name, level)
+        elif name != ope.FQE and interval is not None:
+            interval = dataclasses.replace(
+                interval,
+                lower=min(one.interval.lower for one in together if one.interval),
+                upper=max(one.interval.upper for one in together if one.interval),
+            )
+        values[name] = dataclasses.replace(first, value=value, interval=interval, note=note)
+    return dataclasses.replace(found[0], values=values)
+
+
+def _pooled_interval(found: Sequence[ope.PolicyEvaluation], name: str, level: float) -> tuple[ope.Interval | None, str]:
+    replicates = np.concatenate([one[name].replicates for one in found])
+    size = min(one.weights.effective_sample_size for one in found)
+    try:
+        interval = ope.percentile_interval(replicates, level=level, effective_size=size)
+    except DatasetError as refusal:
+        return None, str(refusal)
+    least, most = found[0].bounds
+    lower, upper = (min(max(end, least), most) for end in (interval.lower, interval.upper))
+    return dataclasses.replace(interval, lower=lower, upper=upper), ""
+
+
+def _behavior(judged: Episodes, options: _Options) -> ope.EstimatedValue:
+    """Evaluate the policy that logged by the rule of FQE: the same resamples, and what follows truncated episodes."""
+    if judged.truncated.any():
+        refits = ope.refit_logged_value(
+            judged, discount=options.discount, seed=options.seed, refits=options.refits, updates=options.updates
+        )
+        replicates, value, bounds = refits.replicates, float(refits.replicates.mean()), refits.bounds
+    else:
+        returns = judged.returns(options.discount)
+        replicates = ope.resampled_means(returns, refits=options.refits, seed=options.seed)
+        value, bounds = float(returns.mean()), (float(returns.min()), float(returns.max()))
+    ends = ope.refitted_interval(replicates, level=options.level, bounds=bounds)
+    return ope.EstimatedValue("behavior", value, ends, "", replicates)
+
+
+def _gate(text: str) -> tuple[str, str, str]:
+    parts = _GATE.fullmatch(text)
+    if parts is None:
+        raise DatasetError(
+            f"the gate '{text}' is not understood. It is lower, value or upper, then > or >=, then behavior or a "
+            "number, as in 'lower > behavior'."
+        )
+    return parts[1], parts[2], parts[3]
+
+
+def _verdict(
+    condition: tuple[str, str, str],
+    evaluation: ope.PolicyEvaluation,
+    rank_by: str,
+    behavior: ope.EstimatedValue | None,
+) -> Verdict:
+    """Compare; with the policy that logged by the difference on the same resamples, where there is one."""
+    which, sign, against = condition
+    estimate = evaluation[rank_by]
+    if estimate.interval is None:
+        return Verdict(False, math.nan, math.nan, f"{rank_by} states no interval: {estimate.note}")
+    left = {"lower": estimate.interval.lower, "value": estimate.value, "upper": estimate.interval.upper}[which]
+    if against != "behavior":
+        right = float(against)
+    elif rank_by == ope.FQE and behavior is not None:
+        # Of the difference: a log of lucky episodes flatters both.
+        gain = ope.refitted_interval(estimate.replicates - behavior.replicates, level=estimate.interval.level)
+        right = behavior.value
+        left = right + {"lower": gain.lower, "value": estimate.value - right, "upper": gain.upper}[which]
+    else:
+        right = evaluation.logged_return
+    passed = left > right if sign == ">" else left >= right
+    return Verdict(passed, left, right, f"{which} {left:.4g} {'' if passed else 'not '}{sign} {against} {right:.4g}")
 
 
 class _Scored:
@@ -158,87 +353,48 @@ def _one_discount(saved: Mapping[str, SavedPolicy]) -> float:
     return found.pop()
 
 
-def _held_out(saved: Mapping[str, SavedPolicy], episodes: Episodes) -> tuple[NDArray[np.bool_] | None, dict[str, str]]:
-    """Return which episodes no policy has learned from, (episodes,); None where none learned from any."""
-    held_out, notes = np.ones(len(episodes), dtype=np.bool_), {}
+def _usable(
+    saved: Mapping[str, SavedPolicy], episodes: Episodes
+) -> tuple[NDArray[np.bool_], dict[str, tuple[str, ...]]]:
+    """Return which episodes no policy has learned from, (episodes,), and what is to be said of some policies."""
+    usable, notes = np.ones(len(episodes), dtype=np.bool_), dict[str, tuple[str, ...]]()
+    numbers = fingerprints(episodes)
+    chosen_by = {}
     for name, one in saved.items():
-        data = one.preset["data"]
-        treated = episodes
-        if data["least_propensity"]:
-            treated, _ = raise_small_propensities(episodes, data["least_propensity"])
-        if dataset_digest(treated) != one.dataset_sha256:
+        if one.seen is None:
+            usable[_learned_from_by_digest(one, episodes)] = False
             continue
-        numbers = np.flatnonzero(episodes.lengths > 1) if data["drop_last_rows"] else np.arange(len(episodes))
-        fitting, _ = split_numbers(len(numbers), data["train_fraction"], split_generator(one.preset["seed"]))
-        held_out[numbers[fitting]] = False
+        usable &= ~np.isin(numbers, one.seen.fitted)
         if one.final:
-            notes[name] = "this policy was fitted to all episodes of the dataset, those that judge it too"
-    if not held_out.any():
+            usable &= ~np.isin(numbers, one.seen.held_out)
+        elif one.best:
+            chosen_by[name] = np.isin(numbers, one.seen.held_out)
+    if not usable.any():
         raise DatasetError(
             "every episode is one that some of the policies learned from. Judge them by other data, or apart."
         )
-    return (None if held_out.all() else held_out), notes
+    for name, held_out in chosen_by.items():
+        if count := int((held_out & usable).sum()):
+            notes[name] = (
+                f"this policy is the best of its run by {count} of the very episodes that judge it here, so that its "
+                "estimates are optimistic; other episodes would tell",
+            )
+    return usable, notes
 
 
-def _with_note(evaluation: ope.PolicyEvaluation, note: str) -> ope.PolicyEvaluation:
-    return dataclasses.replace(evaluation, notes=(note, *evaluation.notes))
-
-
-def _values(
-    scored: _Scored, fitting: Episodes | None, judged: Episodes, discount: float, updates: int, seed: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
-    """Return a policy's action values at the judged rows, and its values after truncated ones, if known."""
-    if fitting is not None:
-        return _fit_values(scored, fitting, judged, discount, updates, seed)
-    if len(judged) == 1:
-        raise DatasetError(
-            "a single episode cannot both be judged and have the values fitted that some estimators need. "
-            "Leave DM, sequential DR, WDR and MAGIC out."
-        )
-    halves = split_numbers(len(judged), 0.5, split_generator(seed))
-    q_hat = np.empty((len(judged.actions), judged.n_actions))
-    after: NDArray[np.float64] | None = np.zeros(len(judged.actions))
-    for other, own in (halves, halves[::-1]):
-        q, tails = _fit_values(scored, judged.select(other), judged.select(own), discount, updates, seed)
-        rows = np.concatenate([np.arange(judged.starts[i], judged.starts[i] + judged.lengths[i]) for i in own])
-        q_hat[rows] = q
-        if tails is None:
-            after = None
-        elif after is not None:
-            after[rows] = tails
-    return q_hat, after
-
-
-def _fit_values(
-    scored: _Scored, fitting: Episodes, judged: Episodes, discount: float, updates: int, seed: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
-    next_rows, led_to, learned = fitting.next_rows()
-    observations = np.concatenate([fitting.observations, led_to])
-    mean, scale = mean_and_scale(observations)
-
-    def inputs(values: NDArray[np.float32]) -> Tensor:
-        return (torch.from_numpy(values) - mean) / scale
-
-    probabilities = torch.from_numpy(scored.probabilities(observations)).float()
-    fitted = ope.FittedQ(
-        inputs(observations),
-        torch.from_numpy(fitting.actions),
-        torch.from_numpy(fitting.rewards).float(),
-        torch.from_numpy(fitting.ends & np.repeat(fitting.terminated, fitting.lengths)).float(),
-        torch.from_numpy(next_rows),
-        torch.from_numpy(learned),
-        n_actions=fitting.n_actions,
-        discount=discount,
-        hidden_sizes=HIDDEN_SIZES,
-        generator=seeded_generator(seed, EVALUATION),
-    )
-    fitted.fit(lambda rows: probabilities[rows], updates)
-
-    def value(finals: NDArray[np.float32]) -> NDArray[np.float64]:
-        values: NDArray[np.float64] = (scored.probabilities(finals) * fitted.values(inputs(finals))).sum(axis=1)
-        return values
-
-    return fitted.values(inputs(judged.observations)), judged.values_after_truncation(value)
+def _learned_from_by_digest(saved: SavedPolicy, episodes: Episodes) -> NDArray[np.int64]:
+    """Return the episodes that a policy of version 0.1.0 has learned from, if they are exactly those of its run."""
+    data = saved.preset["data"]
+    treated = episodes
+    if data["least_propensity"]:
+        treated, _ = raise_small_propensities(episodes, data["least_propensity"])
+    if dataset_digest(treated) != saved.dataset_sha256:
+        return np.empty(0, dtype=np.int64)
+    numbers = np.flatnonzero(episodes.lengths > 1) if data["drop_last_rows"] else np.arange(len(episodes))
+    if saved.final:
+        return numbers
+    fitting, _ = split_numbers(len(numbers), data["train_fraction"], split_generator(saved.preset["seed"]))
+    return numbers[fitting]
 
 
 def report(judgement: Judgement) -> dict[str, Any]:
@@ -257,12 +413,15 @@ def report(judgement: Judgement) -> dict[str, Any]:
                         "upper": one.interval.upper if one.interval else None,
                         "level": one.interval.level if one.interval else None,
                         "interval": one.interval.method if one.interval else one.note,
+                        "uncut": one.uncut,
                     }
                     for one in found.values.values()
                 ],
                 "effective_sample_size": found.weights.effective_sample_size,
                 "mean_weight": _plain(found.weights.mean_weight),
                 "largest_weight_share": _plain(found.weights.largest_share),
+                "support": dataclasses.asdict(found.support) if found.support else None,
+                "supported": found.support.enough if found.support else None,
                 "notes": list(found.notes),
             }
         )
@@ -272,21 +431,41 @@ def report(judgement: Judgement) -> dict[str, Any]:
         "episodes": first.episodes,
         "rows": first.rows,
         "discount": first.discount,
+        "left_out": judgement.left_out,
         "logged_return": first.logged_return,
+        "behavior": _behavior_report(judgement.behavior),
+        "bounds": [_plain(end) for end in first.bounds],
         "assumptions": list(judgement.episodes.assumptions),
         "policies": policies,
         "comparison": None,
+        "gate": None,
     }
+    if judgement.verdicts:
+        answer["gate"] = {
+            "passed": judgement.passed,
+            "policies": [
+                {"checkpoint": name, "passed": one.passed, "left": _plain(one.left), "right": _plain(one.right),
+                 "why": one.why}
+                for name, one in judgement.verdicts.items()
+            ],
+        }  # fmt: skip
     if (found_best := judgement.comparison) is not None:
         answer["comparison"] = {
             "rank_by": found_best.estimator,
             "ranking": list(found_best.ranking),
             "probability_best": dict(found_best.probability_best),
+            "undecided": None if found_best.undecided is None else list(found_best.undecided),
             "rank_correlation": _plain(found_best.rank_correlation),
             "regret": {str(k): value for k, value in found_best.regret.items()},
             "mean_squared_error": _plain(found_best.mean_squared_error),
         }
     return answer
+
+
+def _behavior_report(behavior: ope.EstimatedValue | None) -> dict[str, float] | None:
+    if behavior is None or behavior.interval is None:
+        return None
+    return {"value": behavior.value, "lower": behavior.interval.lower, "upper": behavior.interval.upper}
 
 
 def _plain(number: float) -> float | None:

@@ -266,11 +266,20 @@ def ope(
     temperature: Annotated[float | None, typer.Option(help="Of the softmax; the checkpoint's own by default.")] = None,
     estimators: Annotated[
         str, typer.Option("--estimators", "-e", help="Names with commas between them.")
-    ] = "IPS,WIS,PDIS,weighted PDIS,DM,sequential DR,WDR,MAGIC",
+    ] = "FQE,IPS,WIS,PDIS,weighted PDIS,DM,sequential DR,WDR,MAGIC",
     discount: Annotated[float | None, typer.Option(help="That of the training by default.")] = None,
     interval: Annotated[str, typer.Option(help="bootstrap, student_t or none.")] = "bootstrap",
     level: Annotated[float, typer.Option(help="With which an interval should hold the value.")] = 0.95,
-    rank_by: Annotated[str, typer.Option(help="The estimator that ranks several policies.")] = "WDR",
+    rank_by: Annotated[str, typer.Option(help="The estimator that ranks several policies, and that a gate reads.")] = (
+        "FQE"
+    ),
+    behavior_policy: Annotated[
+        str, typer.Option(help="logged; or estimate, for data that do not say how likely the actions were.")
+    ] = "logged",
+    gate: Annotated[
+        str | None,
+        typer.Option(help="Such as 'lower > behavior' or 'value >= 20'; exit code 3 where it is not so."),
+    ] = None,
     every: Annotated[bool, typer.Option("--every", help="Each epoch's policy that a folder still holds.")] = False,
     truths: Annotated[
         list[float] | None, typer.Option("--truth", help="A policy's real value, in the order of the policies.")
@@ -282,12 +291,13 @@ def ope(
 
     launcher ope --dataset cartpole_dataset.csv --checkpoint latest
     """
-    from launcher.cli.ope import as_csv, as_table, judge_policies
+    from launcher.cli.ope import GATE_NOT_PASSED, as_csv, as_table, judge_policies
 
     for option, given, known in (
         ("--format", output_format, ("table", "json", "csv")),
         ("--policy", policy, ("softmax", "greedy")),
         ("--interval", interval, ("bootstrap", "student_t", "none")),
+        ("--behavior-policy", behavior_policy, ("logged", "estimate")),
     ):
         if given not in known:
             raise BadInputError(f"{option} {given!r} is not known.", f"Use one of: {', '.join(known)}.")
@@ -306,11 +316,15 @@ def ope(
         every=every,
         truths=truths or [],
         seed=seed,
+        behavior_policy=behavior_policy,
+        gate=gate,
     )
     if output_format == "json":
         print_json(found)
     else:
         print(as_table(found) if output_format == "table" else as_csv(found).rstrip("\n"))
+    if found["gate"] is not None and not found["gate"]["passed"]:
+        raise typer.Exit(GATE_NOT_PASSED)
 
 
 @app.command()

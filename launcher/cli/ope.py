@@ -20,6 +20,7 @@ from launcher.settings import data_path
 COLUMNS = ("estimator", "value", "lower", "upper", "level", "interval")
 _WEIGHTS = ("effective_sample_size", "mean_weight", "largest_weight_share")
 _REFUSED = 2
+GATE_NOT_PASSED = 3
 
 
 def judge_policies(dataset: Path, checkpoints: Sequence[Path], **options: Any) -> dict[str, Any]:
@@ -74,7 +75,8 @@ def as_table(found: Mapping[str, Any]) -> str:
     """Return what a person reads: a table for each policy, what it rests on, and the ranking."""
     lines = [
         f"Judged by {found['judged_by']}; discount {found['discount']:g}. "
-        f"The policy that logged them earned {found['logged_return']:.2f} (discounted reward per episode).",
+        f"The policy that logged them earned {found['logged_return']:.2f} (discounted reward per episode)"
+        + _shown_behavior(found["behavior"]),
         *(f"Assumed: {one}." for one in found["assumptions"]),
     ]
     for one in found["policies"]:
@@ -82,6 +84,8 @@ def as_table(found: Mapping[str, Any]) -> str:
         rows = [("estimator", "value", "interval", "")]
         for estimate in one["estimates"]:
             value = "undefined" if estimate["value"] is None else f"{estimate['value']:.2f}"
+            if estimate["uncut"] is not None:
+                value += f" (it says {estimate['uncut']:.2f})"
             if estimate["lower"] is None:
                 rows.append((estimate["estimator"], value, "none", estimate["interval"]))
             else:
@@ -102,12 +106,24 @@ def as_table(found: Mapping[str, Any]) -> str:
             (name, f"{chances[name]:.0%} of resamples" if name in chances else "") for name in comparison["ranking"]
         ]
         lines += _aligned(ranked)
+        if comparison["undecided"]:
+            lines.append(f"  the log cannot tell these from the first: {', '.join(comparison['undecided'])}")
         if comparison["regret"]:
             correlation = comparison["rank_correlation"]
             shown = "undefined" if correlation is None else f"{correlation:.2f}"
             regrets = ", ".join(f"{regret:.2f} at {k}" for k, regret in comparison["regret"].items())
             lines.append(f"  rank correlation with the truth {shown}; regret {regrets}")
+    if (gate := found["gate"]) is not None:
+        lines += ["", "Gate passed" if gate["passed"] else "Gate not passed"]
+        lines += _aligned([(one["checkpoint"], one["why"]) for one in gate["policies"]])
     return "\n".join(lines)
+
+
+def _shown_behavior(behavior: Mapping[str, float] | None) -> str:
+    if behavior is None:
+        return "."
+    ends = f"{behavior['lower']:.2f} to {behavior['upper']:.2f}"
+    return f"; by the rule of FQE it is worth {behavior['value']:.2f} ({ends})."
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +18,10 @@ from batch_rl.data.episodes import join_episodes, split_episodes
 from batch_rl.errors import BatchRLError, CheckpointError, DatasetError
 from batch_rl.formats.coach_csv import write_csv
 from batch_rl.formats.loading import load_episodes
+from batch_rl.formats.parquet import write_parquet
+from batch_rl.formats.parts import DealtEpisodes
 from batch_rl.judging import judge
+from batch_rl.learning.behavior_estimate import estimate_behavior
 from batch_rl.learning.checkpoint import CheckpointFolder, open_policy
 from batch_rl.learning.training import TrainingRun, split_generator
 from batch_rl.networks import softmax
@@ -25,7 +29,16 @@ from batch_rl.presets.reading import load_preset
 from batch_rl.presets.schema import TrainingPreset
 
 ROOT = Path(__file__).resolve().parents[2]
-FEW = {"fqe_updates": 32, "resamples": 50}
+PRESET = ROOT / "presets/preset-cartpole-ddqnbcq.yaml"
+SMALL = {"agent.hidden_sizes": [8], "agent.members": 1, "training.epochs": 2, "data.train_fraction": 0.5}
+FEW = {"fqe_updates": 32, "fqe_refits": 4, "resamples": 50}
+
+
+def saved(run, folder):
+    """Train for an epoch, and return the checkpoint's folder."""
+    checkpoints = CheckpointFolder(folder, run, keep=5)
+    checkpoints.save(run.run_epoch().estimates.wis, "")
+    return checkpoints.folder
 
 
 def write_log(path, seed):
@@ -67,12 +80,13 @@ def test_a_policy_is_judged_by_the_episodes_that_its_training_held_out(dataset, 
     """And by the numbers that the training gave: the same episodes, the same policy."""
     folder, run = trained
     found = judge(dataset, [folder], **FEW)
-    assert "the 20 of 40 episodes that the training held out" in found.how
+    assert "the 20 of 40 episodes that no policy has learned from" in found.how
+    assert found.left_out == 20
     evaluation = found.evaluations[str(folder)]
     assert evaluation["WIS"].value == pytest.approx(run.evaluate().wis, rel=1e-9)
     assert evaluation.logged_return == pytest.approx(run.logged_return)
     assert evaluation.policy == "softmax(Q / 2)"
-    assert list(evaluation.values) == list(ope.ESTIMATORS)
+    assert list(evaluation.values) == ["FQE", *ope.ESTIMATORS]
     assert found.comparison is None
 
 
@@ -80,7 +94,7 @@ def test_other_data_are_used_whole_and_each_half_lends_the_other_its_values(othe
     folder, _ = trained
     found = judge(other_dataset, [folder], **FEW)
     assert found.evaluations[str(folder)].episodes == 40
-    assert found.how.startswith("all 40 episodes of another dataset")
+    assert found.how == "all 40 episodes, of which no policy has learned from any"
     again = judge(other_dataset, [folder], **FEW)
     assert {name: one.value for name, one in again.evaluations[str(folder)].values.items()} == {
         name: one.value for name, one in found.evaluations[str(folder)].values.items()
@@ -88,14 +102,23 @@ def test_other_data_are_used_whole_and_each_half_lends_the_other_its_values(othe
 
 
 def test_truncated_episodes_are_worth_what_the_fitted_values_say_of_what_followed(tmp_path, trained):
-    """Cut after 5 steps: counted as 0, what followed, the estimates could not exceed the 5 rewards."""
+    """Cut after 5 steps: estimates with a model, and the value of the policy that logged beside them, count more.
+
+    WIS and the logged return count the 5 rewards, whatever other estimators are asked for.
+    """
     played = play_cartpoles(20, 3, uniform_policy(2), episodes_each=1, step_limit=5)
     path = tmp_path / "cut.csv"
     write_csv(path, enumerate(join_episodes([episode for (episode,) in played])), with_ends=True)
     folder, _ = trained
-    (evaluation,) = judge(path, [folder], **(FEW | {"fqe_updates": 400})).evaluations.values()
+    found = judge(path, [folder], **(FEW | {"fqe_updates": 400}))
+    (evaluation,) = found.evaluations.values()
+    (alone,) = judge(path, [folder], estimators=["WIS"], **FEW).evaluations.values()
     assert evaluation.truncated == 20
-    assert evaluation["WIS"].value > 6
+    assert evaluation["WIS"].value == alone["WIS"].value == pytest.approx(evaluation.logged_return)
+    assert evaluation.logged_return < 5
+    assert evaluation["FQE"].value > 6
+    assert evaluation["WDR"].value > 6
+    assert found.behavior.value > 6
 
 
 def test_a_greedy_policy_is_named_and_its_weights_are_said_to_be_none(other_dataset, trained):
@@ -186,11 +209,142 @@ def test_the_process_answers_in_json_and_refuses_in_words(dataset, trained):
     answer = ask({"dataset": str(dataset), "checkpoints": [str(trained[0])], "every": True, **FEW})
     found = json.loads(answer.stdout)
     assert len(found["policies"]) == 2
-    assert found["comparison"]["rank_by"] == "WDR"
+    assert found["comparison"]["rank_by"] == "FQE"
     estimates = {one["estimator"]: one for one in found["policies"][0]["estimates"]}
+    assert next(iter(estimates)) == "FQE"
+    assert found["policies"][0]["support"] == {"unsupported": 0, "leaving": 0, "rare": 0}
     assert estimates["WIS"]["lower"] <= estimates["WIS"]["value"] <= estimates["WIS"]["upper"]
     assert estimates["DM"]["lower"] is None
     refused = ask({"dataset": str(dataset), "checkpoints": [str(dataset.parent)]})
     assert refused.returncode == 2
     assert "no checkpoint of ours" in refused.stderr
     assert "Traceback" not in refused.stderr
+
+
+# Episodes that a policy has learned from ---------------------------------------------------------------------------
+
+
+def reordered(episodes):
+    return episodes.select(np.random.default_rng(0).permutation(len(episodes)))
+
+
+def grown(episodes):
+    """Tomorrow's log: two episodes more."""
+    turns = play_cartpoles(2, 77, uniform_policy(2), episodes_each=1, step_limit=None)
+    return join_episodes([*episodes, *(turn[0] for turn in turns)])
+
+
+@pytest.mark.parametrize(("change", "judged"), [(lambda log: log, 20), (reordered, 20), (grown, 22)])
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_a_policy_is_not_judged_by_training_episodes_in_whatever_file_they_come(
+    dataset, trained, tmp_path, change, judged, suffix
+):
+    _, episodes = load_episodes(dataset)
+    path = tmp_path / f"log{suffix}"
+    (write_csv if suffix == ".csv" else write_parquet)(path, enumerate(change(episodes)))
+    found = judge(path, [trained[0]], estimators=["WIS"], **FEW)
+    assert (len(found.episodes), found.left_out) == (judged, 20)
+
+
+def test_estimated_propensities_make_no_other_episodes_of_those_learned_from(dataset, tmp_path):
+    preset = load_preset(PRESET, TrainingPreset, SMALL | {"data.behavior_policy": "estimate"})
+    estimated, _ = estimate_behavior(load_episodes(dataset)[1], 0, hidden_sizes=(8,), epochs=1)
+    folder = saved(TrainingRun(estimated, preset), tmp_path / "checkpoint")
+    found = judge(dataset, [folder], estimators=["WIS"], **FEW)
+    assert (len(found.episodes), found.left_out) == (20, 20)
+
+
+def test_parts_that_are_read_one_after_the_other_are_remembered_too(dataset, tmp_path):
+    _, episodes = load_episodes(dataset)
+    log = tmp_path / "log"
+    log.mkdir()
+    write_parquet(log / "log.parquet", enumerate(episodes))
+    (tmp_path / "parts").mkdir()
+    dealt = DealtEpisodes(log, tmp_path / "parts", rows_in_memory=300, train_fraction=0.5, seed=0)
+    preset = load_preset(PRESET, TrainingPreset, SMALL | {"data.rows_in_memory": 300})
+    folder = saved(TrainingRun(dealt, preset), tmp_path / "checkpoint")
+    found = judge(dataset, [folder], estimators=["WIS"], **FEW)
+    assert len(found.episodes) == len(dealt.held_out)
+    assert found.left_out == 40 - len(dealt.held_out)
+
+
+def test_the_best_checkpoint_of_a_run_is_said_to_be_judged_by_what_chose_it(dataset, trained, other_dataset):
+    best = trained[0] / "best"
+    (here,) = judge(dataset, [best], estimators=["WIS"], **FEW).evaluations.values()
+    assert any("the best of its run by 20 of the very episodes" in note for note in here.notes)
+    (elsewhere,) = judge(other_dataset, [best], estimators=["WIS"], **FEW).evaluations.values()
+    assert not any("best of its run" in note for note in elsewhere.notes)
+
+
+def test_a_damaged_list_of_episodes_is_refused(trained, dataset, tmp_path):
+    folder = tmp_path / "checkpoint"
+    shutil.copytree(trained[0], folder)
+    metadata = json.loads((folder / "metadata.json").read_text())
+    (folder / "metadata.json").write_text(json.dumps(metadata | {"episodes": {"fitted": "?", "held_out": ""}}))
+    with pytest.raises(CheckpointError, match="'episodes' is damaged"):
+        judge(dataset, [folder], **FEW)
+
+
+# Logs without propensities ------------------------------------------------------------------------------------------
+
+
+def test_a_log_without_propensities_is_judged_by_models_of_its_policy_and_the_interval_pays(tmp_path, trained):
+    import pandas as pd
+
+    played = play_cartpoles(20, 1, uniform_policy(2), episodes_each=2, step_limit=5)
+    short, bare = tmp_path / "short.csv", tmp_path / "bare.csv"
+    write_csv(short, enumerate(join_episodes([episode for turn in played for episode in turn])))
+    pd.read_csv(short).drop(columns="all_action_probabilities").to_csv(bare, index=False)
+    options = {"estimators": ["FQE", "WIS", "PDIS"], "temperature": 50.0, **FEW}  # near the policy that logged
+    with pytest.raises(DatasetError, match="--behavior-policy estimate"):
+        judge(bare, [trained[0]], **options)
+    found = judge(bare, [trained[0]], behavior_policy="estimate", **options)
+    (guessed,) = found.evaluations.values()
+    (logged,) = judge(short, [trained[0]], **options).evaluations.values()
+    assert any("propensities are estimated, not logged" in note for note in guessed.notes)
+    assert guessed["FQE"] == logged["FQE"]  # it does not read them
+    width = {name: one["PDIS"].interval.upper - one["PDIS"].interval.lower for name, one in
+             {"guessed": guessed, "logged": logged}.items()}  # fmt: skip
+    assert width["guessed"] > width["logged"]
+
+
+# Gates --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("gate", "passed"), [("upper > 1", True), ("value >= 1000", False), ("lower > 101", False), ("value>1.5e0", True)]
+)
+def test_a_gate_compares_an_end_of_the_estimate_with_a_number(other_dataset, trained, gate, passed):
+    found = judge(other_dataset, [trained[0]], estimators=["FQE"], gate=gate, **FEW)
+    assert found.passed is passed
+    (verdict,) = found.verdicts.values()
+    assert verdict.why.startswith(gate.split(">")[0].strip())
+
+
+def test_a_gate_against_the_log_reads_the_difference_on_the_same_resamples(other_dataset, trained):
+    found = judge(other_dataset, [trained[0]], estimators=["FQE"], gate="lower > behavior", **FEW)
+    (evaluation,), (verdict,) = found.evaluations.values(), found.verdicts.values()
+    gain = evaluation["FQE"].replicates - found.behavior.replicates
+    lower = ope.refitted_interval(gain, level=0.95).lower
+    assert verdict.left - verdict.right == pytest.approx(lower)
+    assert found.behavior.value == pytest.approx(evaluation.logged_return)
+    assert verdict.passed is (lower > 0)
+
+
+def test_several_policies_pass_a_gate_at_a_stricter_level(dataset, trained):
+    files = sorted(trained[0].glob("epoch-*.pt"))
+    found = judge(dataset, files, estimators=["FQE"], gate="lower > behavior", **FEW)
+    assert {one["FQE"].interval.level for one in found.evaluations.values()} == {0.975}
+    assert found.passed is found.verdicts[found.comparison.ranking[0]].passed
+
+
+def test_two_epochs_of_a_short_run_cannot_be_told_apart(dataset, trained):
+    files = sorted(trained[0].glob("epoch-*.pt"))
+    found = judge(dataset, files, estimators=["FQE"], **FEW)
+    assert found.comparison.undecided == found.comparison.ranking[1:]
+
+
+@pytest.mark.parametrize("gate", ["lower > behaviour", "lower < 3", "best > 1", ""])
+def test_a_gate_that_is_not_understood_is_refused(other_dataset, trained, gate):
+    with pytest.raises(DatasetError, match="is not understood"):
+        judge(other_dataset, [trained[0]], gate=gate, **FEW)

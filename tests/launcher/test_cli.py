@@ -170,14 +170,31 @@ FOUND = {
     "episodes": 75,
     "discount": 0.99,
     "logged_return": 20.5,
+    "behavior": {"value": 21.0, "lower": 20.0, "upper": 22.0},
     "assumptions": [],
     "policies": [
         {
             "checkpoint": "a",
             "policy": "greedy",
             "estimates": [
-                {"estimator": "WIS", "value": None, "lower": None, "upper": None, "level": None, "interval": "why"},
-                {"estimator": "DM", "value": 5.0, "lower": 4.0, "upper": 6.5, "level": 0.9, "interval": "bootstrap"},
+                {
+                    "estimator": "WIS",
+                    "value": None,
+                    "lower": None,
+                    "upper": None,
+                    "level": None,
+                    "interval": "why",
+                    "uncut": None,
+                },
+                {
+                    "estimator": "DM",
+                    "value": 5.0,
+                    "lower": 4.0,
+                    "upper": 6.5,
+                    "level": 0.9,
+                    "interval": "bootstrap",
+                    "uncut": 7.25,
+                },
             ],
             "effective_sample_size": 0.0,
             "mean_weight": None,
@@ -189,17 +206,24 @@ FOUND = {
         "rank_by": "DM",
         "ranking": ["a"],
         "probability_best": {"a": 1.0},
+        "undecided": ["b"],
         "rank_correlation": None,
         "regret": {"1": 0.0},
         "mean_squared_error": 1.0,
     },
+    "gate": {"passed": False, "policies": [{"checkpoint": "a", "passed": False, "why": "lower 4 not > 21"}]},
 }
 
 
 def test_a_judgement_is_shown_as_a_table_or_as_rows():
     table = as_table(FOUND)
-    assert "  WIS        undefined  none          why" in table
-    assert "  DM         5.00       4.00 to 6.50  90% bootstrap" in table
+    assert "by the rule of FQE it is worth 21.00 (20.00 to 22.00)" in table
+    assert "5.00 (it says 7.25)" in table
+    assert "the log cannot tell these from the first: b" in table
+    assert "Gate not passed" in table
+    assert "lower 4 not > 21" in table
+    assert "  WIS        undefined            none          why" in table
+    assert "  DM         5.00 (it says 7.25)  4.00 to 6.50  90% bootstrap" in table
     assert "in effect 0.0 of 75 episodes\n  note: beware" in table
     assert "rank correlation with the truth undefined; regret 0.00 at 1" in table
     rows = as_csv(FOUND).splitlines()
@@ -282,3 +306,38 @@ def test_what_a_dry_run_printed_needs_its_source_first(run, script, tmp_path, ho
     assert "the source of job 'job-1'" in answer.stderr
     assert "sourcedir.tar.gz does not exist" in answer.stderr
     assert not home.exists()
+
+
+def test_a_gate_that_is_not_passed_has_an_exit_code_of_its_own(monkeypatch, tmp_path):
+    """0 where it is passed, 3 where it is not, 2 where it cannot be read; the answer is printed all the same."""
+    from typer.testing import CliRunner
+
+    from launcher.cli import main as cli
+    from launcher.cli import ope
+
+    asked = []
+
+    def judged(dataset, checkpoints, **options):
+        asked.append(options)
+        return FOUND | {"gate": FOUND["gate"] | {"passed": options["gate"] == "value > 1"}}
+
+    monkeypatch.setattr(ope, "judge_policies", judged)
+    monkeypatch.setattr(cli, "_checkpoint", lambda text: tmp_path)
+    for gate, code in (("value > 1", 0), ("lower > behavior", 3)):
+        arguments = [
+            "ope",
+            "-d",
+            str(tmp_path),
+            "-c",
+            "a",
+            "--gate",
+            gate,
+            "-f",
+            "json",
+            "--behavior-policy",
+            "estimate",
+        ]
+        answer = CliRunner().invoke(cli.app, arguments)
+        assert answer.exit_code == code
+        assert json.loads(answer.stdout)["gate"]["passed"] is (code == 0)
+    assert asked[0]["behavior_policy"] == "estimate"

@@ -202,7 +202,10 @@ class _Check:
         nearest = difflib.get_close_matches(name, columns, n=1)
         hint = f"; is '{nearest[0]}' meant?" if nearest else f"; the table has: {', '.join(columns[:12])}"
         if name == PROBABILITIES[0] and not nearest:
-            hint += "; without it, data.behavior_policy=estimate estimates the policy that acted"
+            hint += (
+                "; without it, data.behavior_policy=estimate (of launcher ope: --behavior-policy estimate) estimates "
+                "the policy that acted"
+            )
         self.problems.append(Problem(f"column '{name}' is missing{hint}"))
 
     def _report(self, column: str, bad: Mask, fault: str, *, show_value: bool = True) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from batch_rl.data.episodes import Episodes
+from batch_rl.data.fingerprints import SeenEpisodes, fingerprints
 from batch_rl.errors import DatasetError
 from batch_rl.formats.loading import find_dataset, raise_small_propensities
 from batch_rl.formats.parquet import ROWS_AT_ONCE, count_rows, stream_parquet
@@ -63,12 +64,16 @@ class DealtEpisodes:
         raised = 0.0
         assumptions: dict[str, None] = {}
         digest = hashlib.sha256()
+        fitted, held = [], []
         generator = np.random.default_rng(seed)
         for whole in stream_parquet(paths, rows_at_once=min(ROWS_AT_ONCE, rows_in_memory)):
             block, share = raise_small_propensities(whole, least_propensity)
             raised += share * len(block.actions)
             places = generator.random(len(block)) / (1 - held_out) * self.n_parts
             parts = np.minimum(places, self.n_parts).astype(np.int64)
+            numbers = fingerprints(whole)
+            fitted.append(numbers[parts < self.n_parts])
+            held.append(numbers[parts == self.n_parts])
             for part in np.unique(parts):
                 self._append(int(part), block.select(np.flatnonzero(parts == part)), digest)
             self.episodes += len(block)
@@ -80,6 +85,7 @@ class DealtEpisodes:
         self.assumptions = tuple(assumptions)
         self.raised_share = raised / max(self.rows, 1)
         self.digest = digest.hexdigest()
+        self.seen = SeenEpisodes(np.concatenate(fitted), np.concatenate(held))
         empty = [part for part in range(self.n_parts + 1) if not self._path(part).is_file()]
         if empty:
             raise DatasetError(

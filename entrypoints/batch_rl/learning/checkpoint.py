@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from batch_rl.data.feature_types import parse_normalization
+from batch_rl.data.fingerprints import SeenEpisodes
 from batch_rl.data.normalization import Preprocessor
 from batch_rl.errors import CheckpointError
 from batch_rl.files import write_atomically, write_text_atomically
@@ -76,6 +77,10 @@ class Run(Protocol):
     @property
     def dataset_digest(self) -> str:
         """Of the data that it learns from."""
+
+    @property
+    def seen_episodes(self) -> SeenEpisodes | None:
+        """The episodes that it was fitted to, and those that judge it; None where it learns in an environment."""
 
     @property
     def learner(self) -> Ensemble:
@@ -147,6 +152,7 @@ class CheckpointFolder:
             "preset": dataclasses.asdict(run.preset),
             "dataset_sha256": run.dataset_digest,
             "value_scaling": asdict(run.scaling),
+            **({"episodes": run.seen_episodes.to_dict()} if run.seen_episodes else {}),
             **_normalization(run),
         }
         write_text_atomically(folder / "metadata.json", json.dumps(metadata, indent=2) + "\n")
@@ -269,6 +275,8 @@ class SavedPolicy:
         final: it was fitted to all episodes, the held-out ones too.
         preset: all values of the training, by section.
         dataset_sha256: of the episodes it was made of, as ``training.dataset_digest`` gives it.
+        seen: what its run has seen of its log; None of one that learned in an environment, and of version 0.1.0.
+        best: its run's estimates, by the episodes that it held out, made it the best of its checkpoints.
     """
 
     path: Path
@@ -276,6 +284,8 @@ class SavedPolicy:
     final: bool
     preset: dict[str, Any]
     dataset_sha256: str
+    seen: SeenEpisodes | None = None
+    best: bool = False
 
 
 def open_policy(place: Path, *, observation_size: int, n_actions: int) -> SavedPolicy:
@@ -293,7 +303,14 @@ def open_policy(place: Path, *, observation_size: int, n_actions: int) -> SavedP
     metadata = _read_metadata(folder)
     path = folder / which if which.endswith(".pt") else _file(folder, which)
     policy = load_policy(folder, which, observation_size=observation_size, n_actions=n_actions, where="dataset")
-    return SavedPolicy(path, policy, path.name.startswith(FINAL), metadata["preset"], metadata["dataset_sha256"])
+    try:
+        seen = SeenEpisodes.from_dict(metadata["episodes"]) if "episodes" in metadata else None
+    except (ValueError, LookupError, TypeError) as error:
+        raise CheckpointError(f"{folder / 'metadata.json'}: 'episodes' is damaged ({error}).") from error
+    best = (folder / "best").is_file() and _file(folder, "best") == path
+    return SavedPolicy(
+        path, policy, path.name.startswith(FINAL), metadata["preset"], metadata["dataset_sha256"], seen, best
+    )
 
 
 def holds_checkpoint(folder: Path) -> bool:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from batch_rl.acting.policies import greedy_policy
 from batch_rl.acting.rollout import Player, collect_episodes
+from batch_rl.data.fingerprints import SeenEpisodes
 from batch_rl.errors import TrainingError
 from batch_rl.learning.checkpoint import LEARNED_ONLINE
 from batch_rl.learning.learner import Ensemble
@@ -191,6 +192,7 @@ class OnlineRun:
     """
 
     dataset_digest = LEARNED_ONLINE
+    seen_episodes: SeenEpisodes | None = None
     preprocessor = None  # features are standardised at most
     support = None  # every action may be played
     scaling = ValueScaling()  # values are learned in units of reward

@@ -9,8 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from batch_rl.data.episodes import Episodes, split_episodes
+from batch_rl.data.episodes import Episodes, split_numbers
 from batch_rl.data.feature_types import Normalization, identify_features
+from batch_rl.data.fingerprints import SeenEpisodes, fingerprints
 from batch_rl.data.normalization import Preprocessor
 from batch_rl.errors import DatasetError
 from batch_rl.formats.parts import DealtEpisodes
@@ -76,6 +77,7 @@ class PreparedData:
     Attributes:
         fitting: the episodes that learn; of data larger than memory, the part that is loaded.
         held_out: the others.
+        seen_episodes: fingerprints of both.
         share: of the training episodes' rows in those that learn; below 1 where ``final`` added some.
         mean, scale: (inputs,), what standardises features.
         training_episodes, training_rows, largest_reward: of all parts that have been loaded.
@@ -97,14 +99,17 @@ class PreparedData:
         self.share = 1.0
         if isinstance(episodes, DealtEpisodes):
             self.dataset_digest = episodes.digest
+            self.seen_episodes = episodes.seen
             self.fitting, self.held_out = self._part(episodes, 0), self._part(episodes, episodes.n_parts)
         else:
             self.dataset_digest = dataset_digest(episodes)
+            numbers = fingerprints(episodes)
             if preset.data.drop_last_rows:
+                numbers = numbers[episodes.lengths > 1]
                 episodes = without_last_rows(episodes)
-            self.fitting, self.held_out = split_episodes(
-                episodes, preset.data.train_fraction, split_generator(preset.seed)
-            )
+            first, second = split_numbers(len(episodes), preset.data.train_fraction, split_generator(preset.seed))
+            self.fitting, self.held_out = episodes.select(first), episodes.select(second)
+            self.seen_episodes = SeenEpisodes(numbers[first], numbers[second])
             if final:
                 self.share = len(self.fitting.actions) / len(episodes.actions)
                 self.fitting = episodes.select(np.arange(len(episodes)))

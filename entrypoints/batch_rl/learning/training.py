@@ -12,6 +12,7 @@ from torch import Tensor
 
 from batch_rl.data.episodes import Episodes
 from batch_rl.data.feature_types import Normalization
+from batch_rl.data.fingerprints import SeenEpisodes
 from batch_rl.data.normalization import Preprocessor
 from batch_rl.errors import TrainingError
 from batch_rl.formats.parts import DealtEpisodes
@@ -221,6 +222,11 @@ class TrainingRun:
     def dataset_digest(self) -> str:
         """By which a checkpoint knows its data."""
         return self.data.dataset_digest
+
+    @property
+    def seen_episodes(self) -> SeenEpisodes | None:
+        """The episodes that policy and models were fitted to, and those that estimates come from."""
+        return self.data.seen_episodes
 
     @property
     def n_actions(self) -> int:

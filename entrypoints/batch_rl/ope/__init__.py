@@ -9,11 +9,13 @@ means are over episodes, and an ended episode stays in them with its last weight
 """
 
 from batch_rl.ope.blending import Blend, magic
+from batch_rl.ope.bounds import possible_returns
 from batch_rl.ope.comparison import Comparison, compare, rank_correlation
 from batch_rl.ope.direct_method import dm, fit_reward_model, one_step_direct_method
 from batch_rl.ope.doubly_robust import one_step_doubly_robust, sequential_dr, wdr
 from batch_rl.ope.evaluation import (
     ESTIMATORS,
+    FQE,
     EstimatedValue,
     FewEpisodesWarning,
     PolicyEvaluation,
@@ -34,6 +36,7 @@ from batch_rl.ope.importance_sampling import (
 from batch_rl.ope.intervals import (
     Interval,
     KnownBounds,
+    betting_interval,
     bootstrap,
     empirical_bernstein_interval,
     hoeffding_interval,
@@ -41,11 +44,14 @@ from batch_rl.ope.intervals import (
     student_t_interval,
 )
 from batch_rl.ope.ratios import importance_ratios
+from batch_rl.ope.refitting import Refits, refit_logged_value, refit_values, refitted_interval, resampled_means
 from batch_rl.ope.rows import LoggedRows, read_rows, weigh
 from batch_rl.ope.steps import Layout, WeightedSteps
+from batch_rl.ope.support import Support, measure_support
 
 __all__ = [
     "ESTIMATORS",
+    "FQE",
     "Blend",
     "Comparison",
     "EstimatedValue",
@@ -56,10 +62,13 @@ __all__ = [
     "Layout",
     "LoggedRows",
     "PolicyEvaluation",
+    "Refits",
+    "Support",
     "TruncationWarning",
     "UndefinedEstimateWarning",
     "WeightDiagnostics",
     "WeightedSteps",
+    "betting_interval",
     "bootstrap",
     "compare",
     "describe_weights",
@@ -74,13 +83,19 @@ __all__ = [
     "importance_ratios",
     "ips",
     "magic",
+    "measure_support",
     "one_step_direct_method",
     "one_step_doubly_robust",
     "one_step_importance_sampling",
     "pdis",
     "percentile_interval",
+    "possible_returns",
     "rank_correlation",
     "read_rows",
+    "refit_logged_value",
+    "refit_values",
+    "refitted_interval",
+    "resampled_means",
     "sequential_dr",
     "student_t_interval",
     "wdr",

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from batch_rl.errors import DatasetError
-from batch_rl.ope.evaluation import PolicyEvaluation
+from batch_rl.ope.evaluation import FQE, PolicyEvaluation
+from batch_rl.ope.refitting import refitted_interval
 from batch_rl.ope.steps import Floats
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ class Comparison:
         estimates: by name.
         probability_best: share of bootstrap samples, the same episodes for all policies, in which a policy
             has the largest estimate; empty without a bootstrap.
+        undecided: policies that the log cannot tell from the first: an interval of the difference, by the same
+            resamples, holds 0. None without a bootstrap.
         truths: by name, where they were given, as the next three.
         rank_correlation: Spearman's, of estimates and truths; NaN where either has no order.
         regret: by k, the best truth of all less the best truth among the first k.
@@ -35,6 +38,7 @@ class Comparison:
     ranking: tuple[str, ...]
     estimates: Mapping[str, float]
     probability_best: Mapping[str, float]
+    undecided: tuple[str, ...] | None
     truths: Mapping[str, float]
     rank_correlation: float
     regret: Mapping[int, float]
@@ -94,11 +98,42 @@ def compare(
         ranking=tuple(names[i] for i in order),
         estimates=dict(zip(names, values.tolist(), strict=True)),
         probability_best=_probability_best(evaluations, estimator),
+        undecided=_undecided(evaluations, estimator, [names[i] for i in order]),
         truths=dict(truths or {}),
         rank_correlation=correlation,
         regret=regret,
         mean_squared_error=error,
     )
+
+
+def difference_interval(first: PolicyEvaluation, second: PolicyEvaluation, estimator: str) -> tuple[float, float]:
+    """Return an interval of how much more the first policy is worth, by estimates on the same resamples.
+
+    NaN where one of the policies has no replicates or no interval: a log that lacks what one of them does cannot
+    compare them.
+    """
+    one, other = first[estimator], second[estimator]
+    if one.interval is None or other.interval is None or len(one.replicates) == 0:
+        return math.nan, math.nan
+    differences = one.replicates - other.replicates
+    if estimator == FQE:
+        found = refitted_interval(differences, level=one.interval.level)
+        return found.lower, found.upper
+    if not np.isfinite(differences).all():
+        return math.nan, math.nan
+    tail = (1 - one.interval.level) / 2
+    lower, upper = np.quantile(differences, [tail, 1 - tail])
+    return float(lower), float(upper)
+
+
+def _undecided(
+    evaluations: Mapping[str, PolicyEvaluation], estimator: str, ranking: list[str]
+) -> tuple[str, ...] | None:
+    if any(len(one[estimator].replicates) == 0 for one in evaluations.values()):
+        return None
+    first = evaluations[ranking[0]]
+    lowers = {name: difference_interval(first, evaluations[name], estimator)[0] for name in ranking[1:]}
+    return tuple(name for name, lower in lowers.items() if not lower > 0)
 
 
 def rank_correlation(first: Floats, second: Floats) -> float:

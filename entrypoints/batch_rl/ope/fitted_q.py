@@ -173,7 +173,7 @@ def fit_network_q(
 
 @dataclass(frozen=True)
 class _Pool:
-    """Steps that several updates use; (1, steps, ...) or (steps, ...)."""
+    """Steps that several updates use; (members, steps, ...)."""
 
     inputs: Tensor
     taken: Tensor  # the actions
@@ -183,17 +183,17 @@ class _Pool:
     policy: Tensor  # the probabilities there
 
 
-class FittedQ:
-    """Action values of a policy, learned by a few updates at a time, so that they can follow one that changes.
+class QRegression:
+    """A stack of networks, each of which learns a policy's action values from batches of its own.
 
-    The regression is that of ``fit_network_q``; the targets are renewed every ``COPY_UPDATES`` updates, and held
-    within what rewards as logged can add up to, so that they cannot run away.
+    The targets are renewed every ``COPY_UPDATES`` updates, and held within what rewards as logged can add up to, so
+    that they cannot run away.
 
     Args:
-        inputs: (n, in) float32, standardised.
+        inputs: (n, in) float32, standardised; those behind the logged rows are what truncated episodes led to.
         actions, rewards, terminated, next_rows: of the first rows of ``inputs``; a step leads to the input of
             the row ``next_rows``, which is not read where it terminated.
-        rows: the steps to fit to: leave out those whose next observation is not known.
+        members: how many networks.
         n_actions: width of the output.
         discount: in [0, 1], per step.
         generator: draws the first weights and the batches.
@@ -202,9 +202,106 @@ class FittedQ:
 
     BATCH_SIZE = 256
     COPY_UPDATES = 2
-    LEARNING_RATE = 2e-3
     POOL_BATCHES = 4  # drawn together, so that the policy is asked once, ...
     PASSES = 4  # ... and used as often
+
+    def __init__(
+        self,
+        inputs: Tensor,
+        actions: Tensor,
+        rewards: Tensor,
+        terminated: Tensor,
+        next_rows: Tensor,
+        *,
+        members: int,
+        n_actions: int,
+        discount: float,
+        hidden_sizes: Sequence[int],
+        generator: torch.Generator,
+    ) -> None:
+        self._inputs, self._actions, self._rewards, self._next_rows = inputs, actions, rewards, next_rows
+        self._onward, self._generator = discount * (1 - terminated.float()), generator
+        # An episode may end at once, so 0 is always possible.
+        least, most = min(0.0, float(rewards.min())), max(0.0, float(rewards.max()))
+        self._bounds = (least / (1 - discount), most / (1 - discount)) if discount < 1 else (-np.inf, np.inf)
+        sizes = (inputs.shape[1], *hidden_sizes, n_actions)
+        weights, self._parameters = joined(initial_parameters(sizes, members, generator))
+        self._gradient = torch.empty_like(weights)
+        self._gradients = parted(self._gradient, self._parameters)
+        self._adam = Adam(weights, beta1=0.9, beta2=0.999, epsilon=1e-8)
+
+    def _train(
+        self,
+        draw: Callable[[int], Tensor],
+        probabilities: Callable[[Tensor], Tensor],
+        updates: int,
+        learning_rate: Callable[[int], float],
+    ) -> None:
+        """Make some updates.
+
+        Args:
+            draw: as many rows for every member, (members, rows).
+            probabilities: of the policy at some rows of the inputs, (members, rows) -> (members, rows, n_actions).
+            learning_rate: of an update, by its number from 0.
+        Raises:
+            TrainingError: the values diverged, which they can without discount.
+        """
+        for first in range(0, updates, self.POOL_BATCHES * self.PASSES):
+            pool = self._look_up(draw(self.POOL_BATCHES * self.BATCH_SIZE), probabilities)
+            for number in range(first, min(first + self.POOL_BATCHES * self.PASSES, updates)):
+                start = (number - first) % self.POOL_BATCHES * self.BATCH_SIZE
+                if number % self.COPY_UPDATES == 0:
+                    coming = slice(start, start + self.COPY_UPDATES * self.BATCH_SIZE)
+                    goals = torch.split(self._goals(pool, coming), self.BATCH_SIZE, dim=1)
+                batch = slice(start, start + self.BATCH_SIZE)
+                self._update(pool, batch, goals[number % self.COPY_UPDATES], learning_rate(number))
+        if not bool(self._adam.parameters.isfinite().all()):
+            raise TrainingError(
+                "fitted Q evaluation diverged: look for extreme rewards and features in the data, lower the discount, "
+                "or leave the estimators out that need it."
+            )
+
+    def _look_up(self, rows: Tensor, probabilities: Callable[[Tensor], Tensor]) -> _Pool:
+        following = self._next_rows[rows]
+        return _Pool(
+            inputs=self._inputs[rows],
+            taken=self._actions[rows][..., None],
+            rewards=self._rewards[rows],
+            onward=self._onward[rows],
+            following=self._inputs[following],
+            policy=probabilities(following),
+        )
+
+    def _update(self, pool: _Pool, rows: slice, goals: Tensor, learning_rate: float) -> None:
+        """Make a step on every member's mean((Q(input, action) - goal)^2)."""
+        taken = layer_inputs(self._parameters, pool.inputs[:, rows])
+        outputs = last_outputs(self._parameters, taken[-1])
+        at = pool.taken[:, rows]
+        slope = (outputs.gather(-1, at) - goals[..., None]) * (2 / self.BATCH_SIZE)
+        backpropagate(self._parameters, taken, torch.zeros_like(outputs).scatter_(-1, at, slope), self._gradients)
+        self._adam.step(self._gradient, learning_rate)
+
+    def _goals(self, pool: _Pool, rows: slice) -> Tensor:
+        following = forward(self._parameters, pool.following[:, rows])
+        values = (pool.policy[:, rows] * following).sum(dim=-1).clamp(*self._bounds)
+        return pool.rewards[:, rows] + pool.onward[:, rows] * values
+
+    @torch.no_grad()
+    def _outputs(self, inputs: Tensor) -> Floats:
+        """Return every member's action values of standardised inputs, (members, rows, n_actions)."""
+        values: Floats = forward(self._parameters, inputs.expand(len(self._parameters[0]), -1, -1)).double().numpy()
+        return values
+
+
+class FittedQ(QRegression):
+    """Action values of a policy, learned by a few updates at a time, so that they can follow one that changes.
+
+    Args:
+        inputs, actions, rewards, terminated, next_rows: as in ``QRegression``.
+        rows: the steps to fit to: leave out those whose next observation is not known.
+    """
+
+    LEARNING_RATE = 2e-3
 
     def __init__(
         self,
@@ -220,17 +317,19 @@ class FittedQ:
         hidden_sizes: Sequence[int],
         generator: torch.Generator,
     ) -> None:
-        self._inputs, self._actions, self._rewards = inputs, actions, rewards
-        self._onward, self._next_rows, self._rows = discount * (1 - terminated.float()), next_rows, rows
-        # An episode may end at once, so 0 is always possible.
-        least, most = min(0.0, float(rewards.min())), max(0.0, float(rewards.max()))
-        self._bounds = (least / (1 - discount), most / (1 - discount)) if discount < 1 else (-np.inf, np.inf)
-        self._generator = generator
-        sizes = (inputs.shape[1], *hidden_sizes, n_actions)
-        weights, self._parameters = joined(initial_parameters(sizes, 1, generator))
-        self._gradient = torch.empty_like(weights)
-        self._gradients = parted(self._gradient, self._parameters)
-        self._adam = Adam(weights, beta1=0.9, beta2=0.999, epsilon=1e-8)
+        super().__init__(
+            inputs,
+            actions,
+            rewards,
+            terminated,
+            next_rows,
+            members=1,
+            n_actions=n_actions,
+            discount=discount,
+            hidden_sizes=hidden_sizes,
+            generator=generator,
+        )
+        self._rows = rows
 
     @torch.no_grad()
     def fit(self, probabilities: Callable[[Tensor], Tensor], updates: int) -> None:
@@ -242,49 +341,16 @@ class FittedQ:
         Raises:
             TrainingError: the values diverged, which they can without discount.
         """
-        for first in range(0, updates, self.POOL_BATCHES * self.PASSES):
-            drawn = torch.randint(len(self._rows), (self.POOL_BATCHES * self.BATCH_SIZE,), generator=self._generator)
-            rows = self._rows[drawn]
-            pool = self._look_up(rows, probabilities(self._next_rows[rows]))
-            for number in range(first, min(first + self.POOL_BATCHES * self.PASSES, updates)):
-                start = (number - first) % self.POOL_BATCHES * self.BATCH_SIZE
-                if number % self.COPY_UPDATES == 0:
-                    coming = slice(start, start + self.COPY_UPDATES * self.BATCH_SIZE)
-                    goals = torch.split(self._goals(pool, coming), self.BATCH_SIZE)
-                self._update(pool, slice(start, start + self.BATCH_SIZE), goals[number % self.COPY_UPDATES])
-        if not bool(self._adam.parameters.isfinite().all()):
-            raise TrainingError(
-                "fitted Q evaluation diverged: look for extreme rewards and features in the data, lower the discount, "
-                "or leave the estimators out that need it."
-            )
 
-    def _look_up(self, rows: Tensor, policy: Tensor) -> _Pool:
-        return _Pool(
-            inputs=self._inputs[rows][None],
-            taken=self._actions[rows][None, :, None],
-            rewards=self._rewards[rows],
-            onward=self._onward[rows],
-            following=self._inputs[self._next_rows[rows]][None],
-            policy=policy,
-        )
+        def draw(count: int) -> Tensor:
+            return self._rows[torch.randint(len(self._rows), (count,), generator=self._generator)][None]
 
-    def _update(self, pool: _Pool, rows: slice, goals: Tensor) -> None:
-        """Make a step on mean((Q(input, action) - goal)^2)."""
-        taken = layer_inputs(self._parameters, pool.inputs[:, rows])
-        outputs = last_outputs(self._parameters, taken[-1])
-        at = pool.taken[:, rows]
-        slope = (outputs.gather(-1, at) - goals[None, :, None]) * (2 / len(goals))
-        backpropagate(self._parameters, taken, torch.zeros_like(outputs).scatter_(-1, at, slope), self._gradients)
-        self._adam.step(self._gradient, self.LEARNING_RATE)
+        self._train(draw, lambda rows: probabilities(rows[0])[None], updates, lambda _: self.LEARNING_RATE)
 
-    def _goals(self, pool: _Pool, rows: slice) -> Tensor:
-        following = forward(self._parameters, pool.following[:, rows])[0]
-        return pool.rewards[rows] + pool.onward[rows] * (pool.policy[rows] * following).sum(dim=1).clamp(*self._bounds)
-
-    @torch.no_grad()
     def values(self, inputs: Tensor) -> Floats:
         """Return the action values of standardised inputs, (rows, n_actions)."""
-        return forward(self._parameters, inputs[None])[0].double().numpy()
+        values: Floats = self._outputs(inputs)[0]
+        return values
 
     def state(self) -> dict[str, Any]:
         """Return all that is needed to go on bit for bit, in plain containers and tensors."""

@@ -21,6 +21,8 @@ MEANS = {IPS: ips_values, PDIS: pdis_values, DM: dm_values, SEQUENTIAL_DR: seque
 FEWEST_FOR_STUDENT_T = 30
 FEWEST_FOR_BOOTSTRAP = 2
 LARGEST_SHARE_FOR_STUDENT_T = 0.2
+_CANDIDATES = 2000  # for a mean, of a betting interval
+_VALUES_AT_ONCE = 256
 _COUNT_VALUES = 1 << 21  # of a table of how often each episode is drawn
 
 
@@ -128,6 +130,52 @@ def empirical_bernstein_interval(values: Floats, *, low: float, high: float, lev
     logarithm = math.log(4 / (1 - level))
     radius = math.sqrt(2 * float(values.var(ddof=1)) * logarithm / n) + 7 * (high - low) * logarithm / (3 * (n - 1))
     return _bounded(values, radius, low, high, level, "empirical Bernstein")
+
+
+def betting_interval(values: Floats, *, low: float, high: float, level: float) -> Interval:
+    """Return an interval for the mean of independent values in [low, high], in the order in which they were logged.
+
+    It is a confidence sequence: with the stated probability it holds the mean after every number of values, so that a
+    log may be looked at as often as it grows. A candidate is left out as soon as a gambler who bets against it, by what
+    was seen before, has become 1 / (1 - level) times as rich.
+
+    Raises:
+        DatasetError: a value is outside of the bounds, or a bound is not finite.
+    Source: Waudby-Smith, Ramdas, "Estimating Means of Bounded Random Variables by Betting", JRSS B 2024, the hedged
+        capital process with predictable plug-in bets.
+    """
+    _check_bounded(values, low, high, level)
+    if low == high:
+        return Interval(low, high, level, "betting")
+    shares = np.clip((values - low) / (high - low), 0.0, 1.0)
+    bets = _bets(shares, level)
+    candidates = np.linspace(0.0, 1.0, _CANDIDATES + 1)
+    with np.errstate(divide="ignore"):
+        most = 0.5 / candidates, 0.5 / (1 - candidates)  # no bet may cost more than half of what there is
+    wealth, richest = np.zeros((2, len(candidates))), np.full(len(candidates), -np.inf)
+    for start in range(0, len(shares), _VALUES_AT_ONCE):
+        chunk = slice(start, start + _VALUES_AT_ONCE)
+        gains = shares[chunk, None] - candidates
+        for side, sign in enumerate((1.0, -1.0)):
+            stakes = np.minimum(bets[chunk, None], most[side])
+            logs = wealth[side] + np.cumsum(np.log1p(sign * stakes * gains), axis=0)
+            wealth[side] = logs[-1]
+            richest = np.maximum(richest, logs.max(axis=0) - math.log(2))
+    left = np.flatnonzero(richest < math.log(1 / (1 - level)))
+    # Between two candidates none was tried: the ends go one further.
+    ends = (max(left[0] - 1, 0), min(left[-1] + 1, _CANDIDATES)) if len(left) else (0, _CANDIDATES)
+    lower, upper = (low + (high - low) * float(candidates[end]) for end in ends)
+    return Interval(lower, upper, level, "betting")
+
+
+def _bets(shares: Floats, level: float) -> Floats:
+    """Return how much to bet on each value in [0, 1], by the mean and the variance of those before it."""
+    counts = np.arange(1, len(shares) + 1)
+    means = (0.5 + np.cumsum(shares)) / (counts + 1)
+    variances = (0.25 + np.cumsum(np.square(shares - means))) / (counts + 1)
+    before = np.concatenate([[0.25], variances[:-1]])
+    bets: Floats = np.sqrt(2 * math.log(2 / (1 - level)) / (before * counts * np.log1p(counts)))
+    return bets
 
 
 def student_t_interval(values: Floats, *, level: float) -> Interval:

@@ -28,6 +28,7 @@ class LoggedRows:
         actions, rewards, propensities: what was logged.
         cut: (episodes,) in the layout's order: truncated, and not terminated by the same step.
         assumed_terminated: the table does not say how episodes ended.
+        probabilities: (rows, n_actions), of the policy that logged, where they are logged.
     """
 
     layout: Layout
@@ -36,6 +37,7 @@ class LoggedRows:
     propensities: Floats
     cut: NDArray[np.bool_]
     assumed_terminated: bool
+    probabilities: Floats | None = None
 
     @classmethod
     def of(cls, episodes: Episodes) -> "LoggedRows":
@@ -48,6 +50,7 @@ class LoggedRows:
             propensities=episodes.propensities[layout.rows],
             cut=episodes.truncated[layout.order],
             assumed_terminated=False,
+            probabilities=episodes.probabilities[layout.rows],
         )
 
     def __len__(self) -> int:

@@ -113,12 +113,16 @@ def test_what_follows_a_truncated_episode_counts_as_zero_with_a_warning():
     assert found.truncated == 1
 
 
-def test_a_value_given_for_what_follows_enters_discounted():
-    """A's last reward of 4 becomes 4 + 1/2 * 8; PDIS: (2 + 1/2 * 1 * 8 + 3) / 2."""
+def test_a_value_given_for_what_follows_enters_the_estimates_with_a_model_discounted_and_no_others():
+    """Whatever else is asked for: WIS beside DM is the WIS that stands alone, and so is the logged return."""
     with warnings.catch_warnings():
         warnings.simplefilter("error", ope.TruncationWarning)
         found = evaluate(CUT, q_hat=Q_HAT, values_after_truncation=[math.nan, 8, math.nan])
-    assert found["PDIS"].value == pytest.approx(4.5)
+    alone = evaluate(CUT, estimators=["IPS", "WIS", "PDIS", "weighted PDIS"])
+    for name, estimate in alone.values.items():
+        assert found[name].value == pytest.approx(estimate.value)
+        assert np.array_equal(found[name].replicates, estimate.replicates)
+    assert found["PDIS"].value == pytest.approx(3.5)
     # sequential DR rises by discount^2 * w_1 * 8 / 2 = 1, and DM reads first observations alone.
     assert found["sequential DR"].value == pytest.approx(4.25)
     assert found["DM"].value == pytest.approx(1.5)
@@ -174,7 +178,7 @@ def test_a_greedy_policy_that_no_episode_follows_is_named_as_the_reason():
     assert found["WIS"].interval is None
     assert math.isfinite(found["DM"].value)
     assert found.weights.effective_sample_size == 0
-    assert "it is deterministic: score a softmax of it" in found.notes[-1]
+    assert any("it is deterministic: score a softmax of it" in note for note in found.notes)
 
 
 def test_clipping_is_off_by_default_and_reports_its_share():
@@ -199,7 +203,7 @@ def test_some_estimators_give_the_numbers_that_they_give_beside_the_others(names
 
 
 def test_an_estimator_that_is_none_or_lacks_its_model_is_refused():
-    with pytest.raises(DatasetError, match=r"there is no estimator 'wis'; there are: IPS, WIS, "):
+    with pytest.raises(DatasetError, match=r"there is no estimator 'wis'; there are: FQE, IPS, WIS, "):
         evaluate(estimators=["wis"])
     with pytest.raises(DatasetError, match="'WDR' needs q_hat"):
         evaluate(estimators=["WDR"])
@@ -361,3 +365,91 @@ def test_episodes_and_a_table_of_their_rows_are_the_same_log(world):
     assert {name: one.value for name, one in episodes.values.items()} == {
         name: one.value for name, one in table.values.items()
     }
+
+
+# What no policy can earn, and what no log has tried -----------------------------------------------------------------
+
+
+def test_a_value_that_no_policy_can_have_is_cut_and_the_note_says_what_the_estimator_said():
+    """Rewards of 1 to 6 at discount 0.5: at least 1, for a single step, and at most 6 / (1 - 0.5) = 12."""
+    q_hat = np.full((3, 2), 40.0)
+    found = evaluate(q_hat=q_hat, interval="bootstrap")
+    assert found.bounds == (1, 12)
+    assert found["DM"].value == 12
+    assert found["DM"].uncut == pytest.approx(40)
+    assert any("no policy earns less than 1 or more than 12" in note and "DM says 40" in note for note in found.notes)
+    for estimate in found.values.values():
+        assert 1 <= estimate.value <= 12
+        assert estimate.interval is None or 1 <= estimate.interval.lower <= estimate.interval.upper <= 12
+
+
+def test_an_interval_of_which_all_is_impossible_is_none():
+    rows = many() | {"reward": np.full(200, 1.0)}
+    # q_hat of the other action alone: corrections never bring it back
+    q_hat = np.where(rows["action"][:, None] == [0, 1], 1.0, 90.0 + np.arange(200)[:, None] / 100)
+    found = evaluate(rows, np.full((200, 2), 0.5), q_hat, estimators=["sequential DR"])
+    assert found.bounds == (1, 1)
+    assert found["sequential DR"].value == 1
+    assert found["sequential DR"].uncut > 40
+    assert found["sequential DR"].interval is None
+    assert "beyond what any policy can earn" in found["sequential DR"].note
+
+
+@pytest.mark.parametrize(
+    ("rewards", "lengths", "discount", "truncated", "bounds"),
+    [
+        ([1.0, 1.0], [2], 0.99, False, (1, 100)),
+        ([-1.0, 0.0], [2], 0.99, False, (-100, 0)),
+        ([-1.0, -2.0], [2], 0.9, False, (-20, -1)),
+        ([-1.0, 3.0], [1, 1], 0.9, False, (-1, 3)),
+        ([-1.0, 3.0], [1, 1], 0.9, True, (-10, 30)),
+        ([1.0, 1.0], [2], 1.0, False, (1, math.inf)),
+    ],
+)
+def test_rewards_and_discount_bound_what_an_episode_can_bring(rewards, lengths, discount, truncated, bounds):
+    found = ope.possible_returns(np.array(rewards), np.array(lengths), discount, truncated=truncated)
+    assert found == pytest.approx(bounds)
+
+
+def unsupported(share):
+    """Two actions that the log tries and a third that it never does, with ``share`` of the policy's probability."""
+    rows = many()
+    target = np.tile([(1 - share) / 2, (1 - share) / 2, share], (200, 1))
+    logged = np.tile([0.5, 0.5, 0.0], (200, 1))
+    return evaluate(rows, target, np.full((200, 3), 0.5), behavior_probabilities=logged)
+
+
+def test_a_policy_that_does_what_was_never_logged_gets_no_interval_and_the_share_is_stated():
+    """Exactly 74 % of its probability is on an action of propensity 0."""
+    found = unsupported(0.74)
+    assert found.support.unsupported == pytest.approx(0.74)
+    assert found.support.leaving == pytest.approx(0.74)
+    assert all(estimate.interval is None for estimate in found.values.values())
+    assert any("74.0% of the policy's probability is on actions that the policy that logged never" in note
+               for note in found.notes)  # fmt: skip
+
+
+def test_a_little_of_it_is_stated_and_a_policy_within_the_log_has_nothing_to_state():
+    assert any("1.0% of the policy's probability" in note for note in unsupported(0.01).notes)
+    assert unsupported(0.01)["IPS"].interval is not None
+    within = unsupported(0.0)
+    assert within.support == ope.Support(0, 0, 0)
+    assert not any("never takes" in note for note in within.notes)
+
+
+def test_the_chance_to_leave_the_log_grows_with_the_steps_of_an_episode():
+    """By hand: half of the probability in either of A's two steps, 1 - 1/2 * 1/2 = 3/4; a quarter in B's one."""
+    layout = ope.Layout.of(np.array([2, 1]))
+    behavior = np.tile([1.0, 0.0], (3, 1))
+    target = np.array([[0.5, 0.5], [0.5, 0.5], [0.75, 0.25]])[layout.rows]
+    found = ope.measure_support(layout, behavior, target)
+    assert found.leaving == pytest.approx((3 / 4 + 1 / 4) / 2)
+    assert found.unsupported == found.rare == pytest.approx(1.25 / 3)
+
+
+def test_the_mean_weight_speaks_however_many_episodes_are_in_effect():
+    """Every ratio is 1/2 or less, so that 200 episodes weigh the same and the mean weight is far below 1."""
+    rows = many() | {"propensity": np.full(200, 1.0)}
+    found = evaluate(rows, np.tile([0.2, 0.2, 0.6], (200, 1)))
+    assert found.weights.effective_sample_size == pytest.approx(200)
+    assert any("the mean weight is 0.2 where 1 is expected" in note for note in found.notes)

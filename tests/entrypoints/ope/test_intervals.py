@@ -265,3 +265,80 @@ def test_few_episodes_in_effect_widen_the_bootstraps_interval():
     assert (many.lower, many.upper) == pytest.approx((0.025, 0.975), abs=1e-5)
     with pytest.raises(DatasetError, match=r"rests on 1\.4 episodes in effect"):
         ope.percentile_interval(replicates, level=0.95, effective_size=1.4)
+
+
+# Confidence sequences -----------------------------------------------------------------------------------------------
+
+
+def test_a_betting_interval_leaves_out_whom_a_gambler_got_rich_against():
+    """Against plain loops, candidate by candidate."""
+    values, level = np.random.default_rng(0).beta(2, 5, size=60), 0.9
+    kept = []
+    for candidate in np.linspace(0, 1, 2001):
+        total, deviations, variance, wealth, richest = 0.0, 0.0, 0.25, [1.0, 1.0], 0.0
+        for number, value in enumerate(values, start=1):
+            bet = math.sqrt(2 * math.log(2 / (1 - level)) / (variance * number * math.log(number + 1)))
+            up = min(bet, 0.5 / candidate if candidate else math.inf)
+            down = min(bet, 0.5 / (1 - candidate) if candidate < 1 else math.inf)
+            wealth = [wealth[0] * (1 + up * (value - candidate)), wealth[1] * (1 - down * (value - candidate))]
+            richest = max(richest, *(one / 2 for one in wealth))
+            total += value
+            deviations += (value - (0.5 + total) / (number + 1)) ** 2
+            variance = (0.25 + deviations) / (number + 1)
+        if richest < 1 / (1 - level):
+            kept.append(candidate)
+    found = ope.betting_interval(values * 4 - 1, low=-1, high=3, level=level)
+    assert found.lower == pytest.approx(4 * (kept[0] - 1 / 2000) - 1)
+    assert found.upper == pytest.approx(4 * (kept[-1] + 1 / 2000) - 1)
+
+
+def test_a_betting_interval_holds_the_mean_however_often_one_looks():
+    """At 80 %, after every tenth of 200 values: by the guarantee at most 20 % of sequences ever miss."""
+    generator, missed = np.random.default_rng(1), 0
+    for _ in range(100):
+        values = (generator.random(200) < 0.1).astype(np.float64)
+        looks = (ope.betting_interval(values[:n], low=0, high=1, level=0.8) for n in range(10, 201, 10))
+        missed += any(not look.lower <= 0.1 <= look.upper for look in looks)
+    assert missed <= 20
+
+
+def test_a_betting_interval_is_the_shortest_of_those_that_always_hold():
+    values = (np.random.default_rng(2).random(500) < 0.1).astype(np.float64)
+    options = {"low": 0.0, "high": 2.0, "level": 0.95}
+    widths = [
+        found.upper - found.lower
+        for found in (
+            make(values, **options)
+            for make in (ope.betting_interval, ope.empirical_bernstein_interval, ope.hoeffding_interval)
+        )
+    ]
+    assert widths == sorted(widths)
+
+
+def test_the_order_of_the_log_is_that_of_the_bets():
+    """Episodes of different lengths are laid out by length; a confidence sequence needs them as they came."""
+    generator = np.random.default_rng(3)
+    lengths = generator.integers(1, 3, size=60)
+    steps = int(lengths.sum())
+    ratios, rewards = generator.choice([0.5, 1.5], size=steps), generator.random(steps)
+    rows = {
+        "episode": np.repeat(np.arange(60), lengths),
+        "t": np.concatenate([np.arange(length) for length in lengths]),
+        "action": np.where(ratios > 1, 0, 1),
+        "reward": rewards,
+        "propensity": np.full(steps, 0.5),
+        "terminated": np.concatenate([np.arange(length) == length - 1 for length in lengths]),
+    }
+    bounds = ope.KnownBounds(ratio=1.5, reward=(0, 1), horizon=2)
+    found = ope.evaluate(
+        rows, np.tile([0.75, 0.25], (steps, 1)), discount=1.0, interval="betting", bounds=bounds, estimators=["PDIS"]
+    )
+    values = []
+    for episode in range(60):
+        own = rows["episode"] == episode
+        values.append(float((np.cumprod(ratios[own]) * rewards[own]).sum()))
+    low, high = bounds.range_of("PDIS", 1.0)
+    expected = ope.betting_interval(np.array(values), low=low, high=high, level=0.95)
+    assert (found["PDIS"].interval.lower, found["PDIS"].interval.upper) == pytest.approx(
+        (expected.lower, expected.upper)
+    )
