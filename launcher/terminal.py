@@ -8,6 +8,18 @@ import sys
 from typing import TextIO
 
 
+class _SafeCharacters(dict[int, str]):
+    """What each character becomes on a terminal, looked up when it is first met."""
+
+    def __missing__(self, code: int) -> str:
+        character = chr(code)
+        self[code] = character if character.isprintable() or character in "\t\x1b" else "\N{REPLACEMENT CHARACTER}"
+        return self[code]
+
+
+_SAFE = _SafeCharacters()
+
+
 def print_line(host: str, line: str, hosts: int = 1) -> None:
     """Print one line of a job's log, with its host when there are several, and no control sequence but colours.
 
@@ -45,9 +57,7 @@ def neutralised(line: str) -> str:
         end = part.find("m")
         colour = part.startswith("[") and end > 0 and all(one.isdigit() or one == ";" for one in part[1:end])
         safe.append(f"\x1b{part}" if colour else f"^[{part}")
-    return "".join(
-        one if one.isprintable() or one in "\t\x1b" else "\N{REPLACEMENT CHARACTER}" for one in "".join(safe)
-    )
+    return "".join(safe).translate(_SAFE)
 
 
 def neutralised_text(text: str) -> str:

@@ -1,5 +1,6 @@
 """The failure file: why a job failed, for the platform to show."""
 
+import contextlib
 import os
 import sys
 from pathlib import Path
@@ -30,7 +31,8 @@ def _write_whole(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8", errors="replace")
         temporary.replace(path)
     except OSError as error:
-        print(f"job_toolkit: cannot write {path}: {error}", file=sys.stderr, flush=True)
+        with contextlib.suppress(OSError):  # a disk that is full takes no log either; the exit code must still get out
+            print(f"job_toolkit: cannot write {path}: {error}", file=sys.stderr, flush=True)
 
 
 def fail_job(message: str) -> NoReturn:

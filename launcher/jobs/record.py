@@ -98,7 +98,7 @@ class JobRecord:
     @property
     def terminal(self) -> bool:
         """Whether the job has ended."""
-        return self.status.terminal
+        return Status(self.status).terminal
 
     def move(self, status: Status, secondary_status: SecondaryStatus, message: str, now: float) -> None:
         """Change the status, if that move is legal, and note the transition.

@@ -277,7 +277,7 @@ class Driver:
         except HandOver:
             raise
         except OSError as error:
-            named = self._named(error)
+            named = self.named(error)
             self.give_up(named)
             raise named from error
         except BaseException as error:
@@ -351,7 +351,7 @@ class Driver:
     def _left_behind(self) -> str:
         return f"what the job wrote and was not packed is in {self._folder.work_path}: launcher collect {self._name}"
 
-    def _named(self, error: OSError) -> JobFolderError:
+    def named(self, error: OSError) -> JobFolderError:
         """Return what an error of the operating system means for the job."""
         if not self._folder.record_path.exists():
             return JobFolderError(

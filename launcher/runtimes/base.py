@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from launcher.errors import RuntimeUnavailableError
 from launcher.jobs.spec import ContainerSpec
 
 
@@ -125,7 +126,10 @@ class Runtime(ABC):
     @property
     def reaches_this_machine(self) -> bool:
         """Whether a job can reach what listens on this machine, at ``host_address``."""
-        return True
+        try:
+            return bool(self.host_address)
+        except RuntimeUnavailableError:
+            return False
 
     @property
     @abstractmethod

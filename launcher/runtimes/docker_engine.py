@@ -323,11 +323,6 @@ class DockerRuntime(Runtime):
     name = "docker"
 
     @property
-    def reaches_this_machine(self) -> bool:
-        """Whether the engine is on this machine, as far as its address tells."""
-        return urlsplit(engine_address()).scheme == "unix"
-
-    @property
     def host_address(self) -> str:
         """The address of this machine on the network that containers are put in by default."""
         for name in ("bridge", "podman"):

@@ -18,8 +18,8 @@ def engine_address() -> str:
 
 def engine_answers() -> bool:
     """Return whether something at the engine's address speaks the engine's API."""
-    address = urlsplit(engine_address())
     try:
+        address = urlsplit(engine_address())
         if address.scheme == "unix":
             if not Path(address.path).exists():
                 return False

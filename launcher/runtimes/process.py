@@ -125,6 +125,10 @@ class ProcessExecution(Execution):
         return int(json.loads(path.read_text(encoding="utf-8"))["pid"]) if path.exists() else 0
 
     def _signal(self, number: signal.Signals) -> None:
+        if self._supervisor is not None:  # a child of ours, whatever became of the folder
+            if self._supervisor.poll() is None:
+                self._supervisor.send_signal(number)
+            return
         # As long as the lock is held, the pid is the supervisor's; afterwards it may be anybody's.
         if self._lock_is_held() and (pid := self._pid()):
             with contextlib.suppress(ProcessLookupError):

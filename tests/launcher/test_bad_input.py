@@ -10,6 +10,7 @@ import pytest
 
 import launcher
 from launcher import errors
+from launcher.runtimes.probe import engine_answers
 from launcher.settings import data_path
 from tests.fakes import FakeRuntime
 from tests.shell import launcher_environment, run_launcher
@@ -488,4 +489,12 @@ def test_a_bundled_entry_point_without_a_preset(home):
     act = launcher.Estimator(entry_point="train.py", source_dir=str(data_path("entrypoints")), runtime=FakeRuntime())
     with pytest.raises(errors.PresetError, match="preset"):
         act.fit()
+    assert not home.exists()
+
+
+def test_an_address_of_an_engine_that_is_none(home, monkeypatch):
+    monkeypatch.setenv("DOCKER_HOST", "http://[bad")
+    assert not engine_answers()
+    with pytest.raises(errors.RuntimeUnavailableError, match=r"http://\[bad"):
+        launcher.Estimator("image:1", runtime="docker").fit()
     assert not home.exists()
