@@ -121,7 +121,7 @@ class JobStore:
         try:
             descriptor = self._locked(folder)
         except (FileExistsError, NotADirectoryError) as error:
-            raise self._in_the_way(name, error.strerror) from error
+            raise self._in_the_way(name, error.strerror or str(error)) from error
         except OSError as error:
             raise self.not_recorded(name, error) from error
         try:
