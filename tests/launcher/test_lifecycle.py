@@ -19,7 +19,7 @@ from launcher.jobs.record import JobRecord
 from launcher.jobs.spec import TrainingJobSpec
 from launcher.jobs.states import SecondaryStatus, Status, StopReason
 from launcher.running import driving, runner
-from launcher.runtimes import Execution
+from launcher.runtimes import Execution, HostState
 from tests.fakes import FakeRuntime
 from tests.shell import launcher_environment, run_launcher
 
@@ -714,6 +714,9 @@ class Scripted(Execution):
 
     reference = {"runtime": "scripted"}  # noqa: RUF012
 
+    def state(self):
+        return HostState.RUNNING
+
     def wait(self, timeout_seconds):
         self.runtime.asked += 1
         self.waits -= 1
@@ -742,11 +745,9 @@ class ScriptedRuntime(FakeRuntime):
         waits, code, log = self.hosts[container.host]
         with open(container.log_path, "w") as file:  # noqa: PTH123
             file.write(log)
-        self.executions[container.host] = Scripted(waits, code, self)
-        return self.executions[container.host]
-
-    def find(self, container):
-        return self.executions.get(container.host)
+        execution = Scripted(waits, code, self)
+        self.executions[container.job_name, container.host] = execution
+        return execution
 
 
 def scripted_request(store, hosts=1, max_run_seconds=86400):
