@@ -56,7 +56,7 @@ class CheckpointConfig:
     Attributes:
         s3_uri: a folder or a prefix, always with a scheme and without a ``/`` at its end.
         local_path: where the job sees them.
-        asked: the member of the request, as it was given.
+        asked: the member of the request, as it was given; empty in a record of version 0.1.0.
     """
 
     s3_uri: str

@@ -49,10 +49,7 @@ class Claim:
             self.folder.keep_spare(len(json.dumps(record.to_dict())))
             self._store._write(self.folder, record, durable=True)
         except OSError as error:
-            raise OutputPathError(
-                f"job '{self.folder.name}' cannot be recorded in {self._store.jobs_path}: {error.strerror}.",
-                "Make room on its disk, or name another folder: export LAUNCHER_HOME=/path/to/folder",
-            ) from error
+            raise self._store.not_recorded(self.folder.name, error) from error
 
 
 class JobStore:
@@ -127,8 +124,10 @@ class JobStore:
         make_private(self.jobs_path)
         try:
             descriptor = self._locked(folder)
-        except OSError as error:
+        except (FileExistsError, NotADirectoryError) as error:
             raise self._in_the_way(name, error.strerror or str(error)) from error
+        except OSError as error:
+            raise self.not_recorded(name, error) from error
         try:
             self.check_unused(name)
             if strangers := [
@@ -254,6 +253,13 @@ class JobStore:
             return []
         except OSError as error:
             raise _unreadable(self.jobs_path, error) from error
+
+    def not_recorded(self, name: str, error: OSError) -> OutputPathError:
+        """Return what it means for a new job that its folder cannot be written."""
+        return OutputPathError(
+            f"job '{name}' cannot be recorded in {self.jobs_path}: {error.strerror}.",
+            "Make room on its disk, or name another folder: export LAUNCHER_HOME=/path/to/folder",
+        )
 
     def _name_is_used(self, name: str) -> JobExistsError:
         return JobExistsError(

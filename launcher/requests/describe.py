@@ -21,6 +21,7 @@ def describe_record(record: JobRecord) -> dict[str, Any]:
     for member in ("Tags", OWN_MEMBER):
         asked.pop(member)
     answer: dict[str, Any] = {
+        "TrainingJobName": spec.job_name,
         "InputDataConfig": [],
         **asked,
         "RoleArn": asked["RoleArn"] or LOCAL_ROLE_ARN,

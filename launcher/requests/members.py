@@ -7,8 +7,7 @@ below one of its rows; a member without limits on its row is taken as it is.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from launcher.errors import UnsupportedOptionError
 from launcher.requests.shapes import OWN_MEMBER
@@ -19,8 +18,7 @@ _NO_DEBUGGER = "print values and read them by metric definitions"
 _NO_MODEL_HUB = "name an image or an entry point, and give models and data as channels"
 
 
-@dataclass(frozen=True)
-class Member:
+class Member(NamedTuple):
     """A row of the table: it counts for the member and for everything below it that has no row of its own.
 
     Attributes:

@@ -137,7 +137,8 @@ def training_request(spec: TrainingJobSpec) -> dict[str, Any]:
     )
     request.setdefault("StoppingCondition", {})["MaxRuntimeInSeconds"] = spec.max_run_seconds
     if spec.checkpoint_config is not None:
-        request["CheckpointConfig"] = dict(spec.checkpoint_config.asked)
+        places = {"S3Uri": spec.checkpoint_config.s3_uri, "LocalPath": spec.checkpoint_config.local_path}
+        request["CheckpointConfig"] = dict(spec.checkpoint_config.asked) or places
     own = {
         "Runtime": spec.runtime,
         "S3": None if spec.s3 is None else s3_member(spec.s3),

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, NamedTuple
 
 from launcher.errors import RequestError
 from launcher.requests.shapes import Shape, compiled, shape
@@ -28,8 +27,7 @@ Exceptions = Mapping[str, Callable[[Any], bool]]
 """By the name of a shape: which values are accepted here though the model's enum or pattern refuses them."""
 
 
-@dataclass(frozen=True)
-class Violation:
+class Violation(NamedTuple):
     """One thing that is wrong with a request.
 
     Attributes:
@@ -49,8 +47,7 @@ class Violation:
     malformed: bool = False
 
 
-@dataclass(frozen=True)
-class _Place:
+class _Place(NamedTuple):
     """Where a value stands: as boto3 writes it, and as AWS's messages do."""
 
     member: str = ""

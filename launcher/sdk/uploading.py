@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from launcher.errors import ArtifactError, OutputPathError
 from launcher.jobs.spec import TrainingJobSpec, job_keys
 from launcher.jobs.store import Claim
 from launcher.running import artifacts
@@ -21,12 +22,15 @@ def upload_source(members: Sequence[tuple[str, Path]], spec: TrainingJobSpec, cl
         spec: the job to be.
         claim: of its name, so that nobody else writes to its place.
     Raises:
-        ArtifactError: a member could not be read, or the disk is full.
-        OutputPathError, StorageError: the place cannot be written.
+        OutputPathError, StorageError: a member could not be read, the disk is full, or the place cannot be written.
     """
     archive = claim.folder.path / "sourcedir.tar.gz"
     uri = job_keys(spec).source
-    artifacts.write_archive(members, archive, mtime=_SOURCE_MTIME, durable=False)
+    try:
+        artifacts.write_archive(members, archive, mtime=_SOURCE_MTIME, durable=False)
+    except ArtifactError as error:
+        # Nothing has run, which is what the exit code of an error of input says.
+        raise OutputPathError(f"the source of job '{spec.job_name}': {error.message}", error.hint) from error
     try:
         job_storage(spec, uri).put_file(archive, uri)
     finally:

@@ -322,7 +322,7 @@ def test_a_place_that_fails_at_the_end_fails_the_job_and_its_checkpoints_stay(su
 
 
 def test_an_engine_that_goes_away_takes_no_checkpoint_with_it(submit, place, tmp_path):
-    job, runtime = submit(f"{COUNTS}\nprint('ready', flush=True)\nimport time; time.sleep(60)")
+    job, runtime = submit(f"{COUNTS}\nprint('ready', flush=True)\nimport time; time.sleep(1)")
     start = runtime.start
 
     def start_then_lose(container):
@@ -339,8 +339,8 @@ def test_an_engine_that_goes_away_takes_no_checkpoint_with_it(submit, place, tmp
         return execution
 
     runtime.start = start_then_lose
-    with pytest.raises(errors.RuntimeUnavailableError):
-        job.wait(logs=False)
+    job.wait(logs=False)
+    assert job.status == "Completed", "it is taken up when the engine is back"
     assert place.read(tmp_path) == {"deep/count": "1"}
 
 

@@ -144,7 +144,7 @@ def test_an_output_that_takes_nothing_does_not_end_the_job(tmp_path, script, sto
     assert job.status == "Completed"
     assert "later 1999" in job.logs()
     assert sorted(json.loads(job.path.joinpath("job.json").read_text())["steps"]) == sorted(
-        ["pack_source", "fetch_channels", "write_config", "prepare", "start", "follow", "reclaim", "collect"]
+        ["fetch_channels", "write_config", "prepare", "start", "follow", "reclaim", "collect"]
     )
 
 
@@ -750,13 +750,20 @@ class ScriptedRuntime(FakeRuntime):
         return execution
 
 
+def scripted_request(store, hosts=1, max_run_seconds=86400):
+    return {
+        "TrainingJobName": "job-1",
+        "RoleArn": "arn:aws:iam::000000000000:role/r",
+        "AlgorithmSpecification": {"TrainingInputMode": "File", "ContainerEntrypoint": ["scripted"]},
+        "OutputDataConfig": {"S3OutputPath": f"file://{store.home}/jobs"},
+        "ResourceConfig": {"InstanceType": "local", "InstanceCount": hosts, "VolumeSizeInGB": 30},
+        "StoppingCondition": {"MaxRuntimeInSeconds": max_run_seconds},
+    }
+
+
 def scripted_job(store, hosts, **options):
     runtime = ScriptedRuntime(hosts)
-    home = f"file://{store.home}/jobs"
-    spec = TrainingJobSpec(
-        job_name="job-1", runtime="process", instance_count=len(hosts), output_uri=home, code_uri=home, **options
-    )
-    runner.submit(spec, store, runtime)
+    runner.submit(scripted_request(store, hosts=len(hosts), **options), store, runtime)
     return runtime, driving.drive(store, "job-1", runtime=runtime)
 
 
@@ -811,9 +818,7 @@ def test_a_wall_clock_that_jumps_by_a_day_stops_no_job_and_is_not_billed(store, 
 def test_max_run_is_measured_from_the_first_driver_on(store, monkeypatch):
     """The second driver takes the job up when its time is over: it does not get that time anew."""
     runtime = ScriptedRuntime({"algo-1": (10_000, 0, "")})
-    home = f"file://{store.home}/jobs"
-    spec = TrainingJobSpec(job_name="job-1", runtime="process", output_uri=home, code_uri=home, max_run_seconds=3600)
-    runner.submit(spec, store, runtime)
+    runner.submit(scripted_request(store, max_run_seconds=3600), store, runtime)
     first = runner.Driver(store, "job-1", runtime)
     for step in ("fetch_channels", "write_config", "prepare", "start"):
         first.step(step, getattr(first, f"_{step}"))

@@ -472,7 +472,7 @@ def test_what_a_killed_submission_left_is_no_job_and_in_nobodys_way(make_source,
     assert launcher.TrainingJob("job-1").status == "Completed"
 
 
-def test_an_upload_that_fails_leaves_no_job(make_source, store, home, tmp_path, monkeypatch):
+def test_an_upload_that_fails_leaves_no_job(make_source, home, monkeypatch):
     source = make_source("pass")
     estimator = launcher.Estimator(entry_point="train.py", source_dir=source, runtime=FakeRuntime())
     monkeypatch.setattr("launcher.sdk.estimator.upload_source", lambda *_arguments: 1 / 0)

@@ -242,16 +242,6 @@ def test_a_job_that_its_engine_knows_nothing_of_when_it_is_back_was_killed(submi
     assert "algo-1 was gone when it was looked for" in job.warnings
 
 
-def test_a_source_that_there_is_no_room_to_keep_is_named(submitted, monkeypatch):
-    def full(_self):
-        raise OSError(28, "No space left on device", "/somewhere")
-
-    monkeypatch.setattr(runner.Driver, "pack_source", full)
-    with pytest.raises(errors.JobFolderError, match="job 'job-1': No space left on device: /somewhere"):
-        submitted()
-    assert launcher.TrainingJob("job-1").status == "Failed"
-
-
 def test_a_disk_that_fills_up_while_packing_loses_no_result(submitted, store):
     """The archive's other name leads to a device that takes no byte."""
     job, runtime = submitted()
