@@ -19,7 +19,8 @@ from batch_rl.formats.coach_csv import write_csv
 from batch_rl.formats.loading import load_episodes
 from batch_rl.judging import judge
 from batch_rl.learning.checkpoint import CheckpointFolder, open_policy
-from batch_rl.learning.training import TrainingRun, split_generator
+from batch_rl.learning.preparation import split_generator
+from batch_rl.learning.training import TrainingRun
 from batch_rl.networks import softmax
 from batch_rl.presets.reading import load_preset
 from batch_rl.presets.schema import TrainingPreset
