@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from batch_rl.data.episodes import Episodes
 
-# Learned values in a deviation of the logged returns. With 1 the same step size and decay smooth Q less, and with values
-# counted from the mean return as well the default preset failed on some of CartPole's logs.
+# Learned values in a deviation of the logged returns. With 1 the same step size and decay smooth Q less: the default
+# preset then failed on some of CartPole's logs, and on one with values counted from the mean return.
 UNITS = 10.0
 
 
