@@ -22,9 +22,10 @@ from batch_rl.data.normalization import describe_normalization
 from batch_rl.errors import BatchRLError, DatasetError, PresetError
 from batch_rl.formats.loading import load_episodes, raise_small_propensities
 from batch_rl.formats.parts import DealtEpisodes
-from batch_rl.learning.checkpoint import checkpoint_folders, holds_checkpoint, resume
+from batch_rl.learning.checkpoint import PresetOfARun, as_begun, checkpoint_folders, holds_checkpoint, resume
 from batch_rl.learning.divergence import ValueWatch, largest_possible_value
 from batch_rl.learning.export import export_policy, require_onnx
+from batch_rl.learning.scaling import scaling_of
 from batch_rl.learning.training import EpochResult, TrainingRun
 from batch_rl.networks import choose_device
 from batch_rl.ope import PolicyEvaluation
@@ -75,34 +76,44 @@ def main() -> int:
         # Imported here: learning from a log needs no environment.
         from train_online import train_online
 
-        stopped = train_online(preset, environment.paths, earlier_checkpoint(environment), stop)
+        earlier = earlier_checkpoint(environment)
+        stopped = train_online(continued(preset, earlier), environment.paths, earlier, stop)
         return EXIT_STOPPED if stopped else 0
     choose_device(preset.training.device)
     channel = next((name for name in CHANNELS if name in environment.channels), CHANNELS[0])
     dataset_path, episodes = prepare_episodes(environment.channel(channel), preset)
     normalization = given_normalization(environment, preset)
+    earlier = earlier_checkpoint(environment)
+    preset = continued(preset, earlier)
     run = TrainingRun(episodes, preset, normalization=normalization)
     paths = environment.paths
-    cut = run.truncated_episodes
+    cut = run.data.truncated_episodes
     ended = f"{cut} episodes are truncated, the others terminated" if cut else "all count as terminated"
     print(
-        f"{dataset_path.name}: {run.training_episodes} episodes ({run.training_rows} rows) train, "
+        f"{dataset_path.name}: {run.data.training_episodes} episodes ({run.data.training_rows} rows) train, "
         f"{len(run.held_out)} ({len(run.held_out.actions)} rows) evaluate; {ended}.\n"
-        f"Evaluated policy: softmax(Q / {preset.ope.temperature:g}). "
+        f"Evaluated policy: {run.scored_policy}. "
         f"Logged policy's discounted return on the held-out episodes: {run.logged_return:.2f}",
         flush=True,
     )
     print(f"Device> {run.device_description}", flush=True)
+    if run.support_description:
+        print(f"Support> an action is played where {run.support_description}.", flush=True)
     if run.preprocessor is not None:
         print(f"Normalization> {describe_normalization(run.preprocessor)}", flush=True)
         write_normalization(paths.output_data / NORMALIZATION_FILE_NAME, run.preprocessor.normalization)
     resumption = None
-    if (earlier := earlier_checkpoint(environment)) is not None:
+    if earlier is not None:
         resumption = resume(earlier, run)
         print(f"Resumed> {now()}, Epoch={run.epoch}, Updates={run.learner.updates}, from {earlier}", flush=True)
     folders = checkpoint_folders(run, paths.output_data / "checkpoint", paths.checkpoints, resumption)
     checkpoints = folders[0]
-    watch = ValueWatch(largest_possible_value(run.largest_reward, preset.agent.discount), preset.agent)
+    watch = ValueWatch(
+        largest_possible_value(run.data.largest_reward, preset.agent.discount),
+        preset.agent,
+        spread=scaling_of(run.fitting, preset.agent.discount).scale,
+        best_by=preset.training.best_by,
+    )
     metrics_path = paths.intermediate / BATCH_FILE_NAME
     events = EventFile(paths.intermediate / "tensorboard") if preset.training.tensorboard else None
     with MetricsFile(metrics_path, BATCH_COLUMNS, earlier=resumption.metrics if resumption else "") as metrics:
@@ -167,7 +178,11 @@ def prepare_episodes(channel: Path, preset: TrainingPreset) -> tuple[Path, Episo
         from batch_rl.learning.behavior_estimate import estimate_behavior
 
         episodes, estimate = estimate_behavior(
-            episodes, preset.seed, hidden_sizes=preset.agent.hidden_sizes, epochs=preset.bcq.imitation_epochs
+            episodes,
+            preset.seed,
+            hidden_sizes=preset.agent.hidden_sizes,
+            updates=preset.bcq.imitation_updates,
+            epochs=preset.bcq.imitation_epochs,
         )
         print(f"Behavior policy> {estimate}.")
     if preset.data.least_propensity:
@@ -234,6 +249,16 @@ def earlier_checkpoint(environment: JobEnvironment) -> Path | None:
         return environment.channel(CHECKPOINT_CHANNEL)
     kept = environment.paths.checkpoints
     return kept if holds_checkpoint(kept) else None
+
+
+def continued(preset: PresetOfARun, earlier: Path | None) -> PresetOfARun:
+    """Return the preset as the checkpoint's run had it, where that did not know all of today's keys."""
+    if earlier is None:
+        return preset
+    preset, adopted = as_begun(preset, earlier)
+    if adopted:
+        print(f"Resumed> an older version wrote the checkpoint, so {', '.join(adopted)} as it was there.", flush=True)
+    return preset
 
 
 def epoch_line(result: EpochResult, epochs: int) -> str:

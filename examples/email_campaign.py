@@ -100,6 +100,13 @@ def people_of(log: pd.DataFrame) -> np.ndarray:
     return log[[f"state_feature_{i}" for i in range(len(FEATURES))]].to_numpy(dtype=np.float32, copy=True)
 
 
+def probabilities(policy, people):
+    """Return what the policy sends to whom, (users, mails): a mail that the log does not support has value -inf."""
+    values = policy.q_array(people)
+    weights = np.exp((values - values.max(axis=1, keepdims=True)) / policy.temperature)
+    return weights / weights.sum(axis=1, keepdims=True)
+
+
 def main(seed: int = 0) -> pd.DataFrame:
     # 1. Two campaigns: one to learn from, and another, of other users, to judge by what was learned.
     log, fresh = campaign(USERS, 2 * seed), campaign(USERS, 2 * seed + 1)
@@ -113,16 +120,13 @@ def main(seed: int = 0) -> pd.DataFrame:
 
     # 3. The policy's value by the fresh log. Its own Q is the reward model: with one step and no discount they are one.
     people = people_of(fresh)
-    q_hat = policy.q_array(people)
-    target = np.exp((q_hat - q_hat.max(axis=1, keepdims=True)) / policy.temperature)
-    target /= target.sum(axis=1, keepdims=True)
+    q_hat = policy.values_array(people)
+    target = probabilities(policy, people)
     found = ope.evaluate(rows(fresh), target, q_hat, discount=1.0, policy=f"softmax(Q / {policy.temperature:g})")
 
     # 4. The truth, by a hundred thousand users whose expected rewards are known.
     everyone = users(100_000, np.random.default_rng(10**6 + seed))
-    expected, q_everyone = expected_rewards(everyone), policy.q_array(everyone)
-    chosen = np.exp((q_everyone - q_everyone.max(axis=1, keepdims=True)) / policy.temperature)
-    chosen /= chosen.sum(axis=1, keepdims=True)
+    expected, chosen = expected_rewards(everyone), probabilities(policy, everyone)
     truth = float((chosen * expected).sum(axis=1).mean())
     table = found.table().loc[["IPS", "WIS", "DM", "sequential DR"], ["value", "lower", "upper"]]
     table = table.rename(index={"sequential DR": "DR"}).assign(truth=truth)

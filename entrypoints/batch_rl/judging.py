@@ -26,7 +26,7 @@ from batch_rl.errors import BatchRLError, DatasetError
 from batch_rl.formats.loading import load_episodes, raise_small_propensities
 from batch_rl.learning.behavior_estimate import estimate_behavior
 from batch_rl.learning.checkpoint import FILE_PATTERN, SavedPolicy, open_policy
-from batch_rl.learning.training import dataset_digest, split_generator
+from batch_rl.learning.preparation import dataset_digest, split_generator
 from batch_rl.networks import softmax, use_threads
 from batch_rl.ope.refitting import REFITS, UPDATES
 from batch_rl.presets.schema import needs_model
@@ -34,7 +34,7 @@ from batch_rl.presets.schema import needs_model
 REFUSED = 2
 ESTIMATORS = (ope.FQE, *ope.ESTIMATORS)
 BEHAVIOR_REFITS = 5  # models of the policy that acted, where its probabilities are not logged
-BEHAVIOR_EPOCHS = 5
+BEHAVIOR_UPDATES = 3000  # at most; they end where held-out rows get no likelier
 BEHAVIOR_SIZES = (32, 32)
 _GATE = re.compile(r"\s*(lower|value|upper)\s*(>=?)\s*(behavior|[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*")
 
@@ -196,7 +196,7 @@ def _logs(judged: Episodes, behavior_policy: str, seed: int) -> tuple[list[ope.L
     logs, likelihoods, frequencies = [], [], []
     for number in range(BEHAVIOR_REFITS):
         estimated, estimate = estimate_behavior(
-            judged, seed + number, hidden_sizes=BEHAVIOR_SIZES, epochs=BEHAVIOR_EPOCHS
+            judged, seed + number, hidden_sizes=BEHAVIOR_SIZES, updates=BEHAVIOR_UPDATES
         )
         logs.append(ope.LoggedRows.of(estimated))
         likelihoods.append(estimate.log_likelihood)

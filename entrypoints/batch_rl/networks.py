@@ -3,7 +3,6 @@
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -191,13 +190,18 @@ def fit(
 
 
 class PolicyNetwork(nn.Module):
-    """Raw features in, action probabilities out: standardisation, mean Q of all members, softmax.
+    """Raw features in, action probabilities out: standardisation, mean Q of all members, supported actions, softmax.
+
+    Rules that have no values, or extract a policy from them, have other scores in place of Q.
 
     Args:
         parameters: of all members.
         mean, scale: (inputs,); inputs become (features - mean) / scale.
         temperature: probabilities are softmax(Q / temperature).
         preprocessor: turns raw features into those that are standardised; without one they are the same.
+        support: standardised inputs -> which actions may be played, (batch, n_actions) bool, at least one of each row;
+            without one all may.
+        center: what the networks leave out of Q, the same for all actions and observations.
     """
 
     mean: Tensor
@@ -210,9 +214,12 @@ class PolicyNetwork(nn.Module):
         scale: Tensor,
         temperature: float,
         preprocessor: Preprocessor | None = None,
+        *,
+        support: nn.Module | None = None,
+        center: float = 0.0,
     ) -> None:
         super().__init__()
-        self.preprocessor = preprocessor
+        self.preprocessor, self.support, self.center = preprocessor, support, center
         self.register_buffer("mean", mean)
         self.register_buffer("scale", scale)
         for index, parameter in enumerate(parameters):
@@ -220,16 +227,37 @@ class PolicyNetwork(nn.Module):
         self.members = len(parameters[0])
         self.temperature = temperature
 
-    def q_values(self, observations: Tensor) -> Tensor:
-        """Return the mean Q, (batch, n_actions)."""
+    def inputs(self, observations: Tensor) -> Tensor:
+        """Return what the networks take, (batch, inputs)."""
         features = observations if self.preprocessor is None else self.preprocessor(observations)
-        inputs = (features - self.mean) / self.scale
+        standardized: Tensor = (features - self.mean) / self.scale
+        return standardized
+
+    def _scores(self, inputs: Tensor) -> Tensor:
         parameters = [value for name, value in self.named_buffers() if name.startswith("parameter_")]
         return forward(parameters, inputs.expand(self.members, -1, -1)).mean(dim=0)
 
+    def q_values(self, observations: Tensor) -> Tensor:
+        """Return the mean Q of every action, (batch, n_actions), those that are never played too."""
+        return self._scores(self.inputs(observations)) + self.center
+
+    def allowed(self, observations: Tensor) -> Tensor:
+        """Return which actions may be played, (batch, n_actions) bool."""
+        inputs = self.inputs(observations)
+        if self.support is None:
+            return torch.ones_like(self._scores(inputs), dtype=torch.bool)
+        supported: Tensor = self.support(inputs)
+        return supported
+
+    def logits(self, observations: Tensor) -> Tensor:
+        """Return what the softmax takes, (batch, n_actions): -inf where an action may not be played."""
+        inputs = self.inputs(observations)
+        logits = self._scores(inputs) / self.temperature
+        return logits if self.support is None else logits.masked_fill(~self.support(inputs), -torch.inf)
+
     def forward(self, observations: Tensor) -> Tensor:
         """Return probabilities, (batch, n_actions), for raw features (batch, obs_dim) float32."""
-        return torch.softmax(self.q_values(observations) / self.temperature, dim=1)
+        return torch.softmax(self.logits(observations), dim=1)
 
     @property
     def observation_size(self) -> int:
@@ -244,13 +272,23 @@ class PolicyNetwork(nn.Module):
 
     @torch.no_grad()
     def q_array(self, observations: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Return the mean Q for arrays, in float64 so that what follows loses nothing."""
-        values: NDArray[Any] = self.q_values(torch.from_numpy(observations).to(self.mean.device)).cpu().numpy()
-        return values.astype(np.float64)
+        """Return the Q that decides for arrays, in float64: -inf where an action may not be played."""
+        inputs = self.inputs(torch.from_numpy(observations).to(self.mean.device))
+        values: NDArray[np.float64] = self._scores(inputs).cpu().numpy().astype(np.float64) + self.center
+        if self.support is not None:
+            values[~self.support(inputs).cpu().numpy()] = -np.inf
+        return values
+
+    @torch.no_grad()
+    def values_array(self, observations: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Return ``q_values`` for arrays, in float64: of every action, those that are never played too."""
+        inputs = self.inputs(torch.from_numpy(observations).to(self.mean.device))
+        values: NDArray[np.float64] = self._scores(inputs).cpu().numpy().astype(np.float64) + self.center
+        return values
 
 
 def softmax(values: NDArray[np.float64], temperature: float) -> NDArray[np.float64]:
-    """Return softmax(values / temperature) along the last axis."""
+    """Return softmax(values / temperature) along the last axis; 0 where a value is -inf."""
     scaled = values / temperature
     exponentials = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
     probabilities: NDArray[np.float64] = exponentials / exponentials.sum(axis=-1, keepdims=True)

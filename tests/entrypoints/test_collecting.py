@@ -199,8 +199,8 @@ def test_estimated_propensities_report_themselves_and_come_near_the_true_ones(ru
     with pytest.raises(DatasetError, match=r"data\.behavior_policy=estimate"):
         run(train.main, SMALL, train=folder)
     options = SMALL | {"data.behavior_policy": "estimate"}
-    _, poor = run(train.main, options | {"bcq.imitation_epochs": 1}, train=folder)
-    assert "worse than the frequencies alone: raise bcq.imitation_epochs" in poor
+    _, poor = run(train.main, options | {"bcq.imitation_updates": 1}, train=folder)
+    assert "worse than the frequencies alone: raise bcq.imitation_updates" in poor
     _, text = run(train.main, options | {"bcq.imitation_epochs": 200}, train=folder)
     line = next(line for line in text.splitlines() if line.startswith("Behavior policy> "))
     assert "worse" not in line

@@ -23,7 +23,8 @@ from batch_rl.formats.parts import DealtEpisodes
 from batch_rl.judging import judge
 from batch_rl.learning.behavior_estimate import estimate_behavior
 from batch_rl.learning.checkpoint import CheckpointFolder, open_policy
-from batch_rl.learning.training import TrainingRun, split_generator
+from batch_rl.learning.preparation import split_generator
+from batch_rl.learning.training import TrainingRun
 from batch_rl.networks import softmax
 from batch_rl.presets.reading import load_preset
 from batch_rl.presets.schema import TrainingPreset
@@ -248,7 +249,7 @@ def test_a_policy_is_not_judged_by_training_episodes_in_whatever_file_they_come(
 
 def test_estimated_propensities_make_no_other_episodes_of_those_learned_from(dataset, tmp_path):
     preset = load_preset(PRESET, TrainingPreset, SMALL | {"data.behavior_policy": "estimate"})
-    estimated, _ = estimate_behavior(load_episodes(dataset)[1], 0, hidden_sizes=(8,), epochs=1)
+    estimated, _ = estimate_behavior(load_episodes(dataset)[1], 0, hidden_sizes=(8,), updates=20)
     folder = saved(TrainingRun(estimated, preset), tmp_path / "checkpoint")
     found = judge(dataset, [folder], estimators=["WIS"], **FEW)
     assert (len(found.episodes), found.left_out) == (20, 20)

@@ -7,10 +7,17 @@ import math
 import pytest
 import torch
 
-from batch_rl.learning.bcq import allowed_actions, familiar_actions, fit_behavior_model, nearest_distances
-from batch_rl.learning.learner import Learner, Transitions, double_q_targets, expectile_loss, negative_log_likelihood
+from batch_rl.learning.learner import Learner, Transitions
+from batch_rl.learning.losses import double_q_targets, expectile_loss, negative_log_likelihood, quantile_loss
+from batch_rl.learning.rules import RULES, make_rule
+from batch_rl.learning.support import (
+    allowed_actions,
+    fit_behavior_model,
+    fit_neighbor_support,
+    nearest_distances,
+)
 from batch_rl.networks import Adam, PolicyNetwork, forward, initial_parameters, joined, seeded_generator
-from batch_rl.presets.schema import Agent
+from batch_rl.presets.schema import ALGORITHMS, Agent
 
 
 def test_every_member_of_a_stack_is_an_ordinary_network():
@@ -82,7 +89,7 @@ def test_an_action_can_be_asked_for_an_absolute_probability_too_and_the_likelies
 def test_the_nearest_reference_is_found_in_chunks_of_any_size(monkeypatch):
     points, references = torch.tensor([[0.0, 0.0], [3.0, 4.0], [9.0, 0.0]]), torch.tensor([[0.0, 0.0], [6.0, 0.0]])
     for at_once in (1, 100):
-        monkeypatch.setattr("batch_rl.learning.bcq.MAX_DISTANCES_AT_ONCE", at_once)
+        monkeypatch.setattr("batch_rl.learning.support.MAX_DISTANCES_AT_ONCE", at_once)
         assert nearest_distances(points, references).tolist() == pytest.approx([0, 5, 3], abs=1e-7)
     assert nearest_distances(points, references[:0]).tolist() == [torch.inf] * 3
 
@@ -97,20 +104,17 @@ def test_the_nearest_reference_is_found_in_chunks_of_any_size(monkeypatch):
 )
 def test_an_action_is_dropped_where_it_was_logged_only_far_away(coefficient, neighbors_per_action, dropped):
     """By hand, on a line: action 0 was logged at 0 and 2, action 1 at 1 and 10."""
-    allowed = familiar_actions(
-        torch.tensor([[0.0], [2.0], [1.0], [10.0]]),
-        torch.tensor([0, 0, 1, 1]),
-        2,
-        coefficient=coefficient,
-        neighbors_per_action=neighbors_per_action,
+    points = torch.tensor([[0.0], [2.0], [1.0], [10.0]])
+    support = fit_neighbor_support(
+        points, torch.tensor([0, 0, 1, 1]), 2, coefficient=coefficient, neighbors_per_action=neighbors_per_action
     )
-    assert (~allowed).nonzero().tolist() == [list(place) for place in dropped]
+    assert (~support(points)).nonzero().tolist() == [list(place) for place in dropped]
 
 
 def test_an_action_that_was_never_logged_is_dropped_everywhere():
     points, actions = torch.tensor([[0.0], [1.0]]), torch.tensor([0, 0])
-    allowed = familiar_actions(points, actions, 2, coefficient=1.0, neighbors_per_action=10)
-    assert allowed.tolist() == [[True, False], [True, False]]
+    support = fit_neighbor_support(points, actions, 2, coefficient=1.0, neighbors_per_action=10)
+    assert support(points).tolist() == [[True, False], [True, False]]
 
 
 def test_the_penalty_of_cql_is_the_surprise_at_the_logged_action():
@@ -129,8 +133,28 @@ def test_imitation_finds_the_behavior_policy_of_each_state():
     """State 0 takes action 0 nine times in ten, state 1 always takes action 1."""
     inputs = torch.tensor([[-1.0], [1.0]]).repeat(1000, 1)
     actions = torch.tensor([1 if row % 2 else int(row % 20 == 0) for row in range(2000)])
-    model = fit_behavior_model(inputs, actions, 2, hidden_sizes=(64,), epochs=60, generator=seeded_generator(0, 1))
+    model = fit_behavior_model(inputs, actions, 2, hidden_sizes=(64,), updates=1000, generator=seeded_generator(0, 1))
     torch.testing.assert_close(model(inputs[:2]), torch.tensor([[0.9, 0.1], [0.0, 1.0]]), atol=0.03, rtol=0)
+
+
+def test_imitation_ends_where_held_out_rows_get_no_likelier():
+    """Actions that nothing foretells: more updates only learn the fitted rows by heart."""
+    generator = seeded_generator(0, 2)
+    inputs, actions = torch.randn(400, 4, generator=generator), torch.randint(2, (400,), generator=generator)
+    model = fit_behavior_model(inputs, actions, 2, hidden_sizes=(64,), updates=5000, generator=generator)
+    assert model.updates < 2000
+    assert model.log_likelihood > math.log(0.5) - 0.05
+
+
+def test_few_rows_are_imitated_by_updates_and_not_by_passes():
+    """1,000 rows; the log never takes action 2, and takes action 0 where the feature is positive, nine times in ten."""
+    generator = seeded_generator(0, 3)
+    inputs = torch.randn(1000, 1, generator=generator)
+    likely = torch.where(inputs[:, 0] > 0, 0, 1)
+    actions = torch.where(torch.rand(1000, generator=generator) < 0.9, likely, 1 - likely)
+    model = fit_behavior_model(inputs, actions, 3, hidden_sizes=(64, 64), updates=3000, generator=generator)
+    assert model.updates >= 300
+    assert not allowed_actions(model(inputs), 0.3)[:, 2].any()
 
 
 def chain(agent, epochs=3, logged_only=False):
@@ -166,21 +190,32 @@ def logged_rows(generator, rows=50, features=3, n_actions=3):
 
 def loss_by_autograd(agent, data, online, target, rows):
     """The rules once more, as the papers write them, for torch to differentiate."""
-    outputs, actions = forward(online, data.inputs[rows]), data.actions[rows]
-    surprise = torch.nn.functional.cross_entropy(outputs.transpose(1, 2), actions, reduction="none")
+    actions = data.actions[rows]
+    if agent.algorithm == "quantile":
+        return quantile_loss_by_autograd(agent, data, online, target, rows)
+
+    def read(parameters, inputs):
+        """Q of three actions; of dueling networks V + A - mean(A)."""
+        found = forward(parameters, inputs)
+        if agent.algorithm == "dueling":
+            return found[..., 3:] + found[..., :3] - found[..., :3].mean(dim=2, keepdim=True)
+        return found
+
+    outputs = read(online, data.inputs[rows])
+    surprise = torch.nn.functional.cross_entropy(outputs[..., :3].transpose(1, 2), actions, reduction="none")
     if agent.algorithm == "bc":
         return surprise.mean(dim=1).sum()
     with torch.no_grad():
         next_inputs = data.inputs[data.next_rows[rows]]
-        next_online, next_target = forward(online, next_inputs), forward(target, next_inputs)
-        double = agent.double_q and agent.algorithm in ("ddqn", "ddqn_bcq", "cql")
+        next_online, next_target = read(online, next_inputs), read(target, next_inputs)
+        double = agent.double_q and agent.algorithm in ("ddqn", "ddqn_bcq", "cql", "dueling")
         choosing = (next_online if double else next_target)[..., :3]
         choosing = torch.where(data.allowed[data.next_rows[rows]], choosing, -torch.inf)
         following = next_target.take_along_dim(choosing.argmax(dim=2, keepdim=True), dim=2)[..., 0]
         if agent.target_temperature:
-            following = (torch.softmax(choosing / agent.target_temperature, dim=2) * next_target).sum(dim=2)
+            following = (torch.softmax(choosing / agent.target_temperature, dim=2) * next_target[..., :3]).sum(dim=2)
         if agent.algorithm == "iql":
-            following = next_online[..., -1]
+            following = next_online[..., 3]
         targets = data.rewards[rows] + agent.discount * (1 - data.terminated[rows]) * following
         advantages = forward(target, data.inputs[rows]).take_along_dim(actions[..., None], dim=2)[..., 0]
     loss = torch.nn.functional.smooth_l1_loss if agent.huber_loss else torch.nn.functional.mse_loss
@@ -190,8 +225,38 @@ def loss_by_autograd(agent, data, online, target, rows):
     if agent.algorithm == "cql":
         losses = losses + agent.cql_alpha * surprise
     if agent.algorithm == "iql":
-        errors = advantages - outputs[..., -1]
+        errors = advantages - outputs[..., 3]
         losses = losses + torch.where(errors > 0, agent.iql_expectile, 1 - agent.iql_expectile) * errors.square()
+        if agent.iql_policy == "regression":
+            weights = (errors.detach() / agent.iql_temperature).exp().clamp_max(100)
+            logits = outputs[..., 4:].transpose(1, 2)
+            losses = losses + weights * torch.nn.functional.cross_entropy(logits, actions, reduction="none")
+    return losses.mean(dim=1).sum()
+
+
+def quantile_loss_by_autograd(agent, data, online, target, rows):
+    """Loop over every pair of a quantile and a sample, as the paper's equation 10 has it."""
+    count = agent.quantiles
+
+    def quantiles(parameters, inputs):
+        return forward(parameters, inputs).unflatten(2, (3, count))
+
+    actions = data.actions[rows]
+    with torch.no_grad():
+        next_rows = data.next_rows[rows]
+        choosing = quantiles(online, data.inputs[next_rows]).mean(dim=3)
+        best = torch.where(data.allowed[next_rows], choosing, -torch.inf).argmax(dim=2)
+        samples = quantiles(target, data.inputs[next_rows]).take_along_dim(best[..., None, None], dim=2)[:, :, 0]
+        going_on = agent.discount * (1 - data.terminated[rows])
+        samples = data.rewards[rows][..., None] + going_on[..., None] * samples
+    own = quantiles(online, data.inputs[rows]).take_along_dim(actions[..., None, None], dim=2)[:, :, 0]
+    losses = 0
+    for i in range(count):
+        for j in range(count):
+            error = samples[..., j] - own[..., i]
+            weight = torch.where(error < 0, 1 - (i + 0.5) / count, (i + 0.5) / count)
+            huber = torch.nn.functional.smooth_l1_loss(own[..., i], samples[..., j], reduction="none")
+            losses = losses + weight * huber / count
     return losses.mean(dim=1).sum()
 
 
@@ -199,6 +264,11 @@ def loss_by_autograd(agent, data, online, target, rows):
     "rule",
     [
         {"algorithm": "dqn"},
+        {"algorithm": "dueling"},
+        {"algorithm": "dueling", "target_temperature": 1.5, "huber_loss": True},
+        {"algorithm": "quantile", "quantiles": 4},
+        {"algorithm": "iql", "iql_policy": "values"},
+        {"algorithm": "iql", "iql_temperature": 2.0},
         {"algorithm": "ddqn", "double_q": False},
         {"algorithm": "ddqn_bcq"},
         {"algorithm": "ddqn_bcq", "target_temperature": 1.5},
@@ -297,9 +367,14 @@ def test_snapshots_join_the_members_that_decide_and_the_end_is_not_counted_twice
         ({"algorithm": "dqn"}, [[1.75, 0.75], [1.5, 0.5], [1.0, 0.0]]),
         ({"algorithm": "dqn", "loss_over_all_actions": True}, [[1.75, 0.75], [1.5, 0.5], [1.0, 0.0]]),
         ({"algorithm": "ddqn"}, [[1.75, 0.75], [1.5, 0.5], [1.0, 0.0]]),
+        ({"algorithm": "dueling"}, [[1.75, 0.75], [1.5, 0.5], [1.0, 0.0]]),
+        ({"algorithm": "quantile"}, [[1.75, 0.75], [1.5, 0.5], [1.0, 0.0]]),
         ({"algorithm": "cql", "cql_alpha": 0.0}, [[1.75, 0.75], [1.5, 0.5], [1.0, 0.0]]),
         ({"algorithm": "one_step"}, [[1.75, 0.0], [1.5, 0.0], [1.0, 0.0]]),
-        ({"algorithm": "iql", "iql_expectile": 0.5}, [[1.375, 0.375], [1.25, 0.25], [1.0, 0.0]]),
+        (
+            {"algorithm": "iql", "iql_expectile": 0.5, "iql_policy": "values"},
+            [[1.375, 0.375], [1.25, 0.25], [1.0, 0.0]],
+        ),
     ],
     ids=lambda value: "-".join(str(v) for v in value.values()) if isinstance(value, dict) else "",
 )
@@ -320,6 +395,51 @@ def test_every_rule_finds_the_values_that_it_defines(rule, expected):
         learner.run_epoch()
     policy = PolicyNetwork(learner.deciding_parameters(), torch.zeros(3), torch.ones(3), 1.0)
     torch.testing.assert_close(policy.q_values(torch.eye(3)), torch.tensor(expected), atol=0.03, rtol=0)
+
+
+def test_a_rule_stands_in_one_module_under_its_name():
+    assert set(RULES) == set(ALGORITHMS)
+    for name in ALGORITHMS:
+        assert make_rule(Agent(algorithm=name), 2).__module__ == f"batch_rl.learning.rules.{name}"
+
+
+def test_the_quantiles_of_a_coin_are_its_two_sides():
+    """A return of 0 or 1, equally likely: of four quantiles two lie at 0 and two at 1, wherever they begin."""
+    quantiles = torch.tensor([0.3, 0.4, 0.5, 0.6])
+    for _ in range(4000):
+        quantiles -= 0.01 * quantile_loss(quantiles, torch.tensor([0.0, 1.0]))[1]
+    # The Huber loss's square part pulls them towards each other: a quarter, as in an expectile.
+    assert quantiles[0] < quantiles[1] < 0.5 < quantiles[2] < quantiles[3]
+    torch.testing.assert_close(quantiles + quantiles.flip(0), torch.ones(4), atol=1e-3, rtol=0)
+
+
+def test_iql_plays_the_logged_action_of_higher_advantage_and_never_one_that_was_not_logged():
+    """Both logged actions lose, so the third action's untrained value is the highest; its logit only ever falls."""
+    states, actions = torch.arange(2).repeat(50), torch.arange(100) // 50
+    transitions = Transitions(
+        inputs=torch.eye(2)[states],
+        actions=actions,
+        rewards=-3.0 - 2 * actions.float(),
+        terminated=torch.ones(100),
+        next_rows=torch.arange(100),
+        allowed=torch.ones(100, 3, dtype=torch.bool),
+    )
+    agent = Agent(
+        algorithm="iql",
+        batch_size=20,
+        learning_rate=0.01,
+        hidden_sizes=(16,),
+        snapshot_updates=0,
+        target_copy_updates=20,
+        iql_temperature=0.5,
+    )
+    learner = Learner(transitions, agent, n_actions=3, epochs=100, generator=seeded_generator(0, 3))
+    for _ in range(100):
+        learner.run_epoch()
+    policy = PolicyNetwork(learner.deciding_parameters(), torch.zeros(2), torch.ones(2), agent.iql_temperature)
+    probabilities = policy(torch.eye(2))
+    assert (probabilities[:, 0] > 0.9).all()
+    assert (probabilities[:, 2] < 0.01).all()
 
 
 def test_cql_leaves_the_better_action_best_and_lowers_the_other():
@@ -353,7 +473,7 @@ def test_behavior_cloning_learns_how_often_each_action_was_logged():
     torch.testing.assert_close(policy(torch.eye(2)), torch.tensor([[0.75, 0.25]] * 2), atol=0.01, rtol=0)
 
 
-@pytest.mark.parametrize("algorithm", ["ddqn_bcq", "iql", "bc"])
+@pytest.mark.parametrize("algorithm", ["ddqn_bcq", "iql", "bc", "dueling", "quantile"])
 def test_an_interrupted_run_goes_on_from_its_saved_state_bit_for_bit(algorithm):
     """Stopped in the middle of epoch 2, saved as a checkpoint is, restored in a new learner."""
     agent = dataclasses.replace(AGENT, algorithm=algorithm)

@@ -15,7 +15,7 @@ import evaluate
 import train
 from batch_rl.errors import CheckpointError, PresetError
 from batch_rl.learning.checkpoint import load_policy
-from batch_rl.learning.learner import double_q_targets
+from batch_rl.learning.losses import double_q_targets
 from batch_rl.learning.online import OnlineLearner, OnlineRun, Replay
 from batch_rl.networks import forward
 from batch_rl.presets.checking import describe_preset

@@ -163,7 +163,7 @@ def test_keys_without_effect_and_what_is_read_otherwise_are_named(write):
         ("gamma: 0.9", "gamma: 1.9", 9, "'model.DiscreteDQN.trainer_param.rl.gamma' is 1.9; must be in [0, 1]"),
         ("DiscreteDQN", "DiscreteC51DQN", 8, "model 'DiscreteC51DQN' is not one of this library's; use DiscreteDQN"),
         ("Adam", "SGD", 14, "optimizer 'SGD' is not one of this library's; use Adam"),
-        ("multi_steps: null", "multi_steps: 3", 10, "multi_steps' is 3, which this library does not do"),
+        ("multi_steps: null", "multi_steps: 0", 10, "multi_steps' is 0; must be in [1, 1000]"),
         ("reward_boost: {}", "reward_boost: {a: 1}", 10, "no key of ReAgent's"),
         ("q_network_loss: huber", "q_network_loss: bce", 10, "must be one of: mse, huber"),
         ("amsgrad: false", "amsgrad: true", 14, "amsgrad' is True"),

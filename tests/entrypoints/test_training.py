@@ -12,11 +12,13 @@ from batch_rl.acting.rollout import Player, play, play_episodes
 from batch_rl.data.episodes import Episodes
 from batch_rl.errors import DatasetError
 from batch_rl.learning.divergence import ValueWatch, largest_possible_value
-from batch_rl.learning.training import EpochResult, PolicyEstimates, TrainingRun, without_last_rows
+from batch_rl.learning.estimates import PolicyEstimates
+from batch_rl.learning.preparation import without_last_rows
+from batch_rl.learning.training import EpochResult, TrainingRun
 from batch_rl.networks import mean_and_scale, softmax
 from batch_rl.ope import WeightDiagnostics
 from batch_rl.presets.reading import load_preset
-from batch_rl.presets.schema import Agent, TrainingPreset
+from batch_rl.presets.schema import ALGORITHMS, Agent, TrainingPreset
 
 PRESETS = Path(__file__).resolve().parents[2] / "presets"
 SHIPPED = sorted(
@@ -51,7 +53,7 @@ def preset(name, **overrides):
 
 def test_there_is_a_preset_for_every_algorithm_and_way_of_dropping_actions():
     agents = [preset(name) for name in SHIPPED]
-    assert {p.agent.algorithm for p in agents} == {"ddqn_bcq", "dqn", "ddqn", "cql", "iql", "one_step", "bc"}
+    assert {p.agent.algorithm for p in agents} == set(ALGORITHMS) - {"dueling", "quantile"}
     assert {p.bcq.action_drop_method for p in agents} == {"imitation_model", "nearest_neighbors"}
 
 
@@ -65,7 +67,9 @@ def test_every_shipped_preset_trains(name, few_episodes):
     for ours, again in zip(*results, strict=True):
         assert np.isfinite(ours.losses).all()
         assert np.array_equal(ours.losses, again.losses)
-        for estimate in ("wis", "sequential_dr", "one_step_dr"):
+        # Coach's imitation model knows its few episodes by heart: the policy may give every held-out one probability 0.
+        defined = ("wis", "sequential_dr", "one_step_dr") if not name.endswith("-coach") else ("one_step_dr",)
+        for estimate in defined:
             assert np.isfinite(getattr(ours.estimates, estimate))
             assert getattr(ours.estimates, estimate) == getattr(again.estimates, estimate)
 
@@ -137,6 +141,7 @@ def test_values_above_every_possible_return_are_reported_once():
     assert watch.warnings(epoch(1, q=9.0, wis=1.0, sequential_dr=1.0)) == []
     (warning,) = watch.warnings(epoch(2, q=11.0, wis=2.0, sequential_dr=2.0))
     assert "Q reached 11 in epoch 2, but no return can exceed 10" in warning
+    assert "or choose agent.algorithm=cql or iql" in warning
     assert watch.warnings(epoch(3, q=12.0, wis=3.0, sequential_dr=3.0)) == []
 
 
@@ -148,6 +153,32 @@ def test_values_that_double_while_both_estimates_fall_are_reported_once():
     (warning,) = watch.warnings(epoch(4, q=8.0, wis=29.0, sequential_dr=49.0))
     assert "since epoch 1 Q has grown from 4 to 8, while WIS fell from 30 to 29" in warning
     assert watch.warnings(epoch(5, q=9.0, wis=28.0, sequential_dr=48.0)) == []
+
+
+def test_nothing_is_said_of_values_before_anything_is_learned():
+    """The first weights alone give 0.57 where the logged returns are -60 to 0."""
+    watch = ValueWatch(0.0, Agent(), spread=20.0)
+    assert watch.warnings(epoch(1, q=3.0, wis=-60.0, sequential_dr=-60.0)) == []
+    assert watch.warnings(epoch(2, q=0.57, wis=-50.0, sequential_dr=-50.0)) == []
+    assert watch.warnings(epoch(3, q=2.5, wis=-50.0, sequential_dr=-50.0)) != []
+
+
+def test_values_that_sink_to_negative_returns_have_not_grown():
+    watch = ValueWatch(np.inf, Agent())
+    watch.warnings(epoch(1, q=-3.2, wis=-50.0, sequential_dr=-40.0))
+    assert watch.warnings(epoch(2, q=-8.8, wis=-60.0, sequential_dr=-50.0)) == []
+    (warning,) = watch.warnings(epoch(3, q=0.1, wis=-60.0, sequential_dr=-50.0))
+    assert "Q has grown from -3.2 to 0.1" in warning
+
+
+@pytest.mark.parametrize("algorithm", ["cql", "iql"])
+def test_a_warning_does_not_advise_what_was_chosen(algorithm):
+    watch = ValueWatch(0.0, Agent(algorithm=algorithm, target_update_rate=0.01), best_by="WDR")
+    (warning,) = watch.warnings(epoch(2, q=5.0, wis=1.0, sequential_dr=1.0))
+    assert "agent.algorithm" not in warning
+    assert "lower agent.target_update_rate" in warning
+    (warning,) = watch.warnings(epoch(3, q=50.0, wis=0.0, sequential_dr=0.0))
+    assert "training.best_by=WIS would keep the earlier one" in warning
 
 
 def test_logits_are_no_values():
@@ -176,8 +207,7 @@ def test_every_shipped_preset_beats_the_policy_that_logged_its_data(name):
 
 @pytest.mark.parametrize(
     ("algorithm", "method"),
-    [("ddqn_bcq", "nearest_neighbors")]
-    + [(one, "imitation_model") for one in ("ddqn_bcq", "dqn", "cql", "iql", "one_step", "bc")],
+    [("ddqn_bcq", "nearest_neighbors")] + [(one, "imitation_model") for one in ALGORITHMS],
 )
 def test_every_rule_learns_from_truncated_episodes(few_episodes, algorithm, method):
     """Half of them are cut; of those, every other one has the observation that came next."""

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from batch_rl.data.episodes import Episodes
 from batch_rl.errors import DatasetError
-from batch_rl.learning.bcq import fit_behavior_model
+from batch_rl.learning.support import fit_behavior_model
 from batch_rl.networks import seeded_generator
 
 PURPOSE = 10  # of the generators; training's own count from 0
@@ -35,12 +35,12 @@ class BehaviorEstimate:
             "propensities are estimated, not logged: every estimate that weighs by them inherits the model's errors. "
             f"Mean log-likelihood of the logged actions {self.log_likelihood:.4f} (of their frequencies alone "
             f"{self.frequency_log_likelihood:.4f}), least propensity {self.least_propensity:.3g}"
-            + ("; that is worse than the frequencies alone: raise bcq.imitation_epochs" if worse else "")
+            + ("; that is worse than the frequencies alone: raise bcq.imitation_updates" if worse else "")
         )
 
 
 def estimate_behavior(
-    episodes: Episodes, seed: int, *, hidden_sizes: tuple[int, ...], epochs: int
+    episodes: Episodes, seed: int, *, hidden_sizes: tuple[int, ...], updates: int, epochs: int | None = None
 ) -> tuple[Episodes, BehaviorEstimate]:
     """Replace the probabilities by those of a network that was fitted to the logged actions.
 
@@ -68,6 +68,7 @@ def estimate_behavior(
             actions[other],
             episodes.n_actions,
             hidden_sizes=hidden_sizes,
+            updates=updates,
             epochs=epochs,
             generator=seeded_generator(seed, PURPOSE + 1 + fold),
         )

@@ -12,7 +12,7 @@ import math
 import pickle
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -22,12 +22,17 @@ from batch_rl.data.fingerprints import SeenEpisodes
 from batch_rl.data.normalization import Preprocessor
 from batch_rl.errors import CheckpointError
 from batch_rl.files import write_atomically, write_text_atomically
-from batch_rl.learning.learner import Ensemble, deciding_parameters
+from batch_rl.learning.learner import Ensemble
+from batch_rl.learning.rules import make_rule
+from batch_rl.learning.scaling import ValueScaling
+from batch_rl.learning.support import Support, support_from
 from batch_rl.networks import PolicyNetwork
-from batch_rl.presets.schema import ALGORITHMS, OnlinePreset, TrainingPreset
+from batch_rl.presets.schema import ALGORITHMS, SECTIONS, Agent, OnlinePreset, TrainingPreset
 
 FORMAT = "batch-rl-checkpoint"
-VERSION = 1
+VERSION = 2  # 1: of version 0.1.0, which knew no scaling of values and no support
+READABLE_VERSIONS = (1, 2)
+PresetOfARun = TypeVar("PresetOfARun", TrainingPreset, OnlinePreset)
 LEARNED_ONLINE = "learned online"  # in place of a dataset's digest, where there was no dataset
 FINAL = "final"  # the pointer to the fit to all episodes
 FILE_PATTERN = "epoch-*.pt"
@@ -56,14 +61,26 @@ class Run(Protocol):
     """A run on logged episodes or in an environment, as far as a checkpoint needs it."""
 
     epoch: int
-    observation_size: int
-    n_actions: int
-    dataset_digest: str
-    seen_episodes: SeenEpisodes | None
 
     @property
     def preset(self) -> TrainingPreset | OnlinePreset:
         """All values of the run."""
+
+    @property
+    def observation_size(self) -> int:
+        """Number of raw features."""
+
+    @property
+    def n_actions(self) -> int:
+        """Number of actions."""
+
+    @property
+    def dataset_digest(self) -> str:
+        """Of the data that it learns from."""
+
+    @property
+    def seen_episodes(self) -> SeenEpisodes | None:
+        """What it has seen of a log, if it learns from one."""
 
     @property
     def learner(self) -> Ensemble:
@@ -84,6 +101,14 @@ class Run(Protocol):
     @property
     def temperature(self) -> float:
         """The served policy is softmax(Q / temperature)."""
+
+    @property
+    def support(self) -> Support | None:
+        """Which actions the policy may play; None: all."""
+
+    @property
+    def scaling(self) -> ValueScaling:
+        """Of what the networks learn."""
 
     def state(self) -> dict[str, Any]:
         """Return all that is needed to go on bit for bit."""
@@ -127,6 +152,7 @@ class CheckpointFolder:
             "preset": dataclasses.asdict(run.preset),
             "dataset_sha256": run.dataset_digest,
             **({"episodes": run.seen_episodes.to_dict()} if run.seen_episodes else {}),
+            "value_scaling": asdict(run.scaling),
             **_normalization(run),
         }
         write_text_atomically(folder / "metadata.json", json.dumps(metadata, indent=2) + "\n")
@@ -185,6 +211,8 @@ def _policy_content(run: Run) -> dict[str, Any]:
         "mean": run.mean,
         "scale": run.scale,
         "temperature": run.temperature,
+        "value_scaling": asdict(run.scaling),
+        "support": None if run.support is None else run.support.state(),
     }
     return content | _normalization(run)
 
@@ -217,12 +245,23 @@ def load_policy(
     path = folder / which if which.endswith(".pt") else _file(folder, which)
     try:
         content = _read_file(path)
-        learner = content["learner"]
-        parameters = deciding_parameters(learner["online"], learner["snapshots"], n_actions)
+        learner, rule = content["learner"], make_rule(_agent(metadata), n_actions)
+        *hidden, weight, bias = rule.deciding_parameters(learner["online"], learner["snapshots"])
+        # Checkpoints of version 0.1.0 learned in units of reward, and their policies played every action.
+        scaling = ValueScaling(**content.get("value_scaling", {}))
+        support = content.get("support")
         preprocessor = None
         if "normalization" in content:
             preprocessor = Preprocessor(parse_normalization(content["normalization"]), observation_size)
-        return PolicyNetwork(parameters, content["mean"], content["scale"], content["temperature"], preprocessor)
+        return PolicyNetwork(
+            [*hidden, weight * scaling.scale, bias * scaling.scale],
+            content["mean"],
+            content["scale"],
+            content["temperature"],
+            preprocessor,
+            support=None if support is None else support_from(support),
+            center=scaling.center,
+        )
     except DAMAGE as error:
         raise CheckpointError(f"{path}: damaged or not a checkpoint ({type(error).__name__}).") from error
 
@@ -298,7 +337,7 @@ def resume(folder: Path, run: Run) -> Resumption:
             f"{folder}: the checkpoint was trained on another dataset, so this run cannot go on from it. "
             "Hand over that dataset, or leave the checkpoint out to begin anew."
         )
-    earlier, present = _flat(metadata["preset"]), _flat(json.loads(json.dumps(dataclasses.asdict(run.preset))))
+    earlier, present = _earlier_values(metadata), _flat(json.loads(json.dumps(dataclasses.asdict(run.preset))))
     changed = [name for name in present if name not in MAY_CHANGE and earlier.get(name) != present[name]]
     if changed:
         shown = ", ".join(f"{name} = {earlier.get(name)} (now {present[name]})" for name in changed[:3])
@@ -319,6 +358,57 @@ def resume(folder: Path, run: Run) -> Resumption:
     except DAMAGE as error:
         raise CheckpointError(f"{path}: damaged or not a checkpoint ({type(error).__name__}).") from error
     return Resumption(metrics, best_estimate, _file(folder, "best") if best_estimate > -math.inf else None)
+
+
+def as_begun(preset: PresetOfARun, folder: Path) -> tuple[PresetOfARun, list[str]]:
+    """Return a preset with the values that the checkpoint's run had for keys that it did not know, and their names.
+
+    Such a run goes on as it began. A value that the preset sets to something else than the key's default stays, and
+    ``resume`` will refuse it.
+
+    Raises:
+        CheckpointError: the folder holds no checkpoint of ours.
+    """
+    lacking = _values_before(_read_metadata(folder))
+    adopted: list[str] = []
+    sections: dict[str, Any] = {}
+    for name, value in lacking.items():
+        section, _, key = name.rpartition(".")
+        if not hasattr(preset, section) or name in MAY_CHANGE:
+            continue
+        present = sections.get(section, getattr(preset, section))
+        default = next(f.default for f in dataclasses.fields(present) if f.name == key)
+        if getattr(present, key) == default != value:
+            sections[section] = dataclasses.replace(present, **{key: value})
+            adopted.append(f"{name}={value}")
+    return dataclasses.replace(preset, **sections), adopted
+
+
+def _values_before(metadata: dict[str, Any]) -> dict[str, Any]:
+    """Return what the keys that a checkpoint lacks were worth to its run."""
+    known, lacking = _flat(metadata["preset"]), {}
+    for section, kind in SECTIONS.items():
+        for key in dataclasses.fields(kind):
+            name, before = f"{section}.{key.name}", key.metadata["before"]
+            value = key.default if before is dataclasses.MISSING else before
+            if name not in known and value is not dataclasses.MISSING:
+                lacking[name] = value
+    return lacking
+
+
+def _earlier_values(metadata: dict[str, Any]) -> dict[str, Any]:
+    """Return a checkpoint's preset by dotted key, with the keys that are newer than it."""
+    lacking: dict[str, Any] = json.loads(json.dumps(_values_before(metadata)))
+    return lacking | _flat(metadata["preset"])
+
+
+def _agent(metadata: dict[str, Any]) -> Agent:
+    """Return the agent of a checkpoint; keys that this version does not know are those of a newer one."""
+    values = {name.removeprefix("agent."): value for name, value in _earlier_values(metadata).items()}
+    names = {f.name for f in dataclasses.fields(Agent)}
+    arguments: dict[str, Any] = {name: value for name, value in values.items() if name in names}
+    arguments["hidden_sizes"] = tuple(arguments["hidden_sizes"])
+    return Agent(**arguments)
 
 
 def _flat(preset: dict[str, Any]) -> dict[str, Any]:
@@ -363,9 +453,10 @@ def _read_metadata(folder: Path) -> dict[str, Any]:
         raise CheckpointError(f"{folder / 'metadata.json'} is not readable JSON; {expected}.") from error
     if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
         raise CheckpointError(f"{folder / 'metadata.json'} describes something else; {expected}.")
-    if metadata.get("version") != VERSION or metadata.get("algorithm") not in ALGORITHMS:
+    if metadata.get("version") not in READABLE_VERSIONS or metadata.get("algorithm") not in ALGORITHMS:
+        versions = " and ".join(str(version) for version in READABLE_VERSIONS)
         raise CheckpointError(
             f"{folder}: version {metadata.get('version')} of algorithm {metadata.get('algorithm')!r}; "
-            f"this program reads version {VERSION} of {', '.join(ALGORITHMS)}."
+            f"this program reads versions {versions} of {', '.join(ALGORITHMS)}."
         )
     return metadata

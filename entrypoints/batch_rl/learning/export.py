@@ -23,7 +23,7 @@ from batch_rl.networks import PolicyNetwork
 DESCRIPTION_FILE_NAME = "model.json"
 INPUT, OUTPUT = "observation", "policy"
 CHECK_ROWS = 100
-TOLERANCE = 1e-5
+TOLERANCE = 1e-5  # of a probability, for each unit of the largest logit: rounding grows with what is rounded
 
 
 class ExportError(BatchRLError):
@@ -118,7 +118,7 @@ def export_policy(policy: PolicyNetwork, folder: Path, formats: Sequence[str] = 
     """Write a model file in each of ``formats``, and ``model.json``; return the former.
 
     The model takes (batch, obs_dim) float32 features as the environment gives them, and returns (batch,
-    n_actions) probabilities, softmax(Q / temperature).
+    n_actions) probabilities, softmax(Q / temperature) among the actions that the policy may play.
 
     Args:
         formats: of ``FORMATS``, at least one; the first is the one that ``model.json`` names as the model.
@@ -129,7 +129,10 @@ def export_policy(policy: PolicyNetwork, folder: Path, formats: Sequence[str] = 
     inputs = policy.random_inputs(CHECK_ROWS, torch.Generator().manual_seed(0))
     with torch.no_grad():
         expected = policy(inputs)
-        paths = [_export(policy, inputs, expected, folder, FORMATS[name]) for name in formats]
+        logits = policy.logits(inputs)
+        largest = float(logits[logits.isfinite()].abs().max())
+        tolerance = TOLERANCE * max(1.0, largest)
+        paths = [_export(policy, inputs, expected, tolerance, folder, FORMATS[name]) for name in formats]
     description = {
         "format": formats[0],
         "file": paths[0].name,
@@ -147,7 +150,9 @@ def export_policy(policy: PolicyNetwork, folder: Path, formats: Sequence[str] = 
     return paths
 
 
-def _export(policy: PolicyNetwork, inputs: Tensor, expected: Tensor, folder: Path, chosen: _Format) -> Path:
+def _export(
+    policy: PolicyNetwork, inputs: Tensor, expected: Tensor, tolerance: float, folder: Path, chosen: _Format
+) -> Path:
     path = folder / chosen.file_name
     write_atomically(path, lambda temporary: chosen.write(policy, inputs, temporary))
     loaded = chosen.load(path)
@@ -155,7 +160,7 @@ def _export(policy: PolicyNetwork, inputs: Tensor, expected: Tensor, folder: Pat
         float((loaded(inputs) - expected).abs().max()),
         float((loaded(inputs[:1]) - expected[:1]).abs().max()),  # another batch size than the traced one
     )
-    if not worst <= TOLERANCE:
+    if not worst <= tolerance:
         path.unlink()
         raise ExportError(f"{path}: differs from the trained network by {worst:.3g} on random inputs.")
     return path

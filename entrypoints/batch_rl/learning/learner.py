@@ -1,24 +1,8 @@
-"""Learning action values from logged transitions, over an ensemble of networks that learn side by side.
+"""Learning from logged transitions, over an ensemble of networks that learn side by side.
 
-The rules (``agent.algorithm``) share all but the loss and the actions that a target may use:
-
-- ``dqn``, ``ddqn``: Q-learning; the target network, or the online one, chooses the next action.
-  Mnih et al., "Human-level control through deep reinforcement learning", Nature 2015; van Hasselt, Guez,
-  Silver, "Deep Reinforcement Learning with Double Q-Learning", AAAI 2016.
-- ``ddqn_bcq``: the same, choosing only among actions that the log supports; see ``batch_rl.learning.bcq``.
-- ``one_step``: the next action is the logged one (SARSA), so Q values the behavior policy, and the policy is
-  one greedy step better. Brandfonbrener et al., "Offline RL Without Off-Policy Evaluation", NeurIPS 2021.
-- ``cql``: Q-learning that pushes the values of actions below that of the logged one. Kumar et al.,
-  "Conservative Q-Learning for Offline Reinforcement Learning", NeurIPS 2020.
-- ``iql``: a further output V is fitted to an upper expectile of Q at the logged actions, and V is what the
-  next state counts for. Kostrikov, Nair, Levine, "Offline Reinforcement Learning with Implicit Q-Learning",
-  ICLR 2022. The policy is read off Q, as for the others: softmax(Q / T) is what the paper's
-  advantage-weighted regression converges to where the behavior policy is uniform.
-- ``bc``: no values; the outputs are the logits of a policy that imitates the log.
-
-Each member has its own weights, target network and order of batches. Snapshots of all members join the
-mean that decides: late in training single networks disagree about small gaps between actions, and their
-mean does not.
+What is learned is the rule's (``batch_rl.learning.rules``). Each member has its own weights, target network and order
+of batches. Snapshots of all members join the mean that decides: late in training single networks disagree about small
+gaps between actions, and their mean does not.
 """
 
 import dataclasses
@@ -29,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from batch_rl.learning.rules import make_rule
+from batch_rl.learning.rules.base import Batch
 from batch_rl.networks import (
     Adam,
     Parameters,
@@ -49,7 +35,8 @@ BATCHES_AT_ONCE = 16  # more would no longer fit into the processor's cache
 class Transitions:
     """What the learner sees, in rows; every tensor on one device.
 
-    ``next_rows`` is the row of the next observation; where ``terminated`` is 1 it is not used.
+    ``next_rows`` is the row of the observation that a target looks ahead to, the next one or a later one; where
+    ``terminated`` is 1 it is not used. ``rewards`` are all those up to there, discounted.
     """
 
     inputs: Tensor  # (rows, in), standardised
@@ -59,6 +46,7 @@ class Transitions:
     next_rows: Tensor  # (rows,)
     allowed: Tensor  # (rows, n_actions) bool, actions that targets may use in the row's observation
     learned_rows: Tensor | None = None  # those to learn from; None: all. The others are next rows alone
+    discounts: Tensor | None = None  # (rows,), of the value at ``next_rows``; None: the agent's, for one step
 
     @property
     def count(self) -> int:
@@ -80,71 +68,8 @@ class Transitions:
             terminated=self.terminated[rows],
             next_rows=torch.arange(len(rows)),
             allowed=self.allowed[rows],
+            discounts=None if self.discounts is None else self.discounts[rows],
         )
-
-
-def double_q_targets(
-    online: Tensor, target: Tensor, forbidden: Tensor, rewards: Tensor, going_on: Tensor, temperature: float = 0.0
-) -> Tensor:
-    """Return r + discount * Q_target(s', a'), a' = the allowed action of highest Q_online; r at the end.
-
-    Above temperature 0 it is the mean of Q_target, weighted by softmax(Q_online / temperature): differences between
-    actions that are small beside the temperature, and so mostly noise, are then averaged and not maximised.
-
-    Args:
-        online, target: (..., n_actions), values of the next observation.
-        forbidden: (..., n_actions) bool, not all of a row.
-        rewards: (...).
-        going_on: (...), the discount, or 0 at the end.
-    Source: Song, Parr, Carin, "Revisiting the Softmax Bellman Operator: New Benefits and New Perspective", ICML 2019.
-    """
-    choosing = online.masked_fill(forbidden, -torch.inf)
-    if temperature > 0:
-        following = ((choosing / temperature).softmax(dim=-1) * target).sum(dim=-1)
-    else:
-        following = target.gather(-1, choosing.argmax(dim=-1, keepdim=True)).squeeze(-1)
-    return rewards + going_on * following
-
-
-# Each loss comes with its derivative with respect to its first argument; tests hold it against autograd.
-
-
-def squared_error(errors: Tensor) -> tuple[Tensor, Tensor]:
-    """Return squared errors, and the derivative."""
-    return errors.square(), 2 * errors
-
-
-def huber_loss(errors: Tensor) -> tuple[Tensor, Tensor]:
-    """Return half the square of errors below 1, what goes on as a straight line above, and the derivative."""
-    slope = errors.clamp(-1, 1)
-    return slope * (errors - slope / 2), slope
-
-
-def negative_log_likelihood(values: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
-    """Return -log softmax(values) at the logged actions, what bc minimises and cql's penalty, and the derivative.
-
-    Args:
-        values: (..., n_actions).
-        actions: (...).
-    Returns:
-        (...) and (..., n_actions).
-    """
-    at = actions.unsqueeze(-1)
-    normalizer = values.logsumexp(dim=-1, keepdim=True)
-    slope = (values - normalizer).exp_().scatter_add_(-1, at, -torch.ones_like(normalizer))
-    return (normalizer - values.gather(-1, at)).squeeze(-1), slope
-
-
-def expectile_loss(errors: Tensor, expectile: float) -> tuple[Tensor, Tensor]:
-    """Return squared errors, weighted by ``expectile`` where positive and else by the rest to 1, and the derivative."""
-    weighted = torch.where(errors > 0, expectile, 1 - expectile) * errors
-    return weighted * errors, 2 * weighted
-
-
-def deciding_parameters(online: Parameters, snapshots: Sequence[Parameters], n_actions: int) -> Parameters:
-    """Return one stack of the members and of their snapshots, with the outputs that are actions."""
-    *hidden, weight, bias = [torch.cat(layers) for layers in zip(online, *snapshots, strict=True)]
-    return [*hidden, weight[..., :n_actions], bias[..., :n_actions]]
 
 
 @dataclass(frozen=True)
@@ -156,15 +81,14 @@ class _Batches:
     rewards: Tensor
     going_on: Tensor  # the discount, or 0 where the episode terminated
     forbidden: Tensor  # of the next actions
-    target: Tensor | None  # the target network's outputs: for iql of the observations, else of the next ones
+    target: Tensor | None  # the target networks' outputs, of what the rule says
 
 
 class Ensemble:
-    """Networks that learn action values side by side, with target networks, snapshots and an optimiser.
+    """Networks that learn side by side, with target networks, snapshots and an optimiser.
 
     Args:
-        sizes: units of every layer, from the inputs to the outputs.
-        n_actions: the first so many outputs are actions' values.
+        input_size: number of standardised features.
         generator: draws the first weights.
         device: where they learn.
     """
@@ -172,13 +96,15 @@ class Ensemble:
     def __init__(
         self,
         agent: Agent,
-        sizes: Sequence[int],
+        input_size: int,
         *,
         n_actions: int,
         generator: torch.Generator,
         device: torch.device | None = None,
     ) -> None:
         self.agent, self.n_actions = agent, n_actions
+        self.rule = make_rule(agent, n_actions)
+        sizes = (input_size, *agent.hidden_sizes, self.rule.n_outputs)
         weights, self.online = joined([p.to(device) for p in initial_parameters(sizes, agent.members, generator)])
         self.target: Parameters = [p.clone() for p in self.online]
         self.snapshots: list[Parameters] = []
@@ -191,20 +117,11 @@ class Ensemble:
         )
         self._gradient = torch.empty_like(weights)
         self._gradients = parted(self._gradient, self.online)
-        self._error_loss = huber_loss if agent.huber_loss else squared_error
 
     @property
     def updates(self) -> int:
         """Gradient updates so far."""
         return self._adam.updates
-
-    def _losses_of(self, outputs: Tensor, actions: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the losses of Q at the actions, (members, batch), and their derivative by the outputs."""
-        at = actions.unsqueeze(-1)
-        losses, slope = self._error_loss(outputs.gather(-1, at).squeeze(-1) - targets)
-        if self.agent.loss_over_all_actions:
-            losses, slope = losses / self.n_actions, slope / self.n_actions
-        return losses, torch.zeros_like(outputs).scatter_(-1, at, slope.unsqueeze(-1))
 
     def _step(self, taken: Sequence[Tensor], gradient: Tensor, learning_rate: float) -> Tensor:
         """Go down by one step, renew the target networks when due, and return the gradient's norm.
@@ -229,7 +146,7 @@ class Ensemble:
 
     def deciding_parameters(self) -> Parameters:
         """Return the networks whose mean decides: the members as they are now, and their snapshots."""
-        return deciding_parameters(self.online, self.snapshots, self.n_actions)
+        return self.rule.deciding_parameters(self.online, self.snapshots)
 
     def state(self) -> dict[str, Any]:
         """Return all that is needed to go on bit for bit, in plain containers and tensors."""
@@ -273,11 +190,10 @@ class Learner(Ensemble):
         generator: torch.Generator,
         parts: Sequence[int] = (),
     ) -> None:
-        outputs = n_actions + 1 if agent.algorithm == "iql" else n_actions  # the last one is V
         self.device = transitions.inputs.device
         super().__init__(
             agent,
-            (transitions.inputs.shape[1], *agent.hidden_sizes, outputs),
+            transitions.inputs.shape[1],
             n_actions=n_actions,
             generator=generator,
             device=self.device,
@@ -286,7 +202,6 @@ class Learner(Ensemble):
         self._generator = generator
         self.updates_per_epoch = sum(-(-rows // agent.batch_size) for rows in parts or (transitions.count,))
         self.total_updates = epochs * self.updates_per_epoch
-        self._double = agent.double_q and agent.algorithm in ("ddqn", "ddqn_bcq", "cql")
         self._epoch_start = generator.get_state()
         self._statistics: list[Tensor] = []
 
@@ -336,16 +251,16 @@ class Learner(Ensemble):
             rows = data.learned_rows[rows]
         next_rows = data.next_rows[rows]
         target = None
-        if agent.algorithm != "bc":
-            target = forward(self.target, data.inputs[rows if agent.algorithm == "iql" else next_rows])
+        if self.rule.target_of != "nothing":
+            target = forward(self.target, data.inputs[rows if self.rule.target_of == "own" else next_rows])
         looked_at = rows.view(len(rows), count, -1)
-        if self._double or agent.algorithm == "iql":
+        if self.rule.asks_next:
             looked_at = torch.cat([looked_at, next_rows.view(looked_at.shape)], dim=2)
         return _Batches(
             inputs=data.inputs[looked_at.transpose(0, 1)],
             actions=data.actions[rows],
             rewards=data.rewards[rows],
-            going_on=agent.discount * (1 - data.terminated[rows]),
+            going_on=(agent.discount if data.discounts is None else data.discounts[rows]) * (1 - data.terminated[rows]),
             forbidden=~data.allowed[next_rows],
             target=target,
         )
@@ -361,13 +276,20 @@ class Learner(Ensemble):
         rows = slice(number * size, (number + 1) * size)
         taken = layer_inputs(self.online, batches.inputs[number])
         outputs = last_outputs(self.online, taken[-1])
-        losses, gradient = self._losses(outputs[:, :size], outputs[:, size:], batches, rows)
+        batch = Batch(
+            actions=batches.actions[:, rows],
+            rewards=batches.rewards[:, rows],
+            going_on=batches.going_on[:, rows],
+            forbidden=batches.forbidden[:, rows],
+            target=None if batches.target is None else batches.target[:, rows],
+        )
+        losses, gradient = self.rule.losses(outputs[:, :size], outputs[:, size:], batch)
         learning_rate = agent.learning_rate
         if agent.learning_rate_schedule == "linear":
             learning_rate *= 1 - self.updates / self.total_updates
         norm = self._step([inputs[:, :size] for inputs in taken], gradient, learning_rate)
         self._add_snapshot_when_due()
-        return losses, norm, outputs[:, :size, : self.n_actions], learning_rate
+        return losses, norm, self.rule.values(outputs[:, :size]), learning_rate
 
     @staticmethod
     def _summarize(learned: Sequence[tuple[Tensor, Tensor, Tensor, float]]) -> Tensor:
@@ -376,30 +298,6 @@ class Learner(Ensemble):
         q = torch.stack(values).flatten(1)
         columns = [torch.stack(losses).flatten(1).mean(dim=1), torch.stack(norms), q.mean(dim=1)]
         return torch.stack([*columns, q.new_tensor(learning_rates), q.max(dim=1).values], dim=1)
-
-    def _losses(self, outputs: Tensor, next_outputs: Tensor, batches: _Batches, rows: slice) -> tuple[Tensor, Tensor]:
-        """Return each row's loss by the agent's rule, (members, batch), and its derivative by the outputs."""
-        agent = self.agent
-        actions = batches.actions[:, rows]
-        if batches.target is None:
-            return negative_log_likelihood(outputs, actions)
-        rewards, going_on, target = batches.rewards[:, rows], batches.going_on[:, rows], batches.target[:, rows]
-        if agent.algorithm == "iql":
-            targets = rewards + going_on * next_outputs[..., -1]
-        else:
-            online = next_outputs if self._double else target
-            forbidden = batches.forbidden[:, rows]
-            targets = double_q_targets(online, target, forbidden, rewards, going_on, agent.target_temperature)
-        losses, gradient = self._losses_of(outputs, actions, targets)
-        if agent.algorithm == "cql":
-            penalties, slopes = negative_log_likelihood(outputs, actions)
-            losses, gradient = losses + agent.cql_alpha * penalties, gradient.add_(slopes, alpha=agent.cql_alpha)
-        if agent.algorithm == "iql":
-            advantages = target.gather(-1, actions.unsqueeze(-1)).squeeze(-1) - outputs[..., -1]
-            further, slope = expectile_loss(advantages, agent.iql_expectile)
-            losses = losses + further
-            gradient[..., -1] = -slope
-        return losses, gradient
 
     def _add_snapshot_when_due(self) -> None:
         agent, updates = self.agent, self.updates

@@ -21,7 +21,9 @@ from batch_rl.acting.rollout import Player, collect_episodes
 from batch_rl.data.fingerprints import SeenEpisodes
 from batch_rl.errors import TrainingError
 from batch_rl.learning.checkpoint import LEARNED_ONLINE
-from batch_rl.learning.learner import Ensemble, double_q_targets
+from batch_rl.learning.learner import Ensemble
+from batch_rl.learning.rules.base import Batch
+from batch_rl.learning.scaling import ValueScaling
 from batch_rl.networks import (
     PolicyNetwork,
     forward,
@@ -97,8 +99,7 @@ class OnlineLearner(Ensemble):
     def __init__(
         self, agent: Agent, *, observation_size: int, n_actions: int, replay_size: int, generator: torch.Generator
     ) -> None:
-        sizes = (observation_size, *agent.hidden_sizes, n_actions)
-        super().__init__(agent, sizes, n_actions=n_actions, generator=generator)
+        super().__init__(agent, observation_size, n_actions=n_actions, generator=generator)
         self.replay = Replay(replay_size, observation_size)
         self.mean, self.scale = torch.zeros(observation_size), torch.ones(observation_size)
         self.episodes = 0  # whole ones, those of the heatup too
@@ -113,9 +114,8 @@ class OnlineLearner(Ensemble):
     def values(self, observation: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the mean Q of the members, (n_actions,)."""
         inputs = (torch.from_numpy(observation) - self.mean) / self.scale
-        mean: NDArray[np.float32] = (
-            forward(self.online, inputs.expand(self.agent.members, 1, -1)).mean(dim=0)[0].numpy()
-        )
+        outputs = forward(self.online, inputs.expand(self.agent.members, 1, -1))
+        mean: NDArray[np.float32] = self.rule.values(outputs).mean(dim=0)[0].numpy()
         return mean
 
     def update(self, generator: np.random.Generator, learning_rate: float) -> Tensor:
@@ -128,23 +128,25 @@ class OnlineLearner(Ensemble):
         rows = generator.integers(len(replay), size=(agent.members, agent.batch_size))
         inputs = (torch.from_numpy(replay.observations[rows]) - self.mean) / self.scale
         taken = layer_inputs(self.online, inputs)
-        values = last_outputs(self.online, taken[-1])
-        losses, gradient = self._losses_of(values, torch.from_numpy(replay.actions[rows]), self._targets(rows))
+        outputs = last_outputs(self.online, taken[-1])
+        next_outputs, batch = self._batch(rows)
+        losses, gradient = self.rule.losses(outputs, next_outputs, batch)
+        values = self.rule.values(outputs)
         norm = self._step(taken, gradient, learning_rate)
         return torch.stack([losses.mean(), norm, values.mean(), torch.tensor(learning_rate)])
 
-    def _targets(self, rows: NDArray[np.int64]) -> Tensor:
+    def _batch(self, rows: NDArray[np.int64]) -> tuple[Tensor, Batch]:
+        """Return the outputs at the next observations, where the rule asks for them, and what else it needs."""
         agent, replay = self.agent, self.replay
         next_inputs = (torch.from_numpy(replay.next_observations[rows]) - self.mean) / self.scale
         target = forward(self.target, next_inputs)
-        double = agent.double_q and agent.algorithm != "dqn"
-        return double_q_targets(
-            forward(self.online, next_inputs) if double else target,
-            target,
-            torch.zeros_like(target, dtype=torch.bool),
-            torch.from_numpy(replay.rewards[rows]),
-            agent.discount * (1 - torch.from_numpy(replay.terminated[rows])),
-            agent.target_temperature,
+        next_outputs = forward(self.online, next_inputs) if self.rule.asks_next else target[:, :0]
+        return next_outputs, Batch(
+            actions=torch.from_numpy(replay.actions[rows]),
+            rewards=torch.from_numpy(replay.rewards[rows]),
+            going_on=agent.discount * (1 - torch.from_numpy(replay.terminated[rows])),
+            forbidden=torch.zeros((*rows.shape, self.n_actions), dtype=torch.bool),
+            target=target,
         )
 
     def state(self) -> dict[str, Any]:
@@ -192,6 +194,8 @@ class OnlineRun:
     dataset_digest = LEARNED_ONLINE
     seen_episodes: SeenEpisodes | None = None
     preprocessor = None  # features are standardised at most
+    support = None  # every action may be played
+    scaling = ValueScaling()  # values are learned in units of reward
 
     def __init__(self, preset: OnlinePreset) -> None:
         use_threads(preset.training.threads)
@@ -324,7 +328,7 @@ class OnlineRun:
 
     def policy(self) -> PolicyNetwork:
         """Return the policy as it is now."""
-        return PolicyNetwork(self.learner.online, self.mean, self.scale, self.temperature)
+        return PolicyNetwork(self.learner.deciding_parameters(), self.mean, self.scale, self.temperature)
 
 
 def _derived_seed(seed: int, purpose: int) -> int:

@@ -72,6 +72,7 @@ _BY_RULE = (
     f"{_TRAINER}.bcq.drop_threshold",
     f"{_RL}.epsilon",
     f"{_RL}.maxq_learning",
+    f"{_RL}.multi_steps",
     f"{_RL}.softmax_policy",
     f"{_RL}.q_network_loss",
     f"{_ADAM}.betas",
@@ -82,7 +83,6 @@ _BY_RULE = (
 _ONLY: dict[str, tuple[object, ...]] = {
     f"{_TRAINER}.bcq": (None,),
     f"{_RL}.reward_boost": (None, {}),
-    f"{_RL}.multi_steps": (None, 1),
     f"{_RL}.use_seq_num_diff_as_time_diff": (False,),
     f"{_ADAM}.amsgrad": (False,),
     f"{_ADAM}.maximize": (False,),
@@ -292,6 +292,12 @@ class _Rules:
         if self.online and algorithm not in ("dqn", "ddqn"):
             raise PresetError(f"{source} is for logged data; leave it out where a policy learns online.")
         self.put("agent.algorithm", self.where, algorithm)
+        if not self.online:
+            self.put("agent.reward_scaling", self.where, "none")  # ReAgent learns in units of reward
+        if (steps := self._number(f"{_RL}.multi_steps")) is not None and steps[1] != 1:
+            if self.online:
+                raise PresetError(f"{steps[0]} is for logged data; leave it out where a policy learns online.")
+            self.put("agent.n_steps", *steps)
 
     def _exploration(self) -> None:
         epsilon = self._number(f"{_RL}.epsilon")

@@ -17,8 +17,8 @@ from batch_rl.errors import PresetError
 # The estimators of whole trajectories, by the names of batch_rl.ope, which is not imported here.
 ESTIMATORS = ("IPS", "WIS", "PDIS", "weighted PDIS", "DM", "sequential DR", "WDR", "MAGIC")
 LOWER_END = " Low"
-ALGORITHMS = ("ddqn_bcq", "dqn", "ddqn", "cql", "iql", "one_step", "bc")
-ONLINE_ALGORITHMS = ("dqn", "ddqn")
+ALGORITHMS = ("ddqn_bcq", "dqn", "ddqn", "dueling", "quantile", "cql", "iql", "one_step", "bc")
+ONLINE_ALGORITHMS = ("dqn", "ddqn", "dueling", "quantile")
 
 Value = bool | int | float | str | None | tuple[int, ...] | tuple[float, ...] | tuple[str, ...]
 
@@ -30,9 +30,16 @@ def _key(
     within: str | None = None,
     choices: tuple[str, ...] | None = None,
     pattern: str | None = None,
+    before: Value | dataclasses._MISSING_TYPE = dataclasses.MISSING,
 ) -> typing.Any:
-    """Declare a preset key; ``within`` is an interval, ``"(0, 1]"``, and ``pattern`` must match all of a text."""
-    metadata = {"meaning": meaning, "within": within, "choices": choices, "pattern": pattern}
+    """Declare a preset key.
+
+    Args:
+        within: an interval, ``"(0, 1]"``.
+        pattern: must match all of a text.
+        before: what a checkpoint has that was written before there was the key, if it is not the default.
+    """
+    metadata = {"meaning": meaning, "within": within, "choices": choices, "pattern": pattern, "before": before}
     if default is dataclasses.MISSING:
         return dataclasses.field(metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
@@ -67,13 +74,28 @@ class Data:
 
 @dataclass(frozen=True)
 class Agent:
-    """A learning rule over an ensemble of networks; batch_rl/learning/learner.py says what each rule is."""
+    """A learning rule over an ensemble of networks; a module of batch_rl/learning/rules says what each rule is."""
 
     algorithm: str = _key("learning rule", default="ddqn_bcq", choices=ALGORITHMS)
     discount: float = _key("weight of a reward one step later", default=0.99, within="[0, 1]")
+    reward_scaling: str = _key(
+        "returns: learn values in deviations of the logged returns from their mean, so that no other value depends on "
+        "the unit of rewards (estimates and the saved policy are in that unit); none: as they are",
+        default="returns",
+        choices=("returns", "none"),
+        before="none",
+    )
+    support_threshold: float = _key(
+        "an action is played only where the log's policy, by a model, gave it this share of the likeliest action's "
+        "probability; 0: anywhere (ddqn_bcq: see bcq.threshold)",
+        default=0.01,
+        within="[0, 1]",
+        before=0.0,
+    )
+    n_steps: int = _key("rewards that a target adds up before it asks for a value", default=1, within="[1, 1000]")
     double_q: bool = _key("choose the next action by the online network (dqn never does)", default=True)
     target_temperature: float = _key(
-        "above 0 a next state counts for the mean by softmax(Q / it), not the highest value",
+        "above 0 a next state counts for the mean by softmax(Q / it), not the highest value; in scaled units",
         default=0.0,
         within="[0, inf)",
     )
@@ -85,6 +107,16 @@ class Agent:
     iql_expectile: float = _key(
         "iql: 0.5 values the logged policy, near 1 its best actions", default=0.8, within="(0, 1)"
     )
+    iql_policy: str = _key(
+        "iql: regression extracts the policy from logged actions, weighted by advantage; values: softmax(Q)",
+        default="regression",
+        choices=("regression", "values"),
+        before="values",
+    )
+    iql_temperature: float = _key(
+        "iql: advantages weigh by exp(advantage / it); in scaled units", default=0.1, within="(0, inf)"
+    )
+    quantiles: int = _key("quantile: number of quantiles of each action's return", default=16, within="[1, 1000]")
     imitated_share: float = _key("bc: share of the episodes that is imitated, by return", default=1.0, within="(0, 1]")
     batch_size: int = _key("transitions per update and member", default=128, within="[1, inf)")
     learning_rate: float = _key("Adam step size at the first update", default=1e-3, within="(0, inf)")
@@ -113,7 +145,7 @@ class Agent:
 
 @dataclass(frozen=True)
 class Bcq:
-    """Which actions a target of ddqn_bcq may use: those that the log makes likely."""
+    """Which actions ddqn_bcq may use and play: those that the log makes likely. And how that is modelled, for all."""
 
     action_drop_method: str = _key(
         "by a model of the behavior policy, or by distance to logged steps",
@@ -124,7 +156,14 @@ class Bcq:
         "least probability, relative to the likeliest action; 0: no limit", default=0.3, within="[0, 1]"
     )
     absolute_threshold: float = _key("least probability as such; 0: no limit", default=0.0, within="[0, 1]")
-    imitation_epochs: int = _key("passes that fit the behavior policy's model", default=5, within="[1, inf)")
+    imitation_updates: int = _key(
+        "updates that fit the behavior policy's model, at most; fewer where held-out rows get no likelier",
+        default=3000,
+        within="[1, inf)",
+    )
+    imitation_epochs: int | None = _key(
+        "exactly so many passes over all rows instead, as Coach", default=None, within="[1, inf)"
+    )
     average_distance_coefficient: float = _key(
         "farthest usable nearest neighbor, in mean nearest distances", default=1.0, within="[0, inf)"
     )
@@ -136,7 +175,11 @@ class Bcq:
 class Ope:
     """Off-policy evaluation on the held-out episodes."""
 
-    temperature: float = _key("the scored policy is softmax(Q / temperature)", default=2.0, within="(0, inf)")
+    temperature: float = _key(
+        "the scored policy is softmax(Q / temperature); in scaled units, see agent.reward_scaling",
+        default=0.2,
+        within="(0, inf)",
+    )
     reward_model_epochs: int = _key("passes that fit the reward model (one-step columns)", default=5, within="[1, inf)")
     estimators: tuple[str, ...] = _key(
         "estimators of whole trajectories after each epoch, a list; [] for none",
@@ -362,6 +405,11 @@ class OnlinePreset(Preset):
         {
             "agent.cql_alpha",
             "agent.iql_expectile",
+            "agent.iql_policy",
+            "agent.iql_temperature",
+            "agent.n_steps",
+            "agent.reward_scaling",
+            "agent.support_threshold",
             "agent.imitated_share",
             "agent.snapshot_updates",
             "agent.snapshot_after",
@@ -461,6 +509,7 @@ class Key:
     within: str | None
     choices: tuple[str, ...] | None
     pattern: str | None
+    before: typing.Any
 
 
 def sections_of(kind: type[Preset]) -> dict[str, typing.Any]:
