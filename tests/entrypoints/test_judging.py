@@ -292,7 +292,7 @@ def test_a_damaged_list_of_episodes_is_refused(trained, dataset, tmp_path):
 def test_a_log_without_propensities_is_judged_by_models_of_its_policy_and_the_interval_pays(tmp_path, trained):
     import pandas as pd
 
-    played = play_cartpoles(20, 1, uniform_policy(2), episodes_each=2, step_limit=5)
+    played = play_cartpoles(100, 1, uniform_policy(2), episodes_each=2, step_limit=5)
     short, bare = tmp_path / "short.csv", tmp_path / "bare.csv"
     write_csv(short, enumerate(join_episodes([episode for turn in played for episode in turn])))
     pd.read_csv(short).drop(columns="all_action_probabilities").to_csv(bare, index=False)
