@@ -34,7 +34,7 @@ from batch_rl.presets.schema import needs_model
 REFUSED = 2
 ESTIMATORS = (ope.FQE, *ope.ESTIMATORS)
 BEHAVIOR_REFITS = 5  # models of the policy that acted, where its probabilities are not logged
-BEHAVIOR_UPDATES = 500  # at most; a check on held-out likelihood ends them earlier
+BEHAVIOR_UPDATES = 3000  # at most; they end where held-out rows get no likelier
 BEHAVIOR_SIZES = (32, 32)
 _GATE = re.compile(r"\s*(lower|value|upper)\s*(>=?)\s*(behavior|[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*")
 
@@ -198,6 +198,8 @@ def _logs(judged: Episodes, behavior_policy: str, seed: int) -> tuple[list[ope.L
         estimated, estimate = estimate_behavior(
             judged, seed + number, hidden_sizes=BEHAVIOR_SIZES, updates=BEHAVIOR_UPDATES
         )
+        if estimate.log_likelihood < estimate.frequency_log_likelihood:
+            estimated = _by_frequency(judged, seed + number)
         logs.append(ope.LoggedRows.of(estimated))
         likelihoods.append(estimate.log_likelihood)
         frequencies.append(estimate.frequency_log_likelihood)
@@ -207,6 +209,15 @@ def _logs(judged: Episodes, behavior_policy: str, seed: int) -> tuple[list[ope.L
         f"logged actions {np.mean(likelihoods):.4f}, of their frequencies alone {np.mean(frequencies):.4f}"
     )
     return logs, said
+
+
+def _by_frequency(judged: Episodes, seed: int) -> Episodes:
+    """Give every row the actions' frequencies in a resample: where a model foretells them no better, it is noise."""
+    generator = np.random.default_rng(seed)
+    drawn = generator.multinomial(len(judged), np.full(len(judged), 1 / len(judged)))
+    weights = np.repeat(drawn, judged.lengths).astype(np.float64)
+    counts = np.bincount(judged.actions, weights=weights, minlength=judged.n_actions) + 1.0
+    return dataclasses.replace(judged, probabilities=np.tile(counts / counts.sum(), (len(judged.actions), 1)))
 
 
 def _evaluate(

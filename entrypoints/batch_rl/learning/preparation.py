@@ -77,7 +77,7 @@ class PreparedData:
     Attributes:
         fitting: the episodes that learn; of data larger than memory, the part that is loaded.
         held_out: the others.
-        seen_episodes: fingerprints of both.
+        seen_episodes: fingerprints of both, as they are in the log.
         share: of the training episodes' rows in those that learn; below 1 where ``final`` added some.
         mean, scale: (inputs,), what standardises features.
         training_episodes, training_rows, largest_reward: of all parts that have been loaded.

@@ -224,8 +224,8 @@ class TrainingRun:
         return self.data.dataset_digest
 
     @property
-    def seen_episodes(self) -> SeenEpisodes | None:
-        """The episodes that policy and models were fitted to, and those that estimates come from."""
+    def seen_episodes(self) -> SeenEpisodes:
+        """By which a checkpoint knows what its policy has learned from."""
         return self.data.seen_episodes
 
     @property
