@@ -25,7 +25,7 @@ from batch_rl.formats.parts import DealtEpisodes
 from batch_rl.learning.checkpoint import PresetOfARun, as_begun, checkpoint_folders, holds_checkpoint, resume
 from batch_rl.learning.divergence import ValueWatch, largest_possible_value
 from batch_rl.learning.export import export_policy, require_onnx
-from batch_rl.learning.scaling import scaling_of
+from batch_rl.learning.scaling import UNITS, scaling_of
 from batch_rl.learning.training import EpochResult, TrainingRun
 from batch_rl.networks import choose_device
 from batch_rl.ope import PolicyEvaluation
@@ -111,7 +111,7 @@ def main() -> int:
     watch = ValueWatch(
         largest_possible_value(run.data.largest_reward, preset.agent.discount),
         preset.agent,
-        spread=scaling_of(run.fitting, preset.agent.discount).scale,
+        spread=UNITS * scaling_of(run.fitting, preset.agent.discount).scale,
         best_by=preset.training.best_by,
     )
     metrics_path = paths.intermediate / BATCH_FILE_NAME

@@ -136,8 +136,8 @@ def test_what_is_learned_does_not_depend_on_the_unit_of_rewards_or_a_constant(sc
     assert ((best == 1) == (observations[:, 0] > 0))[clear].mean() > 0.9
 
 
-def test_the_scaling_poses_the_same_problem():
-    """By hand, discount 0.5: returns 2, 2 and, of a second episode, 4; their mean 8/3, their deviation root 8/9."""
+def test_values_are_learned_in_tenths_of_the_deviation_of_the_logged_returns():
+    """By hand, discount 0.5: returns 2, 2 and, of a second episode, 4; their deviation is the root of 8/9."""
     episodes = Episodes(
         observations=np.zeros((3, 1), dtype=np.float32),
         actions=np.zeros(3, dtype=np.int64),
@@ -147,10 +147,11 @@ def test_the_scaling_poses_the_same_problem():
     )
     assert returns_to_go(episodes, 0.5).tolist() == [2.0, 2.0, 4.0]
     scaling = scaling_of(episodes, 0.5)
-    assert (scaling.center, scaling.scale) == pytest.approx((8 / 3, np.sqrt(8 / 9)))
-    learned = scaling.rewards(torch.tensor([1.0, 2.0], dtype=torch.float64), torch.tensor([0.5, 0.0]))
-    later = learned[1].item()
-    assert scaling.values(np.array([later, learned[0].item() + 0.5 * later])) == pytest.approx([2.0, 2.0])
+    assert (scaling.scale, scaling.constant, scaling.center) == pytest.approx((np.sqrt(8 / 9) / 10, 0, 0))
+    assert scaling.values(scaling.rewards(episodes.rewards)) == pytest.approx(episodes.rewards)
+    one_length = dataclasses.replace(episodes, lengths=np.array([1, 1, 1]))
+    assert scaling_of(one_length, 0.5).constant == pytest.approx(7 / 3)
+    assert scaling_of(one_length, 0.5).center == pytest.approx(7 / 3)
 
 
 def test_several_steps_ahead_end_with_the_episode_or_its_log():

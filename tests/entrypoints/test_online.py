@@ -113,8 +113,9 @@ def test_targets_are_those_of_the_rule_and_only_termination_ends_them(algorithm)
         torch.ones(1, 2),
         torch.tensor([[0.5, 0.0]]),
     )
-    assert torch.equal(made._targets(rows), expected)
-    assert made._targets(rows)[0, 1] == 1.0
+    targets = made.rule.targets(*made._batch(rows))
+    assert torch.equal(targets, expected)
+    assert targets[0, 1] == 1.0
 
 
 def test_the_target_network_is_copied_or_moves_by_its_rate():

@@ -67,8 +67,10 @@ def test_every_shipped_preset_trains(name, few_episodes):
     for ours, again in zip(*results, strict=True):
         assert np.isfinite(ours.losses).all()
         assert np.array_equal(ours.losses, again.losses)
-        # Coach's imitation model knows its few episodes by heart: the policy may give every held-out one probability 0.
-        defined = ("wis", "sequential_dr", "one_step_dr") if not name.endswith("-coach") else ("one_step_dr",)
+        # With so few episodes little is near an observation, and Coach's model knows them by heart: the policy may give
+        # every held-out episode probability 0.
+        bound = name.endswith(("-coach", "-knn"))
+        defined = ("one_step_dr",) if bound else ("wis", "sequential_dr", "one_step_dr")
         for estimate in defined:
             assert np.isfinite(getattr(ours.estimates, estimate))
             assert getattr(ours.estimates, estimate) == getattr(again.estimates, estimate)

@@ -191,12 +191,11 @@ class PreparedData:
         """
         agent = rule.agent
         rewards, discounts, terminated, ahead = look_ahead(
-            self.fitting.rewards - scaling.constant, steps, discount=agent.discount, n_steps=agent.n_steps
+            scaling.rewards(self.fitting.rewards), steps, discount=agent.discount, n_steps=agent.n_steps
         )
-        going_on = discounts * (1 - terminated)
         chosen = dataclasses.replace(
             steps,
-            rewards=scaling.rewards(rewards, going_on).float(),
+            rewards=rewards.float(),
             terminated=terminated.float(),
             next_rows=ahead,
             allowed=allowed,

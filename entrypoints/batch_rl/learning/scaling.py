@@ -5,36 +5,31 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from batch_rl.data.episodes import Episodes
+
+# Learned values in a deviation of the logged returns. With 1 the same step size and decay smooth Q less: the default
+# preset then failed on some of CartPole's logs, and on one with values counted from the mean return.
+UNITS = 10.0
 
 
 @dataclass(frozen=True)
 class ValueScaling:
     """What is learned is (Q - center) / scale; Q itself is in units of reward.
 
-    The rewards that this asks for, (r - center + discount * center) / scale, and (r - center) / scale at an end, pose
-    the same problem exactly: differences between actions are only divided by ``scale``.
-
     Attributes:
         constant: taken out of every reward beforehand, where episodes all have one length: there it adds the same to
-            whatever is done. ``center`` has its mean share of the values.
+            whatever is done.
+        center: what the constant adds to Q, on average over the logged steps.
     """
 
-    center: float = 0.0
     scale: float = 1.0
     constant: float = 0.0
-    constant_value: float = 0.0  # what it adds to the mean value
+    center: float = 0.0
 
-    def rewards(self, rewards: Tensor, going_on: Tensor) -> Tensor:
-        """Return the rewards to learn from.
-
-        Args:
-            rewards: (rows,), less the constant, up to the observation that is looked ahead to.
-            going_on: (rows,), what that one's value counts for; 0 at an end.
-        """
-        return (rewards + (self.center - self.constant_value) * (going_on - 1)) / self.scale
+    def rewards(self, rewards: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the rewards of single steps to learn from, (rows,)."""
+        return (rewards - self.constant) / self.scale
 
     def values(self, learned: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return values in units of reward, for those that were learned."""
@@ -42,18 +37,18 @@ class ValueScaling:
 
 
 def scaling_of(episodes: Episodes, discount: float) -> ValueScaling:
-    """Return the mean and the deviation of the discounted rewards from each logged step to its episode's end."""
-    constant, constant_value = 0.0, 0.0
+    """Return the scaling by the deviation of the discounted rewards from each logged step to its episode's end."""
+    constant, center = 0.0, 0.0
     if (episodes.lengths == episodes.lengths[0]).all() and len(np.unique(episodes.rewards)) > 1:
         constant = float(episodes.rewards.mean())
         ones = dataclasses.replace(episodes, rewards=np.ones(len(episodes.rewards)))
-        constant_value = constant * float(returns_to_go(ones, discount).mean())
+        center = constant * float(returns_to_go(ones, discount).mean())
     returns = returns_to_go(dataclasses.replace(episodes, rewards=episodes.rewards - constant), discount)
-    center, deviation = float(returns.mean()), float(returns.std())
+    deviation, largest = float(returns.std()), float(np.abs(returns).max())
     # Where all returns are the same, their size is the only unit there is.
-    if deviation <= 1e-8 * float(np.abs(returns).max()):
-        deviation = abs(center) or 1.0
-    return ValueScaling(center + constant_value, deviation, constant, constant_value)
+    if deviation <= 1e-8 * largest:
+        deviation = largest or 1.0
+    return ValueScaling(deviation / UNITS, constant, center)
 
 
 def returns_to_go(episodes: Episodes, discount: float) -> NDArray[np.float64]:

@@ -79,8 +79,8 @@ class Agent:
     algorithm: str = _key("learning rule", default="ddqn_bcq", choices=ALGORITHMS)
     discount: float = _key("weight of a reward one step later", default=0.99, within="[0, 1]")
     reward_scaling: str = _key(
-        "returns: learn values in deviations of the logged returns from their mean, so that no other value depends on "
-        "the unit of rewards (estimates and the saved policy are in that unit); none: as they are",
+        "returns: learn values in tenths of the deviation of the logged returns, so that no other key depends on the "
+        "unit of rewards (estimates and the saved policy are in that unit); none: as they are",
         default="returns",
         choices=("returns", "none"),
         before="none",
@@ -114,7 +114,7 @@ class Agent:
         before="values",
     )
     iql_temperature: float = _key(
-        "iql: advantages weigh by exp(advantage / it); in scaled units", default=0.1, within="(0, inf)"
+        "iql: advantages weigh by exp(advantage / it); in scaled units", default=1.0, within="(0, inf)"
     )
     quantiles: int = _key("quantile: number of quantiles of each action's return", default=16, within="[1, 1000]")
     imitated_share: float = _key("bc: share of the episodes that is imitated, by return", default=1.0, within="(0, 1]")
@@ -177,7 +177,7 @@ class Ope:
 
     temperature: float = _key(
         "the scored policy is softmax(Q / temperature); in scaled units, see agent.reward_scaling",
-        default=0.2,
+        default=2.0,
         within="(0, inf)",
     )
     reward_model_epochs: int = _key("passes that fit the reward model (one-step columns)", default=5, within="[1, inf)")
