@@ -58,7 +58,6 @@ def check_training_request(request: Mapping[str, Any]) -> TrainingJobSpec:
     check(request, operation_shape(OPERATION), exceptions=EXCEPTIONS)
     _check_run_time(request.get("StoppingCondition", {}).get("MaxRuntimeInSeconds", 1))
     _check_encodable(request)
-    _check_instance_count(request.get("ResourceConfig", {}).get("InstanceCount"))
     _check_instance_type(request.get("ResourceConfig", {}).get("InstanceType"))
     refuse_unsupported(request)
     rest = copy.deepcopy(dict(request))
@@ -355,12 +354,6 @@ def _check_rules(spec: TrainingJobSpec) -> None:
             )
     for definition in spec.metric_definitions:
         check_metric_definition(definition.name, definition.regex)
-
-
-def _check_instance_count(count: int | None) -> None:
-    """Refuse a job without hosts: the service model begins to count at 0, for instance groups."""
-    if count is not None and count < 1:
-        raise RequestError(f"ResourceConfig.InstanceCount is {count}; a job has a host at least.", "Use 1 or more.")
 
 
 def _check_run_time(seconds: int) -> None:

@@ -31,9 +31,13 @@ def engine_address() -> str:
 
 
 def engine_answers() -> bool:
-    """Return whether something at the engine's address speaks the engine's API."""
+    """Return whether something at the engine's address speaks the engine's API.
+
+    Raises:
+        SettingsError: ``DOCKER_HOST`` is no address.
+    """
+    address = urlsplit(engine_address())
     try:
-        address = urlsplit(engine_address())
         if address.scheme == "unix":
             if not Path(address.path).exists():
                 return False
@@ -50,5 +54,5 @@ def engine_answers() -> bool:
             connection.connect(target)
             connection.sendall(b"GET /_ping HTTP/1.1\r\nHost: engine\r\nConnection: close\r\n\r\n")
             return b" 200 " in connection.recv(256).split(b"\r\n", 1)[0]
-    except (OSError, ValueError):
+    except OSError:
         return False

@@ -218,7 +218,7 @@ def test_an_ordinary_user_gets_a_private_opt_ml_too(tmp_path):
 
 
 def test_an_interpreter_without_the_libraries_is_refused_before_anything_happens(home, monkeypatch):
-    monkeypatch.setattr("launcher.sdk.preflight._LIBRARIES", ("torch", "no_such_library"))
+    monkeypatch.setattr("launcher.sdk.preflight.LIBRARIES", ("torch", "no_such_library"))
     with pytest.raises(errors.RuntimeUnavailableError, match="lacks no_such_library"):
         launcher.fit("preset-cartpole-random", entry_point="collect.py", runtime="process")
     assert not home.exists()
