@@ -292,7 +292,9 @@ time.sleep(60)
     job = _stopped(runtime, make_source(script), store)
     assert job.status == "Stopped"
     assert job.failure_reason == ""
-    assert members(job.keys.model) == ["saved"]
+    # Two hosts leave the same name: the first one's file has it, the other one's is kept beside it and named.
+    assert members(job.keys.model) == ["saved", "algo-2/saved"][: runtime.hosts]
+    assert len([line for line in job.warnings if "algo-2/saved" in line]) == runtime.hosts - 1
     states = [one["Status"] for one in job.describe()["SecondaryStatusTransitions"]]
     assert states == ["Starting", "Downloading", "Training", "Stopping", "Uploading", "Stopped"]
 
@@ -312,7 +314,9 @@ def _stopped(runtime, source, store):
     job = estimator.submit(job_name="job-1")
     thread = threading.Thread(target=lambda: job.wait(logs=False))
     thread.start()
-    wait_until(lambda: "ready" in job.logs())
+    hosts = [f"algo-{number}" for number in range(1, (runtime.hosts if isinstance(runtime, On) else 1) + 1)]
+    logs = [store.folder("job-1").log_path(host) for host in hosts]
+    wait_until(lambda: all(log.exists() and "ready" in log.read_text() for log in logs))
     store.folder("job-1").request_stop()
     thread.join(60)
     assert not thread.is_alive()

@@ -159,7 +159,11 @@ def test_a_stopped_job_keeps_what_it_had(compose, trained):
     assert started.returncode == 0, started.stderr
     try:
         deadline = time.monotonic() + 60
-        while not (metrics := [file for job in set(compose.jobs.iterdir()) - before for file in job.rglob("*.csv")]):
+        while not (
+            metrics := [
+                file for job in set(compose.jobs.iterdir()) - before for file in job.glob("output/intermediate/*.csv")
+            ]
+        ):
             assert time.monotonic() < deadline, compose.docker("logs", name).stdout[-2000:]
             time.sleep(0.2)
         assert compose.docker("stop", "--time", "60", name).returncode == 0

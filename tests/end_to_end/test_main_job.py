@@ -103,7 +103,7 @@ def test_a_stopped_training_leaves_a_checkpoint_that_can_be_evaluated(tmp_path):
     import time
 
     data = launcher.fit("preset-cartpole-random", entry_point="collect.py", runtime="process", logs=False)
-    estimator = launcher.sdk.estimator.bundled_estimator(
+    estimator = launcher.sdk.bundled.bundled_estimator(
         "preset-cartpole-ddqnbcq", hyperparameters={"training.epochs": 100_000}, runtime="process"
     )
     job = estimator.submit({"train": str(data.outputs.data_path)})

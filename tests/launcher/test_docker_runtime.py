@@ -266,14 +266,12 @@ pathlib.Path("/opt/ml/model/seen").write_text(" ".join([
 
 def test_a_foreign_image_has_the_rights_of_a_plain_program_of_roots_and_no_more(foreign_image, engine):
     """It changes owners and users, as official images do; it gains no rights, and cannot fill the machine."""
-    script = """
-    cat /proc/self/status > /opt/ml/model/status
-    chown 4321:4321 /opt/ml/model/status && chmod 600 /opt/ml/model/status
-    ! mknod /tmp/disk b 254 0
-    echo started; sleep 60
-    """
+    script = (
+        "cd /opt/ml/model; cat /proc/self/status > status; chown 4321:4321 status && chmod 600 status; "
+        "! mknod /tmp/disk b 254 0; echo started; sleep 60"
+    )
     estimator = launcher.Estimator(
-        foreign_image, container_entry_point=["/bin/sh", "-ec"], container_arguments=[textwrap.dedent(script)]
+        foreign_image, container_entry_point=["/bin/sh", "-ec"], container_arguments=[script]
     )
     estimator.fit(wait=False, job_name="job-1")
     job = estimator.latest_training_job
