@@ -15,7 +15,7 @@ from launcher.jobs.store import JobStore
 from launcher.requests.describe import describe_record
 from launcher.running import artifacts
 from launcher.running.driving import drive, drive_detached, raise_unless_completed
-from launcher.running.following import LineSink
+from launcher.running.following import LineSink, LogReader
 from launcher.running.runner import job_storage
 from launcher.runtimes import Runtime
 from launcher.settings import home_path
@@ -143,9 +143,9 @@ class TrainingJob:
         return self.log_path.read_text(encoding="utf-8", errors="replace") if self.log_path.exists() else ""
 
     def print_logs(self) -> None:
-        """Print everything that the first host printed so far, without control sequences but colours."""
-        for line in self.logs().splitlines():
-            print_line("algo-1", line)
+        """Print everything that the hosts printed so far, without control sequences but colours."""
+        on_line = partial(print_line, hosts=self._record.training_spec.instance_count)
+        LogReader(self._store.folder(self.name), on_line).read(final=True)
 
     def metrics(self) -> pd.DataFrame:
         """Return the metric CSV as far as it is written, a row an epoch."""

@@ -8,18 +8,19 @@ from typing import Any
 import boto3
 
 from launcher.errors import UnsupportedOptionError
-from launcher.settings import LOCAL_CREDENTIALS, S3Settings
+from launcher.settings import S3Settings
+from launcher.storage.own_s3 import ensure_server, server_credentials
 
 
 class BotoSession(boto3.Session):  # type: ignore[misc]  # boto3 has no types
     """Makes clients and resources of one S3; those of other services would talk to AWS and are refused."""
 
     def __init__(self, settings: S3Settings, home: Path) -> None:
-        credentials = {name.lower(): value for name, value in LOCAL_CREDENTIALS.items()}
+        own = server_credentials(home) if settings.kind == "embedded" else {}
         super().__init__(
             profile_name=settings.profile,
             region_name=settings.region,
-            **(credentials if settings.kind == "embedded" else {}),
+            **{name.lower(): value for name, value in own.items()},
         )
         self._s3 = settings
         self._home = home
@@ -36,6 +37,9 @@ class BotoSession(boto3.Session):  # type: ignore[misc]  # boto3 has no types
                 f"Here a session's boto3 reaches S3 alone; to use AWS itself: boto3.client('{service_name}')",
             )
         address = options.pop("endpoint_url", None) or self._address()
+        if self._s3.kind == "embedded":  # the server, which is up now, says which key it asks for
+            own = server_credentials(self._home)
+            options = {name.lower(): value for name, value in own.items()} | options
         client = super().client(service_name, *arguments, endpoint_url=address, **options)
         if self._s3.kind == "embedded":
             client.meta.events.register("before-call.s3", self._have_server)
@@ -57,9 +61,7 @@ class BotoSession(boto3.Session):  # type: ignore[misc]  # boto3 has no types
     def _address(self) -> str | None:
         if self._s3.kind != "embedded":
             return self._s3.endpoint_url
-        from launcher.s3_server import service
-
-        return service.ensure(self._home)
+        return ensure_server(self._home)
 
 
 def make_boto_session(settings: S3Settings, home: Path) -> BotoSession:

@@ -289,7 +289,7 @@ def test_a_job_whose_results_cannot_be_stored_fails_by_name_and_keeps_them(run_j
     assert job.status == "Failed"
     assert re.search(rf"PutObject of s3://{bucket}/out/job-1/output/.* after {tries} tr.*({what})", job.failure_reason)
     assert (job.path / "work/algo-1/opt_ml/model/model").read_text() == "1,2"
-    assert any("work/opt_ml" in line for line in job.warnings)
+    assert any(str(job.path / "work") in line for line in job.warnings)
     assert keys_of(s3, bucket) == ["in/data.csv", "out/job-1/source/sourcedir.tar.gz"]
 
 
