@@ -517,6 +517,7 @@ def test_a_page_holds_the_drawing_and_the_last_numbers_and_loads_nothing(trained
     last = trained.metrics.iloc[-1]
     low, high = last["WDR (trajectory) Low"], last["WDR (trajectory) High"]
     assert f"<td>WDR</td><td>{last['WDR (trajectory)']:.2f}</td><td>{low:.2f} to {high:.2f}</td>" in page
+    assert page.index("<td>DM<") < page.index("<td>WDR<") < page.index("<td>WIS<") < page.index("<td>Coach&#x27;s WIS<")
     assert "MAGIC" not in page  # not among the preset's estimators
     assert re.findall(r'(?:src|href)="(?!#)[^"]*"|<script|@import', page) == []
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
