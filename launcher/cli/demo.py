@@ -7,12 +7,13 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from launcher.errors import RuntimeUnavailableError
 from launcher.sdk.bundled import bundled_estimator, bundled_inputs
 from launcher.sdk.inputs import Inputs
 from launcher.sdk.session import Session
@@ -22,7 +23,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 EVALUATION_EPISODES = 100
+MOST_DISCOUNTED = 1 / (1 - 0.99)  # rewards of 1 for ever, at the preset's discount
 _SHOWN_EPOCHS = 12
+_JUDGES = ("FQE", "WDR")  # the estimate to trust first
+_WHY = {"FQE": "the estimate to trust", "WDR": "rests on few episodes"}
 _ESTIMATES = re.compile(r" (WIS|WDR)=([-\d.]+)")
 _EPOCH = re.compile(r"^Off-Policy Evaluation>.*\bEpoch=(\d+)(?:.*\bEpochs=(\d+))?")
 _EPISODE = re.compile(r"^Testing>.*\bEpisode=(\d+)")
@@ -36,6 +40,9 @@ class DemoResult:
         random_reward: mean reward of an episode in the data.
         estimates: the metric CSV, a row an epoch.
         learned_reward: mean reward of the learned policy's episodes.
+        judgement: of the last epoch's policy on the held-out episodes, as ``launcher ope --format json`` prints it;
+            None where this interpreter lacks the libraries.
+        not_judged: why there is none.
     """
 
     collecting: TrainingJob
@@ -45,6 +52,8 @@ class DemoResult:
     estimates: pd.DataFrame
     learned_reward: float
     episodes: int
+    judgement: dict[str, Any] | None
+    not_judged: str = ""
 
 
 def run_demo(
@@ -112,6 +121,11 @@ def run_demo(
             EVALUATION_EPISODES,
             _count_episodes,
         )
+        judging = progress.add_task("Judge it by the held-out episodes", total=1)
+        judgement, not_judged = _judge(
+            data_path, training.outputs.data_path / "checkpoint", 0 if seed is None else seed
+        )
+        progress.update(judging, completed=1)
     rows = pd.concat([pd.read_csv(path) for path in sorted(data_path.glob("*.csv"))])
     result = json.loads((evaluation.outputs.data_path / "evaluation.json").read_text(encoding="utf-8"))
     return DemoResult(
@@ -122,39 +136,25 @@ def run_demo(
         estimates=training.metrics(),
         learned_reward=float(result["mean"]),
         episodes=int(result["episodes"]),
+        judgement=judgement,
+        not_judged=not_judged,
     )
+
+
+def _judge(dataset: Path, checkpoint: Path, seed: int) -> tuple[dict[str, Any] | None, str]:
+    """Estimate what the scored policy is worth; where libraries are missing, return None and why."""
+    from launcher.cli.ope import judge_policies
+
+    try:
+        return judge_policies(dataset, [checkpoint], estimators=list(_JUDGES), seed=seed), ""
+    except RuntimeUnavailableError as error:
+        return None, str(error)
 
 
 def print_summary(console: Console, result: DemoResult) -> None:
-    """Print what a person wants to know: reward before, what the estimates said, reward now, where everything is."""
-    estimates = result.estimates
-    table = Table(
-        title="Off-policy estimates on held-out episodes, no environment used (discounted reward per episode)"
-    )
-    columns = {
-        "Epoch": "epoch",
-        "Weighted Importance Sampling": "WIS",
-        "Sequential Doubly Robust": "sequential DR",
-        "WDR (trajectory)": "WDR",
-        "Effective Sample Size": "effective episodes",
-        "Loss/Mean": "loss",
-    }
-    shown = {name: title for name, title in columns.items() if name in estimates}
-    for title in shown.values():
-        table.add_column(title, justify="right")
-    step = max(1, -(-len(estimates) // _SHOWN_EPOCHS))
-    for position in sorted({*range(0, len(estimates), step), len(estimates) - 1}):
-        row = estimates.iloc[position]
-        table.add_row(*(f"{row[name]:.0f}" if name == "Epoch" else f"{row[name]:.2f}" for name in shown))
-    console.print(table)
-    last = estimates.iloc[-1]
-    if "WDR (trajectory) Low" in last.dropna():
-        console.print(
-            f"{last['Evaluated Policy']} is worth {last['WDR (trajectory)']:.1f} by WDR, with an interval "
-            f"({last['Interval Level']:.0%}) from {last['WDR (trajectory) Low']:.1f} to "
-            f"{last['WDR (trajectory) High']:.1f}; the random policy {last['Logged Discounted Return']:.1f}",
-            highlight=False,
-        )
+    """Print what a person wants to know: what the estimates said, reward before and now, where everything is."""
+    _print_judgement(console, result)
+    _print_epochs(console, result.estimates)
     console.print(f"[bold]Random policy[/bold], which made the data: mean reward {result.random_reward:.1f}")
     console.print(
         f"[bold]Learned policy[/bold], from that data alone:  mean reward {result.learned_reward:.1f} "
@@ -174,6 +174,68 @@ def print_summary(console: Console, result: DemoResult) -> None:
     ):
         if path is not None:
             console.print(f"  {title:<11}{path}", soft_wrap=True, highlight=False)
+
+
+def _print_judgement(console: Console, result: DemoResult) -> None:
+    """Print the estimates to trust, with their intervals, and the logged policy on the same scale."""
+    if result.judgement is None:
+        console.print(f"The learned policy was not judged on this machine: {result.not_judged}", highlight=False)
+        return
+    found, (policy,) = result.judgement, result.judgement["policies"]
+    least, most = found["bounds"]
+    possible = "" if least is None or most is None else f"; from {least:.0f} to {most:.0f} is possible"
+    table = Table(
+        title=f"What {policy['policy']} is worth, by {found['episodes']} held-out episodes alone\n"
+        f"(discounted reward per episode{possible})"
+    )
+    level = next((one["level"] for one in policy["estimates"] if one["level"] is not None), None)
+    table.add_column("policy")
+    table.add_column("estimate")
+    table.add_column("value", justify="right")
+    table.add_column("interval" if level is None else f"{level:.0%} interval", justify="right")
+    table.add_column("")
+    for one in policy["estimates"]:
+        table.add_row("learned", one["estimator"], *_cells(one), _WHY[one["estimator"]])
+    if (behavior := found["behavior"]) is not None:
+        table.add_row("random", "mean of the log", *_cells(behavior), "what there is to beat")
+    console.print(table)
+
+
+def _cells(estimate: dict[str, Any]) -> tuple[str, str]:
+    value = "undefined" if estimate["value"] is None else f"{estimate['value']:.1f}"
+    if estimate.get("uncut") is not None:
+        value += f" (cut; it says {estimate['uncut']:.1f})"
+    if estimate["lower"] is None:
+        return value, "none"
+    return value, f"{estimate['lower']:.1f} to {estimate['upper']:.1f}"
+
+
+def _print_epochs(console: Console, estimates: pd.DataFrame) -> None:
+    """Print Coach's columns over the epochs; a value that no policy can have is marked."""
+    table = Table(title="The epochs in Coach's columns, which say less")
+    columns = {
+        "Epoch": "epoch",
+        "Weighted Importance Sampling": "WIS",
+        "Sequential Doubly Robust": "sequential DR",
+        "Effective Sample Size": "effective episodes",
+        "Loss/Mean": "loss",
+    }
+    shown = {name: title for name, title in columns.items() if name in estimates}
+    for title in shown.values():
+        table.add_column(title, justify="right")
+    impossible = False
+    step = max(1, -(-len(estimates) // _SHOWN_EPOCHS))
+    for position in sorted({*range(0, len(estimates), step), len(estimates) - 1}):
+        row = estimates.iloc[position]
+        cells = []
+        for name in shown:
+            marked = name == "Sequential Doubly Robust" and row[name] > MOST_DISCOUNTED
+            impossible |= marked
+            cells.append(f"{row[name]:.0f}" if name == "Epoch" else f"{row[name]:.2f}{'*' if marked else ''}")
+        table.add_row(*cells)
+    if impossible:
+        table.caption = f"* more than the {MOST_DISCOUNTED:.0f} that a policy can earn"
+    console.print(table)
 
 
 def _no_count(_line: str) -> tuple[int, int]:

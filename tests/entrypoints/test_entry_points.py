@@ -170,7 +170,7 @@ def test_no_dataset_or_several_beside_the_script_are_an_error_that_says_what_to_
     assert "holds 2 CSV files (a.csv, b.csv)" in job.stderr
 
 
-def test_every_epoch_has_a_row_and_a_log_line_with_the_same_estimates(trained):
+def test_every_epoch_has_a_row_and_a_log_line_with_the_same_estimates(collected, trained):
     metrics = trained.metrics
     assert metrics["Epoch"].tolist() == [1, 2, 3, 4]
     assert "Wall-Clock Time" not in metrics
@@ -181,8 +181,13 @@ def test_every_epoch_has_a_row_and_a_log_line_with_the_same_estimates(trained):
     )
     assert [int(epoch) for epoch, _, _ in lines] == [1, 2, 3, 4]
     assert [float(wis) for _, wis, _ in lines] == pytest.approx(metrics["Weighted Importance Sampling"], abs=1e-4)
-    assert set(metrics["Evaluated Policy"]) == {"softmax(Q / 2)"}
-    assert "Evaluated policy: softmax(Q / 2)" in trained.stdout
+    # The preset's temperature counts tenths of the returns' deviation; what is reported is in the unit of rewards.
+    policy = load_policy(trained.output / "checkpoint", "latest", observation_size=4, n_actions=2)
+    assert set(metrics["Evaluated Policy"]) == {f"softmax(Q / {policy.temperature:g})"}
+    lengths = pd.read_csv(collected.output / "cartpole_dataset.csv").groupby("episode_id").size()
+    to_go = np.concatenate([(1 - 0.99 ** np.arange(1, length + 1)) / (1 - 0.99) for length in lengths])
+    assert policy.temperature == pytest.approx(2 * 0.1 * to_go.std(), rel=0.2)  # the scale is that of the fitting part
+    assert f"Evaluated policy: softmax(Q / {policy.temperature:g})" in trained.stdout
 
 
 def test_the_estimates_of_whole_trajectories_stand_beside_coachs_with_their_intervals(trained):
@@ -507,7 +512,7 @@ def test_evaluation_episodes_are_drawn_under_coachs_names(run_job, trained):
 
 def test_drawing_without_pygame_is_refused_before_an_episode_is_played(monkeypatch):
     monkeypatch.setitem(sys.modules, "pygame", None)
-    with pytest.raises(PresetError, match=r"evaluation.gifs needs pygame.*extra 'gif'"):
+    with pytest.raises(PresetError, match=r"evaluation.gifs needs pygame.*sagemaker-launcher\[gif\]"):
         check_rendering("CartPole-v0")
 
 
@@ -517,6 +522,7 @@ def test_a_page_holds_the_drawing_and_the_last_numbers_and_loads_nothing(trained
     last = trained.metrics.iloc[-1]
     low, high = last["WDR (trajectory) Low"], last["WDR (trajectory) High"]
     assert f"<td>WDR</td><td>{last['WDR (trajectory)']:.2f}</td><td>{low:.2f} to {high:.2f}</td>" in page
+    assert page.index("<td>DM<") < page.index("<td>WDR<") < page.index("<td>WIS<") < page.index("<td>Coach&#x27;s WIS<")
     assert "MAGIC" not in page  # not among the preset's estimators
     assert re.findall(r'(?:src|href)="(?!#)[^"]*"|<script|@import', page) == []
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")

@@ -205,7 +205,7 @@ OLD_VALUES = {
 
 @pytest.mark.parametrize(
     ("name", "values"),
-    [("preset-cartpole-ddqnbcq", {"agent.target_temperature": 2.0}), ("preset-cartpole-iql", {})],
+    [("preset-cartpole-ddqnbcq", {"agent.target_temperature": 2.0, "bcq.threshold": 0.3}), ("preset-cartpole-iql", {})],
 )
 def test_a_checkpoint_of_version_0_1_0_is_resumed_as_it_began(name, values, tmp_path):
     """It knew no scaling, no support and no extracted policy: those keys are as they were, and nobody sets them."""

@@ -3,7 +3,7 @@
 import html
 import io
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,7 +68,7 @@ def _drawn(figure: Any, kind: str) -> bytes:
 
 
 def _figure(metrics: "pd.DataFrame") -> Any:
-    """Draw Coach's two estimates on top, then the loss, the episodes in effect, and an estimator in each box."""
+    """Draw the estimates to trust on top, below them the loss, the episodes in effect, Coach's, and a box for each."""
     from matplotlib.figure import Figure
 
     epochs = metrics["Epoch"]
@@ -81,24 +81,25 @@ def _figure(metrics: "pd.DataFrame") -> Any:
     grid.update(left=0.09, right=0.91, bottom=0.5 / height, top=1 - 0.35 / height, wspace=0.65, hspace=0.5)
     baseline = float(metrics[LOGGED_RETURN].iloc[0])
     values = figure.add_subplot(grid[0, :])
-    right = values.twinx()
-    values.plot(epochs, metrics[WIS], color=WIS_COLOR, linewidth=2, label="WIS (left axis)")
-    right.plot(epochs, metrics[SEQUENTIAL_DR], color=DR_COLOR, linewidth=2, label="sequential DR (right axis)")
-    _baseline(values, baseline, label=f"logged policy: {baseline:.1f} (left axis)")
+    _draw_leading(values, metrics, set(shown))
+    _baseline(values, baseline, label=f"logged policy: {baseline:.1f}")
     policy = metrics["Evaluated Policy"].iloc[0]
     values.set_title(f"Off-policy evaluation of {policy} on held-out episodes", fontweight="bold")
-    for axes, name, color in ((values, "WIS", WIS_COLOR), (right, "sequential DR, by the agent's Q", DR_COLOR)):
-        axes.set_ylabel(f"{name}\n(discounted reward per episode)", color=color)
-        axes.tick_params(axis="y", labelcolor=color)
-    values.legend(handles=[*values.get_lines(), *right.get_lines()], loc="upper left", frameon=False)
-    loss = figure.add_subplot(grid[1, :3])
+    values.set_ylabel("discounted reward per episode")
+    values.legend(loc="upper left", frameon=False)
+    loss = figure.add_subplot(grid[1, :2])
     loss.plot(epochs, metrics["Loss/Mean"], color=OTHER_COLOR)
     loss.set_title("loss, mean of an epoch's batches")
-    sizes = figure.add_subplot(grid[1, 3:])
+    sizes = figure.add_subplot(grid[1, 2:4])
     sizes.fill_between(epochs, metrics[EFFECTIVE_SAMPLE_SIZE], color=OTHER_COLOR, alpha=0.35, linewidth=0)
     sizes.set_ylim(bottom=0)
     sizes.set_title("held-out episodes in effect")
-    boxes = [loss, sizes]
+    coachs = figure.add_subplot(grid[1, 4:])
+    for column, color in ((WIS, WIS_COLOR), (SEQUENTIAL_DR, DR_COLOR)):
+        coachs.plot(epochs, metrics[column], color=color, label=COACHS[column])
+    coachs.set_title("Coach's columns, which have no bounds")
+    coachs.legend(loc="upper left", frameon=False, fontsize=7)
+    boxes = [loss, sizes, coachs]
     for number, name in enumerate(shown):
         column = TRAJECTORY[name]
         box = figure.add_subplot(grid[2 + number // 3, number % 3 * 2 : number % 3 * 2 + 2])
@@ -112,10 +113,23 @@ def _figure(metrics: "pd.DataFrame") -> Any:
         boxes.append(box)
     for box in [values, *boxes]:
         box.grid(alpha=0.3)
-    for box in boxes:
         box.spines["right"].set_visible(False)
         box.set_xlabel("epoch")
     return figure
+
+
+def _draw_leading(axes: Any, metrics: "pd.DataFrame", shown: Collection[str]) -> None:
+    """Draw fitted Q evaluation, and WDR with its interval; WIS where the run computed neither."""
+    epochs = metrics["Epoch"]
+    if "WDR" in shown:
+        column = TRAJECTORY["WDR"]
+        low, high = metrics[column + LOWER], metrics[column + UPPER]
+        axes.plot(epochs, metrics[column], color=WIS_COLOR, linewidth=1, label="WDR and its interval")
+        axes.fill_between(epochs, low, high, color=WIS_COLOR, alpha=0.15, linewidth=0)
+    if "DM" in shown:
+        axes.plot(epochs, metrics[TRAJECTORY["DM"]], color=DR_COLOR, linewidth=2, label="fitted Q evaluation (DM)")
+    if not {"WDR", "DM"} & set(shown):
+        axes.plot(epochs, metrics[WIS], color=WIS_COLOR, linewidth=2, label="WIS")
 
 
 def _baseline(axes: Any, value: float, label: str | None = None) -> None:
@@ -128,7 +142,10 @@ def _page(metrics: "pd.DataFrame", figure: Any) -> bytes:
     last = metrics.iloc[-1]
     level = last["Interval Level"]
     rows = []
-    for name, column in [*((title, column) for column, title in COACHS.items()), *TRAJECTORY.items()]:
+    coachs = [(f"Coach's {title}", column) for column, title in COACHS.items()]
+    leading = [(name, TRAJECTORY[name]) for name in ("DM", "WDR")]
+    others = [(name, column) for name, column in TRAJECTORY.items() if (name, column) not in leading]
+    for name, column in [*leading, *others, *coachs]:
         if last.isna()[column]:
             continue
         ends = [last.get(column + LOWER, float("nan")), last.get(column + UPPER, float("nan"))]
