@@ -10,6 +10,7 @@ import pytest
 
 import launcher
 from launcher import errors
+from launcher.sdk.bundled import bundled_estimator
 from tests.shell import run_launcher
 
 METRICS = "worker_0.batch_rl_graph.main_level.main_level.agent_0.csv"
@@ -46,8 +47,8 @@ def test_the_demo_learns_to_balance_from_random_data_alone(demo, runtime):
     assert 15 < random_reward < 30
     assert learned_reward > 195
     first, coachs = said.split("The epochs in Coach's columns", 1)
-    value, lower, upper = map(float, re.search(r"learned . FQE +. +([\d.]+) . ([\d.]+) to ([\d.]+)", first).groups())
-    to_beat = float(re.search(r"random . mean of the log . +([\d.]+)", first)[1])
+    value, lower, upper = map(float, re.search(r"learned . FQE +. +([\d.]+) . +([\d.]+) to ([\d.]+)", first).groups())
+    to_beat = float(re.search(r"random +. mean of the log . +([\d.]+)", first)[1])
     assert to_beat < lower < value < upper <= 100
     assert first.index("FQE") < first.index("WDR")
     for estimate in re.findall(r"\d+\.\d+\*?", coachs[: coachs.index("Random policy")]):
@@ -110,7 +111,7 @@ def test_a_stopped_training_leaves_a_checkpoint_that_can_be_evaluated(tmp_path):
     import time
 
     data = launcher.fit("preset-cartpole-random", entry_point="collect.py", runtime="process", logs=False)
-    estimator = launcher.sdk.bundled.bundled_estimator(
+    estimator = bundled_estimator(
         "preset-cartpole-ddqnbcq", hyperparameters={"training.epochs": 100_000}, runtime="process"
     )
     job = estimator.submit({"train": str(data.outputs.data_path)})

@@ -502,3 +502,13 @@ def test_the_policy_takes_raw_features_and_averages_q_before_the_softmax():
     observation = torch.tensor([[5.0]])
     assert policy.q_values(observation).tolist() == [[3.0, 0.0]]
     torch.testing.assert_close(policy(observation), torch.softmax(torch.tensor([[1.0, 0.0]]), dim=1))
+
+
+def test_an_action_is_dropped_where_another_was_logged_nearer_by_far():
+    """So it is beside the log too: where all are about as far away, it says nothing of them."""
+    inputs = torch.tensor([[0.0], [0.1], [1.0], [1.1]])
+    support = fit_neighbor_support(inputs, torch.tensor([0, 1, 0, 0]), 3, coefficient=0.5, neighbors_per_action=10)
+    # The mean over the four points of the distances to both actions: (0.1 + 0.1 + 0.9 + 1.0) / 4, of which the half.
+    assert support.farthest == pytest.approx(0.2625)
+    allowed = support(torch.tensor([[0.0], [1.1], [-50.0], [50.0]]))
+    assert allowed.tolist() == [[True, True, False], [True, False, False], [True, True, False], [True, False, False]]

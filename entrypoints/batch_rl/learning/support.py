@@ -173,8 +173,10 @@ class ImitationSupport(nn.Module):
 class NeighborSupport(nn.Module):
     """Actions that were logged near an observation.
 
-    An action is dropped where the nearest point in which it was logged is farther away than ``farthest``; the nearest
-    action always stays.
+    An action is dropped where the nearest point in which it was logged is farther away than the nearest point of any
+    action by more than ``farthest``. At a logged point, where that one is the point itself, this is Coach's rule.
+    Elsewhere it asks whether the log tells the actions apart: where all are as far away, none is dropped, except for
+    those that were never logged, which are infinitely far.
 
     Args:
         references: (points, size) for each action, the points in which it was logged; there may be none.
@@ -211,7 +213,7 @@ class NeighborSupport(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         """Return the usable actions, (rows, n_actions) bool."""
         distances = self.distances(inputs)
-        return (distances <= self.farthest) | (distances == distances.min(dim=1, keepdim=True).values)
+        return distances <= distances.min(dim=1, keepdim=True).values + self.farthest
 
     def state(self) -> dict[str, Any]:
         """Return all of it in plain containers and tensors."""

@@ -165,7 +165,9 @@ class Bcq:
         "exactly so many passes over all rows instead, as Coach", default=None, within="[1, inf)"
     )
     average_distance_coefficient: float = _key(
-        "farthest usable nearest neighbor, in mean nearest distances", default=1.0, within="[0, inf)"
+        "a usable neighbor is so much farther than the nearest, in mean distances",
+        default=1.0,
+        within="[0, inf)",
     )
     neighbors_per_action: int = _key("logged steps that are searched, the last ones", default=50000, within="[1, inf)")
     embed_observations: bool = _key("measure distances in the reward model's last hidden layer", default=True)
