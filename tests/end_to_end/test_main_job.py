@@ -50,7 +50,7 @@ def test_the_demo_learns_to_balance_from_random_data_alone(demo, runtime):
     value, lower, upper = map(float, re.search(r"learned . FQE +. +([\d.]+) . +([\d.]+) to ([\d.]+)", first).groups())
     to_beat = float(re.search(r"random +. mean of the log . +([\d.]+)", first)[1])
     assert to_beat < lower < value < upper <= 100
-    assert first.index("FQE") < first.index("WDR")
+    assert first.index("│ FQE") < first.index("│ WDR")
     for estimate in re.findall(r"\d+\.\d+\*?", coachs[: coachs.index("Random policy")]):
         assert estimate.endswith("*") == (float(estimate.rstrip("*")) > 100)
     for title in ("dataset", "model", "checkpoint", "estimates", "plot", "evaluation", "log"):

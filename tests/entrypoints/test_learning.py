@@ -99,7 +99,9 @@ def test_the_nearest_reference_is_found_in_chunks_of_any_size(monkeypatch):
     [
         (1.0, 100, [(3, 0)]),  # to actions 0 and 1: (0, 1), (0, 1), (1, 0), (8, 0); their sum, 11, over 4 rows is 2.75
         (0.0, 100, [(0, 1), (1, 1), (2, 0), (3, 0)]),  # the logged action alone
-        (1.0, 1, [(0, 1)]),  # from 2 and 10 alone: (2, 10), (0, 8), (1, 9), (8, 0); 38 over 4 rows is 9.5
+        # From 2 and 10 alone: (2, 10), (0, 8), (1, 9), (8, 0), each farther by 8 than the other; 38 over 4 rows is 9.5.
+        (1.0, 1, []),
+        (0.8, 1, [(0, 1), (1, 1), (2, 1), (3, 0)]),
     ],
 )
 def test_an_action_is_dropped_where_it_was_logged_only_far_away(coefficient, neighbors_per_action, dropped):
