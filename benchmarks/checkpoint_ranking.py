@@ -1,79 +1,117 @@
-"""How well each estimate ranks the checkpoints of a run: the default preset, datasets that nothing was tuned on.
+"""How well each estimate chooses among the checkpoints of a run: the default preset, fresh datasets.
 
-Each dataset is 500 random episodes of CartPole; every fifth epoch's policy is played in the environment that logged
-them, which has no time limit. Printed are, as means over the datasets, Spearman's rank correlation of estimates and
-true values, and the regret: how much the best true value is above the best among the first k by the estimate.
+Each dataset is 500 random episodes of CartPole, of which those that are held out, 75, judge every tenth epoch's policy.
+The scored policy is played where the log comes from, which has no time limit, for its true discounted return; the
+greedy one is played in CartPole-v0, where the most is 200, for its reward. Printed are, over the datasets, Spearman's
+rank correlation of estimates and true values, and the regret: how much the best value is above that of the policy which
+comes first by the estimate.
 
-    python benchmarks/checkpoint_ranking.py 9100 9108     # the datasets of seeds 9100 to 9107
+    python benchmarks/checkpoint_ranking.py 9100 9130                          # the datasets of seeds 9100 to 9129
+    python benchmarks/checkpoint_ranking.py 9100 9130 --record ranking.jsonl   # goes on where it was ended
 """
 
 from __future__ import annotations
 
+import argparse
+import json
 import math
-import sys
-import tempfile
 from pathlib import Path
+from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "entrypoints"))
+import interval_coverage
+import numpy as np
+from interval_coverage import LONGEST, ROOT
 
-EVERY = 5
-TRUE_EPISODES, LONGEST = 200, 1500  # 0.99 ** 1500 is 3e-7
+EVERY = 10
+TRUE_EPISODES, GREEDY_EPISODES = 200, 100
 
 
-def measure(seed: int, scratch: Path) -> tuple[dict[str, list[float]], list[float]]:
-    """Return the estimates by estimator, and the true values, of the checkpoints in their order."""
-    from batch_rl.acting.cartpole import play_cartpoles
-    from batch_rl.acting.policies import softmax_policy, uniform_policy
+def measure(seed: int) -> dict[str, Any]:
+    """Return the estimates by estimator, and what the checkpoints earn, in their order."""
+    from batch_rl import ope
+    from batch_rl.acting.cartpole import STEP_LIMITS, play_cartpoles
+    from batch_rl.acting.policies import greedy_policy, softmax_policy
     from batch_rl.data.episodes import join_episodes
-    from batch_rl.formats.coach_csv import write_csv
-    from batch_rl.formats.loading import load_episodes
     from batch_rl.learning.training import TrainingRun
     from batch_rl.presets.reading import load_preset
     from batch_rl.presets.schema import TrainingPreset
 
-    preset = load_preset(ROOT / "presets/preset-cartpole-ddqnbcq.yaml", TrainingPreset)
-    logged = play_cartpoles(100, seed, uniform_policy(2), episodes_each=5, step_limit=None)
-    path = scratch / f"{seed}.csv"
-    write_csv(path, enumerate(join_episodes([episode for turn in logged for episode in turn])))
-    run = TrainingRun(load_episodes(path)[1], preset)
+    preset = load_preset(ROOT / "presets/preset-cartpole-ddqnbcq.yaml", TrainingPreset, {"seed": seed})
+    discount = preset.agent.discount
+    run = TrainingRun(interval_coverage.random_cartpole(seed), preset)
     estimates: dict[str, list[float]] = {}
-    truths = []
+    values, rewards = [], []
     while run.epoch < run.epochs:
         result = run.run_epoch()
         assert result is not None
         if run.epoch % EVERY:
             continue
+        q_array = run.policy().q_array
+        policy = softmax_policy(q_array, run.temperature)
+        refits = ope.refit_values(run.held_out, policy, discount=discount, seed=seed)
         assert result.estimates.trajectory is not None
-        found = {one.name: one.value for one in result.estimates.trajectory.values.values()}
-        for name, value in {**found, "Coach's sequential DR": result.estimates.sequential_dr}.items():
+        by_name = {estimate.name: estimate.value for estimate in result.estimates.trajectory.values.values()}
+        by_name = {ope.FQE: float(refits.replicates.mean()), **by_name}
+        for name, value in {**by_name, "Coach's sequential DR": result.estimates.sequential_dr}.items():
             estimates.setdefault(name, []).append(value)
-        policy = softmax_policy(run.policy().q_array, preset.ope.temperature)
         played = play_cartpoles(TRUE_EPISODES, 99, policy, episodes_each=1, step_limit=LONGEST)
-        truths.append(float(join_episodes([one for (one,) in played]).returns(preset.agent.discount).mean()))
-    return estimates, truths
+        values.append(float(join_episodes([turn[0] for turn in played]).returns(discount).mean()))
+        limit = STEP_LIMITS["CartPole-v0"]
+        greedy = play_cartpoles(GREEDY_EPISODES, 98, greedy_policy(q_array), episodes_each=1, step_limit=limit)
+        rewards.append(float(np.mean([turn[0].total_reward for turn in greedy])))
+    return {"environment": "cartpole", "seed": seed, "estimates": estimates, "values": values, "rewards": rewards}
+
+
+def table(lines: list[dict[str, Any]]) -> list[str]:
+    """Return the lines of a Markdown table, a row for each estimator."""
+    from batch_rl.ope.comparison import rank_correlation
+
+    rows = [
+        "| estimator | rank correlation, mean | lowest | regret, mean | largest | of the first three, mean | regret in "
+        "CartPole-v0, mean | largest |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name in lines[0]["estimates"]:
+        correlations, first, third, rewards = [], [], [], []
+        for line in lines:
+            estimates, values = line["estimates"][name], line["values"]
+            correlations.append(rank_correlation(estimates, values))
+            order = sorted(range(len(values)), key=lambda i: -estimates[i] if math.isfinite(estimates[i]) else math.inf)
+            first.append(max(values) - values[order[0]])
+            third.append(max(values) - max(values[i] for i in order[:3]))
+            rewards.append(max(line["rewards"]) - line["rewards"][order[0]])
+        cells = [
+            name,
+            f"{np.mean(correlations):.2f}",
+            f"{min(correlations):.2f}",
+            *(
+                f"{number:.2f}"
+                for number in (np.mean(first), max(first), np.mean(third), np.mean(rewards), max(rewards))
+            ),
+        ]
+        rows.append("| " + " | ".join(cells) + " |")
+    return rows
 
 
 def main() -> None:
-    from batch_rl.ope.comparison import rank_correlation
-
-    measured = []
-    with tempfile.TemporaryDirectory() as scratch:
-        for seed in range(int(sys.argv[1]), int(sys.argv[2])):
-            measured.append(measure(seed, Path(scratch)))
-            print(seed, [round(truth, 1) for truth in measured[-1][1]], flush=True)
-    print("| estimator | rank correlation | lowest | regret@1 | regret@3 |")
-    print("|---|---|---|---|---|")
-    for name in measured[0][0]:
-        correlations, first, third = [], [], []
-        for estimates, truths in measured:
-            values = estimates[name]
-            correlations.append(rank_correlation(values, truths))
-            order = sorted(range(len(values)), key=lambda i: -values[i] if math.isfinite(values[i]) else math.inf)
-            first.append(max(truths) - truths[order[0]])
-            third.append(max(truths) - max(truths[i] for i in order[:3]))
-        means = [sum(one) / len(one) for one in (correlations, first, third)]
-        print(f"| {name} | {means[0]:.2f} | {min(correlations):.2f} | {means[1]:.1f} | {means[2]:.1f} |")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("first", type=int)
+    parser.add_argument("end", type=int)
+    parser.add_argument(
+        "--record", type=Path, help="append each run's numbers to this file, and leave out those it has"
+    )
+    options = parser.parse_args()
+    record = interval_coverage.read_record(options.record)
+    for seed in range(options.first, options.end):
+        if ("cartpole", seed) in record:
+            continue
+        line = measure(seed)
+        record["cartpole", seed] = line
+        if options.record:
+            with options.record.open("a") as file:
+                file.write(json.dumps(line) + "\n")
+        print(seed, [round(value, 1) for value in line["values"]], line["rewards"], flush=True)
+    print(*table([record["cartpole", seed] for seed in range(options.first, options.end)]), sep="\n")
 
 
 if __name__ == "__main__":

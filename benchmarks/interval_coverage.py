@@ -1,18 +1,23 @@
 """How often the stated intervals hold the true value, over fresh logs in four environments, by estimator.
 
-CartPole: 500 random episodes, policies of the default preset. Acrobot: 200 episodes of a poor controller, cut at 500
-steps, a better one evaluated. Bandit: 500 rounds with three actions. Chain: 300 episodes of a Markov decision process
-with six states, whose values are solved for. Nothing is chosen by these logs; the truth comes from playing without any
-limit (CartPole, Acrobot), from a million rounds (bandit) or from a linear system (chain).
+CartPole: 500 random episodes; eight policies of the default preset, of four runs half way and at their end. Acrobot:
+200 episodes of a poor controller, cut at 500 steps; three better ones. Bandit: 500 rounds with three actions; three
+policies. Chain: 300 episodes of a Markov decision process with six states, whose values are solved for; three policies.
+The logs meet the policies in turn. The truth comes from playing without any limit (CartPole, Acrobot), from a million
+rounds (bandit) or from a linear system (chain).
 
     python benchmarks/interval_coverage.py 2000 2060                       # the logs of seeds 2000 to 2059, all four
-    python benchmarks/interval_coverage.py 2000 2060 --only chain --json coverage.json
+    python benchmarks/interval_coverage.py 2000 2060 --only chain --record coverage.jsonl
+
+Each log that is measured becomes a line of the record at once. The same command goes on where it was ended, and prints
+the tables of these seeds, from the record as well.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
 import warnings
@@ -21,13 +26,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ[_variable] = "1"
+
+import numpy as np  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "entrypoints"))
 
 LEVEL = 0.95
 LONGEST = 1500  # 0.99 ** 1500 is 3e-7
+TURN = 10  # logs of one environment before the next one's
 EARLIER_WDR = "WDR, q_hat of either half"  # as it was before networks were refitted: what widths are compared with
 
 
@@ -37,38 +46,54 @@ class World:
 
     Args:
         log: seed -> episodes.
+        behavior: probabilities by the policy that logs.
         policies: pairs of probabilities of observations and the true value.
     """
 
     log: Callable[[int], Any]
+    behavior: Callable[[Any], Any]
     policies: list[tuple[Callable[[Any], Any], float]]
     discount: float
     value: Callable[[Any], float] | None = None  # of a table of probabilities, where there are states
 
 
-def cartpole() -> World:
-    """Random episodes; policies that the default preset learned from logs of their own."""
+def random_cartpole(seed: int) -> Any:
+    """Return 500 random episodes."""
     from batch_rl.acting.cartpole import play_cartpoles
-    from batch_rl.acting.policies import softmax_policy, uniform_policy
+    from batch_rl.acting.policies import uniform_policy
     from batch_rl.data.episodes import join_episodes
+
+    turns = play_cartpoles(100, seed, uniform_policy(2), episodes_each=5, step_limit=None)
+    return join_episodes([episode for turn in turns for episode in turn])
+
+
+def cartpole_value(policy: Callable[[Any], Any]) -> float:
+    """Return a policy's mean discounted return in 1000 episodes."""
+    from batch_rl.acting.cartpole import play_cartpoles
+    from batch_rl.data.episodes import join_episodes
+
+    played = play_cartpoles(1000, 99, policy, episodes_each=1, step_limit=LONGEST)
+    return float(join_episodes([turn[0] for turn in played]).returns(0.99).mean())
+
+
+def cartpole() -> World:
+    """Random episodes; policies that the default preset learned from logs of their own, half way and at the end."""
+    from batch_rl.acting.policies import softmax_policy, uniform_policy
     from batch_rl.learning.training import TrainingRun
     from batch_rl.presets.reading import load_preset
     from batch_rl.presets.schema import TrainingPreset
-
-    def log(seed: int) -> Any:
-        turns = play_cartpoles(100, seed, uniform_policy(2), episodes_each=5, step_limit=None)
-        return join_episodes([episode for turn in turns for episode in turn])
 
     values: dict[str, Any] = {"ope.estimators": []}
     preset = load_preset(ROOT / "presets/preset-cartpole-ddqnbcq.yaml", TrainingPreset, values)
     policies = []
     for seed in range(500, 504):
-        run = TrainingRun(log(seed), preset)
-        run.fit()
-        policy = softmax_policy(run.policy().q_array, preset.ope.temperature)
-        played = play_cartpoles(1000, 99, policy, episodes_each=1, step_limit=LONGEST)
-        policies.append((policy, float(join_episodes([turn[0] for turn in played]).returns(0.99).mean())))
-    return World(log, policies, 0.99)
+        run = TrainingRun(random_cartpole(seed), preset)
+        while run.epoch < run.epochs:
+            run.run_epoch()
+            if run.epoch in (run.epochs // 2, run.epochs):
+                policy = softmax_policy(run.policy().q_array, run.temperature)
+                policies.append((policy, cartpole_value(policy)))
+    return World(random_cartpole, uniform_policy(2), policies, 0.99)
 
 
 def acrobot() -> World:
@@ -118,7 +143,7 @@ def acrobot() -> World:
         (following(share), float(play(following(share), 7, 1000, LONGEST).returns(0.99).mean()))
         for share in (0.7, 0.85, 0.95)
     ]
-    return World(lambda seed: play(following(0.5), seed, 200, 500), policies, 0.99)
+    return World(lambda seed: play(following(0.5), seed, 200, 500), following(0.5), policies, 0.99)
 
 
 def observed(states: Any) -> Any:
@@ -187,7 +212,7 @@ def bandit() -> World:
 
         seen = np.random.default_rng(3).normal(size=(1_000_000, 3))
         policies.append((policy, float((policy(seen) / (1 + np.exp(-(seen @ pays)))).sum(axis=1).mean())))
-    return World(lambda seed: rounds(seed, 500, logging), policies, 0.99)
+    return World(lambda seed: rounds(seed, 500, logging), logging, policies, 0.99)
 
 
 def chain() -> World:
@@ -227,7 +252,7 @@ def chain() -> World:
     for seed in range(3):
         table = np.random.default_rng([seed, 4]).dirichlet(np.ones(actions), size=states)
         policies.append((lambda seen, table=table: np.asarray(seen, dtype=np.float64) @ table, value(table)))
-    return World(log, policies, 0.99, value)
+    return World(log, lambda seen: np.asarray(seen, dtype=np.float64) @ logging, policies, 0.99, value)
 
 
 WORLDS = {"cartpole": cartpole, "acrobot": acrobot, "bandit": bandit, "chain": chain}
@@ -268,9 +293,7 @@ def earlier_q_hat(episodes: Any, policy: Callable[[Any], Any], discount: float, 
     return q_hat
 
 
-def measure(
-    world: World, seed: int, *, earlier: bool, magic: bool
-) -> tuple[float, dict[str, tuple[float, float, float]], float]:
+def measure(world: World, seed: int, *, earlier: bool, magic: bool) -> dict[str, Any]:
     """Return a log's truth; value, lower and upper end by estimator; and how long FQE took, in seconds."""
     from batch_rl import ope
 
@@ -279,48 +302,70 @@ def measure(
     started = time.process_time()
     refits = ope.refit_values(episodes, policy, discount=world.discount, seed=seed)
     taken = time.process_time() - started
-    interval = ope.refitted_interval(refits.replicates, level=LEVEL, bounds=refits.bounds)
-    answers = {"FQE": (float(refits.replicates.mean()), interval.lower, interval.upper)}
     log, target = ope.LoggedRows.of(episodes), policy(episodes.observations)
-    every = [name for name in ope.ESTIMATORS if magic or name != "MAGIC"]
-    evaluations: dict[str, Any] = {"": (refits.q_hat, refits.values_after, every)}
+    every = [ope.FQE, *(name for name in ope.ESTIMATORS if magic or name != "MAGIC")]
+    evaluations: dict[str, Any] = {"": (refits.q_hat, refits.values_after, refits, every)}
     if earlier:
-        evaluations["earlier"] = (earlier_q_hat(episodes, policy, world.discount, seed), None, ["WDR"])
-    for name, (q_hat, after, estimators) in evaluations.items():
+        q_hat = earlier_q_hat(episodes, policy, world.discount, seed)
+        evaluations[EARLIER_WDR] = (q_hat, None, None, ["WDR"])
+    answers = {}
+    for name, (q_hat, after, fits, estimators) in evaluations.items():
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             evaluation = ope.evaluate(
-                log, target, q_hat, discount=world.discount, values_after_truncation=after, estimators=estimators,
-                level=LEVEL, resamples=400, seed=seed,
+                log, target, q_hat, discount=world.discount, values_after_truncation=after, refits=fits,
+                estimators=estimators, level=LEVEL, resamples=400, seed=seed,
             )  # fmt: skip
         for estimate in evaluation.values.values():
-            ends = (estimate.interval.lower, estimate.interval.upper) if estimate.interval else (np.nan, np.nan)
-            answers[EARLIER_WDR if name else estimate.name] = (estimate.value, *ends)
-    return truth, answers, taken
+            interval = estimate.interval
+            ends = (interval.lower, interval.upper) if interval else (None, None)
+            answers[name or estimate.name] = (estimate.value if np.isfinite(estimate.value) else None, *ends)
+    return {"truth": truth, "answers": answers, "seconds": taken, "replicates": refits.replicates.tolist()}
 
 
-def table(truths: list[float], found: list[dict[str, tuple[float, float, float]]]) -> list[str]:
-    """Return the lines of a Markdown table, a row for each estimator."""
-    lines = [
+def table(lines: list[dict[str, Any]]) -> list[str]:
+    """Return the lines of a Markdown table of what was measured, a row for each estimator."""
+    rows = [
         "| estimator | logs | mean error | root mean square error | hold the truth | above / below it | mean width |",
         "|---|---|---|---|---|---|---|",
     ]
-    for name in dict.fromkeys(name for answers in found for name in answers):
-        rows = [(truth, *answers[name]) for truth, answers in zip(truths, found, strict=True) if name in answers]
-        truth, value, lower, upper = np.array(rows).T
+    for name in dict.fromkeys(name for line in lines for name in line["answers"]):
+        measured = [(line["truth"], *line["answers"][name]) for line in lines if name in line["answers"]]
+        truth, value, lower, upper = np.array(measured, dtype=np.float64).T
         stated, error = np.isfinite(lower), value - truth
         held = (lower <= truth) & (truth <= upper)
         cells = [
             name,
-            str(len(rows)),
+            str(len(measured)),
             f"{np.nanmean(error):+.2f}",
             f"{np.sqrt(np.nanmean(np.square(error))):.2f}",
             f"{held.sum()} of {stated.sum()}" if stated.any() else "states none",
             f"{(lower > truth).sum()} / {(upper < truth).sum()}" if stated.any() else "",
             f"{(upper - lower)[stated].mean():.2f}" if stated.any() else "",
         ]
-        lines.append("| " + " | ".join(cells) + " |")
-    return lines
+        rows.append("| " + " | ".join(cells) + " |")
+    return rows
+
+
+def width_ratio(lines: list[dict[str, Any]]) -> str:
+    """Say how wide FQE's intervals are beside those of WDR as it was before, over the logs where both state one."""
+    widths = []
+    for line in lines:
+        both = [line["answers"][name][1:] for name in ("FQE", EARLIER_WDR) if name in line["answers"]]
+        if len(both) == 2 and all(end is not None for ends in both for end in ends):
+            widths.append([upper - lower for lower, upper in both])
+    if not widths:
+        return "no log has both an interval of FQE and one of the earlier WDR"
+    ours, theirs = np.mean(widths, axis=0)
+    return f"FQE's intervals are {ours / theirs:.2f} times as wide as the earlier WDR's ({len(widths)} logs have both)"
+
+
+def read_record(path: Path | None) -> dict[tuple[str, int], dict[str, Any]]:
+    """Return what a record holds, by environment and seed."""
+    if path is None or not path.exists():
+        return {}
+    lines = [json.loads(text) for text in path.read_text().splitlines()]
+    return {(line["environment"], line["seed"]): line for line in lines}
 
 
 def main() -> None:
@@ -328,29 +373,41 @@ def main() -> None:
     parser.add_argument("first", type=int)
     parser.add_argument("end", type=int)
     parser.add_argument("--only", choices=WORLDS, action="append")
-    parser.add_argument("--earlier", type=int, default=20, help="logs that WDR is also measured on as it was before")
+    parser.add_argument("--earlier", type=int, default=50, help="logs that WDR is also measured on as it was before")
     parser.add_argument("--magic", action="store_true", help="measure MAGIC too, which takes longer than all others")
-    parser.add_argument("--json", type=Path, help="write every number to this file")
+    parser.add_argument(
+        "--record", type=Path, help="append each log's numbers to this file, and leave out those it has"
+    )
     options = parser.parse_args()
 
     import torch
 
     torch.set_num_threads(1)
-    everything = {}
-    for name in options.only or WORLDS:
-        world, truths, found, times = WORLDS[name](), [], [], []
-        for seed in range(options.first, options.end):
-            truth, answers, taken = measure(
-                world, seed, earlier=seed - options.first < options.earlier, magic=options.magic
-            )
-            truths.append(truth)
-            found.append(answers)
-            times.append(taken)
-            everything[name] = {"truths": truths, "answers": found}
-            if options.json:
-                options.json.write_text(json.dumps(everything))
-        print(f"\n{name}: {len(truths)} logs; FQE takes {np.median(times):.2f} s of processor time\n")
-        print(*table(truths, found), sep="\n", flush=True)
+    names = options.only or list(WORLDS)
+    worlds: dict[str, World] = {}
+    record = read_record(options.record)
+    for start in range(options.first, options.end, TURN):
+        for name in names:
+            for seed in range(start, min(start + TURN, options.end)):
+                if (name, seed) in record:
+                    continue
+                if name not in worlds:
+                    worlds[name] = WORLDS[name]()
+                earlier = seed - options.first < options.earlier
+                line = {
+                    "environment": name,
+                    "seed": seed,
+                    **measure(worlds[name], seed, earlier=earlier, magic=options.magic),
+                }
+                record[name, seed] = line
+                if options.record:
+                    with options.record.open("a") as file:
+                        file.write(json.dumps(line) + "\n")
+    for name in names:
+        lines = [record[name, seed] for seed in range(options.first, options.end)]
+        seconds = np.median([line["seconds"] for line in lines])
+        print(f"\n{name}: {len(lines)} logs; FQE takes {seconds:.2f} s of processor time; {width_ratio(lines)}\n")
+        print(*table(lines), sep="\n", flush=True)
 
 
 if __name__ == "__main__":

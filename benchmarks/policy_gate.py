@@ -1,35 +1,76 @@
-"""How often a gate errs: policies worse than the log that pass "lower > behavior", and better ones that do not.
+"""How often a gate errs: policies worse than the log that pass "lower > behavior", and clearly better ones that do not.
 
-Every log of the chain in interval_coverage.py is fresh, and meets one of 40 random policies with known values.
-Clearly better is by a quarter of the range of these values, at least.
+Every log of CartPole and of the chain in interval_coverage.py is fresh. One is judged against a worse policy, the next
+one against a clearly better one, in turn. The policies are mixtures: all, half or a quarter of the time they act by a
+candidate, and otherwise as the policy that logged does. The candidates of CartPole are two learned policies, and their
+opposites, which prefer what these avoid; those of the chain are 40 random tables. Clearly better is by a quarter of the
+range of all these policies' values, at least; policies that are better by less are left out.
 
-    python benchmarks/policy_gate.py 5000 5200
+    python benchmarks/policy_gate.py 5000 5400                              # 200 worse and 200 better ones in either
+    python benchmarks/policy_gate.py 5000 5400 --record gate.jsonl          # goes on where it was ended
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import interval_coverage
 import numpy as np
-import torch
+from interval_coverage import ROOT, World
 
 CLEARLY = 0.25
+SHARES = (0.25, 0.5, 1.0)
 
 
-def chain_policies(world: interval_coverage.World) -> list[tuple[Callable[[Any], Any], float]]:
-    """Return policies of every value that the chain has, by random tables, and their values."""
+def mixture(candidate: Callable[[Any], Any], behavior: Callable[[Any], Any], share: float) -> Callable[[Any], Any]:
+    """Return the policy that acts by a candidate for a share of the time."""
+    return lambda seen: share * candidate(seen) + (1 - share) * behavior(seen)
+
+
+def chain() -> tuple[World, list[tuple[Callable[[Any], Any], float]], float]:
+    """Return the chain, mixtures with known values, and the value of the policy that logs."""
+    world = interval_coverage.chain()
     assert world.value is not None
+    logging = world.behavior(np.eye(6))
     tables = np.random.default_rng(12).dirichlet(np.ones(2), size=(40, 6))
-    return [
-        (lambda seen, table=table: np.asarray(seen, dtype=np.float64) @ table, world.value(table)) for table in tables
-    ]
+    policies = []
+    for table in tables:
+        for share in SHARES:
+            mixed = share * table + (1 - share) * logging
+            policies.append((lambda seen, mixed=mixed: np.asarray(seen, dtype=np.float64) @ mixed, world.value(mixed)))
+    return world, policies, world.value(logging)
 
 
-def passes(world: interval_coverage.World, policy: Callable[[Any], Any], seed: int) -> bool:
-    """Return whether a policy passes on a fresh log."""
+def cartpole() -> tuple[World, list[tuple[Callable[[Any], Any], float]], float]:
+    """Return random CartPole, mixtures with the values that play shows, and the value of the policy that logs."""
+    from batch_rl.acting.policies import softmax_policy, uniform_policy
+    from batch_rl.learning.training import TrainingRun
+    from batch_rl.presets.reading import load_preset
+    from batch_rl.presets.schema import TrainingPreset
+
+    preset = load_preset(ROOT / "presets/preset-cartpole-ddqnbcq.yaml", TrainingPreset, {"ope.estimators": []})
+    behavior, policies = uniform_policy(2), []
+    for seed in (510, 511):
+        run = TrainingRun(interval_coverage.random_cartpole(seed), preset)
+        run.fit()
+        for sign in (1, -1):
+            candidate = softmax_policy(run.policy().q_array, sign * run.temperature)
+            for share in SHARES:
+                policy = mixture(candidate, behavior, share)
+                policies.append((policy, interval_coverage.cartpole_value(policy)))
+    world = World(interval_coverage.random_cartpole, behavior, policies, 0.99)
+    return world, policies, interval_coverage.cartpole_value(behavior)
+
+
+WORLDS = {"chain": chain, "cartpole": cartpole}
+
+
+def passes(world: World, policy: Callable[[Any], Any], seed: int) -> bool:
+    """Return whether a policy passes on a fresh log: by ``judging``'s rule for FQE, at the level of 95 %."""
     from batch_rl import ope
 
     episodes = world.log(seed)
@@ -45,25 +86,46 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("first", type=int)
     parser.add_argument("end", type=int)
+    parser.add_argument("--only", choices=WORLDS, action="append")
+    parser.add_argument("--record", type=Path, help="append each log's answer to this file, and leave out those it has")
     options = parser.parse_args()
+
+    import torch
+
     torch.set_num_threads(1)
-    world = interval_coverage.chain()
-    policies = chain_policies(world)
-    logged = float(np.mean([world.log(seed).returns(world.discount).mean() for seed in range(100)]))
-    clearly = CLEARLY * float(np.ptp([value for _, value in policies]))
-    counts = {"worse": [0, 0], "better": [0, 0], "clearly better": [0, 0]}
-    for seed in range(options.first, options.end):
-        policy, value = policies[seed % len(policies)]
-        passed = passes(world, policy, seed)
-        kinds = ["worse"] if value <= logged else ["better"]
-        if value > logged + clearly:
-            kinds.append("clearly better")
-        for kind in kinds:
-            counts[kind][0] += passed
-            counts[kind][1] += 1
-        print(seed, f"{value:.2f} against {logged:.2f}", "passes" if passed else "does not pass", flush=True)
-    for kind, (passed_count, count) in counts.items():
-        print(f"{kind}: {passed_count} of {count} pass")
+    record = interval_coverage.read_record(options.record)
+    for name in options.only or WORLDS:
+        seeds = range(options.first, options.end)
+        if any((name, seed) not in record for seed in seeds):
+            world, policies, logged = WORLDS[name]()
+            clearly = logged + CLEARLY * float(np.ptp([value for _, value in policies]))
+            kinds = [
+                ("worse", [pair for pair in policies if pair[1] < logged]),
+                ("clearly better", [pair for pair in policies if pair[1] > clearly]),
+            ]
+        for seed in seeds:
+            if (name, seed) in record:
+                continue
+            kind, pairs = kinds[seed % 2]
+            policy, value = pairs[seed // 2 % len(pairs)]
+            line = {
+                "environment": name, "seed": seed, "kind": kind, "value": value, "logged": logged,
+                "passes": passes(world, policy, seed),
+            }  # fmt: skip
+            record[name, seed] = line
+            if options.record:
+                with options.record.open("a") as file:
+                    file.write(json.dumps(line) + "\n")
+        lines = [record[name, seed] for seed in seeds]
+        for kind in ("worse", "clearly better"):
+            those = [line for line in lines if line["kind"] == kind]
+            values = [line["value"] for line in those]
+            print(
+                f"{name}: {sum(line['passes'] for line in those)} of {len(those)} that are {kind} pass, of values from "
+                f"{min(values):.2f} to {max(values):.2f} ({len(set(values))} policies); the log's is "
+                f"{lines[0]['logged']:.2f}",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

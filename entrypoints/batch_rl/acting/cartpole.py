@@ -17,6 +17,7 @@ from batch_rl.data.episodes import Episode
 
 STEP_LIMITS = {"CartPole-v0": 200, "CartPole-v1": 500}
 LIMITS = np.array([[2.4], [12 * 2 * math.pi / 360]])  # of position and angle
+FORCES = np.array([-10.0, 10.0])
 POLE_MASS, TOTAL_MASS, HALF_LENGTH = 0.1, 0.1 + 1.0, 0.5
 POLE_MOMENT = POLE_MASS * HALF_LENGTH
 UNIFORMS_AT_ONCE = 128
@@ -27,7 +28,7 @@ Floats = NDArray[np.float64]
 def step_states(states: Floats, actions: NDArray[np.int64]) -> tuple[Floats, NDArray[np.bool_]]:
     """Return the next states, (4, batch): position, its speed, angle, its speed; and which have ended."""
     _, x_speed, angle, angle_speed = states
-    force = 20.0 * actions - 10.0
+    force = FORCES[actions]
     cos, sin = np.cos(angle), np.sin(angle)
     push = (force + POLE_MOMENT * np.square(angle_speed) * sin) / TOTAL_MASS
     angle_acceleration = (9.8 * sin - cos * push) / (
@@ -49,7 +50,10 @@ def play_cartpoles(
     Args:
         step_limit: cuts episodes; None: they end by falling alone.
     """
-    seeds = [np.random.SeedSequence([seed, index]).spawn(2) for index in range(num_envs)]
+    # The two that SeedSequence([seed, index]).spawn(2) returns, without mixing the seed of their parent first.
+    seeds = [
+        [np.random.SeedSequence([seed, index], spawn_key=(child,)) for child in range(2)] for index in range(num_envs)
+    ]
     starts = np.stack([_starts(environment_seed, episodes_each) for environment_seed, _ in seeds], axis=2)
     generators = [np.random.default_rng(action_seed) for _, action_seed in seeds]
     running = np.arange(num_envs)
@@ -58,31 +62,32 @@ def play_cartpoles(
     steps = np.zeros(num_envs, dtype=np.int64)
     log: list[tuple[NDArray[np.float32], NDArray[np.int64], Floats, NDArray[np.int64]]] = []
     ends: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_], NDArray[np.float32]]] = []
-    uniforms = np.zeros((num_envs, 0))
+    uniforms = np.zeros((0, num_envs))
     drawn = 0
     while len(running):
-        if drawn == uniforms.shape[1]:
-            uniforms, drawn = np.zeros((num_envs, UNIFORMS_AT_ONCE)), 0
+        if drawn == len(uniforms):
+            by_environment, drawn = np.zeros((num_envs, UNIFORMS_AT_ONCE)), 0
             for index in running:
-                generators[index].random(out=uniforms[index])
+                generators[index].random(out=by_environment[index])
+            uniforms = by_environment.T.copy()
         observations = states.T.astype(np.float32)
         probabilities = policy(observations)
-        actions = draw_actions(probabilities, uniforms[running, drawn])
+        actions = draw_actions(probabilities, uniforms[drawn][running])
         drawn += 1
         states, terminated = step_states(states, actions)
         steps += 1
         log.append((observations, actions, probabilities, running))
         over = terminated if step_limit is None else terminated | (steps == step_limit)
-        if over.any():
-            ended = np.flatnonzero(over)
+        ended = over.nonzero()[0]
+        if len(ended):
             time = np.full(len(ended), len(log))
             ends.append((running[ended], time, terminated[ended], states.T[ended].astype(np.float32)))
             turns[ended] += 1
             steps[ended] = 0
             again = ended[turns[ended] < episodes_each]
             states[:, again] = starts[turns[again], :, running[again]].T
-            still = turns < episodes_each
-            if not still.all():
+            if len(again) < len(ended):
+                still = turns < episodes_each
                 running, states, turns, steps = running[still], states[:, still], turns[still], steps[still]
     return _cut_into_episodes(log, ends, num_envs)
 

@@ -16,7 +16,13 @@ ActionProbabilities = Callable[[NDArray[np.float32]], NDArray[np.float64]]
 
 def uniform_policy(n_actions: int) -> ActionProbabilities:
     """Return the policy that gives every action the same probability everywhere."""
-    return lambda observations: np.full((len(observations), n_actions), 1.0 / n_actions)
+
+    def probabilities(observations: NDArray[np.float32]) -> NDArray[np.float64]:
+        equal = np.empty((len(observations), n_actions))
+        equal.fill(1.0 / n_actions)  # np.full takes three times as long for a few rows
+        return equal
+
+    return probabilities
 
 
 def fixed_policy(probabilities: Sequence[float], n_actions: int) -> ActionProbabilities:
@@ -91,10 +97,13 @@ def draw_actions(probabilities: NDArray[np.float64], uniforms: NDArray[np.float6
     Returns:
         Actions (batch,), never one of probability 0.
     """
-    cumulative = probabilities.cumsum(axis=1)
+    first, *others = probabilities.T  # a few long columns: much faster than many short rows
+    cumulative = [first]
+    for column in others:
+        cumulative.append(cumulative[-1] + column)
     # Rounding can end a row below 1: compare with its own end, so that the last action is not missed.
-    drawn = uniforms * cumulative[:, -1]
+    drawn = uniforms * cumulative.pop()
     actions = np.zeros(len(drawn), dtype=np.int64)
-    for passed in cumulative.T[:-1]:  # a few long columns: much faster than many short rows
+    for passed in cumulative:
         actions += drawn >= passed
     return actions
