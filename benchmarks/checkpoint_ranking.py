@@ -4,7 +4,7 @@ Each dataset is 500 random episodes of CartPole, of which those that are held ou
 The scored policy is played where the log comes from, which has no time limit, for its true discounted return; the
 greedy one is played in CartPole-v0, where the most is 200, for its reward. Printed are, over the datasets, Spearman's
 rank correlation of estimates and true values, and the regret: how much the best value is above that of the policy which
-comes first by the estimate.
+comes first by the estimate. Below that: how often the intervals of the last epoch hold its policy's true value.
 
     python benchmarks/checkpoint_ranking.py 9100 9130                          # the datasets of seeds 9100 to 9129
     python benchmarks/checkpoint_ranking.py 9100 9130 --record ranking.jsonl   # goes on where it was ended
@@ -50,16 +50,23 @@ def measure(seed: int) -> dict[str, Any]:
         policy = softmax_policy(q_array, run.temperature)
         refits = ope.refit_values(run.held_out, policy, discount=discount, seed=seed)
         assert result.estimates.trajectory is not None
-        by_name = {estimate.name: estimate.value for estimate in result.estimates.trajectory.values.values()}
-        by_name = {ope.FQE: float(refits.replicates.mean()), **by_name}
-        for name, value in {**by_name, "Coach's sequential DR": result.estimates.sequential_dr}.items():
+        ends = ope.refitted_interval(refits.replicates, level=preset.ope.level, bounds=refits.bounds)
+        answers = {ope.FQE: (float(refits.replicates.mean()), ends.lower, ends.upper)}
+        for estimate in result.estimates.trajectory.values.values():
+            interval = estimate.interval
+            answers[estimate.name] = (estimate.value, *((interval.lower, interval.upper) if interval else (None, None)))
+        answers["Coach's sequential DR"] = (result.estimates.sequential_dr, None, None)
+        for name, (value, _, _) in answers.items():
             estimates.setdefault(name, []).append(value)
         played = play_cartpoles(TRUE_EPISODES, 99, policy, episodes_each=1, step_limit=LONGEST)
         values.append(float(join_episodes([turn[0] for turn in played]).returns(discount).mean()))
         limit = STEP_LIMITS["CartPole-v0"]
         greedy = play_cartpoles(GREEDY_EPISODES, 98, greedy_policy(q_array), episodes_each=1, step_limit=limit)
         rewards.append(float(np.mean([turn[0].total_reward for turn in greedy])))
-    return {"environment": "cartpole", "seed": seed, "estimates": estimates, "values": values, "rewards": rewards}
+    return {
+        "environment": "cartpole", "seed": seed, "estimates": estimates, "values": values, "rewards": rewards,
+        "truth": values[-1], "answers": answers,
+    }  # fmt: skip
 
 
 def table(lines: list[dict[str, Any]]) -> list[str]:
@@ -111,7 +118,8 @@ def main() -> None:
             with options.record.open("a") as file:
                 file.write(json.dumps(line) + "\n")
         print(seed, [round(value, 1) for value in line["values"]], line["rewards"], flush=True)
-    print(*table([record["cartpole", seed] for seed in range(options.first, options.end)]), sep="\n")
+    lines = [record["cartpole", seed] for seed in range(options.first, options.end)]
+    print(*table(lines), "", *interval_coverage.table(lines), sep="\n")
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from typing import Any
 
 import interval_coverage
 import numpy as np
-from interval_coverage import ROOT, World
+from interval_coverage import ROOT, TURN, World
 
 CLEARLY = 0.25
 SHARES = (0.25, 0.5, 1.0)
@@ -82,6 +82,29 @@ def passes(world: World, policy: Callable[[Any], Any], seed: int) -> bool:
     return gain.lower > 0
 
 
+class Match:
+    """An environment's policies, and which of them a log meets.
+
+    Args:
+        policies: with their values.
+        logged: value of the policy that logs.
+    """
+
+    def __init__(self, world: World, policies: list[tuple[Callable[[Any], Any], float]], logged: float) -> None:
+        self._world, self._logged = world, logged
+        clearly = logged + CLEARLY * float(np.ptp([value for _, value in policies]))
+        self._kinds = {
+            "worse": [pair for pair in policies if pair[1] < logged],
+            "clearly better": [pair for pair in policies if pair[1] > clearly],
+        }
+
+    def judge(self, seed: int) -> dict[str, Any]:
+        """Return what a log's gate says: even seeds meet worse policies, odd ones those that are clearly better."""
+        kind = list(self._kinds)[seed % 2]
+        policy, value = self._kinds[kind][seed // 2 % len(self._kinds[kind])]
+        return {"kind": kind, "value": value, "logged": self._logged, "passes": passes(self._world, policy, seed)}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("first", type=int)
@@ -94,28 +117,20 @@ def main() -> None:
 
     torch.set_num_threads(1)
     record = interval_coverage.read_record(options.record)
-    for name in options.only or WORLDS:
-        seeds = range(options.first, options.end)
-        if any((name, seed) not in record for seed in seeds):
-            world, policies, logged = WORLDS[name]()
-            clearly = logged + CLEARLY * float(np.ptp([value for _, value in policies]))
-            kinds = [
-                ("worse", [pair for pair in policies if pair[1] < logged]),
-                ("clearly better", [pair for pair in policies if pair[1] > clearly]),
-            ]
-        for seed in seeds:
-            if (name, seed) in record:
-                continue
-            kind, pairs = kinds[seed % 2]
-            policy, value = pairs[seed // 2 % len(pairs)]
-            line = {
-                "environment": name, "seed": seed, "kind": kind, "value": value, "logged": logged,
-                "passes": passes(world, policy, seed),
-            }  # fmt: skip
-            record[name, seed] = line
-            if options.record:
-                with options.record.open("a") as file:
-                    file.write(json.dumps(line) + "\n")
+    names, seeds = options.only or list(WORLDS), range(options.first, options.end)
+    matches: dict[str, Match] = {}
+    for start in seeds[::TURN]:
+        for name in names:
+            for seed in range(start, min(start + TURN, options.end)):
+                if (name, seed) in record:
+                    continue
+                if name not in matches:
+                    matches[name] = Match(*WORLDS[name]())
+                record[name, seed] = {"environment": name, "seed": seed, **matches[name].judge(seed)}
+                if options.record:
+                    with options.record.open("a") as file:
+                        file.write(json.dumps(record[name, seed]) + "\n")
+    for name in names:
         lines = [record[name, seed] for seed in seeds]
         for kind in ("worse", "clearly better"):
             those = [line for line in lines if line["kind"] == kind]
