@@ -250,12 +250,12 @@ def s3_settings(endpoint_url: str | None = None) -> S3Settings:
         ("LAUNCHER_S3_ENDPOINT", os.environ.get("LAUNCHER_S3_ENDPOINT")),
         *configured,
     ]
-    where, value = next(((where, value) for where, value in candidates if value), ("", "embedded"))
+    variable, value = next(((variable, value) for variable, value in candidates if value), ("", "embedded"))
     if value == "embedded":
         return S3Settings("embedded", region=REGION)
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or None
     profile = os.environ.get("AWS_PROFILE") or None
-    if value == "aws" and not where.startswith("AWS_"):
+    if value == "aws" and not variable.startswith("AWS_"):
         # A private endpoint of AWS (PrivateLink) still counts; an address elsewhere would not be AWS.
         private = next((url for _, url in configured if _is_aws(url)), None)
         return S3Settings("aws", private, region, profile)
@@ -266,12 +266,12 @@ def s3_settings(endpoint_url: str | None = None) -> S3Settings:
         valid = False
     if not valid:
         raise SettingsError(
-            f"{where} is {value!r}, which is no endpoint of S3.",
+            f"{variable} is {value!r}, which is no endpoint of S3.",
             "Use 'embedded', 'aws' or a URL, for example http://127.0.0.1:9000",
         )
     if _is_aws(value):
         raise SettingsError(
-            f"{where} is {value}, which is real AWS.",
+            f"{variable} is {value}, which is real AWS.",
             "AWS is only used when it is asked for by name: export LAUNCHER_S3_ENDPOINT=aws",
         )
     return S3Settings("endpoint", value.rstrip("/"), region, profile)
@@ -308,11 +308,11 @@ def install_command(extra: str) -> str:
     """Return the command that gives this interpreter what an extra of this distribution needs, for a shell."""
     container = data_path("container")
     checkout = container.parent if (container.parent / "pyproject.toml").is_file() else None
-    what = ["--editable", f"{checkout}[{extra}]"] if checkout else [f"{DISTRIBUTION}[{extra}]"]
+    packages = ["--editable", f"{checkout}[{extra}]"] if checkout else [f"{DISTRIBUTION}[{extra}]"]
     # macOS has no other builds than those without CUDA.
     index = ["--extra-index-url", url] if (url := torch_index_url()) and sys.platform == "linux" else []
     constraint = ["--constraint", str(container / "constraints.txt")]
-    return shlex.join([sys.executable, "-m", "pip", "install", *constraint, *index, *what])
+    return shlex.join([sys.executable, "-m", "pip", "install", *constraint, *index, *packages])
 
 
 def build_settings() -> BuildSettings:

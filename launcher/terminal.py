@@ -55,7 +55,7 @@ def neutralised(line: str) -> str:
     safe = [parts[0]]
     for part in parts[1:]:
         end = part.find("m")
-        colour = part.startswith("[") and end > 0 and all(one.isdigit() or one == ";" for one in part[1:end])
+        colour = part.startswith("[") and end > 0 and set(part[1:end]) <= set("0123456789;")
         safe.append(f"\x1b{part}" if colour else f"^[{part}")
     return "".join(safe).translate(_SAFE)
 

@@ -391,8 +391,8 @@ def last_error(output: str) -> str:
             if lines[index] and not lines[index][0].isspace():
                 return _with_indented_lines(lines, index)
     for index in reversed(range(len(lines))):
-        if found := _NAMED_EXCEPTION.match(lines[index]):
-            return found.group(1)
+        if match := _NAMED_EXCEPTION.match(lines[index]):
+            return match.group(1)
     return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
 

@@ -87,8 +87,8 @@ def read_request(arguments: list[str], variables: Mapping[str, str]) -> Request:
     command = arguments[0]
     hyperparameters = _read_hyperparameters(variables.get("HYPERPARAMETERS", ""))
     named = {
-        where: name
-        for where, name in (
+        variable: name
+        for variable, name in (
             ("PRESET", variables.get("PRESET", "")),
             ("HYPERPARAMETERS' preset", hyperparameters.pop("preset", "")),
             ("HYPERPARAMETERS' RLCOACH_PRESET", hyperparameters.pop("RLCOACH_PRESET", "")),
@@ -96,7 +96,7 @@ def read_request(arguments: list[str], variables: Mapping[str, str]) -> Request:
         if name
     }
     if len(set(map(str, named.values()))) > 1:
-        differing = ", ".join(f"{where} is {name!r}" for where, name in named.items())
+        differing = ", ".join(f"{variable} is {name!r}" for variable, name in named.items())
         raise BadInputError(f"{differing}.", "Name one preset.")
     preset = str(next(iter(named.values()), DEFAULT_PRESETS[command])).removesuffix(".yaml").removesuffix(".yml")
     return Request(command, preset, hyperparameters, variables.get(INPUT_VARIABLES.get(command, ""), ""))

@@ -147,8 +147,14 @@ class JobRecord:
         values["status"], values["stop_reason"] = str(Status(self.status)), str(StopReason(self.stop_reason))
         values["secondary_status"] = str(self.secondary_status)
         values["transitions"] = [
-            {**one.extra, "status": one.status, "message": one.message, "start": one.start, "end": one.end}
-            for one in self.transitions
+            {
+                **transition.extra,
+                "status": transition.status,
+                "message": transition.message,
+                "start": transition.start,
+                "end": transition.end,
+            }
+            for transition in self.transitions
         ]
         return values
 
@@ -159,7 +165,7 @@ class JobRecord:
         Raises:
             ValueError: it is none; the message says why.
         """
-        names = {one.name for one in fields(cls)} - {"extra"}
+        names = {field.name for field in fields(cls)} - {"extra"}
         given = _object(values, "the record")
         own = {"version": 1, **{name: value for name, value in given.items() if name in names}}
         for name, value in own.items():

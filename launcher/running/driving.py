@@ -179,8 +179,8 @@ def raise_unless_completed(store: JobStore, record: JobRecord) -> None:
     program = spec.entry_point or spec.image_uri or "the container"
     ending = "it never ran to an end"
     if code is not None:
-        where = f" on {host}" if spec.instance_count > 1 else ""
-        ending = f"{program} exited with {code}{where} after {seconds:.0f} s"
+        on_host = f" on {host}" if spec.instance_count > 1 else ""
+        ending = f"{program} exited with {code}{on_host} after {seconds:.0f} s"
     log_path = folder.log_path(host)
     tail = "".join(f"\n    {line}" for line in log_tail(log_path))
     error = JobFailedError(

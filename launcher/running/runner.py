@@ -79,7 +79,7 @@ def resolve_channels(spec: TrainingJobSpec, cache_path: Path, *, fetch: bool) ->
         ChannelError: a channel has nothing to read; the message names channel and job.
         StorageError: an S3 refuses it, or does not answer.
     """
-    found = {}
+    sources = {}
     for channel in spec.channels:
         storage, path = job_storage(spec, channel.uri), cache_path / channel.name
         try:
@@ -87,14 +87,14 @@ def resolve_channels(spec: TrainingJobSpec, cache_path: Path, *, fetch: bool) ->
                 path = storage.fetch(channel.uri, path)
                 if channel.name in spec.own_channels:
                     path = _own_copy(path, cache_path / f".own-{channel.name}")
-                found[channel.name] = ChannelSource(path, path.is_file())
+                sources[channel.name] = ChannelSource(path, path.is_file())
             else:
-                found[channel.name] = ChannelSource(*storage.locate(channel.uri, path))
+                sources[channel.name] = ChannelSource(*storage.locate(channel.uri, path))
         except ChannelError as error:
             raise ChannelError(
                 f"channel '{channel.name}' of job '{spec.job_name}': {error.message}", error.hint
             ) from error
-    return found
+    return sources
 
 
 @dataclass(frozen=True)
@@ -376,7 +376,7 @@ class Driver:
         self._note(Status.IN_PROGRESS, SecondaryStatus.DOWNLOADING, "Downloading input data")
         self._folder.make_work_path()
         channels = resolve_channels(self._spec, self._folder.work_path / "channels", fetch=True)
-        self._record.channels = {name: [str(found.path), found.is_file] for name, found in channels.items()}
+        self._record.channels = {name: [str(source.path), source.is_file] for name, source in channels.items()}
 
     def _write_config(self) -> None:
         plan = self._plan
@@ -448,12 +448,12 @@ class Driver:
     @contextlib.contextmanager
     def _s3_within_reach(self) -> Iterator[None]:
         """Keep the S3 within reach of code inside the job, which is warned if it cannot be: it may not need it."""
-        with contextlib.ExitStack() as kept:
+        with contextlib.ExitStack() as stack:
             if planned_s3_address(self._spec) and "follow" not in self._record.steps:
                 settings = S3Settings.from_dict(dict(self._spec.s3 or {}))
                 try:
                     reached = s3_within_reach(settings, self._store.home, self._runtime.host_address)
-                    self._s3_address = kept.enter_context(reached)
+                    self._s3_address = stack.enter_context(reached)
                     self._s3_credentials = credentials_within(settings, self._store.home, self._runtime.host_address)
                 except LauncherError as error:
                     self._record.warn(f"code inside the job cannot reach its S3: {error.message}")
@@ -539,7 +539,14 @@ class Driver:
     def _stop_if_due(self, hosts: _Hosts) -> None:
         if self._record.stop_reason:
             return
-        trained = next((one.start for one in self._record.transitions if one.status == SecondaryStatus.TRAINING), None)
+        trained = next(
+            (
+                transition.start
+                for transition in self._record.transitions
+                if transition.status == SecondaryStatus.TRAINING
+            ),
+            None,
+        )
         if self._folder.stop_requested() or self._interrupts.count:
             self._stop(hosts, StopReason.ASKED)
         elif self._record.seconds_since("training", trained) > self._spec.max_run_seconds:
@@ -687,13 +694,15 @@ class Driver:
     @property
     def _plan(self) -> RunPlan:
         if self._plan_made is None:
-            found = self._record.channels.items()
-            channels = {name: ChannelSource(Path(path), is_file) for name, (path, is_file) in found}
+            places = self._record.channels.items()
+            channels = {name: ChannelSource(Path(path), is_file) for name, (path, is_file) in places}
             self._plan_made = _plan(self._spec, self._store, channels, self._runtime.network_interface)
         return self._plan_made
 
     def _executions_left(self) -> bool:
-        return bool(self._record.executions) or any(self._runtime.find(one) for one in self._plan.containers)
+        return bool(self._record.executions) or any(
+            self._runtime.find(container) for container in self._plan.containers
+        )
 
     def _found_executions(self) -> Iterator[Execution]:
         if "prepare" not in self._record.steps:
@@ -725,9 +734,11 @@ class _Hosts:
         self, runtime: Runtime, containers: Sequence[ContainerSpec], executions: Mapping[str, Execution]
     ) -> None:
         self._runtime = runtime
-        self.running = {one.host: executions[one.host] for one in containers if one.host in executions}
-        self.lost = {one.host: one for one in containers if one.host not in executions}
-        self._containers = {one.host: one for one in containers}
+        self.running = {
+            container.host: executions[container.host] for container in containers if container.host in executions
+        }
+        self.lost = {container.host: container for container in containers if container.host not in executions}
+        self._containers = {container.host: container for container in containers}
         self._next_look = 0.0
         self._signals: list[Callable[[Execution], None]] = []
         self.vanished: set[str] = set()

@@ -28,8 +28,8 @@ class FolderSync:
         uri: the place that follows the folder.
     """
 
-    def __init__(self, what: str, trees: Sequence[tuple[str, Path]], inside: str, storage: Storage, uri: str) -> None:
-        self._what = what
+    def __init__(self, title: str, trees: Sequence[tuple[str, Path]], inside: str, storage: Storage, uri: str) -> None:
+        self._title = title
         self._trees = list(trees)
         self._inside = inside
         self._storage = storage
@@ -58,7 +58,7 @@ class FolderSync:
         self.wait()
         skipped = Skipped()
         self._copy(skipped.add, settled=True)
-        return [f"not copied ({self._what}): {line}" for line in skipped.lines]
+        return [f"not copied ({self._title}): {line}" for line in skipped.lines]
 
     def run_meanwhile(self) -> str:
         """Copy from a thread: an S3 that hangs must hold up neither the log nor a stop.
@@ -74,7 +74,7 @@ class FolderSync:
                 return ""
             error = self._running.exception()
             if isinstance(error, StorageError | OutputPathError):
-                warning = f"{self._what} came late: {error.message}"
+                warning = f"{self._title} came late: {error.message}"
             elif error is not None:
                 raise error
         self._running = futures.Future()

@@ -760,7 +760,9 @@ def _change_owner(client: docker.APIClient, image: str, path: Path, owner: str) 
     The job's image is at hand, but may have no such program: the host's folders of programs take the place of its own.
     """
     programs = [Path(folder) for folder in ("/usr", "/bin", "/lib", "/lib64", "/nix") if Path(folder).exists()]
-    mounts = [docker.types.Mount(str(one), str(one.resolve()), type="bind", read_only=True) for one in programs]
+    mounts = [
+        docker.types.Mount(str(folder), str(folder.resolve()), type="bind", read_only=True) for folder in programs
+    ]
     script = 'chown -hR "$0" /opt/ml && chmod -R u+rwX /opt/ml'
     by_hand = f"Do it by hand: sudo chown -R {owner} {path}"
     try:

@@ -141,9 +141,9 @@ class Estimator:
         **kwargs: Any,
     ) -> None:
         given = dict(locals())
-        where = type(self).__name__
-        refuse_unknown(kwargs, _option_names(type(self)), where)
-        check_options(ESTIMATOR_OPTIONS, given, where)
+        owner = type(self).__name__
+        refuse_unknown(kwargs, _option_names(type(self)), owner)
+        check_options(ESTIMATOR_OPTIONS, given, owner)
         for option in ESTIMATOR_OPTIONS:
             if option.accepted is not None:
                 setattr(self, option.name, given[option.name])
@@ -169,11 +169,11 @@ class Estimator:
         self.container_entry_point = container_entry_point
         self.container_arguments = container_arguments
         self.disable_profiler = disable_profiler
-        self._session_given = check_session(sagemaker_session, where) is not None
-        self.sagemaker_session = check_session(sagemaker_session, where) or Session(mode=mode)
+        self._session_given = check_session(sagemaker_session, owner) is not None
+        self.sagemaker_session = check_session(sagemaker_session, owner) or Session(mode=mode)
         if mode not in (None, self.sagemaker_session.mode):
             raise BadInputError(
-                f"{where}(mode={mode!r}) contradicts its session, whose mode is '{self.sagemaker_session.mode}'.",
+                f"{owner}(mode={mode!r}) contradicts its session, whose mode is '{self.sagemaker_session.mode}'.",
                 "Give one of the two.",
             )
         self.deploy_instance_type: str | None = None
@@ -409,13 +409,13 @@ class Estimator:
 
     def _check(self) -> None:
         """Check the options as they are now: attributes may have been set since the last time."""
-        where = type(self).__name__
+        owner = type(self).__name__
         names = [option.name for option in ESTIMATOR_OPTIONS if option.name != "mode"]
-        check_options(ESTIMATOR_OPTIONS, {name: getattr(self, _ATTRIBUTES.get(name, name)) for name in names}, where)
-        check_session(self.sagemaker_session, where)
+        check_options(ESTIMATOR_OPTIONS, {name: getattr(self, _ATTRIBUTES.get(name, name)) for name in names}, owner)
+        check_session(self.sagemaker_session, owner)
         for name, instead in _METHODS.items():
             if name in vars(self):
-                raise BadInputError(f"{where}.{name} is a method, and was set to a value.", instead)
+                raise BadInputError(f"{owner}.{name} is a method, and was set to a value.", instead)
         if self.source_dir is not None and self.entry_point is None:
             raise SourceError("source_dir is given, but no entry_point.", 'Name the script: entry_point="train.py".')
         if self.image_uri is None and self.entry_point is None and not self.container_entry_point:

@@ -47,9 +47,9 @@ def check_preset(source: Source, hyperparameters: Mapping[str, Any]) -> None:
     if source.members or not (source.path / _CHECKER).is_file():
         return
     folders = [source.path / "presets", (source.path / source.program).parent, source.path]
-    folders += [one if one.is_dir() else one.parent for one in source.dependencies]
+    folders += [path if path.is_dir() else path.parent for path in source.dependencies]
     question = {
-        "folders": [str(one) for one in dict.fromkeys(folders)],
+        "folders": [str(folder) for folder in dict.fromkeys(folders)],
         "entry_point": source.program,
         "hyperparameters": dict(hyperparameters),
     }
@@ -62,10 +62,10 @@ def describe_preset(name: str) -> dict[str, Any]:
     Raises:
         PresetError: there is none of that name, or it is not right.
     """
-    found: dict[str, Any] = json.loads(
+    description: dict[str, Any] = json.loads(
         _ask(data_path("entrypoints"), {"folders": [str(data_path("presets"))], "show": name})
     )
-    return found
+    return description
 
 
 def _ask(source_path: Path, question: Mapping[str, Any]) -> str:

@@ -274,14 +274,14 @@ class Session:
             key_prefix = "/".join([*_parts(self.default_bucket_prefix or ""), *_parts(key_prefix)])
         if source.is_dir():
             # As the SDK: what a link points to goes under the link's name; links to folders are not followed.
-            found = sorted(Path(folder, name) for folder, _, names in os.walk(source) for name in names)
-            files = {"/".join([*_parts(key_prefix), one.relative_to(source).as_posix()]): one for one in found}
+            paths = sorted(Path(folder, name) for folder, _, names in os.walk(source) for name in names)
+            files = {"/".join([*_parts(key_prefix), path.relative_to(source).as_posix()]): path for path in paths}
             uri = self.uri(bucket, "/".join(_parts(key_prefix)))
         else:
             files = {"/".join([*_parts(key_prefix), source.name]): source}
             uri = self.uri(bucket, next(iter(files)))
-        if not files or not all(one.is_file() for one in files.values()):
-            broken = next((one for one in files.values() if not one.is_file()), source)
+        if not files or not all(path.is_file() for path in files.values()):
+            broken = next((path for path in files.values() if not path.is_file()), source)
             raise BadInputError(f"upload_data: {broken} is no file, nor a folder with files.", "Give what is there.")
         self._storage.upload_all({file: self.uri(bucket, key) for key, file in files.items()})
         if callback is not None:
@@ -374,7 +374,7 @@ class LocalSession(Session):
         )
 
 
-def check_session(session: object | None, where: str) -> Session | None:
+def check_session(session: object | None, owner: str) -> Session | None:
     """Return ``session`` if it is one of ours, or None.
 
     Raises:
@@ -384,7 +384,7 @@ def check_session(session: object | None, where: str) -> Session | None:
         return session
     kind = f"{type(session).__module__}.{type(session).__qualname__}"
     raise BadInputError(
-        f"{where}(sagemaker_session=...) got a {kind}, which talks to AWS.",
+        f"{owner}(sagemaker_session=...) got a {kind}, which talks to AWS.",
         'Give a launcher.Session, for example Session(mode="s3"), or leave it out.',
     )
 
@@ -444,9 +444,9 @@ def wait_for_s3_object(
     while True:
         # The job's end is looked at first: what it wrote is there before it has ended.
         record = jobs.load(training_job_name) if training_job_name else None
-        names = [ObjectName(s3_bucket, one) for one in session.list_s3_files(s3_bucket, key) if one[-1] != "/"]
-        found = [one for one in names if fetch_only is None or fetch_only(one)]
-        if found:
+        names = [ObjectName(s3_bucket, name) for name in session.list_s3_files(s3_bucket, key) if name[-1] != "/"]
+        wanted = [name for name in names if fetch_only is None or fetch_only(name)]
+        if wanted:
             break
         if record is not None and record.terminal:
             spec = record.training_spec
@@ -460,11 +460,11 @@ def wait_for_s3_object(
             print(f"Waiting for {uri}", flush=True)
             waiting = True
         time.sleep(_POLL_SECONDS)
-    if len(found) > limit:
-        print(f"Only copying {limit} of {len(found)} files", flush=True)
+    if len(wanted) > limit:
+        print(f"Only copying {limit} of {len(wanted)} files", flush=True)
     folder = Path(local_dir, local_prefix).expanduser()
-    targets = {one: folder / one.key.rsplit("/", 1)[-1] for one in found[-limit:]}
-    session._storage.download_all({session.uri(s3_bucket, one.key): target for one, target in targets.items()})
+    targets = {name: folder / name.key.rsplit("/", 1)[-1] for name in wanted[-limit:]}
+    session._storage.download_all({session.uri(s3_bucket, name.key): target for name, target in targets.items()})
     return [str(target) for target in targets.values()]
 
 

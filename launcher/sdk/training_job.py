@@ -60,13 +60,13 @@ class JobOutputs:
             )
         return storage.fetch(uri, self._folder.unpacked_path / "intermediate")
 
-    def _unpacked(self, what: str, uri: str) -> Path:
-        target = self._folder.unpacked_path / what
+    def _unpacked(self, part: str, uri: str) -> Path:
+        target = self._folder.unpacked_path / part
         if not target.exists():
             storage = job_storage(self._spec, uri)
             if not storage.exists(uri):
                 raise ArtifactError(f"job '{self._folder.name}' left no {uri.rsplit('/', 1)[1]}.", "Read its log.")
-            fetched = self._folder.unpacked_path / f".{what}-archive"
+            fetched = self._folder.unpacked_path / f".{part}-archive"
             artifacts.unpack(storage.fetch(uri, fetched), target)
             shutil.rmtree(fetched, ignore_errors=True)
         return target

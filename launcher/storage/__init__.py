@@ -70,13 +70,13 @@ def which_s3(endpoint_url: str | None = None) -> S3Settings:
     Raises:
         SettingsError: as ``s3_settings``.
     """
-    found = s3_settings(endpoint_url)
-    if found.kind == "endpoint":
+    settings = s3_settings(endpoint_url)
+    if settings.kind == "endpoint":
         from launcher.s3_server import service
 
-        if service.is_ours(home_path(), found.endpoint_url or ""):
+        if service.is_ours(home_path(), settings.endpoint_url or ""):
             return s3_settings("embedded")
-    return found
+    return settings
 
 
 def embedded_path(home: Path) -> Path:

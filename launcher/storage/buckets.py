@@ -70,11 +70,11 @@ class BucketStorage(Storage):
 
     def objects(self, uri: str) -> Iterator[S3Object]:
         """Yield all objects that begin with the URI's key, in the order of their keys."""
-        return (one for one in self.entries(uri) if isinstance(one, S3Object))
+        return (entry for entry in self.entries(uri) if isinstance(entry, S3Object))
 
     def keys(self, bucket_uri: str, prefix: str) -> Iterator[str]:
         """Yield the keys of the bucket that begin with ``prefix``, in their order."""
-        return (one.key for one in self.objects(f"{bucket_uri}/{prefix}"))
+        return (listed.key for listed in self.objects(f"{bucket_uri}/{prefix}"))
 
 
 def content_type_of(path: Path) -> str:

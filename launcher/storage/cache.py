@@ -108,9 +108,9 @@ class Cache:
         """
         file, note = self._paths(version.name)
         try:
-            known = json.loads(note.read_text(encoding="utf-8"))
+            noted = json.loads(note.read_text(encoding="utf-8"))
             status = file.stat()
-            if [status.st_size, status.st_mtime_ns] != [version.size, known["mtime_ns"]]:
+            if [status.st_size, status.st_mtime_ns] != [version.size, noted["mtime_ns"]]:
                 self._remove(version.name)
                 return False
             link_or_copy(file, target)
@@ -145,24 +145,24 @@ class Cache:
             return
         file, note = self._paths(version.name)
         file.parent.mkdir(parents=True, exist_ok=True)
-        known = {**asdict(version), "mtime_ns": path.stat().st_mtime_ns}
+        values = {**asdict(version), "mtime_ns": path.stat().st_mtime_ns}
         part = note.with_name(f"{note.name}.{os.getpid()}")
-        part.write_text(json.dumps(known), encoding="utf-8")
+        part.write_text(json.dumps(values), encoding="utf-8")
         # The file first: a note without its file would be counted; a file without a note is found by none.
         path.replace(file)
         part.replace(note)
 
     def entries(self) -> list[CacheEntry]:
         """Return all entries, the least recently used first."""
-        found = []
+        entries = []
         for note in self._objects.glob("*/*.json"):
             try:
-                known = json.loads(note.read_text(encoding="utf-8"))
-                known.pop("mtime_ns")
-                found.append(CacheEntry(ObjectVersion(**known), note.stat().st_mtime))
+                noted = json.loads(note.read_text(encoding="utf-8"))
+                noted.pop("mtime_ns")
+                entries.append(CacheEntry(ObjectVersion(**noted), note.stat().st_mtime))
             except (OSError, ValueError, KeyError, TypeError):
                 continue  # removed meanwhile, or cut off by a crash: prune() clears it away
-        return sorted(found, key=lambda entry: (entry.used, entry.version.name))
+        return sorted(entries, key=lambda entry: (entry.used, entry.version.name))
 
     def prune(self, max_bytes: int | None = None) -> int:
         """Remove the least recently used entries until ``max_bytes`` suffice, and what crashes have left behind.

@@ -161,11 +161,11 @@ class Incoming:
     def _check(self) -> None:
         if self._digest is None:
             return
-        found = {
+        actual = {
             "crc32": f"{self._crc32:08x}",
             "crc32 of parts": f"{self._crc32_of_parts:08x}",
             "md5": self._md5.hexdigest(),
             "md5 of parts": self._md5_of_parts.hexdigest(),
         }[self._digest.kind]
-        if found != self._digest.expected:
-            raise WrongContentError(f"its {self._digest.kind} is {found} and not {self._digest.expected}")
+        if actual != self._digest.expected:
+            raise WrongContentError(f"its {self._digest.kind} is {actual} and not {self._digest.expected}")

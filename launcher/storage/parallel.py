@@ -75,7 +75,7 @@ class Transfers:
     def _work(self, pending: Any) -> None:
         while (task := self._take(pending)) is not None:
             try:
-                more = task()
+                tasks = task()
             except BaseException as error:  # noqa: BLE001 - raised again by run()
                 with self._wake:
                     self._error = self._error or error
@@ -83,7 +83,7 @@ class Transfers:
                 self.stopping.set()
                 return
             with self._wake:
-                self._first.extend(more or ())
+                self._first.extend(tasks or ())
                 self._running -= 1
                 self._wake.notify_all()
 

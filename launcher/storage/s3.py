@@ -109,23 +109,23 @@ class S3Storage(BucketStorage):
 
     def locate(self, uri: str, cache_path: Path) -> tuple[Path, bool]:
         """List the channel, and say where ``fetch`` would put it."""
-        found = self._channel(uri)
-        file = self._lone_file(uri, found)
+        files = self._channel(uri)
+        file = self._lone_file(uri, files)
         return (cache_path / file, True) if file else (cache_path, False)
 
     def fetch(self, uri: str, cache_path: Path) -> Path:
         """Bring all objects that begin with the URI's key, through the cache; all of them or nothing is there."""
-        found = self._channel(uri)
+        files = self._channel(uri)
         part = cache_path.with_name(cache_path.name + _PART_SUFFIX)
         shutil.rmtree(part, ignore_errors=True)
         with _nothing_half(lambda: shutil.rmtree(part, ignore_errors=True)):
-            for folder in {(part / file).parent for file in found.values()}:
+            for folder in {(part / file).parent for file in files.values()}:
                 folder.mkdir(parents=True, exist_ok=True)
             cache = self._cache or Cache(cache_folder(), cache_bytes())
-            self._receive({each: part / file for each, file in found.items()}, cache)
+            self._receive({listed: part / file for listed, file in files.items()}, cache)
             shutil.rmtree(cache_path, ignore_errors=True)
             part.rename(cache_path)
-        file = self._lone_file(uri, found)
+        file = self._lone_file(uri, files)
         return cache_path / file if file else cache_path
 
     def put_file(self, source: Path, uri: str) -> None:
@@ -186,8 +186,8 @@ class S3Storage(BucketStorage):
 
     def buckets(self) -> list[tuple[str, float]]:
         """Return the buckets that the credentials may see."""
-        found = self._call("ListBuckets").get("Buckets", ())
-        return sorted((each["Name"], each["CreationDate"].timestamp()) for each in found)
+        buckets = self._call("ListBuckets").get("Buckets", ())
+        return sorted((bucket["Name"], bucket["CreationDate"].timestamp()) for bucket in buckets)
 
     def entries(self, uri: str, delimiter: str = "") -> Iterator[S3Object | str]:
         """Yield what is listed, a request for each page."""
@@ -195,15 +195,15 @@ class S3Storage(BucketStorage):
         token: dict[str, Any] = {"Prefix": prefix} | ({"Delimiter": delimiter} if delimiter else {})
         while True:
             page = self._call("ListObjectsV2", bucket, prefix, token)
-            found: dict[str, S3Object | str] = {
-                each["Prefix"]: each["Prefix"] for each in page.get("CommonPrefixes", ())
+            entries: dict[str, S3Object | str] = {
+                common["Prefix"]: common["Prefix"] for common in page.get("CommonPrefixes", ())
             }
-            for each in page.get("Contents", ()):
-                etag = each["ETag"].strip('"')
-                modified = each["LastModified"].timestamp()
-                found[each["Key"]] = S3Object(bucket, each["Key"], each["Size"], etag, modified)
-            for _, one in sorted(found.items(), key=lambda pair: pair[0].encode()):
-                yield one
+            for content in page.get("Contents", ()):
+                etag = content["ETag"].strip('"')
+                modified = content["LastModified"].timestamp()
+                entries[content["Key"]] = S3Object(bucket, content["Key"], content["Size"], etag, modified)
+            for _, entry in sorted(entries.items(), key=lambda pair: pair[0].encode()):
+                yield entry
             if not page.get("IsTruncated"):
                 return
             token["ContinuationToken"] = page["NextContinuationToken"]
@@ -216,7 +216,7 @@ class S3Storage(BucketStorage):
             bucket, key = self._key(target)
             self._call("CopyObject", bucket, key, {"CopySource": {"Bucket": from_bucket, "Key": from_key}})
 
-        Transfers(self._limits.workers, "Copying", 0).run(partial(copy, *each) for each in copies.items())
+        Transfers(self._limits.workers, "Copying", 0).run(partial(copy, *uris) for uris in copies.items())
 
     def delete(self, bucket: str, keys: Iterable[str]) -> None:
         """Delete the objects, 1,000 in a request."""
@@ -225,19 +225,19 @@ class S3Storage(BucketStorage):
             answer = self._call("DeleteObjects", bucket, "", {"Delete": {"Objects": batch, "Quiet": True}})
             for refused in answer.get("Errors", ()):
                 code = refused.get("Code", "")
-                what = f"{code}: {refused.get('Message', '')}"
-                raise self._error("DeleteObjects", bucket, refused.get("Key", ""), self._request.tries, code, what)
+                reason = f"{code}: {refused.get('Message', '')}"
+                raise self._error("DeleteObjects", bucket, refused.get("Key", ""), self._request.tries, code, reason)
 
     def head(self, uri: str) -> S3Object | None:
         """Return what is known of one object; None when there is none."""
         bucket, key = self._key(uri)
         try:
-            found = self._call("HeadObject", bucket, key)
+            head = self._call("HeadObject", bucket, key)
         except StorageError as error:
             if error.aws_code in _NOT_THERE:
                 return None
             raise
-        return _object_of(bucket, key, found)
+        return _object_of(bucket, key, head)
 
     def read_bytes(self, uri: str) -> bytes:
         """Return the content of one object."""
@@ -260,14 +260,14 @@ class S3Storage(BucketStorage):
         wanted: dict[S3Object, Path] = {}
         targets = {}
         for uri, path in files.items():
-            found = self.head(uri)
-            if found is None:
+            head = self.head(uri)
+            if head is None:
                 bucket, key = self._key(uri)
                 self._first_key(bucket, key)  # which says so when it is the bucket that is missing
-                what = "NoSuchKey (404): The specified key does not exist."
-                raise self._error("GetObject", bucket, key, 1, "NoSuchKey", what)
+                reason = "NoSuchKey (404): The specified key does not exist."
+                raise self._error("GetObject", bucket, key, 1, "NoSuchKey", reason)
             part = path.with_name(path.name + _PART_SUFFIX)
-            wanted[found], targets[part] = part, path
+            wanted[head], targets[part] = part, path
 
         def remove() -> None:
             for part in targets:
@@ -312,67 +312,67 @@ class S3Storage(BucketStorage):
         """Return the relative file of each object of a channel."""
         region = self._settings.region
         try:
-            found = {each.key: each for each in self.objects(uri)}
+            objects = {listed.key: listed for listed in self.objects(uri)}
         except StorageError as error:
             if error.aws_code not in _NO_BUCKET:
                 raise
             raise no_objects_error(uri, f"{error.message} {error.hint}", region=region) from error
-        files = channel_files(uri, found)
+        files = channel_files(uri, objects)
         if not files:
             bucket, _ = split_s3_uri(uri)
             why = f"At {self._place} the bucket is there. Keys are case-sensitive: launcher storage ls s3://{bucket}/"
             raise no_objects_error(uri, why, region=region)
-        return {found[key]: file for key, file in files.items()}
+        return {objects[key]: file for key, file in files.items()}
 
     @staticmethod
-    def _lone_file(uri: str, found: Mapping[S3Object, str]) -> str:
+    def _lone_file(uri: str, files: Mapping[S3Object, str]) -> str:
         """Return the file of a channel that is one object and names it whole; else nothing."""
         _, key = split_s3_uri(uri)
-        return next(iter(found.values())) if [each.key for each in found] == [key] else ""
+        return next(iter(files.values())) if [listed.key for listed in files] == [key] else ""
 
     def _receive(self, wanted: Mapping[S3Object, Path], cache: Cache | None) -> None:
         """Bring each object to its path, whose folder exists and which does not."""
         missing = {}
-        for each, target in wanted.items():
-            if cache is None or not cache.link(self._version(each), target):
-                missing[each] = target
+        for listed, target in wanted.items():
+            if cache is None or not cache.link(self._version(listed), target):
+                missing[listed] = target
         if not missing:
             return
-        total = sum(each.size for each in missing)
+        total = sum(listed.size for listed in missing)
         title = f"Downloading {len(missing)} objects" if len(missing) > 1 else f"Downloading {next(iter(missing)).key}"
         with contextlib.ExitStack() as stack:
             batch = _Batch(Transfers(self._limits.workers, title, total), cache, stack)
-            batch.transfers.run(partial(self._begin, batch, each, target) for each, target in missing.items())
+            batch.transfers.run(partial(self._begin, batch, listed, target) for listed, target in missing.items())
         if cache is not None:
             cache.prune()
 
-    def _begin(self, batch: _Batch, each: S3Object, target: Path, tries: int = 1) -> Iterable[Task] | None:
+    def _begin(self, batch: _Batch, listed: S3Object, target: Path, tries: int = 1) -> Iterable[Task] | None:
         """Open the file of one object; return the tasks that fill it."""
-        kept = None
+        cached = None
         if batch.cache is not None:
-            version = self._version(each)
-            kept = batch.cache.begin(version)
+            version = self._version(listed)
+            cached = batch.cache.begin(version)
             if batch.cache.link(version, target):  # another process has brought it since
-                if kept is not None:
-                    kept.discard()
-                batch.transfers.advance(each.size)
+                if cached is not None:
+                    cached.discard()
+                batch.transfers.advance(listed.size)
                 return None
-            if kept is None:
+            if cached is None:
                 batch.transfers.stopping.wait(_WAIT_SECONDS)
-                return [partial(self._begin, batch, each, target, tries)]
-            batch.on_exit(kept.discard)
-        path = kept.path if kept is not None else target
+                return [partial(self._begin, batch, listed, target, tries)]
+            batch.on_exit(cached.discard)
+        path = cached.path if cached is not None else target
         path.touch()
-        parts = part_count(each.etag)
-        digest = self._digest(each, parts) if each.size > self._limits.range_bytes or parts > 1 else None
-        incoming = Incoming(path, each.size, self._limits.range_bytes, digest)
+        parts = part_count(listed.etag)
+        digest = self._digest(listed, parts) if listed.size > self._limits.range_bytes or parts > 1 else None
+        incoming = Incoming(path, listed.size, self._limits.range_bytes, digest)
         batch.on_exit(incoming.close)
-        arriving = _Arriving(each, target, incoming, kept, tries)
+        arriving = _Arriving(listed, target, incoming, cached, tries)
         return [partial(self._fill, batch, arriving, number) for number in range(len(incoming.ranges))]
 
     def _fill(self, batch: _Batch, arriving: _Arriving, number: int) -> Iterable[Task] | None:
         """Bring one range; with the last one the object is complete."""
-        each, incoming = arriving.each, arriving.incoming
+        listed, incoming = arriving.listed, arriving.incoming
         start, stop = incoming.ranges[number]
 
         def write(offset: int, data: bytes) -> None:
@@ -380,12 +380,12 @@ class S3Storage(BucketStorage):
             batch.transfers.advance(len(data))
 
         def expect(answer: Mapping[str, Any]) -> None:
-            if whole and part_count(each.etag) < 2:
-                incoming.expect(digest_of(each.etag, answer, each.size))
+            if whole and part_count(listed.etag) < 2:
+                incoming.expect(digest_of(listed.etag, answer, listed.size))
 
         whole = len(incoming.ranges) == 1
         span = None if whole else (start, stop)
-        self._get(each.bucket, each.key, write, etag=each.etag, size=stop - start, span=span,
+        self._get(listed.bucket, listed.key, write, etag=listed.etag, size=stop - start, span=span,
                   on_answer=expect, stopping=batch.transfers.stopping)  # fmt: skip
         if batch.transfers.stopping.is_set():
             return None
@@ -393,35 +393,35 @@ class S3Storage(BucketStorage):
             if not incoming.finish_range(number):
                 return None
         except WrongContentError as error:
-            batch.transfers.advance(-each.size)
+            batch.transfers.advance(-listed.size)
             return self._again(batch, arriving, error)
         incoming.close()
-        os.utime(incoming.path, (each.modified, each.modified))
-        if arriving.kept is not None:
-            arriving.kept.keep(arriving.target)
+        os.utime(incoming.path, (listed.modified, listed.modified))
+        if arriving.cached is not None:
+            arriving.cached.keep(arriving.target)
         return None
 
     def _again(self, batch: _Batch, arriving: _Arriving, error: WrongContentError) -> Iterable[Task]:
         """Return the tasks that bring an object once more after it came with a wrong content."""
-        each = arriving.each
+        listed = arriving.listed
         arriving.incoming.close()
-        if arriving.kept is not None:
-            arriving.kept.discard()
+        if arriving.cached is not None:
+            arriving.cached.discard()
         if arriving.tries >= self._limits.tries:
             raise self._error(
-                "GetObject", each.bucket, each.key, arriving.tries, "WrongContent",
+                "GetObject", listed.bucket, listed.key, arriving.tries, "WrongContent",
                 f"the content that arrived is not the one that is stored: {error}.",
             ) from error  # fmt: skip
-        return [partial(self._begin, batch, each, arriving.target, arriving.tries + 1)]
+        return [partial(self._begin, batch, listed, arriving.target, arriving.tries + 1)]
 
-    def _digest(self, each: S3Object, parts: int) -> Digest | None:
-        head = self._call("HeadObject", each.bucket, each.key, {"ChecksumMode": "ENABLED"})
-        part_bytes = each.size
+    def _digest(self, listed: S3Object, parts: int) -> Digest | None:
+        head = self._call("HeadObject", listed.bucket, listed.key, {"ChecksumMode": "ENABLED"})
+        part_bytes = listed.size
         if parts > 1:
             with contextlib.suppress(StorageError):  # not every S3 can tell; then size and connection have to do
-                first = self._call("HeadObject", each.bucket, each.key, {"PartNumber": 1})
+                first = self._call("HeadObject", listed.bucket, listed.key, {"PartNumber": 1})
                 part_bytes = first["ContentLength"]
-        return digest_of(each.etag, head, part_bytes)
+        return digest_of(listed.etag, head, part_bytes)
 
     def _get(
         self,
@@ -458,8 +458,8 @@ class S3Storage(BucketStorage):
             left = answer["ContentLength"]
             if size is not None and left != start + size - offset:
                 answer["Body"].close()
-                what = f"{left} bytes were sent where {start + size - offset} were asked for."
-                raise self._error("GetObject", bucket, key, tries, "WrongContent", what)
+                reason = f"{left} bytes were sent where {start + size - offset} were asked for."
+                raise self._error("GetObject", bucket, key, tries, "WrongContent", reason)
             if on_answer is not None:
                 on_answer(answer)
             try:
@@ -517,8 +517,8 @@ class S3Storage(BucketStorage):
         except OSError as error:
             if upload.changing:
                 return None  # the job removed it, put something else in its place, or keeps it to itself
-            what = f"{upload.path} cannot be read: {error.strerror}."
-            raise OutputPathError(what, "Check the path and its permissions.") from error
+            reason = f"{upload.path} cannot be read: {error.strerror}."
+            raise OutputPathError(reason, "Check the path and its permissions.") from error
         uploads.append(upload)
         if upload.size <= self._limits.part_bytes:
             data = upload.read(0, upload.size)
@@ -535,9 +535,9 @@ class S3Storage(BucketStorage):
 
     def _send_part(self, transfers: Transfers, upload: _Upload, number: int) -> None:
         data = upload.read((number - 1) * upload.part_bytes, upload.part_bytes)
-        where = {"UploadId": upload.upload_id}
+        upload_id = {"UploadId": upload.upload_id}
         options = {"PartNumber": number, "Body": data, "ChecksumAlgorithm": "CRC32"}
-        answer = self._call("UploadPart", upload.bucket, upload.key, where | options)
+        answer = self._call("UploadPart", upload.bucket, upload.key, upload_id | options)
         part = {"PartNumber": number, "ETag": answer["ETag"]}
         if "ChecksumCRC32" in answer:
             part["ChecksumCRC32"] = answer["ChecksumCRC32"]
@@ -545,9 +545,9 @@ class S3Storage(BucketStorage):
         if not upload.add_part(part):
             return
         if self._unchanged(upload):
-            parts = sorted(upload.sent_parts, key=lambda each: int(each["PartNumber"]))
+            parts = sorted(upload.sent_parts, key=lambda part: int(part["PartNumber"]))
             options = {"MultipartUpload": {"Parts": parts}}
-            self._call("CompleteMultipartUpload", upload.bucket, upload.key, where | options)
+            self._call("CompleteMultipartUpload", upload.bucket, upload.key, upload_id | options)
             upload.complete = True
             upload.finish()
 
@@ -563,8 +563,8 @@ class S3Storage(BucketStorage):
     def _abort_uploads(self, bucket: str, key: str) -> None:
         """Abort the uploads to a key that nobody will finish; an S3 that lists none has none to pay for."""
         with contextlib.suppress(StorageError):
-            found = self._call("ListMultipartUploads", bucket, key, {"Prefix": key})
-            for upload in found.get("Uploads", ()):
+            page = self._call("ListMultipartUploads", bucket, key, {"Prefix": key})
+            for upload in page.get("Uploads", ()):
                 if upload["Key"] == key:
                     self._call("AbortMultipartUpload", bucket, key, {"UploadId": upload["UploadId"]})
 
@@ -572,7 +572,7 @@ class S3Storage(BucketStorage):
 
     def _first_key(self, bucket: str, prefix: str) -> str | None:
         page = self._call("ListObjectsV2", bucket, prefix, {"Prefix": prefix, "MaxKeys": 1})
-        return next((str(each["Key"]) for each in page.get("Contents", ())), None)
+        return next((str(content["Key"]) for content in page.get("Contents", ())), None)
 
     def _call(
         self,
@@ -589,12 +589,12 @@ class S3Storage(BucketStorage):
             StorageError: it was refused, or got no answer in time.
         """
         method = getattr(self._client, _METHODS[operation])
-        where = {"Bucket": bucket} if bucket else {}
+        names = {"Bucket": bucket} if bucket else {}
         if operation not in _WITHOUT_KEY:
-            where["Key"] = key
+            names["Key"] = key
         self._request.begin(self._limits.deadline_seconds, tries_before)
         try:
-            return method(**where, **(options or {}))
+            return method(**names, **(options or {}))
         except (BotoCoreError, ClientError, DeadlineError, OSError) as error:
             raise self._fault(operation, bucket, key, error, tries_before + self._request.tries) from error
 
@@ -638,20 +638,20 @@ class S3Storage(BucketStorage):
             code = str(answer.get("Error", {}).get("Code", ""))
             status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode", "")
             text = answer.get("Error", {}).get("Message", "")
-            what = f"{code}: {text}" if str(status) == code else f"{code} ({status}): {text}"
+            reason = f"{code}: {text}" if str(status) == code else f"{code} ({status}): {text}"
         else:
             code = type(error).__name__
             text = f"nothing came for {self._limits.read_seconds:g} s" if code == "ReadTimeoutError" else str(error)
-            what = f"{code}: {text}"
+            reason = f"{code}: {text}"
         if _are_bad_credentials(code):
             with self._client_lock:
                 self._client_made = None  # the next request looks for credentials again: they may have been renewed
-        return self._error(operation, bucket, key, tries, code, what)
+        return self._error(operation, bucket, key, tries, code, reason)
 
-    def _error(self, operation: str, bucket: str, key: str, tries: int, code: str, what: str) -> StorageError:
+    def _error(self, operation: str, bucket: str, key: str, tries: int, code: str, reason: str) -> StorageError:
         count = f"{tries} tries" if tries != 1 else "1 try"
         what_of = f" of s3://{bucket}/{key}" if bucket else ""
-        message = f"{operation}{what_of} at {self._place} failed after {count}: {what}"
+        message = f"{operation}{what_of} at {self._place} failed after {count}: {reason}"
         return S3RequestError(message, _hint(code, bucket), code=code)
 
     def _key(self, uri: str) -> tuple[str, str]:
@@ -660,8 +660,8 @@ class S3Storage(BucketStorage):
             raise ChannelError(f"'{uri}' names a bucket and no key.", "Write s3://BUCKET/KEY.")
         return bucket, key
 
-    def _version(self, each: S3Object) -> ObjectVersion:
-        return ObjectVersion(self._settings.endpoint_url or "aws", each.bucket, each.key, each.etag, each.size)
+    def _version(self, listed: S3Object) -> ObjectVersion:
+        return ObjectVersion(self._settings.endpoint_url or "aws", listed.bucket, listed.key, listed.etag, listed.size)
 
 
 @dataclass
@@ -681,10 +681,10 @@ class _Batch:
 class _Arriving:
     """One object that is being brought: the file it goes to, and the place in the cache that it has."""
 
-    each: S3Object
+    listed: S3Object
     target: Path
     incoming: Incoming
-    kept: Partial | None
+    cached: Partial | None
     tries: int
 
 
