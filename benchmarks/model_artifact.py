@@ -9,7 +9,7 @@ import model_writer
 from measuring import MIB, Aim, Row, disk_usage, interleave, watched_disk_usage
 
 from launcher import Estimator
-from launcher.running.artifacts import pack_folder
+from launcher.running.artifacts import pack_hosts
 
 _STDLIB_SIZE_MIB = 128
 _MOST_RUNS = 3
@@ -55,7 +55,7 @@ def _packing_rows(scratch: Path, runs: int, size_mib: int) -> list[Row]:
         sizes["stdlib"] = target.stat().st_size
 
     def ours(tree: Path, name: str) -> None:
-        pack_folder(tree, target)
+        pack_hosts([("", tree)], "", target)
         sizes[name] = target.stat().st_size
 
     times = interleave(

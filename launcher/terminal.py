@@ -46,7 +46,7 @@ def say_from_signal(text: str) -> None:
         os.write(2, f"{text}\n".encode())
 
 
-def neutralised(line: str) -> str:
+def neutralised(line: str, *, colours: bool = True) -> str:
     """Return a log line that cannot move a terminal's cursor or change its title; of a progress bar, its last state."""
     if line.isprintable():
         return line
@@ -55,14 +55,14 @@ def neutralised(line: str) -> str:
     safe = [parts[0]]
     for part in parts[1:]:
         end = part.find("m")
-        colour = part.startswith("[") and end > 0 and set(part[1:end]) <= set("0123456789;")
+        colour = colours and part.startswith("[") and end > 0 and set(part[1:end]) <= set("0123456789;")
         safe.append(f"\x1b{part}" if colour else f"^[{part}")
     return "".join(safe).translate(_SAFE)
 
 
-def neutralised_text(text: str) -> str:
+def neutralised_text(text: str, *, colours: bool = True) -> str:
     """Return text of several lines, each of them neutralised."""
-    return "\n".join(neutralised(line.rstrip("\r")) for line in text.split("\n"))
+    return "\n".join(neutralised(line.rstrip("\r"), colours=colours) for line in text.split("\n"))
 
 
 def open_standard_streams() -> None:
@@ -101,15 +101,3 @@ def _tell(text: str, stream: TextIO | None) -> None:
 def _encodable(text: str, stream: TextIO | None) -> str:
     encoding = getattr(stream, "encoding", None) or "utf-8"
     return text.encode(encoding, "replace").decode(encoding)
-
-
-def plain(text: str) -> str:
-    """Return a text of any number of lines with nothing in it that a terminal would obey, colours neither."""
-    return "".join(
-        character if character.isprintable() or character in "\n\t" else _shown(character)
-        for character in text.replace("\r\n", "\n")
-    )
-
-
-def _shown(character: str) -> str:
-    return "^[" if character == "\x1b" else "\N{REPLACEMENT CHARACTER}"

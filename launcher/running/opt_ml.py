@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from launcher.terminal import plain
+from launcher.terminal import neutralised_text
 from launcher.trees import NoFolderError, OnSkip, Tree, why_no_folder
 
 FAILURE_REASON_LIMIT = 1024
@@ -96,4 +96,4 @@ class OptMl:
         except OSError as error:
             on_skip(f"output/failure: {'a link' if error.errno == errno.ELOOP else error.strerror}")
             return ""
-        return plain(text).strip()[:FAILURE_REASON_LIMIT]
+        return neutralised_text("\n".join(text.splitlines()), colours=False).strip()[:FAILURE_REASON_LIMIT]

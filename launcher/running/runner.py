@@ -539,14 +539,8 @@ class Driver:
     def _stop_if_due(self, hosts: _Hosts) -> None:
         if self._record.stop_reason:
             return
-        trained = next(
-            (
-                transition.start
-                for transition in self._record.transitions
-                if transition.status == SecondaryStatus.TRAINING
-            ),
-            None,
-        )
+        transitions = self._record.transitions
+        trained = next((move.start for move in transitions if move.status == SecondaryStatus.TRAINING), None)
         if self._folder.stop_requested() or self._interrupts.count:
             self._stop(hosts, StopReason.ASKED)
         elif self._record.seconds_since("training", trained) > self._spec.max_run_seconds:
@@ -589,7 +583,7 @@ class Driver:
             partial(self._pack, "model", self._keys.model),
             partial(self._pack, "output/data", self._keys.output),
             self._note_failure_reason,
-            *(partial(self._copy_the_rest, sync) for sync in self._syncs),
+            *(partial(self._copy_out, sync) for sync in self._syncs),
         )
         for part in parts:
             try:
@@ -606,26 +600,23 @@ class Driver:
         if archive.exists():
             self._storage.put_file(archive, uri)
 
-    def _copy_the_rest(self, sync: FolderSync) -> None:
+    def _copy_out(self, sync: FolderSync) -> None:
         self._warn(sync.run())
-
-    def _note_failure_reason(self) -> None:
-        self._record.failure_reason = self._find_failure_reason()
 
     def _warn(self, lines: Sequence[str]) -> None:
         for line in lines:
             self._record.warn(line)
 
-    def _find_failure_reason(self) -> str:
-        """Return why the job failed: the first host that did says so, the others were only stopped for it."""
+    def _note_failure_reason(self) -> None:
+        """Note why the job failed: the first host that did says so, the others were only stopped for it."""
         skipped = Skipped()
         texts = {host: tree.read_failure(skipped.add) for host, tree in self._hosts}
         self._warn([f"not read: {line}" for line in skipped.lines])
         host, code = next(((host, code) for host, code in self._record.exit_codes.items() if code != 0), ("", 0))
-        if code == 0 or self._record.status == Status.STOPPING:
-            return ""
-        container = next(container for container in self._plan.containers if container.host == host)
-        return failure_reason(container, code, self._ending(container), texts[host])
+        self._record.failure_reason = ""
+        if code != 0 and self._record.status != Status.STOPPING:
+            container = next(container for container in self._plan.containers if container.host == host)
+            self._record.failure_reason = failure_reason(container, code, self._ending(container), texts[host])
 
     def _ending(self, container: ContainerSpec) -> Ending:
         """Return how a host ended, also where another driver saw it end."""
@@ -687,8 +678,7 @@ class Driver:
 
     def _sync_meanwhile(self) -> None:
         for sync in self._syncs:
-            warning = sync.run_meanwhile()
-            if warning:
+            if warning := sync.run_meanwhile():
                 self._record.warn(warning)
 
     @property
@@ -734,11 +724,9 @@ class _Hosts:
         self, runtime: Runtime, containers: Sequence[ContainerSpec], executions: Mapping[str, Execution]
     ) -> None:
         self._runtime = runtime
-        self.running = {
-            container.host: executions[container.host] for container in containers if container.host in executions
-        }
-        self.lost = {container.host: container for container in containers if container.host not in executions}
         self._containers = {container.host: container for container in containers}
+        self.running = dict(executions)
+        self.lost = {host: container for host, container in self._containers.items() if host not in executions}
         self._next_look = 0.0
         self._signals: list[Callable[[Execution], None]] = []
         self.vanished: set[str] = set()
@@ -768,7 +756,7 @@ class _Hosts:
                 codes[host] = code
                 self.warnings += [execution.warning] if execution.warning else []
                 del self.running[host]
-            elif _is_unknown(execution):
+            elif execution.state() is HostState.LOST:
                 silence = f"{host} cannot be reached"
         if silence or not self.lost:
             self.silence = silence
@@ -818,12 +806,6 @@ class _Hosts:
 
 def _text(error: Exception) -> str:
     return error.message if isinstance(error, LauncherError) else str(error)
-
-
-def _is_unknown(execution: Execution) -> bool:
-    """Return whether a runtime that says in which state a host is says that it does not know."""
-    state = getattr(execution, "state", None)
-    return state is not None and str(state()) in ("unknown", "lost")
 
 
 def _check_source_archive(spec: TrainingJobSpec, uri: str) -> None:

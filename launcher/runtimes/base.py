@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from launcher.errors import RuntimeUnavailableError
 from launcher.jobs.spec import ContainerSpec
 
 
@@ -62,11 +61,6 @@ class Execution(ABC):
     def warning(self) -> str:
         """What the job's user should know about the host, such as a log that could not be written; mostly empty."""
         return ""
-
-    @property
-    def lost_since(self) -> float | None:
-        """Since when nobody can say how the host is, in seconds since 1970; None while it is known."""
-        return None
 
     @abstractmethod
     def wait(self, timeout_seconds: float) -> int | None:
@@ -122,14 +116,6 @@ class Runtime(ABC):
     network_interface: str = "eth0"
     needs_local_libraries: bool = False
     runs_images: bool = True
-
-    @property
-    def reaches_this_machine(self) -> bool:
-        """Whether a job can reach what listens on this machine, at ``host_address``."""
-        try:
-            return bool(self.host_address)
-        except RuntimeUnavailableError:
-            return False
 
     @property
     @abstractmethod

@@ -89,7 +89,7 @@ class DockerExecution(Execution):
         self._ended = threading.Event()
         self._code = 0
         self._ending = Ending()
-        self._lost_since: float | None = None
+        self._lost = False
         self._owed_signal = ""
         self._thread = threading.Thread(target=self._watch, args=(frames,), name=container_id[:12], daemon=True)
 
@@ -106,12 +106,7 @@ class DockerExecution(Execution):
         """Return what is known without asking the engine."""
         if self._ended.is_set():
             return HostState.ENDED
-        return HostState.RUNNING if self._lost_since is None else HostState.LOST
-
-    @property
-    def lost_since(self) -> float | None:
-        """Since when the engine has not answered."""
-        return self._lost_since
+        return HostState.LOST if self._lost else HostState.RUNNING
 
     def wait(self, timeout_seconds: float) -> int | None:
         """Wait for the container's end; by then its log is written. An engine that is gone ends nothing."""
@@ -159,13 +154,11 @@ class DockerExecution(Execution):
                     self._watch_once(frames)
                 except docker.errors.NotFound:
                     self._code = _KILLED
-                    self._ending = Ending(
-                        EndCause.REMOVED, "its container was removed, not by the launcher (docker rm)"
-                    )
+                    self._ending = _REMOVED
                     return
                 except _BROKEN:
                     frames = None
-                    self._lost_since = self._lost_since or time.time()
+                    self._lost = True
                     time.sleep(_RETRY_SECONDS)
                 else:
                     return
@@ -175,7 +168,7 @@ class DockerExecution(Execution):
     def _watch_once(self, frames: Frames | None) -> None:
         if frames is None:
             _client().inspect_container(self._id)  # is it back?
-            self._lost_since = None
+            self._lost = False
             if owed := self._owed_signal:
                 self._signal(owed)
                 self._owed_signal = "" if self._owed_signal == owed else self._owed_signal
@@ -304,14 +297,22 @@ def _stop_reason(tree: Path) -> EndCause | None:
 
 
 def _remove_container(container_id: str) -> None:
+    by_hand = f"Do it by hand: docker rm -f {container_id[:12]}"
+    with _engine_errors(f"the container {container_id[:12]} could not be removed", by_hand):
+        try:
+            _worker().remove_container(container_id, v=True, force=True)
+        except docker.errors.APIError as error:
+            if error.status_code not in (404, 409):  # gone, or being removed by somebody else
+                raise
+
+
+@contextlib.contextmanager
+def _engine_errors(problem: str, hint: str = "") -> Iterator[None]:
+    """Raise what the engine refuses as ``problem``, with its own words; and say so when it does not answer."""
     try:
-        _worker().remove_container(container_id, v=True, force=True)
+        yield
     except docker.errors.APIError as error:
-        if error.status_code not in (404, 409):  # gone, or being removed by somebody else
-            raise RuntimeUnavailableError(
-                f"the container {container_id[:12]} could not be removed: {_text(error)}",
-                f"Do it by hand: docker rm -f {container_id[:12]}",
-            ) from error
+        raise RuntimeUnavailableError(f"{problem}: {_text(error)}", hint) from error
     except _BROKEN as error:
         raise _silent(error) from error
 
@@ -382,7 +383,8 @@ class DockerRuntime(Runtime):
         if len(containers) < 2:
             return
         client, name = _worker(), _network_name(containers[0])
-        try:
+        problem = f"the hosts of job '{containers[0].job_name}' could not get a network"
+        with _engine_errors(problem, "List networks that nobody uses any more: docker network ls"):
             if _network_of(client, containers[0]) is not None:
                 return
             # Fixed addresses need a subnet that was asked for: let the engine pick a free one, then ask for that.
@@ -400,29 +402,16 @@ class DockerRuntime(Runtime):
                 ipam=docker.types.IPAMConfig(pool_configs=[docker.types.IPAMPool(subnet=subnet)]),
                 labels={label: containers[0].labels[label] for label in _JOB_LABELS},
             )
-        except docker.errors.APIError as error:
-            raise RuntimeUnavailableError(
-                f"the hosts of job '{containers[0].job_name}' could not get a network: {_text(error)}",
-                "List networks that nobody uses any more: docker network ls",
-            ) from error
-        except _BROKEN as error:
-            raise _silent(error) from error
 
     def close(self, containers: Sequence[ContainerSpec]) -> None:
         """Remove the job's network."""
         if len(containers) < 2:
             return
-        try:
-            _worker().remove_network(_network_name(containers[0]))
-        except docker.errors.NotFound:
-            return
-        except docker.errors.APIError as error:
-            raise RuntimeUnavailableError(
-                f"the network of job '{containers[0].job_name}' could not be removed: {_text(error)}",
-                f"Do it by hand: docker network rm {_network_name(containers[0])}",
-            ) from error
-        except _BROKEN as error:
-            raise _silent(error) from error
+        name = _network_name(containers[0])
+        problem = f"the network of job '{containers[0].job_name}' could not be removed"
+        by_hand = f"Do it by hand: docker network rm {name}"
+        with _engine_errors(problem, by_hand), contextlib.suppress(docker.errors.NotFound):
+            _worker().remove_network(name)
 
     def start(self, container: ContainerSpec) -> DockerExecution:
         """Create the container, connect to its output, start it."""
@@ -471,10 +460,8 @@ class DockerRuntime(Runtime):
     def find(self, container: ContainerSpec) -> DockerExecution | None:
         """Return the job's container by its labels; one that never started is removed."""
         labels = [f"{name}={value}" for name, value in container.labels.items()]
-        try:
+        with _engine_errors(f"the containers of job '{container.job_name}' could not be listed"):
             summaries = _client().containers(all=True, filters={"label": labels})
-        except _BROKEN as error:
-            raise _silent(error) from error
         for summary in summaries:
             execution = DockerExecution(_worker(), summary["Id"], container)
             if summary["State"] == "created":
@@ -502,11 +489,9 @@ class DockerRuntime(Runtime):
     def leftovers(self, home: str) -> list[Remains]:
         """Return the containers and networks that carry the labels of a home."""
         filters = {"label": [f"launcher.home={home}"]}
-        try:
+        with _engine_errors("the containers of jobs could not be listed"):
             containers = _client().containers(all=True, filters=filters)
             networks = _client().networks(filters=filters)
-        except _BROKEN as error:
-            raise _silent(error) from error
         remains = []
         for entry in containers:
             remove: Callable[[], None] = partial(_remove_container, entry["Id"])

@@ -22,7 +22,7 @@ from launcher.running.runner import AcceptedJob, accept, plan_job, record_job
 from launcher.running.source import Source, check_source, list_members
 from launcher.runtimes import Runtime
 from launcher.sdk.analytics import TrainingJobAnalytics
-from launcher.sdk.inputs import Inputs, hyperparameter_texts, make_channels, plain
+from launcher.sdk.inputs import Inputs, hyperparameter_texts, make_channels, without_numpy
 from launcher.sdk.options import ESTIMATOR_OPTIONS, FIT_OPTIONS, check_options, in_sdk_words, refuse_unknown
 from launcher.sdk.preflight import check_libraries, check_preset
 from launcher.sdk.session import Session, check_session
@@ -453,7 +453,7 @@ class Estimator:
         output_uri = self.output_path
         code_uri = to_uri(os.fspath(self.code_location)) if self.code_location else output_uri
         if source is not None:
-            check_preset(source, plain(self._hyperparameters))
+            check_preset(source, without_numpy(self._hyperparameters))
             archive = f"{code_uri.rstrip('/')}/{name}/source/sourcedir.tar.gz"
         program = source.program if source else self.entry_point
         channels = make_channels(inputs)

@@ -20,6 +20,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import boto3
+from botocore import xform_name
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -44,21 +45,6 @@ _NOT_THERE = ("404", "NoSuchKey", "NotFound")
 _NO_BUCKET = ("NoSuchBucket", "InvalidBucketName")
 _EXPIRED = ("ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "RequestExpired")
 _REJECTED = ("InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken")
-_METHODS = {
-    "AbortMultipartUpload": "abort_multipart_upload",
-    "CompleteMultipartUpload": "complete_multipart_upload",
-    "CopyObject": "copy_object",
-    "CreateBucket": "create_bucket",
-    "CreateMultipartUpload": "create_multipart_upload",
-    "DeleteObjects": "delete_objects",
-    "GetObject": "get_object",
-    "HeadObject": "head_object",
-    "ListBuckets": "list_buckets",
-    "ListMultipartUploads": "list_multipart_uploads",
-    "ListObjectsV2": "list_objects_v2",
-    "PutObject": "put_object",
-    "UploadPart": "upload_part",
-}
 _WITHOUT_KEY = ("CreateBucket", "DeleteObjects", "ListBuckets", "ListMultipartUploads", "ListObjectsV2")
 
 
@@ -588,7 +574,7 @@ class S3Storage(BucketStorage):
         Raises:
             StorageError: it was refused, or got no answer in time.
         """
-        method = getattr(self._client, _METHODS[operation])
+        method = getattr(self._client, xform_name(operation))
         names = {"Bucket": bucket} if bucket else {}
         if operation not in _WITHOUT_KEY:
             names["Key"] = key

@@ -309,8 +309,6 @@ def test_code_inside_never_gets_real_aws_in_place_of_an_s3_out_of_reach(make_sou
         def host_address(self):
             raise errors.RuntimeUnavailableError("the engine is on another machine")
 
-    assert FakeRuntime().reaches_this_machine
-    assert not Remote().reaches_this_machine
     script = """
 import os, boto3, botocore.exceptions, botocore.config
 print("endpoint", os.environ["AWS_ENDPOINT_URL"] == os.environ["AWS_ENDPOINT_URL_S3"])
