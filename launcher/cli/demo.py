@@ -65,7 +65,7 @@ def run_demo(
         console: where the bars go.
         runtime: as ``Estimator`` takes it.
         mode: as ``Estimator`` takes it; in S3 mode one job's results reach the next one through the bucket.
-        seed: for data, training and evaluation; None takes the presets' own.
+        seed: for data, training and evaluation; default: the presets' own.
     Raises:
         JobFailedError: one of them failed.
     """

@@ -39,7 +39,7 @@ class _Commands(TyperGroup):
             say_error(f"{type(error).__name__}: {error}")
             raise typer.Exit(error.exit_code) from None
         except BrokenPipeError:
-            raise typer.Exit(BROKEN_PIPE) from None  # nobody reads on, as with `launcher ls | head -1`
+            raise typer.Exit(BROKEN_PIPE) from None  # the reader has gone, as with `launcher ls | head -1`
 
 
 app = typer.Typer(
@@ -215,7 +215,7 @@ def run(
 
 
 def _see_through(job: TrainingJob, *, detach: bool, as_json: bool) -> None:
-    """Follow a job to its end, or leave it to a process of its own, and print what came of it."""
+    """Follow a job to its end, or leave it to another process, and print what came of it."""
     if not (detach or as_json):
         say(f"Training job {job.name} in {job.path}")
     if detach:
@@ -287,7 +287,7 @@ def ope(
     seed: Annotated[int, typer.Option(help="Of resampling and of fitting values.")] = 0,
     output_format: Annotated[str, typer.Option("--format", "-f", help="table, json or csv.")] = "table",
 ) -> None:
-    """Evaluate trained policies on logged data, without training or environment.
+    """Estimate what trained policies are worth from logged data, without training or environment.
 
     launcher ope --dataset cartpole_dataset.csv --checkpoint latest
     """

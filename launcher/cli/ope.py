@@ -29,7 +29,7 @@ def judge_policies(dataset: Path, checkpoints: Sequence[Path], **options: Any) -
     Args:
         dataset: a file, or the folder of one.
         checkpoints: folders of train.py, or files in them.
-        options: further arguments of ``batch_rl.judging.judge``; ``every`` takes each policy that a folder holds.
+        options: further arguments of ``batch_rl.judging.judge``; ``every`` estimates every policy that a folder holds.
     Returns:
         As ``batch_rl.judging.report`` makes it.
     Raises:
@@ -54,7 +54,7 @@ def judge_policies(dataset: Path, checkpoints: Sequence[Path], **options: Any) -
     if answer.returncode == _REFUSED:
         raise BadInputError(answer.stderr.strip())
     if answer.returncode != 0:
-        raise LauncherError(f"the policies could not be evaluated: {answer.stderr.strip()[-500:]}")
+        raise LauncherError(f"the policies' values could not be estimated: {answer.stderr.strip()[-500:]}")
     judgement: dict[str, Any] = json.loads(answer.stdout)
     return judgement
 

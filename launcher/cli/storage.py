@@ -280,7 +280,7 @@ def _row(entry: S3Object | str) -> _Row:
 
 
 def _nothing_there(storage: BucketStorage, bucket: str, key: str, verb: str = "copies") -> StorageError:
-    """Return NoSuchKey with the nearest name that there is, or how to get at what lies below."""
+    """Return NoSuchKey with the nearest existing name, or how to reach the keys below."""
     folder = key.rstrip("/").rpartition("/")[0]
     uri = f"s3://{bucket}/{key}"
     beside = storage.entries(f"s3://{bucket}/{folder}/" if folder else f"s3://{bucket}/", "/")

@@ -36,8 +36,8 @@ class OptMl:
     def prepare(self, config_files: Mapping[str, str], mount_points: Mapping[str, bool]) -> None:
         """Make the tree and write the configuration; doing it again changes nothing.
 
-        Every folder is open to any user, because an image may run as whoever it likes: the folder around the tree is
-        the caller's alone and keeps everybody else out.
+        Every folder is open to any user, because an image may run as any user. The folder around the tree is the
+        caller's alone and keeps other users out.
 
         Args:
             config_files: content by path below ``/opt/ml``.

@@ -1,7 +1,7 @@
-"""The one ordered list of effects that makes a job, from the first record to the last.
+"""The ordered steps of a job, from the first record to the last.
 
 Each step is recorded when it is over and can be repeated safely, so any process may take a job up where another left
-it: it gets the driver's lock, skips what is recorded, and goes on. A stop is asked for by a file: anybody can ask.
+it: it gets the driver's lock, skips the recorded steps, and goes on. A file asks for a stop: any process can write it.
 """
 
 from __future__ import annotations
@@ -73,8 +73,8 @@ def resolve_channels(spec: TrainingJobSpec, cache_path: Path, *, fetch: bool) ->
 
     Args:
         spec: the job.
-        cache_path: a folder for what has to be copied here.
-        fetch: False copies nothing, and says where the data would be.
+        cache_path: a folder for data that has to be copied here.
+        fetch: False copies nothing, and returns where the data would be.
     Raises:
         ChannelError: a channel has nothing to read; the message names channel and job.
         StorageError: an S3 refuses it, or does not answer.
@@ -99,13 +99,13 @@ def resolve_channels(spec: TrainingJobSpec, cache_path: Path, *, fetch: bool) ->
 
 @dataclass(frozen=True)
 class AcceptedJob:
-    """A request that was checked, with what is decided when it is submitted.
+    """A request that was checked, with the decisions made when it is submitted.
 
     Attributes:
         request: the document as it was given.
-        spec: what runs: the runtime and the S3 are decided.
+        spec: the job, with its runtime and its S3 decided.
         runtime: what runs it.
-        warnings: what its user should know before it runs.
+        warnings: for the user, before it runs.
     """
 
     request: Mapping[str, Any]
@@ -146,7 +146,7 @@ def plan_job(job: AcceptedJob, store: JobStore, *, source_members: Sequence[str]
     Args:
         job: what was accepted.
         store: the home it would live in.
-        source_members: the names in a source archive that the caller is about to upload; None: it is there already.
+        source_members: the names in a source archive that the caller is about to upload; None: it is uploaded.
     Raises:
         BadInputError: something about the job cannot be done as it was asked for.
     """
@@ -155,7 +155,7 @@ def plan_job(job: AcceptedJob, store: JobStore, *, source_members: Sequence[str]
     store.check_unused(spec.job_name)
     folder = store.folder(spec.job_name)
     keys = job_keys(spec)
-    # A source in the folder of a job that has no record is what a submission left that was killed.
+    # A source in the folder of a job without a record was left by a submission that was killed.
     to_be_written = [] if source_members is None or _lies_within(keys.source, str(folder.path)) else [keys.source]
     channels = resolve_channels(spec, folder.work_path / "channels", fetch=False)
     for uri in (keys.output, keys.model, *to_be_written):
@@ -210,9 +210,9 @@ class Driver:
     """Carries a job through the steps that are not recorded yet; the caller holds the driver's lock.
 
     Args:
-        lines: reads the log for whoever looks on.
+        lines: reads the log for the caller.
         interrupts: what Ctrl-C and other signals have asked for meanwhile.
-        looking_on: whether the job is left to another driver when ``lines`` has nobody to read to any more.
+        looking_on: whether the job is left to another driver when the sink of ``lines`` has failed.
     """
 
     def __init__(
@@ -268,7 +268,7 @@ class Driver:
             self.step("prepare", self._prepare)
             if not self._folder.stop_requested() or self._executions_left():
                 with self._s3_within_reach():
-                    with self._interrupts.held():  # cut in two, it would leave a host that nobody has recorded
+                    with self._interrupts.held():  # cut in two, it would leave a host that is not recorded
                         self.step("start", self._start)
                     self._interrupts.check()
                     if self._record.secondary_status == SecondaryStatus.PENDING:
@@ -316,7 +316,7 @@ class Driver:
             self._save()
 
     def give_up(self, error: BaseException) -> None:
-        """End the job for a reason that is not its own: nothing keeps running, what it wrote stays where it is."""
+        """End the job because of an error of this process: stop its hosts, leave what they wrote where it is."""
         for execution in self._found_executions():
             # Each by itself: a container whose end cannot be waited for is removed all the same.
             for effect in (execution.kill, lambda execution=execution: execution.wait(10), execution.remove):
@@ -358,7 +358,7 @@ class Driver:
         return f"what the job wrote and was not packed is in {self._folder.work_path}: launcher collect {self._name}"
 
     def named(self, error: OSError) -> JobFolderError:
-        """Return what an error of the operating system means for the job."""
+        """Return an error of the operating system as one of the job."""
         if not self._folder.record_path.exists():
             return JobFolderError(
                 f"job '{self._name}': its folder {self._folder.path} is gone.",
@@ -391,7 +391,7 @@ class Driver:
                 artifacts.unpack(source, tree.code)
 
     def _restore_checkpoints(self) -> None:
-        """Copy what earlier jobs have left to every host; the job may change it, so nothing is linked."""
+        """Copy the checkpoints of earlier jobs to every host; the job may change them, so nothing is linked."""
         sync = self._syncs[-1]
         for folder in sync.folders:
             remove_tree(folder)  # a driver before this one may have died in the middle
@@ -419,7 +419,7 @@ class Driver:
             self._note_training()
 
     def _await_start(self) -> None:
-        """Wait until every host has a place to run: a queue's time is no training time and has no limit."""
+        """Wait until every host runs: time in a queue is no training time and has no limit."""
         while not self._folder.stop_requested() and not self._interrupts.count and self._any_pending():
             time.sleep(TICK_SECONDS)
             self._interrupts.check()
@@ -432,7 +432,7 @@ class Driver:
                 for container in self._plan.containers
             ]
         except RuntimeUnavailableError:
-            return True  # nobody knows: look again
+            return True  # unknown: look again
         return any(execution is not None and execution.state() is HostState.PENDING for execution in executions)
 
     def _note_training(self) -> None:
@@ -441,13 +441,13 @@ class Driver:
         self._note(Status.IN_PROGRESS, SecondaryStatus.TRAINING, message)
 
     def _with_credentials(self, container: ContainerSpec) -> ContainerSpec:
-        """Return the container with the S3's credentials, which no record holds; the caller's own variables win."""
+        """Return the container with the S3's credentials, which are not recorded; the caller's own variables win."""
         own = {name: value for name, value in self._s3_credentials.items() if name not in self._spec.environment}
         return replace(container, environment={**container.environment, **own})
 
     @contextlib.contextmanager
     def _s3_within_reach(self) -> Iterator[None]:
-        """Keep the S3 within reach of code inside the job, which is warned if it cannot be: it may not need it."""
+        """Keep the S3 within reach of code inside the job; where that fails, warn: the job may not need it."""
         with contextlib.ExitStack() as stack:
             if planned_s3_address(self._spec) and "follow" not in self._record.steps:
                 settings = S3Settings.from_dict(dict(self._spec.s3 or {}))
@@ -517,7 +517,7 @@ class Driver:
         self._record.final_metrics = [[point.name, point.value, point.timestamp] for point in recorder.last.values()]
 
     def _look_at(self, readers: Sequence[LogReader]) -> None:
-        """Note which reader has lost its sink; leave the job to a driver of its own, where that was all we are for."""
+        """Note which reader has lost its sink; leave the job to another driver where the caller only looked on."""
         for reader in readers:
             if reader.failure:
                 if reader is self._lines and self._looking_on:
@@ -525,11 +525,11 @@ class Driver:
                 self._record.warn(reader.failure)
 
     def _tell_of_silence(self, hosts: _Hosts) -> None:
-        """Note since when the runtime does not answer, and when it answers again: until then nobody knows more."""
+        """Note since when the runtime does not answer, and when it answers again."""
         if hosts.silence and self._record.unknown_since is None:
             self._record.unknown_since = time.time()
             moment = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self._record.unknown_since))
-            self._record.warn(f"since {moment} nobody knows how the job is: {hosts.silence}")
+            self._record.warn(f"since {moment} the job's state is unknown: {hosts.silence}")
             self._save()
         elif not hosts.silence and self._record.unknown_since is not None:
             self._record.unknown_since = None
@@ -555,8 +555,8 @@ class Driver:
         hosts.terminate()
 
     def _heed_endings(self) -> None:
-        """Note what the hosts themselves tell of their end: one that had nobody to stop it in time has done so."""
-        stopped = STOPS[self._record.stop_reason] is not None  # one that only followed another's end has not been
+        """Note what the hosts tell of their end: a host without a driver stops itself at its limit."""
+        stopped = STOPS[self._record.stop_reason] is not None  # a host that ended after another's failure was not
         if stopped or not self._record.exit_codes or self._record.terminal:
             return
         if any(self._ending(container).cause is EndCause.MAX_RUNTIME for container in self._plan.containers):
@@ -569,12 +569,12 @@ class Driver:
             self._runtime.reclaim(container)
 
     def _collect(self) -> None:
-        """Pack what the job left and put it under its keys; a failed or stopped job's as well.
+        """Pack the job's results and put them under their keys, also after a failure or a stop.
 
-        Model and output come first, and nothing that goes wrong with one part keeps another from its place.
+        Model and output come first; an error of one part does not stop the others.
 
         Raises:
-            Exception: the first that went wrong, when all else has been done.
+            Exception: the first error, after all parts were tried.
         """
         if not self._record.terminal:
             self._move(self._record.status, SecondaryStatus.UPLOADING, "Uploading generated training model")
@@ -668,7 +668,7 @@ class Driver:
         self._save()
 
     def _save(self) -> None:
-        """Write the record. On a full disk a job goes on without: a step that is not recorded is done once more."""
+        """Write the record. On a full disk the job goes on without: a step that is not recorded is repeated."""
         try:
             self._store.save(self._name, self._record)
         except OSError as error:
@@ -714,10 +714,10 @@ class _Hosts:
 
     Attributes:
         running: the hosts that answer.
-        lost: the hosts that nobody knows anything about at the moment.
-        vanished: the hosts of which nothing was left.
+        lost: the hosts whose state is unknown.
+        vanished: the hosts of which nothing is left.
         warnings: what their executions had to say when they ended.
-        silence: why nothing is heard; empty while all is well.
+        silence: why the runtime does not answer; empty while it does.
     """
 
     def __init__(
@@ -739,7 +739,7 @@ class _Hosts:
         return bool(self.running or self.lost)
 
     def wait(self, seconds: float) -> dict[str, int]:
-        """Wait until a host has ended, but no longer than so; return the exit codes of those that have."""
+        """Wait until a host has ended, at most ``seconds``; return the exit codes of the hosts that have."""
         codes = self._look_again()
         silence = ""
         if not self.running and not codes:
@@ -763,11 +763,11 @@ class _Hosts:
         return codes
 
     def terminate(self) -> None:
-        """Send SIGTERM to all that run, to a host that is lost as soon as it is found."""
+        """Send SIGTERM to all hosts, to a lost host as soon as it is found."""
         self._signal(lambda execution: execution.terminate())
 
     def kill(self) -> None:
-        """End all that run, a host that is lost as soon as it is found."""
+        """Kill all hosts, a lost host as soon as it is found."""
         self._signal(lambda execution: execution.kill())
 
     def _signal(self, send: Callable[[Execution], None]) -> None:
@@ -783,7 +783,7 @@ class _Hosts:
                 self.silence = _text(error)
 
     def _look_again(self) -> dict[str, int]:
-        """Look for the hosts that are lost; one of which nothing is left counts as killed."""
+        """Look for lost hosts; a host of which nothing is left counts as killed."""
         codes: dict[str, int] = {}
         if not self.lost or time.monotonic() < self._next_look:
             return codes
@@ -821,7 +821,7 @@ def _check_source_archive(spec: TrainingJobSpec, uri: str) -> None:
 
 
 def _own_copy(path: Path, target: Path) -> Path:
-    """Copy a channel for a job that changes what is in it; any user may do so."""
+    """Copy a channel for a job that changes its content; any user may write to the copy."""
     if path.is_file():
         target.mkdir(parents=True, exist_ok=True)
         target /= path.name
@@ -856,10 +856,10 @@ def _plan(
 def _check_checkpoint_place(
     spec: TrainingJobSpec, config: CheckpointConfig, channels: Mapping[str, ChannelSource], folder: JobFolder
 ) -> None:
-    """Refuse a place for checkpoints that cannot be read or written, or that is mixed up with others of the job.
+    """Refuse a place for checkpoints that cannot be read or written, or that overlaps another place of the job.
 
     Raises:
-        BadInputError: it is.
+        BadInputError: it does.
     """
     uri, storage = config.s3_uri, job_storage(spec, config.s3_uri)
     try:
@@ -878,7 +878,7 @@ def _check_checkpoint_place(
     for place in (job_keys(spec).model, spec.source_uri or "", f"file://{folder.path}"):
         if place.startswith(f"{uri}/"):
             raise OutputPathError(
-                f"checkpoint_s3_uri={uri} is around {place}, which is no checkpoint and would be restored as one.",
+                f"checkpoint_s3_uri={uri} contains {place}, which is no checkpoint and would be restored as one.",
                 "Give checkpoints a folder of their own.",
             )
 

@@ -1,6 +1,6 @@
 """Which files make up a job's source, checked before anything is written.
 
-The members come out sorted and by content alone, so that the same files always make the same ``sourcedir.tar.gz``.
+Members are sorted and depend on content alone, so that the same files always make the same ``sourcedir.tar.gz``.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Source:
         program: the entry point, relative to the root of the archive.
         path: the folder that is packed, or that a lone entry point lies in.
         members: names below ``path`` to pack; empty packs all.
-        dependencies: what is packed beside it.
+        dependencies: files and folders packed beside it.
     """
 
     program: str

@@ -51,7 +51,7 @@ class FolderSync:
             if folder.is_dir():
                 with Tree.open(folder) as tree:
                     self._copied[host] = dict(changed_files(tree, {}))
-        # What comes from the place is nobody's in particular: the first host that changes it has its name.
+        # A restored file belongs to no host: the first host that changes it keeps its name.
 
     def run(self) -> list[str]:
         """Copy now that the job has ended; return a line for each thing that was left out, with the reason."""

@@ -22,9 +22,9 @@ class TrainingJobAnalytics:
 
     Args:
         training_job_name: the job.
-        metric_names: which; None takes all.
-        start_time: leave out what came before.
-        end_time: leave out what came after.
+        metric_names: default: all metrics.
+        start_time: earlier values are left out.
+        end_time: later values are left out.
         period: not emulated.
     Raises:
         UnsupportedOptionError: ``period`` was given.

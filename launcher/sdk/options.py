@@ -34,9 +34,9 @@ class Option:
         member: the member of CreateTrainingJob that it becomes; empty for none.
         kind: what Python must give, a key of ``_KINDS``, where the member is made of it; else the value is checked
             against the member itself.
-        accepted: the only values that are taken; None takes what kind and member take.
-        instead: what to do in place of another value; default: what the member's row says.
-        optional: None is taken, and asks for nothing.
+        accepted: the only values accepted; None accepts what kind and member accept.
+        instead: what to do instead of passing another value; default: the advice of the member's row.
+        optional: whether None may be passed.
     """
 
     name: str
@@ -49,7 +49,7 @@ class Option:
 
     @property
     def advice(self) -> str:
-        """What to do in place of a value that is not taken."""
+        """What to do instead of passing a value that is refused."""
         return self.instead or MEMBERS[self.member].instead
 
 
@@ -264,15 +264,15 @@ INPUT_OPTIONS = (
 
 
 def check_options(options: Iterable[Option], values: Mapping[str, Any], owner: str) -> None:
-    """Check what a caller gave, an option after the other.
+    """Check the options that a caller gave.
 
     Args:
         options: a table.
-        values: by the names of options; one that is missing was not given.
+        values: by the names of options; an option without a value was not given.
         owner: the class or function that took them.
     Raises:
         UnsupportedOptionError: an option that is not emulated asks for something.
-        BadInputError: a value of another type, or one that the option's member does not take.
+        BadInputError: a value of another type, or one that the option's member refuses.
     """
     for option in options:
         if option.name in values:

@@ -143,12 +143,12 @@ def test_ls_and_latest_name_what_cannot_be_read_and_show_the_rest(store, tmp_pat
 def test_a_job_whose_engine_does_not_answer_is_shown_as_unknown(store, tmp_path):
     job = record()
     job.unknown_since = 1.0
-    job.warn("since 1970 nobody knows how the job is: no engine answers")
+    job.warn("since 1970 the job's state is unknown: no engine answers")
     with store.create("job-1", job).driving():
         answer = run_launcher("ls", cwd=tmp_path)
         described = run_launcher("describe", "job-1", cwd=tmp_path)
     assert answer.stdout.splitlines()[1].startswith("job-1  InProgress (unknown)  process")
-    assert "nobody knows how the job is: no engine answers" in answer.stderr
+    assert "the job's state is unknown: no engine answers" in answer.stderr
     assert "no engine answers" in described.stderr
 
 

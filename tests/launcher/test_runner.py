@@ -201,7 +201,7 @@ def test_an_engine_that_goes_away_for_a_while_costs_a_job_nothing(submitted, mon
     assert job.status == "Completed"
     assert any(since is not None for since in seen), "whoever asks meanwhile is told since when"
     assert seen[-1] is None
-    assert any("nobody knows how the job is: the engine went away" in line for line in job.warnings)
+    assert any("the job's state is unknown: the engine went away" in line for line in job.warnings)
     assert any("answered again" in line for line in job.warnings)
     assert (job.outputs.model_path / "m").exists()
 
