@@ -69,7 +69,7 @@ class ChannelError(BadInputError):
 
 
 class OutputPathError(BadInputError):
-    """Results cannot be written where they are wanted."""
+    """Results cannot be written to the output path."""
 
 
 class JobNameError(BadInputError):
@@ -147,7 +147,7 @@ class S3RequestError(StorageError):
 
 
 class MissingObjectError(LauncherError, FileNotFoundError):
-    """An object that was waited for never came."""
+    """An object that was waited for did not appear."""
 
     aws_code = "NoSuchKey"
 

@@ -1,4 +1,4 @@
-"""Paths that people give, checked before anybody asks the file system about them, and folders that are theirs alone."""
+"""Paths that users give, checked before they reach the file system, and private folders."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Text on a terminal, or on whatever stands in for one: never an error of the job that it is about."""
+"""Prints text for users; an error of the terminal never becomes an error of the job."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TextIO
 
 
 class _SafeCharacters(dict[int, str]):
-    """What each character becomes on a terminal, looked up when it is first met."""
+    """The printable form of each character, made when it is first looked up."""
 
     def __missing__(self, code: int) -> str:
         character = chr(code)
@@ -24,24 +24,24 @@ def print_line(host: str, line: str, hosts: int = 1) -> None:
     """Print one line of a job's log, with its host when there are several, and no control sequence but colours.
 
     Raises:
-        OSError: standard output has gone, or takes nothing any more.
+        OSError: standard output is closed, or cannot be written.
     """
     prefix = f"{host} | " if hosts > 1 else ""
     print(_encodable(prefix + neutralised(line), sys.stdout), flush=True)
 
 
 def say(text: str) -> None:
-    """Tell the user something on standard output; whoever closed it does not want to know."""
+    """Print to standard output; a closed one is no error."""
     _tell(text, sys.stdout)
 
 
 def say_error(text: str) -> None:
-    """Tell the user something on standard error; a terminal that was closed takes nothing."""
+    """Print to standard error; a closed one is no error."""
     _tell(text, sys.stderr)
 
 
 def say_from_signal(text: str) -> None:
-    """Tell the user something from within a signal's handler, where the stream may be in use at this moment."""
+    """Print to standard error from a signal handler, where the stream may be in use at this moment."""
     with contextlib.suppress(OSError):
         os.write(2, f"{text}\n".encode())
 
@@ -68,8 +68,8 @@ def neutralised_text(text: str, *, colours: bool = True) -> str:
 def open_standard_streams() -> None:
     """Make standard streams safe to use for a command line, whatever its caller did to them.
 
-    A closed one leads nowhere: its number would go to the next file that is opened. A character that the encoding
-    lacks is replaced.
+    A closed stream is opened on the null device: its number would go to the next file that is opened. A character
+    that the encoding lacks is replaced.
     """
     for number in (0, 1, 2):
         try:
@@ -82,7 +82,7 @@ def open_standard_streams() -> None:
 
 
 def abandon_broken_streams() -> None:
-    """Let what a broken stream still holds go nowhere, or the interpreter would end with an error of its own."""
+    """Discard what a broken stream still holds, or the interpreter would end with another error."""
     for number, stream in ((1, sys.stdout), (2, sys.stderr)):
         try:
             if stream is not None:

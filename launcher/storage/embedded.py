@@ -25,7 +25,7 @@ class EmbeddedStorage(BucketStorage):
     """``s3://`` URIs of the launcher's own store.
 
     Args:
-        store: the objects; each is a file that never changes, so that a link to it is as good as a copy.
+        store: the objects; each is a file that never changes, so a link is as good as a copy.
     """
 
     def __init__(self, store: ObjectStore) -> None:

@@ -1,4 +1,4 @@
-"""Many transfers at once: worker threads with one queue, and a progress bar for those who wait long."""
+"""Many transfers at once: worker threads with one queue, and a progress bar for long transfers."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Transfers:
         self._error: BaseException | None = None
 
     def advance(self, count: int) -> None:
-        """Note that ``count`` more bytes are transferred; negative when they have to come again."""
+        """Note that ``count`` more bytes are transferred; negative when they have to be transferred again."""
         with self._wake:
             self._done_bytes += count
 
@@ -88,7 +88,7 @@ class Transfers:
                 self._wake.notify_all()
 
     def _take(self, pending: Any) -> Task | None:
-        """Return the next task; None when there will be no more. Waits while a running task may bring some."""
+        """Return the next task; None when there will be no more. Waits while a running task may return more."""
         with self._wake:
             while not self.stopping.is_set() and self._error is None:
                 task: Task | None = self._first.popleft() if self._first else next(pending, None)

@@ -50,16 +50,16 @@ _WITHOUT_KEY = ("CreateBucket", "DeleteObjects", "ListBuckets", "ListMultipartUp
 
 @dataclass(frozen=True)
 class S3Limits:
-    """How long and how often to try, and in pieces of which size.
+    """Timeouts, tries, and sizes of pieces.
 
     Attributes:
-        connect_seconds: for a connection to stand.
+        connect_seconds: for opening a connection.
         read_seconds: for the next bytes of an answer.
         tries: of one request, the first included.
         deadline_seconds: for one request with all its tries; no try begins later.
         workers: requests at a time.
-        range_bytes: of an object that is read in several requests, about.
-        part_bytes: of a file that is sent in several requests, at least; S3 takes no less than 5 MiB.
+        range_bytes: about the size of a range, of an object that is read in several requests.
+        part_bytes: the least size of a part, of a file that is sent in several requests; S3's minimum is 5 MiB.
     """
 
     connect_seconds: float = 3
@@ -77,7 +77,7 @@ class S3Storage(BucketStorage):
     Args:
         settings: which S3; one with an endpoint, or AWS.
         limits: how long and how often to try.
-        cache: where fetched inputs are kept; None takes the one of ``LAUNCHER_HOME``.
+        cache: where fetched inputs are kept; default: the cache of ``LAUNCHER_HOME``.
     """
 
     def __init__(self, settings: S3Settings, *, limits: S3Limits | None = None, cache: Cache | None = None) -> None:
@@ -91,7 +91,7 @@ class S3Storage(BucketStorage):
         self._client_lock = threading.Lock()
         self._request = _Request()
 
-    # What the runner asks for.
+    # What the runner uses.
 
     def locate(self, uri: str, cache_path: Path) -> tuple[Path, bool]:
         """List the channel, and say where ``fetch`` would put it."""
@@ -100,7 +100,7 @@ class S3Storage(BucketStorage):
         return (cache_path / file, True) if file else (cache_path, False)
 
     def fetch(self, uri: str, cache_path: Path) -> Path:
-        """Bring all objects that begin with the URI's key, through the cache; all of them or nothing is there."""
+        """Download all objects whose key begins with the URI's, through the cache: all of them or none."""
         files = self._channel(uri)
         part = cache_path.with_name(cache_path.name + _PART_SUFFIX)
         shutil.rmtree(part, ignore_errors=True)
@@ -115,7 +115,7 @@ class S3Storage(BucketStorage):
         return cache_path / file if file else cache_path
 
     def put_file(self, source: Path, uri: str) -> None:
-        """Upload ``source``; what an upload to this very key has left behind when it was killed is cleared away."""
+        """Upload ``source``, and abort unfinished uploads to the same key, which a killed process left."""
         bucket, key = self._key(uri)
         if source.stat().st_size > self._limits.part_bytes:
             self._abort_uploads(bucket, key)
@@ -130,7 +130,7 @@ class S3Storage(BucketStorage):
         )
 
     def check_writable(self, uri: str) -> None:
-        """Look for the bucket; whether it may be written to is only known to the first write."""
+        """Look for the bucket; only the first write shows whether it may be written to."""
         bucket, _ = split_s3_uri(uri)
         try:
             self._first_key(bucket, "")
@@ -168,7 +168,7 @@ class S3Storage(BucketStorage):
                 on_skip(f"{file.path}: it cannot be read, or it changed meanwhile")
             return len(sent)
 
-    # What a session and the command line ask for besides.
+    # What a session and the command line use besides.
 
     def buckets(self) -> list[tuple[str, float]]:
         """Return the buckets that the credentials may see."""
@@ -241,7 +241,7 @@ class S3Storage(BucketStorage):
         """Download several objects at once, each whole or not at all; folders are made.
 
         Raises:
-            StorageError: an object is missing, or cannot be had.
+            StorageError: an object is missing, or cannot be downloaded.
         """
         wanted: dict[S3Object, Path] = {}
         targets = {}
@@ -249,7 +249,7 @@ class S3Storage(BucketStorage):
             head = self.head(uri)
             if head is None:
                 bucket, key = self._key(uri)
-                self._first_key(bucket, key)  # which says so when it is the bucket that is missing
+                self._first_key(bucket, key)  # raises where the bucket itself is missing
                 reason = "NoSuchKey (404): The specified key does not exist."
                 raise self._error("GetObject", bucket, key, 1, "NoSuchKey", reason)
             part = path.with_name(path.name + _PART_SUFFIX)
@@ -271,12 +271,12 @@ class S3Storage(BucketStorage):
         """Upload several files at once.
 
         Raises:
-            StorageError: one of them cannot be stored; no half of it is visible.
+            StorageError: a file cannot be stored; no part of it is visible then.
         """
         self._send(files, changing=False)
 
     def make_bucket(self, bucket_uri: str) -> None:
-        """Create a bucket unless there is one that may be used."""
+        """Create a bucket unless it exists and may be used."""
         name, _ = split_s3_uri(bucket_uri)
         try:
             self._first_key(name, "")
@@ -312,12 +312,12 @@ class S3Storage(BucketStorage):
 
     @staticmethod
     def _lone_file(uri: str, files: Mapping[S3Object, str]) -> str:
-        """Return the file of a channel that is one object and names it whole; else nothing."""
+        """Return the file of a channel whose URI is the whole key of a single object; else an empty text."""
         _, key = split_s3_uri(uri)
         return next(iter(files.values())) if [listed.key for listed in files] == [key] else ""
 
     def _receive(self, wanted: Mapping[S3Object, Path], cache: Cache | None) -> None:
-        """Bring each object to its path, whose folder exists and which does not."""
+        """Download each object to its path; the path's folder exists, the path does not."""
         missing = {}
         for listed, target in wanted.items():
             if cache is None or not cache.link(self._version(listed), target):
@@ -338,7 +338,7 @@ class S3Storage(BucketStorage):
         if batch.cache is not None:
             version = self._version(listed)
             cached = batch.cache.begin(version)
-            if batch.cache.link(version, target):  # another process has brought it since
+            if batch.cache.link(version, target):  # another process has downloaded it since
                 if cached is not None:
                     cached.discard()
                 batch.transfers.advance(listed.size)
@@ -357,7 +357,7 @@ class S3Storage(BucketStorage):
         return [partial(self._fill, batch, arriving, number) for number in range(len(incoming.ranges))]
 
     def _fill(self, batch: _Batch, arriving: _Arriving, number: int) -> Iterable[Task] | None:
-        """Bring one range; with the last one the object is complete."""
+        """Download a range; with the last range the object is complete."""
         listed, incoming = arriving.listed, arriving.incoming
         start, stop = incoming.ranges[number]
 
@@ -388,7 +388,7 @@ class S3Storage(BucketStorage):
         return None
 
     def _again(self, batch: _Batch, arriving: _Arriving, error: WrongContentError) -> Iterable[Task]:
-        """Return the tasks that bring an object once more after it came with a wrong content."""
+        """Return the tasks that download an object again after its content arrived wrong."""
         listed = arriving.listed
         arriving.incoming.close()
         if arriving.cached is not None:
@@ -404,7 +404,9 @@ class S3Storage(BucketStorage):
         head = self._call("HeadObject", listed.bucket, listed.key, {"ChecksumMode": "ENABLED"})
         part_bytes = listed.size
         if parts > 1:
-            with contextlib.suppress(StorageError):  # not every S3 can tell; then size and connection have to do
+            with contextlib.suppress(
+                StorageError
+            ):  # not every S3 answers this; then only size and connection are checked
                 first = self._call("HeadObject", listed.bucket, listed.key, {"PartNumber": 1})
                 part_bytes = first["ContentLength"]
         return digest_of(listed.etag, head, part_bytes)
@@ -421,12 +423,12 @@ class S3Storage(BucketStorage):
         on_answer: Callable[[Mapping[str, Any]], None] | None = None,
         stopping: threading.Event | None = None,
     ) -> None:
-        """Read an object, or a range of it, and go on where an answer broke off.
+        """Read an object, or a range of it, and continue where an answer broke off.
 
         Args:
-            write: takes the offset in the object and the bytes there.
-            etag: the version; another one is an error.
-            size: of what is to come; None for any.
+            write: gets the offset in the object and the bytes there.
+            etag: of the wanted version; another version is an error.
+            size: of the expected content; None for any.
             span: begin and end of the range; None for the whole object.
             on_answer: gets each answer before its content.
             stopping: ends the reading early.
@@ -435,7 +437,7 @@ class S3Storage(BucketStorage):
         offset = start = span[0] if span else 0
         options = {"IfMatch": f'"{etag}"'} if etag else {}
         while True:
-            # An answer's own checksum covers the whole object, so only a range can be taken up in its middle.
+            # An answer's own checksum covers the whole object, so only a range can be continued in its middle.
             offset = offset if span else start
             if span:
                 options["Range"] = f"bytes={offset}-{span[1] - 1}"
@@ -473,7 +475,7 @@ class S3Storage(BucketStorage):
 
         Args:
             files: URI by path.
-            changing: somebody is writing to them: one that changes or goes away meanwhile is left out.
+            changing: a job is writing to them: a file that changes or goes away meanwhile is left out.
             sent: gets size and mtime in ns of each file that was stored.
         """
         if not files:
@@ -494,7 +496,7 @@ class S3Storage(BucketStorage):
             for upload in uploads:
                 upload.file.close()
                 if upload.upload_id and not upload.complete:
-                    with contextlib.suppress(StorageError):  # what made it fail counts, and may be in the way here too
+                    with contextlib.suppress(StorageError):  # the first error is raised; it may fail this request too
                         self._call("AbortMultipartUpload", upload.bucket, upload.key, {"UploadId": upload.upload_id})
 
     def _begin_upload(self, transfers: Transfers, uploads: list[_Upload], upload: _Upload) -> Iterable[Task] | None:
@@ -502,7 +504,7 @@ class S3Storage(BucketStorage):
             upload.open(self._limits.part_bytes)
         except OSError as error:
             if upload.changing:
-                return None  # the job removed it, put something else in its place, or keeps it to itself
+                return None  # the job removed it, replaced it, or made it unreadable
             reason = f"{upload.path} cannot be read: {error.strerror}."
             raise OutputPathError(reason, "Check the path and its permissions.") from error
         uploads.append(upload)
@@ -539,7 +541,7 @@ class S3Storage(BucketStorage):
 
     @staticmethod
     def _unchanged(upload: _Upload) -> bool:
-        """Return whether what was read is one content; a file that nobody should write to has to be."""
+        """Return whether the file stayed the same while it was read; only a file of a job may change."""
         if upload.is_unchanged():
             return True
         if upload.changing:
@@ -547,7 +549,7 @@ class S3Storage(BucketStorage):
         raise OutputPathError(f"{upload.path} changed while it was uploaded.", "Upload it again when it is finished.")
 
     def _abort_uploads(self, bucket: str, key: str) -> None:
-        """Abort the uploads to a key that nobody will finish; an S3 that lists none has none to pay for."""
+        """Abort unfinished uploads to a key, as far as the S3 lists them."""
         with contextlib.suppress(StorageError):
             page = self._call("ListMultipartUploads", bucket, key, {"Prefix": key})
             for upload in page.get("Uploads", ()):
@@ -601,7 +603,7 @@ class S3Storage(BucketStorage):
             read_timeout=limits.read_seconds,
             max_pool_connections=limits.workers,
             tcp_keepalive=True,
-            # The word 'aws' was said: an endpoint that is configured for something else does not count.
+            # The user said 'aws': an endpoint configured for other programs does not count.
             ignore_configured_endpoint_urls=True,
             proxies={} if host in _LOOPBACK else None,
         )
@@ -618,7 +620,7 @@ class S3Storage(BucketStorage):
         return client
 
     def _fault(self, operation: str, bucket: str, key: str, error: BaseException, tries: int) -> StorageError:
-        """Return what boto3 raised as an error of ours."""
+        """Return an error of boto3 as one of the launcher's."""
         answer = getattr(error, "response", None)
         if isinstance(answer, dict):
             code = str(answer.get("Error", {}).get("Code", ""))
@@ -659,13 +661,13 @@ class _Batch:
     stack: contextlib.ExitStack
 
     def on_exit(self, action: Callable[[], None]) -> None:
-        """Have something cleared away when the batch is over, however it ends."""
+        """Run ``action`` when the batch is over, however it ends."""
         self.stack.callback(action)
 
 
 @dataclass(frozen=True)
 class _Arriving:
-    """One object that is being brought: the file it goes to, and the place in the cache that it has."""
+    """An object that is being downloaded, with its file and its place in the cache."""
 
     listed: S3Object
     target: Path
@@ -676,10 +678,10 @@ class _Arriving:
 
 @dataclass
 class _Upload:
-    """One file that is being sent.
+    """A file that is being uploaded.
 
     Attributes:
-        changing: somebody is writing to it.
+        changing: a job is writing to it.
         sent: gets size and mtime in ns when it is stored.
         upload_id: of a multipart upload; empty for a small file.
     """
@@ -748,7 +750,7 @@ class _BodyError(Exception):
 
 
 class DeadlineError(Exception):
-    """The deadline of a request has passed, and another try would be due."""
+    """The deadline of a request has passed before its next try."""
 
 
 class _Request(threading.local):
@@ -774,7 +776,7 @@ class _Request(threading.local):
 
 @contextlib.contextmanager
 def _nothing_half(clear_away: Callable[[], None]) -> Iterator[None]:
-    """Clear away what the block has written when it fails, and say so when it is this machine that failed."""
+    """Remove what the block has written when it fails; an error of the disk becomes a LauncherError."""
     try:
         yield
     except OSError as error:
