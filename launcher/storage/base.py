@@ -135,8 +135,8 @@ class Storage(ABC):
         """
         copied = 0
         with Tree.open(source, inside, make_readable=settled) as tree:
-            # What was written last is copied last, and not if it has changed since: a pointer never leads to a file
-            # that is not there yet, should all end in the middle of this.
+            # The file written last is copied last, and not if it has changed since: a pointer then never leads to
+            # a file that is not there yet, even if this copy is cut off.
             changed = sorted(changed_files(tree, state, settled=settled, on_skip=on_skip), key=lambda file: file[1][1])
             for path, version in changed:
                 file = TreeFile(tree, path, version, settled)
@@ -148,8 +148,8 @@ class Storage(ABC):
                     on_skip(f"{path}: {error.message}")
                     continue
                 except UnreadableError as error:
-                    # The job renamed or removed it meanwhile, and the next round sees what it became; or a foreign
-                    # image keeps it to itself, until it is given to the caller when the job has ended.
+                    # The job renamed or removed it meanwhile: the next round sees the result. Or a foreign image made
+                    # it unreadable: reclaim() gives it to the caller when the job has ended.
                     if settled:
                         on_skip(f"{path}: {error.strerror}")
                     continue

@@ -189,7 +189,7 @@ def _write_by_rename(content: BinaryIO, target: Path) -> None:
 
 
 def _part_name(name: str) -> str:
-    """Return the name of a file while it is copied; the same each time, so the next copy overwrites what a kill left."""
+    """Return the name of a file while it is copied; always the same, so the next copy overwrites what a kill left."""
     if len(os.fsencode(name)) + len(_COPY_SUFFIX) <= _MAX_NAME_BYTES:
         return name + _COPY_SUFFIX
     return hashlib.sha256(os.fsencode(name)).hexdigest()[:32] + _COPY_SUFFIX
