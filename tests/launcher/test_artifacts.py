@@ -73,8 +73,8 @@ def test_an_empty_folder_makes_no_archive(tmp_path):
 def test_what_cannot_or_must_not_be_packed_is_left_out_and_said(folder, tmp_path):
     """A pipe would block the reader; a link out would carry foreign files into the archive."""
     os.mkfifo(folder / "pipe")
-    with socket.socket(socket.AF_UNIX) as one:
-        one.bind(str(folder / "sock"))
+    with socket.socket(socket.AF_UNIX) as endpoint:
+        endpoint.bind(str(folder / "sock"))
     (folder / "out").symlink_to("/etc/passwd")
     (folder / "up").symlink_to("../secret")
     report = pack_hosts([("", folder)], "", tmp_path / "m.tar.gz")

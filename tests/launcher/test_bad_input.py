@@ -42,8 +42,8 @@ def refused(home, kind, pattern, act):
 
 
 def _socket(folder):
-    with socket.socket(socket.AF_UNIX) as one:
-        one.bind(str(folder / "s"))
+    with socket.socket(socket.AF_UNIX) as endpoint:
+        endpoint.bind(str(folder / "s"))
 
 
 SOURCES = {

@@ -652,7 +652,7 @@ def test_gc_removes_the_containers_of_dead_jobs_of_its_own_home(leftovers, tmp_p
     }
     try:
         said = run_launcher("gc", cwd=tmp_path).stdout
-        left = {key for key, one in containers.items() if engine.containers.list(all=True, filters={"id": one.id})}
+        left = {key for key, dead in containers.items() if engine.containers.list(all=True, filters={"id": dead.id})}
         assert left == {(home, "alive"), (f"{home}-2", "ended")}
         assert "of job 'removed'" in said
     finally:
@@ -779,7 +779,7 @@ def test_the_end_of_any_host_is_seen_at_once_and_its_log_is_in_the_error(store):
     assert "exited with 3 on algo-2" in str(failure.value)
     assert "KeyError: 'x'" in str(failure.value)
     assert "fine" not in str(failure.value)
-    assert all(one.removed for one in runtime.executions.values())
+    assert all(execution.removed for execution in runtime.executions.values())
 
 
 def test_hosts_that_all_end_well_complete_the_job(store):

@@ -43,7 +43,7 @@ def test_a_record_of_every_released_version_is_read_and_described(store, path):
     assert loaded.training_spec.checkpoint_config.s3_uri == values["spec"]["checkpoint_config"]["s3_uri"]
     description = launcher.TrainingJob(name, store).describe()
     assert description["TrainingTimeInSeconds"] == 1
-    states = [one["Status"] for one in description["SecondaryStatusTransitions"]]
+    states = [transition["Status"] for transition in description["SecondaryStatusTransitions"]]
     assert states == ["Starting", "Downloading", "Training", "Uploading", "Completed"]
     assert description["FinalMetricDataList"][0]["Value"] == 0.5
 

@@ -358,7 +358,7 @@ def test_time_in_a_queue_is_no_training_time(make_source):
     estimator.fit(logs=False, job_name="job-1")
     description = estimator.latest_training_job.describe()
     assert description["TrainingJobStatus"] == "Completed", description
-    states = [one["Status"] for one in description["SecondaryStatusTransitions"]]
+    states = [transition["Status"] for transition in description["SecondaryStatusTransitions"]]
     assert states == ["Starting", "Downloading", "Pending", "Training", "Uploading", "Completed"]
 
 
