@@ -24,7 +24,7 @@ GATE_NOT_PASSED = 3
 
 
 def judge_policies(dataset: Path, checkpoints: Sequence[Path], **options: Any) -> dict[str, Any]:
-    """Evaluate the policies of some checkpoints on logged data, without training.
+    """Estimate the values of the policies of some checkpoints from logged data, without training.
 
     Args:
         dataset: a file, or the folder of one.

@@ -346,13 +346,13 @@ class S3Storage(BucketStorage):
             if cached is None:
                 batch.transfers.stopping.wait(_WAIT_SECONDS)
                 return [partial(self._begin, batch, listed, target, tries)]
-            batch.on_exit(cached.discard)
+            batch.on_exit.callback(cached.discard)
         path = cached.path if cached is not None else target
         path.touch()
         parts = part_count(listed.etag)
         digest = self._digest(listed, parts) if listed.size > self._limits.range_bytes or parts > 1 else None
         incoming = Incoming(path, listed.size, self._limits.range_bytes, digest)
-        batch.on_exit(incoming.close)
+        batch.on_exit.callback(incoming.close)
         arriving = _Arriving(listed, target, incoming, cached, tries)
         return [partial(self._fill, batch, arriving, number) for number in range(len(incoming.ranges))]
 
@@ -450,17 +450,20 @@ class S3Storage(BucketStorage):
                 raise self._error("GetObject", bucket, key, tries, "WrongContent", reason)
             if on_answer is not None:
                 on_answer(answer)
-            try:
-                with contextlib.closing(answer["Body"]) as body:
-                    while chunk := _read(body):
-                        if stopping is not None and stopping.is_set():
-                            return
-                        write(offset, chunk)
-                        offset += len(chunk)
-                return
-            except _BodyError as error:
-                if tries >= self._limits.tries or self._request.overdue():
-                    raise self._fault("GetObject", bucket, key, error.cause, tries) from error.cause
+            with contextlib.closing(answer["Body"]) as body:
+                while stopping is None or not stopping.is_set():
+                    try:
+                        chunk = body.read(_READ_BYTES)
+                    except (BotoCoreError, OSError) as error:
+                        if tries >= self._limits.tries or self._request.overdue():
+                            raise self._fault("GetObject", bucket, key, error, tries) from error
+                        break  # the next request continues here
+                    if not chunk:
+                        return
+                    write(offset, chunk)
+                    offset += len(chunk)
+                else:
+                    return
 
     # Results.
 
@@ -658,11 +661,7 @@ class _Batch:
 
     transfers: Transfers
     cache: Cache | None
-    stack: contextlib.ExitStack
-
-    def on_exit(self, action: Callable[[], None]) -> None:
-        """Run ``action`` when the batch is over, however it ends."""
-        self.stack.callback(action)
+    on_exit: contextlib.ExitStack
 
 
 @dataclass(frozen=True)
@@ -741,14 +740,6 @@ class _Upload:
         return self._status.st_size, self._status.st_mtime_ns
 
 
-class _BodyError(Exception):
-    """The content of an answer broke off, or is not what its checksum says."""
-
-    def __init__(self, cause: Exception) -> None:
-        super().__init__(str(cause))
-        self.cause = cause
-
-
 class DeadlineError(Exception):
     """The deadline of a request has passed before its next try."""
 
@@ -786,14 +777,6 @@ def _nothing_half(clear_away: Callable[[], None]) -> Iterator[None]:
     except BaseException:
         clear_away()
         raise
-
-
-def _read(body: Any) -> bytes:
-    try:
-        data: bytes = body.read(_READ_BYTES)
-    except (BotoCoreError, OSError) as error:
-        raise _BodyError(error) from error
-    return data
 
 
 def _object_of(bucket: str, key: str, head: Mapping[str, Any]) -> S3Object:
