@@ -86,8 +86,8 @@ def test_a_failure_that_is_no_file_is_no_reason(tmp_path, kind):
 
 def test_a_failure_file_sets_no_title_of_a_terminal(tmp_path):
     (tmp_path / "output").mkdir()
-    (tmp_path / "output" / "failure").write_text("\x1b]0;title\x07no\ttransitions\r\n\x1b[31mred\x9b")
-    assert OptMl(tmp_path).read_failure(print) == "^[]0;title\ufffdno\ttransitions\n^[[31mred\ufffd"
+    (tmp_path / "output" / "failure").write_text("\x1b]0;title\x07no\ttransitions\r\n\x1b[31mred\x9b\rend")
+    assert OptMl(tmp_path).read_failure(print) == "^[]0;title\ufffdno\ttransitions\n^[[31mred\ufffd\nend"
 
 
 def test_a_link_that_comes_in_the_middle_of_a_copy_is_not_followed(tmp_path):
