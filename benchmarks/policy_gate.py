@@ -1,10 +1,11 @@
 """How often a gate errs: policies worse than the log that pass "lower > behavior", and clearly better ones that do not.
 
 Every log of CartPole and of the chain in interval_coverage.py is fresh. One is judged against a worse policy, the next
-one against a clearly better one, in turn. The policies are mixtures: all, half or a quarter of the time they act by a
-candidate, and otherwise as the policy that logged does. The candidates of CartPole are two learned policies, and their
-opposites, which prefer what these avoid; those of the chain are 40 random tables. Clearly better is by a quarter of the
-range of all these policies' values, at least; policies that are better by less are left out.
+one against a clearly better one, in turn. The policies are mixtures: all, a half, a quarter or a tenth of the time they
+act by a candidate, and otherwise as the policy that logged does. The candidates of CartPole are the policies of a run
+half way and at its end, and their opposites, with the two probabilities exchanged; those of the chain are 40 random
+tables. Clearly better is by a quarter of the range of all these policies' values, at least; policies that are better by
+less are left out.
 
     python benchmarks/policy_gate.py 5000 5400                              # 200 worse and 200 better ones in either
     python benchmarks/policy_gate.py 5000 5400 --record gate.jsonl          # goes on where it was ended
@@ -23,7 +24,7 @@ import numpy as np
 from interval_coverage import ROOT, TURN, World
 
 CLEARLY = 0.25
-SHARES = (0.25, 0.5, 1.0)
+SHARES = (0.1, 0.25, 0.5, 1.0)
 
 
 def mixture(candidate: Callable[[Any], Any], behavior: Callable[[Any], Any], share: float) -> Callable[[Any], Any]:
@@ -54,11 +55,13 @@ def cartpole() -> tuple[World, list[tuple[Callable[[Any], Any], float]], float]:
 
     preset = load_preset(ROOT / "presets/preset-cartpole-ddqnbcq.yaml", TrainingPreset, {"ope.estimators": []})
     behavior, policies = uniform_policy(2), []
-    for seed in (510, 511):
-        run = TrainingRun(interval_coverage.random_cartpole(seed), preset)
-        run.fit()
-        for sign in (1, -1):
-            candidate = softmax_policy(run.policy().q_array, sign * run.temperature)
+    run = TrainingRun(interval_coverage.random_cartpole(510), preset)
+    while run.epoch < run.epochs:
+        run.run_epoch()
+        if run.epoch not in (run.epochs // 2, run.epochs):
+            continue
+        learned = softmax_policy(run.policy().q_array, run.temperature)
+        for candidate in (learned, lambda seen, learned=learned: learned(seen)[:, ::-1]):
             for share in SHARES:
                 policy = mixture(candidate, behavior, share)
                 policies.append((policy, interval_coverage.cartpole_value(policy)))
