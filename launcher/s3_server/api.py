@@ -10,7 +10,7 @@ from launcher.s3_server import listing as listing
 from launcher.s3_server.access import check_not_expired
 from launcher.s3_server.body import MAX_CONTENT_BYTES, too_large
 from launcher.s3_server.checksums import ALGORITHMS, checksum_of_file
-from launcher.s3_server.documents import REGION, document, leaf, parsed, read_tags, tag, timestamp
+from launcher.s3_server.documents import REGION, document, flag, leaf, parsed, read_tags, tag
 from launcher.s3_server.errors import S3Error
 from launcher.s3_server.messages import (
     OWN_HEADERS,
@@ -20,6 +20,8 @@ from launcher.s3_server.messages import (
     check_read,
     check_write,
     checksum_headers,
+    checksum_leaves,
+    copy_result,
     copy_source,
     encryption_headers,
     location_headers,
@@ -259,10 +261,8 @@ class S3Api:
         stored = self._store.copy(
             source, request.bucket, request.key, replace=replaced, check=functools.partial(check_write, headers)
         )
-        result = [leaf("LastModified", timestamp(stored.modified)), leaf("ETag", f'"{stored.etag}"')]
-        result += [leaf(f"Checksum{name}", stored.checksums[name]) for name in ALGORITHMS if name in stored.checksums]
-        result.append(leaf("ChecksumType", stored.checksums.get("type")))
-        return Response(headers=encryption_headers(stored.headers), body=document("CopyObjectResult", *result))
+        body = copy_result("CopyObjectResult", stored.modified, stored.etag, stored.checksums)
+        return Response(headers=encryption_headers(stored.headers), body=body)
 
     def _delete_object(self, request: Request) -> Response:
         conditional = "If-Match" in request.headers
@@ -275,14 +275,11 @@ class S3Api:
         wanted = {name.strip() for name in request.headers.get("x-amz-object-attributes", "").split(",")}
         if not wanted <= {"ETag", "Checksum", "ObjectParts", "StorageClass", "ObjectSize"}:
             raise S3Error("InvalidArgument", "Invalid attribute name specified.")
-        checksums = [leaf(f"Checksum{name}", found.checksums[name]) for name in ALGORITHMS if name in found.checksums]
         answers = {
             "ETag": leaf("ETag", found.etag),
-            "Checksum": tag("Checksum", *checksums, leaf("ChecksumType", found.checksums.get("type")))
-            if checksums
-            else "",
+            "Checksum": tag("Checksum", *checksum_leaves(found.checksums)) if found.checksums else "",
             "ObjectParts": _object_parts(request, found) if found.parts and "ObjectParts" in wanted else "",
-            "StorageClass": leaf("StorageClass", listing.storage_class(found)),
+            "StorageClass": leaf("StorageClass", listing.storage_class(found.headers)),
             "ObjectSize": leaf("ObjectSize", found.size),
         }
         body = document("GetObjectAttributesResponse", *(text for name, text in answers.items() if name in wanted))
@@ -344,7 +341,7 @@ def _object_parts(request: Request, found: StoredObject) -> str:
     )
     return tag(
         "ObjectParts",
-        leaf("IsTruncated", str(len(numbers) > limit).lower()),
+        flag("IsTruncated", len(numbers) > limit),
         leaf("MaxParts", limit),
         leaf("NextPartNumberMarker", page[-1] if page else marker),
         leaf("PartNumberMarker", marker),

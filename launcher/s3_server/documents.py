@@ -71,6 +71,11 @@ def url_encoded(text: str) -> str:
     return quote(text, safe="/-_.~*()!'")
 
 
+def flag(name: str, value: bool) -> str:
+    """Return an element that says ``true`` or ``false``."""
+    return leaf(name, str(value).lower())
+
+
 def timestamp(seconds: float) -> str:
     """Return a time as S3 writes it into XML."""
     return time.strftime("%Y-%m-%dT%H:%M:%S.", time.gmtime(seconds)) + f"{int(seconds * 1000) % 1000:03d}Z"
@@ -103,10 +108,15 @@ def parsed(text: bytes, root: str = "") -> ElementTree.Element:
         for element in tree.iter():
             element.tag = element.tag.rpartition("}")[2]
     if tree is None or (root and tree.tag != root):
-        raise S3Error(
-            "MalformedXML", "The XML you provided was not well-formed or did not validate against our published schema"
-        )
+        raise malformed()
     return tree
+
+
+def malformed() -> S3Error:
+    """Return S3's error for XML that is not what it should be."""
+    return S3Error(
+        "MalformedXML", "The XML you provided was not well-formed or did not validate against our published schema"
+    )
 
 
 def read_tags(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:

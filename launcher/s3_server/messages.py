@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl, unquote
 
 from launcher.s3_server.body import Body
 from launcher.s3_server.checksums import ALGORITHMS
-from launcher.s3_server.documents import REGION, read_tags
+from launcher.s3_server.documents import REGION, document, leaf, read_tags, timestamp
 from launcher.s3_server.errors import S3Error
 from launcher.s3_server.store import StoredObject
 
@@ -193,6 +193,19 @@ def checksum_headers(checksums: Mapping[str, str]) -> dict[str, str]:
     """Return checksums, and their type, as headers."""
     headers = {f"x-amz-checksum-{name.lower()}": checksums[name] for name in ALGORITHMS if name in checksums}
     return headers | ({"x-amz-checksum-type": checksums["type"]} if "type" in checksums else {})
+
+
+def checksum_leaves(checksums: Mapping[str, str]) -> list[str]:
+    """Return checksums, and their type, as elements."""
+    leaves = [leaf(f"Checksum{name}", checksums[name]) for name in ALGORITHMS if name in checksums]
+    return [*leaves, leaf("ChecksumType", checksums.get("type"))]
+
+
+def copy_result(name: str, modified: float, etag: str, checksums: Mapping[str, str]) -> bytes:
+    """Return the answer to a copy of an object, or to a part."""
+    return document(
+        name, leaf("LastModified", timestamp(modified)), leaf("ETag", f'"{etag}"'), *checksum_leaves(checksums)
+    )
 
 
 def byte_range(header: str, size: int) -> tuple[int, int] | None:

@@ -21,7 +21,7 @@ PACKAGES += ("paramiko", "bcrypt", "cryptography", "cffi", "pycparser", "pynacl"
 DOCKERFILE = """\
 FROM {base}
 COPY wheels /wheels
-RUN python -m pip install --no-index --no-deps --no-cache-dir --no-compile --disable-pip-version-check --quiet /wheels/*.whl
+RUN python -m pip install --no-index --no-deps --no-cache-dir --no-compile --quiet /wheels/*.whl
 COPY baked.py /opt/ml/code/
 """
 BAKED = {"SAGEMAKER_PROGRAM": "baked.py"}
