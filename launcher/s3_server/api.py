@@ -17,6 +17,7 @@ from launcher.s3_server.messages import (
     Request,
     Response,
     byte_range,
+    check_delete,
     check_read,
     check_write,
     checksum_headers,
@@ -49,6 +50,7 @@ FOREIGN_OF_BUCKETS = frozenset({
 })  # fmt: skip
 FOREIGN_OF_OBJECTS = frozenset({"acl", "legal-hold", "retention"})
 _REFUSED = frozenset({"restore", "select", "torrent", "session", "renameObject", "metadataTable", "encryption"})
+_DELETE_CONDITIONS = (("LastModifiedTime", "x-amz-if-match-last-modified-time"), ("Size", "x-amz-if-match-size"))
 _Operation = Callable[[Request], Response]
 
 
@@ -62,7 +64,7 @@ class S3Api:
     def __init__(self, store: ObjectStore, foreign: MotoBridge) -> None:
         self._store = store
         self._foreign = foreign
-        multipart = MultipartApi(store)
+        multipart = MultipartApi(store, foreign)
         self._of_buckets: dict[tuple[str, str], _Operation] = {
             ("GET", ""): functools.partial(listing.list_objects, store),
             ("GET", "location"): self._get_location,
@@ -177,6 +179,7 @@ class S3Api:
             try:
                 if one.findtext("VersionId") not in (None, "", "null"):
                     raise S3Error("NoSuchVersion", "The specified version does not exist.")
+                check_delete({header: "" for element, header in _DELETE_CONDITIONS if one.findtext(element)})
                 headers = {"If-Match": etag} if (etag := one.findtext("ETag")) else {}
                 self._store.delete(request.bucket, key, functools.partial(check_write, headers) if headers else None)
             except S3Error as error:
@@ -213,7 +216,7 @@ class S3Api:
             raise S3Error("MissingContentLength", "You must provide the Content-Length HTTP header.")
         if request.body.announced > MAX_CONTENT_BYTES:
             raise too_large()
-        details = object_details(request.headers)
+        details = object_details(request.headers, self._foreign.default_encryption(request.bucket))
         self._head_bucket(request)
         with self._store.content() as content:
             checksums = request.body.receive(content.write)
@@ -231,7 +234,7 @@ class S3Api:
         return Response(headers=headers)
 
     def _copy_object(self, request: Request) -> Response:
-        details = object_details(request.headers)
+        details = object_details(request.headers, self._foreign.default_encryption(request.bucket))
         headers = request.headers
         source = copy_source(headers)
         algorithm = headers.get("x-amz-checksum-algorithm", "").upper()
@@ -265,6 +268,7 @@ class S3Api:
         return Response(headers=encryption_headers(stored.headers), body=body)
 
     def _delete_object(self, request: Request) -> Response:
+        check_delete(request.headers)
         conditional = "If-Match" in request.headers
         check = functools.partial(check_write, request.headers) if conditional else None
         self._store.delete(request.bucket, request.key, check)

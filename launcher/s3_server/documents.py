@@ -12,6 +12,7 @@ from launcher.s3_server.errors import S3Error
 
 REGION = "us-east-1"
 ACCOUNT_ID = "000000000000"
+OWNER_NAME = "launcher"
 _NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
 _SPECIAL = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;"}
 _TO_ESCAPE = re.compile(r'[&<>"\x00-\x1f\x7f\ufffe\uffff]')
@@ -83,7 +84,7 @@ def timestamp(seconds: float) -> str:
 
 def owner(name: str = "Owner") -> str:
     """Return the one owner of everything here."""
-    return tag(name, leaf("ID", ACCOUNT_ID), leaf("DisplayName", "launcher"))
+    return tag(name, leaf("ID", ACCOUNT_ID), leaf("DisplayName", OWNER_NAME))
 
 
 class _NoDoctype(ElementTree.TreeBuilder):

@@ -96,18 +96,18 @@ def _listing(name: str, request: Request, page: Listing, limit: int, inside: Seq
         leaf("Name", request.bucket),
         leaf("MaxKeys", limit),
         flag("IsTruncated", page.next_after is not None),
-        *_question(query, encoded),
+        *_question(query, encoded, prefix_as_it_is=name == "ListBucketResult" and query.get("list-type") != "2"),
         *inside,
         *(tag("CommonPrefixes", leaf("Prefix", encoded(prefix))) for prefix in page.prefixes),
     )
     return Response(body=body)
 
 
-def _question(query: Mapping[str, str], encoded: Callable[[str], str]) -> list[str]:
-    """Return what every listing repeats of what it was asked."""
-    delimiter = query.get("delimiter")
+def _question(query: Mapping[str, str], encoded: Callable[[str], str], *, prefix_as_it_is: bool = False) -> list[str]:
+    """Return what every listing repeats of what it was asked; clients decode no prefix of the first form."""
+    prefix, delimiter = query.get("prefix", ""), query.get("delimiter")
     return [
-        leaf("Prefix", encoded(query.get("prefix", ""))),
+        leaf("Prefix", prefix if prefix_as_it_is else encoded(prefix)),
         leaf("Delimiter", encoded(delimiter) if delimiter else None),
         leaf("EncodingType", query.get("encoding-type")),
     ]

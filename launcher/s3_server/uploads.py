@@ -22,6 +22,7 @@ from launcher.s3_server.messages import (
     encryption_headers,
     object_details,
 )
+from launcher.s3_server.moto_bridge import MotoBridge
 from launcher.s3_server.multipart import Upload, Uploads, WantedPart
 from launcher.s3_server.store import ObjectStore
 
@@ -29,13 +30,14 @@ from launcher.s3_server.store import ObjectStore
 class MultipartApi:
     """Create, upload, copy, list, complete, abort."""
 
-    def __init__(self, store: ObjectStore) -> None:
+    def __init__(self, store: ObjectStore, foreign: MotoBridge) -> None:
         self._store = store
+        self._foreign = foreign
         self._uploads = Uploads(store)
 
     def create(self, request: Request) -> Response:
         """CreateMultipartUpload."""
-        details = object_details(request.headers)
+        details = object_details(request.headers, self._foreign.default_encryption(request.bucket))
         algorithm = request.headers.get("x-amz-checksum-algorithm", "").upper()
         if algorithm and algorithm not in ALGORITHMS:
             raise S3Error(
@@ -90,7 +92,8 @@ class MultipartApi:
                 content.write(chunk)
                 left -= len(chunk)
             part = self._uploads.put_part(upload, number, content, {})
-        return Response(body=copy_result("CopyPartResult", part.modified, part.etag, part.checksums))
+        body = copy_result("CopyPartResult", part.modified, part.etag, part.checksums)
+        return Response(headers=encryption_headers(upload.details["headers"]), body=body)
 
     def complete(self, request: Request) -> Response:
         """CompleteMultipartUpload."""
