@@ -40,6 +40,7 @@ STORAGE_CLASSES = frozenset({
 _NONE: Mapping[str, str] = MappingProxyType({})
 _ENCRYPTIONS = ("AES256", "aws:kms", "aws:kms:dsse")
 _MAX_METADATA_BYTES = 2048
+_OF_FRAMING = re.compile(r"\baws-chunked\b\s*(,|$)")  # how a body is sent is not how the content is encoded
 # Ignoring one of these would be a promise that is not kept.
 _REFUSED_HEADERS = (
     ("x-amz-server-side-encryption-customer-", "encryption with the customer's keys"),
@@ -160,8 +161,7 @@ def object_details(headers: Mapping[str, str], default_encryption: Mapping[str, 
                       " x-amz-server-side-encryption : aws:kms")  # fmt: skip
     if encryption is None:
         kept |= default_encryption
-    encodings = [part.strip() for part in kept.pop("Content-Encoding", "").split(",")]
-    if encoding := ",".join(part for part in encodings if part and part != "aws-chunked"):
+    if encoding := _OF_FRAMING.sub("", kept.pop("Content-Encoding", "")).strip(", "):
         kept["Content-Encoding"] = encoding
     return {
         "content_type": headers.get("Content-Type", ""),
