@@ -121,48 +121,48 @@ def list_uploads(store: ObjectStore, request: Request) -> Response:
     key_marker, id_marker = query.get("key-marker", ""), query.get("upload-id-marker", "")
     uploads = Uploads(store).under_way(request.bucket, prefix)
     if id_marker:
-        place = [(one.key, one.id) for one in uploads]
+        place = [(upload.key, upload.id) for upload in uploads]
         begin = place.index((key_marker, id_marker)) + 1 if (key_marker, id_marker) in place else len(uploads)
         uploads = uploads[begin:]
     elif key_marker:
-        uploads = [one for one in uploads if one.key.encode() > key_marker.encode()]
+        uploads = [upload for upload in uploads if upload.key.encode() > key_marker.encode()]
     prefixes = []
     if delimiter:
         rest = []
-        for one in uploads:
-            cut = one.key.find(delimiter, len(prefix))
+        for upload in uploads:
+            cut = upload.key.find(delimiter, len(prefix))
             if cut < 0:
-                rest.append(one)
-            elif (common := one.key[: cut + len(delimiter)]) not in prefixes:
+                rest.append(upload)
+            elif (common := upload.key[: cut + len(delimiter)]) not in prefixes:
                 prefixes.append(common)
         uploads = rest
     page = uploads[:limit]
-    more = bool(limit) and len(uploads) > limit
+    truncated = bool(limit) and len(uploads) > limit
     body = document(
         "ListMultipartUploadsResult",
         leaf("Bucket", request.bucket),
         leaf("KeyMarker", encoded(key_marker)),
         leaf("UploadIdMarker", id_marker),
-        leaf("NextKeyMarker", encoded(page[-1].key) if more else None),
-        leaf("NextUploadIdMarker", page[-1].id if more else None),
+        leaf("NextKeyMarker", encoded(page[-1].key) if truncated else None),
+        leaf("NextUploadIdMarker", page[-1].id if truncated else None),
         leaf("MaxUploads", limit),
-        flag("IsTruncated", more),
+        flag("IsTruncated", truncated),
         *_question(query, encoded),
         *(
             tag(
                 "Upload",
-                leaf("Key", encoded(one.key)),
-                leaf("UploadId", one.id),
+                leaf("Key", encoded(upload.key)),
+                leaf("UploadId", upload.id),
                 owner("Initiator"),
                 owner(),
-                leaf("StorageClass", storage_class(one.details["headers"])),
-                leaf("Initiated", timestamp(one.created)),
-                leaf("ChecksumAlgorithm", one.details["checksum_algorithm"] or None),
-                leaf("ChecksumType", one.details["checksum_type"] or None),
+                leaf("StorageClass", storage_class(upload.details["headers"])),
+                leaf("Initiated", timestamp(upload.created)),
+                leaf("ChecksumAlgorithm", upload.details["checksum_algorithm"] or None),
+                leaf("ChecksumType", upload.details["checksum_type"] or None),
             )
-            for one in page
+            for upload in page
         ),
-        *(tag("CommonPrefixes", leaf("Prefix", encoded(one))) for one in prefixes),
+        *(tag("CommonPrefixes", leaf("Prefix", encoded(common))) for common in prefixes),
     )
     return Response(body=body)
 

@@ -102,11 +102,11 @@ class MotoBridge:
         answer = self._stubber.process_request(AWSPreparedRequest(method, _HOST + target, sent, body, False))
         if answer is None:
             raise S3Error("NotImplemented", "The embedded S3 does not do this.")
-        status, found, text = answer
-        body = text.encode() if isinstance(text, str) else bytes(text or b"")
+        status, received, text = answer
+        answered = text.encode() if isinstance(text, str) else bytes(text or b"")
         for moto, own in _OWNER:
-            body = body.replace(moto, own)
-        return Response(int(status), _forwarded(found), body)
+            answered = answered.replace(moto, own)
+        return Response(int(status), _forwarded(received), answered)
 
 
 def _forwarded(headers: Mapping[str, Any]) -> dict[str, str]:

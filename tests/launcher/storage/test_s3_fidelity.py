@@ -211,7 +211,7 @@ def test_the_default_encryption_of_a_bucket_counts_until_it_is_deleted(s3):
     target = {"Bucket": "encrypted", "Key": "key"}
     answers = [s3.put_object(**target, Body=b"x"), s3.get_object(**target), s3.create_multipart_upload(**target)]
     answers.append(s3.copy_object(Bucket="encrypted", Key="copy", CopySource="encrypted/key"))
-    assert {(one["ServerSideEncryption"], one["SSEKMSKeyId"]) for one in answers} == {("aws:kms", "key-1")}
+    assert {(answer["ServerSideEncryption"], answer["SSEKMSKeyId"]) for answer in answers} == {("aws:kms", "key-1")}
     asked = s3.put_object(**target, Body=b"x", **AES)
     assert asked["ServerSideEncryption"] == "AES256"
     assert "SSEKMSKeyId" not in asked
