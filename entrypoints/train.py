@@ -268,8 +268,8 @@ def earlier_checkpoint(environment: JobEnvironment) -> Path | None:
     """Return the folder that this job continues from: its channel of that name, or what the platform kept."""
     if CHECKPOINT_CHANNEL in environment.channels:
         return environment.channel(CHECKPOINT_CHANNEL)
-    kept = environment.paths.checkpoints
-    return kept if holds_checkpoint(kept) else None
+    folder = environment.paths.checkpoints
+    return folder if holds_checkpoint(folder) else None
 
 
 def continued(preset: PresetOfARun, earlier: Path | None) -> PresetOfARun:
@@ -299,10 +299,12 @@ def epoch_line(result: EpochResult, epochs: int) -> str:
 def estimate_lines(evaluation: PolicyEvaluation) -> list[str]:
     """Return what the last epoch's policy is worth by each estimator, and what to beware of."""
     lines = []
-    for one in evaluation.values.values():
-        ends = f", Low={one.interval.lower:.4f}, High={one.interval.upper:.4f}" if one.interval else ""
-        level = f", Level={one.interval.level:g}" if one.interval else ""
-        lines.append(f"Estimate> {now()}, {one.name}={one.value:.4f}{ends}{level}, Policy={evaluation.policy}")
+    for estimate in evaluation.values.values():
+        ends = f", Low={estimate.interval.lower:.4f}, High={estimate.interval.upper:.4f}" if estimate.interval else ""
+        level = f", Level={estimate.interval.level:g}" if estimate.interval else ""
+        lines.append(
+            f"Estimate> {now()}, {estimate.name}={estimate.value:.4f}{ends}{level}, Policy={evaluation.policy}"
+        )
     return lines + [f"Warning> {now()}, {note}" for note in evaluation.notes]
 
 

@@ -35,7 +35,7 @@ def problems(frame, **options):
 
 def test_a_good_table_has_no_problem_and_keeps_apart_how_episodes_ended():
     report, episodes = check_frame(table())
-    assert report.is_valid
+    assert not report.problems
     assert str(report) == "table: 5 rows, 2 episodes, 0 problems"
     assert (episodes.terminated.tolist(), episodes.truncated.tolist()) == ([True, False], [False, True])
     assert episodes.final_observations[1] == np.float32(0.6)
@@ -164,9 +164,9 @@ def test_both_spellings_of_a_column_are_read_and_lists_may_be_text():
         action_probs=["[0.5, 0.5]", "[0.25, 0.75]", *["[0.5, 0.5]"] * 3],
         state_features=["[0.1]", "[0.2]", "[0.3]", "[0.4]", "[0.5]"],
     )
-    one, other = episodes_from_frame(documented), episodes_from_frame(table())
-    assert (one.probabilities == other.probabilities).all()
-    assert (one.observations == other.observations).all()
+    documented_spelling, other = episodes_from_frame(documented), episodes_from_frame(table())
+    assert (documented_spelling.probabilities == other.probabilities).all()
+    assert (documented_spelling.observations == other.observations).all()
 
 
 @pytest.mark.parametrize("without", ["pyarrow.csv", None])
@@ -237,7 +237,7 @@ def test_whatever_stands_in_a_cell_nothing_but_sound_numbers_passes(seed):
         report, episodes = check_frame(frame)
         str(report)
         if episodes is None:
-            assert not report.is_valid
+            assert report.problems
             with pytest.raises(DatasetError):
                 report.raise_problems()
             continue

@@ -116,14 +116,14 @@ class Episodes:
             DatasetError: there is nothing to learn from.
         """
         following = np.arange(len(self.actions)) + ~self.ends
-        last_rows, known = self.starts + self.lengths - 1, np.zeros(len(self), dtype=np.bool_)
+        last_rows, has_final = self.starts + self.lengths - 1, np.zeros(len(self), dtype=np.bool_)
         finals = self.observations[:0]
         if use_finals and self.final_observations is not None:
-            known = self.truncated & ~np.isnan(self.final_observations).any(axis=1)
-            finals = self.final_observations[known]
-            following[last_rows[known]] = len(self.actions) + np.arange(len(finals))
+            has_final = self.truncated & ~np.isnan(self.final_observations).any(axis=1)
+            finals = self.final_observations[has_final]
+            following[last_rows[has_final]] = len(self.actions) + np.arange(len(finals))
         learned = np.ones(len(self.actions), dtype=np.bool_)
-        learned[last_rows[self.truncated & ~known]] = False
+        learned[last_rows[self.truncated & ~has_final]] = False
         if not learned.any():
             raise DatasetError(
                 "every training row is the last of a truncated episode, and what it led to is not in the data; "

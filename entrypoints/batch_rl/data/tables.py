@@ -179,7 +179,7 @@ class _Check:
 
     def _find_columns(self) -> dict[tuple[str, ...], str]:
         """Return the spelling in use of each meaning."""
-        found: dict[tuple[str, ...], str] = {}
+        columns: dict[tuple[str, ...], str] = {}
         meanings: tuple[tuple[str, ...], ...] = (EPISODE, STEP, PROBABILITIES, PROPENSITY)
         for spellings in meanings:
             present = [name for name in spellings if name in self.frame]
@@ -188,14 +188,14 @@ class _Check:
                     Problem(f"columns '{present[0]}' and '{present[1]}' have the same meaning; keep one")
                 )
             if present:
-                found[spellings] = present[0]
+                columns[spellings] = present[0]
         required: list[tuple[str, ...]] = [("action",), EPISODE, ("reward",)]
-        if self.require_propensities and PROPENSITY not in found:
+        if self.require_propensities and PROPENSITY not in columns:
             required.insert(1, PROBABILITIES)
         for spellings in required:
             if not any(name in self.frame for name in spellings):
                 self._report_missing(spellings[0])
-        return found
+        return columns
 
     def _report_missing(self, name: str) -> None:
         columns = [str(column) for column in self.frame.columns]
@@ -313,11 +313,11 @@ class _Check:
         column = names.get(PROBABILITIES)
         if column is None:
             return None, self._numbered_actions
-        found = self._lists(column, "probabilities")
-        if found is None:
+        lists = self._lists(column, "probabilities")
+        if lists is None:
             return None, self._numbered_actions
         # What holds for a list holds for all of its rows; the lists at fault are known, and hold zeros.
-        table, codes = found
+        table, codes = lists
         sums = np.einsum("ij->i", table)  # three times as fast as sum(axis=1) on rows this short
         # Row by row only where something is wrong; a NaN compares as false.
         if table.min() >= 0 and table.max() <= 1 and np.abs(sums - 1).max() <= PROBABILITY_SUM_TOLERANCE:
@@ -344,11 +344,11 @@ class _Check:
             self._report("action", np.isnan(numbers), f"is not an action; they are: {', '.join(self.action_names)}")
             return np.nan_to_num(numbers).astype(np.int64)
         numbers = self._numbers("action")
-        known = (numbers >= 0) & (numbers == np.floor(numbers))
-        known &= numbers < (MAX_UNLISTED_ACTIONS if n_actions is None else n_actions)
+        is_action = (numbers >= 0) & (numbers == np.floor(numbers))
+        is_action &= numbers < (MAX_UNLISTED_ACTIONS if n_actions is None else n_actions)
         limit = "from 0" if n_actions is None else f"0 to {n_actions - 1}"
-        self._report("action", ~known, f"is not an action; they are numbered {limit}")
-        return np.where(known, numbers, 0).astype(np.int64)
+        self._report("action", ~is_action, f"is not an action; they are numbered {limit}")
+        return np.where(is_action, numbers, 0).astype(np.int64)
 
     def _check_logged_actions(
         self, names: Mapping[tuple[str, ...], str], probabilities: Floats, actions: NDArray[np.int64]
@@ -519,18 +519,18 @@ class _Check:
             )
             return None
         inner = _Check(self.frame.iloc[last_rows[cut]], self.labels, None, require_propensities=False)
-        found = inner._features(NEXT_FEATURES, NEXT_FEATURE_PREFIX)
+        features = inner._features(NEXT_FEATURES, NEXT_FEATURE_PREFIX)
         rows = last_rows[cut]
         self.problems += [Problem(p.fault, p.column, np.sort(rows[p.rows])) for p in inner.problems]
         finals = np.full((len(last_rows), width), np.nan, dtype=np.float32)
-        if found is None:
+        if features is None:
             return None
-        if found.shape[1] != width:
+        if features.shape[1] != width:
             self.problems.append(
-                Problem(f"the next observation has {found.shape[1]} features, the observation has {width}")
+                Problem(f"the next observation has {features.shape[1]} features, the observation has {width}")
             )
             return None
-        finals[cut] = found
+        finals[cut] = features
         return finals
 
     def _check_returns(self, episodes: Episodes, order: NDArray[np.int64], last: NDArray[np.int64]) -> None:

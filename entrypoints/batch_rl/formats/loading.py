@@ -52,14 +52,14 @@ def find_dataset(folder: Path) -> list[Path]:
     present = sorted(folder.iterdir()) if folder.is_dir() else []
     if is_minari(folder):
         return [folder]
-    found = [path for path in present if path.suffix.lower() in READERS or is_minari(path)]
-    kinds = {_kind(path) for path in found}
-    if len(found) == 1 or (len(kinds) == 1 and kinds <= set(SHARDED)):
-        return found
-    if found:
+    datasets = [path for path in present if path.suffix.lower() in READERS or is_minari(path)]
+    kinds = {_kind(path) for path in datasets}
+    if len(datasets) == 1 or (len(kinds) == 1 and kinds <= set(SHARDED)):
+        return datasets
+    if datasets:
         kind = "CSV files" if kinds == {".csv"} else "datasets"
-        names = ", ".join(path.name for path in found[:5]) + (", ..." if len(found) > 5 else "")
-        raise DatasetError(f"{folder} holds {len(found)} {kind} ({names}); give the channel one dataset.")
+        names = ", ".join(path.name for path in datasets[:5]) + (", ..." if len(datasets) > 5 else "")
+        raise DatasetError(f"{folder} holds {len(datasets)} {kind} ({names}); give the channel one dataset.")
     others = ", ".join(path.name for path in present[:5])
     raise DatasetError(
         f"{folder} holds no .csv file, nor {', '.join(sorted(set(READERS) - {'.csv'}))}"

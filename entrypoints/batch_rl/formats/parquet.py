@@ -128,27 +128,27 @@ def stream_parquet(paths: Sequence[Path], *, rows_at_once: int = ROWS_AT_ONCE, *
     import pandas as pd
 
     source = _source(paths)
-    kept: pd.DataFrame | None = None
+    waiting: pd.DataFrame | None = None
     seen: set[Any] = set()
     first_row, n_actions = 0, None
     for frame in _frames(paths, rows_at_once):
-        kept = frame if kept is None else pd.concat([kept, frame], ignore_index=True)
-        column = next((name for name in EPISODE if name in kept), None)
+        waiting = frame if waiting is None else pd.concat([waiting, frame], ignore_index=True)
+        column = next((name for name in EPISODE if name in waiting), None)
         if column is None:
-            episodes_from_frame(kept, source=source, **options)  # says what is missing
+            episodes_from_frame(waiting, source=source, **options)  # says what is missing
             return
-        ids = kept[column]
+        ids = waiting[column]
         changes = np.flatnonzero((ids != ids.shift()).to_numpy())  # first rows of runs of one id
-        if len(kept) < rows_at_once or len(changes) < 2:
+        if len(waiting) < rows_at_once or len(changes) < 2:
             continue
         whole = int(changes[-1])
-        yield (block := _block(kept.iloc[:whole], column, seen, source, first_row, n_actions, options))
+        yield (block := _block(waiting.iloc[:whole], column, seen, source, first_row, n_actions, options))
         n_actions = block.n_actions
         first_row += whole
-        kept = kept.iloc[whole:].reset_index(drop=True)
-    if kept is not None and len(kept):
-        column = next(name for name in EPISODE if name in kept)
-        yield _block(kept, column, seen, source, first_row, n_actions, options)
+        waiting = waiting.iloc[whole:].reset_index(drop=True)
+    if waiting is not None and len(waiting):
+        column = next(name for name in EPISODE if name in waiting)
+        yield _block(waiting, column, seen, source, first_row, n_actions, options)
 
 
 def _block(

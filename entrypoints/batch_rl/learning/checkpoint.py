@@ -176,7 +176,7 @@ class CheckpointFolder:
             self._best_estimate, self._best = estimate, path
         content = _policy_content(run) | {"best_estimate": self._best_estimate, "metrics": metrics}
         write_atomically(path, lambda temporary: torch.save(content, temporary))
-        self._written = [kept for kept in self._written if kept != path] + [path]
+        self._written = [file for file in self._written if file != path] + [path]
         write_text_atomically(self.folder / "latest", path.name + "\n")
         if is_best:
             write_text_atomically(self.folder / "best", path.name + "\n")
@@ -220,11 +220,15 @@ def _policy_content(run: Run) -> dict[str, Any]:
 def _normalization(run: Run) -> dict[str, Any]:
     if run.preprocessor is None:
         return {}
-    return {"normalization": {str(feature): asdict(one) for feature, one in run.preprocessor.normalization.items()}}
+    return {
+        "normalization": {
+            str(feature): asdict(parameters) for feature, parameters in run.preprocessor.normalization.items()
+        }
+    }
 
 
 def load_policy(
-    folder: Path, which: str, *, observation_size: int, n_actions: int, where: str = "environment"
+    folder: Path, which: str, *, observation_size: int, n_actions: int, user: str = "environment"
 ) -> PolicyNetwork:
     """Load the policy of a checkpoint folder.
 
@@ -238,7 +242,7 @@ def load_policy(
     for name, expected in (("observation_size", observation_size), ("n_actions", n_actions)):
         if metadata.get(name) != expected:
             raise CheckpointError(
-                f"{folder}: the checkpoint was trained with {name} {metadata.get(name)}, the {where} has "
+                f"{folder}: the checkpoint was trained with {name} {metadata.get(name)}, the {user} has "
                 f"{expected}. Choose the preset of the environment that the data came from."
             )
     which = FINAL if which == "latest" and (folder / FINAL).is_file() else which
@@ -302,7 +306,7 @@ def open_policy(place: Path, *, observation_size: int, n_actions: int) -> SavedP
         which = FINAL
     metadata = _read_metadata(folder)
     path = folder / which if which.endswith(".pt") else _file(folder, which)
-    policy = load_policy(folder, which, observation_size=observation_size, n_actions=n_actions, where="dataset")
+    policy = load_policy(folder, which, observation_size=observation_size, n_actions=n_actions, user="dataset")
     try:
         seen = SeenEpisodes.from_dict(metadata["episodes"]) if "episodes" in metadata else None
     except (ValueError, LookupError, TypeError) as error:
@@ -386,12 +390,12 @@ def as_begun(preset: PresetOfARun, folder: Path) -> tuple[PresetOfARun, list[str
 
 def _values_before(metadata: dict[str, Any]) -> dict[str, Any]:
     """Return what the keys that a checkpoint lacks were worth to its run."""
-    known, lacking = _flat(metadata["preset"]), {}
+    names, lacking = _flat(metadata["preset"]), {}
     for section, kind in SECTIONS.items():
         for key in dataclasses.fields(kind):
             name, before = f"{section}.{key.name}", key.metadata["before"]
             value = key.default if before is dataclasses.MISSING else before
-            if name not in known and value is not dataclasses.MISSING:
+            if name not in names and value is not dataclasses.MISSING:
                 lacking[name] = value
     return lacking
 

@@ -42,10 +42,10 @@ class PolicyEstimates:
         """Return an estimate, or the lower end of its interval by the name and " Low"; NaN where there is none."""
         if name == "WIS" or self.trajectory is None:  # Coach's is the same estimator
             return self.wis
-        one = self.trajectory[name.removesuffix(LOWER_END)]
+        estimate = self.trajectory[name.removesuffix(LOWER_END)]
         if not name.endswith(LOWER_END):
-            return one.value
-        return one.interval.lower if one.interval else math.nan
+            return estimate.value
+        return estimate.interval.lower if estimate.interval else math.nan
 
 
 class _ScoredOutputs:
@@ -121,11 +121,7 @@ class Judge:
         self._fitted_q: ope.FittedQ | None = None
         if not final and needs_model(self._preset.ope.estimators):
             self._fitted_q = ope.FittedQ(
-                steps.inputs,
-                steps.actions,
-                steps.rewards,
-                steps.terminated,
-                steps.next_rows,
+                ope.LoggedSteps(steps.inputs, steps.actions, steps.rewards, steps.terminated, steps.next_rows),
                 torch.arange(len(steps.actions)) if steps.learned_rows is None else steps.learned_rows,
                 n_actions=data.n_actions,
                 discount=self._preset.agent.discount,

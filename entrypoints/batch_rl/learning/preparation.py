@@ -50,18 +50,18 @@ def without_last_rows(episodes: Episodes) -> Episodes:
     Raises:
         DatasetError: nothing is left.
     """
-    rows, kept = np.flatnonzero(~episodes.ends), episodes.lengths > 1
+    rows, is_long_enough = np.flatnonzero(~episodes.ends), episodes.lengths > 1
     if not len(rows):
         raise DatasetError("every episode has a single row: with data.drop_last_rows nothing is left.")
-    last_rows = (episodes.starts + episodes.lengths - 1)[kept]
+    last_rows = (episodes.starts + episodes.lengths - 1)[is_long_enough]
     return dataclasses.replace(
         episodes,
         observations=episodes.observations[rows],
         actions=episodes.actions[rows],
         rewards=episodes.rewards[rows],
         probabilities=episodes.probabilities[rows],
-        lengths=episodes.lengths[kept] - 1,
-        truncated=episodes.truncated[kept],
+        lengths=episodes.lengths[is_long_enough] - 1,
+        truncated=episodes.truncated[is_long_enough],
         # What a truncated episode's last kept action led to stands in the row that is left out.
         final_observations=episodes.observations[last_rows] if episodes.truncated.any() else None,
     )

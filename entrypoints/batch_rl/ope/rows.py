@@ -218,8 +218,8 @@ def _refuse_first(column: str, values: NDArray[Any], bad: NDArray[np.bool_], fau
     if bad.any():
         row = int(bad.argmax())
         count = int(bad.sum())
-        more = f" ({count} such rows)" if count > 1 else ""
-        raise DatasetError(f"row {row}, column '{column}': {values[row]} {fault}{more}.")
+        count_text = f" ({count} such rows)" if count > 1 else ""
+        raise DatasetError(f"row {row}, column '{column}': {values[row]} {fault}{count_text}.")
 
 
 def _refuse_sorted(column: str, labels: NDArray[Any], order: Integers, bad: NDArray[np.bool_], fault: str) -> None:

@@ -133,12 +133,12 @@ def epoch_row(run: TrainingRun, result: EpochResult) -> dict[str, object]:
 
 def _trajectory(evaluation: PolicyEvaluation | None) -> dict[str, object]:
     row: dict[str, object] = {}
-    for one in evaluation.values.values() if evaluation else ():
-        column = TRAJECTORY[one.name]
-        row[column] = one.value
-        if one.interval:
-            row |= {column + LOWER: one.interval.lower, column + UPPER: one.interval.upper}
-            row["Interval Level"] = one.interval.level
+    for estimate in evaluation.values.values() if evaluation else ():
+        column = TRAJECTORY[estimate.name]
+        row[column] = estimate.value
+        if estimate.interval:
+            row |= {column + LOWER: estimate.interval.lower, column + UPPER: estimate.interval.upper}
+            row["Interval Level"] = estimate.interval.level
     return row
 
 
