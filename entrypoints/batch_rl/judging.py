@@ -25,7 +25,7 @@ from batch_rl.data.fingerprints import fingerprints
 from batch_rl.errors import BatchRLError, DatasetError
 from batch_rl.formats.loading import load_episodes, raise_small_propensities
 from batch_rl.learning.behavior_estimate import estimate_behavior
-from batch_rl.learning.checkpoint import FILE_PATTERN, SavedPolicy, open_policy
+from batch_rl.learning.checkpoint import FILE_PATTERN, SavedPolicy, how_logs_are_read, open_policy
 from batch_rl.learning.preparation import dataset_digest, split_generator
 from batch_rl.networks import softmax, use_threads
 from batch_rl.ope.refitting import REFITS, UPDATES
@@ -133,8 +133,10 @@ def judge(
         raise DatasetError(f"behavior_policy is '{behavior_policy}'; it is logged or estimate.")
     if fqe_refits < 2 or fqe_updates < 1:
         raise DatasetError("fqe_refits must be at least 2, and fqe_updates at least 1.")
-    _, episodes = load_episodes(dataset, require_propensities=behavior_policy == "logged")
     names = _names(checkpoints)
+    _, episodes = load_episodes(
+        dataset, require_propensities=behavior_policy == "logged", **how_logs_are_read(checkpoints)
+    )
     saved = {
         name: open_policy(path, observation_size=episodes.observations.shape[1], n_actions=episodes.n_actions)
         for name, path in zip(names, checkpoints, strict=True)
@@ -449,6 +451,7 @@ def report(judgement: Judgement) -> dict[str, Any]:
         "logged_return": first.logged_return,
         "behavior": _behavior_report(judgement.behavior),
         "bounds": [_plain(end) for end in first.bounds],
+        "action_names": list(judgement.episodes.action_names),
         "assumptions": list(judgement.episodes.assumptions),
         "policies": policies,
         "comparison": None,

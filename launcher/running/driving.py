@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from launcher.errors import JobFailedError, JobFolderError
+from launcher.errors import BadInputError, JobFailedError, JobFolderError
 from launcher.jobs.record import JobRecord
 from launcher.jobs.spec import job_keys
 from launcher.jobs.states import Status
@@ -190,6 +190,8 @@ def raise_unless_completed(store: JobStore, record: JobRecord) -> None:
         reason=record.failure_reason,
     )
     error.exit_code_of_job = code
+    if code == BadInputError.exit_code:  # the program found its input unfit: as if the launcher had
+        error.exit_code = code
     raise error
 
 

@@ -80,7 +80,7 @@ def test_a_report_has_every_fault_with_column_rows_and_count():
         (
             {"reward": None, "next_state_feature_0": None},
             (None, [], "column 'reward' is missing; the table has: action, all_action_probabilities, episode_id, step, "
-                       "state_feature_0, terminated, truncated"),
+                       "state_feature_0, terminated, truncated; data.columns of the preset says which column is which"),
         ),
         (
             {"action_probs": [[0.5, 0.5]] * 5},

@@ -49,6 +49,7 @@ class Episodes:
         final_observations: (episodes, obs_dim), what each episode's last action led to; NaN where that is not
             known. Only those of truncated episodes are ever used.
         assumptions: what had to be supposed about the data, a sentence each.
+        action_names: of actions 0, 1, ...; none where the log has numbers.
     """
 
     observations: NDArray[np.float32]
@@ -59,6 +60,7 @@ class Episodes:
     truncated: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=np.bool_))
     final_observations: NDArray[np.float32] | None = None
     assumptions: tuple[str, ...] = ()
+    action_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not len(self.truncated):
@@ -160,6 +162,7 @@ class Episodes:
             truncated=self.truncated[numbers],
             final_observations=None if self.final_observations is None else self.final_observations[numbers],
             assumptions=self.assumptions,
+            action_names=self.action_names,
         )
 
     def __iter__(self) -> Iterator[Episode]:

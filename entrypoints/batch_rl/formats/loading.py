@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from batch_rl.data.episodes import Episodes
-from batch_rl.data.tables import CSV_LINES, episodes_from_frame, read_csv_frame
+from batch_rl.data.tables import CSV_LINES, Columns, episodes_from_frame, read_csv_frame
 from batch_rl.errors import DatasetError
 from batch_rl.formats.json_lines import read_json_lines
 from batch_rl.formats.minari_format import is_minari, read_minari
@@ -28,7 +28,8 @@ def _read_npz(paths: Sequence[Path], **_options: Any) -> Episodes:
     return read_npz(paths[0])
 
 
-def _read_minari(paths: Sequence[Path], **options: Any) -> Episodes:
+def _read_minari(paths: Sequence[Path], *, columns: Columns | None = None, **options: Any) -> Episodes:
+    del columns  # its columns have the names of Minari
     return read_minari(paths[0], **options)
 
 
@@ -72,26 +73,39 @@ def holds_dataset(folder: Path) -> bool:
     return any(path.suffix.lower() in READERS or is_minari(path) for path in folder.iterdir())
 
 
-def load_episodes(folder: Path, *, require_propensities: bool = True) -> tuple[Path, Episodes]:
+def load_episodes(
+    folder: Path,
+    *,
+    require_propensities: bool = True,
+    columns: Columns | None = None,
+    action_names: Sequence[str] | None = None,
+) -> tuple[Path, Episodes]:
     """Find, read and check the dataset of a channel; return its first file as well.
 
     Args:
         folder: the channel's, or a file of a known format itself.
         require_propensities: whether rows must say how likely their action was.
+        columns, action_names: of a table; see ``batch_rl.data.tables.check_frame``.
     Raises:
         DatasetError: there is not exactly one dataset, or it has faults.
     """
     paths = [folder] if folder.is_file() and folder.suffix.lower() in READERS else find_dataset(folder)
-    return paths[0], read_dataset(paths, require_propensities=require_propensities)
+    options: dict[str, Any] = {} if require_propensities else {"require_propensities": False}
+    if columns:
+        options["columns"] = columns
+    if action_names:
+        options["action_names"] = action_names
+    return paths[0], read_dataset(paths, **options)
 
 
-def read_dataset(paths: Sequence[Path], *, require_propensities: bool = True) -> Episodes:
+def read_dataset(paths: Sequence[Path], **options: Any) -> Episodes:
     """Read and check the files of one dataset, as ``find_dataset`` finds them.
 
+    Args:
+        options: of ``batch_rl.data.tables.check_frame``, as far as the format has a use for them.
     Raises:
         DatasetError: it has faults.
     """
-    options = {} if require_propensities else {"require_propensities": False}
     return READERS[_kind(paths[0])](paths, **options)
 
 

@@ -10,6 +10,7 @@ import dataclasses
 import json
 import math
 import pickle
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -73,6 +74,10 @@ class Run(Protocol):
     @property
     def n_actions(self) -> int:
         """Number of actions."""
+
+    @property
+    def action_names(self) -> tuple[str, ...]:
+        """Of actions 0, 1, ...; none where they are numbers."""
 
     @property
     def dataset_digest(self) -> str:
@@ -149,6 +154,7 @@ class CheckpointFolder:
             "algorithm": run.preset.agent.algorithm,
             "observation_size": run.observation_size,
             "n_actions": run.n_actions,
+            **({"action_names": list(run.action_names)} if run.action_names else {}),
             "preset": dataclasses.asdict(run.preset),
             "dataset_sha256": run.dataset_digest,
             "value_scaling": asdict(run.scaling),
@@ -315,6 +321,33 @@ def open_policy(place: Path, *, observation_size: int, n_actions: int) -> SavedP
     return SavedPolicy(
         path, policy, path.name.startswith(FINAL), metadata["preset"], metadata["dataset_sha256"], seen, best
     )
+
+
+def read_action_names(folder: Path) -> list[str]:
+    """Return the names of a policy's actions 0, 1, ...; none where its log had numbers.
+
+    Raises:
+        CheckpointError: the folder holds no checkpoint of ours.
+    """
+    return [str(name) for name in _read_metadata(folder).get("action_names", ())]
+
+
+def how_logs_are_read(places: Sequence[Path]) -> dict[str, Any]:
+    """Return ``columns`` and ``action_names`` by which policies have read their log, for other logs of that kind.
+
+    Raises:
+        CheckpointError: there is no checkpoint of ours, or the policies read their logs differently.
+    """
+    ways = []
+    for place in places:
+        metadata = _read_metadata(place.parent if place.is_file() else place)
+        columns = metadata["preset"].get("data", {}).get("columns")
+        ways.append({"columns": columns, "action_names": metadata.get("action_names")})
+    if any(way != ways[0] for way in ways):
+        raise CheckpointError(
+            "the policies read their logs by different data.columns or names of actions; judge them apart."
+        )
+    return ways[0]
 
 
 def holds_checkpoint(folder: Path) -> bool:

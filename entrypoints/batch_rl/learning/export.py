@@ -114,7 +114,13 @@ FORMATS = {
 }
 
 
-def export_policy(policy: PolicyNetwork, folder: Path, formats: Sequence[str] = ("torchscript",)) -> list[Path]:
+def export_policy(
+    policy: PolicyNetwork,
+    folder: Path,
+    formats: Sequence[str] = ("torchscript",),
+    *,
+    action_names: Sequence[str] = (),
+) -> list[Path]:
     """Write a model file in each of ``formats``, and ``model.json``; return the former.
 
     The model takes (batch, obs_dim) float32 features as the environment gives them, and returns (batch,
@@ -122,6 +128,7 @@ def export_policy(policy: PolicyNetwork, folder: Path, formats: Sequence[str] = 
 
     Args:
         formats: of ``FORMATS``, at least one; the first is the one that ``model.json`` names as the model.
+        action_names: of the columns of what the model returns, for ``model.json``; none where they have only numbers.
     Raises:
         ExportError: on random inputs a written file and ``policy`` differ, or a format's packages are missing.
     """
@@ -142,6 +149,7 @@ def export_policy(policy: PolicyNetwork, folder: Path, formats: Sequence[str] = 
             "name": OUTPUT,
             "shape": ["batch", expected.shape[1]],
             "meaning": "action probabilities",
+            **({"actions": list(action_names)} if action_names else {}),
         },
         "temperature": policy.temperature,
         "networks": policy.members,

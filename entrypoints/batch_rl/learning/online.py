@@ -204,6 +204,7 @@ class OnlineRun:
         self._evaluation_seed = _derived_seed(preset.seed, EVALUATIONS)
         probe = self._player(0)
         self.observation_size, self.n_actions = probe.observation_size, probe.n_actions
+        self.action_names: tuple[str, ...] = ()  # environments number them
         self.reward_threshold = probe.reward_threshold
         self.learner = OnlineLearner(
             preset.agent,

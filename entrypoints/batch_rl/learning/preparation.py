@@ -114,6 +114,7 @@ class PreparedData:
                 self.share = len(self.fitting.actions) / len(episodes.actions)
                 self.fitting = episodes.select(np.arange(len(episodes)))
         self.n_actions = self.fitting.n_actions
+        self.action_names = self.fitting.action_names
         self.observation_size = self.fitting.observations.shape[1]
         self.preprocessor: Preprocessor | None = None
         if preset.data.normalization == "reagent":

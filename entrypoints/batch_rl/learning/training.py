@@ -234,6 +234,11 @@ class TrainingRun:
         return self.data.n_actions
 
     @property
+    def action_names(self) -> tuple[str, ...]:
+        """Of actions 0, 1, ...; none where the log has numbers."""
+        return self.data.action_names
+
+    @property
     def observation_size(self) -> int:
         """Number of raw features."""
         return int(self.data.observation_size)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import json
 import re
 import typing
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,6 +19,7 @@ from batch_rl.presets.schema import (
     SCHEMA,
     SECTIONS,
     TEXT,
+    Columns,
     Key,
     OnlinePreset,
     Preset,
@@ -320,6 +322,12 @@ def choose_training_preset(
     return load_preset(path, kind, _overrides(hyperparameters))
 
 
+def preset_name(hyperparameters: Mapping[str, object]) -> str:
+    """Return the name of the preset that a job's hyperparameters name; empty where they name none."""
+    names = [str(hyperparameters[key]) for key in PRESET_NAMES if key in hyperparameters]
+    return names[0].removesuffix(".yaml").removesuffix(".yml") if names else ""
+
+
 def _named_preset(hyperparameters: Mapping[str, object], folders: Sequence[Path]) -> Path:
     names = [hyperparameters[key] for key in PRESET_NAMES if key in hyperparameters]
     if not names:
@@ -337,6 +345,11 @@ def _from_text(raw: object, key: Key) -> object:
     """Hyperparameters may arrive as text, and a flag as 0 or 1."""
     if raw == "null" and type(None) in typing.get_args(key.type):
         return None
+    if isinstance(raw, str) and key.type == Columns | None:
+        try:
+            return json.loads(raw)
+        except ValueError:
+            return raw
     if isinstance(raw, str) and key.type == tuple[str, ...]:
         return [item for text in raw.strip().removeprefix("[").removesuffix("]").split(",") if (item := text.strip())]
     if isinstance(raw, str) and key.type not in TEXT:

@@ -20,7 +20,9 @@ LOWER_END = " Low"
 ALGORITHMS = ("ddqn_bcq", "dqn", "ddqn", "dueling", "quantile", "cql", "iql", "one_step", "bc")
 ONLINE_ALGORITHMS = ("dqn", "ddqn", "dueling", "quantile")
 
-Value = bool | int | float | str | None | tuple[int, ...] | tuple[float, ...] | tuple[str, ...]
+Columns = Mapping[str, str | tuple[str, ...]]  # this library's name of a column -> the log's, or several
+Value = bool | int | float | str | None | tuple[int, ...] | tuple[float, ...] | tuple[str, ...] | Columns
+LISTED_COLUMNS = ("state_features", "next_state_features")
 
 
 def _key(
@@ -47,8 +49,17 @@ def _key(
 
 @dataclass(frozen=True)
 class Data:
-    """How the logged episodes are used."""
+    """How the logged episodes are read and used."""
 
+    columns: Columns | None = _key(  # noqa: RUF009 - declares a key, as everywhere; a mapping is taken for mutable
+        "which of the log's columns has which meaning: {reward: gain, state_features: [age, visits]}; null: they have "
+        "the names of docs/data.md",
+        default=None,
+    )
+    action_names: tuple[str, ...] = _key(
+        "of actions 0, 1, ..., a list; []: the log's actions are numbers, or are numbered in the order of their names",
+        default=(),
+    )
     train_fraction: float = _key("share of the episodes that trains; the rest evaluates", default=0.85, within="(0, 1)")
     behavior_policy: str = _key(
         "logged: probabilities are in the data; estimate: fit a model of them, which is a guess",
@@ -547,6 +558,13 @@ def checked_value(value: object, key: Key) -> Value:
         if isinstance(value, bool):
             return value
         raise ValueError(f"{shown}; must be true or false")
+    if key.type == Columns | None:
+        return _checked_columns(value, shown)
+    if key.type == tuple[str, ...] and key.choices is None:
+        names = [str(item) for item in value] if isinstance(value, list | tuple) else [""]
+        if not all(names) or len(set(names)) < len(names):
+            raise ValueError(f"{shown}; must be a list of different names, as [left, right]")
+        return tuple(names)
     if key.type == tuple[str, ...]:
         if not isinstance(value, list | tuple) or any(item not in (key.choices or ()) for item in value):
             raise ValueError(f"{shown}; must be a list of: {', '.join(key.choices or ())}")
@@ -584,6 +602,25 @@ def checked_value(value: object, key: Key) -> Value:
         raise ValueError(f"{shown}; must be a finite number")
     _check_interval(number, shown, key.within)
     return number if is_float else value
+
+
+def _checked_columns(value: object, shown: str) -> Columns:
+    if not isinstance(value, Mapping) or not value:
+        raise ValueError(f"{shown}; must be a mapping, as {{reward: gain, state_features: [age, visits]}}")
+    columns: dict[str, str | tuple[str, ...]] = {}
+    for ours, theirs in value.items():
+        if isinstance(theirs, list | tuple) and theirs and str(ours) in LISTED_COLUMNS:
+            columns[str(ours)] = tuple(str(name) for name in theirs)
+        elif isinstance(theirs, str) and theirs:
+            columns[str(ours)] = theirs
+        else:
+            raise ValueError(
+                f"{shown}; '{ours}' must be the name of a column ({' and '.join(LISTED_COLUMNS)}: or a list)"
+            )
+    names = [name for theirs in columns.values() for name in ([theirs] if isinstance(theirs, str) else theirs)]
+    if len(set(names)) < len(names):
+        raise ValueError(f"{shown}; a column is named twice")
+    return columns
 
 
 def item_types(annotation: typing.Any) -> tuple[type, ...]:
