@@ -49,14 +49,25 @@ def test_the_commands_of_the_page_run_as_written(shop):
 def test_an_epoch_is_a_line_of_at_most_80_columns_that_metric_definitions_read(shop):
     folder, answers = shop
     lines = [line for line in answers[0].stdout.splitlines() if "Off-Policy Evaluation>" in line]
-    assert len(lines) == 10
+    assert len(lines) == 40
     assert max(len(line) for line in lines) <= 80
-    found = [json.loads(line) for line in (folder / "home/jobs/shop/metrics.jsonl").read_text().splitlines()]
-    names = [value["name"] for value in found]
-    assert names.count("weighted-importance-sampling") == names.count("sequential-doubly-robust") == 10
+    values = [json.loads(line) for line in (folder / "home/jobs/shop/metrics.jsonl").read_text().splitlines()]
+    names = [name for _, name, _ in values]
+    assert names.count("weighted-importance-sampling") == names.count("sequential-doubly-robust") == 40
     metrics = pd.read_csv(next((folder / "home/jobs/shop/output/intermediate").glob("worker_*.csv")))
-    last = next(value["value"] for value in reversed(found) if value["name"] == "weighted-importance-sampling")
+    last = next(value for _, name, value in reversed(values) if name == "weighted-importance-sampling")
     assert last == pytest.approx(metrics["Weighted Importance Sampling"].iloc[-1], rel=1e-3)
+
+
+def test_data_with_faults_end_the_command_with_exit_code_2(shop, tmp_path):
+    folder, _ = shop
+    log = pd.read_csv(folder / "shop.csv").drop(columns=["chance", "spent"])
+    log.to_csv(tmp_path / "shop.csv", index=False)
+    environment = os.environ | {"LAUNCHER_HOME": str(tmp_path / "home"), "LAUNCHER_RUNTIME": "process"}
+    command = [COMMAND / "launcher", "fit", "--preset", folder / "shop.yaml", "-i", tmp_path / "shop.csv"]
+    answer = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert answer.returncode == 2, answer.stderr
+    assert "data.columns names 'spent', 'chance', which the table does not have" in answer.stderr
 
 
 def test_the_names_of_actions_are_given_back_wherever_numbers_stand(shop):

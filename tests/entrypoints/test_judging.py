@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from batch_rl import ope
@@ -220,6 +221,25 @@ def test_the_process_answers_in_json_and_refuses_in_words(dataset, trained):
     assert refused.returncode == 2
     assert "no checkpoint of ours" in refused.stderr
     assert "Traceback" not in refused.stderr
+
+
+def test_a_log_is_read_as_the_policy_read_its_own(dataset, tmp_path):
+    """The later log lacks an action: by itself it would number the other one 0."""
+    table = pd.read_csv(dataset).rename(columns={"reward": "gain"})
+    table["action"] = np.where(table["action"] == 0, "left", "right")
+    table["propensity"] = 0.5
+    table = table.drop(columns=["all_action_probabilities"])
+    table.to_csv(tmp_path / "log.csv", index=False)
+    read = {"columns": {"reward": "gain"}}
+    preset = load_preset(PRESET, TrainingPreset, SMALL | {"data.columns": read["columns"]})
+    run = TrainingRun(load_episodes(tmp_path / "log.csv", **read)[1], preset)
+    folder = saved(run, tmp_path / "checkpoint")
+    later = table[table["action"] == "right"].assign(episode_id=lambda rows: rows["episode_id"] + 1000)
+    later.to_csv(tmp_path / "later.csv", index=False)
+    judgement = judge(tmp_path / "later.csv", [folder], estimators=["WIS"], **FEW)
+    assert judgement.episodes.action_names == ("left", "right")
+    assert set(judgement.episodes.actions) == {1}
+    assert judgement.episodes.n_actions == 2
 
 
 # Episodes that a policy has learned from ---------------------------------------------------------------------------

@@ -73,7 +73,7 @@ def test_a_log_in_any_format_gives_the_timeline_that_training_reads(episodes, tm
     values = {"preset": "preset-cartpole-ddqnbcq", "training.epochs": 1, "agent.hidden_sizes": "[8]"}
     channels = {"train": output / "timeline", "normalization": output / "normalization"}
     done, _ = run(tmp_path / "refused", "train.py", values, **channels)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "channel 'normalization', and data.normalization is none" in done.stderr
     if path.suffix == ".csv":
         done, trained = run(tmp_path / "training", "train.py", values | {"data.normalization": "reagent"}, **channels)
@@ -92,5 +92,5 @@ def test_several_steps_ahead_are_written_as_lists(episodes, tmp_path):
     assert first["reward"] == [1.0, 1.0, 1.0]
     assert [len(features) for features in first["next_state_features"]] == [4, 4, 4]
     done, _ = run(tmp_path / "late", "prepare.py", values | {"preparation.start_ds": "2030-01-01"}, train=folder)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "no row is left for the timeline" in done.stderr

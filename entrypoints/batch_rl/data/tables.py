@@ -391,6 +391,7 @@ class _Check:
                         "list them in that order as data.action_names of the preset"
                     )
                 )
+                self.action_names = different
                 return
             different = sorted_features(str(name) for name in cell)
         self.action_names = different

@@ -323,13 +323,25 @@ def open_policy(place: Path, *, observation_size: int, n_actions: int) -> SavedP
     )
 
 
-def read_action_names(folder: Path) -> list[str]:
-    """Return the names of a policy's actions 0, 1, ...; none where its log had numbers.
+@dataclass(frozen=True)
+class TrainedFor:
+    """What a policy was trained for: the weight of a reward one step later, and the names of its actions, if any."""
+
+    discount: float
+    action_names: tuple[str, ...]
+
+
+def trained_for(folder: Path) -> TrainedFor:
+    """Return what the policy of a checkpoint folder was trained for.
 
     Raises:
         CheckpointError: the folder holds no checkpoint of ours.
     """
-    return [str(name) for name in _read_metadata(folder).get("action_names", ())]
+    metadata = _read_metadata(folder)
+    return TrainedFor(
+        float(_earlier_values(metadata)["agent.discount"]),
+        tuple(str(name) for name in metadata.get("action_names", ())),
+    )
 
 
 def how_logs_are_read(places: Sequence[Path]) -> dict[str, Any]:
