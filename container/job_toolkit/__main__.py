@@ -37,8 +37,8 @@ def main(arguments: list[str]) -> int:
         print("job_toolkit: serving is not part of this image yet; this version only trains.", file=sys.stderr)
         return 2
     if command not in JOB_COMMANDS:
-        known = ", ".join((*JOB_COMMANDS, "serve"))
-        print(f"job_toolkit: unknown command {command!r}; the commands are: {known}.", file=sys.stderr)
+        commands = ", ".join((*JOB_COMMANDS, "serve"))
+        print(f"job_toolkit: unknown command {command!r}; the commands are: {commands}.", file=sys.stderr)
         return 2
     if len(arguments) > 1:
         print(

@@ -53,14 +53,14 @@ def test_the_truth_stands_beside_the_interval_and_says_whether_it_holds():
     judgement = {"policies": [{"estimates": [estimate("FQE", 61.9, 51.6, 72.3)]}]}
     truth = {"policy": "softmax(Q / 2)", "discounted_mean": 63.4, "discounted_mean_interval": [61.0, 65.8],
              "episodes": 100}  # fmt: skip
-    found = dataclasses.replace(result(judgement), truth=truth)
-    text = " ".join(printed(demo._print_truth, found).split())
+    played = dataclasses.replace(result(judgement), truth=truth)
+    text = " ".join(printed(demo._print_truth, played).split())
     assert "softmax(Q / 2), played without a limit, earns 63.4 (61.0 to 65.8), discounted, by 100 episodes" in text
     assert "FQE said 61.9 from the log alone; its interval, 51.6 to 72.3, holds the truth" in text
-    beyond = dataclasses.replace(found, truth=truth | {"discounted_mean": 80.0})
+    beyond = dataclasses.replace(played, truth=truth | {"discounted_mean": 80.0})
     assert "does not hold the truth" in " ".join(printed(demo._print_truth, beyond).split())
     judgement["policies"][0]["estimates"][0]["lower"] = None
-    assert "FQE said 61.9 from the log alone, and no interval" in printed(demo._print_truth, found)
+    assert "FQE said 61.9 from the log alone, and no interval" in printed(demo._print_truth, played)
     assert printed(demo._print_truth, result(None, "torch is not installed")) == ""
 
 
