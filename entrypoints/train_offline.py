@@ -13,7 +13,7 @@ from batch_rl.learning.divergence import ValueWatch, largest_possible_value
 from batch_rl.learning.export import export_policy, require_onnx
 from batch_rl.learning.scaling import UNITS, scaling_of
 from batch_rl.learning.training import EpochResult, TrainingRun
-from batch_rl.ope import PolicyEvaluation
+from batch_rl.ope import EstimatedValue, PolicyEvaluation
 from batch_rl.presets.schema import TrainingPreset
 from batch_rl.reporting.log_lines import now
 from batch_rl.reporting.metrics_csv import BATCH_COLUMNS, BATCH_FILE_NAME, MetricsFile, epoch_row
@@ -102,7 +102,7 @@ def train_offline(
                 folder.save(result.estimates.value(preset.training.best_by), metrics.text())
             print(epoch_line(result), flush=True)
             if run.epoch == preset.training.epochs and result.estimates.trajectory:
-                print(*estimate_lines(result.estimates.trajectory), sep="\n", flush=True)
+                print(*estimate_lines(result.estimates.trajectory, result.estimates.fqe), sep="\n", flush=True)
             for warning in watch.warnings(result):
                 print(f"Warning> {now()}, {warning}", flush=True)
     served = run
@@ -138,10 +138,10 @@ def epoch_line(result: EpochResult) -> str:
     return f"Off-Policy Evaluation> Epoch={result.epoch}, {shown}"
 
 
-def estimate_lines(evaluation: PolicyEvaluation) -> list[str]:
+def estimate_lines(evaluation: PolicyEvaluation, fqe: EstimatedValue | None) -> list[str]:
     """Return what the last epoch's policy is worth by each estimator, and what to beware of."""
     lines = []
-    for estimate in evaluation.values.values():
+    for estimate in (*([fqe] if fqe else []), *evaluation.values.values()):
         interval = estimate.interval
         ends = f", Low={interval.lower:.4f}, High={interval.upper:.4f}, Level={interval.level:g}" if interval else ""
         lines.append(f"Estimate> {now()}, {estimate.name}={estimate.value:.4f}{ends}, Policy={evaluation.policy}")

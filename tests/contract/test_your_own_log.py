@@ -59,6 +59,21 @@ def test_an_epoch_is_a_line_of_at_most_80_columns_that_metric_definitions_read(s
     assert last == pytest.approx(metrics["Weighted Importance Sampling"].iloc[-1], rel=1e-3)
 
 
+def test_the_estimate_to_trust_stands_on_the_last_epochs_row_and_leads_plot_and_log(shop):
+    folder, answers = shop
+    metrics = pd.read_csv(next((folder / "home/jobs/shop/output/intermediate").glob("worker_*.csv")))
+    assert metrics["FQE"].notna().tolist() == [False] * 39 + [True]
+    value, low, high = metrics[["FQE", "FQE Low", "FQE High"]].iloc[-1]
+    assert low < value < high
+    judged = re.search(r"\n +FQE +([\d.]+) +([\d.]+) to ([\d.]+)", answers[1].stdout)
+    assert [float(number) for number in judged.groups()] == pytest.approx([value, low, high], abs=0.006)
+    lines = [line for line in answers[0].stdout.splitlines() if "Estimate>" in line]
+    assert f"FQE={value:.4f}, Low={low:.4f}, High={high:.4f}" in lines[0]
+    page = (folder / "shop.html").read_text()
+    assert f"<td>FQE</td><td>{value:.2f}</td><td>{low:.2f} to {high:.2f}</td>" in page
+    assert page.index("<td>FQE<") < page.index("<td>DM<")
+
+
 def test_data_with_faults_end_the_command_with_exit_code_2(shop, tmp_path):
     folder, _ = shop
     log = pd.read_csv(folder / "shop.csv").drop(columns=["chance", "spent"])

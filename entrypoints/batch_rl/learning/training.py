@@ -169,7 +169,7 @@ class TrainingRun:
 
     def evaluate(self) -> PolicyEstimates:
         """Estimate the present policy's value from the held-out episodes."""
-        return self.judge.estimate(self.policy())
+        return self.judge.estimate(self.policy(), is_last=self.epoch == self.epochs)
 
     def state(self) -> dict[str, Any]:
         """Return all that is needed to go on bit for bit, in plain containers and tensors."""

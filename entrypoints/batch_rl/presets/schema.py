@@ -209,6 +209,11 @@ class Ope:
         default=16,
         within="[1, inf)",
     )
+    fqe_refits: int = _key(
+        "networks of the estimate FQE, which is made after the last epoch alone; 0: none; 16 take as long as 13 epochs",
+        default=0,
+        within="[0, 1000]",
+    )
 
 
 def needs_model(estimators: Iterable[str]) -> bool:
@@ -390,6 +395,8 @@ class TrainingPreset(Preset):
             raise PresetError(f"training.best_by is '{name}', which is not among ope.estimators; add it there.")
         if name.endswith(LOWER_END) and self.ope.interval == "none":
             raise PresetError(f"training.best_by is '{name}', but ope.interval is none; choose how to make intervals.")
+        if self.ope.fqe_refits == 1:
+            raise PresetError("ope.fqe_refits is 1: an interval needs at least two networks; 0 leaves FQE out.")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from batch_rl.files import write_atomically, write_text_atomically
 from batch_rl.reporting.metrics_csv import (
     EFFECTIVE_SAMPLE_SIZE,
+    FQE,
     LOGGED_RETURN,
     LOWER,
     SEQUENTIAL_DR,
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 ORIGIN_FILE_NAME = "run.json"
 ORIGIN = ("job", "preset", "dataset", "date")
-WIS_COLOR, DR_COLOR, OTHER_COLOR = "#1f5fa8", "#c8452d", "#6b7280"
+WIS_COLOR, DR_COLOR, FQE_COLOR, OTHER_COLOR = "#1f5fa8", "#c8452d", "#15803d", "#6b7280"
 COACHS = {WIS: "WIS", SEQUENTIAL_DR: "sequential DR, the agent's Q"}
 
 
@@ -156,6 +157,18 @@ def _draw_leading(axes: Any, metrics: "pd.DataFrame", shown: Collection[str]) ->
         axes.fill_between(epochs, low, high, color=WIS_COLOR, alpha=0.15, linewidth=0)
     if "DM" in shown:
         axes.plot(epochs, metrics[TRAJECTORY["DM"]], color=DR_COLOR, linewidth=2, label="fitted Q evaluation (DM)")
+    last = metrics.iloc[-1]
+    if FQE in metrics and last[FQE] == last[FQE]:
+        ends = [[last[FQE] - last[FQE + LOWER]], [last[FQE + UPPER] - last[FQE]]]
+        axes.errorbar(
+            [last["Epoch"]],
+            [last[FQE]],
+            yerr=ends,
+            color=FQE_COLOR,
+            fmt="o",
+            capsize=4,
+            label="FQE, the estimate to trust",
+        )
     if not {"WDR", "DM"} & set(shown):
         axes.plot(epochs, metrics[WIS], color=WIS_COLOR, linewidth=2, label="WIS")
 
@@ -171,10 +184,10 @@ def _page(metrics: "pd.DataFrame", figure: Any, caption: str) -> bytes:
     level = last["Interval Level"]
     rows = []
     coachs = [(f"Coach's {title}", column) for column, title in COACHS.items()]
-    leading = [(name, TRAJECTORY[name]) for name in ("DM", "WDR")]
+    leading = [(FQE, FQE), *((name, TRAJECTORY[name]) for name in ("DM", "WDR"))]
     others = [(name, column) for name, column in TRAJECTORY.items() if (name, column) not in leading]
     for name, column in [*leading, *others, *coachs]:
-        if last.isna()[column]:
+        if column not in metrics or last.isna()[column]:  # version 0.1.0 wrote no FQE
             continue
         ends = [last.get(column + LOWER, float("nan")), last.get(column + UPPER, float("nan"))]
         interval = "" if any(end != end for end in ends) else f"{ends[0]:.2f} to {ends[1]:.2f}"
