@@ -101,7 +101,7 @@ def dataset_folder(environment: JobEnvironment, source: Path) -> Path:
 
 
 def prepare_episodes(channel: Path, preset: TrainingPreset) -> tuple[Path, Episodes | DealtEpisodes]:
-    """Read the dataset and do to it what the preset says; print what was assumed and changed.
+    """Read the dataset and treat it as the preset says; print every assumption and change.
 
     Raises:
         DatasetError: the dataset is refused; all of its faults have been printed.

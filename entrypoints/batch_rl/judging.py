@@ -372,7 +372,7 @@ def _one_discount(saved: Mapping[str, SavedPolicy]) -> float:
 def _usable(
     saved: Mapping[str, SavedPolicy], episodes: Episodes
 ) -> tuple[NDArray[np.bool_], dict[str, tuple[str, ...]]]:
-    """Return which episodes no policy has learned from, (episodes,), and what is to be said of some policies."""
+    """Return which episodes no policy has learned from, (episodes,), and notes on some policies."""
     usable, notes = np.ones(len(episodes), dtype=np.bool_), dict[str, tuple[str, ...]]()
     numbers = fingerprints(episodes)
     chosen_by = {}
@@ -414,7 +414,7 @@ def _learned_from_by_digest(saved: SavedPolicy, episodes: Episodes) -> NDArray[n
 
 
 def report(judgement: Judgement) -> dict[str, Any]:
-    """Return all of a judgement in plain containers; what is not defined is None."""
+    """Return all of a judgement in plain containers; undefined numbers are None."""
     policies = []
     for name, evaluation in judgement.evaluations.items():
         policies.append(

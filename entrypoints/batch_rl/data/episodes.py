@@ -16,7 +16,7 @@ NEXT_FEATURE_PREFIX = "next_state_feature_"
 
 @dataclass(frozen=True)
 class Episode:
-    """One episode: row t holds what was seen before action t, and what followed from it."""
+    """One episode: row t holds the observation before action t, the action, and its reward."""
 
     observations: NDArray[np.float32]  # (steps, obs_dim)
     actions: NDArray[np.int64]  # (steps,)
@@ -104,10 +104,10 @@ class Episodes:
         return np.add.reduceat(self.rewards * np.power(discount, step), self.starts)
 
     def next_rows(self, *, use_finals: bool = True) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int64]]:
-        """Return where the steps lead to, for whoever learns from them.
+        """Return where the steps lead to, for learning from them.
 
-        What a truncated episode's last step led to has a row of its own behind all others, in the order of the
-        episodes, where it is known; where it is not, nothing can be learned from that step.
+        The observation that a truncated episode's last step led to has its own row behind all others, in the order
+        of the episodes, where it is known; where it is not, nothing can be learned from that step.
 
         Args:
             use_finals: False: take it as not known.

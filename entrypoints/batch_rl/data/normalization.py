@@ -77,7 +77,7 @@ class Preprocessor(nn.Module):
             self.register_buffer("ENUM_outputs", torch.tensor(columns))
             keep("values", [value for p in parameters for value in p.possible_values or ()])
         if kind == QUANTILE:
-            # The place is a sum of ramps, one between each two quantiles; features with fewer have flat ones.
+            # The place is a sum of ramps between neighboring quantiles; features with fewer quantiles have flat ramps.
             widest = max(len(p.quantiles or ()) for p in parameters)
             starts, widths, heights = np.zeros((3, len(parameters), widest - 1))
             widths[:] = 1.0

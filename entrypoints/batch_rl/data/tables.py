@@ -34,7 +34,7 @@ PROBABILITY_SUM_TOLERANCE = 1e-3
 MAX_UNLISTED_ACTIONS = 10_000  # where the log alone shows how many there are, a wild number is no action
 MAX_UNLISTED_NAMES = 1000  # where it alone shows their names, a column of different texts is none of actions
 SHOWN_NAMES = 20
-HEAD = 10_000  # rows that show whether a column's texts are mostly different ones ...
+HEAD = 10_000  # rows that show whether most texts of a column differ ...
 DISTINCT_IN_HEAD = 0.1  # ... which is when parsing each different text once is slower than parsing all together
 
 CSV_LINES = RowLabels("line", 2)  # the header is line 1
@@ -98,7 +98,7 @@ def check_frame(
         columns: which of the table's columns has which meaning, where it is not called by it; see
             ``rename_columns``. Problems name the table's own.
         require_propensities: whether a table without probabilities is at fault. If not, every action gets the
-            same one; whoever allows this must put an estimate in their place.
+            same one; a caller that allows this must replace them by estimates.
     """
     check = _Check(rename_columns(frame, columns or {}, source), labels, action_names, require_propensities)
     episodes = check.run()
@@ -168,7 +168,7 @@ def read_csv_frame(path: Path) -> "pd.DataFrame":
 
 
 class _Check:
-    """One pass over a table; what is wrong gathers in ``problems``."""
+    """One pass over a table, which collects its faults in ``problems``."""
 
     def __init__(
         self,
@@ -667,7 +667,7 @@ def _from_json(cell: Any) -> Any:
 
 
 def _items(cell: Any) -> list[Any]:
-    """Return a list's items, whether it comes as a list, an array or JSON text; none of what is no list."""
+    """Return the items of a list, an array or a JSON text of a list; none of any other value."""
     if isinstance(cell, str):
         try:
             cell = json.loads(cell)

@@ -116,7 +116,7 @@ def _kind(path: Path) -> str:
 def raise_small_propensities(episodes: Episodes, least: float) -> tuple[Episodes, float]:
     """Raise the logged actions' propensities to ``least``; return the share of rows that this changed.
 
-    The other actions of such a row give up what it takes, in proportion.
+    The other actions of such a row lose as much probability, in proportion to their own.
     """
     small = episodes.propensities < least
     if not small.any():

@@ -136,7 +136,7 @@ def stream_parquet(paths: Sequence[Path], *, rows_at_once: int = ROWS_AT_ONCE, *
         waiting = frame if waiting is None else pd.concat([waiting, frame], ignore_index=True)
         column = next((name for name in EPISODE if name in waiting), None)
         if column is None:
-            episodes_from_frame(waiting, source=source, **options)  # says what is missing
+            episodes_from_frame(waiting, source=source, **options)  # refuses the table and names its missing columns
             return
         ids = waiting[column]
         changes = np.flatnonzero((ids != ids.shift()).to_numpy())  # first rows of runs of one id

@@ -278,7 +278,7 @@ def load_policy(
 
 @dataclass(frozen=True)
 class SavedPolicy:
-    """A policy on disk, and what it was made of.
+    """A policy on disk, with its preset and the episodes that its run has seen.
 
     Args:
         path: of its own file.

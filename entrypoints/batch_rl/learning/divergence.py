@@ -36,7 +36,7 @@ class ValueWatch:
         self._given: set[str] = set()
 
     def warnings(self, result: EpochResult) -> list[str]:
-        """Return what is to be said after an epoch, a line each."""
+        """Return the warnings after an epoch, a line each."""
         if self._silent:
             return []
         texts = {}

@@ -23,7 +23,7 @@ from batch_rl.networks import PolicyNetwork
 DESCRIPTION_FILE_NAME = "model.json"
 INPUT, OUTPUT = "observation", "policy"
 CHECK_ROWS = 100
-TOLERANCE = 1e-5  # of a probability, for each unit of the largest logit: rounding grows with what is rounded
+TOLERANCE = 1e-5  # of a probability, for each unit of the largest logit: rounding errors grow with the logits
 
 
 class ExportError(BatchRLError):

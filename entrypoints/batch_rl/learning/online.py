@@ -102,7 +102,7 @@ class OnlineLearner(Ensemble):
         super().__init__(agent, observation_size, n_actions=n_actions, generator=generator)
         self.replay = Replay(replay_size, observation_size)
         self.mean, self.scale = torch.zeros(observation_size), torch.ones(observation_size)
-        self.episodes = 0  # whole ones, those of the heatup too
+        self.episodes = 0  # whole episodes, those of the heatup too
         self.heatup_episodes = 0  # those that began in the heatup
         self.steps = 0
         self.reached = False  # whether an evaluation has reached online.stop_at_reward

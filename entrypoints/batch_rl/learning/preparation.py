@@ -1,4 +1,4 @@
-"""From logged episodes to what is learned from: the split, the features, and transitions in rows."""
+"""From logged episodes to training data: the split, the features, and transitions in rows."""
 
 import dataclasses
 import hashlib
@@ -25,7 +25,7 @@ SPLIT = 0  # the purpose of a generator; see batch_rl.learning.training
 
 
 def dataset_digest(episodes: Episodes) -> str:
-    """Return a SHA-256 of all arrays, by which a checkpoint knows its data."""
+    """Return a SHA-256 of all arrays, for checkpoints, which resume on the same data alone."""
     digest = hashlib.sha256()
     for field in dataclasses.fields(episodes):
         value = getattr(episodes, field.name)
@@ -38,7 +38,7 @@ def dataset_digest(episodes: Episodes) -> str:
 
 
 def split_generator(seed: int) -> np.random.Generator:
-    """Return what decides which episodes are held out: the same ones in every run of a seed."""
+    """Return the generator that draws the held-out episodes: the same episodes in every run of a seed."""
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(SPLIT,)))
 
 

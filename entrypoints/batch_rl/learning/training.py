@@ -220,12 +220,12 @@ class TrainingRun:
 
     @property
     def dataset_digest(self) -> str:
-        """By which a checkpoint knows its data."""
+        """SHA-256 of the data, for checkpoints."""
         return self.data.dataset_digest
 
     @property
     def seen_episodes(self) -> SeenEpisodes:
-        """By which a checkpoint knows what its policy has learned from."""
+        """Fingerprints of the episodes that the policy has learned from, and of those that judge it."""
         return self.data.seen_episodes
 
     @property

@@ -251,7 +251,7 @@ def evaluate(
         rows=len(log),
         truncated=int(log.cut.sum()),
         discount=discount,
-        # Of what was logged: a value that follows a truncated episode is the evaluated policy's.
+        # The logged rewards alone: the value after a truncated episode is the evaluated policy's.
         logged_return=float(steps.layout.sum_by_episode(steps.discounts * log.rewards).mean()),
         clipped_share=clipped,
         seed=seed,
@@ -290,7 +290,7 @@ def _support(log: LoggedRows, target: Floats, given: ArrayLike | None) -> Suppor
 
 
 def _within(estimate: EstimatedValue, limits: tuple[float, float], support: Support | None) -> EstimatedValue:
-    """Cut an estimate at what is possible, and take its interval away where the log lacks the policy's actions."""
+    """Cut an estimate at the possible values, and remove its interval where the log lacks the policy's actions."""
     value, interval, note = cut(estimate.value, limits), estimate.interval, estimate.note
     uncut = estimate.value if value != estimate.value and not math.isnan(value) else None
     if interval is not None and support is not None and not support.enough:

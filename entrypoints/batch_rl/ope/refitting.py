@@ -1,4 +1,4 @@
-"""Fitted Q evaluation whose interval refits what it rests on: networks that each learn from a resample of the log.
+"""Fitted Q evaluation with an interval from refitted networks: each network learns from a resample of the log.
 
 An estimate by a model is as uncertain as the model. So the episodes are drawn anew, with replacement, and everything
 is fitted again to every draw: the spread of the answers holds the log's variation and the regression's own.

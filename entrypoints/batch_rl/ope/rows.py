@@ -266,7 +266,7 @@ def _sorted_order(codes: NDArray[np.intp], t: Integers) -> Integers:
 
 
 def _check_steps(labels: NDArray[Any], order: Integers, t: Integers, first: NDArray[np.bool_]) -> None:
-    """Refuse what is there twice, and what is not there."""
+    """Refuse steps that are doubled or missing."""
     steps = np.diff(t, prepend=t[0])
     begin = int(t[first].min())
     bad = np.where(first, t != begin, steps != 1)

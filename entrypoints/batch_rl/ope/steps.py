@@ -39,7 +39,7 @@ class Layout:
         """Lay out episodes whose rows follow each other, (episodes,) lengths of at least 1.
 
         Raises:
-            DatasetError: there is no episode, or one has no step.
+            DatasetError: there is no episode, or an episode has no step.
         """
         if len(lengths) == 0 or lengths.min() < 1:
             raise DatasetError("every log needs an episode, and every episode a step.")
@@ -107,7 +107,7 @@ class StepWeights:
 
 @dataclass(frozen=True)
 class WeightedSteps:
-    """What the estimators read: the ratios of one policy beside what was logged. All (rows,) in the layout's order.
+    """Input of the estimators: a policy's ratios beside the logged rewards. All (rows,) in the layout's order.
 
     Args:
         layout: of the episodes.

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from batch_rl.errors import PresetError
 
-MARK = "model"  # the key by which a file is known as ReAgent's
+MARK = "model"  # a file with this key is one of ReAgent's
 
 _MODEL = "model.DiscreteDQN"
 _TRAINER = f"{_MODEL}.trainer_param"
@@ -146,7 +146,7 @@ _NO_EFFECT = (
 )
 KNOWN_KEYS = {*_SAME, *_SAME_OFFLINE, *_SAME_ONLINE, *_BY_RULE, *_ONLY, *_NO_EFFECT}
 
-# What ReAgent takes where a file says nothing, and what it always does.
+# ReAgent's defaults, and the behavior that no key of it changes.
 _DEFAULTS: dict[str, object] = {
     "agent.discount": 0.9,
     "agent.target_update_rate": 0.001,
@@ -239,7 +239,7 @@ def _refuse_unknown(key: str, place: str) -> None:
 
 @dataclass(frozen=True)
 class _Rules:
-    """The keys whose values are not simply taken over."""
+    """Translates the keys whose values cannot be copied."""
 
     leaves: Mapping[str, tuple[int, object]]
     shown_path: str

@@ -365,7 +365,7 @@ class Preset:
 
     entry_point: typing.ClassVar[str]
     aliases: typing.ClassVar[Mapping[str, str]] = {}  # come before ``ALIASES``
-    unread: typing.ClassVar[frozenset[str]] = frozenset()  # keys of its sections that it has no use for
+    unread: typing.ClassVar[frozenset[str]] = frozenset()  # keys of its sections that the entry point does not use
     seed: int = _key("one seed, one result", default=0, within="[0, 4294967295]")
 
 
@@ -631,7 +631,7 @@ def _checked_columns(value: object, shown: str) -> Columns:
 
 
 def item_types(annotation: typing.Any) -> tuple[type, ...]:
-    """Return what items a list of numbers may have; none where the key is no such list."""
+    """Return the types that the items of a list of numbers may have; none where the key is not a list of numbers."""
     kinds = (annotation, *typing.get_args(annotation))
     if tuple[float, ...] in kinds:
         return (int, float)

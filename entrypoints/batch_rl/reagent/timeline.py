@@ -64,7 +64,7 @@ def to_reagent_frame(
 
 
 def read_reagent_frame(paths: Sequence[Path]) -> "pd.DataFrame":
-    """Read a log into ReAgent's table: such a table as it is, in Parquet or JSON lines, and any other as episodes.
+    """Read a log as ReAgent's table: unchanged where it is one, in Parquet or JSON lines; else converted from episodes.
 
     Raises:
         DatasetError: it cannot be read, or has faults.

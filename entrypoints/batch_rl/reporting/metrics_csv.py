@@ -29,7 +29,7 @@ LOGGED_RETURN = "Logged Discounted Return"
 EFFECTIVE_SAMPLE_SIZE = "Effective Sample Size"
 TRAJECTORY = {name: f"{name} (trajectory)" for name in ESTIMATORS}  # columns by estimator
 FQE = "FQE"  # on the last epoch's row
-LOWER, UPPER = " Low", " High"  # behind such a column's name: the ends of the estimate's interval
+LOWER, UPPER = " Low", " High"  # suffixes of a column's name: the ends of the estimate's interval
 
 _SIGNALS = ("Loss", "Learning Rate", "Grads (unclipped)", "Discounted Return", "Q")
 _STATISTICS = ("Mean", "Stdev", "Max", "Min")

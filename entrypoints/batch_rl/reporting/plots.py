@@ -30,7 +30,7 @@ COACHS = {WIS: "WIS", SEQUENTIAL_DR: "sequential DR, the agent's Q"}
 
 
 def write_origin(folder: Path, origin: Mapping[str, str], *, action_names: Sequence[str] = ()) -> None:
-    """Write beside a metrics file what it is of: what every plot of it says, and the names of actions 0, 1, ...
+    """Write the origin of a metrics file beside it, for the plots, and the names of actions 0, 1, ...
 
     Args:
         origin: texts by ``ORIGIN``; an empty one is left out of the plots.
@@ -95,7 +95,7 @@ def _drawn(figure: Any, kind: str) -> bytes:
 def _figure(metrics: "pd.DataFrame", caption: str) -> Any:
     """Draw the estimates to trust on top, and below them, smaller, the loss, the episodes in effect and every estimate.
 
-    All estimates that are cut at what is possible share one scale; Coach's, which are not, have one of their own.
+    Estimates that are cut at the possible values share a scale; Coach's columns, which are not cut, have their own.
     """
     from matplotlib.figure import Figure
 
