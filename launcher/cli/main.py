@@ -105,6 +105,7 @@ def demo(
             "random_reward": result.random_reward,
             "learned_reward": result.learned_reward,
             "episodes": result.episodes,
+            "truth": result.truth and {name: result.truth[name] for name in ("policy", "discounted_mean")},
             "model_data": result.training.model_data,
         }
     )

@@ -228,7 +228,7 @@ def test_a_log_is_read_as_the_policy_read_its_own(dataset, tmp_path):
     table = pd.read_csv(dataset).rename(columns={"reward": "gain"})
     table["action"] = np.where(table["action"] == 0, "left", "right")
     table["propensity"] = 0.5
-    table = table.drop(columns=["all_action_probabilities"])
+    table = table.drop(columns=["all_action_probabilities", "cumulative_rewards"])
     table.to_csv(tmp_path / "log.csv", index=False)
     read = {"columns": {"reward": "gain"}}
     preset = load_preset(PRESET, TrainingPreset, SMALL | {"data.columns": read["columns"]})
