@@ -63,10 +63,12 @@ def describe(
     ] = False,
 ) -> None:
     """Describe a job, in the shape of DescribeTrainingJob; a job without a driver gets a new one."""
-    handle = job_handle(job)
-    store = _store()
-    _look_after(store, handle.name, store.load(handle.name))
-    description = handle.describe()
+    from launcher.requests.describe import describe_record
+
+    name, store = job_handle(job).name, _store()
+    record = store.load(name)
+    _look_after(store, name, record)
+    description = describe_record(record)
     if not show_secrets:
         description = masked_description(description)
     if as_json:

@@ -28,6 +28,7 @@ class JobFolder:
         self.record_path = path / "job.json"
         self.spare_path = path / "job.json.spare"
         self.lock_path = path / "driver.lock"
+        self.driver_log_path = path / "driver.log"
         self.stop_path = path / "stop-requested"
         self.metrics_path = path / "metrics.jsonl"
         self.work_path = path / "work"
