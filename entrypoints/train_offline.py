@@ -1,6 +1,6 @@
 """The part of ``train.py`` that learns from logged episodes: epochs with their estimates, checkpoints, the model."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from batch_rl.reporting.tensorboard import EventFile
 from job_toolkit.paths import JobPaths
 
 PLOT_FILE_NAME = "off_policy_evaluation.png"
+LINE_COLUMNS = 80
 
 
 @dataclass(frozen=True)
@@ -134,8 +135,15 @@ def epoch_line(result: EpochResult) -> str:
     values = {"WIS": estimates.wis, "Sequential-DR": estimates.sequential_dr}
     if trajectory and "WDR" in trajectory.values:
         values["WDR"] = trajectory["WDR"].value
-    shown = ", ".join(f"{name}={value:.4g}" for name, value in values.items())
-    return f"Off-Policy Evaluation> Epoch={result.epoch}, {shown}"
+    return shown_epoch(result.epoch, values)
+
+
+def shown_epoch(epoch: int, values: Mapping[str, float]) -> str:
+    """Return an epoch's estimates as a line; the last ones are left out where the numbers are too long for it."""
+    texts = [f"{name}={value:.4g}" for name, value in values.items()]
+    while len(line := f"Off-Policy Evaluation> Epoch={epoch}, {', '.join(texts)}") > LINE_COLUMNS:
+        texts.pop()
+    return line
 
 
 def estimate_lines(evaluation: PolicyEvaluation, fqe: EstimatedValue | None) -> list[str]:

@@ -8,6 +8,7 @@ import pytest
 
 from batch_rl.reporting.metrics_csv import BATCH_COLUMNS, EFFECTIVE_SAMPLE_SIZE, LOGGED_RETURN, MetricsFile
 from batch_rl.reporting.plots import _figure, plot_estimates, write_origin
+from train_offline import shown_epoch
 
 
 def metrics(**columns):
@@ -73,6 +74,23 @@ def test_a_refused_interval_leaves_the_point_alone(tmp_path):
 def test_the_origin_has_the_names_of_actions(tmp_path):
     write_origin(tmp_path, {"job": "j"}, action_names=["left", "right"])
     assert json.loads((tmp_path / "run.json").read_text()) == {"job": "j", "action_names": ["left", "right"]}
+
+
+@pytest.mark.parametrize(
+    ("epoch", "values", "expected"),
+    [
+        (7, (61.23456, -60.5, 63.0), "Off-Policy Evaluation> Epoch=7, WIS=61.23, Sequential-DR=-60.5, WDR=63"),
+        (
+            1000,
+            (-123456.7, -123456.7, -123456.7),
+            "Off-Policy Evaluation> Epoch=1000, WIS=-1.235e+05, Sequential-DR=-1.235e+05",
+        ),
+    ],
+)
+def test_an_epochs_line_never_has_more_than_80_columns(epoch, values, expected):
+    line = shown_epoch(epoch, dict(zip(("WIS", "Sequential-DR", "WDR"), values, strict=True)))
+    assert line == expected
+    assert len(line) <= 80
 
 
 @pytest.mark.parametrize("columns", [("Epoch", "WIS"), ("Epoch", "WIS", "FQE")])
