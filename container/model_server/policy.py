@@ -91,8 +91,9 @@ def _read_description(folder: Path) -> dict[str, Any]:
     path = folder / DESCRIPTION_FILE_NAME
     try:
         description = json.loads(path.read_text(encoding="utf-8"))
-        files = description.setdefault("files", {description["format"]: description["file"]})
-        if not isinstance(files, dict):
+        if "files" not in description:
+            description["files"] = {description["format"]: description["file"]}  # as version 0.1.0 wrote it
+        if not isinstance(description["files"], dict):
             raise TypeError("files is no object")
         int(description["input"]["shape"][1]), int(description["output"]["shape"][1])
     except (OSError, ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
