@@ -92,7 +92,7 @@ def _read_description(folder: Path) -> dict[str, Any]:
     try:
         description = json.loads(path.read_text(encoding="utf-8"))
         if "files" not in description:
-            description["files"] = {description["format"]: description["file"]}  # as version 0.1.0 wrote it
+            description["files"] = {description["format"]: description["file"]}  # an older model names one
         if not isinstance(description["files"], dict):
             raise TypeError("files is no object")
         int(description["input"]["shape"][1]), int(description["output"]["shape"][1])
