@@ -74,7 +74,7 @@ def test_the_policy_that_is_served_is_the_one_that_is_scored(name, tmp_path):
     observations = np.random.default_rng(0).normal(size=(5000, 4))
     served = load_policy(tmp_path)(observations)
     scored = softmax_policy(network.q_array, network.temperature)(observations.astype(np.float32))
-    np.testing.assert_allclose(served, scored, atol=1e-6)
+    np.testing.assert_allclose(served, scored, atol=1e-5)  # of float32, with logits this large
     assert ((served == 0) == (scored == 0)).all()
     assert 0 < (served == 0).mean() < 1
     np.testing.assert_allclose(served.sum(axis=1), 1, atol=1e-8)
