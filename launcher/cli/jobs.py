@@ -25,7 +25,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")
 
 
 def list_jobs(as_json: AsJson = False) -> None:
-    """List all jobs, the oldest first; a job that nobody drives is taken up."""
+    """List all jobs, the oldest first; a job without a driver gets a new one."""
     from launcher.jobs.record import utc
 
     store = _store()
@@ -62,11 +62,13 @@ def describe(
         bool, typer.Option("--show-secrets", help="Show values whose names say that they are secret, too.")
     ] = False,
 ) -> None:
-    """Describe a job, in the shape of DescribeTrainingJob; a job that nobody drives is taken up."""
-    handle = job_handle(job)
-    store = _store()
-    _look_after(store, handle.name, store.load(handle.name))
-    description = handle.describe()
+    """Describe a job, in the shape of DescribeTrainingJob; a job without a driver gets a new one."""
+    from launcher.requests.describe import describe_record
+
+    name, store = job_handle(job).name, _store()
+    record = store.load(name)
+    _look_after(store, name, record)
+    description = describe_record(record)
     if not show_secrets:
         description = masked_description(description)
     if as_json:
@@ -179,7 +181,7 @@ def _store() -> JobStore:
 
 
 def _look_after(store: JobStore, name: str, record: JobRecord) -> None:
-    """Take a job up that nobody drives, and say what the user would not see otherwise."""
+    """Start a driver for a job without one, and print what the user would not see otherwise."""
     from launcher.running.driving import take_up
 
     if record.terminal:

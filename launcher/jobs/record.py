@@ -47,7 +47,7 @@ class Transition:
 
 @dataclass
 class JobRecord:
-    """All that is known of a job; written to ``job.json`` after each step.
+    """Everything about a job; written to ``job.json`` after each step.
 
     Attributes:
         spec: what runs, as ``TrainingJobSpec.to_dict`` returns it.
@@ -60,9 +60,9 @@ class JobRecord:
         channels: host path, and whether it is a file, of every input, by channel.
         executions: what each runtime needs to find a host's container or process again, by host.
         exit_codes: by host, in the order in which they ended.
-        failure_reason: FailureReason, empty unless the job failed.
+        failure_reason: FailureReason; empty unless the job failed.
         unknown_since: when the runtime last stopped answering, in seconds since 1970; None while it answers.
-        warnings: what the user should know, such as files that could not be packed.
+        warnings: for the user, such as files that could not be packed.
         extra: fields of a newer version.
     """
 
@@ -104,7 +104,7 @@ class JobRecord:
         """Change the status, if that move is legal, and note the transition.
 
         Raises:
-            LauncherError: a job that has ended is to change, or the two do not belong together.
+            LauncherError: the job has ended, or the two states do not belong together.
         """
         status, secondary_status = Status(status), SecondaryStatus(secondary_status)
         if status not in MOVES[self.status]:
@@ -147,8 +147,14 @@ class JobRecord:
         values["status"], values["stop_reason"] = str(Status(self.status)), str(StopReason(self.stop_reason))
         values["secondary_status"] = str(self.secondary_status)
         values["transitions"] = [
-            {**one.extra, "status": one.status, "message": one.message, "start": one.start, "end": one.end}
-            for one in self.transitions
+            {
+                **transition.extra,
+                "status": transition.status,
+                "message": transition.message,
+                "start": transition.start,
+                "end": transition.end,
+            }
+            for transition in self.transitions
         ]
         return values
 
@@ -157,9 +163,9 @@ class JobRecord:
         """Rebuild a record, also of an older or newer version.
 
         Raises:
-            ValueError: it is none; the message says why.
+            ValueError: it is no record; the message says why.
         """
-        names = {one.name for one in fields(cls)} - {"extra"}
+        names = {field.name for field in fields(cls)} - {"extra"}
         given = _object(values, "the record")
         own = {"version": 1, **{name: value for name, value in given.items() if name in names}}
         for name, value in own.items():

@@ -1,6 +1,6 @@
 """The jobs of one home: a folder and one JSON file a job.
 
-What a process needs to take a job up where another left it stands in the record; nothing is only in memory.
+The record holds all that another process needs to take a job up; nothing is only in memory.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from launcher.paths import make_private
 from launcher.settings import default_home, training_job_arn
 
 _SCRATCH = ".new-"  # folders that version 0.1.0 left when it was killed
-_CLAIM_ENTRIES = ("driver.lock", "job.json.", "source")  # how the names begin that a claim has before its record
+_CLAIM_ENTRIES = ("driver.lock", "job.json.", "source")  # prefixes of a claim's files before its record
 DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 class Claim:
-    """A name that this process holds, until it has a record or is given up.
+    """A name that this process holds until the job is recorded or the claim is given up.
 
     Args:
         store: the home of the job to be.
@@ -108,10 +108,10 @@ class JobStore:
 
     @contextmanager
     def claim(self, name: str) -> Iterator[Claim]:
-        """Hold a name that no job has, and its folder: what goes with a job is put there before its record.
+        """Hold a name that no job has, and its folder, where the files of a job lie before its record.
 
-        Without a record in the end the folder is removed. The claim of a process that died is free again, because the
-        kernel gave up its lock; a folder without a record is no job to anybody.
+        Without a record the folder is removed in the end. The kernel releases the lock of a process that died, so its
+        claim is free again; a folder without a record is no job.
 
         Raises:
             JobExistsError: the name is used, or another process holds it.
@@ -156,7 +156,7 @@ class JobStore:
             try:
                 descriptor = os.open(folder.lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
             except FileNotFoundError:
-                continue  # another claim was given up, and its folder removed, in this moment
+                continue  # another claim was given up at this moment, and its folder removed
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if _is_at(descriptor, folder.lock_path):
@@ -255,7 +255,7 @@ class JobStore:
             raise _unreadable(self.jobs_path, error) from error
 
     def not_recorded(self, name: str, error: OSError) -> OutputPathError:
-        """Return what it means for a new job that its folder cannot be written."""
+        """Return the error for a new job whose folder cannot be written."""
         return OutputPathError(
             f"job '{name}' cannot be recorded in {self.jobs_path}: {error.strerror}.",
             "Make room on its disk, or name another folder: export LAUNCHER_HOME=/path/to/folder",
@@ -278,7 +278,7 @@ class JobStore:
         """Write the record beside the one that is there, and put it in its place.
 
         Args:
-            part: a file whose room on the disk is taken for it; by default a new file.
+            part: a file whose room on the disk is used for it; default: a new file.
         """
         record.modified = time.time()
         path = part or folder.record_path.with_name(f"job.json.{os.getpid()}.part")

@@ -1,4 +1,4 @@
-"""What dead jobs and killed writers have left: containers without a live job, scratch files, results nobody packed."""
+"""Finds what dead jobs and killed writers left: containers, processes, scratch files, results never packed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _COPY_PATTERN = "*.launcher-part"  # of the storage that copies into folders
 
 @dataclass(frozen=True)
 class Leftover:
-    """Something that nobody needs any more.
+    """Something that no job needs any more.
 
     Attributes:
         text: what it is, for people.
@@ -41,24 +41,31 @@ def find_leftovers(store: JobStore, *, with_work: bool) -> tuple[list[Leftover],
     Raises:
         SettingsError: the home may not be looked into.
     """
-    records, errors = store.records()
-    notes = [error.message for error in errors]
-    ended = [(name, record) for name, record in records if record.terminal]
-    unfinished = {name for name, record in records if not record.terminal}
-    unreadable = {path.name for path in store.jobs_path.glob("[!.]*") if (path / "job.json").exists()}
-    unreadable -= {name for name, _ in records}
-    leftovers = [Leftover(f"{path} (its writer was killed)", _remover(path)) for path in store.leftovers()]
-    for name, record in ended:
-        leftovers += _of_ended_job(store, name, record, with_work)
-    if engine_answers():
+    # Before the records: a job that begins meanwhile is recorded first, and is not taken for a dead one.
+    remains = get_runtime("process").leftovers(str(store.home))
+    notes = []
+    has_engine = engine_answers()
+    if has_engine:
         try:
-            for remains in get_runtime("docker").leftovers(str(store.home)):
-                if remains.job_name not in unfinished | unreadable:
-                    leftovers.append(Leftover(f"{remains.text} of job '{remains.job_name}'", remains.remove))
+            remains += get_runtime("docker").leftovers(str(store.home))
         except LauncherError as error:
             notes.append(f"containers were not looked at: {error.message}")
-    elif any(record.training_spec.runtime == "docker" for _, record in records):
+    records, errors = store.records()
+    notes += [error.message for error in errors]
+    if not has_engine and any(record.training_spec.runtime == "docker" for _, record in records):
         notes.append("containers were not looked at: no Docker engine answers.")
+    alive = {name for name, record in records if not record.terminal}
+    unreadable = {path.name for path in store.jobs_path.glob("[!.]*") if (path / "job.json").exists()}
+    alive |= unreadable - {name for name, _ in records}
+    leftovers = [Leftover(f"{path} (its writer was killed)", _remover(path)) for path in store.leftovers()]
+    for name, record in records:
+        if record.terminal:
+            leftovers += _of_ended_job(store, name, record, with_work)
+    leftovers += [
+        Leftover(f"{remainder.text} of job '{remainder.job_name}'", remainder.remove)
+        for remainder in remains
+        if remainder.lost or remainder.job_name not in alive
+    ]
     return leftovers, notes
 
 
