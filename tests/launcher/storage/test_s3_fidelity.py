@@ -251,7 +251,7 @@ def test_a_delete_under_conditions_that_are_not_done_deletes_nothing(s3):
 
 
 @pytest.mark.parametrize(
-    ("given", "kept"),
+    ("given", "stored"),
     [
         ("deflate, gzip", "deflate, gzip"),
         ("aws-chunked,gzip", "gzip"),
@@ -259,11 +259,11 @@ def test_a_delete_under_conditions_that_are_not_done_deletes_nothing(s3):
         ("br,gzip", "br,gzip"),
     ],
 )
-def test_a_content_encoding_comes_back_without_that_of_the_transfer(s3, given, kept):
+def test_a_content_encoding_comes_back_without_that_of_the_transfer(s3, given, stored):
     url = s3.generate_presigned_url("put_object", Params={"Bucket": "bucket", "Key": "encoded"})
     connection = http.client.HTTPConnection(url.split("/")[2])
     body = b"1\r\nx\r\n0\r\n\r\n" if "aws-chunked" in given else b"x"
     connection.request("PUT", url, body, {"Content-Encoding": given})
     assert connection.getresponse().status == 200
     connection.close()
-    assert s3.head_object(Bucket="bucket", Key="encoded")["ContentEncoding"] == kept
+    assert s3.head_object(Bucket="bucket", Key="encoded")["ContentEncoding"] == stored
