@@ -7,9 +7,10 @@ to its place when it is whole. Memory is bounded by what is under way and by wha
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -204,7 +205,7 @@ class HostWork:
             invoker.close()
         self.counts.retried = invoker.retried
 
-    def _requests(self) -> Iterator[tuple[Item, bytes] | None]:
+    def _requests(self) -> Generator[tuple[Item, bytes] | None]:
         """Yield what is to be asked, object after object; the next ones are fetched meanwhile."""
         left = list(self._objects)
         fetched: list[tuple[InputObject, Future[Path]]] = []
@@ -218,7 +219,7 @@ class HostWork:
             yield from self._requests_of(source, future)
 
     def _requests_of(self, source: InputObject, future: Future[Path]) -> Iterator[tuple[Item, bytes] | None]:
-        part = self._work_path / "output.parts" / str(abs(hash(source.name)))
+        part = self._work_path / "output.parts" / _file_name(source)
         part.parent.mkdir(exist_ok=True)
         output = _Output(source, part, part.open("wb"))
         try:
@@ -312,7 +313,7 @@ class HostWork:
         self._journal.add(output.source.name, records=output.records, bytes=size)
 
     def _fetch(self, source: InputObject) -> Path:
-        target = self._work_path / "fetched" / str(abs(hash(source.name)))
+        target = self._work_path / "fetched" / _file_name(source)
         target.unlink(missing_ok=True)
         return transform_storage(self._spec, source.uri).fetch_object(source.uri, target)
 
@@ -324,7 +325,7 @@ class HostWork:
     def _opened(self, path: Path) -> Iterator[IO[bytes]]:
         with path.open("rb") as raw:
             if self._spec.compression == "Gzip":
-                with igzip.open(raw, "rb") as file:
+                with igzip.open(raw, "rb") as file:  # type: ignore[no-untyped-call]
                     yield file
             else:
                 yield raw
@@ -346,11 +347,17 @@ class HostWork:
                 future.result()
 
     def _stream(self, source: InputObject) -> None:
-        part = self._work_path / "output.parts" / str(abs(hash(source.name)))
+        part = self._work_path / "output.parts" / _file_name(source)
         part.parent.mkdir(exist_ok=True)
-        path = self._fetch(source)
         with part.open("wb") as file:
             output = _Output(source, part, file, exhausted=True, records=1)
+            try:
+                path = self._fetch(source)
+            except LauncherError as error:
+                self._fail(output, error.message)
+                part.unlink(missing_ok=True)
+                self._journal.add(source.name, error=output.error)
+                return
             answer = stream_object(
                 self._address,
                 lambda: self._opened(path),
@@ -372,6 +379,11 @@ class HostWork:
             return
         self.counts.records += 1
         self._put(output)
+
+
+def _file_name(source: InputObject) -> str:
+    """Return a name of a file for an object: its own may be too long, or hold folders."""
+    return hashlib.sha256(source.name.encode("utf-8", "surrogateescape")).hexdigest()[:32]
 
 
 def reason_of(answer: Answer) -> str:
