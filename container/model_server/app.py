@@ -30,12 +30,13 @@ class Application:
     """ASGI application of one worker, whose model is loaded.
 
     Attributes:
+        handlers: what answers.
         is_closing: whether each answer shall be the last one of its connection.
         is_stuck: whether a request ran into the timeout; its thread may never end, so the process should be replaced.
     """
 
     def __init__(self, handlers: Handlers, settings: ServerSettings) -> None:
-        self._handlers, self._settings = handlers, settings
+        self.handlers, self._settings = handlers, settings
         self._runs_inline = handlers.are_ours and settings.batch_size == 1
         self._turn = asyncio.Lock()  # the functions see one request at a time, as with SageMaker's toolkits
         self._executor = ThreadPoolExecutor(1, "handlers")
@@ -75,15 +76,15 @@ class Application:
         body = await self._read_body(headers, receive)
         if body is None:
             return
-        content_type, accept = self._handlers.check(headers.get("content-type", ""), headers.get("accept", ""))
+        content_type, accept = self.handlers.check(headers.get("content-type", ""), headers.get("accept", ""))
         context = RequestContext(headers, self._settings.model)
         if self._runs_inline and len(body) <= INLINE_BODY_BYTES:
             answer = self._answer(body, content_type, accept, context)
         elif self._settings.batch_size > 1:
-            inputs = await self._run(self._handlers.read_input, body, content_type, context)
+            inputs = await self._run(self.handlers.read_input, body, content_type, context)
             outputs = await self._batches.predict(inputs, context)
-            prediction = self._handlers.finish(outputs, context)
-            answer = await self._run(self._handlers.write_output, prediction, accept, context)
+            prediction = self.handlers.finish(outputs, context)
+            answer = await self._run(self.handlers.write_output, prediction, accept, context)
         else:
             answer = await self._run(self._answer, body, content_type, accept, context)
         extra = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in context.answer_headers.items()]
@@ -93,7 +94,7 @@ class Application:
             await self._stream(send, answer.body, answer.content_type, extra)
 
     def _answer(self, body: bytes, content_type: str, accept: str, context: RequestContext) -> Answer:
-        handlers = self._handlers
+        handlers = self.handlers
         if handlers.transforms_whole:
             return handlers.transform(body, content_type, accept, context)
         outputs = handlers.predict(handlers.read_input(body, content_type, context), context)
@@ -150,7 +151,7 @@ class Application:
                 ) from error
 
     async def _predict_batch(self, inputs: Any, context: RequestContext) -> Any:
-        return await self._run(self._handlers.predict, inputs, context)
+        return await self._run(self.handlers.predict, inputs, context)
 
     async def _stream(
         self, send: Send, parts: Iterator[Any], content_type: str, extra: list[tuple[bytes, bytes]]
