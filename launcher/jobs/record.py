@@ -58,7 +58,7 @@ class Record:
         spec: what was asked for, as the ``to_dict`` of its spec returns it.
         request: the document as it was accepted; empty in a record of version 0.1.0.
         version: of the record's form.
-        warnings: what the user should know, such as files that could not be packed.
+        warnings: for the user, such as files that could not be packed.
         extra: fields of a newer version.
     """
 
@@ -299,7 +299,7 @@ class JobRecord(DrivenRecord):
         """Change the status, if that move is legal, and note the transition.
 
         Raises:
-            LauncherError: a job that has ended is to change, or the two do not belong together.
+            LauncherError: the job has ended, or the two states do not belong together.
         """
         status, secondary_status = Status(status), SecondaryStatus(secondary_status)
         if status not in MOVES[self.status]:
