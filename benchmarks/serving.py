@@ -75,7 +75,25 @@ def serving_rows(scratch: Path, runs: int) -> list[Row]:
                     row.floor.append(call())
                     row.ours.append(_measured(ours, 8))
                 rows.append(row)
+    rows.append(_start_row(policy, runs))
     return rows
+
+
+def _start_row(policy: Path, runs: int) -> Row:
+    """Compare the time until the policy answers with the imports that it cannot do without."""
+    load = f"import numpy, torch, uvicorn; torch.jit.load({str(policy / 'model' / 'model.pt')!r})"
+    row = Row("serving", "start to first answer, against its imports alone", aims=(Aim("ratio", 1.3),))
+    for number in range(runs + 1):
+        started = time.perf_counter()
+        subprocess.run([sys.executable, "-W", "ignore", "-c", load], check=True)
+        floor = time.perf_counter() - started
+        started = time.perf_counter()
+        with served_by_us(policy):
+            own = time.perf_counter() - started
+        if number:
+            row.floor.append(floor * 1000)
+            row.ours.append(own * 1000)
+    return row
 
 
 def export_sample_policy(folder: Path) -> None:
