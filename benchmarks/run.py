@@ -23,6 +23,7 @@ from object_store import storage_rows
 from off_policy_evaluation import ope_rows
 from s3_transfer import s3_rows
 from serving import serving_rows
+from transform import transform_rows
 
 import launcher
 from launcher.runtimes.probe import engine_answers
@@ -44,6 +45,7 @@ _GROUPS = (
     "storage",
     "s3",
     "serving",
+    "transform",
 )
 
 
@@ -68,6 +70,7 @@ def main() -> int:
             "storage": lambda: storage_rows(scratch, options.runs, options.size_mib),
             "s3": lambda: s3_rows(scratch, home, options.runs, options.size_mib),
             "serving": lambda: serving_rows(scratch, options.runs),
+            "transform": lambda: transform_rows(scratch, options.runs),
         }
         rows: list[Row] = []
         for group in options.only or _GROUPS:

@@ -42,6 +42,8 @@ LAYERS = [
     {"storage", "runtimes"},
     {"requests"},
     {"running"},
+    {"serving"},
+    {"transform"},
     {"sdk"},
     {"cli", "aliases"},
     {"__main__"},

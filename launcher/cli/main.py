@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from launcher import __version__
-from launcher.cli import cache, jobs, storage
+from launcher.cli import cache, jobs, storage, transform
 from launcher.cli.documents import placed, read_document
 from launcher.cli.jobs import AsJson, JobName, job_handle, print_ending
 from launcher.cli.printing import print_json
@@ -190,7 +190,9 @@ def run(
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Run a CreateTrainingJob document, as boto3's create_training_job takes it.
+    """Run a CreateTrainingJob document, as boto3's create_training_job takes it; or a CreateTransformJob document.
+
+    A CreateModel document makes the model that a transform job names.
 
     The source archive that it names, and its channels, must be there: what writes such a document uploads them first.
     """
@@ -199,7 +201,11 @@ def run(
     from launcher.sdk.training_job import TrainingJob
     from launcher.settings import home_path
 
-    document = placed(read_document(request), runtime=runtime, mode=mode)
+    document = read_document(request)
+    if "TransformJobName" in document or ("ModelName" in document and "TrainingJobName" not in document):
+        transform.run_document(document, runtime=runtime, mode=mode, detach=detach, dry_run=dry_run, as_json=as_json)
+        return
+    document = placed(document, runtime=runtime, mode=mode)
     store = JobStore(home_path())
     if dry_run:
         job = accept(document)
@@ -233,6 +239,7 @@ def _see_through(job: TrainingJob, *, detach: bool, as_json: bool) -> None:
             raise typer.Exit(1)
 
 
+app.command()(transform.transform)
 app.command("ls")(jobs.list_jobs)
 app.command()(jobs.describe)
 app.command()(jobs.logs)
