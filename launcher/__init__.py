@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from launcher.sdk.bundled import fit as fit
     from launcher.sdk.estimator import Estimator as Estimator
     from launcher.sdk.inputs import TrainingInput as TrainingInput
+    from launcher.sdk.model import Model as Model
     from launcher.sdk.rl import RLEstimator as RLEstimator
     from launcher.sdk.rl import RLFramework as RLFramework
     from launcher.sdk.rl import RLToolkit as RLToolkit
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from launcher.sdk.session import get_execution_role as get_execution_role
     from launcher.sdk.session import wait_for_s3_object as wait_for_s3_object
     from launcher.sdk.training_job import TrainingJob as TrainingJob
+    from launcher.sdk.transform_job import TransformJob as TransformJob
+    from launcher.sdk.transformer import Transformer as Transformer
 
 __version__ = "0.1.0"
 
@@ -35,6 +38,7 @@ _HOME_OF_NAME = {
     "JobFailedError": "launcher.errors",
     "LauncherError": "launcher.errors",
     "LocalSession": "launcher.sdk.session",
+    "Model": "launcher.sdk.model",
     "RLEstimator": "launcher.sdk.rl",
     "RLFramework": "launcher.sdk.rl",
     "RLToolkit": "launcher.sdk.rl",
@@ -42,6 +46,8 @@ _HOME_OF_NAME = {
     "TrainingInput": "launcher.sdk.inputs",
     "TrainingJob": "launcher.sdk.training_job",
     "TrainingJobAnalytics": "launcher.sdk.analytics",
+    "TransformJob": "launcher.sdk.transform_job",
+    "Transformer": "launcher.sdk.transformer",
     "UnsupportedOptionError": "launcher.errors",
     "fit": "launcher.sdk.bundled",
     "get_execution_role": "launcher.sdk.session",
@@ -49,7 +55,7 @@ _HOME_OF_NAME = {
 }
 
 # Modules of the SDK that have a counterpart: launcher.session.Session is what sagemaker.session.Session is there.
-_MODULES = ("analytics", "estimator", "inputs", "local", "rl", "session")
+_MODULES = ("analytics", "estimator", "inputs", "local", "model", "rl", "session", "transformer")
 
 __all__ = sorted(_HOME_OF_NAME)
 

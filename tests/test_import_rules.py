@@ -12,11 +12,12 @@ import pytest
 ROOT = Path(__file__).parents[1]
 SIDES = {
     "container/job_toolkit": {"job_toolkit"},
+    "container/model_server": {"model_server", "job_toolkit", "numpy", "uvicorn", "torch", "onnxruntime"},
     "entrypoints/batch_rl": {
         *("batch_rl", "numpy", "torch", "gymnasium", "pandas", "yaml", "matplotlib", "pyarrow"),
         *("onnx", "onnxscript", "minari", "h5py", "pyspark", "PIL", "pygame"),  # extras, loaded where they are used
     },
-    "entrypoints": {"job_toolkit", "batch_rl", "train_online"},
+    "entrypoints": {"job_toolkit", "batch_rl", "train_online", "train_offline"},
     "launcher": {
         "launcher",
         "boto3",
@@ -41,6 +42,8 @@ LAYERS = [
     {"storage", "runtimes"},
     {"requests"},
     {"running"},
+    {"serving"},
+    {"transform"},
     {"sdk"},
     {"cli", "aliases"},
     {"__main__"},
@@ -162,6 +165,21 @@ def test_no_modules_import_one_another_in_a_circle(package):
         for module, path in paths.items()
     }
     TopologicalSorter(uses).prepare()
+
+
+@pytest.mark.parametrize("path", [pytest.param(p, id=p.name) for p in python_files("container/model_server")])
+def test_the_model_server_loads_what_computes_only_where_a_model_is_loaded(path):
+    """torch takes a second, and a model of a user's own may need none of it."""
+    heavy = {"torch", "onnxruntime"}
+    tree = ast.parse(path.read_text())
+    at_import = {
+        alias.name.split(".")[0]
+        for node in tree.body
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for alias in (node.names if isinstance(node, ast.Import) else [ast.alias(node.module or "")])
+    }
+    assert not heavy & at_import
+    assert path.name == "policy.py" or not heavy & {name.split(".")[0] for name in imports(path)}
 
 
 def test_the_supervisor_runs_without_any_package():

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from launcher.errors import RuntimeUnavailableError
 from launcher.jobs.spec import ContainerSpec
 
 
@@ -73,6 +74,14 @@ class Execution(ABC):
     def ending(self) -> Ending:
         """Return why the host ended; asked after ``wait`` has returned an exit code."""
         return Ending()
+
+    def address(self) -> tuple[str, int]:
+        """Return host and port at which this machine reaches the container's ``port``, as long as the host runs.
+
+        Raises:
+            RuntimeUnavailableError: nobody can say, or the host has ended or serves nothing.
+        """
+        raise RuntimeUnavailableError("this runtime cannot reach a port of its hosts.", "Use another runtime.")
 
     @abstractmethod
     def terminate(self) -> None:

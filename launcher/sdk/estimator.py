@@ -23,12 +23,15 @@ from launcher.running.source import Source, check_source, list_members
 from launcher.runtimes import Runtime
 from launcher.sdk.analytics import TrainingJobAnalytics
 from launcher.sdk.inputs import Inputs, hyperparameter_texts, make_channels, without_numpy
+from launcher.sdk.model import Model
 from launcher.sdk.options import ESTIMATOR_OPTIONS, FIT_OPTIONS, check_options, in_sdk_words, refuse_unknown
 from launcher.sdk.preflight import check_libraries, check_preset
+from launcher.sdk.roles import role_arn
 from launcher.sdk.session import Session, check_session
 from launcher.sdk.training_job import TrainingJob, logs_wanted
+from launcher.sdk.transformer import Transformer
 from launcher.sdk.uploading import upload_source
-from launcher.settings import ACCOUNT_ID, LOCAL_ROLE_ARN, REGION, default_runtime, home_path
+from launcher.settings import REGION, default_runtime, home_path
 from launcher.storage import to_uri
 from launcher.terminal import say
 
@@ -371,21 +374,87 @@ class Estimator:
         """The metrics of the latest job."""
         return TrainingJobAnalytics(self._latest.name)
 
-    def create_model(self, *_arguments: Any, **_options: Any) -> NoReturn:
-        """Not emulated.
+    def create_model(
+        self,
+        role: str | None = None,
+        image_uri: str | None = None,
+        predictor_cls: Any = None,
+        vpc_config_override: Any = None,
+        enable_network_isolation: bool | None = None,
+        **options: Any,
+    ) -> Model:
+        """Return the latest job's model, ready to transform data; nothing is recorded before that.
 
+        Args:
+            role: default: the estimator's.
+            image_uri: what serves it; default: what trained it.
+            predictor_cls: what ``deploy`` returns.
+            vpc_config_override: not emulated.
+            enable_network_isolation: default: the estimator's.
+            options: of ``Model``, such as ``entry_point``, ``source_dir``, ``env`` and ``name``.
         Raises:
-            UnsupportedOptionError: always.
+            BadInputError: there is no job yet.
         """
-        _refuse_serving(self, "create_model")
+        if vpc_config_override not in (None, "VPC_CONFIG_DEFAULT"):
+            raise UnsupportedOptionError(
+                "create_model(vpc_config_override=...) is not emulated.", "Leave it out: the model runs here."
+            )
+        job = self._latest
+        isolated = self._enable_network_isolation if enable_network_isolation is None else enable_network_isolation
+        model = Model(
+            image_uri or job.image_uri,
+            self.model_data,
+            role or self.role,
+            predictor_cls,
+            sagemaker_session=self.sagemaker_session if self._session_given else None,
+            enable_network_isolation=bool(isolated),
+            runtime=self._runtime,
+            mode=self.sagemaker_session.mode,
+            **options,
+        )
+        model._base_name = self._base_name()
+        return model
 
-    def transformer(self, *_arguments: Any, **_options: Any) -> NoReturn:
-        """Not emulated.
-
-        Raises:
-            UnsupportedOptionError: always.
-        """
-        _refuse_serving(self, "transformer")
+    def transformer(
+        self,
+        instance_count: int,
+        instance_type: str,
+        strategy: str | None = None,
+        assemble_with: str | None = None,
+        output_path: str | os.PathLike[str] | None = None,
+        output_kms_key: Any = None,
+        accept: str | None = None,
+        env: Mapping[str, str] | None = None,
+        max_concurrent_transforms: int | None = None,
+        max_payload: int | None = None,
+        tags: Sequence[Mapping[str, str]] | None = None,
+        role: str | None = None,
+        volume_kms_key: Any = None,
+        vpc_config_override: Any = None,
+        enable_network_isolation: bool | None = None,
+        model_name: str | None = None,
+    ) -> Transformer:
+        """Make the latest job's model, and return what transforms data by it; arguments as the SDK has them."""
+        model = self.create_model(
+            role=role,
+            vpc_config_override=vpc_config_override,
+            enable_network_isolation=enable_network_isolation,
+            name=model_name,
+        )
+        return model.transformer(
+            instance_count,
+            instance_type,
+            strategy=strategy,
+            assemble_with=assemble_with,
+            output_path=output_path,
+            output_kms_key=output_kms_key,
+            accept=accept,
+            env=env,
+            max_concurrent_transforms=max_concurrent_transforms,
+            max_payload=max_payload,
+            tags=tags if tags is not None else self.tags,
+            volume_kms_key=volume_kms_key,
+        )
 
     def deploy(self, *_arguments: Any, **_options: Any) -> NoReturn:
         """Not emulated.
@@ -462,7 +531,7 @@ class Estimator:
         checkpoints = self._checkpoints()
         request: dict[str, Any] = {
             "TrainingJobName": name,
-            "RoleArn": _role_arn(self.role),
+            "RoleArn": role_arn(self.role),
             "AlgorithmSpecification": _given(
                 TrainingImage=self.image_uri,
                 TrainingInputMode=self.input_mode or "File",
@@ -587,12 +656,6 @@ class _Submission:
     @property
     def source_members(self) -> list[str] | None:
         return None if self.members is None else [name for name, _ in self.members]
-
-
-def _role_arn(role: str | None) -> str:
-    if not role:
-        return LOCAL_ROLE_ARN
-    return role if role.startswith("arn:") else f"arn:aws:iam::{ACCOUNT_ID}:role/{role}"
 
 
 def _given(**members: Any) -> dict[str, Any]:

@@ -8,7 +8,7 @@ _SCRIPT = (
     "A framework's script runs unchanged by launcher.Estimator(entry_point=..., source_dir=...); give image_uri for an "
     "image of your own."
 )
-_SERVING = "Load the model from latest_training_job.outputs.model_path; endpoints and transforms are not emulated."
+_SERVING = "Use launcher.Model and launcher.Transformer; endpoints are not emulated."
 _PROCESSING = "Run the script as a job: launcher.Estimator(entry_point=...).fit(inputs)."
 _TUNING = "Start a job for each value: launcher.Estimator(..., hyperparameters=...).fit(wait=False)."
 _PIPELINES = "Call fit() of one estimator after the other; a job's outputs are the next one's inputs."
@@ -27,9 +27,9 @@ INSTEAD = {
     ),
     **dict.fromkeys(
         (
-            *("Model", "ModelPackage", "Predictor", "Transformer", "PipelineModel", "TensorFlowModel"),
-            *("deserializers", "model", "multidatamodel", "pipeline", "predictor", "serializers"),
-            *("async_inference", "serve", "serverless", "model_monitor", "transformer"),
+            *("ModelPackage", "Predictor", "PipelineModel", "TensorFlowModel"),
+            *("deserializers", "multidatamodel", "pipeline", "predictor", "serializers"),
+            *("async_inference", "serve", "serverless", "model_monitor"),
         ),
         _SERVING,
     ),
@@ -53,5 +53,5 @@ def refuse_name(name: str) -> None:
     """
     if name in INSTEAD:
         raise UnsupportedImportError(
-            f"launcher.{name} is not emulated: this version trains and evaluates.", INSTEAD[name]
+            f"launcher.{name} is not emulated: this version trains, evaluates and transforms.", INSTEAD[name]
         )

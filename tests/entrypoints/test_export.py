@@ -32,9 +32,9 @@ def every_type():
     raw = np.column_stack(
         [normal, np.arange(200) % 4, generator.random(200), normal > 0, np.exp(normal), normal**3, normal, normal]
     )
-    found = identify_features(raw, feature_overrides={5: "QUANTILE", 6: "DO_NOT_PREPROCESS", 7: "CLIP_LOG"})
-    assert len({one.feature_type for one in found.values()}) == 8
-    return Preprocessor(found, 8)
+    parameters = identify_features(raw, feature_overrides={5: "QUANTILE", 6: "DO_NOT_PREPROCESS", 7: "CLIP_LOG"})
+    assert len({feature.feature_type for feature in parameters.values()}) == 8
+    return Preprocessor(parameters, 8)
 
 
 @pytest.mark.parametrize("normalized", [False, True])
@@ -72,7 +72,7 @@ def test_the_description_names_every_file_and_the_first_is_the_model(tmp_path):
     assert [path.name for path in paths] == ["model.pt2", "model.pt"]
     assert (description["format"], description["file"]) == ("torch_export", "model.pt2")
     assert description["files"] == {"torch_export": "model.pt2", "torchscript": "model.pt"}
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.json", "model.pt", "model.pt2"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.json", "model.npz", "model.pt", "model.pt2"]
 
 
 def test_an_export_that_computes_something_else_is_not_left_behind(tmp_path, monkeypatch):
