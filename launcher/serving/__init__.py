@@ -1,0 +1,1 @@
+"""A trained model at work: hosts of models, and endpoints that answer requests."""
