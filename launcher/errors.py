@@ -156,6 +156,10 @@ class ArtifactError(LauncherError):
     """An archive cannot be packed, or must not be unpacked."""
 
 
+class CaptureError(LauncherError):
+    """What an endpoint captured is no log of decisions."""
+
+
 class JobFailedError(LauncherError):
     """The job ended with the status ``Failed``.
 

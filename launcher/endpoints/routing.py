@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
-from launcher.serving.forwarding import (
+from launcher.endpoints.forwarding import (
     Answer,
     AnswerTimeoutError,
     AnswerTooLongError,

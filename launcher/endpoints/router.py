@@ -16,13 +16,13 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 from urllib.parse import unquote
 
+from launcher.endpoints.invocations import MAX_PAYLOAD_BYTES, Invocations
+from launcher.endpoints.replies import RefusedError, Reply, error_reply, json_reply, send
 from launcher.errors import LauncherError
 from launcher.s3_server.access import check_host, check_origin, prove
 from launcher.s3_server.connections import Acceptor, Connection, connection_limit
 from launcher.s3_server.errors import S3Error
 from launcher.s3_server.wire import ChunkedStream, Head, SizedStream, read_head
-from launcher.serving.invocations import MAX_PAYLOAD_BYTES, Invocations
-from launcher.serving.replies import RefusedError, Reply, error_reply, json_reply, send
 from launcher.settings import ACCOUNT_ID
 
 CONTROL_PATH = "/_launcher/"

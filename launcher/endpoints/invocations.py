@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Generator, Mapping
 
-from launcher.serving.capture import Capture, Event
-from launcher.serving.event_stream import CONTENT_TYPE as EVENT_STREAM
-from launcher.serving.event_stream import payload_part, stream_error
-from launcher.serving.forwarding import Answer, AnswerTimeoutError, AnswerTooLongError, NoAnswerError
-from launcher.serving.replies import RefusedError, Reply, new_id
-from launcher.serving.routing import Instance, NoInstanceError, OpenAnswer, Routes, UnknownVariantError
+from launcher.endpoints.capture import Capture, Event
+from launcher.endpoints.event_stream import CONTENT_TYPE as EVENT_STREAM
+from launcher.endpoints.event_stream import payload_part, stream_error
+from launcher.endpoints.forwarding import Answer, AnswerTimeoutError, AnswerTooLongError, NoAnswerError
+from launcher.endpoints.replies import RefusedError, Reply, new_id
+from launcher.endpoints.routing import Instance, NoInstanceError, OpenAnswer, Routes, UnknownVariantError
 from launcher.settings import ACCOUNT_ID, REGION
 
 MAX_PAYLOAD_BYTES = 6_291_456

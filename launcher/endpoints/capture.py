@@ -130,7 +130,7 @@ class Capture:
         """
         truth = {
             "groundTruthData": {"data": json.dumps(dict(values)), "encoding": "JSON"},
-            "eventMetadata": {"eventId": identity, "groundTruthTime": _stamp(time.time())},
+            "eventMetadata": {"eventId": identity, "groundTruthTime": _stamp(int(time.time()))},
             "eventVersion": _EVENT_VERSION,
         }
         self._append(GROUND_TRUTH, json.dumps(truth).encode() + b"\n")
@@ -252,7 +252,9 @@ def _line(event: Event, settings: CaptureSettings) -> bytes:
         metadata["customAttributes"] = [event.custom_attributes]
     if event.inference_id is not None:
         metadata["inferenceId"] = event.inference_id
-    metadata["inferenceTime"] = _stamp(time.time())
+    now = time.time_ns()
+    # Ours: AWS's time has whole seconds, in which a policy may take many steps.
+    metadata |= {"inferenceTime": _stamp(now // 1_000_000_000), "sequence": now}
     return json.dumps(
         {"captureData": captured, "eventMetadata": metadata, "eventVersion": _EVENT_VERSION}
     ).encode() + b"\n"  # fmt: skip
@@ -271,12 +273,8 @@ def _payload(mode: str, data: bytes, content_type: str, settings: CaptureSetting
     return {"observedContentType": content_type, "mode": mode, "data": text, "encoding": encoding}
 
 
-def _stamp(seconds: float) -> str:
-    return _stamp_of(int(seconds))
-
-
 @lru_cache(2)
-def _stamp_of(second: int) -> str:
+def _stamp(second: int) -> str:
     return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 

@@ -1,1 +1,0 @@
-"""A trained model at work: hosts of models, and endpoints that answer requests."""
