@@ -86,6 +86,14 @@ class JobNotFoundError(BadInputError):
     """No job of that name was started from this home."""
 
 
+class TakenError(BadInputError):
+    """A model, an endpoint or its configuration has this name already."""
+
+
+class NotFoundError(BadInputError):
+    """No model, endpoint or configuration has this name."""
+
+
 class RecordError(LauncherError):
     """A job's record is damaged, or of a form that this version cannot read; other jobs are not affected."""
 
@@ -158,6 +166,20 @@ class ArtifactError(LauncherError):
 
 class CaptureError(LauncherError):
     """What an endpoint captured is no log of decisions."""
+
+
+class ModelHostError(LauncherError):
+    """A model's container ended, or never answered its health check.
+
+    Attributes:
+        log_lines: the last lines that it printed.
+    """
+
+    aws_code = "ModelError"
+
+    def __init__(self, message: str, hint: str = "", *, log_lines: tuple[str, ...] = ()) -> None:
+        super().__init__(message, hint)
+        self.log_lines = log_lines
 
 
 class JobFailedError(LauncherError):

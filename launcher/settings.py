@@ -34,7 +34,12 @@ _AWS_DOMAINS = ("amazonaws.com", "amazonaws.com.cn", "api.aws")
 
 def training_job_arn(name: str) -> str:
     """Return the ARN that the local account gives a training job."""
-    return f"arn:aws:sagemaker:{REGION}:{ACCOUNT_ID}:training-job/{name}"
+    return local_arn("training-job", name)
+
+
+def local_arn(kind: str, name: str) -> str:
+    """Return the ARN that the local account gives a thing of SageMaker's, such as a ``transform-job``."""
+    return f"arn:aws:sagemaker:{REGION}:{ACCOUNT_ID}:{kind}/{name}"
 
 
 def default_home() -> Path | None:

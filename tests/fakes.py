@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -14,8 +15,9 @@ from launcher.settings import data_path
 
 
 class FakeExecution(Execution):
-    def __init__(self, child, pending_until=0.0):
+    def __init__(self, child, pending_until=0.0, port=0):
         self.child = child
+        self.port = port
         self.removed = False
         self.pending_until = pending_until
 
@@ -34,6 +36,11 @@ class FakeExecution(Execution):
         except subprocess.TimeoutExpired:
             return None
         return code if code >= 0 else 128 - code
+
+    def address(self):
+        if not self.port:
+            raise RuntimeUnavailableError("this host serves nothing")
+        return "127.0.0.1", self.port
 
     def terminate(self):
         if self.child.poll() is None:
@@ -109,6 +116,12 @@ class FakeRuntime(Runtime):
                 shutil.copyfile(mount.source, target)
         environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(data_path("container")), "PYTHONUNBUFFERED": "1"}
         environment |= {"SAGEMAKER_BASE_DIR": str(base), **container.environment}
+        port = 0
+        if container.port:
+            with socket.socket() as probe:
+                probe.bind(("127.0.0.1", 0))
+                port = probe.getsockname()[1]
+            environment |= {"SAGEMAKER_BIND_TO_PORT": str(port), "LAUNCHER_SERVE_HOST": "127.0.0.1"}
         command = [sys.executable, "-m", "job_toolkit"] if not container.entry_point else [*container.entry_point]
         with Path(container.log_path).open("wb") as log:
             child = subprocess.Popen(
@@ -121,7 +134,7 @@ class FakeRuntime(Runtime):
             )
         self.started.append(container)
         self.executions[container.job_name, container.host] = FakeExecution(
-            child, time.monotonic() + self.queue_seconds
+            child, time.monotonic() + self.queue_seconds, port
         )
         return self.executions[container.job_name, container.host]
 

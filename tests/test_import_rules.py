@@ -41,6 +41,8 @@ LAYERS = [
     {"storage", "runtimes"},
     {"requests"},
     {"running"},
+    {"serving"},
+    {"transform"},
     {"sdk"},
     {"cli", "aliases"},
     {"__main__"},

@@ -17,16 +17,19 @@ SPARE_BYTES = 64 << 10
 
 
 class JobFolder:
-    """Every path of one job.
+    """Every path of one job, or of a model or endpoint, which have fewer of them.
 
     Args:
         path: ``<home>/jobs/<job name>``.
+        record_file: the name of the record's file.
+        noun: what it is, as a person says it.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, record_file: str = "job.json", noun: str = "job") -> None:
         self.path = path
-        self.record_path = path / "job.json"
-        self.spare_path = path / "job.json.spare"
+        self.noun = noun
+        self.record_path = path / record_file
+        self.spare_path = path / f"{record_file}.spare"
         self.lock_path = path / "driver.lock"
         self.stop_path = path / "stop-requested"
         self.metrics_path = path / "metrics.jsonl"
@@ -65,7 +68,7 @@ class JobFolder:
             self.stop_path.touch()
         except OSError as error:
             raise OutputPathError(
-                f"the stop of job '{self.name}' cannot be asked for: {self.stop_path}: {error.strerror}.",
+                f"the stop of {self.noun} '{self.name}' cannot be asked for: {self.stop_path}: {error.strerror}.",
                 "Make the folder writable, or make room on its disk.",
             ) from error
 
@@ -101,11 +104,11 @@ class JobFolder:
             descriptor = os.open(self.lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except (FileNotFoundError, NotADirectoryError):
             raise JobNotFoundError(
-                f"the folder of job '{self.name}' is gone: {self.path}.", "List the jobs there are: launcher ls"
+                f"the folder of {self.noun} '{self.name}' is gone: {self.path}.", "List the jobs there are: launcher ls"
             ) from None
         except OSError as error:
             raise OutputPathError(
-                f"job '{self.name}' cannot be driven: {self.lock_path}: {error.strerror}.",
+                f"{self.noun} '{self.name}' cannot be driven: {self.lock_path}: {error.strerror}.",
                 "Make the folder writable, or act as the user who owns it.",
             ) from error
         try:

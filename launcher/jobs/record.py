@@ -1,4 +1,4 @@
-"""What is recorded of a job, as JSON that older and newer versions of the launcher read.
+"""What is recorded of a job, a model or an endpoint, as JSON that older and newer versions of the launcher read.
 
 A field that this version does not know is kept and written again; one that is missing takes its default.
 """
@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from launcher.errors import LauncherError
 from launcher.jobs.clock import seconds_since, wall_mark
-from launcher.jobs.spec import TrainingJobSpec
+from launcher.jobs.model_spec import ModelSpec
+from launcher.jobs.spec import TrainingJobSpec, job_keys
 from launcher.jobs.states import MOVES, STATUSES, SecondaryStatus, Status, StopReason
+from launcher.jobs.transform_spec import TransformJobSpec
 
 RECORD_VERSION = 2
 """Written into each record; records of 0.1.0 have no number and count as 1."""
@@ -45,23 +47,17 @@ class Transition:
     extra: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
 
+_Self = TypeVar("_Self", bound="Record")
+
+
 @dataclass
-class JobRecord:
-    """All that is known of a job; written to ``job.json`` after each step.
+class Record:
+    """What is written of anything that lives under a name in the home: a job, a model, an endpoint.
 
     Attributes:
-        spec: what runs, as ``TrainingJobSpec.to_dict`` returns it.
-        request: the CreateTrainingJob document as it was accepted; empty in a record of version 0.1.0.
+        spec: what was asked for, as the ``to_dict`` of its spec returns it.
+        request: the document as it was accepted; empty in a record of version 0.1.0.
         version: of the record's form.
-        secondary_status: a ``SecondaryStatus``; text where a newer version has written another.
-        marks: moments that durations are measured from, by name, as ``clock_mark`` returns them.
-        billable_seconds: between the first download and the end, whatever the wall clock did.
-        steps: when each step of the runner ended, in seconds since 1970.
-        channels: host path, and whether it is a file, of every input, by channel.
-        executions: what each runtime needs to find a host's container or process again, by host.
-        exit_codes: by host, in the order in which they ended.
-        failure_reason: FailureReason, empty unless the job failed.
-        unknown_since: when the runtime last stopped answering, in seconds since 1970; None while it answers.
         warnings: what the user should know, such as files that could not be packed.
         extra: fields of a newer version.
     """
@@ -70,35 +66,233 @@ class JobRecord:
     created: float = 0.0
     version: int = RECORD_VERSION
     request: dict[str, Any] = field(default_factory=dict)
+    modified: float = 0.0
+    warnings: list[str] = field(default_factory=list)
+    extra: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def terminal(self) -> bool:
+        """Whether nothing will happen to it any more; so it is with what is no job."""
+        return True
+
+    def check_spec(self) -> None:
+        """Refuse a spec that this version cannot read.
+
+        Raises:
+            TypeError, KeyError, AttributeError, LauncherError, ValueError: it cannot.
+        """
+
+    def warn(self, text: str) -> None:
+        """Add a warning, once."""
+        if text not in self.warnings:
+            self.warnings.append(text)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values, with every field that a newer version had written.
+
+        Raises:
+            ValueError: a state stands in no table.
+        """
+        values = {**self.extra, **vars(self)}
+        del values["extra"]
+        values["version"] = max(RECORD_VERSION, self.version)
+        return values
+
+    @classmethod
+    def from_dict(cls: type[_Self], values: object) -> _Self:
+        """Rebuild a record, also of an older or newer version.
+
+        Raises:
+            ValueError: it is none; the message says why.
+        """
+        names = {entry.name for entry in fields(cls)} - {"extra"}
+        given = _object(values, "the record")
+        own = {"version": 1, **{name: value for name, value in given.items() if name in names}}
+        for name, value in own.items():
+            kinds = _KINDS.get(name, (str,) if name.endswith(("status", "reason")) else (dict,))
+            if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+                raise ValueError(f"'{name}' is {_kind(value)}")
+        if "spec" not in own:
+            raise ValueError("'spec' is missing")
+        cls._decode(own)
+        record = cls(**own, extra={name: value for name, value in given.items() if name not in names})
+        try:
+            record.check_spec()
+        except (TypeError, KeyError, AttributeError, LauncherError) as error:
+            raise ValueError(f"'spec' cannot be read: {error}") from error
+        return record
+
+    @classmethod
+    def _decode(cls, own: dict[str, Any]) -> None:
+        """Turn plain values of a record's own fields into what they stand for.
+
+        Raises:
+            ValueError: one stands for nothing that this version knows.
+        """
+
+
+@dataclass
+class ModelRecord(Record):
+    """A model; its spec is that of a ``ModelSpec``."""
+
+    @property
+    def model_spec(self) -> ModelSpec:
+        """The spec as it was accepted."""
+        return ModelSpec.from_dict(self.spec)
+
+    def check_spec(self) -> None:
+        """Refuse a spec that is no model's."""
+        if not isinstance(self.model_spec.model_name, str):
+            raise ValueError("'spec' names no model")
+
+
+@dataclass
+class DrivenRecord(Record):
+    """A job of any kind: what a process needs to see it through to its end.
+
+    Attributes:
+        marks: moments that durations are measured from, by name, as ``clock_mark`` returns them.
+        billable_seconds: between the first download and the end, whatever the wall clock did.
+        steps: when each step of the runner ended, in seconds since 1970.
+        executions: what each runtime needs to find a host's container or process again, by host.
+        exit_codes: by host, in the order in which they ended.
+        failure_reason: FailureReason, empty unless the job failed.
+        unknown_since: when the runtime last stopped answering, in seconds since 1970; None while it answers.
+    """
+
     status: Status = Status.IN_PROGRESS
-    secondary_status: str = SecondaryStatus.STARTING
-    transitions: list[Transition] = field(default_factory=list)
     started: float | None = None
     ended: float | None = None
-    modified: float = 0.0
     marks: dict[str, dict[str, Any]] = field(default_factory=dict)
     billable_seconds: float | None = None
     steps: dict[str, float] = field(default_factory=dict)
-    channels: dict[str, list[Any]] = field(default_factory=dict)
     executions: dict[str, dict[str, Any]] = field(default_factory=dict)
     exit_codes: dict[str, int] = field(default_factory=dict)
     failure_reason: str = ""
     stop_reason: StopReason = StopReason.NONE
     stop_started: float | None = None
     unknown_since: float | None = None
+
+    @property
+    def terminal(self) -> bool:
+        """Whether the job has ended."""
+        return Status(self.status).terminal
+
+    @property
+    def runtime(self) -> str:
+        """The name of the runtime that the job was submitted for."""
+        return str(self.spec["runtime"])
+
+    @property
+    def results_uri(self) -> str:
+        """The folder or prefix that its results are in."""
+        return str(self.spec.get("output_uri", ""))
+
+    def change_status(self, status: Status) -> None:
+        """Change the status, if that move is legal.
+
+        Raises:
+            LauncherError: a job that has ended is to change.
+        """
+        status = Status(status)
+        if status not in MOVES[self.status]:
+            raise LauncherError(f"a job that is {self.status} cannot become {status}.")
+        self.status = status
+
+    def seconds_since(self, mark: str, otherwise: float | None) -> float:
+        """Return the seconds since a mark of the record.
+
+        Args:
+            mark: its name.
+            otherwise: the moment by the wall clock, for a record of 0.1.0; None is this moment.
+        """
+        if mark in self.marks:
+            return seconds_since(self.marks[mark])
+        return 0.0 if otherwise is None else seconds_since(wall_mark(otherwise))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values, with every field that a newer version had written.
+
+        Raises:
+            ValueError: status or stop reason stands in no table.
+        """
+        values = super().to_dict()
+        values["status"], values["stop_reason"] = str(Status(self.status)), str(StopReason(self.stop_reason))
+        return values
+
+    @classmethod
+    def _decode(cls, own: dict[str, Any]) -> None:
+        super()._decode(own)
+        if "status" in own:
+            if own["status"] not in set(Status):
+                raise ValueError(f"'status' is {own['status']!r}, which this version does not know")
+            own["status"] = Status(own["status"])
+        if "stop_reason" in own:
+            own["stop_reason"] = _stop_reason(own["stop_reason"], own.get("status", Status.IN_PROGRESS))
+
+
+@dataclass
+class TransformRecord(DrivenRecord):
+    """A transform job.
+
+    Attributes:
+        model: the spec of its model, as it was when the job was submitted: deleting a model ends no job.
+        parameters: how the container is asked, when that was decided: concurrency, payload, strategy.
+        done: what was counted when it ended: files, records, bytes, retried requests.
+    """
+
+    model: dict[str, Any] = field(default_factory=dict)
+    parameters: dict[str, Any] = field(default_factory=dict)
+    done: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def transform_spec(self) -> TransformJobSpec:
+        """The spec as it was submitted."""
+        return TransformJobSpec.from_dict(self.spec)
+
+    @property
+    def model_spec(self) -> ModelSpec:
+        """The model that answers."""
+        return ModelSpec.from_dict(self.model)
+
+    def check_spec(self) -> None:
+        """Refuse a spec that is no transform job's."""
+        spec = self.transform_spec
+        if not isinstance(spec.job_name, str) or not isinstance(spec.runtime, str):
+            raise ValueError("'spec' names no job and runtime")
+        if self.model:
+            self.model_spec  # noqa: B018 - reads it
+
+
+@dataclass
+class JobRecord(DrivenRecord):
+    """All that is known of a training job; written to ``job.json`` after each step.
+
+    Attributes:
+        secondary_status: a ``SecondaryStatus``; text where a newer version has written another.
+        channels: host path, and whether it is a file, of every input, by channel.
+    """
+
+    secondary_status: str = SecondaryStatus.STARTING
+    transitions: list[Transition] = field(default_factory=list)
+    channels: dict[str, list[Any]] = field(default_factory=dict)
     final_metrics: list[list[Any]] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-    extra: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @property
     def training_spec(self) -> TrainingJobSpec:
         """The spec as it was submitted."""
         return TrainingJobSpec.from_dict(self.spec)
 
+    def check_spec(self) -> None:
+        """Refuse a spec that is no training job's."""
+        spec = self.training_spec
+        if not isinstance(spec.job_name, str) or not isinstance(spec.runtime, str):
+            raise ValueError("'spec' names no job and runtime")
+
     @property
-    def terminal(self) -> bool:
-        """Whether the job has ended."""
-        return Status(self.status).terminal
+    def results_uri(self) -> str:
+        """The folder or prefix that its results are in."""
+        return job_keys(self.training_spec).model.rpartition("/")[0]
 
     def move(self, status: Status, secondary_status: SecondaryStatus, message: str, now: float) -> None:
         """Change the status, if that move is legal, and note the transition.
@@ -119,72 +313,32 @@ class JobRecord:
             self.transitions[-1].end = now
         self.transitions.append(Transition(str(secondary_status), message, now, now if self.terminal else None))
 
-    def warn(self, text: str) -> None:
-        """Add a warning, once."""
-        if text not in self.warnings:
-            self.warnings.append(text)
-
-    def seconds_since(self, mark: str, otherwise: float | None) -> float:
-        """Return the seconds since a mark of the record.
-
-        Args:
-            mark: its name.
-            otherwise: the moment by the wall clock, for a record of 0.1.0; None is this moment.
-        """
-        if mark in self.marks:
-            return seconds_since(self.marks[mark])
-        return 0.0 if otherwise is None else seconds_since(wall_mark(otherwise))
-
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values, with every field that a newer version had written.
 
         Raises:
             ValueError: status or stop reason stands in no table.
         """
-        values = {**self.extra, **vars(self)}
-        del values["extra"]
-        values["version"] = max(RECORD_VERSION, self.version)
-        values["status"], values["stop_reason"] = str(Status(self.status)), str(StopReason(self.stop_reason))
+        values = super().to_dict()
         values["secondary_status"] = str(self.secondary_status)
         values["transitions"] = [
-            {**one.extra, "status": one.status, "message": one.message, "start": one.start, "end": one.end}
-            for one in self.transitions
+            {
+                **transition.extra,
+                "status": transition.status,
+                "message": transition.message,
+                "start": transition.start,
+                "end": transition.end,
+            }
+            for transition in self.transitions
         ]
         return values
 
     @classmethod
-    def from_dict(cls, values: object) -> JobRecord:
-        """Rebuild a record, also of an older or newer version.
-
-        Raises:
-            ValueError: it is none; the message says why.
-        """
-        names = {one.name for one in fields(cls)} - {"extra"}
-        given = _object(values, "the record")
-        own = {"version": 1, **{name: value for name, value in given.items() if name in names}}
-        for name, value in own.items():
-            kinds = _KINDS.get(name, (str,) if name.endswith(("status", "reason")) else (dict,))
-            if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
-                raise ValueError(f"'{name}' is {_kind(value)}")
-        if "spec" not in own:
-            raise ValueError("'spec' is missing")
+    def _decode(cls, own: dict[str, Any]) -> None:
         own["transitions"] = [_transition(entry) for entry in own.get("transitions", ())]
-        if "status" in own:
-            if own["status"] not in set(Status):
-                raise ValueError(f"'status' is {own['status']!r}, which this version does not know")
-            own["status"] = Status(own["status"])
+        super()._decode(own)
         if own.get("secondary_status") in set(SecondaryStatus):
             own["secondary_status"] = SecondaryStatus(own["secondary_status"])
-        if "stop_reason" in own:
-            own["stop_reason"] = _stop_reason(own["stop_reason"], own.get("status", Status.IN_PROGRESS))
-        record = cls(**own, extra={name: value for name, value in given.items() if name not in names})
-        try:
-            spec = record.training_spec
-        except (TypeError, KeyError, AttributeError, LauncherError) as error:
-            raise ValueError(f"'spec' cannot be read: {error}") from error
-        if not isinstance(spec.job_name, str) or not isinstance(spec.runtime, str):
-            raise ValueError("'spec' names no job and runtime")
-        return record
 
 
 def _stop_reason(text: str, status: Status) -> StopReason:

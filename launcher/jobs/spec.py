@@ -153,13 +153,13 @@ class TrainingJobSpec:
                 "Dependencies": list(given.get("dependencies", ())),
             }
         for name, kind in (("channels", Channel), ("metric_definitions", MetricDefinition)):
-            given[name] = tuple(_from_json(kind, entry) for entry in given.get(name, ()))
+            given[name] = tuple(dataclass_of(kind, entry) for entry in given.get(name, ()))
         given["tags"] = tuple((key, value) for key, value in given.get("tags", ()))
         if given.get("checkpoint_config") is not None:
-            given["checkpoint_config"] = _from_json(CheckpointConfig, given["checkpoint_config"])
+            given["checkpoint_config"] = dataclass_of(CheckpointConfig, given["checkpoint_config"])
         for name in ("container_entry_point", "container_arguments"):
             given[name] = tuple(given.get(name, ()))
-        return _from_json(cls, given)
+        return dataclass_of(cls, given)
 
 
 def hyperparameter_text(hyperparameters: Mapping[str, str], name: str) -> str | None:
@@ -177,8 +177,12 @@ def hyperparameter_text(hyperparameters: Mapping[str, str], name: str) -> str | 
 _Data = TypeVar("_Data")
 
 
-def _from_json(kind: type[_Data], values: Mapping[str, Any]) -> _Data:
-    """Make a dataclass of its own fields among ``values``."""
+def dataclass_of(kind: type[_Data], values: Mapping[str, Any]) -> _Data:
+    """Make a dataclass of its own fields among ``values``; what another version has added is left out.
+
+    Raises:
+        TypeError: a field without a default is missing.
+    """
     names = {entry.name for entry in fields(kind)}  # type: ignore[arg-type]  # every caller names a dataclass
     return kind(**{name: value for name, value in values.items() if name in names})
 
@@ -210,6 +214,7 @@ class ContainerSpec:
             else an image has there stays visible.
         hosts: the names of all hosts of the job, this one among them.
         max_run_seconds: after so long the host ends itself, should nobody else do it; 0 sets no limit.
+        port: at which the host answers requests of this machine; 0 for a host that serves nothing.
     """
 
     job_name: str
@@ -227,6 +232,7 @@ class ContainerSpec:
     tree_path: str = ""
     hosts: tuple[str, ...] = ()
     max_run_seconds: int = 0
+    port: int = 0
 
     @property
     def bundled(self) -> bool:

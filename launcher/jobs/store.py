@@ -1,4 +1,4 @@
-"""The jobs of one home: a folder and one JSON file a job.
+"""What lives in one home: a folder and one JSON file a job, a model, an endpoint.
 
 What a process needs to take a job up where another left it stands in the record; nothing is only in memory.
 """
@@ -15,19 +15,28 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Generic
 
-from launcher.errors import JobExistsError, JobNotFoundError, LauncherError, OutputPathError, RecordError, SettingsError
+from launcher.errors import (
+    BadInputError,
+    JobFolderError,
+    LauncherError,
+    OutputPathError,
+    RecordError,
+    SettingsError,
+)
 from launcher.jobs.folder import JobFolder
-from launcher.jobs.record import JobRecord
+from launcher.jobs.kinds import MODELS, TRAINING_JOBS, TRANSFORM_JOBS, Kind, RecordType
+from launcher.jobs.record import JobRecord, ModelRecord, TransformRecord
 from launcher.paths import make_private
-from launcher.settings import default_home, training_job_arn
+from launcher.settings import default_home
 
 _SCRATCH = ".new-"  # folders that version 0.1.0 left when it was killed
-_CLAIM_ENTRIES = ("driver.lock", "job.json.", "source")  # how the names begin that a claim has before its record
+_REMOVED = ".removed-"  # what is being removed, out of the way of its name
 DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
-class Claim:
+class Claim(Generic[RecordType]):
     """A name that this process holds, until it has a record or is given up.
 
     Args:
@@ -35,37 +44,42 @@ class Claim:
         folder: its folder; what is put there belongs to the job.
     """
 
-    def __init__(self, store: JobStore, folder: JobFolder) -> None:
+    def __init__(self, store: Store[RecordType], folder: JobFolder) -> None:
         self._store = store
         self.folder = folder
 
-    def record(self, record: JobRecord) -> None:
+    def record(self, record: RecordType) -> None:
         """Make the claim a job.
 
         Raises:
             OutputPathError: the home cannot be written.
         """
         try:
-            self.folder.keep_spare(len(json.dumps(record.to_dict())))
+            if not record.terminal:
+                self.folder.keep_spare(len(json.dumps(record.to_dict())))
             self._store._write(self.folder, record, durable=True)
         except OSError as error:
             raise self._store.not_recorded(self.folder.name, error) from error
 
 
-class JobStore:
-    """The jobs of one home.
+class Store(Generic[RecordType]):
+    """Everything of one kind in one home.
 
     Args:
         home: ``LAUNCHER_HOME``; made when the first job is.
+        kind: what lives here.
     """
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, kind: Kind[RecordType]) -> None:
         self.home = home
-        self.jobs_path = home / "jobs"
+        self.kind = kind
+        self.path = home / kind.folder
+        # How the names begin that a claim has before its record.
+        self._claim_entries = ("driver.lock", f"{kind.record_file}.", "source")
 
     def folder(self, name: str) -> JobFolder:
         """Return the paths of a job, whether or not it exists."""
-        return JobFolder(self.jobs_path / name)
+        return JobFolder(self.path / name, self.kind.record_file, self.kind.noun)
 
     def check_writable(self) -> None:
         """Refuse a home that jobs cannot be written to; writes nothing.
@@ -73,7 +87,7 @@ class JobStore:
         Raises:
             OutputPathError: it is not writable.
         """
-        parent = self.jobs_path
+        parent = self.path
         try:
             while not parent.exists():
                 parent = parent.parent
@@ -82,7 +96,7 @@ class JobStore:
             writable = False
         if not writable:
             raise OutputPathError(
-                f"jobs cannot be kept in {self.jobs_path}: {parent} is not a folder that can be written.",
+                f"{self.kind.noun}s cannot be kept in {self.path}: {parent} is not a folder that can be written.",
                 "Name another: export LAUNCHER_HOME=/path/to/folder",
             )
 
@@ -95,7 +109,7 @@ class JobStore:
         if self.folder(name).record_path.exists():
             raise self._name_is_used(name)
 
-    def create(self, name: str, record: JobRecord) -> JobFolder:
+    def create(self, name: str, record: RecordType) -> JobFolder:
         """Record a new job; of two processes that try the same name, one gets it.
 
         Raises:
@@ -107,7 +121,7 @@ class JobStore:
         return self.folder(name)
 
     @contextmanager
-    def claim(self, name: str) -> Iterator[Claim]:
+    def claim(self, name: str) -> Iterator[Claim[RecordType]]:
         """Hold a name that no job has, and its folder: what goes with a job is put there before its record.
 
         Without a record in the end the folder is removed. The claim of a process that died is free again, because the
@@ -121,7 +135,7 @@ class JobStore:
         self.check_unused(name)
         if not self.home.exists() or self.home == default_home():
             make_private(self.home)
-        make_private(self.jobs_path)
+        make_private(self.path)
         try:
             descriptor = self._locked(folder)
         except (FileExistsError, NotADirectoryError) as error:
@@ -131,7 +145,7 @@ class JobStore:
         try:
             self.check_unused(name)
             if strangers := [
-                entry.name for entry in folder.path.iterdir() if not entry.name.startswith(_CLAIM_ENTRIES)
+                entry.name for entry in folder.path.iterdir() if not entry.name.startswith(self._claim_entries)
             ]:
                 folder.lock_path.unlink()
                 raise self._in_the_way(name, f"it holds '{strangers[0]}'")
@@ -166,7 +180,7 @@ class JobStore:
                 raise self._name_is_used(folder.name) from None
             os.close(descriptor)
 
-    def load(self, name: str) -> JobRecord:
+    def load(self, name: str) -> RecordType:
         """Read a job's record.
 
         Raises:
@@ -175,20 +189,21 @@ class JobStore:
         """
         path = self.folder(name).record_path
         try:
-            return JobRecord.from_dict(json.loads(path.read_text(encoding="utf-8")))
+            return self.kind.record.from_dict(json.loads(path.read_text(encoding="utf-8")))
         except (FileNotFoundError, NotADirectoryError):
-            raise JobNotFoundError(f"no job '{name}' in {self.jobs_path}.", "List them with: launcher ls") from None
+            raise self._is_missing(name) from None
         except OSError as error:
             raise RecordError(
-                f"job '{name}': {path} cannot be read: {error.strerror}.", "Act as the user who owns it."
+                f"{self.kind.noun} '{name}': {path} cannot be read: {error.strerror}.", "Act as the user who owns it."
             ) from error
         except (ValueError, RecursionError) as error:
             raise RecordError(
-                f"job '{name}': {path} is no record that this version can read: {error}.",
-                "Other jobs are not affected. Read it with the launcher that wrote it, or move its folder away.",
+                f"{self.kind.noun} '{name}': {path} is no record that this version can read: {error}.",
+                f"Other {self.kind.noun}s are not affected. Read it with the launcher that wrote it, "
+                "or move its folder away.",
             ) from error
 
-    def save(self, name: str, record: JobRecord) -> None:
+    def save(self, name: str, record: RecordType) -> None:
         """Write the record; a terminal one survives a power cut and a full disk as well.
 
         Raises:
@@ -204,11 +219,35 @@ class JobStore:
         if record.terminal:
             folder.drop_spare()
 
+    def remove(self, name: str) -> None:
+        """Remove what nobody drives: its record and all that is in its folder.
+
+        Raises:
+            BadInputError: nothing has this name.
+            JobFolderError: a process is at it, or the folder cannot be removed.
+        """
+        folder = self.folder(name)
+        if not folder.record_path.exists():
+            raise self._is_missing(name)
+        with folder.driving(wait=False) as had:
+            if not had:
+                raise JobFolderError(
+                    f"{self.kind.noun} '{name}' is in use by another process.", "Wait for it, or stop it first."
+                )
+            aside = self.path / f"{_REMOVED}{os.getpid()}-{name}"
+            try:
+                folder.path.rename(aside)
+                shutil.rmtree(aside)
+            except OSError as error:
+                raise JobFolderError(
+                    f"{self.kind.noun} '{name}' could not be removed: {error}.", f"Check: ls -la {self.path}"
+                ) from error
+
     def names(self) -> list[str]:
         """Return the names of all jobs that can be read, the oldest first."""
         return [name for name, _ in self.records()[0]]
 
-    def records(self) -> tuple[list[tuple[str, JobRecord]], list[RecordError]]:
+    def records(self) -> tuple[list[tuple[str, RecordType]], list[RecordError]]:
         """Return every job that can be read, the oldest first, and why each of the others cannot be.
 
         Raises:
@@ -220,31 +259,30 @@ class JobStore:
                 records.append((path.name, self.load(path.name)))
             except RecordError as error:
                 errors.append(error)
-            except JobNotFoundError:
+            except BadInputError:
                 continue  # a folder that is no job, or was removed at this moment
         return sorted(records, key=lambda entry: entry[1].created), errors
 
     def leftovers(self) -> list[Path]:
         """Return what writers that were killed have left beside and in the jobs' folders: scratch, never results."""
         try:
-            scratch = sorted(self.jobs_path.glob(f"{_SCRATCH}*"))
+            scratch = [path for begin in (_SCRATCH, _REMOVED) for path in sorted(self.path.glob(f"{begin}*"))]
             paths = self._job_paths()
-            parts = [part for path in paths for part in sorted(path.glob("job.json.*.part"))]
-            claims = [path for path in paths if self._is_dead_claim(JobFolder(path))]
+            parts = [part for path in paths for part in sorted(path.glob(f"{self.kind.record_file}.*.part"))]
+            claims = [path for path in paths if self._is_dead_claim(self.folder(path.name))]
         except OSError as error:
-            raise _unreadable(self.jobs_path, error) from error
+            raise _unreadable(self.path, error) from error
         return claims + [path for path in (*scratch, *parts) if path.parent not in claims and not _writer_lives(path)]
 
-    @staticmethod
-    def _is_dead_claim(folder: JobFolder) -> bool:
+    def _is_dead_claim(self, folder: JobFolder) -> bool:
         """Return whether a folder is what a process left that died between its claim of a name and the record."""
         if folder.record_path.exists() or not folder.lock_path.exists() or folder.driven():
             return False
-        return all(entry.name.startswith(_CLAIM_ENTRIES) for entry in folder.path.iterdir())
+        return all(entry.name.startswith(self._claim_entries) for entry in folder.path.iterdir())
 
     def _job_paths(self) -> list[Path]:
         try:
-            with os.scandir(self.jobs_path) as entries:
+            with os.scandir(self.path) as entries:
                 # A link to a job, as docker compose makes them for the newest, is not another job.
                 return sorted(
                     Path(entry.path) for entry in entries if not entry.name.startswith(".") and not entry.is_symlink()
@@ -252,36 +290,41 @@ class JobStore:
         except (FileNotFoundError, NotADirectoryError):
             return []
         except OSError as error:
-            raise _unreadable(self.jobs_path, error) from error
+            raise _unreadable(self.path, error) from error
 
     def not_recorded(self, name: str, error: OSError) -> OutputPathError:
         """Return what it means for a new job that its folder cannot be written."""
         return OutputPathError(
-            f"job '{name}' cannot be recorded in {self.jobs_path}: {error.strerror}.",
+            f"{self.kind.noun} '{name}' cannot be recorded in {self.path}: {error.strerror}.",
             "Make room on its disk, or name another folder: export LAUNCHER_HOME=/path/to/folder",
         )
 
-    def _name_is_used(self, name: str) -> JobExistsError:
-        return JobExistsError(
-            "Training job names must be unique within an AWS account and region, and a training job with this name "
-            f"already exists ({training_job_arn(name)})",
+    def _name_is_used(self, name: str) -> BadInputError:
+        return self.kind.taken(
+            self.kind.taken_words.format(arn=self.kind.arn(name)),
             f"Choose another name, leave it out to have one made, or remove {self.folder(name).path}.",
+        )
+
+    def _is_missing(self, name: str) -> BadInputError:
+        words = self.kind.missing_words.format(arn=self.kind.arn(name))
+        return self.kind.missing(
+            words or f"no {self.kind.noun} '{name}' in {self.path}.", f"List them with: {self.kind.listing}"
         )
 
     def _in_the_way(self, name: str, problem: str) -> OutputPathError:
         return OutputPathError(
-            f"job '{name}' cannot have the folder {self.folder(name).path}: {problem}.",
-            "Something that is no job is in the way; move it, or choose another job name.",
+            f"{self.kind.noun} '{name}' cannot have the folder {self.folder(name).path}: {problem}.",
+            f"Something that is no {self.kind.noun} is in the way; move it, or choose another name.",
         )
 
-    def _write(self, folder: JobFolder, record: JobRecord, *, durable: bool, part: Path | None = None) -> None:
+    def _write(self, folder: JobFolder, record: RecordType, *, durable: bool, part: Path | None = None) -> None:
         """Write the record beside the one that is there, and put it in its place.
 
         Args:
             part: a file whose room on the disk is taken for it; by default a new file.
         """
         record.modified = time.time()
-        path = part or folder.record_path.with_name(f"job.json.{os.getpid()}.part")
+        path = part or folder.record_path.with_name(f"{folder.record_path.name}.{os.getpid()}.part")
         text = json.dumps(record.to_dict()).encode()
         try:
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -297,6 +340,28 @@ class JobStore:
                 with contextlib.suppress(OSError):
                     path.unlink()
             raise
+
+
+class JobStore(Store[JobRecord]):
+    """The training jobs of one home."""
+
+    def __init__(self, home: Path) -> None:
+        super().__init__(home, TRAINING_JOBS)
+        self.jobs_path = self.path
+
+
+class TransformStore(Store[TransformRecord]):
+    """The transform jobs of one home."""
+
+    def __init__(self, home: Path) -> None:
+        super().__init__(home, TRANSFORM_JOBS)
+
+
+class ModelStore(Store[ModelRecord]):
+    """The models of one home."""
+
+    def __init__(self, home: Path) -> None:
+        super().__init__(home, MODELS)
 
 
 def _unreadable(path: Path, error: OSError) -> LauncherError:

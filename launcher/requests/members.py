@@ -157,13 +157,16 @@ MEMBERS: Mapping[str, Member] = {
 }
 
 
-def refuse_unsupported(request: Mapping[str, Any]) -> None:
+def refuse_unsupported(request: Mapping[str, Any], members: Mapping[str, Member] = MEMBERS) -> None:
     """Raise for the first member of a checked request that asks for something that is not emulated.
 
+    Args:
+        request: checked against the service model.
+        members: the table of its operation.
     Raises:
         UnsupportedOptionError: it names the member, its value, and what to use instead.
     """
-    for name, row, value in _rows(request, "", ""):
+    for name, row, value in _rows(request, "", "", members):
         if row.accepted is not None and not is_accepted(row.accepted, value):
             raise UnsupportedOptionError(f"{name}={value!r:.80} is not emulated.", row.instead)
 
@@ -173,13 +176,13 @@ def is_accepted(accepted: tuple[Any, ...], value: Any) -> bool:
     return any(value is choice or (type(value) is type(choice) and value == choice) for choice in accepted)
 
 
-def _rows(value: Any, name: str, path: str) -> Iterator[tuple[str, Member, Any]]:
+def _rows(value: Any, name: str, path: str, members: Mapping[str, Member]) -> Iterator[tuple[str, Member, Any]]:
     """Yield the name of each member that has a row, as the request has it, with that row and the value."""
-    if path in MEMBERS:
-        yield name, MEMBERS[path], value
+    if path in members:
+        yield name, members[path], value
     elif isinstance(value, Mapping):
         for key, inner in value.items():
-            yield from _rows(inner, f"{name}.{key}" if name else key, f"{path}.{key}" if path else key)
+            yield from _rows(inner, f"{name}.{key}" if name else key, f"{path}.{key}" if path else key, members)
     else:
         for index, inner in enumerate(value):
-            yield from _rows(inner, f"{name}[{index}]", f"{path}[]")
+            yield from _rows(inner, f"{name}[{index}]", f"{path}[]", members)

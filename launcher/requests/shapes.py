@@ -45,9 +45,24 @@ _OWN_SHAPES: Mapping[str, Shape] = {
             "Framework": "LauncherWord",
         },
     },
+    # Beside the request of a transform job or an endpoint: what only this machine knows of.
+    "LauncherModelMember": {"type": "structure", "members": {"S3": "LauncherS3"}},
+    "LauncherTransformMember": {
+        "type": "structure",
+        "members": {"Runtime": "LauncherWord", "S3": "LauncherS3", "Resume": "LauncherFlag"},
+    },
+    "LauncherEndpointMember": {"type": "structure", "members": {"Runtime": "LauncherWord", "S3": "LauncherS3"}},
+    "LauncherFlag": {"type": "boolean"},
     "LauncherWord": {"type": "string", "min": 1, "max": 64, "pattern": r"[A-Za-z0-9._-]+"},
     "LauncherText": {"type": "string", "min": 1, "max": 4096},
     "LauncherTexts": {"type": "list", "member": "LauncherText", "max": 1000},
+}
+_OWN_MEMBERS: Mapping[str, str] = {
+    "CreateTrainingJob": "LauncherMember",
+    "CreateModel": "LauncherModelMember",
+    "CreateTransformJob": "LauncherTransformMember",
+    "CreateEndpointConfig": "LauncherEndpointMember",
+    "CreateEndpoint": "LauncherEndpointMember",
 }
 # Unicode's classes, which Java's patterns have and Python's have not. The characters of \p{Z} are listed.
 _CLASSES = {
@@ -62,8 +77,8 @@ _CLASSES = {
 def _model() -> Mapping[str, Any]:
     model: dict[str, Any] = json.loads(Path(__file__).with_name("shapes.json").read_text(encoding="utf-8"))
     model["shapes"].update(_OWN_SHAPES)
-    create = model["operations"]["CreateTrainingJob"]["input"]
-    model["shapes"][create]["members"][OWN_MEMBER] = "LauncherMember"
+    for operation, own in _OWN_MEMBERS.items():
+        model["shapes"][model["operations"][operation]["input"]]["members"][OWN_MEMBER] = own
     return model
 
 

@@ -57,7 +57,7 @@ def check_training_request(request: Mapping[str, Any]) -> TrainingJobSpec:
     """
     check(request, operation_shape(OPERATION), exceptions=EXCEPTIONS)
     _check_run_time(request.get("StoppingCondition", {}).get("MaxRuntimeInSeconds", 1))
-    _check_encodable(request)
+    check_encodable(request)
     _check_instance_type(request.get("ResourceConfig", {}).get("InstanceType"))
     refuse_unsupported(request)
     rest = copy.deepcopy(dict(request))
@@ -87,7 +87,7 @@ def check_training_request(request: Mapping[str, Any]) -> TrainingJobSpec:
         enable_network_isolation=rest.pop("EnableNetworkIsolation", False),
         tags=tuple((tag["Key"], tag["Value"]) for tag in rest.pop("Tags", [])),
         checkpoint_config=None if checkpoints is None else checkpoint_config(checkpoints),
-        s3=_s3_of(own.get("S3")),
+        s3=s3_of(own.get("S3")),
         estimator=own.get("Estimator", {}),
         without_effect={
             **rest,
@@ -183,7 +183,8 @@ def s3_member(settings: Mapping[str, Any]) -> dict[str, str]:
     return {name: settings[field] for name, field in names.items() if settings.get(field)}
 
 
-def _s3_of(member: Mapping[str, str] | None) -> dict[str, Any] | None:
+def s3_of(member: Mapping[str, str] | None) -> dict[str, Any] | None:
+    """Return which S3 a member ``Launcher.S3`` means, as a spec holds it; None where there is none."""
     if member is None:
         return None
     return {
@@ -373,7 +374,12 @@ def _check_instance_type(instance_type: str | None) -> None:
         )
 
 
-def _check_encodable(request: Mapping[str, Any]) -> None:
+def check_encodable(request: Mapping[str, Any]) -> None:
+    """Refuse a document that is no JSON.
+
+    Raises:
+        BadInputError: it is none.
+    """
     try:
         json.dumps(request, ensure_ascii=False, allow_nan=False).encode()
     except (TypeError, ValueError) as error:

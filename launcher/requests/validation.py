@@ -93,7 +93,7 @@ def request_error(violations: list[Violation], refused: str = "", hint: str = ""
         count = f"{len(shown)} validation error{'s' if len(shown) > 1 else ''} detected: "
     return RequestError(
         prefix + count + "; ".join(violation.text for violation in shown),
-        hint or next(filter(None, map(_hint, shown)), "The members and their limits are those of CreateTrainingJob."),
+        hint or next(filter(None, map(_hint, shown)), "The members and their limits are those of AWS's own request."),
         aws_message=count + "; ".join(violation.aws_text for violation in shown),
         members=tuple(violation.member for violation in shown),
     )

@@ -6,13 +6,15 @@ import os
 import subprocess
 import sys
 import time
+from importlib import import_module
 from pathlib import Path
+from typing import Any, Protocol, TypeVar
 
 from launcher.errors import JobFailedError, JobFolderError
-from launcher.jobs.record import JobRecord
-from launcher.jobs.spec import job_keys
+from launcher.jobs.kinds import TRAINING_JOBS
+from launcher.jobs.record import DrivenRecord, JobRecord, Record
 from launcher.jobs.states import Status
-from launcher.jobs.store import JobStore
+from launcher.jobs.store import JobStore, Store
 from launcher.running.following import LineSink, LogReader, log_tail
 from launcher.running.runner import TICK_SECONDS, Driver
 from launcher.running.signals import HandOver, Interrupts, watch_signals
@@ -20,17 +22,36 @@ from launcher.runtimes import Runtime, get_runtime
 from launcher.secrets import masked_text
 from launcher.terminal import neutralised_text, say_error
 
+_Record = TypeVar("_Record", bound=DrivenRecord)
 _SETTLING_SECONDS = 3.0  # a job changes hands between its submission and its driver's start
 
 
+class JobDriver(Protocol):
+    """Carries one job through the steps that are not recorded yet; a class of its own for each kind of job."""
+
+    def __init__(
+        self,
+        store: Any,
+        name: str,
+        runtime: Runtime,
+        lines: LogReader | None = None,
+        interrupts: Interrupts | None = None,
+        *,
+        looking_on: bool = False,
+    ) -> None: ...
+
+    def run(self) -> None:
+        """Do all that is left to do; the record is terminal afterwards, whatever happens."""
+
+
 def drive(
-    store: JobStore,
+    store: Store[_Record],
     name: str,
     *,
     runtime: Runtime | None = None,
     on_line: LineSink | None = None,
     looking_on: bool = False,
-) -> JobRecord:
+) -> _Record:
     """See a job through to its end, whoever began it; follow it, if another process is at it.
 
     Ctrl-C asks for a stop and waits for it: SIGTERM, two minutes, SIGKILL. A second one kills at once. SIGTERM and
@@ -65,12 +86,13 @@ def drive(
                 raise SystemExit(128 + leaving.number) from None
     record = store.load(name)
     if interrupts.count:
-        say_error(f"{name} is {record.status}; {_results(store, record)}")
+        place = record.results_uri.removeprefix("file://")
+        say_error(f"{name} is {record.status}; what it had written is in {place}, its log in {store.folder(name).path}")
         raise KeyboardInterrupt
     return record
 
 
-def drive_detached(store: JobStore, name: str) -> None:
+def drive_detached(store: Store[Any], name: str) -> None:
     """Have a process of its own see the job through; it outlives this one.
 
     Raises:
@@ -80,7 +102,7 @@ def drive_detached(store: JobStore, name: str) -> None:
     try:
         with (store.folder(name).path / "driver.log").open("ab") as log:
             subprocess.Popen(
-                [sys.executable, "-m", "launcher", "drive", name],
+                [sys.executable, "-m", "launcher", "drive", name, "--kind", store.kind.folder],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -90,12 +112,12 @@ def drive_detached(store: JobStore, name: str) -> None:
             )
     except OSError as error:
         raise JobFolderError(
-            f"job '{name}': no driver of its own could be started: {error}.",
-            f"Take the job up with: launcher logs -f {name}",
+            f"{store.kind.noun} '{name}': no driver of its own could be started: {error}.",
+            f"Take it up with: {_logs_command(store, name)}",
         ) from error
 
 
-def drive_alone(store: JobStore, name: str) -> None:
+def drive_alone(store: Store[Any], name: str) -> None:
     """Be the driver of its own: see the job through, unless another process is at it already."""
     folder = store.folder(name)
     deadline = time.monotonic() + _SETTLING_SECONDS
@@ -120,7 +142,7 @@ def collect_again(store: JobStore, name: str) -> None:
         Driver(store, name, runtime).collect_again()
 
 
-def hand_over(store: JobStore, name: str, leaving: HandOver) -> None:
+def hand_over(store: Store[Any], name: str, leaving: HandOver) -> None:
     """Leave the job to a driver of its own, and say so."""
     record = store.load(name)
     if record.terminal:
@@ -129,13 +151,13 @@ def hand_over(store: JobStore, name: str, leaving: HandOver) -> None:
         drive_detached(store, name)
     ending = "is being stopped" if store.folder(name).stop_requested() else "goes on"
     say_error(
-        f"job '{name}' {ending} without this process: launcher logs -f {name}"
+        f"{store.kind.noun} '{name}' {ending} without this process: {_logs_command(store, name)}"
         if leaving.number
-        else f"job '{name}' {ending}; nobody reads its log here any more"
+        else f"{store.kind.noun} '{name}' {ending}; nobody reads its log here any more"
     )
 
 
-def undriven(store: JobStore, name: str, record: JobRecord) -> bool:
+def undriven(store: Store[Any], name: str, record: Record) -> bool:
     """Return whether a job that has not ended has no process that sees it through.
 
     Raises:
@@ -146,7 +168,7 @@ def undriven(store: JobStore, name: str, record: JobRecord) -> bool:
     return not store.folder(name).driven()
 
 
-def take_up(store: JobStore, name: str, record: JobRecord) -> str:
+def take_up(store: Store[Any], name: str, record: Record) -> str:
     """Give a job that nobody drives a driver of its own.
 
     Returns:
@@ -158,8 +180,13 @@ def take_up(store: JobStore, name: str, record: JobRecord) -> str:
         drive_detached(store, name)
     except (OSError, JobFolderError) as error:
         reason = error.message if isinstance(error, JobFolderError) else str(error)
-        return f"job '{name}' has no driver, and was not taken up: {reason}"
-    return f"job '{name}' had no driver; one of its own has taken it up: launcher logs -f {name}"
+        return f"{store.kind.noun} '{name}' has no driver, and was not taken up: {reason}"
+    return f"{store.kind.noun} '{name}' had no driver; one of its own has taken it up: {_logs_command(store, name)}"
+
+
+def _logs_command(store: Store[Any], name: str) -> str:
+    own = "" if store.kind is TRAINING_JOBS else f" --kind {store.kind.folder}"
+    return f"launcher logs -f {name}{own}"
 
 
 def raise_unless_completed(store: JobStore, record: JobRecord) -> None:
@@ -194,7 +221,7 @@ def raise_unless_completed(store: JobStore, record: JobRecord) -> None:
 
 
 def _driven_to_its_end(
-    store: JobStore,
+    store: Store[Any],
     name: str,
     runtime: Runtime | None,
     reader: LogReader | None,
@@ -207,8 +234,8 @@ def _driven_to_its_end(
             return False
         record = store.load(name)
         if not record.terminal:
-            chosen = runtime or get_runtime(record.training_spec.runtime)
-            Driver(store, name, chosen, reader, interrupts, looking_on=looking_on).run()
+            chosen = runtime or get_runtime(record.runtime)
+            _driver_class(store)(store, name, chosen, reader, interrupts, looking_on=looking_on).run()
         if reader:
             reader.read(final=True)
         return True
@@ -219,7 +246,8 @@ def _leave_if_blind(reader: LogReader, looking_on: bool) -> None:
         raise HandOver
 
 
-def _results(store: JobStore, record: JobRecord) -> str:
-    spec = record.training_spec
-    place = job_keys(spec).model.rpartition("/")[0].removeprefix("file://")
-    return f"what it had written is in {place}, its log in {store.folder(spec.job_name).path}"
+def _driver_class(store: Store[Any]) -> type[JobDriver]:
+    """Return what sees a job of this kind through: by name, because it may be of a room below this one."""
+    module, _, attribute = store.kind.driver.partition(":")
+    driver: type[JobDriver] = getattr(import_module(module), attribute)
+    return driver

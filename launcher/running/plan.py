@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, Protocol
 
 from launcher.jobs.spec import (
     OPT_ML,
@@ -223,14 +224,26 @@ def _mounts(spec: TrainingJobSpec, tree: Path, channels: Mapping[str, ChannelSou
     return tuple(mounts)
 
 
-def planned_s3_address(spec: TrainingJobSpec) -> str:
+class SeesS3(Protocol):
+    """Whatever has code that may talk to an S3: a training job, a model."""
+
+    @property
+    def s3(self) -> Mapping[str, Any] | None:
+        """Which S3 it means; None where it means none."""
+
+    @property
+    def enable_network_isolation(self) -> bool:
+        """Whether it has no network."""
+
+
+def planned_s3_address(spec: SeesS3) -> str:
     """Return the address that a job finds in its variables for its S3; empty where it needs none, or has no network."""
     if spec.s3 is None or spec.enable_network_isolation:
         return ""
     return EMBEDDED_S3 if spec.s3["kind"] == "embedded" else spec.s3["endpoint_url"] or ""
 
 
-def s3_variables(spec: TrainingJobSpec) -> tuple[dict[str, str], tuple[str, ...]]:
+def s3_variables(spec: SeesS3) -> tuple[dict[str, str], tuple[str, ...]]:
     """Return the variables by which code inside the job reaches its S3, and the names of those that it inherits."""
     if spec.s3 is None or spec.enable_network_isolation:
         return {}, ()

@@ -197,7 +197,7 @@ def submit(request: Mapping[str, Any], store: JobStore, runtime: Runtime | None 
         return record_job(job, claim)
 
 
-def record_job(job: AcceptedJob, claim: Claim) -> JobFolder:
+def record_job(job: AcceptedJob, claim: Claim[JobRecord]) -> JobFolder:
     """Record a job that was planned, under a name that the caller holds."""
     now = time.time()
     record = JobRecord(spec=job.spec.to_dict(), created=now, request=dict(job.request), warnings=list(job.warnings))

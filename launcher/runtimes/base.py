@@ -80,6 +80,14 @@ class Execution(ABC):
         """Return why the host ended; asked after ``wait`` has returned an exit code."""
         return Ending()
 
+    def address(self) -> tuple[str, int]:
+        """Return host and port at which this machine reaches the container's ``port``, as long as the host runs.
+
+        Raises:
+            RuntimeUnavailableError: nobody can say, or the host has ended or serves nothing.
+        """
+        raise RuntimeUnavailableError("this runtime cannot reach a port of its hosts.", "Use another runtime.")
+
     @abstractmethod
     def terminate(self) -> None:
         """Send SIGTERM to the main process and return at once; nothing happens when it has ended."""

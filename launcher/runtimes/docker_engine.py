@@ -61,6 +61,7 @@ _REASON_PATH = "output/.stop-reason"
 _JOB_LABELS = ("launcher.job", "launcher.home")
 _LENT = "/run/launcher"
 _CERTIFICATE_VARIABLES = ("PIP_CERT", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")
+_PUBLISHED_AT = "127.0.0.1"
 _KILLED, _NOT_FOUND = 128 + signal.SIGKILL, 127
 
 _REMOVED = Ending(EndCause.REMOVED, "its container was removed, not by the launcher (docker rm)")
@@ -125,6 +126,22 @@ class DockerExecution(Execution):
     def warning(self) -> str:
         """What became of the log, where it could not be written."""
         return self._log.warning
+
+    def address(self) -> tuple[str, int]:
+        """Return the container's own address where this machine is on its network, else a port published here."""
+        try:
+            about = _client().inspect_container(self._id)
+        except docker.errors.NotFound as error:
+            raise RuntimeUnavailableError("the container is gone.", "Somebody removed it.") from error
+        except _BROKEN as error:
+            raise _silent(error) from error
+        networking, port = about["NetworkSettings"], self._container.port
+        for published in (networking.get("Ports") or {}).get(f"{port}/tcp") or ():
+            return _PUBLISHED_AT, int(published["HostPort"])
+        for network in (networking.get("Networks") or {}).values():
+            if network.get("IPAddress"):
+                return str(network["IPAddress"]), port
+        raise RuntimeUnavailableError("the container has no address.", "It has ended, or has no network.")
 
     def terminate(self) -> None:
         """Send SIGTERM to the container's first process, which hands it on; an engine that is gone gets it later."""
@@ -378,8 +395,8 @@ class DockerRuntime(Runtime):
             build_image(tag, Path(container.log_path).with_name("image-build.log"))
 
     def open(self, containers: Sequence[ContainerSpec]) -> None:
-        """Make a network for a job of several hosts; one host needs none of its own."""
-        if len(containers) < 2:
+        """Make a network for a job of several hosts, and for one that serves without a way out."""
+        if not _needs_network(containers[0]):
             return
         client, name = _worker(), _network_name(containers[0])
         try:
@@ -410,7 +427,7 @@ class DockerRuntime(Runtime):
 
     def close(self, containers: Sequence[ContainerSpec]) -> None:
         """Remove the job's network."""
-        if len(containers) < 2:
+        if not _needs_network(containers[0]):
             return
         try:
             _worker().remove_network(_network_name(containers[0]))
@@ -427,7 +444,7 @@ class DockerRuntime(Runtime):
     def start(self, container: ContainerSpec) -> DockerExecution:
         """Create the container, connect to its output, start it."""
         client = _worker()
-        name = f"{container.job_name}-{container.host}-{_short_hash(container.labels['launcher.home'])}"
+        name = f"{container.job_name}-{container.host}-{_home_hash(container)}"
         lent = _lent_for_installing(container)
         try:
             addresses = _addresses(client, container)
@@ -444,6 +461,7 @@ class DockerRuntime(Runtime):
                 hostname=container.host,
                 labels=dict(container.labels),
                 name=name,
+                ports=[container.port] if container.port else None,
                 user=_own_user() if container.bundled else None,
                 host_config=_host_config(client, container, addresses, lent.mounts),
                 networking_config=_networking(client, container, addresses),
@@ -622,7 +640,7 @@ def _worker() -> docker.APIClient:
 
 
 def _network_name(container: ContainerSpec) -> str:
-    return f"launcher-{container.job_name}-{_short_hash(container.labels['launcher.home'])}"
+    return f"launcher-{container.job_name}-{_home_hash(container)}"
 
 
 def _network_of(client: docker.APIClient, container: ContainerSpec) -> dict[str, Any] | None:
@@ -635,8 +653,8 @@ def _network_of(client: docker.APIClient, container: ContainerSpec) -> dict[str,
 
 
 def _addresses(client: docker.APIClient, container: ContainerSpec) -> dict[str, str]:
-    """Return the address of each host of a job of several, fixed before any of them runs; empty for a lone host."""
-    if len(container.hosts) < 2:
+    """Return the address of each host of a job with a network of its own, fixed before any of them runs."""
+    if not _needs_network(container):
         return {}
     network = _network_of(client, container)
     if network is None:
@@ -645,7 +663,12 @@ def _addresses(client: docker.APIClient, container: ContainerSpec) -> dict[str, 
         )
     subnet = ipaddress.ip_network(network["IPAM"]["Config"][0]["Subnet"])
     # The first address of a subnet is the gateway's.
-    return {host: str(subnet[number + 2]) for number, host in enumerate(container.hosts)}
+    return {host: str(subnet[number + 2]) for number, host in enumerate(container.hosts or (container.host,))}
+
+
+def _needs_network(container: ContainerSpec) -> bool:
+    """Return whether a job gets a network of its own: hosts that reach each other, or a server without a way out."""
+    return len(container.hosts) > 1 or bool(container.port and container.network_isolated)
 
 
 def _networking(client: docker.APIClient, container: ContainerSpec, addresses: Mapping[str, str]) -> Any:
@@ -690,6 +713,21 @@ def _lent_for_installing(container: ContainerSpec) -> _Lent:
     return _Lent(variables, mounts)
 
 
+def _sees_containers(client: docker.APIClient) -> bool:
+    """Return whether this machine is on the engine's networks, so that it reaches containers at their own addresses.
+
+    It is not where the engine runs in a machine of its own (Docker Desktop), elsewhere, or without root's rights.
+    """
+    if sys.platform != "linux":
+        return False
+    try:
+        network = client.inspect_network("bridge")
+    except (docker.errors.NotFound, *_BROKEN):
+        return False
+    interface = (network.get("Options") or {}).get("com.docker.network.bridge.name", "")
+    return bool(interface) and _interface_address(interface) == bridge_address(network) != ""
+
+
 def _own_deadline(container: ContainerSpec) -> dict[str, str]:
     """Return what the toolkit needs to end the job in time by itself; an image of somebody else's has no toolkit."""
     if not container.bundled or container.entry_point or not container.max_run_seconds:
@@ -723,6 +761,13 @@ def _host_config(
         options |= {"network_mode": _network_name(container), "extra_hosts": peers}
     elif container.network_isolated:
         options["network_mode"] = "none"
+    if container.port and not _sees_containers(client):
+        if container.network_isolated:
+            raise RuntimeUnavailableError(
+                "a container without a network can be reached only where this machine is on the engine's networks.",
+                "Leave enable_network_isolation out.",
+            )
+        options["port_bindings"] = {container.port: (_PUBLISHED_AT, None)}
     options |= {"security_opt": ["no-new-privileges"], "cap_drop": list(_DROPPED_CAPABILITIES)}
     if container.bundled:
         options["cap_drop"] = ["ALL"]
@@ -835,6 +880,12 @@ def _memory_for_jobs() -> int:
 
 def _memory() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _home_hash(container: ContainerSpec) -> str:
+    """Return what tells apart the containers of two homes, and of two kinds of job of one name."""
+    kind, _, name = container.labels["launcher.job"].rpartition("/")
+    return _short_hash(container.labels["launcher.home"] + (f"/{kind}" if name and kind else ""))
 
 
 def _short_hash(text: str) -> str:

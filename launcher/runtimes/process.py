@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -50,6 +51,10 @@ _INHERITED = (
     "https_proxy",
     "no_proxy",
 )
+
+
+_LOOPBACK = "127.0.0.1"
+_PORT_FILE = "port"  # in the state folder: the port that the process was told to serve at
 
 
 class ProcessExecution(Execution):
@@ -97,6 +102,13 @@ class ProcessExecution(Execution):
         except FileNotFoundError:
             return None
         return recorded
+
+    def address(self) -> tuple[str, int]:
+        """Return the loopback address and the port that the process was told to take."""
+        try:
+            return _LOOPBACK, int((self._state_path / _PORT_FILE).read_text(encoding="ascii"))
+        except (OSError, ValueError) as error:
+            raise RuntimeUnavailableError("the process serves no port.", "It has ended, or was no server.") from error
 
     def terminate(self) -> None:
         """Have the supervisor send SIGTERM to the job's main process."""
@@ -174,6 +186,11 @@ class ProcessRuntime(Runtime):
                     f"the process runtime can put nothing at {mount.target}: a process has a private {OPT_ML} alone.",
                     f'Use runtime="docker", or a path below {OPT_ML}.',
                 )
+        if container.network_isolated and container.port:
+            raise RuntimeUnavailableError(
+                "a process without a network can serve no requests: enable_network_isolation needs a container.",
+                'Use runtime="docker".',
+            )
         if container.network_isolated and len(container.hosts) > 1:
             raise RuntimeUnavailableError(
                 "enable_network_isolation of several hosts needs a network of theirs, which processes cannot have.",
@@ -203,10 +220,15 @@ class ProcessRuntime(Runtime):
         own = {name: os.environ[name] for name in _INHERITED if name in os.environ}
         environment = own | {"PYTHONPATH": str(toolkit), "PYTHONUNBUFFERED": "1", "TMPDIR": str(temporary)}
         (state_path / "hosts").write_text(_hosts_file(container.hosts or (container.host,)), encoding="utf-8")
+        serving = {}
+        if container.port:
+            port = str(_free_port())
+            (state_path / _PORT_FILE).write_text(port, encoding="ascii")
+            serving = {"SAGEMAKER_BIND_TO_PORT": port, "LAUNCHER_SERVE_HOST": _LOOPBACK}
         command = [*container.entry_point, *container.arguments]
         request = {
             "argv": command if container.entry_point else [sys.executable, "-m", "job_toolkit", *container.arguments],
-            "environment": {**environment, **container.environment},
+            "environment": {**environment, **container.environment, **serving},
             "toolkit": "" if container.entry_point else str(toolkit),
             "host": container.host,
             "mounts": [{"source": m.source, "target": m.target, "read_only": m.read_only} for m in container.mounts],
@@ -261,6 +283,13 @@ def _hosts_file(names: Sequence[str]) -> str:
     text = path.read_text(encoding="utf-8", errors="replace").rstrip() if path.exists() else ""
     lines = [f"127.0.{number // 250}.{number % 250 + 1} {name}" for number, name in enumerate(names)]
     return "\n".join([text, *lines, ""])
+
+
+def _free_port() -> int:
+    """Return a port of the loopback address that nothing listens at."""
+    with socket.socket() as probe:
+        probe.bind((_LOOPBACK, 0))
+        return int(probe.getsockname()[1])
 
 
 def _pipe_with(values: Mapping[str, str]) -> int:

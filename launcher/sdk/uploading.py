@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from launcher.errors import ArtifactError, OutputPathError
+from launcher.jobs.record import JobRecord
 from launcher.jobs.spec import TrainingJobSpec, job_keys
 from launcher.jobs.store import Claim
 from launcher.running import artifacts
@@ -14,7 +15,7 @@ from launcher.running.runner import job_storage
 _SOURCE_MTIME = 315532800  # 1980, the first year that every archive format knows: the same files make the same bytes
 
 
-def upload_source(members: Sequence[tuple[str, Path]], spec: TrainingJobSpec, claim: Claim) -> None:
+def upload_source(members: Sequence[tuple[str, Path]], spec: TrainingJobSpec, claim: Claim[JobRecord]) -> None:
     """Pack the members as they are now, and make the archive the one that the job names.
 
     Args:

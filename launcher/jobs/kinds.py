@@ -1,0 +1,94 @@
+"""What lives under a name in the home: for each kind its folder, the form of its record, and who sees it through."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from launcher.errors import BadInputError, JobExistsError, JobNotFoundError, NotFoundError, TakenError
+from launcher.jobs.record import JobRecord, ModelRecord, Record, TransformRecord
+from launcher.settings import local_arn
+
+RecordType = TypeVar("RecordType", bound=Record)
+
+
+@dataclass(frozen=True)
+class Kind(Generic[RecordType]):
+    """One kind of thing that lives in the home.
+
+    Attributes:
+        folder: of all of them, below the home.
+        record_file: the file in the folder of each.
+        noun: as a person says it.
+        record: the form of the record.
+        arn_kind: how an ARN of AWS names it.
+        taken: the error for a name that is used; takes the words and what to do.
+        missing: the error for a name that nothing has.
+        taken_words: AWS's words for a name that is used, around the ARN.
+        missing_words: AWS's words for a name that nothing has, around the ARN; empty for the launcher's own.
+        listing: the command that lists them.
+        driver: ``module:Class`` of what sees one through to its end; empty where nothing has to.
+    """
+
+    folder: str
+    record_file: str
+    noun: str
+    record: type[RecordType]
+    arn_kind: str
+    taken: Callable[[str, str], BadInputError]
+    missing: Callable[[str, str], BadInputError]
+    taken_words: str
+    missing_words: str = ""
+    listing: str = "launcher ls"
+    driver: str = ""
+
+    def arn(self, name: str) -> str:
+        """Return the ARN of the local account for a name."""
+        return local_arn(self.arn_kind, name)
+
+
+TRAINING_JOBS = Kind(
+    folder="jobs",
+    record_file="job.json",
+    noun="job",
+    record=JobRecord,
+    arn_kind="training-job",
+    taken=JobExistsError,
+    missing=JobNotFoundError,
+    taken_words=(
+        "Training job names must be unique within an AWS account and region, and a training job with this name "
+        "already exists ({arn})"
+    ),
+    driver="launcher.running.runner:Driver",
+)
+TRANSFORM_JOBS = Kind(
+    folder="transform-jobs",
+    record_file="job.json",
+    noun="transform job",
+    record=TransformRecord,
+    arn_kind="transform-job",
+    taken=JobExistsError,
+    missing=JobNotFoundError,
+    taken_words=(
+        "Transform job names must be unique within an AWS account and region, and a transform job with this name "
+        "already exists ({arn})"
+    ),
+    listing="launcher ls --kind transform",
+    driver="launcher.transform.driver:TransformDriver",
+)
+MODELS = Kind(
+    folder="models",
+    record_file="model.json",
+    noun="model",
+    record=ModelRecord,
+    arn_kind="model",
+    taken=TakenError,
+    missing=NotFoundError,
+    taken_words='Cannot create already existing model "{arn}".',
+    missing_words='Could not find model "{arn}".',
+    listing="launcher ls --kind model",
+)
+
+KINDS: dict[str, Kind[Any]] = {kind.folder: kind for kind in (TRAINING_JOBS, TRANSFORM_JOBS, MODELS)}
+"""Every kind, by the name of its folder."""

@@ -1,0 +1,35 @@
+"""Models by name: made from a CreateModel document, found, and deleted."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from launcher.jobs.model_spec import ModelSpec
+from launcher.jobs.record import ModelRecord
+from launcher.jobs.store import ModelStore
+from launcher.requests.models import check_model_request
+from launcher.serving.model_host import check_model_data
+from launcher.storage import which_s3
+
+
+def create_model(request: Mapping[str, Any], store: ModelStore) -> ModelSpec:
+    """Check a CreateModel document and record the model.
+
+    Args:
+        request: as boto3's ``create_model(**request)`` takes it.
+        store: the home that the model lives in.
+    Raises:
+        BadInputError: it cannot be a model, or its name is used.
+        ArtifactError: its data are not there.
+    """
+    spec = check_model_request(request)
+    if spec.s3 is None and (spec.model_uri or "").startswith("s3://"):
+        spec = replace(spec, s3=which_s3().to_dict())
+    store.check_writable()
+    store.check_unused(spec.model_name)
+    check_model_data(spec)
+    store.create(spec.model_name, ModelRecord(spec=spec.to_dict(), created=time.time(), request=dict(request)))
+    return spec
