@@ -12,6 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 SIDES = {
     "container/job_toolkit": {"job_toolkit"},
+    "container/model_server": {"model_server", "job_toolkit", "numpy", "uvicorn", "torch", "onnxruntime"},
     "entrypoints/batch_rl": {
         *("batch_rl", "numpy", "torch", "gymnasium", "pandas", "yaml", "matplotlib", "pyarrow"),
         *("onnx", "onnxscript", "minari", "h5py", "pyspark", "PIL", "pygame"),  # extras, loaded where they are used

@@ -1,5 +1,6 @@
 """The container's command: ``python -m job_toolkit train|evaluate|collect|serve``."""
 
+import os
 import sys
 
 from job_toolkit.failure import fail_job
@@ -15,13 +16,13 @@ Runs one job in this container, as Amazon SageMaker would.
   train     run train.py, or the program that the hyperparameter sagemaker_program names
   evaluate  the same with evaluate.py
   collect   the same with collect.py
-  serve     answer inference requests (not part of this image yet)
+  serve     answer inference requests at port 8080, or $SAGEMAKER_BIND_TO_PORT, with the model in model/
 
 The job finds its files below /opt/ml, or below $SAGEMAKER_BASE_DIR:
   code/            source files; a requirements.txt there is installed first
   input/config/    hyperparameters.json, inputdataconfig.json, resourceconfig.json
   input/data/X/    the files of channel X
-  model/           what the job writes here becomes model.tar.gz
+  model/           what the job writes here becomes model.tar.gz; what serve answers by
   output/data/     ... and here output.tar.gz
   output/failure   why the job failed
 """
@@ -33,10 +34,7 @@ def main(arguments: list[str]) -> int:
         print(HELP, end="")
         return 0
     command = arguments[0] if arguments else "train"
-    if command == "serve":
-        print("job_toolkit: serving is not part of this image yet; this version only trains.", file=sys.stderr)
-        return 2
-    if command not in JOB_COMMANDS:
+    if command not in (*JOB_COMMANDS, "serve"):
         known = ", ".join((*JOB_COMMANDS, "serve"))
         print(f"job_toolkit: unknown command {command!r}; the commands are: {known}.", file=sys.stderr)
         return 2
@@ -47,6 +45,9 @@ def main(arguments: list[str]) -> int:
             file=sys.stderr,
         )
         return 2
+    if command == "serve":
+        # A program of its own, with packages of its own; it takes the place of this one, and so its signals.
+        os.execv(sys.executable, [sys.executable, "-m", "model_server"])
     try:
         with StopSignals().caught() as signals:
             return run_job(command, signals)

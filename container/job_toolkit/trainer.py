@@ -50,7 +50,7 @@ def run_job(command: str, signals: "StopSignals") -> int:
         paths = _prepare_tree(job_paths())
         environment = read_environment()
         program = _find_program(environment, command)
-        with _installed_requirements(paths.code, signals) as requirements:
+        with installed_requirements(paths.code, signals) as requirements:
             child = ChildProcess(
                 kind="ExecuteUserScriptError",
                 arguments=_program_command(paths.code, program) + script_arguments(environment.hyperparameters),
@@ -211,7 +211,7 @@ def _python_path(code: Path, requirements: Path | None) -> str:
 
 
 @contextlib.contextmanager
-def _installed_requirements(code: Path, signals: StopSignals) -> Iterator[Path | None]:
+def installed_requirements(code: Path, signals: StopSignals) -> Iterator[Path | None]:
     """Install the source folder's ``requirements.txt``, if it has one, into a folder that goes with the job.
 
     Never into the interpreter's own packages: outside a container those are the user's.

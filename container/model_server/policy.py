@@ -1,0 +1,204 @@
+"""The policy that the bundled training exports: ``model.json`` and the file it names, without any code of the user.
+
+The exported program holds everything from raw features to the probabilities of the policy that was scored, the support
+of the log included, so that nothing of the library that trained it is needed here.
+"""
+
+import json
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model_server.errors import RequestError, ServingError
+from model_server.formats import PolicyPrediction
+from model_server.settings import POLICY_CHOICES
+
+DESCRIPTION_FILE_NAME = "model.json"
+# As batch_rl.acting.policies rounds: a network's last digits change with the number of rows computed together.
+PROBABILITY_DECIMALS = 9
+ROWS_AT_ONCE = 4096  # of a large ensemble each takes some 10 KiB while it is computed
+WARM_UP_ROUNDS = 3  # TorchScript optimises what it has seen run
+
+Program = Callable[[NDArray[np.float32]], NDArray[Any]]
+
+
+class ServedPolicy:
+    """Action probabilities for raw observations.
+
+    Args:
+        program: observations (rows, observation_size) float32 -> probabilities (rows, n_actions).
+    """
+
+    def __init__(self, program: Program, observation_size: int, n_actions: int) -> None:
+        self.observation_size, self.n_actions = observation_size, n_actions
+        self._program = program
+
+    def __call__(self, observations: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Return probabilities, (rows, n_actions); a row is NaN where the model has no answer."""
+        with np.errstate(over="ignore"):  # what float32 cannot hold has no answer
+            inputs = np.ascontiguousarray(observations, dtype=np.float32)
+        parts = [
+            self._program(inputs[start : start + ROWS_AT_ONCE]) for start in range(0, max(len(inputs), 1), ROWS_AT_ONCE)
+        ]
+        probabilities = np.concatenate(parts).astype(np.float64)
+        with np.errstate(invalid="ignore"):
+            rounded: NDArray[np.float64] = np.round(
+                probabilities / probabilities.sum(axis=1, keepdims=True), PROBABILITY_DECIMALS
+            )
+        return rounded
+
+
+def has_exported_policy(folder: Path) -> bool:
+    """Return whether a model folder holds what the bundled training exports."""
+    return (folder / DESCRIPTION_FILE_NAME).is_file()
+
+
+def preload(folder: Path) -> None:
+    """Import what ``load_policy`` will need, so that processes forked afterwards share it."""
+    if {"torchscript", "torch_export"} & set(_read_description(folder)["files"]):
+        import torch  # noqa: F401
+
+
+def load_policy(folder: Path) -> ServedPolicy:
+    """Load the exported policy.
+
+    Raises:
+        ServingError: the folder does not hold one that can be run here.
+    """
+    description = _read_description(folder)
+    for name, loader in _LOADERS.items():
+        if name in description["files"]:
+            path = folder / Path(str(description["files"][name])).name
+            if not path.is_file():
+                raise ServingError(f"{folder / DESCRIPTION_FILE_NAME} names {path.name}, which is not in the folder.")
+            policy = ServedPolicy(
+                loader(path), int(description["input"]["shape"][1]), int(description["output"]["shape"][1])
+            )
+            for rows in [1, 2] * WARM_UP_ROUNDS:
+                policy(np.zeros((rows, policy.observation_size)))
+            return policy
+    raise ServingError(
+        f"{folder / DESCRIPTION_FILE_NAME} lists {', '.join(description['files']) or 'no model'}; "
+        f"this server runs: {', '.join(_LOADERS)}."
+    )
+
+
+def _read_description(folder: Path) -> dict[str, Any]:
+    path = folder / DESCRIPTION_FILE_NAME
+    try:
+        description = json.loads(path.read_text(encoding="utf-8"))
+        if "files" not in description:
+            description["files"] = {description["format"]: description["file"]}  # as version 0.1.0 wrote it
+        if not isinstance(description["files"], dict):
+            raise TypeError("files is no object")
+        int(description["input"]["shape"][1]), int(description["output"]["shape"][1])
+    except (OSError, ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
+        raise ServingError(
+            f"{path} does not describe a model of train.py ({type(error).__name__}: {error}). "
+            "A model of another kind needs an inference.py beside it, with a model_fn."
+        ) from error
+    return dict(description)
+
+
+def _load_torchscript(path: Path) -> Program:
+    import torch
+
+    torch.set_num_threads(1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # TorchScript is deprecated, and still what serves a row fastest
+        model = torch.jit.load(str(path), map_location="cpu").eval()  # type: ignore[no-untyped-call]
+    return _torch_program(model)
+
+
+def _load_torch_export(path: Path) -> Program:
+    import torch
+
+    torch.set_num_threads(1)
+    return _torch_program(torch.export.load(path).module())
+
+
+def _torch_program(model: Any) -> Program:
+    import torch
+
+    def run(inputs: NDArray[np.float32]) -> NDArray[Any]:
+        with torch.inference_mode():
+            outputs: NDArray[Any] = model(torch.from_numpy(inputs)).numpy()
+        return outputs
+
+    return run
+
+
+def _load_onnx(path: Path) -> Program:
+    try:
+        import onnxruntime
+    except ModuleNotFoundError as error:
+        raise ServingError(
+            f"{path.name} needs the package onnxruntime, which is not installed. Add torchscript to training.export, "
+            "or name onnxruntime in code/requirements.txt of the model."
+        ) from error
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(str(path), options)
+    name = session.get_inputs()[0].name
+
+    def run(inputs: NDArray[np.float32]) -> NDArray[Any]:
+        outputs: NDArray[Any] = session.run(None, {name: inputs})[0]
+        return outputs
+
+    return run
+
+
+_LOADERS: dict[str, Callable[[Path], Program]] = {
+    "torchscript": _load_torchscript,
+    "torch_export": _load_torch_export,
+    "onnx": _load_onnx,
+}
+
+
+def choose_actions(probabilities: NDArray[np.float64], choice: str, generator: np.random.Generator) -> PolicyPrediction:
+    """Choose an action for each record, and say with which probabilities.
+
+    Args:
+        probabilities: (records, n_actions), of the exported policy.
+        choice: ``softmax`` draws by them; ``greedy`` takes the likeliest, and the answer's probabilities are 1 and 0.
+    Raises:
+        RequestError: the model has no answer for a record.
+    """
+    if not np.isfinite(probabilities).all():
+        number = int((~np.isfinite(probabilities).all(axis=1)).argmax()) + 1
+        raise RequestError(
+            f"record {number}: the model gives no probabilities for these values; one is missing, or out of all range."
+        )
+    if choice == "greedy":
+        actions = probabilities.argmax(axis=1)
+        return PolicyPrediction(np.eye(probabilities.shape[1])[actions], actions)
+    cumulative = probabilities.cumsum(axis=1)
+    # Rounding can end a row beside 1: compare with its own end, so that no action of probability 0 is drawn.
+    drawn = generator.random(len(probabilities)) * cumulative[:, -1]
+    return PolicyPrediction(probabilities, (drawn[:, None] >= cumulative[:, :-1]).sum(axis=1))
+
+
+def read_attributes(text: str, default_choice: str) -> tuple[str, int | None]:
+    """Return what the custom attributes of a request ask for: ``policy=greedy`` or ``softmax``, ``seed=N``.
+
+    Other attributes are the application's own.
+
+    Raises:
+        RequestError: one of the two has no usable value.
+    """
+    choice, seed = default_choice, None
+    for part in text.replace(";", ",").split(","):
+        key, _, value = (word.strip() for word in part.partition("="))
+        if key == "policy":
+            if value not in POLICY_CHOICES:
+                raise RequestError(f"custom attribute policy={value}: use one of: {', '.join(POLICY_CHOICES)}.")
+            choice = value
+        elif key == "seed":
+            if not value.isdecimal() or not value.isascii():
+                raise RequestError(f"custom attribute seed={value}: not a whole number from 0.")
+            seed = int(value)
+    return choice, seed
