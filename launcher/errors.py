@@ -182,6 +182,10 @@ class ModelHostError(LauncherError):
         self.log_lines = log_lines
 
 
+class EndpointFailedError(LauncherError):
+    """An endpoint does not answer as it was asked to; the message holds its FailureReason."""
+
+
 class JobFailedError(LauncherError):
     """The job ended with the status ``Failed``.
 

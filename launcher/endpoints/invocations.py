@@ -45,15 +45,45 @@ class Invocations:
 
     Attributes:
         capture: where requests and answers are written; None where they are not. May be exchanged.
+        serving: whether the endpoint answers at all.
+        is_asynchronous: whether it answers in S3 alone.
     """
 
     def __init__(self, endpoint_name: str, routes: Routes, capture: Capture | None = None) -> None:
         self.endpoint_name = endpoint_name
         self.routes = routes
         self.capture = capture
+        self.serving = True
+        self.is_asynchronous = False
 
-    def invoke(self, headers: Mapping[str, str], body: bytes, *, seconds: float = INVOCATION_SECONDS) -> Reply:
-        """Answer InvokeEndpoint.
+    def check_serving(self) -> None:
+        """Refuse a request of an endpoint that is being made or deleted.
+
+        Raises:
+            RefusedError: it is; the words are AWS's.
+        """
+        if not self.serving:
+            raise RefusedError(
+                400, "ValidationError", f"Endpoint {self.endpoint_name} of account {ACCOUNT_ID} not found."
+            )
+
+    def invoke(self, headers: Mapping[str, str], body: bytes) -> Reply:
+        """Answer InvokeEndpoint, as ``answer`` does.
+
+        Raises:
+            RefusedError: as ``answer``, or the endpoint answers in S3 alone.
+        """
+        self.check_serving()
+        if self.is_asynchronous:
+            raise RefusedError(
+                400,
+                "ValidationError",
+                f"Endpoint {self.endpoint_name} is asynchronous; call InvokeEndpointAsync, or AsyncPredictor.predict.",
+            )
+        return self.answer(headers, body)
+
+    def answer(self, headers: Mapping[str, str], body: bytes, *, seconds: float = INVOCATION_SECONDS) -> Reply:
+        """Answer a request, and capture it.
 
         Args:
             headers: of the request, their names in lower case.
@@ -85,6 +115,7 @@ class Invocations:
         Raises:
             RefusedError: what SageMaker Runtime answers with an error before the stream begins.
         """
+        self.check_serving()
         deadline = time.monotonic() + seconds
         asked = dict(headers)
         if "x-amzn-sagemaker-accept" in asked:
