@@ -27,9 +27,8 @@ INSTEAD = {
     ),
     **dict.fromkeys(
         (
-            *("Model", "ModelPackage", "Predictor", "Transformer", "PipelineModel", "TensorFlowModel"),
-            *("deserializers", "model", "multidatamodel", "pipeline", "predictor", "serializers"),
-            *("async_inference", "serve", "serverless", "model_monitor", "transformer"),
+            *("Model", "ModelPackage", "Transformer", "PipelineModel", "TensorFlowModel"),
+            *("model", "multidatamodel", "pipeline", "serve", "transformer"),
         ),
         _SERVING,
     ),
