@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from launcher.sdk.data_capture import DataCaptureConfig as DataCaptureConfig
     from launcher.sdk.estimator import Estimator as Estimator
     from launcher.sdk.inputs import TrainingInput as TrainingInput
+    from launcher.sdk.model import Model as Model
     from launcher.sdk.predictor import Predictor as Predictor
     from launcher.sdk.rl import RLEstimator as RLEstimator
     from launcher.sdk.rl import RLFramework as RLFramework
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from launcher.sdk.session import get_execution_role as get_execution_role
     from launcher.sdk.session import wait_for_s3_object as wait_for_s3_object
     from launcher.sdk.training_job import TrainingJob as TrainingJob
+    from launcher.sdk.transform_job import TransformJob as TransformJob
+    from launcher.sdk.transformer import Transformer as Transformer
 
 __version__ = "0.1.0"
 
@@ -39,6 +42,7 @@ _HOME_OF_NAME = {
     "JobFailedError": "launcher.errors",
     "LauncherError": "launcher.errors",
     "LocalSession": "launcher.sdk.session",
+    "Model": "launcher.sdk.model",
     "ModelError": "launcher.errors",
     "Predictor": "launcher.sdk.predictor",
     "RLEstimator": "launcher.sdk.rl",
@@ -48,6 +52,8 @@ _HOME_OF_NAME = {
     "TrainingInput": "launcher.sdk.inputs",
     "TrainingJob": "launcher.sdk.training_job",
     "TrainingJobAnalytics": "launcher.sdk.analytics",
+    "TransformJob": "launcher.sdk.transform_job",
+    "Transformer": "launcher.sdk.transformer",
     "UnsupportedOptionError": "launcher.errors",
     "fit": "launcher.sdk.bundled",
     "get_execution_role": "launcher.sdk.session",
@@ -56,8 +62,8 @@ _HOME_OF_NAME = {
 
 # Modules of the SDK that have a counterpart: launcher.session.Session is what sagemaker.session.Session is there.
 _MODULES = (
-    *("analytics", "async_inference", "deserializers", "estimator", "inputs", "local", "model_monitor", "predictor"),
-    *("predictor_async", "rl", "serializers", "serverless", "session"),
+    *("analytics", "async_inference", "deserializers", "estimator", "inputs", "local", "model", "model_monitor"),
+    *("predictor", "predictor_async", "rl", "serializers", "serverless", "session", "transformer"),
 )
 
 __all__ = sorted(_HOME_OF_NAME)

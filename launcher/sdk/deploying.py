@@ -37,6 +37,7 @@ _INSTEAD = {
     "model_reference_arn": "Leave it out: give model_data.",
     "inference_ami_version": "Leave it out: the endpoint runs on this machine.",
     "use_compiled_model": "Leave it out: models are not compiled.",
+    "endpoint_type": "Leave it out: endpoints are of production variants.",
     "accept_eula": "Leave it out: models of the hub are not emulated.",
 }
 
@@ -92,10 +93,7 @@ def deploy(
     if serverless_inference_config is not None:
         variant["ServerlessConfig"] = serverless_inference_config.to_request_dict()
     else:
-        if initial_instance_count is None or instance_type is None:
-            raise BadInputError(
-                "deploy() needs initial_instance_count and instance_type.", 'For example: deploy(1, "ml.m5.large")'
-            )
+        check_instances(initial_instance_count, instance_type, serverless_inference_config)
         variant |= {"InitialInstanceCount": initial_instance_count, "InstanceType": instance_type}
     for member, value in (
         ("VolumeSizeInGB", volume_size),
@@ -141,6 +139,18 @@ def deploy(
     if deserializer is not None:
         predictor.deserializer = deserializer
     return AsyncPredictor(predictor, name) if async_inference_config is not None else predictor
+
+
+def check_instances(count: int | None, instance_type: str | None, serverless: object | None) -> None:
+    """Refuse a deployment that does not say on what.
+
+    Raises:
+        BadInputError: count or type is missing, and it is not serverless.
+    """
+    if serverless is None and (count is None or instance_type is None):
+        raise BadInputError(
+            "deploy() needs initial_instance_count and instance_type.", 'For example: deploy(1, "ml.m5.large")'
+        )
 
 
 def updated_config(

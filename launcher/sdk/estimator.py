@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn, Self
+from typing import Any, Self
 
 from launcher.errors import BadInputError, HyperparameterError, JobExistsError, SourceError, UnsupportedOptionError
 from launcher.jobs.spec import hyperparameter_text
@@ -23,12 +23,15 @@ from launcher.running.source import Source, check_source, list_members
 from launcher.runtimes import Runtime
 from launcher.sdk.analytics import TrainingJobAnalytics
 from launcher.sdk.inputs import Inputs, hyperparameter_texts, make_channels, plain
+from launcher.sdk.model import Model
 from launcher.sdk.options import ESTIMATOR_OPTIONS, FIT_OPTIONS, check_options, in_sdk_words, refuse_unknown
 from launcher.sdk.preflight import check_libraries, check_preset
+from launcher.sdk.roles import role_arn
 from launcher.sdk.session import Session, check_session
 from launcher.sdk.training_job import TrainingJob, logs_wanted
+from launcher.sdk.transformer import Transformer
 from launcher.sdk.uploading import upload_source
-from launcher.settings import ACCOUNT_ID, LOCAL_ROLE_ARN, REGION, default_runtime, home_path
+from launcher.settings import REGION, default_runtime, home_path
 from launcher.storage import to_uri
 from launcher.terminal import say
 
@@ -44,6 +47,12 @@ _ATTRIBUTES = {
     "output_path": "_output_path",
     "runtime": "_runtime",
 }
+
+# What deploy() of a model takes and that of an estimator hands on.
+_DEPLOY_OPTIONS = frozenset({
+    *("accept_eula", "endpoint_logging", "update_endpoint", "resources", "managed_instance_scaling", "routing_config"),
+    *("inference_component_name", "inference_ami_version", "model_reference_arn", "endpoint_type"),
+})  # fmt: skip
 
 # Methods that are easily taken for attributes, and what to do in place of setting them.
 _METHODS = {
@@ -371,29 +380,147 @@ class Estimator:
         """The metrics of the latest job."""
         return TrainingJobAnalytics(self._latest.name)
 
-    def create_model(self, *_arguments: Any, **_options: Any) -> NoReturn:
-        """Not emulated.
+    def create_model(
+        self,
+        role: str | None = None,
+        image_uri: str | None = None,
+        predictor_cls: Any = None,
+        vpc_config_override: Any = None,
+        enable_network_isolation: bool | None = None,
+        **options: Any,
+    ) -> Model:
+        """Return the latest job's model, ready to transform data; nothing is recorded before that.
 
+        Args:
+            role: default: the estimator's.
+            image_uri: what serves it; default: what trained it.
+            predictor_cls: what ``deploy`` returns.
+            vpc_config_override: not emulated.
+            enable_network_isolation: default: the estimator's.
+            options: of ``Model``, such as ``entry_point``, ``source_dir``, ``env`` and ``name``.
         Raises:
-            UnsupportedOptionError: always.
+            BadInputError: there is no job yet.
         """
-        _refuse_serving(self, "create_model")
+        if vpc_config_override not in (None, "VPC_CONFIG_DEFAULT"):
+            raise UnsupportedOptionError(
+                "create_model(vpc_config_override=...) is not emulated.", "Leave it out: the model runs here."
+            )
+        job = self._latest
+        isolated = self._enable_network_isolation if enable_network_isolation is None else enable_network_isolation
+        model = Model(
+            image_uri or job.image_uri,
+            self.model_data,
+            role or self.role,
+            predictor_cls,
+            sagemaker_session=self.sagemaker_session if self._session_given else None,
+            enable_network_isolation=bool(isolated),
+            runtime=self._runtime,
+            mode=self.sagemaker_session.mode,
+            **options,
+        )
+        model._base_name = self._base_name()
+        return model
 
-    def transformer(self, *_arguments: Any, **_options: Any) -> NoReturn:
-        """Not emulated.
+    def transformer(
+        self,
+        instance_count: int,
+        instance_type: str,
+        strategy: str | None = None,
+        assemble_with: str | None = None,
+        output_path: str | os.PathLike[str] | None = None,
+        output_kms_key: Any = None,
+        accept: str | None = None,
+        env: Mapping[str, str] | None = None,
+        max_concurrent_transforms: int | None = None,
+        max_payload: int | None = None,
+        tags: Sequence[Mapping[str, str]] | None = None,
+        role: str | None = None,
+        volume_kms_key: Any = None,
+        vpc_config_override: Any = None,
+        enable_network_isolation: bool | None = None,
+        model_name: str | None = None,
+    ) -> Transformer:
+        """Make the latest job's model, and return what transforms data by it; arguments as the SDK has them."""
+        model = self.create_model(
+            role=role,
+            vpc_config_override=vpc_config_override,
+            enable_network_isolation=enable_network_isolation,
+            name=model_name,
+        )
+        return model.transformer(
+            instance_count,
+            instance_type,
+            strategy=strategy,
+            assemble_with=assemble_with,
+            output_path=output_path,
+            output_kms_key=output_kms_key,
+            accept=accept,
+            env=env,
+            max_concurrent_transforms=max_concurrent_transforms,
+            max_payload=max_payload,
+            tags=tags if tags is not None else self.tags,
+            volume_kms_key=volume_kms_key,
+        )
 
-        Raises:
-            UnsupportedOptionError: always.
+    def deploy(
+        self,
+        initial_instance_count: int | None = None,
+        instance_type: str | None = None,
+        serializer: Any = None,
+        deserializer: Any = None,
+        accelerator_type: Any = None,
+        endpoint_name: str | None = None,
+        use_compiled_model: bool = False,
+        wait: bool = True,
+        model_name: str | None = None,
+        kms_key: Any = None,
+        data_capture_config: Any = None,
+        tags: Any = None,
+        serverless_inference_config: Any = None,
+        async_inference_config: Any = None,
+        volume_size: int | None = None,
+        model_data_download_timeout: int | None = None,
+        container_startup_health_check_timeout: int | None = None,
+        inference_recommendation_id: Any = None,
+        explainer_config: Any = None,
+        **options: Any,
+    ) -> Any:
+        """Make the latest job's model and an endpoint of it; arguments as the SDK has them, see ``Model.deploy``.
+
+        Args:
+            use_compiled_model: not emulated.
+            model_name: default: made from the time.
+            options: of ``create_model``, such as ``entry_point``, ``source_dir`` and ``env``.
+        Returns:
+            A Predictor, or an AsyncPredictor with ``async_inference_config``.
         """
-        _refuse_serving(self, "transformer")
-
-    def deploy(self, *_arguments: Any, **_options: Any) -> NoReturn:
-        """Not emulated.
-
-        Raises:
-            UnsupportedOptionError: always.
-        """
-        _refuse_serving(self, "deploy")
+        if use_compiled_model:
+            raise UnsupportedOptionError(
+                "deploy(use_compiled_model=True) is not emulated.", "Leave it out: models are not compiled."
+            )
+        of_deploy = {name: options.pop(name) for name in tuple(options) if name in _DEPLOY_OPTIONS}
+        model = self.create_model(name=model_name, **options)
+        self.deploy_instance_type = instance_type
+        return model.deploy(
+            initial_instance_count,
+            instance_type,
+            serializer,
+            deserializer,
+            accelerator_type=accelerator_type,
+            endpoint_name=endpoint_name,
+            tags=tags if tags is not None else self.tags,
+            kms_key=kms_key,
+            wait=wait,
+            data_capture_config=data_capture_config,
+            async_inference_config=async_inference_config,
+            serverless_inference_config=serverless_inference_config,
+            volume_size=volume_size,
+            model_data_download_timeout=model_data_download_timeout,
+            container_startup_health_check_timeout=container_startup_health_check_timeout,
+            inference_recommendation_id=inference_recommendation_id,
+            explainer_config=explainer_config,
+            **of_deploy,
+        )
 
     @property
     def _latest(self) -> TrainingJob:
@@ -462,7 +589,7 @@ class Estimator:
         checkpoints = self._checkpoints()
         request: dict[str, Any] = {
             "TrainingJobName": name,
-            "RoleArn": _role_arn(self.role),
+            "RoleArn": role_arn(self.role),
             "AlgorithmSpecification": _given(
                 TrainingImage=self.image_uri,
                 TrainingInputMode=self.input_mode or "File",
@@ -589,12 +716,6 @@ class _Submission:
         return None if self.members is None else [name for name, _ in self.members]
 
 
-def _role_arn(role: str | None) -> str:
-    if not role:
-        return LOCAL_ROLE_ARN
-    return role if role.startswith("arn:") else f"arn:aws:iam::{ACCOUNT_ID}:role/{role}"
-
-
 def _given(**members: Any) -> dict[str, Any]:
     """Return the members that have a value."""
     return {name: value for name, value in members.items() if value is not None}
@@ -613,13 +734,6 @@ def _text(path: str | os.PathLike[str] | None) -> str | None:
 def _option_names(cls: type) -> list[str]:
     names = {name for base in cls.__mro__ if "__init__" in vars(base) for name in inspect.signature(base).parameters}
     return sorted(names - {"self", "args", "kwargs"})
-
-
-def _refuse_serving(estimator: Estimator, method: str) -> NoReturn:
-    raise UnsupportedOptionError(
-        f"{type(estimator).__name__}.{method} is not emulated by this version: it trains and evaluates.",
-        "Load the model from latest_training_job.outputs.model_path, or from model_data.",
-    )
 
 
 def _decoded(text: str) -> Any:

@@ -205,7 +205,7 @@ class Predictor:
             BadInputError: a value is wrong, or several variants leave open whose it is.
             EndpointFailedError: the new containers never answered; the old ones still do.
         """
-        refused = {"accelerator_type": accelerator_type, "kms_key": kms_key}
+        refused: dict[str, Any] = {"accelerator_type": accelerator_type, "kms_key": kms_key}
         refused |= {"max_instance_count": max_instance_count, "min_instance_count": min_instance_count}
         for name, value in refused.items():
             if value is not None:

@@ -125,6 +125,11 @@ class TrainingJob:
         return self.keys.model
 
     @property
+    def image_uri(self) -> str | None:
+        """The image that it ran in; None for the bundled one, and where the runtime ran its code without an image."""
+        return self._record.training_spec.image_uri
+
+    @property
     def outputs(self) -> JobOutputs:
         """Its results as folders."""
         return JobOutputs(self._store, self.name)

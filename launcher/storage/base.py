@@ -68,6 +68,18 @@ class Storage(ABC):
             StorageError: there is no such object.
         """
 
+    def fetch_object(self, uri: str, target: Path) -> Path:
+        """Return a host path with the content of the one object at ``uri``, not to be written to.
+
+        Args:
+            uri: the object itself; one whose key only begins so is another.
+            target: for a copy, where the storage cannot hand out its own file.
+        Raises:
+            StorageError: there is no such object.
+        """
+        self.download_all({uri: target})
+        return target
+
     @abstractmethod
     def keys(self, bucket_uri: str, prefix: str) -> Iterator[str]:
         """Yield the keys below ``bucket_uri`` that begin with ``prefix``, in the order of their UTF-8 bytes.

@@ -72,6 +72,15 @@ class EmbeddedStorage(BucketStorage):
                     shutil.copyfileobj(content, copy, 1 << 20)
                 part.replace(target)
 
+    def fetch_object(self, uri: str, target: Path) -> Path:
+        """Return a link to the object's file; nothing is copied."""
+        found = self._store.head(*split_s3_uri(uri))
+        if found is None:
+            self.download_all({uri: target})  # which says what is missing
+        else:
+            self._link(found, target)
+        return target
+
     def buckets(self) -> list[tuple[str, float]]:
         """Return the buckets of the store."""
         return self._store.list_buckets()

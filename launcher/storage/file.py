@@ -110,6 +110,13 @@ class FileStorage(Storage):
             target.parent.mkdir(parents=True, exist_ok=True)
             _copy_by_rename(source, target)
 
+    def fetch_object(self, uri: str, target: Path) -> Path:
+        """Return the file itself: nothing is copied, ``target`` stays unused."""
+        path = self.path_of(uri)
+        if not path.is_file():
+            raise StorageError("NoSuchKey", "The specified key does not exist.", str(path), _nearest_existing(path))
+        return path
+
     def keys(self, bucket_uri: str, prefix: str) -> Iterator[str]:
         """Yield the relative paths of all files, as S3 would list them."""
         bucket = self.path_of(bucket_uri)

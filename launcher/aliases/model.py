@@ -1,0 +1,5 @@
+"""The names of ``sagemaker.model`` of the SDK that have a counterpart here."""
+
+from launcher.sdk.model import Model
+
+__all__ = ["Model"]
