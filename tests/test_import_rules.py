@@ -43,7 +43,7 @@ LAYERS = [
     {"requests"},
     {"running"},
     {"serving"},
-    {"transform"},
+    {"transform", "endpoints"},
     {"sdk"},
     {"cli", "aliases"},
     {"__main__"},

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import tempfile
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -16,8 +17,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from launcher.endpoints.capture import EPISODE_ATTRIBUTE, STEP_ATTRIBUTE, attributes_of
+from launcher.endpoints.files import SPOOL
 from launcher.endpoints.payloads import decisions_of, observations_of
 from launcher.errors import CaptureError
+from launcher.jobs.store import EndpointStore
+from launcher.settings import S3Settings
+from launcher.storage import storage_for, to_uri
 
 
 @dataclass
@@ -329,3 +334,34 @@ def _in_order(steps: list[_Step], episode_id: str, report: Report) -> list[_Step
     if numbers != list(range(numbers[0], numbers[0] + len(numbers))) or numbers[0] != 0:
         return None
     return [by_number[number] for number in numbers]
+
+
+def captured_lines(
+    store: EndpointStore, name: str, destination: str | None = None
+) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield variant and line of all that an endpoint captured: at its destination, and on the way there.
+
+    Args:
+        destination: where it captured to; None takes what its record says.
+    Raises:
+        NotFoundError: there is no such endpoint, and no destination is given.
+        CaptureError: it captures nothing, or a line is damaged.
+    """
+    spool, s3 = store.folder(name).path / SPOOL, None
+    if destination is None:
+        config = store.load(name).current.config
+        if not config.capture:
+            raise CaptureError(f"endpoint '{name}' captures nothing.", "Deploy it with a DataCaptureConfig.")
+        destination, s3 = str(config.capture["DestinationS3Uri"]), config.s3
+    uri = f"{to_uri(destination).rstrip('/')}/{name}"
+    with tempfile.TemporaryDirectory(prefix="launcher-") as scratch:
+        folders = [folder / name for folder in sorted(spool.glob("*/"))]
+        waiting = {path.relative_to(folder).as_posix() for folder in folders for path in folder.rglob("*.jsonl")}
+        folder = Path(uri.removeprefix("file://"))
+        if uri.startswith("s3://"):
+            folder = Path(scratch)
+            storage = storage_for(uri, None if s3 is None else S3Settings.from_dict(dict(s3)))
+            found = {path: where for path, where in storage.files_below(uri).items() if path.endswith(".jsonl")}
+            storage.download_all({where: folder / path for path, where in found.items() if path not in waiting})
+        for source in (*folders, folder):
+            yield from read_lines(source)
