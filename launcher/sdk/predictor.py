@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from launcher.endpoints import service
 from launcher.endpoints.capture import EPISODE_ATTRIBUTE, STEP_ATTRIBUTE
+from launcher.endpoints.dataset import Report, build_rows, captured_lines, write_csv
 from launcher.endpoints.replies import new_id
 from launcher.errors import BadInputError, UnsupportedOptionError
 from launcher.jobs.store import EndpointConfigStore, EndpointStore, ModelStore
@@ -178,6 +181,21 @@ class Predictor:
         self._runtime.report_reward(
             self.endpoint_name, {"InferenceId": inference_id, "Reward": float(reward), **values}
         )
+
+    def write_dataset(self, path: str | os.PathLike[str], default_reward: float | None = None) -> Report:
+        """Write what the endpoint captured and the rewards as CSV, as training reads it. The launcher's own.
+
+        Args:
+            path: of the file; it is there whole, or not at all.
+            default_reward: of requests without a reported one; None leaves them out.
+        Returns:
+            How many rows there are, and what was left out.
+        Raises:
+            CaptureError: the endpoint captures nothing, or what it captured are no decisions.
+        """
+        rows, report = build_rows(captured_lines(EndpointStore(home_path()), self.endpoint_name), default_reward)
+        write_csv(rows, Path(path))
+        return report
 
     def update_endpoint(
         self,
