@@ -29,10 +29,10 @@ from typing import Any
 import gymnasium
 import numpy as np
 import pandas as pd
-
-from launcher import DataCaptureConfig, Estimator, Predictor
 from launcher.deserializers import JSONDeserializer
 from launcher.serializers import JSONSerializer
+
+from launcher import DataCaptureConfig, Estimator, Predictor
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 CLIENTS = 16  # episodes that the application plays at once
@@ -68,7 +68,7 @@ class Settings:
     first_episodes: int = 100
     first_epochs: int = 10
     first_temperature: float = 4.0
-    rounds: Sequence[Round] = (Round(300, 2.0, 60), Round(120, 0.5, 45))
+    rounds: Sequence[Round] = (Round(300, 2.0, 60), Round(100, 0.5, 30))
     checked_episodes: int = 100
 
 
