@@ -5,9 +5,9 @@
 
 A policy learned from 100 random episodes is worth little. It is deployed all the same, to an endpoint that draws its
 actions by softened probabilities and captures every answer. An application plays CartPole by these answers, many
-episodes at a time, and reports the rewards. What was captured is the next log: a new policy is trained on two thirds of
-its episodes, and estimated on the third kept apart. Only if the lower end of that estimate's interval is above what the
-policy at work is worth, by "launcher ope --gate", the endpoint is updated. With one seed there is one log and one
+episodes at a time, and reports the rewards. What was captured is the next log: a new policy is trained on four fifths
+of its episodes, and estimated on the fifth kept apart. Only if the lower end of that estimate's interval is above what
+the policy at work is worth, by "launcher ope --gate", the endpoint is updated. With one seed there is one log and one
 decision: the starts of the episodes and the draws of the actions are seeded, request by request.
 """
 
@@ -36,7 +36,7 @@ from launcher import DataCaptureConfig, Estimator, Predictor
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 CLIENTS = 16  # episodes that the application plays at once
-KEPT_APART = 3  # one episode of so many only judges
+KEPT_APART = 5  # one episode of so many only judges
 STEPS = 200  # after which an episode is cut
 REFUSED = 3  # exit code of "launcher ope" where the gate is not passed
 _PLAYING, _CHECKING = 1, 2  # purposes of a seed
@@ -68,7 +68,7 @@ class Settings:
     first_episodes: int = 100
     first_epochs: int = 10
     first_temperature: float = 4.0
-    rounds: Sequence[Round] = (Round(300, 2.0, 60), Round(100, 0.5, 30))
+    rounds: Sequence[Round] = (Round(450, 0.5, 60),)
     checked_episodes: int = 100
 
 
@@ -153,7 +153,7 @@ def train(logs: Sequence[pd.DataFrame], path: Path, temperature: float, epochs: 
             "preset": "preset-cartpole-ddqnbcq",
             "seed": seed,
             "training.epochs": epochs,
-            "data.train_fraction": 0.9,  # the gate has episodes of its own
+            "data.train_fraction": 0.95,  # the gate has episodes of its own
             "ope.temperature": temperature,
             "ope.estimators": ["WIS"],
         },
@@ -286,7 +286,9 @@ def say(text: str) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--again", type=int, default=0, metavar="N", help="rounds more, of 60 episodes each")
     arguments = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     with tempfile.TemporaryDirectory(prefix="closed-loop-") as scratch:
-        main(Path(scratch), Settings(), arguments.seed)
+        rounds = (*Settings.rounds, *[Round(60, 0.5, 30)] * arguments.again)
+        main(Path(scratch), Settings(rounds=rounds), arguments.seed)
