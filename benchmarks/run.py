@@ -22,6 +22,7 @@ from noop_jobs import channel_rows, docker_rows, process_rows
 from object_store import storage_rows
 from off_policy_evaluation import ope_rows
 from s3_transfer import s3_rows
+from serving import serving_rows
 
 import launcher
 from launcher.runtimes.probe import engine_answers
@@ -30,7 +31,20 @@ _FOLDER = Path(__file__).resolve().parent
 _RESULTS = _FOLDER / "results" / "latest.json"
 _README = _FOLDER / "README.md"
 _BEGIN, _END = "<!-- figures: written by run.py --update-readme -->", "<!-- end of figures -->"
-_GROUPS = ("docker", "process", "channel", "artifact", "import", "demo", "data", "learning", "ope", "storage", "s3")
+_GROUPS = (
+    "docker",
+    "process",
+    "channel",
+    "artifact",
+    "import",
+    "demo",
+    "data",
+    "learning",
+    "ope",
+    "storage",
+    "s3",
+    "serving",
+)
 
 
 def main() -> int:
@@ -53,6 +67,7 @@ def main() -> int:
             "ope": lambda: ope_rows(scratch, options.runs),
             "storage": lambda: storage_rows(scratch, options.runs, options.size_mib),
             "s3": lambda: s3_rows(scratch, home, options.runs, options.size_mib),
+            "serving": lambda: serving_rows(scratch, options.runs),
         }
         rows: list[Row] = []
         for group in options.only or _GROUPS:

@@ -5,6 +5,7 @@ of the log included, so that nothing of the library that trained it is needed he
 """
 
 import json
+import math
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -39,16 +40,16 @@ class ServedPolicy:
 
     def __call__(self, observations: NDArray[np.floating]) -> NDArray[np.float64]:
         """Return probabilities, (rows, n_actions); a row is NaN where the model has no answer."""
-        with np.errstate(over="ignore"):  # what float32 cannot hold has no answer
+        with np.errstate(over="ignore", invalid="ignore"):  # what float32 cannot hold has no answer
             inputs = np.ascontiguousarray(observations, dtype=np.float32)
-        parts = [
-            self._program(inputs[start : start + ROWS_AT_ONCE]) for start in range(0, max(len(inputs), 1), ROWS_AT_ONCE)
-        ]
-        probabilities = np.concatenate(parts).astype(np.float64)
-        with np.errstate(invalid="ignore"):
-            rounded: NDArray[np.float64] = np.round(
-                probabilities / probabilities.sum(axis=1, keepdims=True), PROBABILITY_DECIMALS
-            )
+            if len(inputs) <= ROWS_AT_ONCE:
+                probabilities = self._program(inputs).astype(np.float64)
+            else:
+                starts = range(0, len(inputs), ROWS_AT_ONCE)
+                parts = [self._program(inputs[start : start + ROWS_AT_ONCE]) for start in starts]
+                probabilities = np.concatenate(parts).astype(np.float64)
+            probabilities /= probabilities.sum(axis=1, keepdims=True)
+            rounded: NDArray[np.float64] = probabilities.round(PROBABILITY_DECIMALS)
         return rounded
 
 
@@ -92,7 +93,7 @@ def _read_description(folder: Path) -> dict[str, Any]:
     try:
         description = json.loads(path.read_text(encoding="utf-8"))
         if "files" not in description:
-            description["files"] = {description["format"]: description["file"]}  # as version 0.1.0 wrote it
+            description["files"] = {description["format"]: description["file"]}  # an older model names one
         if not isinstance(description["files"], dict):
             raise TypeError("files is no object")
         int(description["input"]["shape"][1]), int(description["output"]["shape"][1])
@@ -168,7 +169,7 @@ def choose_actions(probabilities: NDArray[np.float64], choice: str, generator: n
     Raises:
         RequestError: the model has no answer for a record.
     """
-    if not np.isfinite(probabilities).all():
+    if not math.isfinite(probabilities.sum()):
         number = int((~np.isfinite(probabilities).all(axis=1)).argmax()) + 1
         raise RequestError(
             f"record {number}: the model gives no probabilities for these values; one is missing, or out of all range."
@@ -191,6 +192,8 @@ def read_attributes(text: str, default_choice: str) -> tuple[str, int | None]:
         RequestError: one of the two has no usable value.
     """
     choice, seed = default_choice, None
+    if not text:
+        return choice, seed
     for part in text.replace(";", ",").split(","):
         key, _, value = (word.strip() for word in part.partition("="))
         if key == "policy":

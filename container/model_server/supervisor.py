@@ -27,7 +27,7 @@ from model_server.worker import BEAT, FAILED, GO, READY, WorkerPipes, run_worker
 BACKLOG = 2048
 LOADS_TRIED = 3  # by workers that died without a word, before the model counts as one that cannot be loaded
 RESTART_SECONDS = 30  # the longest pause before a worker is started that could not load its model
-FAILURE_SHOWN_SECONDS = 10  # for which requests are told why the model cannot be loaded, before this process ends
+FAILURE_SHOWN_SECONDS = 5  # for which requests are told why the model cannot be loaded, before this process ends
 SILENT_SECONDS = 10  # beyond the timeout of a request, after which a worker that does not beat is killed
 
 
