@@ -24,6 +24,7 @@ from object_store import storage_rows
 from off_policy_evaluation import ope_rows
 from s3_transfer import s3_rows
 from serving import serving_rows
+from transform import transform_rows
 
 import launcher
 from launcher.runtimes.probe import engine_answers
@@ -46,6 +47,7 @@ _GROUPS = (
     "s3",
     "serving",
     "endpoints",
+    "transform",
 )
 
 
@@ -71,6 +73,7 @@ def main() -> int:
             "s3": lambda: s3_rows(scratch, home, options.runs, options.size_mib),
             "serving": lambda: serving_rows(scratch, options.runs),
             "endpoints": lambda: endpoint_rows(scratch, options.runs),
+            "transform": lambda: transform_rows(scratch, options.runs),
         }
         rows: list[Row] = []
         for group in options.only or _GROUPS:

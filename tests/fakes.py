@@ -1,11 +1,14 @@
 """A runtime without containers, namespaces or a supervisor: a child of the test that can be made to misbehave."""
 
+import http.server
+import json
 import os
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -140,3 +143,117 @@ class FakeRuntime(Runtime):
 
     def find(self, container):
         return self.executions.get((container.job_name, container.host))
+
+
+class FakeServing(Runtime):
+    """Runs nothing: each container is a server in a thread of the test, which answers as the test says.
+
+    Args:
+        answer: takes the container, the headers and the body of a request; returns status and body.
+        parameters: what ``/execution-parameters`` answers; None: 404.
+    """
+
+    name = "process"
+    network_interface = "lo"
+
+    def __init__(self, answer, parameters=None):
+        self.answer = answer
+        self.parameters = parameters
+        self.started = []
+        self.executions = {}
+
+    host_address = "127.0.0.1"
+
+    def check(self, container):
+        """Everything can be run."""
+
+    def describe_image(self, container):
+        return "fake"
+
+    def prepare(self, container):
+        """Nothing to prepare."""
+
+    def start(self, container):
+        self.started.append(container)
+        self.executions[container.job_name, container.host] = FakeServer(self, container)
+        return self.executions[container.job_name, container.host]
+
+    def find(self, container):
+        return self.executions.get((container.job_name, container.host))
+
+    @property
+    def running(self):
+        return [execution for execution in self.executions.values() if execution.state() is HostState.RUNNING]
+
+
+class FakeServer(Execution):
+    def __init__(self, runtime, container):
+        self.runtime, self.container = runtime, container
+        self.ended = threading.Event()
+        self.requests = []
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), self.handler())
+        self.server.daemon_threads = True
+        threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
+
+    def handler(self):
+        execution = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True
+            wbufsize = -1
+
+            def log_message(self, *_):
+                """Say nothing."""
+
+            def do_GET(self):
+                parameters = execution.runtime.parameters
+                known = self.path == "/ping" or (self.path == "/execution-parameters" and parameters is not None)
+                body = json.dumps(parameters).encode() if self.path == "/execution-parameters" and known else b""
+                self.reply(200 if known else 404, body)
+
+            def do_POST(self):
+                if self.headers.get("Transfer-Encoding") == "chunked":
+                    body = b""
+                    while size := int(self.rfile.readline(), 16):
+                        body += self.rfile.read(size)
+                        self.rfile.readline()
+                    self.rfile.readline()
+                else:
+                    body = self.rfile.read(int(self.headers["Content-Length"]))
+                execution.requests.append((dict(self.headers), body))
+                self.reply(*execution.runtime.answer(execution.container, self.headers, body))
+
+            def reply(self, status, body):
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+        return Handler
+
+    @property
+    def reference(self):
+        return {"runtime": "fake-serving"}
+
+    def state(self):
+        return HostState.ENDED if self.ended.is_set() else HostState.RUNNING
+
+    def wait(self, timeout_seconds):
+        return 0 if self.ended.wait(timeout_seconds) else None
+
+    def address(self):
+        return self.server.server_address
+
+    def terminate(self):
+        self.kill()
+
+    def kill(self):
+        if not self.ended.is_set():
+            self.ended.set()
+            self.server.shutdown()
+            self.server.server_close()
+
+    def remove(self):
+        self.kill()
+        self.runtime.executions.pop((self.container.job_name, self.container.host), None)

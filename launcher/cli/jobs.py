@@ -10,63 +10,81 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from launcher.cli.printing import print_json, print_table, to_json
-from launcher.errors import JobNotFoundError, LauncherError
+from launcher.errors import BadInputError, JobNotFoundError, LauncherError
 from launcher.paths import MAX_NAME_BYTES
 from launcher.secrets import masked_description
 from launcher.terminal import neutralised_text, print_line, say, say_error
 
 if TYPE_CHECKING:
-    from launcher.jobs.record import JobRecord
-    from launcher.jobs.store import JobStore
+    from launcher.jobs.record import Record
+    from launcher.jobs.store import JobStore, Store
     from launcher.sdk.training_job import TrainingJob
 
 JobName = Annotated[str, typer.Argument(metavar="JOB", help="A job's name, or 'latest'.")]
+KindName = Annotated[
+    str | None,
+    typer.Option("--kind", "-k", help="training, transform or model; by default whichever has such a job."),
+]
+_KIND_NAMES = {"training": "jobs", "transform": "transform-jobs", "model": "models"}
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 
 
-def list_jobs(as_json: AsJson = False) -> None:
-    """List all jobs, the oldest first; a job that nobody drives is taken up."""
-    from launcher.jobs.record import utc
+def list_jobs(
+    kind: Annotated[str, typer.Option("--kind", "-k", help="training, transform or model.")] = "training",
+    as_json: AsJson = False,
+) -> None:
+    """List all jobs of a kind, the oldest first; a job that nobody drives is taken up."""
+    from launcher.jobs.record import DrivenRecord, utc
 
-    store = _store()
+    store = _store_of(kind)
     records, errors = store.records()
     for error in errors:
         say_error(f"{type(error).__name__}: {error}")
     for name, record in records:
         _look_after(store, name, record)
     if as_json:
+        noun = {"jobs": "TrainingJob", "transform-jobs": "TransformJob"}.get(store.kind.folder, "Model")
         print_json(
             [
-                {"TrainingJobName": name, "TrainingJobStatus": record.status, "CreationTime": utc(record.created)}
+                {
+                    f"{noun}Name": name,
+                    **({f"{noun}Status": record.status} if isinstance(record, DrivenRecord) else {}),
+                    "CreationTime": utc(record.created),
+                }
                 for name, record in records
             ]
         )
         return
     if not records:
-        print(f"no jobs in {store.jobs_path}")
+        print(f"no {store.kind.noun}s in {store.path}")
         return
-    rows = [("JOB", "STATUS", "RUNTIME", "CREATED", "SECONDS")]
+    if not isinstance(records[0][1], DrivenRecord):
+        times = [(name, utc(record.created).astimezone()) for name, record in records]
+        rows = [(name, created.strftime("%Y-%m-%d %H:%M:%S")) for name, created in times]
+        print_table([(store.kind.noun.upper(), "CREATED"), *rows])
+        return
+    lines = [("JOB", "STATUS", "RUNTIME", "CREATED", "SECONDS")]
     for name, record in records:
         last = record.ended or (record.modified if record.terminal else time.time())
         seconds = f"{last - record.created:.0f}"
         created = utc(record.created).astimezone().strftime("%Y-%m-%d %H:%M:%S")
         unknown = " (unknown)" if record.unknown_since is not None else ""
-        rows.append((name, f"{record.status}{unknown}", record.training_spec.runtime, created, seconds))
-    print_table(rows)
+        lines.append((name, f"{record.status}{unknown}", record.runtime, created, seconds))
+    print_table(lines)
 
 
 def describe(
     job: JobName,
+    kind: KindName = None,
     as_json: AsJson = False,
     show_secrets: Annotated[
         bool, typer.Option("--show-secrets", help="Show values whose names say that they are secret, too.")
     ] = False,
 ) -> None:
-    """Describe a job, in the shape of DescribeTrainingJob; a job that nobody drives is taken up."""
-    handle = job_handle(job)
-    store = _store()
-    _look_after(store, handle.name, store.load(handle.name))
-    description = handle.describe()
+    """Describe a job, in the shape of AWS's Describe call; a job that nobody drives is taken up."""
+    store, name = _found(job, kind)
+    _look_after(store, name, store.load(name))
+    description = _description(store, name)
     if not show_secrets:
         description = masked_description(description)
     if as_json:
@@ -80,13 +98,24 @@ def describe(
 def logs(
     job: JobName,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the job has ended.")] = False,
+    kind: KindName = None,
 ) -> None:
     """Print a job's log."""
+    from launcher.jobs.kinds import TRANSFORM_JOBS
     from launcher.running.driving import drive, raise_unless_completed
     from launcher.running.following import LogReader
+    from launcher.sdk.transform_job import TransformJob
 
-    name, store = job_handle(job).name, _store()
+    store, name = _found(job, kind)
     record = store.load(name)
+    if store.kind is TRANSFORM_JOBS:
+        transform = TransformJob(name)
+        if follow:
+            transform.wait(looking_on=True)
+        else:
+            transform.print_logs()
+            _look_after(store, name, record)
+        return
     on_line = partial(print_line, hosts=record.training_spec.instance_count)
     if follow:
         raise_unless_completed(store, drive(store, name, on_line=on_line, looking_on=True))
@@ -95,9 +124,14 @@ def logs(
     _look_after(store, name, record)
 
 
-def stop(job: JobName) -> None:
+def stop(job: JobName, kind: KindName = None) -> None:
     """Stop a job: SIGTERM, two minutes, SIGKILL; what it has written is kept."""
-    handle = job_handle(job)
+    from launcher.jobs.kinds import TRANSFORM_JOBS
+    from launcher.sdk.training_job import TrainingJob
+    from launcher.sdk.transform_job import TransformJob
+
+    store, name = _found(job, kind)
+    handle = TransformJob(name) if store.kind is TRANSFORM_JOBS else TrainingJob(name)
     handle.stop()
     print(f"{handle.name}: {handle.status}")
 
@@ -174,6 +208,43 @@ def print_ending(job: Any) -> None:
     say(f"{job.name}: {job.status}. Results: {job.model_data.removeprefix('file://').rsplit('/', 1)[0]}")
 
 
+def _found(name: str, kind: str | None) -> tuple[Store[Any], str]:
+    """Return the store and the name of a job: of the kind that was named, else of the first that has such a job."""
+    if len(name.encode()) > MAX_NAME_BYTES:
+        raise JobNotFoundError(f"no job '{name:.60}...': that is no job's name.", "List them with: launcher ls")
+    stores = [_store_of(word) for word in ((kind,) if kind else ("training", "transform"))]
+    for store in stores:
+        if name == "latest" and (names := store.names()):
+            return store, names[-1]
+        if store.folder(name).record_path.exists():
+            return store, name
+    stores[0].load(name)  # which says that there is none
+    return stores[0], name
+
+
+def _store_of(kind: str) -> Store[Any]:
+    from launcher.jobs.kinds import KINDS
+    from launcher.jobs.store import Store
+    from launcher.settings import home_path
+
+    folder = _KIND_NAMES.get(kind, kind)
+    if folder not in KINDS:
+        raise BadInputError(f"--kind {kind!r} is not known.", f"Use one of: {', '.join(_KIND_NAMES)}.")
+    return Store(home_path(), KINDS[folder])
+
+
+def _description(store: Store[Any], name: str) -> dict[str, Any]:
+    from launcher.jobs.record import ModelRecord, TransformRecord
+    from launcher.requests.describe import describe_record
+    from launcher.requests.models import describe_model
+    from launcher.requests.transform import describe_transform
+
+    record = store.load(name)
+    if isinstance(record, TransformRecord):
+        return describe_transform(record)
+    return describe_model(record) if isinstance(record, ModelRecord) else describe_record(record)
+
+
 def _store() -> JobStore:
     from launcher.jobs.store import JobStore
     from launcher.settings import home_path
@@ -181,13 +252,14 @@ def _store() -> JobStore:
     return JobStore(home_path())
 
 
-def _look_after(store: JobStore, name: str, record: JobRecord) -> None:
+def _look_after(store: Store[Any], name: str, record: Record) -> None:
     """Take a job up that nobody drives, and say what the user would not see otherwise."""
+    from launcher.jobs.record import DrivenRecord
     from launcher.running.driving import take_up
 
     if record.terminal:
         return
     if text := take_up(store, name, record):
         say_error(text)
-    if record.unknown_since is not None:
-        say_error(f"job '{name}': {record.warnings[-1]}")
+    if isinstance(record, DrivenRecord) and record.unknown_since is not None:
+        say_error(f"{store.kind.noun} '{name}': {record.warnings[-1]}")

@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from launcher import __version__
-from launcher.cli import cache, endpoints, jobs, storage
+from launcher.cli import cache, endpoints, jobs, storage, transform
 from launcher.cli.documents import placed, read_document
 from launcher.cli.jobs import AsJson, JobName, job_handle, print_ending
 from launcher.cli.printing import print_json
@@ -233,6 +233,7 @@ def _see_through(job: TrainingJob, *, detach: bool, as_json: bool) -> None:
             raise typer.Exit(1)
 
 
+app.command()(transform.transform)
 app.command("ls")(jobs.list_jobs)
 app.command()(jobs.describe)
 app.command()(jobs.logs)

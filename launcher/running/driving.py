@@ -185,11 +185,10 @@ def take_up(store: Store[Any], name: str, record: Record) -> str:
 
 
 def _logs_command(store: Store[Any], name: str) -> str:
-    own = "" if store.kind is TRAINING_JOBS else f" --kind {store.kind.folder}"
-    return f"launcher logs -f {name}{own}"
+    return f"launcher logs -f {name}" + ("" if store.kind is TRAINING_JOBS else f" --kind {store.kind.folder}")
 
 
-def raise_unless_completed(store: JobStore, record: JobRecord) -> None:
+def raise_unless_completed(store: Store[JobRecord], record: JobRecord) -> None:
     """Raise what a failed job means for its caller; a stopped one is no error, as with SageMaker.
 
     Raises:

@@ -6,10 +6,12 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from launcher.errors import LauncherError
-from launcher.jobs.record import JobRecord
-from launcher.jobs.store import JobStore
+from launcher.jobs.kinds import KINDS, TRAINING_JOBS, Kind
+from launcher.jobs.record import DrivenRecord
+from launcher.jobs.store import JobStore, Store
 from launcher.runtimes import get_runtime
 from launcher.runtimes.probe import engine_answers
 from launcher.trees import remove_tree
@@ -41,28 +43,40 @@ def find_leftovers(store: JobStore, *, with_work: bool) -> tuple[list[Leftover],
     Raises:
         SettingsError: the home may not be looked into.
     """
-    records, errors = store.records()
-    notes = [error.message for error in errors]
-    ended = [(name, record) for name, record in records if record.terminal]
-    unfinished = {name for name, record in records if not record.terminal}
-    unreadable = {path.name for path in store.jobs_path.glob("[!.]*") if (path / "job.json").exists()}
-    unreadable -= {name for name, _ in records}
-    leftovers = [Leftover(f"{path} (its writer was killed)", _remover(path)) for path in store.leftovers()]
-    for name, record in ended:
-        leftovers += _of_ended_job(store, name, record, with_work)
+    leftovers, notes, needed = list[Leftover](), list[str](), set[str]()
+    uses_docker = False
+    for kind in KINDS.values():
+        own: Store[Any] = Store(store.home, kind)
+        records, errors = own.records()
+        notes += [error.message for error in errors]
+        leftovers += [Leftover(f"{path} (its writer was killed)", _remover(path)) for path in own.leftovers()]
+        # What is unfinished, or cannot be read, may need what a runtime keeps of it.
+        needed |= {_label(kind, path.name) for path in own.path.glob("[!.]*") if (path / kind.record_file).exists()}
+        for name, record in records:
+            if kind.driver and record.terminal:
+                needed.discard(_label(kind, name))
+                leftovers += _of_ended_job(own, name, record, with_work)
+            uses_docker = uses_docker or (isinstance(record, DrivenRecord) and record.runtime == "docker")
     if engine_answers():
         try:
             for remains in get_runtime("docker").leftovers(str(store.home)):
-                if remains.job_name not in unfinished | unreadable:
-                    leftovers.append(Leftover(f"{remains.text} of job '{remains.job_name}'", remains.remove))
+                folder = remains.job_name.rpartition("/")[0] or TRAINING_JOBS.folder
+                if folder in KINDS and remains.job_name not in needed:
+                    name = remains.job_name.rpartition("/")[2]
+                    leftovers.append(Leftover(f"{remains.text} of {KINDS[folder].noun} '{name}'", remains.remove))
         except LauncherError as error:
             notes.append(f"containers were not looked at: {error.message}")
-    elif any(record.training_spec.runtime == "docker" for _, record in records):
+    elif uses_docker:
         notes.append("containers were not looked at: no Docker engine answers.")
     return leftovers, notes
 
 
-def _of_ended_job(store: JobStore, name: str, record: JobRecord, with_work: bool) -> Iterator[Leftover]:
+def _label(kind: Kind[Any], name: str) -> str:
+    """Return how a runtime's remains name a job: training jobs by their name alone, as ever."""
+    return name if kind is TRAINING_JOBS else f"{kind.folder}/{name}"
+
+
+def _of_ended_job(store: Store[Any], name: str, record: DrivenRecord, with_work: bool) -> Iterator[Leftover]:
     folder = store.folder(name)
     copies = folder.path / "output"
     parts = [folder.spare_path] if folder.spare_path.exists() else []
@@ -70,7 +84,7 @@ def _of_ended_job(store: JobStore, name: str, record: JobRecord, with_work: bool
         yield Leftover(f"{path} (of a copy that was never finished)", _remover(path))
     if with_work and folder.work_path.is_dir():
         yield Leftover(
-            f"{folder.work_path} (what job '{name}', which is {record.status}, wrote and was not packed)",
+            f"{folder.work_path} (what {store.kind.noun} '{name}', which is {record.status}, wrote and was not packed)",
             lambda: remove_tree(folder.work_path),
         )
 

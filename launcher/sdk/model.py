@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from launcher.errors import BadInputError, UnsupportedOptionError
 from launcher.jobs.store import ModelStore
+from launcher.paths import make_private
 from launcher.requests.names import make_job_name
 from launcher.requests.shapes import OWN_MEMBER
 from launcher.requests.training import s3_member
@@ -326,7 +327,11 @@ class Model:
             return to_uri(os.fspath(self.code_location))
         if self._session_given or self.sagemaker_session.mode == "s3":
             return self.sagemaker_session.default_output_uri()
-        return f"file://{store.home}/model-archives"
+        folder = store.home / "model-archives"
+        for path in (store.home, folder):
+            if not path.exists():
+                make_private(path)
+        return f"file://{folder}"
 
 
 def _base_of(image_uri: str | None) -> str:

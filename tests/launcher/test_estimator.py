@@ -91,7 +91,7 @@ def test_experiment_config_is_refused(estimator):
         estimator.fit(experiment_config={"ExperimentName": "x"})
 
 
-@pytest.mark.parametrize("method", ["deploy", "transformer", "create_model"])
+@pytest.mark.parametrize("method", ["deploy"])
 def test_serving_says_that_it_is_not_there(estimator, method):
     with pytest.raises(errors.UnsupportedOptionError, match=f"Estimator.{method} is not emulated"):
         getattr(estimator, method)(1, "local")

@@ -1,6 +1,7 @@
 """How files become requests: splitting, packing, filters and joins, by hand and by drawing."""
 
 import io
+import itertools
 import json
 import struct
 
@@ -163,7 +164,7 @@ def test_cutting_blocks_and_packing_line_by_line_are_the_same(records, limit, en
     assert [(one.body, one.first, one.records) for one in cut] == [(one.body, one.first, one.records) for one in packed]
     assert [line for one in cut for line in one.body.split(b"\n")] == records
     assert all(len(one.body) <= limit for one in cut)
-    for before, after in zip(cut, cut[1:], strict=False):
+    for before, after in itertools.pairwise(cut):
         assert len(before.body) + 1 + len(after.body.split(b"\n")[0]) > limit, "the next record would have fitted"
 
 

@@ -1,0 +1,122 @@
+"""``launcher transform``: the records of files through a model, by a command."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from launcher.cli.jobs import AsJson, job_handle
+from launcher.cli.printing import print_json
+from launcher.errors import BadInputError
+from launcher.secrets import masked_description
+from launcher.terminal import say, say_error
+
+
+def transform(
+    data: Annotated[str, typer.Argument(help="A file, a folder, s3://..., or a manifest.")],
+    job: Annotated[
+        str | None, typer.Option("--job", "-j", help="The training job whose model answers, or 'latest'.")
+    ] = None,
+    model_data: Annotated[str | None, typer.Option(help="A model.tar.gz in place of a job, or a folder.")] = None,
+    image_uri: Annotated[str | None, typer.Option(help="An image of your own that serves.")] = None,
+    source_dir: Annotated[str | None, typer.Option(help="A folder with functions of your own for serving.")] = None,
+    entry_point: Annotated[str | None, typer.Option(help="The file in it, such as inference.py.")] = None,
+    content_type: Annotated[str | None, typer.Option("--content-type", "-c", help="Of the records.")] = None,
+    accept: Annotated[str | None, typer.Option(help="Of the answers.")] = None,
+    split_type: Annotated[str | None, typer.Option("--split", "-s", help="None, Line, RecordIO or TFRecord.")] = None,
+    strategy: Annotated[str | None, typer.Option(help="SingleRecord or MultiRecord.")] = None,
+    assemble_with: Annotated[str | None, typer.Option(help="None or Line.")] = None,
+    compression_type: Annotated[str | None, typer.Option("--compression", help="None or Gzip.")] = None,
+    data_type: Annotated[str, typer.Option(help="S3Prefix or ManifestFile.")] = "S3Prefix",
+    input_filter: Annotated[str | None, typer.Option(help="JSONPath: what is sent of a record.")] = None,
+    output_filter: Annotated[str | None, typer.Option(help="JSONPath: what is written.")] = None,
+    join_source: Annotated[str | None, typer.Option("--join", help="Input puts each record beside its answer.")] = None,
+    max_concurrent: Annotated[int | None, typer.Option(help="Requests under way at once.")] = None,
+    max_payload: Annotated[int | None, typer.Option(help="Of a request, in MB; 0 sets no limit.")] = None,
+    env: Annotated[list[str] | None, typer.Option("--env", "-e", help="NAME=VALUE; may be repeated.")] = None,
+    instance_count: Annotated[int, typer.Option(help="Containers among which files are shared out.")] = 1,
+    output_path: Annotated[str | None, typer.Option("--output", "-o", help="Where outputs go.")] = None,
+    job_name: Annotated[str | None, typer.Option(help="Made from the time by default.")] = None,
+    runtime: Annotated[
+        str | None, typer.Option("--runtime", "-r", help="auto, docker or process; LAUNCHER_RUNTIME is the default.")
+    ] = None,
+    mode: Annotated[str | None, typer.Option("--mode", help="local (folders) or s3.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Leave outputs as they are that are there already.")] = False,
+    detach: Annotated[bool, typer.Option("--detach", "-d", help="Return at once; the job goes on.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be run, and run nothing.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Transform the records of files by a trained model: batch transform.
+
+    launcher transform states.jsonl --job latest -c application/jsonlines --split Line
+    """
+    from launcher.sdk.model import Model
+
+    if (job is None) == (model_data is None) and image_uri is None:
+        raise BadInputError("which model is to answer?", "Give --job NAME, --model-data PATH or --image-uri IMAGE.")
+    if job is not None:
+        trained = job_handle(job)
+        model_data, image_uri = trained.model_data, image_uri or trained.image_uri
+    model = Model(
+        image_uri,
+        model_data,
+        source_dir=source_dir,
+        entry_point=entry_point,
+        runtime=runtime,
+        mode=mode,
+    )
+    transformer = model.transformer(
+        instance_count,
+        "local",
+        strategy=strategy,
+        assemble_with=assemble_with,
+        output_path=output_path,
+        accept=accept,
+        env=_variables(env or []),
+        max_concurrent_transforms=max_concurrent,
+        max_payload=max_payload,
+    )
+    options: dict[str, Any] = {
+        "data_type": data_type,
+        "content_type": content_type,
+        "compression_type": compression_type,
+        "split_type": split_type,
+        "job_name": job_name,
+        "input_filter": input_filter,
+        "output_filter": output_filter,
+        "join_source": join_source,
+        "resume": resume,
+    }
+    if dry_run:
+        try:
+            print_json(transformer.request(data, **options)) if as_json else print(transformer.plan(data, **options))
+        finally:
+            model.delete_model()
+        return
+    started = transformer.transform(data, **options, wait=not detach, logs=not as_json)
+    if as_json:
+        print_json(masked_description(started.describe()))
+        return
+    if detach:
+        say(started.name)
+        return
+    for line in started.warnings:
+        say_error(f"warning: {line}")
+    counts = started.counts
+    say(
+        f"{started.name}: {started.status}. {counts.get('objects', 0)} files, {counts.get('records', 0):,} records. "
+        f"Outputs: {started.output_path.removeprefix('file://')}"
+    )
+    if started.status != "Completed":
+        raise typer.Exit(1)
+
+
+def _variables(texts: list[str]) -> dict[str, str] | None:
+    variables = {}
+    for text in texts:
+        name, separator, value = text.partition("=")
+        if not separator or not name:
+            raise BadInputError(f"--env {text!r} is not NAME=VALUE.", "For example: --env WORKERS=2")
+        variables[name] = value
+    return variables or None
