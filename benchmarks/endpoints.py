@@ -18,7 +18,7 @@ from typing import Any
 from launcher.deserializers import BytesDeserializer
 from launcher.serializers import IdentitySerializer
 from measuring import Aim, Row
-from serving import _export as export_policy_model
+from serving import export_sample_policy
 
 from launcher import DataCaptureConfig, Model
 from launcher.jobs.store import EndpointStore
@@ -38,7 +38,7 @@ _IDLE_SECONDS = 20.0
 
 def endpoint_rows(scratch: Path, runs: int) -> list[Row]:
     """Return latencies against a bare request, the time of a deployment, losses, and the idle CPU."""
-    export_policy_model(scratch / "endpoint-policy")
+    export_sample_policy(scratch / "endpoint-policy")
     rows: list[Row] = []
     for runtime in ("process", "docker"):
         if runtime == "docker" and not engine_answers():
