@@ -55,10 +55,10 @@ def serving_rows(scratch: Path, runs: int) -> list[Row]:
     nothing, policy = scratch / "serve-nothing", scratch / "serve-policy"
     (nothing / "model").mkdir(parents=True)
     (nothing / "model" / "inference.py").write_text(_OURS)
-    _export(policy / "model")
+    export_sample_policy(policy / "model")
     rows = []
     for title, base in (("a do-nothing model", nothing), ("the CartPole policy", policy)):
-        with _ours(base) as ours, _flask(base) as flask:
+        with served_by_us(base) as ours, _flask(base) as flask:
             for clients in (1, 8):
                 row = Row("serving", f"{title}, {clients} at a time, against Flask and gunicorn", "1/s")
                 row.aims = (Aim("ratio", 2.0, at_least=True),)
@@ -75,10 +75,28 @@ def serving_rows(scratch: Path, runs: int) -> list[Row]:
                     row.floor.append(call())
                     row.ours.append(_measured(ours, 8))
                 rows.append(row)
+    rows.append(_start_row(policy, runs))
     return rows
 
 
-def _export(folder: Path) -> None:
+def _start_row(policy: Path, runs: int) -> Row:
+    """Compare the time until the policy answers with the imports that it cannot do without."""
+    load = f"import numpy, torch, uvicorn; torch.jit.load({str(policy / 'model' / 'model.pt')!r})"
+    row = Row("serving", "start to first answer, against its imports alone", aims=(Aim("ratio", 1.3),))
+    for number in range(runs + 1):
+        started = time.perf_counter()
+        subprocess.run([sys.executable, "-W", "ignore", "-c", load], check=True)
+        floor = time.perf_counter() - started
+        started = time.perf_counter()
+        with served_by_us(policy):
+            own = time.perf_counter() - started
+        if number:
+            row.floor.append(floor * 1000)
+            row.ours.append(own * 1000)
+    return row
+
+
+def export_sample_policy(folder: Path) -> None:
     """Write a policy of the size that the CartPole presets train; what it learned does not change its speed."""
     script = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
@@ -114,7 +132,7 @@ def _called(folder: Path) -> Callable[[], float]:
 
 
 @contextlib.contextmanager
-def _ours(base: Path) -> Iterator[int]:
+def served_by_us(base: Path) -> Iterator[int]:
     port = _free_port()
     variables = {
         "SAGEMAKER_BASE_DIR": str(base),

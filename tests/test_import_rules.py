@@ -167,6 +167,21 @@ def test_no_modules_import_one_another_in_a_circle(package):
     TopologicalSorter(uses).prepare()
 
 
+@pytest.mark.parametrize("path", [pytest.param(p, id=p.name) for p in python_files("container/model_server")])
+def test_the_model_server_loads_what_computes_only_where_a_model_is_loaded(path):
+    """torch takes a second, and a model of a user's own may need none of it."""
+    heavy = {"torch", "onnxruntime"}
+    tree = ast.parse(path.read_text())
+    at_import = {
+        alias.name.split(".")[0]
+        for node in tree.body
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for alias in (node.names if isinstance(node, ast.Import) else [ast.alias(node.module or "")])
+    }
+    assert not heavy & at_import
+    assert path.name == "policy.py" or not heavy & {name.split(".")[0] for name in imports(path)}
+
+
 def test_the_supervisor_runs_without_any_package():
     path = ROOT / "launcher/runtimes/supervisor.py"
     assert {name.split(".")[0] for name in imports(path)} <= set(sys.stdlib_module_names)

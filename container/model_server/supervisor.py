@@ -25,6 +25,7 @@ from model_server.waiting import answer_not_ready
 from model_server.worker import BEAT, FAILED, GO, READY, WorkerPipes, run_worker
 
 BACKLOG = 2048
+WAITING_END_SECONDS = 0.25
 LOADS_TRIED = 3  # by workers that died without a word, before the model counts as one that cannot be loaded
 RESTART_SECONDS = 30  # the longest pause before a worker is started that could not load its model
 FAILURE_SHOWN_SECONDS = 5  # for which requests are told why the model cannot be loaded, before this process ends
@@ -148,12 +149,18 @@ class Supervisor:
         self._waiting_pid = self._fork(answer)
 
     def _end_waiting(self) -> None:
-        if self._waiting_pid:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self._waiting_pid, signal.SIGKILL)
-            with contextlib.suppress(ChildProcessError):
-                os.waitpid(self._waiting_pid, 0)
-            self._waiting_pid = 0
+        if not self._waiting_pid:
+            return
+        with contextlib.suppress(ProcessLookupError, ChildProcessError):
+            os.kill(self._waiting_pid, signal.SIGTERM)
+            end = time.monotonic() + WAITING_END_SECONDS
+            while os.waitpid(self._waiting_pid, os.WNOHANG) == (0, 0):
+                if time.monotonic() > end:  # a client that connected and says nothing
+                    os.kill(self._waiting_pid, signal.SIGKILL)
+                    os.waitpid(self._waiting_pid, 0)
+                    break
+                time.sleep(0.002)
+        self._waiting_pid = 0
 
     def _start(self, slot: _Slot, listener: socket.socket) -> None:
         slot.report, report = os.pipe()

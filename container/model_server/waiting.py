@@ -1,7 +1,9 @@
 """What answers before a worker does: 503 and the reason, to any request."""
 
 import json
+import signal
 import socket
+import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from socketserver import ThreadingMixIn
 
@@ -10,11 +12,12 @@ READ_BYTES = 8 << 20  # of a body: a client that is still sending would not see 
 
 
 def answer_not_ready(listener: socket.socket, state: dict[str, str]) -> None:
-    """Answer every request with 503 and ``state`` as JSON, until this process is ended."""
+    """Answer every request with 503 and ``state`` as JSON until SIGTERM; those that have begun are still answered."""
     body = json.dumps(state).encode()
 
     class NotReady(BaseHTTPRequestHandler):
         timeout = REQUEST_SECONDS
+        wbufsize = -1  # an answer leaves in one piece
 
         def answer(self) -> None:
             length = self.headers.get("Content-Length", "")
@@ -32,12 +35,12 @@ def answer_not_ready(listener: socket.socket, state: dict[str, str]) -> None:
             """Print nothing: a request that comes too early is no failure."""
 
     class Server(ThreadingMixIn, HTTPServer):
-        daemon_threads = True
-
         def handle_error(self, request: object, client_address: object) -> None:
             """Print nothing: a client may go away."""
 
     server = Server(("", 0), NotReady, bind_and_activate=False)
     server.socket.close()
     server.socket = listener
-    server.serve_forever(poll_interval=60)
+    signal.signal(signal.SIGTERM, lambda _number, _frame: threading.Thread(target=server.shutdown).start())
+    server.serve_forever(poll_interval=0.02)
+    server.server_close()  # waits for the answers

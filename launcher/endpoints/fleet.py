@@ -203,6 +203,8 @@ class Fleet:
             host=f"{name}-{attempt}" if attempt else name,
             limit_seconds=variant.health_check_seconds or HEALTH_CHECK_SECONDS,
         )
+        if plan.container.network_isolated:  # a network of its own, not one that all hosts of a job share
+            plan = replace(plan, container=replace(plan.container, job_name=f"{plan.container.job_name}-{name}"))
         return ModelHost(self._runtime, plan, self._home)
 
     def _keep(self, replica: _Replica) -> None:

@@ -96,6 +96,7 @@ class Router:
         deadline = time.monotonic() + seconds
         while self._busy and time.monotonic() < deadline:
             time.sleep(0.01)
+        self.acceptor.drop_all()
 
     def _serve(self, connection: Connection) -> None:
         keep_alive = True

@@ -241,7 +241,8 @@ class TransformRecord(DrivenRecord):
     Attributes:
         model: the spec of its model, as it was when the job was submitted: deleting a model ends no job.
         parameters: how the container is asked, when that was decided: concurrency, payload, strategy.
-        done: what was counted when it ended: files, records, bytes, retried requests.
+        done: what was counted when it ended, by all drivers: objects, failed, skipped, records, bytes_out; and by the last
+            one: requests, retried, bytes_in.
     """
 
     model: dict[str, Any] = field(default_factory=dict)

@@ -83,7 +83,7 @@ class TransformJob:
 
     @property
     def counts(self) -> dict[str, int]:
-        """What was counted when it ended: objects, failed, records, requests, retried, bytes in and out."""
+        """What was counted when it ended: objects, failed, skipped, records, bytes_out; requests, retried, bytes_in."""
         return dict(self._record.done)
 
     def describe(self) -> dict[str, Any]:

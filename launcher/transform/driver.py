@@ -192,8 +192,7 @@ class TransformDriver:
         with Progress(self._folder.path / "progress.json", len(self._objects), done) as progress:
             self._run_all(works, progress)
         counts = sum((work.counts for work in works), Counts())
-        before = self._record.done
-        self._record.done = {name: before.get(name, 0) + value for name, value in vars(counts).items()}
+        self._record.done = {name: getattr(counts, name) for name in ("requests", "retried", "bytes_in")}
 
     def _left(self, journal: Journal) -> set[str]:
         """Return the objects that no driver has done; with ``resume`` what is there already is done too."""
@@ -287,6 +286,7 @@ class TransformDriver:
         if self._lines:
             self._lines.read(final=True)
         journal = Journal(self._folder.path / "done.jsonl")
+        self._record.done |= journal.summary()
         self._clear_away()
         if self._record.status == Status.STOPPING or self._record.stop_reason:
             self._end(Status.STOPPED)

@@ -56,7 +56,6 @@ class Counts:
 
     objects: int = 0
     failed: int = 0
-    skipped: int = 0
     records: int = 0
     requests: int = 0
     retried: int = 0
@@ -93,6 +92,17 @@ class Journal:
             self.entries[name] = {"name": name, **facts}
             with self._path.open("ab") as file:
                 file.write(json.dumps(self.entries[name]).encode() + b"\n")
+
+    def summary(self) -> dict[str, int]:
+        """Return what all drivers together have done."""
+        entries = self.entries.values()
+        return {
+            "objects": sum("records" in entry for entry in entries),
+            "failed": len(self.failures),
+            "skipped": sum(bool(entry.get("skipped")) for entry in entries),
+            "records": sum(entry.get("records", 0) for entry in entries),
+            "bytes_out": sum(entry.get("bytes", 0) for entry in entries),
+        }
 
     @property
     def failures(self) -> list[dict[str, Any]]:
@@ -156,6 +166,7 @@ class HostWork:
         self.counts = Counts()
         self._helpers = ThreadPoolExecutor(_AHEAD, "transform-files")
         self._puts: list[Future[None]] = []
+        self._counting = threading.Lock()
 
     def run(self) -> None:
         """Do all objects; one that fails is noted, and the others go on."""
@@ -282,7 +293,8 @@ class HostWork:
     def _fail(self, output: _Output, reason: str) -> None:
         if not output.error:
             output.error = reason
-            self.counts.failed += 1
+            with self._counting:
+                self.counts.failed += 1
 
     def _finish_if_whole(self, output: _Output) -> None:
         if not output.exhausted or output.written < output.sent or output.file.closed:
@@ -308,8 +320,9 @@ class HostWork:
             return
         finally:
             output.part.unlink(missing_ok=True)
-        self.counts.objects += 1
-        self.counts.bytes_out += size
+        with self._counting:
+            self.counts.objects += 1
+            self.counts.bytes_out += size
         self._journal.add(output.source.name, records=output.records, bytes=size)
 
     def _fetch(self, source: InputObject) -> Path:
@@ -370,14 +383,16 @@ class HostWork:
             if answer.is_good and self._line and not answer.body.endswith(b"\n"):
                 file.write(b"\n")
         self._discard(path)
-        self.counts.requests += 1
-        self.counts.retried += answer.attempts - 1
+        with self._counting:
+            self.counts.requests += 1
+            self.counts.retried += answer.attempts - 1
         if not answer.is_good:
             self._fail(output, reason_of(answer))
             part.unlink(missing_ok=True)
             self._journal.add(source.name, error=output.error)
             return
-        self.counts.records += 1
+        with self._counting:
+            self.counts.records += 1
         self._put(output)
 
 

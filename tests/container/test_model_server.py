@@ -66,7 +66,9 @@ def wait_for(condition, server):
         time.sleep(0.005)
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name != "torchscript" else []) for name in FORMATS]
+)
 def test_the_policy_that_is_served_is_the_one_that_is_scored(name, tmp_path):
     """Those of its actions that the log does not support have probability 0."""
     network = masked_network()
@@ -222,6 +224,7 @@ def test_what_cannot_be_served_ends_the_server_with_the_reason(variables, reason
         assert "Traceback" not in server.log
 
 
+@pytest.mark.slow
 def test_requirements_beside_the_code_are_installed_for_the_server(tree):
     package = tree.write("package/pyproject.toml", "")
     package.write_text('[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n')

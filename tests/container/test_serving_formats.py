@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 
+from model_server.formats import decode_observations
 from tests.container.asking import ask, code_application, policy_application
 
 JSON, JSON_LINES, CSV, NPY = "application/json", "application/jsonlines", "text/csv", "application/x-npy"
@@ -82,6 +83,13 @@ BAD_BODIES = [
     (CSV, b"a,b\n1,2\n", 400, 'record 1, value 1 is "a", which is no number'),
     (CSV, b"1,2\n1,2,3\n", 400, "record 2 has 3 values"),
     (CSV, b"1,2\n1,\n", 400, "record 2: the model gives no probabilities"),
+    (CSV, b"1,2 3,4\n", 400, "record 1"),
+    (CSV, b"1,2\n1 2,3\n", 400, 'record 2, value 1 is "1 2", which is no number'),
+    (CSV, b"1,2,3\n1\n", 400, "record 1 has 3 values"),
+    (CSV, b"1,-\n", 400, 'record 1, value 2 is "-", which is no number'),
+    (JSON_LINES, b"[1, 2]\n[1 2, 3]\n", 400, "record 2 is not JSON"),
+    (JSON_LINES, b"[1, 2]]\n[[1, 2]\n", 400, "record 1 is not JSON"),
+    (JSON_LINES, b"[1, 2, 3]\n[1]\n", 400, "record 1 has 3 values"),
     (CSV, b"1;2\n", 400, 'record 1, value 1 is "1;2", which is no number'),
     (NPY, b"no array", 400, "no array of the NPY format"),
     (NPY, npy(np.zeros((2, 3))), 400, "shape is (2, 3); the model takes (records, 2)"),
@@ -138,6 +146,23 @@ def test_lines_of_an_answer_are_one_to_one_with_the_records():
     assert [json.loads(line)["predictions"] for line in lines] == [[row] for row in expected]
     rows = ask(policy_application(), records, content_type=JSON_LINES, accept=CSV, **greedy).body.decode().splitlines()
     assert rows == ["0.0,1.0,1" if row[0] == 0.25 else "1.0,0.0,0" for row in expected]
+
+
+@pytest.mark.parametrize("content_type", [JSON, JSON_LINES, CSV])
+def test_numbers_arrive_as_they_were_written_in_whatever_way(content_type):
+    """Lines of nothing but numbers are read another way than those of an object, and must mean the same."""
+    numbers = np.random.default_rng(0).normal(size=(500, 3)) * 10.0 ** np.random.default_rng(1).integers(-300, 300)
+    rows = [[*row[:2], int(number)] for number, row in enumerate(numbers.tolist())]
+    if content_type == CSV:
+        plain = "".join(f"{a!r} , {b:.17E},{c}\r\n" for a, b, c in rows)
+        other = "".join(f'"{a!r}",{b!r},{c}\n' for a, b, c in rows)
+    elif content_type == JSON_LINES:
+        plain = "".join(f" [{a!r},  {b:.17e}, {c} ]\n\n" for a, b, c in rows)
+        other = "".join(f'{{"features": {row}}}\n' for row in rows)
+    else:
+        plain, other = str(rows), json.dumps({"instances": [{"features": row} for row in rows]})
+    for text in (plain, other):
+        assert decode_observations(text.encode(), content_type, 3).tolist() == rows
 
 
 def test_npy_answers_hold_the_probabilities():

@@ -1,6 +1,7 @@
 """``docker run IMAGE serve``: the bundled image, and others that keep SageMaker's contract without knowing of us."""
 
 import contextlib
+import http.client
 import json
 import subprocess
 import time
@@ -44,7 +45,7 @@ def served(image, model, *options):
         end = time.monotonic() + 120
         while True:
             assert time.monotonic() < end, docker("logs", name).stderr
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, http.client.HTTPException):
                 if ask(port, "GET", "/ping").status == 200:
                     break
             time.sleep(0.05)
@@ -82,3 +83,22 @@ def test_a_plain_app_is_served_by_the_same_command(tmp_path):
         reply = ask(port, "POST", "/invocations", b"[1, [2]]", content_type="application/json")
         assert reply.json() == [3.0, [6.0]]
         assert ask(port, "POST", "/invocations", b"fail").status == 500
+
+
+TRIPLE = """
+import json
+def model_fn(model_dir): return 3
+def input_fn(request_body, content_type): return json.loads(request_body)
+def predict_fn(input_object, model): return [number * model for number in input_object]
+def output_fn(prediction, accept): return json.dumps(prediction)
+"""
+
+
+@pytest.mark.parametrize("whose", ["ours", "aws"])
+def test_a_users_functions_answer_alike_in_our_image_and_in_one_of_awss_toolkit(whose, request, tmp_path):
+    image = request.getfixturevalue("bundled_image") if whose == "ours" else foreign_images.inference_toolkit()
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "inference.py").write_text(TRIPLE)
+    with served(image, tmp_path) as (port, _):
+        reply = ask(port, "POST", "/invocations", b"[1, 2]", content_type="application/json", accept="application/json")
+        assert (reply.status, reply.json(), reply.headers["content-type"]) == (200, [3, 6], "application/json")

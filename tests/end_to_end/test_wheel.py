@@ -25,7 +25,7 @@ def wheel(tmp_path_factory):
         shutil.copytree(CHECKOUT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__", "*.whl"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(CHECKOUT / name, copy)
-    for folder in ("container/job_toolkit", "entrypoints/batch_rl"):
+    for folder in ("container/job_toolkit", "container/model_server", "entrypoints/batch_rl"):
         (copy / folder / "__pycache__").mkdir()
         (copy / folder / "__pycache__" / "x.cpython-311.pyc").write_bytes(b"x")
     (copy / "container" / "wheels" / "private-1.0-py3-none-any.whl").write_bytes(b"x")
@@ -52,6 +52,7 @@ def test_the_wheel_carries_image_entry_points_and_presets_and_nothing_private(wh
         "launcher/_data/container/Dockerfile",
         "launcher/aliases/session.py",
         "launcher/_data/container/job_toolkit/trainer.py",
+        "launcher/_data/container/model_server/app.py",
         "launcher/_data/entrypoints/train.py",
         "launcher/_data/presets/preset-cartpole-ddqnbcq.yaml",
     } <= names

@@ -1,6 +1,7 @@
 """Images that serve by SageMaker's contract and know nothing of this project; each is built when it is first asked for.
 
 ``plain_app()`` is the standard library's HTTP server on the base image: its build needs no network.
+``inference_toolkit()`` is AWS's sagemaker-inference with its Java server: its build needs a package index, and minutes.
 """
 
 import hashlib
@@ -16,6 +17,11 @@ FOLDER = Path(__file__).parent
 def plain_app() -> str:
     """Return the name of the image; see ``plain_app/serve`` for what it answers."""
     return _built(FOLDER / "plain_app")
+
+
+def inference_toolkit() -> str:
+    """Return the name of the image; it runs ``code/inference.py`` of the model."""
+    return _built(FOLDER / "inference_toolkit")
 
 
 def _built(context: Path) -> str:
