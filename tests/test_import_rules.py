@@ -84,7 +84,7 @@ def imports(path):
 def cases():
     for side in SIDES:
         for path in python_files(side):
-            owner = max((one for one in SIDES if path.is_relative_to(ROOT / one)), key=len)
+            owner = max((side for side in SIDES if path.is_relative_to(ROOT / side)), key=len)
             if owner == side:
                 yield pytest.param(side, path, id=str(path.relative_to(ROOT)))
 

@@ -195,8 +195,9 @@ def _refusal(error: S3Error, target: str) -> Response:
         _LOG.error("%s: %s", target, error)
     if status == HTTPStatus.NOT_MODIFIED:
         return Response(status, error.headers)
-    text = error_document(error, target.partition("?")[0], uuid.uuid4().hex)
-    return Response(status, {"Content-Type": "application/xml", **error.headers}, text)
+    request_id = uuid.uuid4().hex
+    text = error_document(error, target.partition("?")[0], request_id)
+    return Response(status, {"Content-Type": "application/xml", "x-amz-request-id": request_id, **error.headers}, text)
 
 
 def _send(connection: Connection, response: Response, *, is_head: bool, keep_alive: bool) -> bool:
@@ -251,12 +252,12 @@ def serve(
     names: Sequence[str] = (),
 ) -> None:
     """Serve until a stop is wanted, or nobody asks for ``idle_seconds`` and nobody holds a lock on ``use_path``."""
-    where = listener.getsockname()[:2]
+    address = listener.getsockname()[:2]
     server = S3Server(listener, store, token, access, names)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: server.stop_wanted.set())
     threading.Thread(target=server.acceptor.run, daemon=True).start()
-    _LOG.info("pid %d serves %s on %s:%d", os.getpid(), store.root, *where)
+    _LOG.info("pid %d serves %s on %s:%d", os.getpid(), store.root, *address)
     try:
         store.clean()
     except S3Error as error:

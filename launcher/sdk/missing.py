@@ -49,5 +49,5 @@ def refuse_name(name: str) -> None:
     """
     if name in INSTEAD:
         raise UnsupportedImportError(
-            f"launcher.{name} is not emulated: this version trains and evaluates.", INSTEAD[name]
+            f"launcher.{name} is not emulated: this version trains, evaluates and transforms.", INSTEAD[name]
         )

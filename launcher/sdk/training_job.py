@@ -1,4 +1,4 @@
-"""A training job that was submitted, by whichever process: its description, log, metrics and results."""
+"""A submitted training job, whichever process began it: its description, log, metrics and results."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from launcher.jobs.spec import JobKeys, job_keys
 from launcher.jobs.store import JobStore
 from launcher.requests.describe import describe_record
 from launcher.running import artifacts
-from launcher.running.driving import drive, drive_detached, raise_unless_completed
+from launcher.running.driving import drive, drive_detached, raise_unless_completed, take_up
 from launcher.running.following import LineSink, LogReader
 from launcher.running.runner import job_storage
 from launcher.runtimes import Runtime
 from launcher.settings import home_path
-from launcher.terminal import print_line
+from launcher.terminal import print_line, say_error
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -60,25 +60,28 @@ class JobOutputs:
             )
         return storage.fetch(uri, self._folder.unpacked_path / "intermediate")
 
-    def _unpacked(self, what: str, uri: str) -> Path:
-        target = self._folder.unpacked_path / what
+    def _unpacked(self, part: str, uri: str) -> Path:
+        target = self._folder.unpacked_path / part
         if not target.exists():
             storage = job_storage(self._spec, uri)
             if not storage.exists(uri):
                 raise ArtifactError(f"job '{self._folder.name}' left no {uri.rsplit('/', 1)[1]}.", "Read its log.")
-            fetched = self._folder.unpacked_path / f".{what}-archive"
+            fetched = self._folder.unpacked_path / f".{part}-archive"
             artifacts.unpack(storage.fetch(uri, fetched), target)
             shutil.rmtree(fetched, ignore_errors=True)
         return target
 
 
 class TrainingJob:
-    """A handle on one job; all it knows is read from the job's record.
+    """A handle on one job; everything is read from the job's record.
+
+    Whoever asks for the status of a job that has lost its driver, as with a process that was killed, gives it another
+    one: a loop that waits for the status to change comes to its end.
 
     Args:
         name: the job.
-        store: the home it lives in; None takes ``LAUNCHER_HOME``.
-        runtime: None takes the one it was submitted for.
+        store: the home it lives in; default: ``LAUNCHER_HOME``.
+        runtime: default: the runtime that it was submitted for.
     Raises:
         JobNotFoundError: there is no such job.
     """
@@ -87,6 +90,7 @@ class TrainingJob:
         self._store = store or JobStore(home_path())
         self._runtime = runtime
         self.name = name
+        self._said = ""
         self._store.load(name)
 
     @property
@@ -97,7 +101,7 @@ class TrainingJob:
     @property
     def status(self) -> str:
         """``InProgress``, ``Stopping``, ``Completed``, ``Failed`` or ``Stopped``."""
-        return str(self._record.status)
+        return str(self._looked_after().status)
 
     @property
     def failure_reason(self) -> str:
@@ -136,12 +140,12 @@ class TrainingJob:
 
     @property
     def warnings(self) -> list[str]:
-        """What its user should know, such as files that could not be packed."""
+        """Warnings for the user, such as files that could not be packed."""
         return list(self._record.warnings)
 
     def describe(self) -> dict[str, Any]:
         """Return what DescribeTrainingJob returns, in boto3's types."""
-        return describe_record(self._record)
+        return describe_record(self._looked_after())
 
     def logs(self) -> str:
         """Return everything that the first host printed so far."""
@@ -157,7 +161,7 @@ class TrainingJob:
         return read_metric_csv(self.outputs.intermediate_path)
 
     def wait(self, logs: str | bool = "All", on_line: LineSink | None = None) -> None:
-        """Follow the job until it has ended, and take it up if nobody drives it any more.
+        """Follow the job until it has ended, and drive it if it has no driver.
 
         Args:
             logs: whether to print its log, by the SDK's values.
@@ -171,7 +175,7 @@ class TrainingJob:
         raise_unless_completed(self._store, record)
 
     def detach(self) -> None:
-        """Have a process of its own see the job through."""
+        """Leave the job to a process that outlives this one."""
         drive_detached(self._store, self.name)
 
     def stop(self) -> None:
@@ -184,8 +188,17 @@ class TrainingJob:
     def _record(self) -> JobRecord:
         return self._store.load(self.name)
 
+    def _looked_after(self) -> JobRecord:
+        """Return the record, and see to it that somebody drives the job."""
+        record = self._record
+        text = take_up(self._store, self.name, record)
+        if text and text != self._said:  # once, however often somebody asks
+            say_error(text)
+            self._said = text
+        return record
+
     def __repr__(self) -> str:
-        return f"TrainingJob(name={self.name!r}, status={self.status!r})"
+        return f"TrainingJob(name={self.name!r}, status={str(self._record.status)!r})"
 
 
 def logs_wanted(logs: str | bool) -> bool:

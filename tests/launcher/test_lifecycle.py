@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -19,6 +20,7 @@ from launcher.jobs.record import JobRecord
 from launcher.jobs.spec import TrainingJobSpec
 from launcher.jobs.states import SecondaryStatus, Status, StopReason
 from launcher.running import driving, runner
+from launcher.running.leftovers import find_leftovers
 from launcher.runtimes import Execution, HostState
 from tests.fakes import FakeRuntime
 from tests.shell import launcher_environment, run_launcher
@@ -290,13 +292,34 @@ def test_a_job_that_nobody_drives_is_taken_up_by_whoever_looks_at_it(fit, tmp_pa
     settled(store)
     answer = run_launcher(*command, cwd=tmp_path)
     assert answer.returncode == 0
-    assert "job 'job-1' had no driver; one of its own has taken it up" in answer.stderr
+    assert "job 'job-1' had no driver; a new one was started" in answer.stderr
     wait_until(store.folder("job-1").driven)
     assert run_launcher(*command, cwd=tmp_path).stderr == "", "it has one now"
     (tmp_path / "go").touch()
     job = until_it_ended(store)
     assert job.status == "Completed"
     assert (job.outputs.model_path / "m").exists()
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda name: launcher.TrainingJob(name).status,
+        lambda name: launcher.Session().describe_training_job(name)["TrainingJobStatus"],
+    ],
+)
+def test_a_loop_in_python_that_waits_for_the_status_of_a_job_without_a_driver_ends(fit, tmp_path, store, capfd, ask):
+    process = fit()
+    until_it_prints(store.home)
+    process.kill()
+    process.wait()
+    settled(store)
+    assert "launcher drive" not in repr(launcher.TrainingJob("job-1"))
+    assert not store.folder("job-1").driven(), "a look at it in a debugger starts nothing"
+    (tmp_path / "go").touch()
+    wait_until(lambda: ask("job-1") == "Completed")
+    said = capfd.readouterr().err
+    assert said.count("job 'job-1' had no driver; a new one was started") == 1, "the first is on its way"
 
 
 def test_max_run_holds_after_the_caller_was_killed_and_somebody_looked(fit, tmp_path, store, home):
@@ -342,7 +365,7 @@ def test_a_job_that_cannot_be_taken_up_is_said_to_have_no_driver(store):
     store.create("job-1", record())
     settled(store)
     (store.folder("job-1").path / "driver.log").mkdir()
-    assert "has no driver, and was not taken up" in driving.take_up(store, "job-1", store.load("job-1"))
+    assert "has no driver, and none could be started" in driving.take_up(store, "job-1", store.load("job-1"))
 
 
 def test_ctrl_c_says_what_it_does_and_where_what_was_kept_is(fit, tmp_path, store, home):
@@ -636,6 +659,22 @@ def test_gc_removes_what_nobody_needs_and_says_each(leftovers, tmp_path, store):
     assert not store.folder("ended").work_path.exists()
 
 
+def test_gc_ends_a_process_job_whose_folder_is_gone_and_no_other(fit, store, home):
+    """A new job of the same name does not protect it."""
+    callers = [fit(command=("fit", "train.py", "-r", "process", "--job-name", name)) for name in ("job-1", "job-2")]
+    for name, caller in zip(("job-1", "job-2"), callers, strict=True):
+        until_it_prints(home, name=name)
+        caller.kill()
+    shutil.rmtree(store.folder("job-1").path)
+    store.create("job-1", record())
+    (leftover,) = find_leftovers(store, with_work=False)[0]
+    assert re.fullmatch(r"process \d+, whose folder is gone, of job 'job-1'", leftover.text)
+    leftover.remove()
+    assert {Path(line.split()[-2]).parts[-3] for line in supervisors(home)} == {"job-2"}
+    leftover.remove()
+    assert find_leftovers(store, with_work=False)[0] == []
+
+
 @pytest.mark.docker
 def test_gc_removes_the_containers_of_dead_jobs_of_its_own_home(leftovers, tmp_path, store):
     import docker
@@ -652,7 +691,7 @@ def test_gc_removes_the_containers_of_dead_jobs_of_its_own_home(leftovers, tmp_p
     }
     try:
         said = run_launcher("gc", cwd=tmp_path).stdout
-        left = {key for key, one in containers.items() if engine.containers.list(all=True, filters={"id": one.id})}
+        left = {key for key, dead in containers.items() if engine.containers.list(all=True, filters={"id": dead.id})}
         assert left == {(home, "alive"), (f"{home}-2", "ended")}
         assert "of job 'removed'" in said
     finally:
@@ -779,7 +818,7 @@ def test_the_end_of_any_host_is_seen_at_once_and_its_log_is_in_the_error(store):
     assert "exited with 3 on algo-2" in str(failure.value)
     assert "KeyError: 'x'" in str(failure.value)
     assert "fine" not in str(failure.value)
-    assert all(one.removed for one in runtime.executions.values())
+    assert all(execution.removed for execution in runtime.executions.values())
 
 
 def test_hosts_that_all_end_well_complete_the_job(store):
