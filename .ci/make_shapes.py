@@ -73,15 +73,15 @@ def reduced(model: Mapping[str, Any], operations: tuple[str, ...] = OPERATIONS) 
 
 
 def _reduced_shape(shape: Mapping[str, Any]) -> dict[str, Any]:
-    kept = {key: shape[key] for key in _KEPT if key in shape}
+    reduced = {key: shape[key] for key in _KEPT if key in shape}
     if shape.get("required"):
-        kept["required"] = shape["required"]
+        reduced["required"] = shape["required"]
     if "members" in shape:
-        kept["members"] = {name: member["shape"] for name, member in shape["members"].items()}
+        reduced["members"] = {name: member["shape"] for name, member in shape["members"].items()}
     for key in ("member", "key", "value"):
         if key in shape:
-            kept[key] = shape[key]["shape"]
-    return kept
+            reduced[key] = shape[key]["shape"]
+    return reduced
 
 
 def _names_below(shape: Mapping[str, Any]) -> Iterator[str]:

@@ -45,12 +45,12 @@ def measure(seed: int, scratch: Path) -> tuple[dict[str, list[float]], list[floa
         if run.epoch % EVERY:
             continue
         assert result.estimates.trajectory is not None
-        found = {one.name: one.value for one in result.estimates.trajectory.values.values()}
-        for name, value in {**found, "Coach's sequential DR": result.estimates.sequential_dr}.items():
+        values = {estimate.name: estimate.value for estimate in result.estimates.trajectory.values.values()}
+        for name, value in {**values, "Coach's sequential DR": result.estimates.sequential_dr}.items():
             estimates.setdefault(name, []).append(value)
         policy = softmax_policy(run.policy().q_array, preset.ope.temperature)
         played = play_cartpoles(TRUE_EPISODES, 99, policy, episodes_each=1, step_limit=LONGEST)
-        truths.append(float(join_episodes([one for (one,) in played]).returns(preset.agent.discount).mean()))
+        truths.append(float(join_episodes([episodes for (episodes,) in played]).returns(preset.agent.discount).mean()))
     return estimates, truths
 
 
@@ -72,7 +72,7 @@ def main() -> None:
             order = sorted(range(len(values)), key=lambda i: -values[i] if math.isfinite(values[i]) else math.inf)
             first.append(max(truths) - truths[order[0]])
             third.append(max(truths) - max(truths[i] for i in order[:3]))
-        means = [sum(one) / len(one) for one in (correlations, first, third)]
+        means = [sum(numbers) / len(numbers) for numbers in (correlations, first, third)]
         print(f"| {name} | {means[0]:.2f} | {min(correlations):.2f} | {means[1]:.1f} | {means[2]:.1f} |")
 
 

@@ -123,14 +123,14 @@ def _measure(scratch: Path, runs: int) -> dict[str, list[float]]:
             environments.step(generator.integers(environments.single_action_space.n, size=environments.num_envs))
 
     def collected(environments: gymnasium.vector.VectorEnv, episodes_each: int) -> None:
-        generator, kept = np.random.default_rng(0), []
+        generator, steps = np.random.default_rng(0), []
         observations, _ = environments.reset(seed=0)
         ended = np.zeros(environments.num_envs, dtype=np.int64)
         was_over = np.zeros(environments.num_envs, dtype=bool)
         while (ended < episodes_each).any():
             actions = generator.integers(environments.single_action_space.n, size=environments.num_envs)
             following, rewards, terminated, truncated, _ = environments.step(actions)
-            kept.append((observations, actions, rewards, was_over))  # a step after an end only resets
+            steps.append((observations, actions, rewards, was_over))  # a step after an end only resets
             was_over = terminated | truncated
             ended += was_over
             observations = following

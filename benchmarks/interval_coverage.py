@@ -299,14 +299,14 @@ def measure(
     return truth, answers, taken
 
 
-def table(truths: list[float], found: list[dict[str, tuple[float, float, float]]]) -> list[str]:
+def table(truths: list[float], intervals: list[dict[str, tuple[float, float, float]]]) -> list[str]:
     """Return the lines of a Markdown table, a row for each estimator."""
     lines = [
         "| estimator | logs | mean error | root mean square error | hold the truth | above / below it | mean width |",
         "|---|---|---|---|---|---|---|",
     ]
-    for name in dict.fromkeys(name for answers in found for name in answers):
-        rows = [(truth, *answers[name]) for truth, answers in zip(truths, found, strict=True) if name in answers]
+    for name in dict.fromkeys(name for answers in intervals for name in answers):
+        rows = [(truth, *answers[name]) for truth, answers in zip(truths, intervals, strict=True) if name in answers]
         truth, value, lower, upper = np.array(rows).T
         stated, error = np.isfinite(lower), value - truth
         held = (lower <= truth) & (truth <= upper)
@@ -338,19 +338,19 @@ def main() -> None:
     torch.set_num_threads(1)
     everything = {}
     for name in options.only or WORLDS:
-        world, truths, found, times = WORLDS[name](), [], [], []
+        world, truths, intervals, times = WORLDS[name](), [], [], []
         for seed in range(options.first, options.end):
             truth, answers, taken = measure(
                 world, seed, earlier=seed - options.first < options.earlier, magic=options.magic
             )
             truths.append(truth)
-            found.append(answers)
+            intervals.append(answers)
             times.append(taken)
-            everything[name] = {"truths": truths, "answers": found}
+            everything[name] = {"truths": truths, "answers": intervals}
             if options.json:
                 options.json.write_text(json.dumps(everything))
         print(f"\n{name}: {len(truths)} logs; FQE takes {np.median(times):.2f} s of processor time\n")
-        print(*table(truths, found), sep="\n", flush=True)
+        print(*table(truths, intervals), sep="\n", flush=True)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import model_writer
 from measuring import MIB, Aim, Row, disk_usage, interleave, watched_disk_usage
 
 from launcher import Estimator
-from launcher.running.artifacts import pack_folder
+from launcher.running.artifacts import pack_hosts
 
 _STDLIB_SIZE_MIB = 128
 _MOST_RUNS = 3
@@ -55,7 +55,7 @@ def _packing_rows(scratch: Path, runs: int, size_mib: int) -> list[Row]:
         sizes["stdlib"] = target.stat().st_size
 
     def ours(tree: Path, name: str) -> None:
-        pack_folder(tree, target)
+        pack_hosts([("", tree)], "", target)
         sizes[name] = target.stat().st_size
 
     times = interleave(
@@ -63,7 +63,7 @@ def _packing_rows(scratch: Path, runs: int, size_mib: int) -> list[Row]:
     )
     target.unlink()
     part_mib, whole_mib = (sum(path.stat().st_size for path in tree.iterdir()) / MIB for tree in (part, whole))
-    floor = [part_mib * 1000 / one for one in times["stdlib"]]
+    floor = [part_mib * 1000 / seconds for seconds in times["stdlib"]]
     percent = {name: size / MIB / (whole_mib if name == "whole" else part_mib) for name, size in sizes.items()}
     note = f"The archive has {percent['part']:.1%} of the tree's size, tarfile's {percent['stdlib']:.1%}."
     return [
@@ -72,7 +72,7 @@ def _packing_rows(scratch: Path, runs: int, size_mib: int) -> list[Row]:
             f"packing {part_mib:.0f} MiB against tarfile w:gz on the same",
             unit="MiB/s",
             floor=floor,
-            ours=[part_mib * 1000 / one for one in times["part"]],
+            ours=[part_mib * 1000 / seconds for seconds in times["part"]],
             aims=(Aim("ratio", 15, at_least=True),),
             note=note,
         ),
@@ -81,7 +81,7 @@ def _packing_rows(scratch: Path, runs: int, size_mib: int) -> list[Row]:
             f"packing {whole_mib:.0f} MiB against tarfile w:gz on {part_mib:.0f} MiB",
             unit="MiB/s",
             floor=floor,
-            ours=[whole_mib * 1000 / one for one in times["whole"]],
+            ours=[whole_mib * 1000 / seconds for seconds in times["whole"]],
             aims=(Aim("ratio", 15, at_least=True),),
         ),
     ]

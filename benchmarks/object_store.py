@@ -121,8 +121,8 @@ def _small_rows(folder: Path, runs: int) -> list[Row]:
 
 def _listing_rows(folder: Path) -> list[Row]:
     def pages(client: Any) -> None:
-        found = sum(page["KeyCount"] for page in client.get_paginator("list_objects_v2").paginate(Bucket=_BUCKET))
-        assert found == _LISTED_OBJECTS
+        listed = sum(page["KeyCount"] for page in client.get_paginator("list_objects_v2").paginate(Bucket=_BUCKET))
+        assert listed == _LISTED_OBJECTS
 
     speeds: dict[str, list[float]] = {}
     with _moto(folder, _MOTO_WITH_KEYS) as moto, _embedded(folder) as embedded:

@@ -46,9 +46,9 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(text)
             return
         start, stop = 0, self.size
-        if found := re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", "")):
-            start, stop = int(found[1]), int(found[2]) + 1 if found[2] else self.size
-        self._head(206 if found else 200, stop - start, f"bytes {start}-{stop - 1}/{self.size}" if found else "")
+        if match := re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", "")):
+            start, stop = int(match[1]), int(match[2]) + 1 if match[2] else self.size
+        self._head(206 if match else 200, stop - start, f"bytes {start}-{stop - 1}/{self.size}" if match else "")
         self.wfile.flush()
         with self.path_of_file.open("rb") as file:
             while start < stop:

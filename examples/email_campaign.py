@@ -122,13 +122,13 @@ def main(seed: int = 0) -> pd.DataFrame:
     people = people_of(fresh)
     q_hat = policy.values_array(people)
     target = probabilities(policy, people)
-    found = ope.evaluate(rows(fresh), target, q_hat, discount=1.0, policy=f"softmax(Q / {policy.temperature:g})")
+    result = ope.evaluate(rows(fresh), target, q_hat, discount=1.0, policy=f"softmax(Q / {policy.temperature:g})")
 
     # 4. The truth, by a hundred thousand users whose expected rewards are known.
     everyone = users(100_000, np.random.default_rng(10**6 + seed))
     expected, chosen = expected_rewards(everyone), probabilities(policy, everyone)
     truth = float((chosen * expected).sum(axis=1).mean())
-    table = found.table().loc[["IPS", "WIS", "DM", "sequential DR"], ["value", "lower", "upper"]]
+    table = result.table().loc[["IPS", "WIS", "DM", "sequential DR"], ["value", "lower", "upper"]]
     table = table.rename(index={"sequential DR": "DR"}).assign(truth=truth)
     table["holds"] = (table["lower"] <= truth) & (truth <= table["upper"])
 

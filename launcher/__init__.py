@@ -91,7 +91,7 @@ def _refuse(name: str) -> None:
 
 
 class _MissingModules:
-    """Says what to use where ``launcher.pytorch`` and its like are imported; asked when nobody else finds a module."""
+    """Says what to use where ``launcher.pytorch`` and its like are imported; the last finder that is asked."""
 
     @staticmethod
     def find_spec(full_name: str, _path: object = None, _target: object = None) -> None:

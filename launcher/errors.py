@@ -69,7 +69,7 @@ class ChannelError(BadInputError):
 
 
 class OutputPathError(BadInputError):
-    """Results cannot be written where they are wanted."""
+    """Results cannot be written to the output path."""
 
 
 class JobNameError(BadInputError):
@@ -128,15 +128,15 @@ class StorageError(BadInputError):
     Args:
         aws_code: S3's own name for it, such as ``NoSuchBucket``.
         words: S3's own words for it.
-        where: the bucket or object as a URI, or the file; may be empty.
+        place: the bucket or object as a URI, or the file; may be empty.
         hint: what to do about it; may be empty.
     """
 
-    def __init__(self, aws_code: str, words: str, where: str = "", hint: str = "") -> None:
-        super().__init__(f"{where}: {words} ({aws_code})" if where else f"{words} ({aws_code})", hint)
+    def __init__(self, aws_code: str, words: str, place: str = "", hint: str = "") -> None:
+        super().__init__(f"{place}: {words} ({aws_code})" if place else f"{words} ({aws_code})", hint)
         self.aws_code = aws_code
         self.words = words
-        self.where = where
+        self.place = place
 
 
 class S3RequestError(StorageError):
@@ -155,7 +155,7 @@ class S3RequestError(StorageError):
 
 
 class MissingObjectError(LauncherError, FileNotFoundError):
-    """An object that was waited for never came."""
+    """An object that was waited for did not appear."""
 
     aws_code = "NoSuchKey"
 

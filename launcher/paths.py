@@ -1,4 +1,4 @@
-"""Paths that people give, checked before anybody asks the file system about them, and folders that are theirs alone."""
+"""Paths that users give, checked before they reach the file system, and private folders."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ MAX_NAME_BYTES, _MAX_PATH_BYTES = 255, 4095  # of a part and of the whole, on ev
 PRIVATE = 0o700
 
 
-def checked_path(path: str | os.PathLike[str], where: str, kind: type[BadInputError] = BadInputError) -> Path:
+def checked_path(path: str | os.PathLike[str], purpose: str, kind: type[BadInputError] = BadInputError) -> Path:
     """Return ``path`` with ``~`` replaced, if a file system can have it; it need not exist.
 
     Args:
         path: as the user wrote it.
-        where: what it was given for, the beginning of the message.
+        purpose: what it was given for, the beginning of the message.
         kind: the error to raise.
     Raises:
         BadInputError: it is too long, has a NUL, or names a user that does not exist; of the class ``kind``.
     """
     text = os.fspath(path)
     if "\0" in text:
-        raise kind(f"{where} {text!r:.60} has a NUL in it.", "Correct the path.")
+        raise kind(f"{purpose} {text!r:.60} has a NUL in it.", "Correct the path.")
     try:
         expanded = Path(text).expanduser()
     except RuntimeError:
-        raise kind(f"{where} {text:.60}: there is no such user.", "Write the path from its root.") from None
+        raise kind(f"{purpose} {text:.60}: there is no such user.", "Write the path from its root.") from None
     longest = max((len(os.fsencode(part)) for part in expanded.parts), default=0)
     size = len(os.fsencode(os.path.abspath(expanded)))  # noqa: PTH100
     if longest > MAX_NAME_BYTES or size > _MAX_PATH_BYTES:
         limit = f"a part of {longest} bytes" if longest > MAX_NAME_BYTES else f"{size} bytes"
         raise kind(
-            f"{where} {text:.60}... has {limit}.",
+            f"{purpose} {text:.60}... has {limit}.",
             f"A file system takes {MAX_NAME_BYTES} in a part of a path, and {_MAX_PATH_BYTES} in all.",
         )
     return expanded

@@ -33,7 +33,7 @@ def masked(values: Mapping[str, str]) -> dict[str, str]:
 
 def masked_text(text: str) -> str:
     """Return a text without the passwords of URLs and the values of secret arguments, ``--name value``, in it."""
-    text = _ARGUMENT.sub(lambda found: f"{found[1]}{MASK}" if is_secret(found[2]) else found[0], text)
+    text = _ARGUMENT.sub(lambda match: f"{match[1]}{MASK}" if is_secret(match[2]) else match[0], text)
     return _LOGIN_IN_URL.sub(rf"\g<1>{MASK}", text)
 
 

@@ -22,12 +22,12 @@ DEFAULT_BASE_IMAGE = "python:3.11-slim-bookworm"
 REGION = "us-east-1"
 ACCOUNT_ID = "000000000000"
 LOCAL_ROLE_ARN = f"arn:aws:iam::{ACCOUNT_ID}:role/launcher-local"
-# What a plan shows; where the embedded S3 asks for its key, the job gets that instead when it is started.
+# What a plan shows; where the embedded S3 asks for its key, the job gets the key when it is started.
 LOCAL_CREDENTIALS = {"AWS_ACCESS_KEY_ID": "launcher", "AWS_SECRET_ACCESS_KEY": "launcher"}
 # As the SageMaker SDK names the bucket that it makes for an account.
 DEFAULT_BUCKET = f"sagemaker-{REGION}-{ACCOUNT_ID}"
 DISTRIBUTION = "sagemaker-launcher"
-# PyTorch's index of builds without CUDA, which is gigabytes that nothing here uses unless it is asked to.
+# PyTorch's index of builds without CUDA, whose gigabytes nothing here uses by default.
 CPU_TORCH_INDEX_URL = "https://download.pytorch.org/whl/cpu"
 _AWS_DOMAINS = ("amazonaws.com", "amazonaws.com.cn", "api.aws")
 
@@ -66,7 +66,7 @@ def home_path() -> Path:
     try:
         mode = path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError):
-        return path  # whoever writes to it says what is in the way
+        return path  # the first write names the obstacle
     except OSError as error:
         raise SettingsError(
             f"LAUNCHER_HOME is {path}, which cannot be looked at: {error.strerror}.", f"Check: ls -ld {path.parent}"
@@ -92,7 +92,7 @@ def default_runtime() -> str:
     name = os.environ.get("LAUNCHER_RUNTIME", "") or "auto"
     if name in RUNTIME_NAMES:
         return name
-    from importlib.metadata import entry_points  # slow to load, and asked only for names that are not our own
+    from importlib.metadata import entry_points  # slow to load, and only needed for names that are not our own
 
     names = sorted({*RUNTIME_NAMES, *(entry.name for entry in entry_points(group=RUNTIME_ENTRY_POINTS))})
     if name not in names:
@@ -186,8 +186,8 @@ def namespaces_wanted() -> bool:
 def data_path(name: str) -> Path:
     """Return the folder ``container``, ``entrypoints`` or ``presets`` that belongs to this installation.
 
-    ``LAUNCHER_CONTAINER_DIR``, ``LAUNCHER_ENTRYPOINTS_DIR`` and ``LAUNCHER_PRESETS_DIR`` point at one's own. A wheel
-    carries the three inside the package; in a checkout they stand beside it.
+    ``LAUNCHER_CONTAINER_DIR``, ``LAUNCHER_ENTRYPOINTS_DIR`` and ``LAUNCHER_PRESETS_DIR`` name folders of one's own.
+    A wheel has the three inside the package; in a checkout they are beside it.
 
     Raises:
         SettingsError: the folder is not there.
@@ -237,12 +237,12 @@ class S3Settings:
 
 
 def s3_settings(endpoint_url: str | None = None) -> S3Settings:
-    """Return which S3 is meant: the argument, else ``LAUNCHER_S3_ENDPOINT``, else what boto3 is told, else our own.
+    """Return which S3 is meant: the argument, else ``LAUNCHER_S3_ENDPOINT``, else boto3's settings, else our own.
 
-    Real AWS has to be asked for by name: without the word ``aws`` nothing ever reaches it.
+    Only the word ``aws`` leads to real AWS.
 
     Args:
-        endpoint_url: ``embedded``, ``aws`` or a URL. None asks ``LAUNCHER_S3_ENDPOINT``, which takes the same, then
+        endpoint_url: ``embedded``, ``aws`` or a URL. Default: ``LAUNCHER_S3_ENDPOINT``, which takes the same, then
             ``AWS_ENDPOINT_URL_S3`` and ``AWS_ENDPOINT_URL``.
     Raises:
         SettingsError: the value is neither one of the words nor a URL, or a URL of AWS.
@@ -255,12 +255,12 @@ def s3_settings(endpoint_url: str | None = None) -> S3Settings:
         ("LAUNCHER_S3_ENDPOINT", os.environ.get("LAUNCHER_S3_ENDPOINT")),
         *configured,
     ]
-    where, value = next(((where, value) for where, value in candidates if value), ("", "embedded"))
+    variable, value = next(((variable, value) for variable, value in candidates if value), ("", "embedded"))
     if value == "embedded":
         return S3Settings("embedded", region=REGION)
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or None
     profile = os.environ.get("AWS_PROFILE") or None
-    if value == "aws" and not where.startswith("AWS_"):
+    if value == "aws" and not variable.startswith("AWS_"):
         # A private endpoint of AWS (PrivateLink) still counts; an address elsewhere would not be AWS.
         private = next((url for _, url in configured if _is_aws(url)), None)
         return S3Settings("aws", private, region, profile)
@@ -271,12 +271,12 @@ def s3_settings(endpoint_url: str | None = None) -> S3Settings:
         valid = False
     if not valid:
         raise SettingsError(
-            f"{where} is {value!r}, which is no endpoint of S3.",
+            f"{variable} is {value!r}, which is no endpoint of S3.",
             "Use 'embedded', 'aws' or a URL, for example http://127.0.0.1:9000",
         )
     if _is_aws(value):
         raise SettingsError(
-            f"{where} is {value}, which is real AWS.",
+            f"{variable} is {value}, which is real AWS.",
             "AWS is only used when it is asked for by name: export LAUNCHER_S3_ENDPOINT=aws",
         )
     return S3Settings("endpoint", value.rstrip("/"), region, profile)
@@ -313,17 +313,17 @@ def install_command(extra: str) -> str:
     """Return the command that gives this interpreter what an extra of this distribution needs, for a shell."""
     container = data_path("container")
     checkout = container.parent if (container.parent / "pyproject.toml").is_file() else None
-    what = ["--editable", f"{checkout}[{extra}]"] if checkout else [f"{DISTRIBUTION}[{extra}]"]
+    packages = ["--editable", f"{checkout}[{extra}]"] if checkout else [f"{DISTRIBUTION}[{extra}]"]
     # macOS has no other builds than those without CUDA.
     index = ["--extra-index-url", url] if (url := torch_index_url()) and sys.platform == "linux" else []
     constraint = ["--constraint", str(container / "constraints.txt")]
-    return shlex.join([sys.executable, "-m", "pip", "install", *constraint, *index, *what])
+    return shlex.join([sys.executable, "-m", "pip", "install", *constraint, *index, *packages])
 
 
 def build_settings() -> BuildSettings:
     """Read ``LAUNCHER_BASE_IMAGE``, ``LAUNCHER_BUILD_CA``, ``LAUNCHER_BUILD_WHEELS`` and ``TORCH_INDEX_URL``.
 
-    Certificates and wheel folders that pip is told of by its own variables are lent to the build as well.
+    Certificates and wheel folders of pip's own variables are lent to the build as well.
 
     Raises:
         SettingsError: a named file or folder is not there.

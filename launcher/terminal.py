@@ -1,4 +1,4 @@
-"""Text on a terminal, or on whatever stands in for one: never an error of the job that it is about."""
+"""Prints text for users; an error of the terminal never becomes an error of the job."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TextIO
 
 
 class _SafeCharacters(dict[int, str]):
-    """What each character becomes on a terminal, looked up when it is first met."""
+    """The printable form of each character, made when it is first looked up."""
 
     def __missing__(self, code: int) -> str:
         character = chr(code)
@@ -24,29 +24,29 @@ def print_line(host: str, line: str, hosts: int = 1) -> None:
     """Print one line of a job's log, with its host when there are several, and no control sequence but colours.
 
     Raises:
-        OSError: standard output has gone, or takes nothing any more.
+        OSError: standard output is closed, or cannot be written.
     """
     prefix = f"{host} | " if hosts > 1 else ""
     print(_encodable(prefix + neutralised(line), sys.stdout), flush=True)
 
 
 def say(text: str) -> None:
-    """Tell the user something on standard output; whoever closed it does not want to know."""
+    """Print to standard output; a closed one is no error."""
     _tell(text, sys.stdout)
 
 
 def say_error(text: str) -> None:
-    """Tell the user something on standard error; a terminal that was closed takes nothing."""
+    """Print to standard error; a closed one is no error."""
     _tell(text, sys.stderr)
 
 
 def say_from_signal(text: str) -> None:
-    """Tell the user something from within a signal's handler, where the stream may be in use at this moment."""
+    """Print to standard error from a signal handler, where the stream may be in use at this moment."""
     with contextlib.suppress(OSError):
         os.write(2, f"{text}\n".encode())
 
 
-def neutralised(line: str) -> str:
+def neutralised(line: str, *, colours: bool = True) -> str:
     """Return a log line that cannot move a terminal's cursor or change its title; of a progress bar, its last state."""
     if line.isprintable():
         return line
@@ -55,21 +55,21 @@ def neutralised(line: str) -> str:
     safe = [parts[0]]
     for part in parts[1:]:
         end = part.find("m")
-        colour = part.startswith("[") and end > 0 and all(one.isdigit() or one == ";" for one in part[1:end])
+        colour = colours and part.startswith("[") and end > 0 and set(part[1:end]) <= set("0123456789;")
         safe.append(f"\x1b{part}" if colour else f"^[{part}")
     return "".join(safe).translate(_SAFE)
 
 
-def neutralised_text(text: str) -> str:
+def neutralised_text(text: str, *, colours: bool = True) -> str:
     """Return text of several lines, each of them neutralised."""
-    return "\n".join(neutralised(line.rstrip("\r")) for line in text.split("\n"))
+    return "\n".join(neutralised(line.rstrip("\r"), colours=colours) for line in text.split("\n"))
 
 
 def open_standard_streams() -> None:
     """Make standard streams safe to use for a command line, whatever its caller did to them.
 
-    A closed one leads nowhere: its number would go to the next file that is opened. A character that the encoding
-    lacks is replaced.
+    A closed stream is opened on the null device: its number would go to the next file that is opened. A character
+    that the encoding lacks is replaced.
     """
     for number in (0, 1, 2):
         try:
@@ -82,7 +82,7 @@ def open_standard_streams() -> None:
 
 
 def abandon_broken_streams() -> None:
-    """Let what a broken stream still holds go nowhere, or the interpreter would end with an error of its own."""
+    """Discard what a broken stream still holds, or the interpreter would end with another error."""
     for number, stream in ((1, sys.stdout), (2, sys.stderr)):
         try:
             if stream is not None:
@@ -101,15 +101,3 @@ def _tell(text: str, stream: TextIO | None) -> None:
 def _encodable(text: str, stream: TextIO | None) -> str:
     encoding = getattr(stream, "encoding", None) or "utf-8"
     return text.encode(encoding, "replace").decode(encoding)
-
-
-def plain(text: str) -> str:
-    """Return a text of any number of lines with nothing in it that a terminal would obey, colours neither."""
-    return "".join(
-        character if character.isprintable() or character in "\n\t" else _shown(character)
-        for character in text.replace("\r\n", "\n")
-    )
-
-
-def _shown(character: str) -> str:
-    return "^[" if character == "\x1b" else "\N{REPLACEMENT CHARACTER}"

@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from launcher.jobs.store import JobStore
+from launcher.jobs.store import JobStore, TransformStore
 from launcher.running.driving import drive
 from launcher.runtimes.probe import engine_address, engine_answers
 from launcher.s3_server import service
@@ -49,11 +49,13 @@ def home(tmp_path, monkeypatch):
     monkeypatch.setenv("LAUNCHER_STOP_GRACE_SECONDS", "5")
     yield path
     monkeypatch.setenv("LAUNCHER_STOP_GRACE_SECONDS", "0")
-    store = JobStore(path)
-    for name in store.names():
-        if store.load(name).executions and not store.load(name).terminal:
-            store.folder(name).request_stop()
-            drive(store, name)
+    for store in (JobStore(path), TransformStore(path)):
+        for name in store.names():
+            record = store.load(name)
+            # What a test serves itself ends with the test.
+            if record.executions and not record.terminal and "fake-serving" not in str(record.executions):
+                store.folder(name).request_stop()
+                drive(store, name)
     service.stop(path)
 
 

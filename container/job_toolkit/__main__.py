@@ -35,8 +35,8 @@ def main(arguments: list[str]) -> int:
         return 0
     command = arguments[0] if arguments else "train"
     if command not in (*JOB_COMMANDS, "serve"):
-        known = ", ".join((*JOB_COMMANDS, "serve"))
-        print(f"job_toolkit: unknown command {command!r}; the commands are: {known}.", file=sys.stderr)
+        commands = ", ".join((*JOB_COMMANDS, "serve"))
+        print(f"job_toolkit: unknown command {command!r}; the commands are: {commands}.", file=sys.stderr)
         return 2
     if len(arguments) > 1:
         print(

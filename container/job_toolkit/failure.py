@@ -31,7 +31,7 @@ def _write_whole(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8", errors="replace")
         temporary.replace(path)
     except OSError as error:
-        with contextlib.suppress(OSError):  # a disk that is full takes no log either; the exit code must still get out
+        with contextlib.suppress(OSError):  # a full disk takes no log either; the exit code still has to get out
             print(f"job_toolkit: cannot write {path}: {error}", file=sys.stderr, flush=True)
 
 

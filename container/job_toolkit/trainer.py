@@ -98,7 +98,7 @@ class StopSignals:
         self.received: int | None = None
         self._child: subprocess.Popen[bytes] | None = None
         self._overdue = False
-        # Taken away: the limit is this process's business, and what the script starts may read the same names.
+        # Removed: the limit is this process's business, and programs of the script may read the same names.
         self._max_run_seconds = float(os.environ.pop(MAX_RUN_VARIABLE, "") or 0)
         self._grace_seconds = float(os.environ.pop(GRACE_VARIABLE, "") or 120)
 
@@ -129,7 +129,7 @@ class StopSignals:
             return
         self._overdue = True
         signal.setitimer(signal.ITIMER_REAL, max(self._grace_seconds, 0.001))
-        if self.received is None:  # the platform has asked already otherwise, and a second SIGTERM does harm
+        if self.received is None:  # otherwise the platform has asked already, and a second SIGTERM does harm
             write_stop_reason("MaxRuntimeExceeded")
             self._handle(signal.SIGTERM, None)
 
@@ -214,7 +214,7 @@ def _python_path(code: Path, requirements: Path | None) -> str:
 def installed_requirements(code: Path, signals: StopSignals) -> Iterator[Path | None]:
     """Install the source folder's ``requirements.txt``, if it has one, into a folder that goes with the job.
 
-    Never into the interpreter's own packages: outside a container those are the user's.
+    The interpreter's own packages stay as they are: outside a container they are the user's.
 
     Raises:
         ChildFailedError: pip failed; the failure file says why.
@@ -348,7 +348,7 @@ class _Output:
                 rest = rest[os.write(1, rest) :]
             except BlockingIOError:  # somebody shares this descriptor and made it non-blocking
                 select.select([], [1], [])
-            except OSError:  # nobody reads any more; the job goes on, and must not block on a full pipe
+            except OSError:  # the reader has gone; the job goes on, and must not block on a full pipe
                 self._is_open = False
                 return
 
@@ -391,8 +391,8 @@ def last_error(output: str) -> str:
             if lines[index] and not lines[index][0].isspace():
                 return _with_indented_lines(lines, index)
     for index in reversed(range(len(lines))):
-        if found := _NAMED_EXCEPTION.match(lines[index]):
-            return found.group(1)
+        if match := _NAMED_EXCEPTION.match(lines[index]):
+            return match.group(1)
     return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
 

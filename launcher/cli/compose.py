@@ -87,8 +87,8 @@ def read_request(arguments: list[str], variables: Mapping[str, str]) -> Request:
     command = arguments[0]
     hyperparameters = _read_hyperparameters(variables.get("HYPERPARAMETERS", ""))
     named = {
-        where: name
-        for where, name in (
+        variable: name
+        for variable, name in (
             ("PRESET", variables.get("PRESET", "")),
             ("HYPERPARAMETERS' preset", hyperparameters.pop("preset", "")),
             ("HYPERPARAMETERS' RLCOACH_PRESET", hyperparameters.pop("RLCOACH_PRESET", "")),
@@ -96,7 +96,7 @@ def read_request(arguments: list[str], variables: Mapping[str, str]) -> Request:
         if name
     }
     if len(set(map(str, named.values()))) > 1:
-        differing = ", ".join(f"{where} is {name!r}" for where, name in named.items())
+        differing = ", ".join(f"{variable} is {name!r}" for variable, name in named.items())
         raise BadInputError(f"{differing}.", "Name one preset.")
     preset = str(next(iter(named.values()), DEFAULT_PRESETS[command])).removesuffix(".yaml").removesuffix(".yml")
     return Request(command, preset, hyperparameters, variables.get(INPUT_VARIABLES.get(command, ""), ""))
@@ -136,15 +136,15 @@ def serve_bucket(jobs: Path) -> NoReturn:
 
 
 def run_request(request: Request, place: _Jobs | _Bucket) -> int:
-    """Run the job that is asked for, after one that collects the dataset if there is none to train on.
+    """Run the job that is asked for, after collecting a dataset if there is none to train on.
 
     Raises:
-        LauncherError: what the job should read is not there, or it cannot be run as asked; nothing was started.
+        LauncherError: the job's input is missing, or it cannot be run as asked; nothing was started.
     """
     if request.command not in CHANNELS:
         return run_job(request, None, place)
     if request.command == "train" and not request.input_path and place.newest("collect") is None:
-        # All that can be known of the training is checked before the data are collected.
+        # The training is checked as far as possible before the data are collected.
         make_estimator(request, place).plan()
         print(f"train: there is no dataset in {place.title} yet; collecting one first.", flush=True)
         exit_code = run_job(Request("collect", DEFAULT_PRESETS["collect"], {}, ""), None, place)
@@ -301,7 +301,7 @@ class _Jobs(_Place):
             print(f"{command}: {path}", flush=True)
 
     def point_to(self, command: str, job_name: str) -> None:
-        """Let ``jobs/COMMAND`` point to a job; whoever reads it meanwhile sees the old or the new one."""
+        """Point ``jobs/COMMAND`` to a job, in one step: a reader sees the old or the new one."""
         link = home_path() / "jobs" / command
         fresh = link.with_name(f".{command}.{os.getpid()}")
         fresh.symlink_to(job_name)
@@ -372,7 +372,7 @@ def _is_archive(name: str) -> bool:
 
 
 def _wait_for(endpoint: str) -> None:
-    """Wait for an S3 that was only just started.
+    """Wait for an S3 that has just been started.
 
     Raises:
         BadInputError: it does not answer.

@@ -65,7 +65,7 @@ def run_demo(
         console: where the bars go.
         runtime: as ``Estimator`` takes it.
         mode: as ``Estimator`` takes it; in S3 mode one job's results reach the next one through the bucket.
-        seed: for data, training and evaluation; None takes the presets' own.
+        seed: for data, training and evaluation; default: the presets' own.
     Raises:
         JobFailedError: one of them failed.
     """
@@ -181,22 +181,22 @@ def _print_judgement(console: Console, result: DemoResult) -> None:
     if result.judgement is None:
         console.print(f"The learned policy was not judged on this machine: {result.not_judged}", highlight=False)
         return
-    found, (policy,) = result.judgement, result.judgement["policies"]
-    least, most = found["bounds"]
+    judgement, (policy,) = result.judgement, result.judgement["policies"]
+    least, most = judgement["bounds"]
     possible = "" if least is None or most is None else f"; from {least:.0f} to {most:.0f} is possible"
     table = Table(
-        title=f"What {policy['policy']} is worth, by {found['episodes']} held-out episodes alone\n"
+        title=f"What {policy['policy']} is worth, by {judgement['episodes']} held-out episodes alone\n"
         f"(discounted reward per episode{possible})"
     )
-    level = next((one["level"] for one in policy["estimates"] if one["level"] is not None), None)
+    level = next((estimate["level"] for estimate in policy["estimates"] if estimate["level"] is not None), None)
     table.add_column("policy")
     table.add_column("estimate")
     table.add_column("value", justify="right")
     table.add_column("interval" if level is None else f"{level:.0%} interval", justify="right")
     table.add_column("")
-    for one in policy["estimates"]:
-        table.add_row("learned", one["estimator"], *_cells(one), _WHY[one["estimator"]])
-    if (behavior := found["behavior"]) is not None:
+    for estimate in policy["estimates"]:
+        table.add_row("learned", estimate["estimator"], *_cells(estimate), _WHY[estimate["estimator"]])
+    if (behavior := judgement["behavior"]) is not None:
         table.add_row("random", "mean of the log", *_cells(behavior), "what there is to beat")
     console.print(table)
 

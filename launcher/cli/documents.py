@@ -39,7 +39,7 @@ def read_document(location: str) -> dict[str, Any]:
 
 
 def placed(document: Mapping[str, Any], *, runtime: str | None = None, mode: str | None = None) -> dict[str, Any]:
-    """Return a document that also says where it runs, and which S3 it has; nothing else of it changes.
+    """Return a document that also says where it runs, and which S3 it has; the rest stays as it is.
 
     Args:
         document: as it was read.
@@ -56,7 +56,7 @@ def placed(document: Mapping[str, Any], *, runtime: str | None = None, mode: str
         raise SettingsError(f"--mode {mode!r} is no mode.", f"Use one of: {', '.join(MODE_NAMES)}.")
     own = document.get(OWN_MEMBER, {})
     if not isinstance(own, Mapping):
-        return dict(document)  # the check of the request says what is wrong with it
+        return dict(document)  # the check of the request names the error
     own = dict(own)
     if runtime is not None:
         own["Runtime"] = runtime

@@ -33,7 +33,7 @@ def list_jobs(
     kind: Annotated[str, typer.Option("--kind", "-k", help="training, transform or model.")] = "training",
     as_json: AsJson = False,
 ) -> None:
-    """List all jobs of a kind, the oldest first; a job that nobody drives is taken up."""
+    """List all jobs of a kind, the oldest first; a job without a driver gets a new one."""
     from launcher.jobs.record import DrivenRecord, utc
 
     store = _store_of(kind)
@@ -81,7 +81,7 @@ def describe(
         bool, typer.Option("--show-secrets", help="Show values whose names say that they are secret, too.")
     ] = False,
 ) -> None:
-    """Describe a job, in the shape of AWS's Describe call; a job that nobody drives is taken up."""
+    """Describe a job, in the shape of AWS's Describe call; a job without a driver gets a new one."""
     store, name = _found(job, kind)
     _look_after(store, name, store.load(name))
     description = _description(store, name)
@@ -253,7 +253,7 @@ def _store() -> JobStore:
 
 
 def _look_after(store: Store[Any], name: str, record: Record) -> None:
-    """Take a job up that nobody drives, and say what the user would not see otherwise."""
+    """Start a driver for a job without one, and print what the user would not see otherwise."""
     from launcher.jobs.record import DrivenRecord
     from launcher.running.driving import take_up
 

@@ -39,7 +39,7 @@ class _Commands(TyperGroup):
             say_error(f"{type(error).__name__}: {error}")
             raise typer.Exit(error.exit_code) from None
         except BrokenPipeError:
-            raise typer.Exit(BROKEN_PIPE) from None  # nobody reads on, as with `launcher ls | head -1`
+            raise typer.Exit(BROKEN_PIPE) from None  # the reader has gone, as with `launcher ls | head -1`
 
 
 app = typer.Typer(
@@ -216,7 +216,7 @@ def run(
 
 
 def _see_through(job: TrainingJob, *, detach: bool, as_json: bool) -> None:
-    """Follow a job to its end, or leave it to a process of its own, and print what came of it."""
+    """Follow a job to its end, or leave it to another process, and print what came of it."""
     if not (detach or as_json):
         say(f"Training job {job.name} in {job.path}")
     if detach:
@@ -290,23 +290,23 @@ def ope(
     seed: Annotated[int, typer.Option(help="Of resampling and of fitting values.")] = 0,
     output_format: Annotated[str, typer.Option("--format", "-f", help="table, json or csv.")] = "table",
 ) -> None:
-    """Evaluate trained policies on logged data, without training or environment.
+    """Estimate what trained policies are worth from logged data, without training or environment.
 
     launcher ope --dataset cartpole_dataset.csv --checkpoint latest
     """
     from launcher.cli.ope import GATE_NOT_PASSED, as_csv, as_table, judge_policies
 
-    for option, given, known in (
+    for option, given, choices in (
         ("--format", output_format, ("table", "json", "csv")),
         ("--policy", policy, ("softmax", "greedy")),
         ("--interval", interval, ("bootstrap", "student_t", "none")),
         ("--behavior-policy", behavior_policy, ("logged", "estimate")),
     ):
-        if given not in known:
-            raise BadInputError(f"{option} {given!r} is not known.", f"Use one of: {', '.join(known)}.")
+        if given not in choices:
+            raise BadInputError(f"{option} {given!r} is not known.", f"Use one of: {', '.join(choices)}.")
     if temperature is not None and not temperature > 0:
         raise BadInputError(f"--temperature {temperature:g} must be above 0.", "Towards 0 it is --policy greedy.")
-    found = judge_policies(
+    judgement = judge_policies(
         checked_path(dataset, "--dataset"),
         [_checkpoint(text) for text in checkpoints],
         policy=policy,
@@ -323,10 +323,10 @@ def ope(
         gate=gate,
     )
     if output_format == "json":
-        print_json(found)
+        print_json(judgement)
     else:
-        print(as_table(found) if output_format == "table" else as_csv(found).rstrip("\n"))
-    if found["gate"] is not None and not found["gate"]["passed"]:
+        print(as_table(judgement) if output_format == "table" else as_csv(judgement).rstrip("\n"))
+    if judgement["gate"] is not None and not judgement["gate"]["passed"]:
         raise typer.Exit(GATE_NOT_PASSED)
 
 
@@ -339,7 +339,7 @@ def doctor(as_json: AsJson = False) -> None:
 
     findings = examine()
     if as_json:
-        print_json([asdict(one) for one in findings])
+        print_json([asdict(finding) for finding in findings])
     else:
         from rich.console import Console
         from rich.markup import escape
@@ -347,12 +347,14 @@ def doctor(as_json: AsJson = False) -> None:
 
         table = Table(box=None, pad_edge=False, show_header=False)
         colours = {"ok": "green", "note": "yellow", "missing": "red"}
-        for one in findings:
-            remedy = f"\n-> {one.remedy}" if one.remedy else ""
-            table.add_row(f"[{colours[one.state]}]{one.state}[/]", one.topic, escape(one.detail + remedy))
+        for finding in findings:
+            remedy = f"\n-> {finding.remedy}" if finding.remedy else ""
+            table.add_row(
+                f"[{colours[finding.state]}]{finding.state}[/]", finding.topic, escape(finding.detail + remedy)
+            )
         Console().print(table)
-    runtimes = [one for one in findings if one.topic.endswith(" runtime")]
-    if not any(one.state == "ok" for one in runtimes):
+    runtimes = [finding for finding in findings if finding.topic.endswith(" runtime")]
+    if not any(finding.state == "ok" for finding in runtimes):
         raise typer.Exit(1)
 
 
@@ -370,12 +372,12 @@ def show_preset(name: Annotated[str, typer.Argument(help="A bundled preset.")], 
     """Print every value of a preset, what it means, what it may be, and its other names."""
     from launcher.sdk.preflight import describe_preset
 
-    found = describe_preset(name)
+    preset = describe_preset(name)
     if as_json:
-        print_json(found)
+        print_json(preset)
         return
-    print(f"{found['path']}, for {found['entry_point']}")
-    for key in found["keys"]:
+    print(f"{preset['path']}, for {preset['entry_point']}")
+    for key in preset["keys"]:
         print(f"\n{key['key']} = {json.dumps(key['value'])}")
         print(f"    {key['meaning']}{f'; {allowed}' if (allowed := key['allowed']) else ''}")
         for other in key["other_names"]:

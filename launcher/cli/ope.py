@@ -24,21 +24,21 @@ GATE_NOT_PASSED = 3
 
 
 def judge_policies(dataset: Path, checkpoints: Sequence[Path], **options: Any) -> dict[str, Any]:
-    """Evaluate the policies of some checkpoints on logged data, without training.
+    """Estimate the values of the policies of some checkpoints from logged data, without training.
 
     Args:
         dataset: a file, or the folder of one.
         checkpoints: folders of train.py, or files in them.
-        options: further arguments of ``batch_rl.judging.judge``; ``every`` takes each policy that a folder holds.
+        options: further arguments of ``batch_rl.judging.judge``; ``every`` estimates every policy that a folder holds.
     Returns:
         As ``batch_rl.judging.report`` makes it.
     Raises:
         BadInputError: a path does not exist, or the data and the policies do not fit, in the words of the library.
         RuntimeUnavailableError: this interpreter lacks what the library needs.
     """
-    for what, path in (("dataset", dataset), *(("checkpoint", path) for path in checkpoints)):
+    for role, path in (("dataset", dataset), *(("checkpoint", path) for path in checkpoints)):
         if not path.exists():
-            raise BadInputError(f"{what} {path}: there is no such file or folder.", "Give the path of one.")
+            raise BadInputError(f"{role} {path}: there is no such file or folder.", "Give the path of one.")
     folder = data_path("entrypoints")
     check_libraries(check_source("train.py", str(folder)))
     request = {"dataset": str(dataset.resolve()), "checkpoints": [str(path.resolve()) for path in checkpoints]}
@@ -54,35 +54,35 @@ def judge_policies(dataset: Path, checkpoints: Sequence[Path], **options: Any) -
     if answer.returncode == _REFUSED:
         raise BadInputError(answer.stderr.strip())
     if answer.returncode != 0:
-        raise LauncherError(f"the policies could not be evaluated: {answer.stderr.strip()[-500:]}")
-    found: dict[str, Any] = json.loads(answer.stdout)
-    return found
+        raise LauncherError(f"the policies' values could not be estimated: {answer.stderr.strip()[-500:]}")
+    judgement: dict[str, Any] = json.loads(answer.stdout)
+    return judgement
 
 
-def as_csv(found: Mapping[str, Any]) -> str:
+def as_csv(judgement: Mapping[str, Any]) -> str:
     """Return a row for each policy and estimator."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["checkpoint", "policy", *COLUMNS, *_WEIGHTS])
-    for one in found["policies"]:
-        for estimate in one["estimates"]:
-            cells = [one["checkpoint"], one["policy"], *(estimate[name] for name in COLUMNS)]
-            writer.writerow([*cells, *(one[name] for name in _WEIGHTS)])
+    for policy in judgement["policies"]:
+        for estimate in policy["estimates"]:
+            cells = [policy["checkpoint"], policy["policy"], *(estimate[name] for name in COLUMNS)]
+            writer.writerow([*cells, *(policy[name] for name in _WEIGHTS)])
     return text.getvalue()
 
 
-def as_table(found: Mapping[str, Any]) -> str:
+def as_table(judgement: Mapping[str, Any]) -> str:
     """Return what a person reads: a table for each policy, what it rests on, and the ranking."""
     lines = [
-        f"Judged by {found['judged_by']}; discount {found['discount']:g}. "
-        f"The policy that logged them earned {found['logged_return']:.2f} (discounted reward per episode)"
-        + _shown_behavior(found["behavior"]),
-        *(f"Assumed: {one}." for one in found["assumptions"]),
+        f"Judged by {judgement['judged_by']}; discount {judgement['discount']:g}. "
+        f"The policy that logged them earned {judgement['logged_return']:.2f} (discounted reward per episode)"
+        + _shown_behavior(judgement["behavior"]),
+        *(f"Assumed: {assumption}." for assumption in judgement["assumptions"]),
     ]
-    for one in found["policies"]:
-        lines += ["", f"{one['checkpoint']}: {one['policy']}"]
+    for policy in judgement["policies"]:
+        lines += ["", f"{policy['checkpoint']}: {policy['policy']}"]
         rows = [("estimator", "value", "interval", "")]
-        for estimate in one["estimates"]:
+        for estimate in policy["estimates"]:
             value = "undefined" if estimate["value"] is None else f"{estimate['value']:.2f}"
             if estimate["uncut"] is not None:
                 value += f" (it says {estimate['uncut']:.2f})"
@@ -92,13 +92,13 @@ def as_table(found: Mapping[str, Any]) -> str:
                 ends = f"{estimate['lower']:.2f} to {estimate['upper']:.2f}"
                 rows.append((estimate["estimator"], value, ends, f"{estimate['level']:.0%} {estimate['interval']}"))
         lines += _aligned(rows)
-        share = one["largest_weight_share"]
+        share = policy["largest_weight_share"]
         lines.append(
-            f"  in effect {one['effective_sample_size']:.1f} of {found['episodes']} episodes"
+            f"  in effect {policy['effective_sample_size']:.1f} of {judgement['episodes']} episodes"
             + (f", the largest with {share:.0%} of all weight" if share is not None else "")
         )
-        lines += [f"  note: {note}" for note in one["notes"]]
-    if (comparison := found["comparison"]) is not None:
+        lines += [f"  note: {note}" for note in policy["notes"]]
+    if (comparison := judgement["comparison"]) is not None:
         lines += ["", f"Ranked by {comparison['rank_by']}, the best first"]
         chances = comparison["probability_best"]
         ranked = [("checkpoint", "best in")]
@@ -113,9 +113,9 @@ def as_table(found: Mapping[str, Any]) -> str:
             shown = "undefined" if correlation is None else f"{correlation:.2f}"
             regrets = ", ".join(f"{regret:.2f} at {k}" for k, regret in comparison["regret"].items())
             lines.append(f"  rank correlation with the truth {shown}; regret {regrets}")
-    if (gate := found["gate"]) is not None:
+    if (gate := judgement["gate"]) is not None:
         lines += ["", "Gate passed" if gate["passed"] else "Gate not passed"]
-        lines += _aligned([(one["checkpoint"], one["why"]) for one in gate["policies"]])
+        lines += _aligned([(policy["checkpoint"], policy["why"]) for policy in gate["policies"]])
     return "\n".join(lines)
 
 

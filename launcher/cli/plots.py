@@ -16,9 +16,9 @@ def plot_job(job: TrainingJob, output: Path | None) -> Path:
 
     Args:
         job: it has written at least one row of metrics.
-        output: a file; its ending, .png or .html, says what is drawn. None puts a PNG beside the metrics.
+        output: a file; its ending, .png or .html, says what is drawn. Default: a PNG beside the metrics.
     Raises:
-        BadInputError: the job has no metrics, or the file is to be of another kind.
+        BadInputError: the job has no metrics, or the file has another ending.
         LauncherError: it could not be drawn.
     """
     folder = job.outputs.intermediate_path

@@ -16,10 +16,10 @@ def print_json(value: Any) -> None:
 def to_json(value: Any) -> str:
     """Return JSON, indented; times as ISO 8601."""
 
-    def encode(one: Any) -> str:
-        if isinstance(one, datetime):
-            return one.isoformat()
-        raise TypeError(f"{type(one).__name__} is not JSON")
+    def encode(member: Any) -> str:
+        if isinstance(member, datetime):
+            return member.isoformat()
+        raise TypeError(f"{type(member).__name__} is not JSON")
 
     return json.dumps(value, indent=2, default=encode)
 

@@ -73,9 +73,9 @@ def status(as_json: _AsJson = False) -> None:
     with s3_errors(), ObjectStore(embedded_path(home_path())) as store:
         usage = store.usage()
     if as_json:
-        found = [{"url": server.url, "pid": server.pid} for server in servers]
+        listed = [{"url": server.url, "pid": server.pid} for server in servers]
         buckets = {name: {"objects": count, "bytes": size} for name, count, size in usage}
-        print(json.dumps({"folder": str(embedded_path(home_path())), "servers": found, "buckets": buckets}, indent=2))
+        print(json.dumps({"folder": str(embedded_path(home_path())), "servers": listed, "buckets": buckets}, indent=2))
         return
     print(f"folder: {embedded_path(home_path())}")
     for server in servers:
@@ -116,7 +116,7 @@ def list_objects(
         return
     bucket, prefix = _split(uri)
     storage = _storage()
-    rows = [_row(one) for one in storage.entries(f"s3://{bucket}/{prefix}", "" if recursive else "/")]
+    rows = [_row(entry) for entry in storage.entries(f"s3://{bucket}/{prefix}", "" if recursive else "/")]
     if not rows and prefix:
         raise _nothing_there(storage, bucket, prefix)
     _print_rows(
@@ -150,8 +150,8 @@ def copy(
     bucket, key = _split(source)
     if recursive:
         folder = f"{key.rstrip('/')}/" if key else ""
-        keys = [one for one in storage.keys(f"s3://{bucket}", folder) if not one.endswith("/")]
-        names = {f"s3://{bucket}/{one}": one[len(folder) :] for one in keys}
+        keys = [name for name in storage.keys(f"s3://{bucket}", folder) if not name.endswith("/")]
+        names = {f"s3://{bucket}/{name}": name[len(folder) :] for name in keys}
     else:
         folder = key
         names = {f"s3://{bucket}/{key}": key.rpartition("/")[2]} if _is_there(storage, bucket, key) else {}
@@ -273,14 +273,14 @@ def _is_there(storage: BucketStorage, bucket: str, key: str) -> bool:
     return bool(key) and storage.head(f"s3://{bucket}/{key}") is not None
 
 
-def _row(one: S3Object | str) -> _Row:
-    if isinstance(one, str):
-        return {"Prefix": one}
-    return {"Key": one.key, "Size": one.size, "LastModified": _time(one.modified), "ETag": one.etag}
+def _row(entry: S3Object | str) -> _Row:
+    if isinstance(entry, str):
+        return {"Prefix": entry}
+    return {"Key": entry.key, "Size": entry.size, "LastModified": _time(entry.modified), "ETag": entry.etag}
 
 
 def _nothing_there(storage: BucketStorage, bucket: str, key: str, verb: str = "copies") -> StorageError:
-    """Return NoSuchKey with the nearest name that there is, or how to get at what lies below."""
+    """Return NoSuchKey with the nearest existing name, or how to reach the keys below."""
     folder = key.rstrip("/").rpartition("/")[0]
     uri = f"s3://{bucket}/{key}"
     beside = storage.entries(f"s3://{bucket}/{folder}/" if folder else f"s3://{bucket}/", "/")

@@ -17,7 +17,7 @@ def clock_mark() -> dict[str, Any]:
 
 
 def wall_mark(seconds: float) -> dict[str, Any]:
-    """Return a moment of which only the wall clock is in the record, in seconds since 1970."""
+    """Return a mark for a moment of which the record has only the wall clock, in seconds since 1970."""
     return {"wall": seconds}
 
 

@@ -50,7 +50,7 @@ class JobFolder:
         return self.work_path / host / "opt_ml"
 
     def make_work_path(self) -> None:
-        """Make the folder for everything that goes away when the job is over; the caller's alone."""
+        """Make the folder that is removed when the job is over; only the caller may enter it."""
         self.work_path.mkdir(exist_ok=True)
         self.work_path.chmod(0o700)
 
@@ -59,7 +59,7 @@ class JobFolder:
         return self.stop_path.exists()
 
     def request_stop(self) -> None:
-        """Ask whoever drives the job to stop it.
+        """Ask the job's driver to stop it.
 
         Raises:
             OutputPathError: the folder cannot be written.
@@ -92,7 +92,7 @@ class JobFolder:
 
     @contextmanager
     def driving(self, *, wait: bool = True) -> Iterator[bool]:
-        """Hold the right to drive this job; yield whether it was had. The kernel gives it up with the process.
+        """Hold the right to drive this job; yield whether this process got it. The kernel releases it with the process.
 
         Args:
             wait: wait until another driver has ended.
@@ -120,13 +120,13 @@ class JobFolder:
                 try:
                     yield True
                 finally:
-                    # Not left to the closing: a forked child of the caller's may hold the descriptor as well.
+                    # Closing is not enough: a forked child of the caller may hold the descriptor as well.
                     fcntl.flock(descriptor, fcntl.LOCK_UN)
         finally:
             os.close(descriptor)
 
     def keep_spare(self, record_bytes: int) -> None:
-        """Keep room on the disk for the last record, which a job that fills the disk must not cost.
+        """Reserve room on the disk for the last record: a job may fill the disk.
 
         Args:
             record_bytes: the length of the first record.

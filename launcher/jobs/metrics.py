@@ -35,7 +35,7 @@ class MetricRecorder:
     """
 
     def __init__(self, definitions: Sequence[MetricDefinition], path: Path) -> None:
-        self._patterns = [(one.name, re.compile(one.regex)) for one in definitions]
+        self._patterns = [(definition.name, re.compile(definition.regex)) for definition in definitions]
         self._path = path
         self.last: dict[str, MetricPoint] = {}
         if self._patterns:
@@ -86,9 +86,9 @@ def read_metric_csv(folder: Path) -> pd.DataFrame:
 
     files = sorted(folder.glob("worker_*.csv"))
     if len(files) != 1:
-        found = ", ".join(file.name for file in files) or "none"
+        names = ", ".join(file.name for file in files) or "none"
         raise BadInputError(
-            f"{folder} holds {len(files)} metric files, not one: {found}.",
+            f"{folder} holds {len(files)} metric files, not one: {names}.",
             "A training job writes its first row when its first epoch is over; read a certain file with pandas.",
         )
     return pd.read_csv(files[0])

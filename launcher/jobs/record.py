@@ -61,7 +61,7 @@ class Record:
         spec: what was asked for, as the ``to_dict`` of its spec returns it.
         request: the document as it was accepted; empty in a record of version 0.1.0.
         version: of the record's form.
-        warnings: what the user should know, such as files that could not be packed.
+        warnings: for the user, such as files that could not be packed.
         extra: fields of a newer version.
     """
 
@@ -241,8 +241,8 @@ class TransformRecord(DrivenRecord):
     Attributes:
         model: the spec of its model, as it was when the job was submitted: deleting a model ends no job.
         parameters: how the container is asked, when that was decided: concurrency, payload, strategy.
-        done: what was counted when it ended, by all drivers: objects, failed, skipped, records, bytes_out; and by the last
-            one: requests, retried, bytes_in.
+        done: what was counted when it ended: objects, failed, skipped, records and bytes_out of all drivers, and
+            requests, retried and bytes_in of the last one.
     """
 
     model: dict[str, Any] = field(default_factory=dict)
@@ -302,7 +302,7 @@ class JobRecord(DrivenRecord):
         """Change the status, if that move is legal, and note the transition.
 
         Raises:
-            LauncherError: a job that has ended is to change, or the two do not belong together.
+            LauncherError: the job has ended, or the two states do not belong together.
         """
         status, secondary_status = Status(status), SecondaryStatus(secondary_status)
         if status not in MOVES[self.status]:

@@ -79,10 +79,10 @@ class TrainingJobSpec:
         runtime: its name; ``auto`` until it is decided, when the job is submitted.
         hyperparameters: text to text, as a request to SageMaker holds them.
         output_uri: the prefix; results go to ``<output_uri>/<job_name>/output/``.
-        max_run_seconds: after so long the job is stopped.
+        max_run_seconds: the job is stopped after this time.
         checkpoint_config: None keeps no checkpoints.
         s3: which S3 the job's ``s3://`` URIs mean, as ``S3Settings.to_dict`` writes it; None where it has none.
-        estimator: what the estimator knew and no member of AWS says; ``attach`` gives it back.
+        estimator: options of the estimator that no member of AWS holds, for ``attach``.
         without_effect: members of the request that ask for nothing here, as they were given.
     """
 
@@ -138,7 +138,7 @@ class TrainingJobSpec:
     def from_dict(cls, values: Mapping[str, Any]) -> TrainingJobSpec:
         """Rebuild the spec from what ``to_dict`` returned, after a trip through JSON, in this version or another.
 
-        What a newer version has added is left out; what an older one did not have takes its default.
+        Fields of a newer version are left out; fields that an older one lacks take their default.
 
         Raises:
             TypeError, ValueError: it is no spec.
@@ -208,12 +208,12 @@ class ContainerSpec:
         mounts: folders and files of this machine, an outer one before those inside it.
         state_path: a folder of the runtime's own, for this host and this job.
         log_path: the file that everything the job prints goes to.
-        inherited: variables that the job gets with the value they have where it is started; the values are written
-            nowhere.
-        tree_path: the folder of this machine that the job sees as ``/opt/ml``, as far as the contract names it: what
-            else an image has there stays visible.
+        inherited: variables whose values the job gets from the process that starts it; the values are never
+            recorded.
+        tree_path: the folder of this machine with the folders that the contract names below ``/opt/ml``; the image's
+            other files there stay visible.
         hosts: the names of all hosts of the job, this one among them.
-        max_run_seconds: after so long the host ends itself, should nobody else do it; 0 sets no limit.
+        max_run_seconds: the host ends itself after this time, even without a driver; 0 sets no limit.
         port: at which the host answers requests of this machine; 0 for a host that serves nothing.
     """
 

@@ -37,7 +37,7 @@ class SecondaryStatus(StrEnum):
 
 
 class StopReason(StrEnum):
-    """Why the hosts of a job were told to end; empty as long as they were not."""
+    """Why the hosts of a job were told to end; empty until then."""
 
     NONE = ""
     ASKED = "Stopped"

@@ -1,6 +1,6 @@
 """What lives in one home: a folder and one JSON file a job, a model, an endpoint.
 
-What a process needs to take a job up where another left it stands in the record; nothing is only in memory.
+The record holds all that another process needs to take a job up; nothing is only in memory.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 class Claim(Generic[RecordType]):
-    """A name that this process holds, until it has a record or is given up.
+    """A name that this process holds until the job is recorded or the claim is given up.
 
     Args:
         store: the home of the job to be.
@@ -123,10 +123,10 @@ class Store(Generic[RecordType]):
 
     @contextmanager
     def claim(self, name: str) -> Iterator[Claim[RecordType]]:
-        """Hold a name that no job has, and its folder: what goes with a job is put there before its record.
+        """Hold a name that no job has, and its folder, where the files of a job lie before its record.
 
-        Without a record in the end the folder is removed. The claim of a process that died is free again, because the
-        kernel gave up its lock; a folder without a record is no job to anybody.
+        Without a record the folder is removed in the end. The kernel releases the lock of a process that died, so its
+        claim is free again; a folder without a record is no job.
 
         Raises:
             JobExistsError: the name is used, or another process holds it.
@@ -171,7 +171,7 @@ class Store(Generic[RecordType]):
             try:
                 descriptor = os.open(folder.lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
             except FileNotFoundError:
-                continue  # another claim was given up, and its folder removed, in this moment
+                continue  # another claim was given up at this moment, and its folder removed
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if _is_at(descriptor, folder.lock_path):
@@ -294,7 +294,7 @@ class Store(Generic[RecordType]):
             raise _unreadable(self.path, error) from error
 
     def not_recorded(self, name: str, error: OSError) -> OutputPathError:
-        """Return what it means for a new job that its folder cannot be written."""
+        """Return the error for a new job whose folder cannot be written."""
         return OutputPathError(
             f"{self.kind.noun} '{name}' cannot be recorded in {self.path}: {error.strerror}.",
             "Make room on its disk, or name another folder: export LAUNCHER_HOME=/path/to/folder",
@@ -322,7 +322,7 @@ class Store(Generic[RecordType]):
         """Write the record beside the one that is there, and put it in its place.
 
         Args:
-            part: a file whose room on the disk is taken for it; by default a new file.
+            part: a file whose room on the disk is used for it; default: a new file.
         """
         record.modified = time.time()
         path = part or folder.record_path.with_name(f"{folder.record_path.name}.{os.getpid()}.part")

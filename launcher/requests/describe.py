@@ -33,12 +33,12 @@ def describe_record(record: JobRecord) -> dict[str, Any]:
         "LastModifiedTime": utc(record.modified),
         "SecondaryStatusTransitions": [
             {
-                "Status": one.status,
-                "StartTime": utc(one.start),
-                **({"EndTime": utc(one.end)} if one.end is not None else {}),
-                "StatusMessage": one.message,
+                "Status": transition.status,
+                "StartTime": utc(transition.start),
+                **({"EndTime": utc(transition.end)} if transition.end is not None else {}),
+                "StatusMessage": transition.message,
             }
-            for one in record.transitions
+            for transition in record.transitions
         ],
         "FinalMetricDataList": [
             {"MetricName": name, "Value": value, "Timestamp": utc(seconds)}

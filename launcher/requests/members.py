@@ -23,7 +23,7 @@ class Member(NamedTuple):
 
     Attributes:
         path: as boto3 names it; ``[]`` stands for each item of a list.
-        accepted: the values that are taken; None takes every value that the service model takes.
+        accepted: the values that are accepted; None accepts every value of the service model.
         instead: what to do in place of another value; empty where all are taken.
     """
 

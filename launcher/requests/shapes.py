@@ -84,8 +84,8 @@ def _model() -> Mapping[str, Any]:
 
 def shape(name: str) -> Shape:
     """Return a shape by its name: ``type``, limits, and the names of the shapes below it."""
-    found: Shape = _model()["shapes"][name]
-    return found
+    shape: Shape = _model()["shapes"][name]
+    return shape
 
 
 def operation_shape(operation: str, side: str = "input") -> str:

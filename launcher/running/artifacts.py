@@ -71,11 +71,6 @@ class _Member:
     on_short: Callable[[str], None]
 
 
-def pack_folder(folder: Path, target: Path, inside: str = "") -> PackReport:
-    """Write everything below a folder to the root of the archive ``target``; see ``pack_hosts``."""
-    return pack_hosts([("", folder)], inside, target)
-
-
 def pack_hosts(trees: Sequence[tuple[str, Path]], inside: str, target: Path) -> PackReport:
     """Write what several hosts of a job left in one of their folders to the root of the archive ``target``.
 

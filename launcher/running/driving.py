@@ -1,4 +1,4 @@
-"""Who sees a job through: this process, another one, or a driver of its own that outlives them."""
+"""Finds a process that sees a job through: this one, another one, or a driver of its own that outlives them."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def drive(
     on_line: LineSink | None = None,
     looking_on: bool = False,
 ) -> _Record:
-    """See a job through to its end, whoever began it; follow it, if another process is at it.
+    """Drive a job to its end, whichever process began it; follow it where another process drives it.
 
     Ctrl-C asks for a stop and waits for it: SIGTERM, two minutes, SIGKILL. A second one kills at once. SIGTERM and
     SIGHUP leave the job to a driver of its own and end this process, unless it has handlers for them itself.
@@ -60,9 +60,9 @@ def drive(
     Args:
         store: the home that the job lives in.
         name: the job.
-        runtime: by default the one that the job was submitted for.
+        runtime: default: the runtime that the job was submitted for.
         on_line: gets every line that the job prints; one that raises is dropped, and the job goes on.
-        looking_on: whether the caller only wants to see the log, and the job goes its own way without it.
+        looking_on: whether the caller only wants to see the log, and the job goes on without it.
     Raises:
         JobNotFoundError: there is no such job.
         KeyboardInterrupt: after the stop that it asked for.
@@ -93,7 +93,7 @@ def drive(
 
 
 def drive_detached(store: Store[Any], name: str) -> None:
-    """Have a process of its own see the job through; it outlives this one.
+    """Start a process that drives the job and outlives this one.
 
     Raises:
         JobFolderError: it could not be started.
@@ -112,13 +112,13 @@ def drive_detached(store: Store[Any], name: str) -> None:
             )
     except OSError as error:
         raise JobFolderError(
-            f"{store.kind.noun} '{name}': no driver of its own could be started: {error}.",
-            f"Take it up with: {_logs_command(store, name)}",
+            f"{store.kind.noun} '{name}': no driver could be started: {error}.",
+            f"Take the job up with: {_logs_command(store, name)}",
         ) from error
 
 
 def drive_alone(store: Store[Any], name: str) -> None:
-    """Be the driver of its own: see the job through, unless another process is at it already."""
+    """Be that process: drive the job, unless another process drives it already."""
     folder = store.folder(name)
     deadline = time.monotonic() + _SETTLING_SECONDS
     with watch_signals(folder, hand_over=False) as interrupts:
@@ -133,7 +133,7 @@ def collect_again(store: JobStore, name: str) -> None:
 
     Raises:
         ArtifactError: nothing of it is left.
-        JobFolderError: another process is at it, or its files cannot be read or written.
+        JobFolderError: another process drives it, or its files cannot be read or written.
     """
     with store.folder(name).driving(wait=False) as had:
         if not had:
@@ -158,7 +158,7 @@ def hand_over(store: Store[Any], name: str, leaving: HandOver) -> None:
 
 
 def undriven(store: Store[Any], name: str, record: Record) -> bool:
-    """Return whether a job that has not ended has no process that sees it through.
+    """Return whether a job that has not ended has no driver.
 
     Raises:
         OSError: its folder cannot be looked into.
@@ -169,7 +169,7 @@ def undriven(store: Store[Any], name: str, record: Record) -> bool:
 
 
 def take_up(store: Store[Any], name: str, record: Record) -> str:
-    """Give a job that nobody drives a driver of its own.
+    """Start a driver for a job that has none.
 
     Returns:
         What the user should know about it; empty where there is nothing to say.
@@ -180,8 +180,8 @@ def take_up(store: Store[Any], name: str, record: Record) -> str:
         drive_detached(store, name)
     except (OSError, JobFolderError) as error:
         reason = error.message if isinstance(error, JobFolderError) else str(error)
-        return f"{store.kind.noun} '{name}' has no driver, and was not taken up: {reason}"
-    return f"{store.kind.noun} '{name}' had no driver; one of its own has taken it up: {_logs_command(store, name)}"
+        return f"{store.kind.noun} '{name}' has no driver, and none could be started: {reason}"
+    return f"{store.kind.noun} '{name}' had no driver; a new one was started: {_logs_command(store, name)}"
 
 
 def _logs_command(store: Store[Any], name: str) -> str:
@@ -189,7 +189,7 @@ def _logs_command(store: Store[Any], name: str) -> str:
 
 
 def raise_unless_completed(store: Store[JobRecord], record: JobRecord) -> None:
-    """Raise what a failed job means for its caller; a stopped one is no error, as with SageMaker.
+    """Raise the error of a failed job; a stopped one is no error, as with SageMaker.
 
     Raises:
         JobFailedError: with the reason, the exit code and the last lines of the log of the host that failed.
@@ -205,8 +205,8 @@ def raise_unless_completed(store: Store[JobRecord], record: JobRecord) -> None:
     program = spec.entry_point or spec.image_uri or "the container"
     ending = "it never ran to an end"
     if code is not None:
-        where = f" on {host}" if spec.instance_count > 1 else ""
-        ending = f"{program} exited with {code}{where} after {seconds:.0f} s"
+        on_host = f" on {host}" if spec.instance_count > 1 else ""
+        ending = f"{program} exited with {code}{on_host} after {seconds:.0f} s"
     log_path = folder.log_path(host)
     tail = "".join(f"\n    {line}" for line in log_tail(log_path))
     error = JobFailedError(

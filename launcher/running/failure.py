@@ -17,7 +17,7 @@ def failure_reason(container: ContainerSpec, exit_code: int, ending: Ending, sai
     Args:
         container: the host.
         exit_code: not 0.
-        ending: what ran the host says of its end.
+        ending: how it ended, as its runtime says.
         said: the text of the job's failure file; may be empty.
     """
     text = said
@@ -37,6 +37,6 @@ def failure_reason(container: ContainerSpec, exit_code: int, ending: Ending, sai
         text = "the job was killed by signal 9, not by the launcher; nothing says that memory ran out"
     elif exit_code > 128:
         text = f"the process was ended by signal {exit_code - 128}, which did not come from the launcher"
-    # The end matters as much as the beginning: the text gives way, not the exit code.
+    # The exit code at the end has to stay: the text before it is cut.
     tail = f", exit code: {exit_code}"
     return f"AlgorithmError: {text}"[: FAILURE_REASON_LIMIT - len(tail)] + tail

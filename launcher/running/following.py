@@ -55,7 +55,7 @@ class LogReader:
 
     def _hand_on(self, host: str, data: bytes) -> None:
         *lines, rest = data.split(b"\n")
-        if len(rest) > _CHUNK_BYTES:  # no memory is large enough for a log that never ends a line
+        if len(rest) > _CHUNK_BYTES:  # a line without end would fill the memory
             lines, rest = [*lines, rest], b""
         self._rests[host] = rest
         for line in lines:

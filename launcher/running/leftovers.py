@@ -1,4 +1,4 @@
-"""What dead jobs and killed writers have left: containers without a live job, scratch files, results nobody packed."""
+"""Finds what dead jobs and killed writers left: containers, scratch files, results that were never packed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _COPY_PATTERN = "*.launcher-part"  # of the storage that copies into folders
 
 @dataclass(frozen=True)
 class Leftover:
-    """Something that nobody needs any more.
+    """Something that no job needs any more.
 
     Attributes:
         text: what it is, for people.

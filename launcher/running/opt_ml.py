@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from launcher.terminal import plain
+from launcher.terminal import neutralised_text
 from launcher.trees import NoFolderError, OnSkip, Tree, why_no_folder
 
 FAILURE_REASON_LIMIT = 1024
@@ -36,8 +36,8 @@ class OptMl:
     def prepare(self, config_files: Mapping[str, str], mount_points: Mapping[str, bool]) -> None:
         """Make the tree and write the configuration; doing it again changes nothing.
 
-        Every folder is open to any user, because an image may run as whoever it likes: the folder around the tree is
-        the caller's alone and keeps everybody else out.
+        Every folder is open to any user, because an image may run as any user. The folder around the tree is the
+        caller's alone and keeps other users out.
 
         Args:
             config_files: content by path below ``/opt/ml``.
@@ -96,4 +96,4 @@ class OptMl:
         except OSError as error:
             on_skip(f"output/failure: {'a link' if error.errno == errno.ELOOP else error.strerror}")
             return ""
-        return plain(text).strip()[:FAILURE_REASON_LIMIT]
+        return neutralised_text("\n".join(text.splitlines()), colours=False).strip()[:FAILURE_REASON_LIMIT]

@@ -1,7 +1,7 @@
-"""The one ordered list of effects that makes a job, from the first record to the last.
+"""The ordered steps of a job, from the first record to the last.
 
 Each step is recorded when it is over and can be repeated safely, so any process may take a job up where another left
-it: it gets the driver's lock, skips what is recorded, and goes on. A stop is asked for by a file: anybody can ask.
+it: it gets the driver's lock, skips the recorded steps, and goes on. A file asks for a stop: any process can write it.
 """
 
 from __future__ import annotations
@@ -73,13 +73,13 @@ def resolve_channels(spec: TrainingJobSpec, cache_path: Path, *, fetch: bool) ->
 
     Args:
         spec: the job.
-        cache_path: a folder for what has to be copied here.
-        fetch: False copies nothing, and says where the data would be.
+        cache_path: a folder for data that has to be copied here.
+        fetch: False copies nothing, and returns where the data would be.
     Raises:
         ChannelError: a channel has nothing to read; the message names channel and job.
         StorageError: an S3 refuses it, or does not answer.
     """
-    found = {}
+    sources = {}
     for channel in spec.channels:
         storage, path = job_storage(spec, channel.uri), cache_path / channel.name
         try:
@@ -87,25 +87,25 @@ def resolve_channels(spec: TrainingJobSpec, cache_path: Path, *, fetch: bool) ->
                 path = storage.fetch(channel.uri, path)
                 if channel.name in spec.own_channels:
                     path = _own_copy(path, cache_path / f".own-{channel.name}")
-                found[channel.name] = ChannelSource(path, path.is_file())
+                sources[channel.name] = ChannelSource(path, path.is_file())
             else:
-                found[channel.name] = ChannelSource(*storage.locate(channel.uri, path))
+                sources[channel.name] = ChannelSource(*storage.locate(channel.uri, path))
         except ChannelError as error:
             raise ChannelError(
                 f"channel '{channel.name}' of job '{spec.job_name}': {error.message}", error.hint
             ) from error
-    return found
+    return sources
 
 
 @dataclass(frozen=True)
 class AcceptedJob:
-    """A request that was checked, with what is decided when it is submitted.
+    """A request that was checked, with the decisions made when it is submitted.
 
     Attributes:
         request: the document as it was given.
-        spec: what runs: the runtime and the S3 are decided.
+        spec: the job, with its runtime and its S3 decided.
         runtime: what runs it.
-        warnings: what its user should know before it runs.
+        warnings: for the user, before it runs.
     """
 
     request: Mapping[str, Any]
@@ -146,7 +146,7 @@ def plan_job(job: AcceptedJob, store: JobStore, *, source_members: Sequence[str]
     Args:
         job: what was accepted.
         store: the home it would live in.
-        source_members: the names in a source archive that the caller is about to upload; None: it is there already.
+        source_members: the names in a source archive that the caller is about to upload; None: it is uploaded.
     Raises:
         BadInputError: something about the job cannot be done as it was asked for.
     """
@@ -155,7 +155,7 @@ def plan_job(job: AcceptedJob, store: JobStore, *, source_members: Sequence[str]
     store.check_unused(spec.job_name)
     folder = store.folder(spec.job_name)
     keys = job_keys(spec)
-    # A source in the folder of a job that has no record is what a submission left that was killed.
+    # A source in the folder of a job without a record was left by a submission that was killed.
     to_be_written = [] if source_members is None or _lies_within(keys.source, str(folder.path)) else [keys.source]
     channels = resolve_channels(spec, folder.work_path / "channels", fetch=False)
     for uri in (keys.output, keys.model, *to_be_written):
@@ -210,9 +210,9 @@ class Driver:
     """Carries a job through the steps that are not recorded yet; the caller holds the driver's lock.
 
     Args:
-        lines: reads the log for whoever looks on.
+        lines: reads the log for the caller.
         interrupts: what Ctrl-C and other signals have asked for meanwhile.
-        looking_on: whether the job is left to another driver when ``lines`` has nobody to read to any more.
+        looking_on: whether the job is left to another driver when the sink of ``lines`` has failed.
     """
 
     def __init__(
@@ -268,7 +268,7 @@ class Driver:
             self.step("prepare", self._prepare)
             if not self._folder.stop_requested() or self._executions_left():
                 with self._s3_within_reach():
-                    with self._interrupts.held():  # cut in two, it would leave a host that nobody has recorded
+                    with self._interrupts.held():  # cut in two, it would leave a host that is not recorded
                         self.step("start", self._start)
                     self._interrupts.check()
                     if self._record.secondary_status == SecondaryStatus.PENDING:
@@ -316,7 +316,7 @@ class Driver:
             self._save()
 
     def give_up(self, error: BaseException) -> None:
-        """End the job for a reason that is not its own: nothing keeps running, what it wrote stays where it is."""
+        """End the job because of an error of this process: stop its hosts, leave what they wrote where it is."""
         for execution in self._found_executions():
             # Each by itself: a container whose end cannot be waited for is removed all the same.
             for effect in (execution.kill, lambda execution=execution: execution.wait(10), execution.remove):
@@ -358,7 +358,7 @@ class Driver:
         return f"what the job wrote and was not packed is in {self._folder.work_path}: launcher collect {self._name}"
 
     def named(self, error: OSError) -> JobFolderError:
-        """Return what an error of the operating system means for the job."""
+        """Return an error of the operating system as one of the job."""
         if not self._folder.record_path.exists():
             return JobFolderError(
                 f"job '{self._name}': its folder {self._folder.path} is gone.",
@@ -376,7 +376,7 @@ class Driver:
         self._note(Status.IN_PROGRESS, SecondaryStatus.DOWNLOADING, "Downloading input data")
         self._folder.make_work_path()
         channels = resolve_channels(self._spec, self._folder.work_path / "channels", fetch=True)
-        self._record.channels = {name: [str(found.path), found.is_file] for name, found in channels.items()}
+        self._record.channels = {name: [str(source.path), source.is_file] for name, source in channels.items()}
 
     def _write_config(self) -> None:
         plan = self._plan
@@ -391,7 +391,7 @@ class Driver:
                 artifacts.unpack(source, tree.code)
 
     def _restore_checkpoints(self) -> None:
-        """Copy what earlier jobs have left to every host; the job may change it, so nothing is linked."""
+        """Copy the checkpoints of earlier jobs to every host; the job may change them, so nothing is linked."""
         sync = self._syncs[-1]
         for folder in sync.folders:
             remove_tree(folder)  # a driver before this one may have died in the middle
@@ -419,7 +419,7 @@ class Driver:
             self._note_training()
 
     def _await_start(self) -> None:
-        """Wait until every host has a place to run: a queue's time is no training time and has no limit."""
+        """Wait until every host runs: time in a queue is no training time and has no limit."""
         while not self._folder.stop_requested() and not self._interrupts.count and self._any_pending():
             time.sleep(TICK_SECONDS)
             self._interrupts.check()
@@ -432,7 +432,7 @@ class Driver:
                 for container in self._plan.containers
             ]
         except RuntimeUnavailableError:
-            return True  # nobody knows: look again
+            return True  # unknown: look again
         return any(execution is not None and execution.state() is HostState.PENDING for execution in executions)
 
     def _note_training(self) -> None:
@@ -441,19 +441,19 @@ class Driver:
         self._note(Status.IN_PROGRESS, SecondaryStatus.TRAINING, message)
 
     def _with_credentials(self, container: ContainerSpec) -> ContainerSpec:
-        """Return the container with the S3's credentials, which no record holds; the caller's own variables win."""
+        """Return the container with the S3's credentials, which are not recorded; the caller's own variables win."""
         own = {name: value for name, value in self._s3_credentials.items() if name not in self._spec.environment}
         return replace(container, environment={**container.environment, **own})
 
     @contextlib.contextmanager
     def _s3_within_reach(self) -> Iterator[None]:
-        """Keep the S3 within reach of code inside the job, which is warned if it cannot be: it may not need it."""
-        with contextlib.ExitStack() as kept:
+        """Keep the S3 within reach of code inside the job; where that fails, warn: the job may not need it."""
+        with contextlib.ExitStack() as stack:
             if planned_s3_address(self._spec) and "follow" not in self._record.steps:
                 settings = S3Settings.from_dict(dict(self._spec.s3 or {}))
                 try:
                     reached = s3_within_reach(settings, self._store.home, self._runtime.host_address)
-                    self._s3_address = kept.enter_context(reached)
+                    self._s3_address = stack.enter_context(reached)
                     self._s3_credentials = credentials_within(settings, self._store.home, self._runtime.host_address)
                 except LauncherError as error:
                     self._record.warn(f"code inside the job cannot reach its S3: {error.message}")
@@ -517,7 +517,7 @@ class Driver:
         self._record.final_metrics = [[point.name, point.value, point.timestamp] for point in recorder.last.values()]
 
     def _look_at(self, readers: Sequence[LogReader]) -> None:
-        """Note which reader has lost its sink; leave the job to a driver of its own, where that was all we are for."""
+        """Note which reader has lost its sink; leave the job to another driver where the caller only looked on."""
         for reader in readers:
             if reader.failure:
                 if reader is self._lines and self._looking_on:
@@ -525,11 +525,11 @@ class Driver:
                 self._record.warn(reader.failure)
 
     def _tell_of_silence(self, hosts: _Hosts) -> None:
-        """Note since when the runtime does not answer, and when it answers again: until then nobody knows more."""
+        """Note since when the runtime does not answer, and when it answers again."""
         if hosts.silence and self._record.unknown_since is None:
             self._record.unknown_since = time.time()
             moment = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self._record.unknown_since))
-            self._record.warn(f"since {moment} nobody knows how the job is: {hosts.silence}")
+            self._record.warn(f"since {moment} the job's state is unknown: {hosts.silence}")
             self._save()
         elif not hosts.silence and self._record.unknown_since is not None:
             self._record.unknown_since = None
@@ -539,7 +539,8 @@ class Driver:
     def _stop_if_due(self, hosts: _Hosts) -> None:
         if self._record.stop_reason:
             return
-        trained = next((one.start for one in self._record.transitions if one.status == SecondaryStatus.TRAINING), None)
+        transitions = self._record.transitions
+        trained = next((move.start for move in transitions if move.status == SecondaryStatus.TRAINING), None)
         if self._folder.stop_requested() or self._interrupts.count:
             self._stop(hosts, StopReason.ASKED)
         elif self._record.seconds_since("training", trained) > self._spec.max_run_seconds:
@@ -554,8 +555,8 @@ class Driver:
         hosts.terminate()
 
     def _heed_endings(self) -> None:
-        """Note what the hosts themselves tell of their end: one that had nobody to stop it in time has done so."""
-        stopped = STOPS[self._record.stop_reason] is not None  # one that only followed another's end has not been
+        """Note what the hosts tell of their end: a host without a driver stops itself at its limit."""
+        stopped = STOPS[self._record.stop_reason] is not None  # a host that ended after another's failure was not
         if stopped or not self._record.exit_codes or self._record.terminal:
             return
         if any(self._ending(container).cause is EndCause.MAX_RUNTIME for container in self._plan.containers):
@@ -568,12 +569,12 @@ class Driver:
             self._runtime.reclaim(container)
 
     def _collect(self) -> None:
-        """Pack what the job left and put it under its keys; a failed or stopped job's as well.
+        """Pack the job's results and put them under their keys, also after a failure or a stop.
 
-        Model and output come first, and nothing that goes wrong with one part keeps another from its place.
+        Model and output come first; an error of one part does not stop the others.
 
         Raises:
-            Exception: the first that went wrong, when all else has been done.
+            Exception: the first error, after all parts were tried.
         """
         if not self._record.terminal:
             self._move(self._record.status, SecondaryStatus.UPLOADING, "Uploading generated training model")
@@ -582,7 +583,7 @@ class Driver:
             partial(self._pack, "model", self._keys.model),
             partial(self._pack, "output/data", self._keys.output),
             self._note_failure_reason,
-            *(partial(self._copy_the_rest, sync) for sync in self._syncs),
+            *(partial(self._copy_out, sync) for sync in self._syncs),
         )
         for part in parts:
             try:
@@ -599,26 +600,23 @@ class Driver:
         if archive.exists():
             self._storage.put_file(archive, uri)
 
-    def _copy_the_rest(self, sync: FolderSync) -> None:
+    def _copy_out(self, sync: FolderSync) -> None:
         self._warn(sync.run())
-
-    def _note_failure_reason(self) -> None:
-        self._record.failure_reason = self._find_failure_reason()
 
     def _warn(self, lines: Sequence[str]) -> None:
         for line in lines:
             self._record.warn(line)
 
-    def _find_failure_reason(self) -> str:
-        """Return why the job failed: the first host that did says so, the others were only stopped for it."""
+    def _note_failure_reason(self) -> None:
+        """Note why the job failed: the first host that did says so, the others were only stopped for it."""
         skipped = Skipped()
         texts = {host: tree.read_failure(skipped.add) for host, tree in self._hosts}
         self._warn([f"not read: {line}" for line in skipped.lines])
         host, code = next(((host, code) for host, code in self._record.exit_codes.items() if code != 0), ("", 0))
-        if code == 0 or self._record.status == Status.STOPPING:
-            return ""
-        container = next(container for container in self._plan.containers if container.host == host)
-        return failure_reason(container, code, self._ending(container), texts[host])
+        self._record.failure_reason = ""
+        if code != 0 and self._record.status != Status.STOPPING:
+            container = next(container for container in self._plan.containers if container.host == host)
+            self._record.failure_reason = failure_reason(container, code, self._ending(container), texts[host])
 
     def _ending(self, container: ContainerSpec) -> Ending:
         """Return how a host ended, also where another driver saw it end."""
@@ -670,7 +668,7 @@ class Driver:
         self._save()
 
     def _save(self) -> None:
-        """Write the record. On a full disk a job goes on without: a step that is not recorded is done once more."""
+        """Write the record. On a full disk the job goes on without: a step that is not recorded is repeated."""
         try:
             self._store.save(self._name, self._record)
         except OSError as error:
@@ -680,20 +678,21 @@ class Driver:
 
     def _sync_meanwhile(self) -> None:
         for sync in self._syncs:
-            warning = sync.run_meanwhile()
-            if warning:
+            if warning := sync.run_meanwhile():
                 self._record.warn(warning)
 
     @property
     def _plan(self) -> RunPlan:
         if self._plan_made is None:
-            found = self._record.channels.items()
-            channels = {name: ChannelSource(Path(path), is_file) for name, (path, is_file) in found}
+            places = self._record.channels.items()
+            channels = {name: ChannelSource(Path(path), is_file) for name, (path, is_file) in places}
             self._plan_made = _plan(self._spec, self._store, channels, self._runtime.network_interface)
         return self._plan_made
 
     def _executions_left(self) -> bool:
-        return bool(self._record.executions) or any(self._runtime.find(one) for one in self._plan.containers)
+        return bool(self._record.executions) or any(
+            self._runtime.find(container) for container in self._plan.containers
+        )
 
     def _found_executions(self) -> Iterator[Execution]:
         if "prepare" not in self._record.steps:
@@ -715,19 +714,19 @@ class _Hosts:
 
     Attributes:
         running: the hosts that answer.
-        lost: the hosts that nobody knows anything about at the moment.
-        vanished: the hosts of which nothing was left.
+        lost: the hosts whose state is unknown.
+        vanished: the hosts of which nothing is left.
         warnings: what their executions had to say when they ended.
-        silence: why nothing is heard; empty while all is well.
+        silence: why the runtime does not answer; empty while it does.
     """
 
     def __init__(
         self, runtime: Runtime, containers: Sequence[ContainerSpec], executions: Mapping[str, Execution]
     ) -> None:
         self._runtime = runtime
-        self.running = {one.host: executions[one.host] for one in containers if one.host in executions}
-        self.lost = {one.host: one for one in containers if one.host not in executions}
-        self._containers = {one.host: one for one in containers}
+        self._containers = {container.host: container for container in containers}
+        self.running = dict(executions)
+        self.lost = {host: container for host, container in self._containers.items() if host not in executions}
         self._next_look = 0.0
         self._signals: list[Callable[[Execution], None]] = []
         self.vanished: set[str] = set()
@@ -740,7 +739,7 @@ class _Hosts:
         return bool(self.running or self.lost)
 
     def wait(self, seconds: float) -> dict[str, int]:
-        """Wait until a host has ended, but no longer than so; return the exit codes of those that have."""
+        """Wait until a host has ended, at most ``seconds``; return the exit codes of the hosts that have."""
         codes = self._look_again()
         silence = ""
         if not self.running and not codes:
@@ -757,18 +756,18 @@ class _Hosts:
                 codes[host] = code
                 self.warnings += [execution.warning] if execution.warning else []
                 del self.running[host]
-            elif _is_unknown(execution):
+            elif execution.state() is HostState.LOST:
                 silence = f"{host} cannot be reached"
         if silence or not self.lost:
             self.silence = silence
         return codes
 
     def terminate(self) -> None:
-        """Send SIGTERM to all that run, to a host that is lost as soon as it is found."""
+        """Send SIGTERM to all hosts, to a lost host as soon as it is found."""
         self._signal(lambda execution: execution.terminate())
 
     def kill(self) -> None:
-        """End all that run, a host that is lost as soon as it is found."""
+        """Kill all hosts, a lost host as soon as it is found."""
         self._signal(lambda execution: execution.kill())
 
     def _signal(self, send: Callable[[Execution], None]) -> None:
@@ -784,7 +783,7 @@ class _Hosts:
                 self.silence = _text(error)
 
     def _look_again(self) -> dict[str, int]:
-        """Look for the hosts that are lost; one of which nothing is left counts as killed."""
+        """Look for lost hosts; a host of which nothing is left counts as killed."""
         codes: dict[str, int] = {}
         if not self.lost or time.monotonic() < self._next_look:
             return codes
@@ -809,12 +808,6 @@ def _text(error: Exception) -> str:
     return error.message if isinstance(error, LauncherError) else str(error)
 
 
-def _is_unknown(execution: Execution) -> bool:
-    """Return whether a runtime that says in which state a host is says that it does not know."""
-    state = getattr(execution, "state", None)
-    return state is not None and str(state()) in ("unknown", "lost")
-
-
 def _check_source_archive(spec: TrainingJobSpec, uri: str) -> None:
     try:
         _, is_file = job_storage(spec, uri).locate(uri, Path(os.devnull))
@@ -828,7 +821,7 @@ def _check_source_archive(spec: TrainingJobSpec, uri: str) -> None:
 
 
 def _own_copy(path: Path, target: Path) -> Path:
-    """Copy a channel for a job that changes what is in it; any user may do so."""
+    """Copy a channel for a job that changes its content; any user may write to the copy."""
     if path.is_file():
         target.mkdir(parents=True, exist_ok=True)
         target /= path.name
@@ -863,10 +856,10 @@ def _plan(
 def _check_checkpoint_place(
     spec: TrainingJobSpec, config: CheckpointConfig, channels: Mapping[str, ChannelSource], folder: JobFolder
 ) -> None:
-    """Refuse a place for checkpoints that cannot be read or written, or that is mixed up with others of the job.
+    """Refuse a place for checkpoints that cannot be read or written, or that overlaps another place of the job.
 
     Raises:
-        BadInputError: it is.
+        BadInputError: it does.
     """
     uri, storage = config.s3_uri, job_storage(spec, config.s3_uri)
     try:
@@ -885,7 +878,7 @@ def _check_checkpoint_place(
     for place in (job_keys(spec).model, spec.source_uri or "", f"file://{folder.path}"):
         if place.startswith(f"{uri}/"):
             raise OutputPathError(
-                f"checkpoint_s3_uri={uri} is around {place}, which is no checkpoint and would be restored as one.",
+                f"checkpoint_s3_uri={uri} contains {place}, which is no checkpoint and would be restored as one.",
                 "Give checkpoints a folder of their own.",
             )
 

@@ -1,4 +1,4 @@
-"""What Ctrl-C, SIGTERM and SIGHUP mean while a job is driven: stop it, or leave it to a driver of its own."""
+"""What Ctrl-C, SIGTERM and SIGHUP mean while a job is driven: stop it, or leave it to another driver."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _LEAVING = (signal.SIGTERM, signal.SIGHUP)
 
 
 class HandOver(BaseException):
-    """The caller has to go, the job has not: whoever drives it leaves everything as it is.
+    """This process has to go and the job goes on: everything stays as it is for the next driver.
 
     Args:
-        number: the signal; 0 where nobody looks on any more.
+        number: the signal; 0 where the caller only looked on and its sink has failed.
     """
 
     def __init__(self, number: int = 0) -> None:

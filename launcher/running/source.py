@@ -1,6 +1,6 @@
 """Which files make up a job's source, checked before anything is written.
 
-The members come out sorted and by content alone, so that the same files always make the same ``sourcedir.tar.gz``.
+Members are sorted and depend on content alone, so that the same files always make the same ``sourcedir.tar.gz``.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Source:
         program: the entry point, relative to the root of the archive.
         path: the folder that is packed, or that a lone entry point lies in.
         members: names below ``path`` to pack; empty packs all.
-        dependencies: what is packed beside it.
+        dependencies: files and folders packed beside it.
     """
 
     program: str
@@ -61,8 +61,8 @@ def check_source(entry_point: str, source_dir: str | None, dependencies: Sequenc
     root = _absolute(source_dir, "source_dir")
     checked_path(root / entry_point, "entry point", SourceError)
     if not root.is_dir():
-        what = "is a file, not a folder" if root.is_file() else "does not exist"
-        raise SourceError(f"source_dir {root} {what}.", "Give the folder that holds the entry point.")
+        fault = "is a file, not a folder" if root.is_file() else "does not exist"
+        raise SourceError(f"source_dir {root} {fault}.", "Give the folder that holds the entry point.")
     if not os.access(root, os.R_OK | os.X_OK):
         raise SourceError(f"source_dir {root} cannot be read.", f"Check its permissions: ls -ld {root}")
     relative = os.path.normpath(entry_point)
@@ -83,18 +83,18 @@ def list_members(path: Path, members: Sequence[str], dependencies: Sequence[Path
     Raises:
         SourceError: a member is unreadable, special, a link that leaves its root, or is there twice.
     """
-    found: dict[str, Path] = {}
+    paths: dict[str, Path] = {}
     roots = [(path, name) for name in members] if members else [(path, "")]
     for root, name in [*roots, *((dependency, "") for dependency in dependencies)]:
         prefix = name or (root.name if root in dependencies else "")
         start = root / name
         for member, member_path in _walk(start, prefix, start if start.is_dir() else start.parent):
-            if member in found and not (member_path.is_dir() and found[member].is_dir()):
+            if member in paths and not (member_path.is_dir() and paths[member].is_dir()):
                 raise SourceError(
-                    f"{member_path} and {found[member]} would both be packed as '{member}'.", "Rename one of them."
+                    f"{member_path} and {paths[member]} would both be packed as '{member}'.", "Rename one of them."
                 )
-            found[member] = member_path
-    return sorted(found.items())
+            paths[member] = member_path
+    return sorted(paths.items())
 
 
 def _check_entry_point(path: Path, entry_point: str, folder: Path) -> None:
@@ -123,8 +123,8 @@ def _checked_paths(dependencies: Sequence[str]) -> tuple[Path, ...]:
     return paths
 
 
-def _absolute(path: str, where: str) -> Path:
-    return Path(os.path.abspath(checked_path(path, where, SourceError)))  # noqa: PTH100
+def _absolute(path: str, purpose: str) -> Path:
+    return Path(os.path.abspath(checked_path(path, purpose, SourceError)))  # noqa: PTH100
 
 
 def _target_of(link: Path) -> Path:

@@ -28,8 +28,8 @@ class FolderSync:
         uri: the place that follows the folder.
     """
 
-    def __init__(self, what: str, trees: Sequence[tuple[str, Path]], inside: str, storage: Storage, uri: str) -> None:
-        self._what = what
+    def __init__(self, title: str, trees: Sequence[tuple[str, Path]], inside: str, storage: Storage, uri: str) -> None:
+        self._title = title
         self._trees = list(trees)
         self._inside = inside
         self._storage = storage
@@ -51,14 +51,14 @@ class FolderSync:
             if folder.is_dir():
                 with Tree.open(folder) as tree:
                     self._copied[host] = dict(changed_files(tree, {}))
-        # What comes from the place is nobody's in particular: the first host that changes it has its name.
+        # A restored file belongs to no host: the first host that changes it keeps its name.
 
     def run(self) -> list[str]:
         """Copy now that the job has ended; return a line for each thing that was left out, with the reason."""
         self.wait()
         skipped = Skipped()
         self._copy(skipped.add, settled=True)
-        return [f"not copied ({self._what}): {line}" for line in skipped.lines]
+        return [f"not copied ({self._title}): {line}" for line in skipped.lines]
 
     def run_meanwhile(self) -> str:
         """Copy from a thread: an S3 that hangs must hold up neither the log nor a stop.
@@ -74,7 +74,7 @@ class FolderSync:
                 return ""
             error = self._running.exception()
             if isinstance(error, StorageError | OutputPathError):
-                warning = f"{self._what} came late: {error.message}"
+                warning = f"{self._title} came late: {error.message}"
             elif error is not None:
                 raise error
         self._running = futures.Future()

@@ -17,7 +17,7 @@ _OWN = {
 
 
 def get_runtime(name: str) -> Runtime:
-    """Return the runtime of that name: one of the launcher's own, or one that an installed package offers.
+    """Return the runtime of that name: one of the launcher's own, or one that an installed package provides.
 
     Raises:
         SettingsError: there is no such runtime, or it cannot be loaded.
@@ -41,12 +41,12 @@ def get_runtime(name: str) -> Runtime:
 
 
 def runtime_names() -> list[str]:
-    """Return ``auto`` and the names of all runtimes that there are."""
+    """Return ``auto`` and the names of all runtimes."""
     return ["auto", *sorted({*_OWN, *_offered()})]
 
 
 def _offered() -> dict[str, str]:
-    from importlib.metadata import entry_points  # slow to load, and asked only for names that are not our own
+    from importlib.metadata import entry_points  # slow to load, and only needed for names that are not our own
 
     return {entry.name: entry.value for entry in entry_points(group=RUNTIME_ENTRY_POINTS)}
 

@@ -20,7 +20,7 @@ class HostState(StrEnum):
     RUNNING = "running"
     ENDED = "ended"
     LOST = "lost"
-    """Nobody can say for now: what runs it does not answer. The job is taken up when it answers again."""
+    """What runs it does not answer. The job is taken up when it answers again."""
 
 
 class EndCause(StrEnum):
@@ -35,7 +35,7 @@ class EndCause(StrEnum):
 
 @dataclass(frozen=True)
 class Ending:
-    """How a host ended, as what ran it says.
+    """How a host ended, in the words of the engine or supervisor that ran it.
 
     Attributes:
         cause: why.
@@ -63,17 +63,12 @@ class Execution(ABC):
         """What the job's user should know about the host, such as a log that could not be written; mostly empty."""
         return ""
 
-    @property
-    def lost_since(self) -> float | None:
-        """Since when nobody can say how the host is, in seconds since 1970; None while it is known."""
-        return None
-
     @abstractmethod
     def wait(self, timeout_seconds: float) -> int | None:
         """Wait for the end; return the exit code (128 + n after signal n), or None when the time is up.
 
         Everything that the host printed is in its log file before the exit code is returned. While the state is lost,
-        the answer is None: a job is not over because nobody can see it.
+        the answer is None: a host that cannot be seen has not ended.
         """
 
     def ending(self) -> Ending:
@@ -98,7 +93,7 @@ class Execution(ABC):
 
     @abstractmethod
     def remove(self) -> None:
-        """Remove what the runtime keeps of the host, whatever state it is in; again does no harm."""
+        """Remove what the runtime keeps of the host, whatever its state; a second call does no harm."""
 
 
 @dataclass(frozen=True)
@@ -121,9 +116,9 @@ class Runtime(ABC):
 
     Attributes:
         name: as users and records name it.
-        network_interface: by which the hosts of a job reach each other.
-        needs_local_libraries: jobs import the libraries of this machine's own Python.
-        runs_images: it can run an image of the user's.
+        network_interface: the interface by which the hosts of a job reach each other.
+        needs_local_libraries: whether jobs import the libraries of this machine's Python.
+        runs_images: whether it can run an image of the user's.
     """
 
     name: str
@@ -132,17 +127,9 @@ class Runtime(ABC):
     runs_images: bool = True
 
     @property
-    def reaches_this_machine(self) -> bool:
-        """Whether a job can reach what listens on this machine, at ``host_address``."""
-        try:
-            return bool(self.host_address)
-        except RuntimeUnavailableError:
-            return False
-
-    @property
     @abstractmethod
     def host_address(self) -> str:
-        """The address of this machine at which a job reaches what listens here.
+        """The address at which a job reaches servers of this machine.
 
         Raises:
             RuntimeUnavailableError: there is none, as with an engine on another machine.
@@ -155,7 +142,7 @@ class Runtime(ABC):
 
     @abstractmethod
     def check(self, container: ContainerSpec) -> None:
-        """Refuse, before anything is started, what could not be run.
+        """Refuse what could not be run, before anything is started.
 
         Raises:
             RuntimeUnavailableError: the runtime itself does not work here.
@@ -168,21 +155,21 @@ class Runtime(ABC):
 
     @abstractmethod
     def prepare(self, container: ContainerSpec) -> None:
-        """Have the image ready, building it if need be; again costs next to nothing.
+        """Have the image ready, and build it if need be; a second call costs next to nothing.
 
         Raises:
             ImageError: it cannot be built.
         """
 
     def open(self, containers: Sequence[ContainerSpec]) -> None:  # noqa: B027 - most runtimes share nothing
-        """Make what the hosts of a job share, such as a network; again changes nothing.
+        """Make what the hosts of a job share, such as a network; a second call changes nothing.
 
         Raises:
             RuntimeUnavailableError: it could not be made.
         """
 
     def close(self, containers: Sequence[ContainerSpec]) -> None:  # noqa: B027 - most runtimes share nothing
-        """Remove what ``open`` made, when every host has been removed; again does no harm.
+        """Remove what ``open`` made, when every host has been removed; a second call does no harm.
 
         Raises:
             RuntimeUnavailableError: it could not be removed.
@@ -202,14 +189,14 @@ class Runtime(ABC):
         """Return the host that was started for this job and this home before, if anything of it is left.
 
         Raises:
-            RuntimeUnavailableError: what runs it does not answer.
+            RuntimeUnavailableError: the engine does not answer, so that nobody can say.
         """
 
     def leftovers(self, home: str) -> list[Remains]:
-        """Return all that the runtime keeps of jobs of a home, whether or not they are alive; none where it needs none.
+        """Return everything that the runtime keeps of the jobs of a home, alive or not.
 
         Raises:
-            RuntimeUnavailableError: nobody can say.
+            RuntimeUnavailableError: the engine does not answer.
         """
         return []
 

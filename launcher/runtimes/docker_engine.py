@@ -1,7 +1,7 @@
 """Jobs as containers of a Docker engine, over its API; the only module that knows docker-py.
 
 A container is found again by its labels. Its output is read by a connection that is opened before it starts, because
-one opened later loses lines; the engine keeps a whole copy for whoever takes the job up after this process.
+one opened later loses lines; the engine keeps a whole copy for the process that takes the job up later.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ from launcher.runtimes.probe import engine_address
 from launcher.settings import build_settings, stop_grace_seconds
 from launcher.trees import NoFolderError, Skipped, Tree
 
-# A question is answered within it, or the engine counts as hung. Work gets longer: an engine under load is slow.
+# An engine that does not answer a question in this time counts as hung. Work gets longer: under load it is slow.
 _ANSWER_SECONDS = 10
 _WORK_SECONDS = 120
 _RETRY_SECONDS = 1.0
 _SIOCGIFADDR = 0x8915
-# Of an engine's own choice what no algorithm needs: raw packets, device files, programs with rights of their own.
+# Capabilities that an engine grants and no algorithm needs: raw packets, device files, programs with own rights.
 # Official images run as root, change owners and users, and start an sshd for MPI, which needs the rest.
 _DROPPED_CAPABILITIES = ("NET_RAW", "MKNOD", "SETFCAP")
 _PIDS_LIMIT = 32768  # more than any training needs, and less than a machine has
@@ -54,7 +54,7 @@ _BROKEN = (requests.exceptions.RequestException, docker.errors.APIError, OSError
 _NO_ENGINE_HINT = 'Start it (launcher doctor says how), or run as a local process: Estimator(..., runtime="process").'
 _STDOUT, _STDERR = 1, 2
 _FRAME_HEADER = struct.Struct(">BxxxL")
-# How the engine's own first process says that it could not start the image's: tini of Docker, catatonit of podman.
+# The words of an engine's first process (Docker's tini, podman's catatonit) when it cannot start the image's.
 _NO_PROGRAM = re.compile(r"(?:\[FATAL\s+tini \(\d+\)\] exec .* failed|failed to exec pid1): (.+)")
 _MISSING_PROGRAM = re.compile(r"exec: .* (?:executable file not found|no such file or directory)")
 _REASON_PATH = "output/.stop-reason"
@@ -74,10 +74,10 @@ class DockerExecution(Execution):
     """A container of a job.
 
     Args:
-        client: the engine, patient.
+        client: of the engine; it waits long for an answer.
         container_id: the container.
         container: what it was started from.
-        frames: its output from the very beginning; None reads it again from the engine's copy.
+        frames: its output from the beginning; default: read again from the engine's copy.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class DockerExecution(Execution):
         self._ended = threading.Event()
         self._code = 0
         self._ending = Ending()
-        self._lost_since: float | None = None
+        self._lost = False
         self._owed_signal = ""
         self._thread = threading.Thread(target=self._watch, args=(frames,), name=container_id[:12], daemon=True)
 
@@ -107,12 +107,7 @@ class DockerExecution(Execution):
         """Return what is known without asking the engine."""
         if self._ended.is_set():
             return HostState.ENDED
-        return HostState.RUNNING if self._lost_since is None else HostState.LOST
-
-    @property
-    def lost_since(self) -> float | None:
-        """Since when the engine has not answered."""
-        return self._lost_since
+        return HostState.LOST if self._lost else HostState.RUNNING
 
     def wait(self, timeout_seconds: float) -> int | None:
         """Wait for the container's end; by then its log is written. An engine that is gone ends nothing."""
@@ -124,7 +119,7 @@ class DockerExecution(Execution):
 
     @property
     def warning(self) -> str:
-        """What became of the log, where it could not be written."""
+        """Why the log is not complete; empty where it is."""
         return self._log.warning
 
     def address(self) -> tuple[str, int]:
@@ -176,13 +171,11 @@ class DockerExecution(Execution):
                     self._watch_once(frames)
                 except docker.errors.NotFound:
                     self._code = _KILLED
-                    self._ending = Ending(
-                        EndCause.REMOVED, "its container was removed, not by the launcher (docker rm)"
-                    )
+                    self._ending = _REMOVED
                     return
                 except _BROKEN:
                     frames = None
-                    self._lost_since = self._lost_since or time.time()
+                    self._lost = True
                     time.sleep(_RETRY_SECONDS)
                 else:
                     return
@@ -192,7 +185,7 @@ class DockerExecution(Execution):
     def _watch_once(self, frames: Frames | None) -> None:
         if frames is None:
             _client().inspect_container(self._id)  # is it back?
-            self._lost_since = None
+            self._lost = False
             if owed := self._owed_signal:
                 self._signal(owed)
                 self._owed_signal = "" if self._owed_signal == owed else self._owed_signal
@@ -244,9 +237,9 @@ class _LogCopy:
         self.warning = ""
 
     def begin_again(self) -> None:
-        """The output will come from its beginning: what is written already is to be passed over.
+        """Expect the output from its beginning, and skip what is written already.
 
-        By stream, not by byte: the engine's copy may have the two in another order.
+        Each stream is counted by itself: the engine's copy may have the two in another order.
         """
         self._skip = dict(self._written)
 
@@ -321,14 +314,22 @@ def _stop_reason(tree: Path) -> EndCause | None:
 
 
 def _remove_container(container_id: str) -> None:
+    by_hand = f"Do it by hand: docker rm -f {container_id[:12]}"
+    with _engine_errors(f"the container {container_id[:12]} could not be removed", by_hand):
+        try:
+            _worker().remove_container(container_id, v=True, force=True)
+        except docker.errors.APIError as error:
+            if error.status_code not in (404, 409):  # gone, or being removed by somebody else
+                raise
+
+
+@contextlib.contextmanager
+def _engine_errors(problem: str, hint: str = "") -> Iterator[None]:
+    """Raise what the engine refuses as ``problem``, with its own words; and say so when it does not answer."""
     try:
-        _worker().remove_container(container_id, v=True, force=True)
+        yield
     except docker.errors.APIError as error:
-        if error.status_code not in (404, 409):  # gone, or being removed by somebody else
-            raise RuntimeUnavailableError(
-                f"the container {container_id[:12]} could not be removed: {_text(error)}",
-                f"Do it by hand: docker rm -f {container_id[:12]}",
-            ) from error
+        raise RuntimeUnavailableError(f"{problem}: {_text(error)}", hint) from error
     except _BROKEN as error:
         raise _silent(error) from error
 
@@ -359,7 +360,7 @@ class DockerRuntime(Runtime):
         raise RuntimeUnavailableError(f"the engine at {engine_address()} has no gateway to this machine.")
 
     def check(self, container: ContainerSpec) -> None:
-        """Refuse when no engine answers, or when a foreign image is neither here nor to be pulled."""
+        """Refuse when no engine answers, or when a foreign image is neither here nor in a registry."""
         client = _client()
         try:
             client.ping()
@@ -399,7 +400,8 @@ class DockerRuntime(Runtime):
         if not _needs_network(containers[0]):
             return
         client, name = _worker(), _network_name(containers[0])
-        try:
+        problem = f"the hosts of job '{containers[0].job_name}' could not get a network"
+        with _engine_errors(problem, "List networks that nobody uses any more: docker network ls"):
             if _network_of(client, containers[0]) is not None:
                 return
             # Fixed addresses need a subnet that was asked for: let the engine pick a free one, then ask for that.
@@ -417,29 +419,16 @@ class DockerRuntime(Runtime):
                 ipam=docker.types.IPAMConfig(pool_configs=[docker.types.IPAMPool(subnet=subnet)]),
                 labels={label: containers[0].labels[label] for label in _JOB_LABELS},
             )
-        except docker.errors.APIError as error:
-            raise RuntimeUnavailableError(
-                f"the hosts of job '{containers[0].job_name}' could not get a network: {_text(error)}",
-                "List networks that nobody uses any more: docker network ls",
-            ) from error
-        except _BROKEN as error:
-            raise _silent(error) from error
 
     def close(self, containers: Sequence[ContainerSpec]) -> None:
         """Remove the job's network."""
         if not _needs_network(containers[0]):
             return
-        try:
-            _worker().remove_network(_network_name(containers[0]))
-        except docker.errors.NotFound:
-            return
-        except docker.errors.APIError as error:
-            raise RuntimeUnavailableError(
-                f"the network of job '{containers[0].job_name}' could not be removed: {_text(error)}",
-                f"Do it by hand: docker network rm {_network_name(containers[0])}",
-            ) from error
-        except _BROKEN as error:
-            raise _silent(error) from error
+        name = _network_name(containers[0])
+        problem = f"the network of job '{containers[0].job_name}' could not be removed"
+        by_hand = f"Do it by hand: docker network rm {name}"
+        with _engine_errors(problem, by_hand), contextlib.suppress(docker.errors.NotFound):
+            _worker().remove_network(name)
 
     def start(self, container: ContainerSpec) -> DockerExecution:
         """Create the container, connect to its output, start it."""
@@ -489,10 +478,8 @@ class DockerRuntime(Runtime):
     def find(self, container: ContainerSpec) -> DockerExecution | None:
         """Return the job's container by its labels; one that never started is removed."""
         labels = [f"{name}={value}" for name, value in container.labels.items()]
-        try:
+        with _engine_errors(f"the containers of job '{container.job_name}' could not be listed"):
             summaries = _client().containers(all=True, filters={"label": labels})
-        except _BROKEN as error:
-            raise _silent(error) from error
         for summary in summaries:
             execution = DockerExecution(_worker(), summary["Id"], container)
             if summary["State"] == "created":
@@ -503,7 +490,7 @@ class DockerRuntime(Runtime):
         return None
 
     def reclaim(self, container: ContainerSpec) -> None:
-        """Give what a foreign user of the image wrote to the caller, also what the caller could not touch."""
+        """Make the caller the owner of what the image's own user wrote, also of what the caller could not touch."""
         tree = Path(container.tree_path)
         uid, gid = os.getuid(), os.getgid()
         try:
@@ -520,11 +507,9 @@ class DockerRuntime(Runtime):
     def leftovers(self, home: str) -> list[Remains]:
         """Return the containers and networks that carry the labels of a home."""
         filters = {"label": [f"launcher.home={home}"]}
-        try:
+        with _engine_errors("the containers of jobs could not be listed"):
             containers = _client().containers(all=True, filters=filters)
             networks = _client().networks(filters=filters)
-        except _BROKEN as error:
-            raise _silent(error) from error
         remains = []
         for entry in containers:
             remove: Callable[[], None] = partial(_remove_container, entry["Id"])
@@ -750,13 +735,13 @@ def _host_config(
             ),
             *lent,
         ],
-        # Whole and in order, whatever the engine's default is: another process may have to read it again.
+        # Not the engine's default: another process may have to read the log again, whole and in order.
         "log_config": docker.types.LogConfig(type="json-file", config={}),
         "shm_size": _half_of_memory(),
         "ulimits": _own_limits(),
     }
     if addresses:
-        # By file as well as by the engine's own names: those know a host only while it runs.
+        # Names in a file as well: the engine's own names know a host only while it runs.
         peers = {host: address for host, address in addresses.items() if host != container.host}
         options |= {"network_mode": _network_name(container), "extra_hosts": peers}
     elif container.network_isolated:
@@ -771,7 +756,7 @@ def _host_config(
     options |= {"security_opt": ["no-new-privileges"], "cap_drop": list(_DROPPED_CAPABILITIES)}
     if container.bundled:
         options["cap_drop"] = ["ALL"]
-    if not _rootless():  # without a root's rights limits depend on what the machine hands to its users
+    if not _rootless():  # a rootless engine can only set the limits that the machine hands to its users
         options |= {"pids_limit": _PIDS_LIMIT, "mem_limit": _memory_for_jobs()}
     config: dict[str, Any] = client.create_host_config(**options)
     return config
@@ -783,7 +768,7 @@ def _inherited(container: ContainerSpec) -> dict[str, str]:
 
 
 def _take_over(tree: Tree, uid: int, gid: int, *, change: bool) -> bool:
-    """Return whether anything in the tree does not belong to ``uid``, or cannot be looked into.
+    """Return whether anything in the tree belongs to another user than ``uid``, or cannot be looked into.
 
     Args:
         change: make it belong to ``uid`` and ``gid``, which only root can.
@@ -802,10 +787,12 @@ def _take_over(tree: Tree, uid: int, gid: int, *, change: bool) -> bool:
 def _change_owner(client: docker.APIClient, image: str, path: Path, owner: str) -> None:
     """Run the host's own chown as the engine's root.
 
-    The job's image is at hand, but may have no such program: the host's folders of programs take the place of its own.
+    The job's image is here, but may have no such program: the host's folders of programs are mounted over its own.
     """
     programs = [Path(folder) for folder in ("/usr", "/bin", "/lib", "/lib64", "/nix") if Path(folder).exists()]
-    mounts = [docker.types.Mount(str(one), str(one.resolve()), type="bind", read_only=True) for one in programs]
+    mounts = [
+        docker.types.Mount(str(folder), str(folder.resolve()), type="bind", read_only=True) for folder in programs
+    ]
     script = 'chown -hR "$0" /opt/ml && chmod -R u+rwX /opt/ml'
     by_hand = f"Do it by hand: sudo chown -R {owner} {path}"
     try:
@@ -855,7 +842,7 @@ def _start_error(container: ContainerSpec, error: docker.errors.APIError) -> Exc
 
 
 def _own_user() -> str:
-    """Return the user that writes the caller's files; a rootless engine calls the caller root."""
+    """Return the user whose files are the caller's; a rootless engine calls the caller root."""
     return "0:0" if _rootless() else f"{os.getuid()}:{os.getgid()}"
 
 
@@ -874,7 +861,7 @@ def _half_of_memory() -> int:
 
 
 def _memory_for_jobs() -> int:
-    """Return what a container may take, in bytes: a job without end is killed, and not the machine's other programs."""
+    """Return the memory limit of a container in bytes: a job that wants more is killed before other programs are."""
     return _memory() - min(_memory() // 16, 1 << 30)
 
 

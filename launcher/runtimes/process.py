@@ -25,7 +25,7 @@ from launcher.runtimes.base import EndCause, Ending, Execution, HostState, Runti
 from launcher.settings import data_path, namespaces_wanted, stop_grace_seconds
 
 # What a job inherits from the caller's environment; a container would get none of it. Programs, certificates and
-# devices are found by these; everything else would make a job depend on who started it.
+# devices are found by these; any other variable would make a job depend on who started it.
 _INHERITED = (
     "PATH",
     "HOME",
@@ -141,7 +141,7 @@ class ProcessExecution(Execution):
             if self._supervisor.poll() is None:
                 self._supervisor.send_signal(number)
             return
-        # As long as the lock is held, the pid is the supervisor's; afterwards it may be anybody's.
+        # While the lock is held, the pid is the supervisor's; afterwards it may be another process's.
         if self._lock_is_held() and (pid := self._pid()):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
@@ -258,7 +258,7 @@ class ProcessRuntime(Runtime):
                     pass_fds=[lock.fileno()],
                     start_new_session=True,
                     cwd="/",
-                    env=own,  # a job may read its supervisor's environment: there is nothing in it that it has not
+                    env=own,  # a job may read its supervisor's environment: it holds nothing that the job has not
                 )
             except OSError as error:
                 raise RuntimeUnavailableError(
@@ -277,7 +277,7 @@ class ProcessRuntime(Runtime):
 def _hosts_file(names: Sequence[str]) -> str:
     """Return this machine's hosts file with the hosts of a job, each at a loopback address of its own.
 
-    They share this machine's network: two hosts that listen on one port do so at their own names.
+    They share this machine's network: two hosts may listen on the same port, each at its own name.
     """
     path = Path("/etc/hosts")
     text = path.read_text(encoding="utf-8", errors="replace").rstrip() if path.exists() else ""
@@ -296,7 +296,7 @@ def _pipe_with(values: Mapping[str, str]) -> int:
     """Return a descriptor that the values can be read from, also when this process has ended.
 
     Raises:
-        RuntimeUnavailableError: they are more than a pipe takes.
+        RuntimeUnavailableError: a pipe cannot take so many.
     """
     data = json.dumps(values).encode()
     reader, writer = os.pipe()

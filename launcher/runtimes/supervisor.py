@@ -387,8 +387,8 @@ def _give_up_rights() -> None:
     header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION, 0)
     sets = (ctypes.c_uint32 * 6)()  # effective, permitted, inheritable; then the same for capabilities from 32 on
     _call("capget", _libc.capget(header, sets))
-    kept = sum(1 << capability for capability in _KEPT_CAPABILITIES)
-    sets[:] = [sets[0] & kept, sets[1] & kept, 0, 0, 0, 0]
+    mask = sum(1 << capability for capability in _KEPT_CAPABILITIES)
+    sets[:] = [sets[0] & mask, sets[1] & mask, 0, 0, 0, 0]
     _call("capset", _libc.capset(header, sets))
 
 
@@ -480,10 +480,10 @@ def _make_own(path: Path) -> None:
         part.replace(file)
 
 
-def _call(what: str, result: int) -> None:
+def _call(attempt: str, result: int) -> None:
     if result != 0:
         number = ctypes.get_errno()
-        raise OSError(number, f"{what}: {os.strerror(number)}")
+        raise OSError(number, f"{attempt}: {os.strerror(number)}")
 
 
 def _prctl(option: int, value: int) -> None:

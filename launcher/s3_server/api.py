@@ -113,8 +113,8 @@ class S3Api:
         if request.key and request.query.get("versionId", "null") != "null":
             raise S3Error("NoSuchVersion", "The specified version does not exist.")
         operations = self._of_objects if request.key else self._of_buckets
-        known = {name for method, name in operations if name and method == request.method} & names
-        operation = operations.get((request.method, next(iter(known), "")))
+        named = {name for method, name in operations if name and method == request.method} & names
+        operation = operations.get((request.method, next(iter(named), "")))
         if operation is None:
             raise _not_allowed()
         return operation(request)
@@ -170,12 +170,12 @@ class S3Api:
         if not 0 < len(objects) <= 1000:
             raise S3Error("MalformedXML", "DeleteObjects takes 1 to 1000 objects.")
         answers = []
-        for one in objects:
-            key = one.findtext("Key") or ""
+        for entry in objects:
+            key = entry.findtext("Key") or ""
             try:
-                if one.findtext("VersionId") not in (None, "", "null"):
+                if entry.findtext("VersionId") not in (None, "", "null"):
                     raise S3Error("NoSuchVersion", "The specified version does not exist.")
-                headers = {"If-Match": etag} if (etag := one.findtext("ETag")) else {}
+                headers = {"If-Match": etag} if (etag := entry.findtext("ETag")) else {}
                 self._store.delete(request.bucket, key, functools.partial(check_write, headers) if headers else None)
             except S3Error as error:
                 answers.append(tag("Error", leaf("Key", key), leaf("Code", error.code), leaf("Message", error.words)))
@@ -187,21 +187,21 @@ class S3Api:
     # Objects
 
     def _get_object(self, request: Request) -> Response:
-        found, file = request.cleanup.enter_context(self._store.open(request.bucket, request.key))
-        check_read(request.headers, found)
-        part = _wanted_part(request, found)
-        chosen = part or byte_range(request.headers.get("Range", ""), found.size)
+        stored, file = request.cleanup.enter_context(self._store.open(request.bucket, request.key))
+        check_read(request.headers, stored)
+        part = _wanted_part(request, stored)
+        chosen = part or byte_range(request.headers.get("Range", ""), stored.size)
         whole = chosen is None
-        offset, length = chosen or (0, found.size)
+        offset, length = chosen or (0, stored.size)
         enabled = request.headers.get("x-amz-checksum-mode", "").upper() == "ENABLED"
-        headers = object_headers(found, with_checksums=enabled and whole)
+        headers = object_headers(stored, with_checksums=enabled and whole)
         for name, header in _RESPONSE_HEADERS.items():
             if name in request.query:
                 headers[header] = request.query[name]
         if not whole:
-            headers["Content-Range"] = f"bytes {offset}-{offset + length - 1}/{found.size}"
-        if "partNumber" in request.query and found.parts:
-            headers["x-amz-mp-parts-count"] = str(len(found.parts))
+            headers["Content-Range"] = f"bytes {offset}-{offset + length - 1}/{stored.size}"
+        if "partNumber" in request.query and stored.parts:
+            headers["x-amz-mp-parts-count"] = str(len(stored.parts))
         return Response(200 if whole else 206, headers, file=file, offset=offset, length=length)
 
     def _put_object(self, request: Request) -> Response:
@@ -234,14 +234,14 @@ class S3Api:
         source = copy_source(headers)
         algorithm = headers.get("x-amz-checksum-algorithm", "").upper()
 
-        def replaced(found: StoredObject) -> dict[str, Any]:
-            check_read(headers, found, "x-amz-copy-source-")
+        def replaced(original: StoredObject) -> dict[str, Any]:
+            check_read(headers, original, "x-amz-copy-source-")
             own = {name: value for name, value in details["headers"].items() if name in OWN_HEADERS}
             new: dict[str, Any] = {}
             if _directive(headers, "x-amz-metadata-directive") == "REPLACE":
                 new = {name: details[name] for name in ("content_type", "metadata", "headers")}
             elif source != (request.bucket, request.key) or own:
-                others = {name: value for name, value in found.headers.items() if name not in OWN_HEADERS}
+                others = {name: value for name, value in original.headers.items() if name not in OWN_HEADERS}
                 new["headers"] = others | own
             else:
                 raise S3Error(
@@ -251,8 +251,8 @@ class S3Api:
                 )
             if _directive(headers, "x-amz-tagging-directive") == "REPLACE":
                 new["tags"] = details["tags"]
-            if algorithm in ALGORITHMS and algorithm not in found.checksums:
-                new["checksums"] = {algorithm: checksum_of_file(algorithm, found.path), "type": "FULL_OBJECT"}
+            if algorithm in ALGORITHMS and algorithm not in original.checksums:
+                new["checksums"] = {algorithm: checksum_of_file(algorithm, original.path), "type": "FULL_OBJECT"}
                 new["part_checksums"] = ()
             return new
 
@@ -271,31 +271,31 @@ class S3Api:
         return Response(204)
 
     def _get_attributes(self, request: Request) -> Response:
-        found = self._store.get(request.bucket, request.key)
+        stored = self._store.get(request.bucket, request.key)
         wanted = {name.strip() for name in request.headers.get("x-amz-object-attributes", "").split(",")}
         if not wanted <= {"ETag", "Checksum", "ObjectParts", "StorageClass", "ObjectSize"}:
             raise S3Error("InvalidArgument", "Invalid attribute name specified.")
-        checksums = [leaf(f"Checksum{name}", found.checksums[name]) for name in ALGORITHMS if name in found.checksums]
+        checksums = [leaf(f"Checksum{name}", stored.checksums[name]) for name in ALGORITHMS if name in stored.checksums]
         answers = {
-            "ETag": leaf("ETag", found.etag),
-            "Checksum": tag("Checksum", *checksums, leaf("ChecksumType", found.checksums.get("type")))
+            "ETag": leaf("ETag", stored.etag),
+            "Checksum": tag("Checksum", *checksums, leaf("ChecksumType", stored.checksums.get("type")))
             if checksums
             else "",
-            "ObjectParts": _object_parts(request, found) if found.parts and "ObjectParts" in wanted else "",
-            "StorageClass": leaf("StorageClass", listing.storage_class(found)),
-            "ObjectSize": leaf("ObjectSize", found.size),
+            "ObjectParts": _object_parts(request, stored) if stored.parts and "ObjectParts" in wanted else "",
+            "StorageClass": leaf("StorageClass", listing.storage_class(stored)),
+            "ObjectSize": leaf("ObjectSize", stored.size),
         }
         body = document("GetObjectAttributesResponse", *(text for name, text in answers.items() if name in wanted))
-        return Response(headers={"Last-Modified": object_headers(found, False)["Last-Modified"]}, body=body)
+        return Response(headers={"Last-Modified": object_headers(stored, False)["Last-Modified"]}, body=body)
 
     def _get_tagging(self, request: Request) -> Response:
-        found = self._store.get(request.bucket, request.key)
-        tags = (tag("Tag", leaf("Key", name), leaf("Value", value)) for name, value in found.tags.items())
+        stored = self._store.get(request.bucket, request.key)
+        tags = (tag("Tag", leaf("Key", name), leaf("Value", value)) for name, value in stored.tags.items())
         return Response(body=document("Tagging", tag("TagSet", *tags)))
 
     def _put_tagging(self, request: Request) -> Response:
         pairs = parsed(request.body.text(), "Tagging").iterfind("TagSet/Tag")
-        tags = read_tags((one.findtext("Key") or "", one.findtext("Value") or "") for one in pairs)
+        tags = read_tags((pair.findtext("Key") or "", pair.findtext("Value") or "") for pair in pairs)
         self._store.set_tags(request.bucket, request.key, tags)
         return Response()
 
@@ -304,12 +304,12 @@ class S3Api:
         return Response(204)
 
 
-def _wanted_part(request: Request, found: StoredObject) -> tuple[int, int] | None:
+def _wanted_part(request: Request, stored: StoredObject) -> tuple[int, int] | None:
     """Return where the part lies that ``partNumber`` asks for."""
     if "partNumber" not in request.query:
         return None
     number = request.number("partNumber", 1, 1, 10_000)
-    sizes = found.parts or (found.size,)
+    sizes = stored.parts or (stored.size,)
     if number > len(sizes):
         raise S3Error("InvalidPartNumber", "The requested partnumber is not satisfiable")
     return sum(sizes[: number - 1]), sizes[number - 1]
@@ -323,22 +323,22 @@ def _directive(headers: Mapping[str, str], name: str) -> str:
     return directive
 
 
-def _object_parts(request: Request, found: StoredObject) -> str:
+def _object_parts(request: Request, stored: StoredObject) -> str:
     """Return the page of parts that GetObjectAttributes shows."""
     names = ("x-amz-max-parts", "x-amz-part-number-marker")
     limit, marker = (
         numeral(request.headers.get(name, ""), name, default, highest)
         for name, default, highest in zip(names, (1000, 0), (1000, 10_000), strict=True)
     )
-    algorithm = next((name for name in ALGORITHMS if name in found.checksums), "")
-    numbers = range(marker + 1, len(found.parts) + 1)
+    algorithm = next((name for name in ALGORITHMS if name in stored.checksums), "")
+    numbers = range(marker + 1, len(stored.parts) + 1)
     page = numbers[:limit]
     parts = (
         tag(
             "Part",
-            leaf(f"Checksum{algorithm}", found.part_checksums[number - 1] if found.part_checksums else None),
+            leaf(f"Checksum{algorithm}", stored.part_checksums[number - 1] if stored.part_checksums else None),
             leaf("PartNumber", number),
-            leaf("Size", found.parts[number - 1]),
+            leaf("Size", stored.parts[number - 1]),
         )
         for number in page
     )
@@ -349,7 +349,7 @@ def _object_parts(request: Request, found: StoredObject) -> str:
         leaf("NextPartNumberMarker", page[-1] if page else marker),
         leaf("PartNumberMarker", marker),
         *parts,
-        leaf("PartsCount", len(found.parts)),
+        leaf("PartsCount", len(stored.parts)),
     )
 
 

@@ -89,7 +89,7 @@ class Body:
                 "XAmzContentSHA256Mismatch",
                 "The provided 'x-amz-content-sha256' header does not match what was computed.",
             )
-        return {name: self._compared(name, one) for name, one in checksums.items()}
+        return {name: self._compared(name, checksum) for name, checksum in checksums.items()}
 
     def text(self, *, checksums_are_of_body: bool = True) -> bytes:
         """Return a short body, such as XML, checked."""

@@ -73,10 +73,10 @@ class Contents:
         known: returns the names of all files that the index refers to.
     """
 
-    def __init__(self, root: Path, known: Callable[[], set[str]]) -> None:
+    def __init__(self, root: Path, indexed: Callable[[], set[str]]) -> None:
         self._incoming = root / "incoming"
         self._settled = root / "objects"
-        self._known = known
+        self._known = indexed
         self._swept = False
 
     def path(self, name: str) -> Path:
@@ -136,9 +136,9 @@ class Contents:
                 if descriptor is not None:
                     held.append((candidates[name], descriptor))
             # Whoever settled one of them meanwhile let go of its lock after the index had it: ask once more.
-            known = self._known() if held else set()
+            indexed = self._known() if held else set()
             for path, _ in held:
-                if path.name not in known:
+                if path.name not in indexed:
                     path.unlink(missing_ok=True)
                     removed += 1
         finally:

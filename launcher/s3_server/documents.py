@@ -63,7 +63,7 @@ def error_document(error: S3Error, resource: str, request_id: str) -> bytes:
 
 def escaped(text: str) -> str:
     """Return ``text`` for XML; what XML cannot hold becomes a reference, as S3 sends it."""
-    return _TO_ESCAPE.sub(lambda found: _SPECIAL.get(found[0]) or f"&#x{ord(found[0]):x};", text)
+    return _TO_ESCAPE.sub(lambda match: _SPECIAL.get(match[0]) or f"&#x{ord(match[0]):x};", text)
 
 
 def url_encoded(text: str) -> str:

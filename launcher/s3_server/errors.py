@@ -9,25 +9,25 @@ class S3Error(Exception):
     Args:
         code: S3's own name for it, such as ``NoSuchBucket``.
         words: S3's own words for it.
-        where: the bucket or object as a URI, or the file; may be empty.
+        place: the bucket or object as a URI, or the file; may be empty.
         hint: what to do about it; may be empty.
         headers: what the answer carries besides, such as the ETag of an object that was not modified.
     """
 
     def __init__(
-        self, code: str, words: str, where: str = "", hint: str = "", headers: dict[str, str] | None = None
+        self, code: str, words: str, place: str = "", hint: str = "", headers: dict[str, str] | None = None
     ) -> None:
-        super().__init__(code, words, where, hint)
+        super().__init__(code, words, place, hint)
         self.code = code
         self.words = words
-        self.where = where
+        self.place = place
         self.hint = hint
         self.headers = headers or {}
 
     @property
     def message(self) -> str:
         """What happened, and where, in a line."""
-        return f"{self.where}: {self.words} ({self.code})" if self.where else f"{self.words} ({self.code})"
+        return f"{self.place}: {self.words} ({self.code})" if self.place else f"{self.words} ({self.code})"
 
     def __str__(self) -> str:
         return f"{self.message}\n  {self.hint}" if self.hint else self.message

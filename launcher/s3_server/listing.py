@@ -49,16 +49,16 @@ def list_objects(store: ObjectStore, request: Request) -> Response:
     contents = [
         tag(
             "Contents",
-            leaf("Key", encoded(one.key)),
-            leaf("LastModified", timestamp(one.modified)),
-            leaf("ETag", f'"{one.etag}"'),
-            *(leaf("ChecksumAlgorithm", name) for name in one.checksums if name != "type"),
-            leaf("ChecksumType", one.checksums.get("type")),
-            leaf("Size", one.size),
-            leaf("StorageClass", storage_class(one)),
+            leaf("Key", encoded(stored.key)),
+            leaf("LastModified", timestamp(stored.modified)),
+            leaf("ETag", f'"{stored.etag}"'),
+            *(leaf("ChecksumAlgorithm", name) for name in stored.checksums if name != "type"),
+            leaf("ChecksumType", stored.checksums.get("type")),
+            leaf("Size", stored.size),
+            leaf("StorageClass", storage_class(stored)),
             owner() if with_owner else "",
         )
-        for one in page.objects
+        for stored in page.objects
     ]
     if second:
         place = [
@@ -80,7 +80,7 @@ def list_objects(store: ObjectStore, request: Request) -> Response:
         leaf("IsTruncated", str(following is not None).lower()),
         *place,
         *contents,
-        *(tag("CommonPrefixes", leaf("Prefix", encoded(one))) for one in page.prefixes),
+        *(tag("CommonPrefixes", leaf("Prefix", encoded(common))) for common in page.prefixes),
     )
     return Response(body=body)
 
@@ -96,16 +96,16 @@ def list_versions(store: ObjectStore, request: Request) -> Response:
     versions = (
         tag(
             "Version",
-            leaf("Key", encoded(one.key)),
+            leaf("Key", encoded(stored.key)),
             leaf("VersionId", "null"),
             leaf("IsLatest", "true"),
-            leaf("LastModified", timestamp(one.modified)),
-            leaf("ETag", f'"{one.etag}"'),
-            leaf("Size", one.size),
+            leaf("LastModified", timestamp(stored.modified)),
+            leaf("ETag", f'"{stored.etag}"'),
+            leaf("Size", stored.size),
             owner(),
-            leaf("StorageClass", storage_class(one)),
+            leaf("StorageClass", storage_class(stored)),
         )
-        for one in page.objects
+        for stored in page.objects
     )
     body = document(
         "ListVersionsResult",
@@ -119,7 +119,7 @@ def list_versions(store: ObjectStore, request: Request) -> Response:
         leaf("NextKeyMarker", encoded(following) if following is not None else None),
         leaf("NextVersionIdMarker", "null" if following is not None else None),
         *versions,
-        *(tag("CommonPrefixes", leaf("Prefix", encoded(one))) for one in page.prefixes),
+        *(tag("CommonPrefixes", leaf("Prefix", encoded(common))) for common in page.prefixes),
     )
     return Response(body=body)
 
@@ -132,57 +132,57 @@ def list_uploads(store: ObjectStore, request: Request) -> Response:
     key_marker, id_marker = query.get("key-marker", ""), query.get("upload-id-marker", "")
     uploads = Uploads(store).under_way(request.bucket, prefix)
     if id_marker:
-        place = [(one.key, one.id) for one in uploads]
+        place = [(upload.key, upload.id) for upload in uploads]
         begin = place.index((key_marker, id_marker)) + 1 if (key_marker, id_marker) in place else len(uploads)
         uploads = uploads[begin:]
     elif key_marker:
-        uploads = [one for one in uploads if one.key.encode() > key_marker.encode()]
+        uploads = [upload for upload in uploads if upload.key.encode() > key_marker.encode()]
     prefixes = []
     if delimiter:
         rest = []
-        for one in uploads:
-            cut = one.key.find(delimiter, len(prefix))
+        for upload in uploads:
+            cut = upload.key.find(delimiter, len(prefix))
             if cut < 0:
-                rest.append(one)
-            elif (common := one.key[: cut + len(delimiter)]) not in prefixes:
+                rest.append(upload)
+            elif (common := upload.key[: cut + len(delimiter)]) not in prefixes:
                 prefixes.append(common)
         uploads = rest
     page = uploads[:limit]
-    more = bool(limit) and len(uploads) > limit
+    truncated = bool(limit) and len(uploads) > limit
     body = document(
         "ListMultipartUploadsResult",
         leaf("Bucket", request.bucket),
         leaf("KeyMarker", encoded(key_marker)),
         leaf("UploadIdMarker", id_marker),
-        leaf("NextKeyMarker", encoded(page[-1].key) if more else None),
-        leaf("NextUploadIdMarker", page[-1].id if more else None),
+        leaf("NextKeyMarker", encoded(page[-1].key) if truncated else None),
+        leaf("NextUploadIdMarker", page[-1].id if truncated else None),
         leaf("Prefix", encoded(prefix)),
         leaf("Delimiter", encoded(delimiter) if delimiter else None),
         leaf("MaxUploads", limit),
         leaf("EncodingType", query.get("encoding-type")),
-        leaf("IsTruncated", str(more).lower()),
+        leaf("IsTruncated", str(truncated).lower()),
         *(
             tag(
                 "Upload",
-                leaf("Key", encoded(one.key)),
-                leaf("UploadId", one.id),
+                leaf("Key", encoded(upload.key)),
+                leaf("UploadId", upload.id),
                 owner("Initiator"),
                 owner(),
-                leaf("StorageClass", one.details["headers"].get("x-amz-storage-class", "STANDARD")),
-                leaf("Initiated", timestamp(one.created)),
-                leaf("ChecksumAlgorithm", one.details["checksum_algorithm"] or None),
-                leaf("ChecksumType", one.details["checksum_type"] or None),
+                leaf("StorageClass", upload.details["headers"].get("x-amz-storage-class", "STANDARD")),
+                leaf("Initiated", timestamp(upload.created)),
+                leaf("ChecksumAlgorithm", upload.details["checksum_algorithm"] or None),
+                leaf("ChecksumType", upload.details["checksum_type"] or None),
             )
-            for one in page
+            for upload in page
         ),
-        *(tag("CommonPrefixes", leaf("Prefix", encoded(one))) for one in prefixes),
+        *(tag("CommonPrefixes", leaf("Prefix", encoded(common))) for common in prefixes),
     )
     return Response(body=body)
 
 
-def storage_class(found: StoredObject) -> str:
+def storage_class(stored: StoredObject) -> str:
     """Return the class that the client gave; nothing here depends on it."""
-    return found.headers.get("x-amz-storage-class", "STANDARD")
+    return stored.headers.get("x-amz-storage-class", "STANDARD")
 
 
 def _encoder(request: Request) -> Callable[[str], str]:

@@ -139,9 +139,9 @@ def object_details(headers: Mapping[str, str]) -> dict[str, Any]:
         S3Error: MetadataTooLarge, InvalidTag, InvalidStorageClass, NotImplemented and others.
     """
     for name in headers:
-        for start, what in _REFUSED_HEADERS:
+        for start, feature in _REFUSED_HEADERS:
             if name.lower().startswith(start):
-                raise S3Error("NotImplemented", f"The embedded S3 does not do {what}: {name}.")
+                raise S3Error("NotImplemented", f"The embedded S3 does not do {feature}: {name}.")
     metadata = {
         name.lower().removeprefix("x-amz-meta-"): _as_text(value)
         for name, value in headers.items()
@@ -149,39 +149,39 @@ def object_details(headers: Mapping[str, str]) -> dict[str, Any]:
     }
     if sum(len(name.encode()) + len(value.encode()) for name, value in metadata.items()) > _MAX_METADATA_BYTES:
         raise S3Error("MetadataTooLarge", "Your metadata headers exceed the maximum allowed metadata size")
-    kept = {name: _as_text(headers[name]) for name in KEPT_HEADERS if headers.get(name)}
-    if kept.get("x-amz-storage-class", "STANDARD") not in STORAGE_CLASSES:
+    stored = {name: _as_text(headers[name]) for name in KEPT_HEADERS if headers.get(name)}
+    if stored.get("x-amz-storage-class", "STANDARD") not in STORAGE_CLASSES:
         raise S3Error("InvalidStorageClass", "The storage class you specified is not valid")
-    encryption = kept.get("x-amz-server-side-encryption")
+    encryption = stored.get("x-amz-server-side-encryption")
     if encryption is not None and encryption not in _ENCRYPTIONS:
         raise S3Error("InvalidEncryptionAlgorithmError", "The encryption request you specified is not valid.")
-    if "x-amz-server-side-encryption-aws-kms-key-id" in kept and encryption in (None, "AES256"):
+    if "x-amz-server-side-encryption-aws-kms-key-id" in stored and encryption in (None, "AES256"):
         raise S3Error("InvalidArgument", "Server Side Encryption with AWS KMS managed key requires HTTP header"
                       " x-amz-server-side-encryption : aws:kms")  # fmt: skip
-    encodings = [part.strip() for part in kept.pop("Content-Encoding", "").split(",")]
+    encodings = [part.strip() for part in stored.pop("Content-Encoding", "").split(",")]
     if encoding := ",".join(part for part in encodings if part and part != "aws-chunked"):
-        kept["Content-Encoding"] = encoding
+        stored["Content-Encoding"] = encoding
     return {
         "content_type": headers.get("Content-Type", ""),
         "metadata": metadata,
-        "headers": kept,
+        "headers": stored,
         "tags": read_tags(parse_qsl(headers.get("x-amz-tagging", ""), keep_blank_values=True)),
     }
 
 
-def object_headers(found: StoredObject, with_checksums: bool) -> dict[str, str]:
+def object_headers(stored: StoredObject, with_checksums: bool) -> dict[str, str]:
     """Return the headers that come with an object."""
     headers = {
-        "ETag": f'"{found.etag}"',
-        "Last-Modified": formatdate(found.modified, usegmt=True),
+        "ETag": f'"{stored.etag}"',
+        "Last-Modified": formatdate(stored.modified, usegmt=True),
         "Accept-Ranges": "bytes",
-        "Content-Type": found.content_type,
-        **{name: _as_header(value) for name, value in found.headers.items()},
-        **{f"x-amz-meta-{name}": _as_header(value) for name, value in found.metadata.items()},
+        "Content-Type": stored.content_type,
+        **{name: _as_header(value) for name, value in stored.headers.items()},
+        **{f"x-amz-meta-{name}": _as_header(value) for name, value in stored.metadata.items()},
     }
-    if found.tags:
-        headers["x-amz-tagging-count"] = str(len(found.tags))
-    return headers | (checksum_headers(found.checksums) if with_checksums else {})
+    if stored.tags:
+        headers["x-amz-tagging-count"] = str(len(stored.tags))
+    return headers | (checksum_headers(stored.checksums) if with_checksums else {})
 
 
 def encryption_headers(headers: Mapping[str, str]) -> dict[str, str]:
@@ -229,28 +229,28 @@ def numeral(text: str, name: str, default: int, highest: int, lowest: int = 0) -
     return min(int(digits), highest)
 
 
-def check_read(headers: Mapping[str, str], found: StoredObject, start: str = "") -> None:
+def check_read(headers: Mapping[str, str], stored: StoredObject, start: str = "") -> None:
     """Hold the conditions of a read; ``start`` is ``x-amz-copy-source-`` for those of a copy.
 
     Raises:
         S3Error: PreconditionFailed, or NotModified.
     """
-    modified = int(found.modified)
+    modified = int(stored.modified)
     match, none_match = headers.get(f"{start}If-Match"), headers.get(f"{start}If-None-Match")
     unchanged = _seconds(headers.get(f"{start}If-Unmodified-Since"))
     changed = _seconds(headers.get(f"{start}If-Modified-Since"))
     if match is not None:
-        if not _names(match, found.etag):
+        if not _names(match, stored.etag):
             raise precondition_failed("If-Match")
     elif unchanged is not None and modified > unchanged:
         raise precondition_failed("If-Unmodified-Since")
     if none_match is not None:
-        stale = _names(none_match, found.etag)
+        stale = _names(none_match, stored.etag)
     else:
         stale = changed is not None and modified <= changed
     if stale:
         shown = ("ETag", "Last-Modified", "Cache-Control", "Expires")
-        headers_of_object = object_headers(found, with_checksums=False)
+        headers_of_object = object_headers(stored, with_checksums=False)
         unchanged_headers = {name: headers_of_object[name] for name in shown if name in headers_of_object}
         raise (
             precondition_failed("If-None-Match")
@@ -259,7 +259,7 @@ def check_read(headers: Mapping[str, str], found: StoredObject, start: str = "")
         )
 
 
-def check_write(headers: Mapping[str, str], found: StoredObject | None) -> None:
+def check_write(headers: Mapping[str, str], stored: StoredObject | None) -> None:
     """Hold ``If-Match`` and ``If-None-Match`` of a write.
 
     Raises:
@@ -269,12 +269,12 @@ def check_write(headers: Mapping[str, str], found: StoredObject | None) -> None:
     if none_match is not None:
         if none_match.strip() != "*":
             raise S3Error("NotImplemented", "A header you provided implies functionality that is not implemented")
-        if found is not None:
+        if stored is not None:
             raise precondition_failed("If-None-Match")
     if match is not None:
-        if found is None:
+        if stored is None:
             raise S3Error("NoSuchKey", "The specified key does not exist.")
-        if not _names(match, found.etag):
+        if not _names(match, stored.etag):
             raise precondition_failed("If-Match")
 
 
@@ -289,7 +289,7 @@ def location_headers() -> dict[str, str]:
 
 
 def _names(header: str, etag: str) -> bool:
-    tags = [one.strip().removeprefix("W/").strip('"') for one in header.split(",")]
+    tags = [tag.strip().removeprefix("W/").strip('"') for tag in header.split(",")]
     return "*" in tags or etag in tags
 
 

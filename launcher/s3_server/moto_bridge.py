@@ -78,8 +78,10 @@ class MotoBridge:
         answer = self._stubber.process_request(AWSPreparedRequest(method, _HOST + target, sent, body, False))
         if answer is None:
             raise S3Error("NotImplemented", "The embedded S3 does not do this.")
-        status, found, text = answer
-        return Response(int(status), _forwarded(found), text.encode() if isinstance(text, str) else bytes(text or b""))
+        status, received, text = answer
+        return Response(
+            int(status), _forwarded(received), text.encode() if isinstance(text, str) else bytes(text or b"")
+        )
 
 
 def _forwarded(headers: Mapping[str, Any]) -> dict[str, str]:

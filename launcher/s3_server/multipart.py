@@ -192,8 +192,8 @@ class Uploads:
         return stored
 
     def _chosen(self, upload: Upload, wanted: Sequence[WantedPart]) -> list[Part]:
-        known = {part.number: part for part in self.parts(upload)}
-        numbers = [one.number for one in wanted]
+        parts = {part.number: part for part in self.parts(upload)}
+        numbers = [choice.number for choice in wanted]
         if numbers != sorted(set(numbers)):
             raise S3Error(
                 "InvalidPartOrder",
@@ -201,11 +201,11 @@ class Uploads:
                 " The parts list must be specified in order by part number.",
             )
         chosen = []
-        for one in wanted:
-            part = known.get(one.number)
-            if part is None or part.etag != one.etag:
+        for choice in wanted:
+            part = parts.get(choice.number)
+            if part is None or part.etag != choice.etag:
                 raise _invalid_part()
-            if any(part.checksums.get(name, value) != value for name, value in one.checksums.items()):
+            if any(part.checksums.get(name, value) != value for name, value in choice.checksums.items()):
                 raise _invalid_part()
             chosen.append(part)
         if any(part.size < MIN_PART_BYTES for part in chosen[:-1]):

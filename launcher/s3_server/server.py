@@ -251,12 +251,12 @@ def serve(
     names: Sequence[str] = (),
 ) -> None:
     """Serve until a stop is wanted, or nobody asks for ``idle_seconds`` and nobody holds a lock on ``use_path``."""
-    where = listener.getsockname()[:2]
+    address = listener.getsockname()[:2]
     server = S3Server(listener, store, token, access, names)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: server.stop_wanted.set())
     threading.Thread(target=server.acceptor.run, daemon=True).start()
-    _LOG.info("pid %d serves %s on %s:%d", os.getpid(), store.root, *where)
+    _LOG.info("pid %d serves %s on %s:%d", os.getpid(), store.root, *address)
     try:
         store.clean()
     except S3Error as error:

@@ -83,8 +83,8 @@ def credentials(home: Path, address: str = LOOPBACK) -> dict[str, str]:
 
 def status(home: Path) -> list[Server]:
     """Return the servers that are up, by address."""
-    found = [_Place(home, path.stem).running() for path in sorted(_folder(home).glob("*.json"))]
-    return [server for server in found if server is not None]
+    servers = [_Place(home, path.stem).running() for path in sorted(_folder(home).glob("*.json"))]
+    return [server for server in servers if server is not None]
 
 
 def is_ours(home: Path, url: str) -> bool:
@@ -138,28 +138,28 @@ class _Place:
 
     def running(self) -> Server | None:
         """Return the server that the file names, if it is that one that answers."""
-        known = self._known()
-        if known is None:
+        noted = self._known()
+        if noted is None:
             return None
         try:
-            nonce, text = _ask(self._address, known["port"], "GET", "ping", known["token"])
+            nonce, text = _ask(self._address, noted["port"], "GET", "ping", noted["token"])
             answer = json.loads(text)
         except (OSError, http.client.HTTPException, ValueError):
             return None
-        if not isinstance(answer, dict) or answer.get("proof") != prove(known["token"], "answer", nonce):
+        if not isinstance(answer, dict) or answer.get("proof") != prove(noted["token"], "answer", nonce):
             return None
-        return Server(self._address, known["port"], answer["pid"], known["token"], known.get("access", "any"))
+        return Server(self._address, noted["port"], answer["pid"], noted["token"], noted.get("access", "any"))
 
     def last_url(self) -> str | None:
         """Return where the last server listened, whether it is up or not."""
-        known = self._known()
-        return _url(self._address, known["port"]) if known else None
+        noted = self._known()
+        return _url(self._address, noted["port"]) if noted else None
 
     def taken(self) -> bool:
         """Return whether anybody listens where the last server did."""
-        known = self._known()
+        noted = self._known()
         try:
-            socket.create_connection((self._address, known["port"] if known else 0), _PING_SECONDS).close()
+            socket.create_connection((self._address, noted["port"] if noted else 0), _PING_SECONDS).close()
         except OSError:
             return False
         return True
@@ -182,9 +182,9 @@ class _Place:
         with self.file("starting").open("wb") as starting, self.file("alive").open("ab") as alive:
             fcntl.flock(starting, fcntl.LOCK_EX)
             while True:
-                found = self.running()
-                if found is not None:
-                    return found
+                server = self.running()
+                if server is not None:
+                    return server
                 try:
                     fcntl.flock(alive, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     break
@@ -194,9 +194,9 @@ class _Place:
                     time.sleep(0.05)
             self._launch(alive.fileno(), idle_seconds, access)
         while time.monotonic() < deadline:
-            found = self.running()
-            if found is not None:
-                return found
+            server = self.running()
+            if server is not None:
+                return server
             if not self.alive():
                 break
             time.sleep(0.02)
@@ -206,9 +206,9 @@ class _Place:
         """Bind the port, hand it and the lock to a new process, and write down where it will answer."""
         from launcher.s3_server.server import listen
 
-        known = self._known()
+        noted = self._known()
         try:
-            listener = listen(self._address, known["port"] if known else 0)
+            listener = listen(self._address, noted["port"] if noted else 0)
         except OSError as error:
             raise S3Error(
                 "InternalError", f"cannot listen on {self._address}: {error.strerror or error}", "the embedded S3",
@@ -235,18 +235,18 @@ class _Place:
 
     def _known(self) -> dict[str, Any] | None:
         try:
-            known = json.loads(self.file("json").read_text(encoding="utf-8"))
+            noted = json.loads(self.file("json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
-        valid = isinstance(known, dict) and isinstance(known.get("port"), int) and isinstance(known.get("token"), str)
-        return known if valid else None
+        valid = isinstance(noted, dict) and isinstance(noted.get("port"), int) and isinstance(noted.get("token"), str)
+        return noted if valid else None
 
-    def _failed(self, what: str) -> S3Error:
+    def _failed(self, fault: str) -> S3Error:
         log = self.file("log")
         lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-5:] if log.exists() else []
         return S3Error(
             "InternalError",
-            f"the server on {self._address} {what}",
+            f"the server on {self._address} {fault}",
             "the embedded S3",
             "\n  ".join([f"Its log: {log}", *lines]),
         )

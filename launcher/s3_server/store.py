@@ -159,34 +159,34 @@ class ObjectStore:
         """Return the object, None where there is no such key."""
         encoded = check_key(bucket, key)
         with self.reading() as index:
-            found = self._find(index, bucket, encoded)
-            if found is None:
+            stored = self._find(index, bucket, encoded)
+            if stored is None:
                 self.need_bucket(index, bucket)
-            return found
+            return stored
 
     def get(self, bucket: str, key: str) -> StoredObject:
         """Return the object; a key that is not there is NoSuchKey."""
-        found = self.head(bucket, key)
-        if found is None:
+        stored = self.head(bucket, key)
+        if stored is None:
             raise no_such_key(bucket, key)
-        return found
+        return stored
 
     @contextmanager
     def open(self, bucket: str, key: str) -> Iterator[tuple[StoredObject, BinaryIO]]:
         """Open an object for reading; what was opened stays readable when the object is replaced or deleted."""
         while True:
-            found = self.get(bucket, key)
+            stored = self.get(bucket, key)
             try:
-                file = found.path.open("rb", buffering=0)
+                file = stored.path.open("rb", buffering=0)
             except FileNotFoundError:
                 # Replaced between the index and the file, unless the index still says the same.
-                if self.head(bucket, key) == found:
-                    raise self._damaged(found) from None
+                if self.head(bucket, key) == stored:
+                    raise self._damaged(stored) from None
                 continue
             with file:
-                if os.fstat(file.fileno()).st_size != found.size:
-                    raise self._damaged(found)
-                yield found, file
+                if os.fstat(file.fileno()).st_size != stored.size:
+                    raise self._damaged(stored)
+                yield stored, file
             return
 
     def list(self, bucket: str, prefix: str = "", start_after: str = "") -> Iterator[StoredObject]:
@@ -333,33 +333,33 @@ class ObjectStore:
         """
         with disk_errors(self.root):
             while True:
-                found = self.get(*source)
-                details = {name: getattr(found, name) for name in _DETAILS} | {"content_type": found.content_type}
-                details |= replace(found)
+                stored = self.get(*source)
+                details = {name: getattr(stored, name) for name in _DETAILS} | {"content_type": stored.content_type}
+                details |= replace(stored)
                 content_type = details.pop("content_type")
                 try:
-                    with self._contents.new(found.path, link=True) as content:
+                    with self._contents.new(stored.path, link=True) as content:
                         return self.put(
                             bucket,
                             key,
                             content,
-                            etag=found.etag,
+                            etag=stored.etag,
                             content_type=content_type,
                             details=details,
                             check=check,
                         )
                 except FileNotFoundError:
                     # Replaced between the index and the file, unless the index still says the same.
-                    if self.head(*source) == found:
-                        raise self._damaged(found) from None
+                    if self.head(*source) == stored:
+                        raise self._damaged(stored) from None
 
     def set_tags(self, bucket: str, key: str, tags: Mapping[str, str]) -> None:
         """Replace an object's tags; content, ETag and time stay."""
         encoded = check_key(bucket, key)
         with self.settling() as index:
             self.need_bucket(index, bucket)
-            found = index.execute("SELECT details FROM objects WHERE bucket = ? AND key = ?", (bucket, encoded))
-            row = found.fetchone()
+            answer = index.execute("SELECT details FROM objects WHERE bucket = ? AND key = ?", (bucket, encoded))
+            row = answer.fetchone()
             if row is None:
                 raise no_such_key(bucket, key)
             details = json.dumps(json.loads(row[0]) | {"tags": dict(tags)})
@@ -460,26 +460,26 @@ class ObjectStore:
             self.need_bucket(index, bucket)
 
     def _find(self, index: sqlite3.Connection, bucket: str, key: bytes) -> StoredObject | None:
-        found = index.execute(f"SELECT {_COLUMNS} FROM objects WHERE bucket = ? AND key = ?", (bucket, key)).fetchone()
-        return None if found is None else self._object(found)
+        row = index.execute(f"SELECT {_COLUMNS} FROM objects WHERE bucket = ? AND key = ?", (bucket, key)).fetchone()
+        return None if row is None else self._object(row)
 
     def _object(self, row: tuple[Any, ...]) -> StoredObject:
         bucket, key, size, etag, modified, content_type, content, details = row
-        more: dict[str, Any] = {}
+        shown: dict[str, Any] = {}
         if details != "{}":
             # A newer version may have kept details that this one does not know.
-            more = {name: value for name, value in json.loads(details).items() if name in _ALL_DETAILS}
+            shown = {name: value for name, value in json.loads(details).items() if name in _ALL_DETAILS}
             for name in ("parts", "part_checksums"):
-                more[name] = tuple(more.get(name, ()))
+                shown[name] = tuple(shown.get(name, ()))
         return StoredObject(
-            bucket, key.decode(), size, etag, modified, content_type, self.content_path(content), **more
+            bucket, key.decode(), size, etag, modified, content_type, self.content_path(content), **shown
         )
 
-    def _damaged(self, found: StoredObject) -> S3Error:
+    def _damaged(self, stored: StoredObject) -> S3Error:
         return S3Error(
             "InternalError",
-            f"its content, {found.path}, is missing or has another size than {found.size} bytes",
-            found.uri,
+            f"its content, {stored.path}, is missing or has another size than {stored.size} bytes",
+            stored.uri,
             "Put the object again.",
         )
 

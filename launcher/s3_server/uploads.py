@@ -75,14 +75,14 @@ class MultipartApi:
             check_read(request.headers, source, "x-amz-copy-source-")
             offset, left = 0, source.size
             if wanted := request.headers.get("x-amz-copy-source-range"):
-                found = re.fullmatch(r"bytes=([0-9]{1,18})-([0-9]{1,18})", wanted.strip())
-                if not found or not int(found[1]) <= int(found[2]) < source.size:
+                match = re.fullmatch(r"bytes=([0-9]{1,18})-([0-9]{1,18})", wanted.strip())
+                if not match or not int(match[1]) <= int(match[2]) < source.size:
                     raise S3Error(
                         "InvalidArgument",
                         "The x-amz-copy-source-range value must be of the form bytes=first-last where first and last"
                         f" are the zero-based offsets of the first and last bytes to copy: {wanted}",
                     )
-                offset, left = int(found[1]), int(found[2]) - int(found[1]) + 1
+                offset, left = int(match[1]), int(match[2]) - int(match[1]) + 1
             file.seek(offset)
             while left and (chunk := file.read(min(left, 1 << 20))):
                 content.write(chunk)
@@ -95,12 +95,12 @@ class MultipartApi:
         """CompleteMultipartUpload."""
         tree = parsed(request.body.text(checksums_are_of_body=False), "CompleteMultipartUpload")
         wanted = []
-        for one in tree.iterfind("Part"):
-            number = (one.findtext("PartNumber") or "").strip()
-            checksums = {name: text for name in ALGORITHMS if (text := one.findtext(f"Checksum{name}"))}
+        for entry in tree.iterfind("Part"):
+            number = (entry.findtext("PartNumber") or "").strip()
+            checksums = {name: text for name in ALGORITHMS if (text := entry.findtext(f"Checksum{name}"))}
             if not re.fullmatch(r"[0-9]{1,9}", number):
                 raise _malformed()
-            wanted.append(WantedPart(int(number), (one.findtext("ETag") or "").strip().strip('"'), checksums))
+            wanted.append(WantedPart(int(number), (entry.findtext("ETag") or "").strip().strip('"'), checksums))
         if not wanted:
             raise _malformed()
         stored = self._uploads.completed(request.bucket, request.key, request.query["uploadId"], wanted)
@@ -140,7 +140,7 @@ class MultipartApi:
         limit = request.number("max-parts", 1000)
         parts = [part for part in self._uploads.parts(upload) if part.number > marker]
         page = parts[:limit]
-        more = bool(limit) and len(parts) > limit
+        truncated = bool(limit) and len(parts) > limit
         body = document(
             "ListPartsResult",
             leaf("Bucket", request.bucket),
@@ -149,7 +149,7 @@ class MultipartApi:
             leaf("PartNumberMarker", marker),
             leaf("NextPartNumberMarker", page[-1].number if page else 0),
             leaf("MaxParts", limit),
-            leaf("IsTruncated", str(more).lower()),
+            leaf("IsTruncated", str(truncated).lower()),
             owner("Initiator"),
             owner(),
             leaf("StorageClass", upload.details["headers"].get("x-amz-storage-class", "STANDARD")),

@@ -22,9 +22,9 @@ class TrainingJobAnalytics:
 
     Args:
         training_job_name: the job.
-        metric_names: which; None takes all.
-        start_time: leave out what came before.
-        end_time: leave out what came after.
+        metric_names: default: all metrics.
+        start_time: earlier values are left out.
+        end_time: later values are left out.
         period: not emulated.
     Raises:
         UnsupportedOptionError: ``period`` was given.
@@ -63,7 +63,9 @@ class TrainingJobAnalytics:
             first = self._start.timestamp() if self._start else float("-inf")
             last = self._end.timestamp() if self._end else float("inf")
             points = read_points(self._job._store.folder(self.name).metrics_path)
-            self._table = points_table([one for one in points if first <= one.timestamp <= last], self._metric_names)
+            self._table = points_table(
+                [point for point in points if first <= point.timestamp <= last], self._metric_names
+            )
         return self._table
 
     def export_csv(self, filename: str) -> None:

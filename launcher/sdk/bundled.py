@@ -36,7 +36,7 @@ def fit(
 
     Args:
         preset: the name of a bundled preset, or the path of a YAML file.
-        inputs: as ``Estimator.fit`` takes them; training wants the channel ``train``.
+        inputs: as ``Estimator.fit`` takes them; training reads the channel ``train``.
         entry_point: ``collect.py``, ``prepare.py``, ``train.py`` or ``evaluate.py``.
         hyperparameters: a dotted name overrides a value of the preset.
         options: anything that ``Estimator`` takes.
@@ -68,7 +68,7 @@ def bundled_estimator(
     else:
         path = checked_path(data_path("presets") / f"{preset}.yaml", "preset", PresetError)
         path = path if path.is_file() else path.with_suffix(".yml")
-        # Without that file the whole folder: whoever checks presets then names the nearest.
+        # Without that file pack the whole folder: the check of presets then names the nearest.
         path = path if path.is_file() else path.parent
     options.setdefault("metric_definitions", BUNDLED_METRIC_DEFINITIONS)
     options.setdefault("base_job_name", preset.removesuffix(".yaml").removesuffix(".yml"))

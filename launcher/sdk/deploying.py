@@ -82,11 +82,7 @@ def deploy(
         BadInputError: the endpoint cannot be made so.
         EndpointFailedError: it was, and its containers do not answer.
     """
-    for name, value in refused.items():
-        if value:
-            raise UnsupportedOptionError(
-                f"deploy({name}={value!r:.60}) is not emulated.", _INSTEAD.get(name, "Leave it out.")
-            )
+    refuse_options(refused)
     home, store = home_path(), EndpointStore(home_path())
     name = endpoint_name or make_job_name(base_name)
     variant: dict[str, Any] = {"VariantName": ALL_TRAFFIC, "ModelName": model_name, "InitialVariantWeight": 1}
@@ -139,6 +135,19 @@ def deploy(
     if deserializer is not None:
         predictor.deserializer = deserializer
     return AsyncPredictor(predictor, name) if async_inference_config is not None else predictor
+
+
+def refuse_options(options: Mapping[str, Any]) -> None:
+    """Refuse options of the SDK's that ask for something that is not emulated.
+
+    Raises:
+        UnsupportedOptionError: one of them has a value.
+    """
+    for name, value in options.items():
+        if value:
+            raise UnsupportedOptionError(
+                f"deploy({name}={value!r:.60}) is not emulated.", _INSTEAD.get(name, "Leave it out.")
+            )
 
 
 def check_instances(count: int | None, instance_type: str | None, serverless: object | None) -> None:

@@ -22,7 +22,7 @@ from launcher.running.runner import AcceptedJob, accept, plan_job, record_job
 from launcher.running.source import Source, check_source, list_members
 from launcher.runtimes import Runtime
 from launcher.sdk.analytics import TrainingJobAnalytics
-from launcher.sdk.inputs import Inputs, hyperparameter_texts, make_channels, plain
+from launcher.sdk.inputs import Inputs, hyperparameter_texts, make_channels, without_numpy
 from launcher.sdk.model import Model
 from launcher.sdk.options import ESTIMATOR_OPTIONS, FIT_OPTIONS, check_options, in_sdk_words, refuse_unknown
 from launcher.sdk.preflight import check_libraries, check_preset
@@ -35,7 +35,7 @@ from launcher.settings import REGION, default_runtime, home_path
 from launcher.storage import to_uri
 from launcher.terminal import say
 
-# Set by the estimator for each job; attach() does not take them for the user's.
+# The estimator sets them for each job; attach() does not return them as the user's.
 _PLATFORM_HYPERPARAMETERS = frozenset(
     f"sagemaker_{name}"
     for name in ("submit_directory", "program", "container_log_level", "job_name", "region", "s3_output", "estimator")
@@ -54,7 +54,7 @@ _DEPLOY_OPTIONS = frozenset({
     *("inference_component_name", "inference_ami_version", "model_reference_arn", "endpoint_type"),
 })  # fmt: skip
 
-# Methods that are easily taken for attributes, and what to do in place of setting them.
+# Methods that are easily taken for attributes, with what to do instead of assigning to them.
 _METHODS = {
     "hyperparameters": "Change hyperparameters with set_hyperparameters(name=value).",
     "enable_network_isolation": "Give enable_network_isolation=True when the estimator is made.",
@@ -65,26 +65,26 @@ class Estimator:
     """Trains in a container or a local process as SageMaker would, with the arguments that its SDK has.
 
     Args:
-        image_uri: an image that follows the training contract; None takes the bundled one.
-        role: kept and described; nothing here asks for permission.
+        image_uri: an image that follows the training contract; default: the bundled one.
+        role: shown by describe; no permission is checked here.
         instance_count: how many hosts; each is a container or a process of this machine.
-        instance_type: ``local``, or a SageMaker type, which the job is told; it uses this machine as it is.
+        instance_type: ``local``, or a SageMaker type; the job sees its name, and uses this machine as it is.
         max_run: seconds after which the job is stopped.
-        output_path: a path, a ``file://`` or ``s3://`` URI; results go to ``<output_path>/<job>/output/``. None takes
+        output_path: a path, a ``file://`` or ``s3://`` URI; results go to ``<output_path>/<job>/output/``. Default:
             the session's bucket; in local mode without a session, the job's own folder under ``LAUNCHER_HOME``.
         sagemaker_session: a ``launcher.Session``.
         hyperparameters: what JSON can hold, and numpy's scalars.
         metric_definitions: ``[{"Name": ..., "Regex": ...}]``, looked for in each line of the log.
         entry_point: the script, relative to ``source_dir`` or by itself; ``dependencies`` are packed beside it.
-        source_dir: a folder, which is packed; or the URI of an archive that is there already.
-        model_uri: a model to start from; a channel named ``model_channel_name``.
-        checkpoint_s3_uri: a path, a ``file://`` or ``s3://`` URI: what is there is in ``checkpoint_local_path`` when
-            the job begins, and what the job writes to that folder is copied there, while it runs and at its end.
-        runtime: ``auto`` (Docker if an engine answers, else a process), ``docker``, ``process``; None takes
+        source_dir: a folder, which is packed; or the URI of an uploaded archive.
+        model_uri: a model to start from; it becomes the channel ``model_channel_name``.
+        checkpoint_s3_uri: a path, a ``file://`` or ``s3://`` URI: its files are copied to ``checkpoint_local_path``
+            before the job begins, and what the job writes there is copied back, while it runs and at its end.
+        runtime: ``auto`` (Docker if an engine answers, else a process), ``docker``, ``process``; default:
             ``LAUNCHER_RUNTIME``. This argument is the launcher's own.
-        mode: ``local`` or ``s3``, where no session says it; None takes ``LAUNCHER_MODE``. The launcher's own.
+        mode: ``local`` or ``s3``, for an estimator without a session; default: ``LAUNCHER_MODE``. The launcher's own.
     Raises:
-        UnsupportedOptionError: an option that is not emulated; none is ever ignored.
+        UnsupportedOptionError: an option that is not emulated: no option is ignored.
         BadInputError: a value that SageMaker would refuse.
 
     The other arguments are the SDK's; ``docs/options.md`` lists what each does here. Attributes may be set after
@@ -150,9 +150,9 @@ class Estimator:
         **kwargs: Any,
     ) -> None:
         given = dict(locals())
-        where = type(self).__name__
-        refuse_unknown(kwargs, _option_names(type(self)), where)
-        check_options(ESTIMATOR_OPTIONS, given, where)
+        owner = type(self).__name__
+        refuse_unknown(kwargs, _option_names(type(self)), owner)
+        check_options(ESTIMATOR_OPTIONS, given, owner)
         for option in ESTIMATOR_OPTIONS:
             if option.accepted is not None:
                 setattr(self, option.name, given[option.name])
@@ -178,11 +178,11 @@ class Estimator:
         self.container_entry_point = container_entry_point
         self.container_arguments = container_arguments
         self.disable_profiler = disable_profiler
-        self._session_given = check_session(sagemaker_session, where) is not None
-        self.sagemaker_session = check_session(sagemaker_session, where) or Session(mode=mode)
+        self._session_given = check_session(sagemaker_session, owner) is not None
+        self.sagemaker_session = check_session(sagemaker_session, owner) or Session(mode=mode)
         if mode not in (None, self.sagemaker_session.mode):
             raise BadInputError(
-                f"{where}(mode={mode!r}) contradicts its session, whose mode is '{self.sagemaker_session.mode}'.",
+                f"{owner}(mode={mode!r}) contradicts its session, whose mode is '{self.sagemaker_session.mode}'.",
                 "Give one of the two.",
             )
         self.deploy_instance_type: str | None = None
@@ -207,9 +207,9 @@ class Estimator:
 
         Args:
             inputs: a path (channel ``training``), a ``TrainingInput``, or a dict of channels.
-            wait: False returns at once; a process of its own sees the job through.
+            wait: False returns at once; another process drives the job.
             logs: ``All`` or True prints the job's log as it grows; ``None`` or False does not.
-            job_name: None has one made of ``base_job_name`` and the time.
+            job_name: default: ``base_job_name`` and the time.
             experiment_config: not emulated.
         Raises:
             JobFailedError: the job failed; the message has reason, exit code and last log lines.
@@ -229,10 +229,10 @@ class Estimator:
             job.detach()
 
     def request(self, inputs: Inputs = None, job_name: str | None = None) -> dict[str, Any]:
-        """Return the CreateTrainingJob document that ``fit`` would submit; nothing is done, nothing is uploaded.
+        """Return the CreateTrainingJob document that ``fit`` would submit; nothing is written or uploaded.
 
         Without its member ``Launcher``, which is the launcher's own, boto3's ``create_training_job`` takes it.
-        Where a source is to be packed, it names the archive that ``fit`` would upload.
+        Where the source is a folder, it names the archive that ``fit`` would upload.
 
         Raises:
             BadInputError: the job cannot be run as asked.
@@ -240,7 +240,7 @@ class Estimator:
         return self._submission(inputs, job_name).request
 
     def submit(self, inputs: Inputs = None, job_name: str | None = None) -> TrainingJob:
-        """Upload the source as it is now and record a job, without running it; ``wait`` or ``detach`` sees it through.
+        """Upload the source as it is now and record a job, without running it; call ``wait`` or ``detach`` on it next.
 
         Raises:
             BadInputError: the job cannot be run as asked; nothing was uploaded or recorded.
@@ -263,9 +263,9 @@ class Estimator:
         return self._follow(TrainingJob(job.spec.job_name, store, job.runtime))
 
     def plan(self, inputs: Inputs = None, job_name: str | None = None) -> RunPlan:
-        """Return everything that ``fit`` would run, read and write; print it, compare it. Nothing is done.
+        """Return everything that ``fit`` would run, read and write; print it, compare it. Nothing is run.
 
-        The bucket of the session is made, where results would go to it, as the SDK does.
+        As in the SDK, the session's bucket is made if results would go to it.
 
         Raises:
             BadInputError: the job cannot be run as asked.
@@ -297,7 +297,7 @@ class Estimator:
     def attach(
         cls, training_job_name: str, sagemaker_session: object | None = None, model_channel_name: str = "model"
     ) -> Self:
-        """Return an estimator whose latest job is an existing one, begun by any process; wait for it if it runs.
+        """Return an estimator for an existing job, whichever process began it; wait for it if it runs.
 
         Raises:
             JobNotFoundError: there is no such job.
@@ -536,13 +536,13 @@ class Estimator:
 
     def _check(self) -> None:
         """Check the options as they are now: attributes may have been set since the last time."""
-        where = type(self).__name__
+        owner = type(self).__name__
         names = [option.name for option in ESTIMATOR_OPTIONS if option.name != "mode"]
-        check_options(ESTIMATOR_OPTIONS, {name: getattr(self, _ATTRIBUTES.get(name, name)) for name in names}, where)
-        check_session(self.sagemaker_session, where)
+        check_options(ESTIMATOR_OPTIONS, {name: getattr(self, _ATTRIBUTES.get(name, name)) for name in names}, owner)
+        check_session(self.sagemaker_session, owner)
         for name, instead in _METHODS.items():
             if name in vars(self):
-                raise BadInputError(f"{where}.{name} is a method, and was set to a value.", instead)
+                raise BadInputError(f"{owner}.{name} is a method, and was set to a value.", instead)
         if self.source_dir is not None and self.entry_point is None:
             raise SourceError("source_dir is given, but no entry_point.", 'Name the script: entry_point="train.py".')
         if self.image_uri is None and self.entry_point is None and not self.container_entry_point:
@@ -580,7 +580,7 @@ class Estimator:
         output_uri = self.output_path
         code_uri = to_uri(os.fspath(self.code_location)) if self.code_location else output_uri
         if source is not None:
-            check_preset(source, plain(self._hyperparameters))
+            check_preset(source, without_numpy(self._hyperparameters))
             archive = f"{code_uri.rstrip('/')}/{name}/source/sourcedir.tar.gz"
         program = source.program if source else self.entry_point
         channels = make_channels(inputs)
@@ -610,7 +610,7 @@ class Estimator:
             "Tags": [dict(tag) for tag in self.tags or ()],
             "EnableNetworkIsolation": bool(self._enable_network_isolation),
         }
-        # AWS takes a list of channels with one at least, or none at all.
+        # AWS refuses an empty list of channels.
         request |= _given(CheckpointConfig=checkpoints)
         if not channels:
             del request["InputDataConfig"]
@@ -673,7 +673,7 @@ class Estimator:
         return {}
 
     def _own_options(self, source: Source | None) -> dict[str, Any]:
-        """Return what no member of AWS says, for ``attach``."""
+        """Return the options for ``attach`` that no member of AWS holds."""
         lone = source is not None and bool(source.members)
         return _given(
             SourceDir=str(source.path) if source and not lone else None,
@@ -684,7 +684,7 @@ class Estimator:
         )
 
     def _s3(self, texts: Sequence[str]) -> dict[str, str] | None:
-        """Return which S3 is meant, where the job has to know."""
+        """Return which S3 the job's URIs mean; None where it has none."""
         session = self.sagemaker_session
         uses_s3 = session.mode == "s3" or any("s3://" in text for text in texts)
         return s3_member(session.s3.to_dict()) if uses_s3 else None
@@ -704,7 +704,7 @@ class _Submission:
     Attributes:
         request: the document.
         job: the same, checked and decided.
-        members: (name, path) of what the source archive is packed of; None packs nothing.
+        members: name and path of each member of the source archive; None packs nothing.
     """
 
     request: dict[str, Any]

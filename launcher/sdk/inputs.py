@@ -112,8 +112,8 @@ def hyperparameter_texts(values: Mapping[str, Any], *, json_encoded: bool) -> di
                 "A script gets it as --name value, where these would be misread.",
             )
         try:
-            encoded = json.dumps(plain(value), ensure_ascii=False, allow_nan=False)
-            texts[name] = encoded if json_encoded else str(plain(value))
+            encoded = json.dumps(without_numpy(value), ensure_ascii=False, allow_nan=False)
+            texts[name] = encoded if json_encoded else str(without_numpy(value))
         except (TypeError, ValueError, RecursionError) as error:
             raise HyperparameterError(
                 f"hyperparameter '{name}' is a {type(value).__name__} that JSON cannot hold: {error}.",
@@ -122,12 +122,12 @@ def hyperparameter_texts(values: Mapping[str, Any], *, json_encoded: bool) -> di
     return texts
 
 
-def plain(value: Any) -> Any:
+def without_numpy(value: Any) -> Any:
     """Return a value with numpy's scalars as Python's, wherever they stand in it."""
     if isinstance(value, Mapping):
-        return {key: plain(inner) for key, inner in value.items()}
+        return {key: without_numpy(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [plain(inner) for inner in value]
+        return [without_numpy(inner) for inner in value]
     # numpy itself is not loaded for this: a scalar of it has no dimensions.
     if getattr(value, "shape", None) == () and callable(getattr(value, "item", None)):
         return value.item()

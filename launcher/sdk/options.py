@@ -34,9 +34,9 @@ class Option:
         member: the member of CreateTrainingJob that it becomes; empty for none.
         kind: what Python must give, a key of ``_KINDS``, where the member is made of it; else the value is checked
             against the member itself.
-        accepted: the only values that are taken; None takes what kind and member take.
-        instead: what to do in place of another value; default: what the member's row says.
-        optional: None is taken, and asks for nothing.
+        accepted: the only values accepted; None accepts what kind and member accept.
+        instead: what to do instead of passing another value; default: the advice of the member's row.
+        optional: whether None may be passed.
     """
 
     name: str
@@ -49,7 +49,7 @@ class Option:
 
     @property
     def advice(self) -> str:
-        """What to do in place of a value that is not taken."""
+        """What to do instead of passing a value that is refused."""
         return self.instead or MEMBERS[self.member].instead
 
 
@@ -263,20 +263,20 @@ INPUT_OPTIONS = (
 )
 
 
-def check_options(options: Iterable[Option], values: Mapping[str, Any], where: str) -> None:
-    """Check what a caller gave, an option after the other.
+def check_options(options: Iterable[Option], values: Mapping[str, Any], owner: str) -> None:
+    """Check the options that a caller gave.
 
     Args:
         options: a table.
-        values: by the names of options; one that is missing was not given.
-        where: the class or function that took them.
+        values: by the names of options; an option without a value was not given.
+        owner: the class or function that took them.
     Raises:
         UnsupportedOptionError: an option that is not emulated asks for something.
-        BadInputError: a value of another type, or one that the option's member does not take.
+        BadInputError: a value of another type, or one that the option's member refuses.
     """
     for option in options:
         if option.name in values:
-            _check_option(option, values[option.name], where)
+            _check_option(option, values[option.name], owner)
 
 
 @contextmanager
@@ -297,7 +297,7 @@ def in_sdk_words(options: Iterable[Option]) -> Iterator[None]:
         raise
 
 
-def refuse_unknown(options: Mapping[str, Any], names: Sequence[str], where: str) -> None:
+def refuse_unknown(options: Mapping[str, Any], names: Sequence[str], owner: str) -> None:
     """Raise for the first option that does not exist at all.
 
     Raises:
@@ -306,12 +306,12 @@ def refuse_unknown(options: Mapping[str, Any], names: Sequence[str], where: str)
     for option in options:
         near = get_close_matches(option, names, n=1)
         raise UnsupportedOptionError(
-            f"{where} has no option '{option}'.", f"Did you mean '{near[0]}'?" if near else "Leave it out."
+            f"{owner} has no option '{option}'.", f"Did you mean '{near[0]}'?" if near else "Leave it out."
         )
 
 
-def _check_option(option: Option, value: Any, where: str) -> None:
-    given = f"{where}({option.name}={_shown(value)})"
+def _check_option(option: Option, value: Any, owner: str) -> None:
+    given = f"{owner}({option.name}={_shown(value)})"
     if value is None and option.optional and (option.accepted is None or None in option.accepted):
         return
     if option.accepted is not None:

@@ -1,4 +1,4 @@
-"""Asks a source folder that understands presets about them: whether it accepts one, and what is in it."""
+"""Asks a source folder about presets: whether it accepts one, and what is in it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _REFUSED = 2
 
 
 def check_libraries(source: Source) -> None:
-    """Refuse a source with the RL library where this interpreter, which will run it, lacks what that needs.
+    """Refuse a source with the RL library where this interpreter lacks what the library needs.
 
     Raises:
         RuntimeUnavailableError: it does.
@@ -39,17 +39,17 @@ def check_libraries(source: Source) -> None:
 def check_preset(source: Source, hyperparameters: Mapping[str, Any]) -> None:
     """Have the source check preset and hyperparameters, if it is one that reads presets.
 
-    The check runs in a process of its own: what runs in a job is never imported by the launcher.
+    The check runs in another process: the launcher never imports a job's code.
 
     Raises:
-        PresetError: in the words of the one who reads presets.
+        PresetError: in the source's own words.
     """
     if source.members or not (source.path / _CHECKER).is_file():
         return
     folders = [source.path / "presets", (source.path / source.program).parent, source.path]
-    folders += [one if one.is_dir() else one.parent for one in source.dependencies]
+    folders += [path if path.is_dir() else path.parent for path in source.dependencies]
     question = {
-        "folders": [str(one) for one in dict.fromkeys(folders)],
+        "folders": [str(folder) for folder in dict.fromkeys(folders)],
         "entry_point": source.program,
         "hyperparameters": dict(hyperparameters),
     }
@@ -62,10 +62,10 @@ def describe_preset(name: str) -> dict[str, Any]:
     Raises:
         PresetError: there is none of that name, or it is not right.
     """
-    found: dict[str, Any] = json.loads(
+    description: dict[str, Any] = json.loads(
         _ask(data_path("entrypoints"), {"folders": [str(data_path("presets"))], "show": name})
     )
-    return found
+    return description
 
 
 def _ask(source_path: Path, question: Mapping[str, Any]) -> str:

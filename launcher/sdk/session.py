@@ -1,7 +1,7 @@
 """``Session``: where a script's buckets are, with the calls of the SageMaker SDK's class of that name.
 
 A bucket is a bucket of S3 in both modes, so ``s3://BUCKET/KEY``, the calls of a session and a job's inputs and outputs
-mean the same object. The mode says where the results of an estimator go that names neither a session nor a place.
+mean the same object. The mode says where results go when an estimator has neither a session nor an output path.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ class Session:
     """Where buckets are, with the arguments and the data calls of the SDK's class of that name.
 
     Args:
-        default_bucket: the bucket that ``default_bucket()`` makes and that an estimator of this session writes to; None
-            takes the name that the SDK would.
+        default_bucket: the bucket that ``default_bucket()`` makes and that an estimator of this session writes to;
+            default: the name that the SDK would make.
         default_bucket_prefix: a prefix in that bucket for results, and for what ``upload_data`` puts there.
-        mode: ``local`` or ``s3``; None takes ``LAUNCHER_MODE``, else ``local``. The launcher's own. An estimator that
-            is given a session writes to its bucket in both.
-        s3_endpoint_url: which S3 ``s3://`` means: ``embedded``, ``aws`` or a URL; None takes ``LAUNCHER_S3_ENDPOINT``,
-            else what boto3 is told, else the embedded one. The SDK has it in ``LocalSession``.
+        mode: ``local`` or ``s3``; default: ``LAUNCHER_MODE``, else ``local``. The launcher's own. An estimator with a
+            session writes to its bucket in both modes.
+        s3_endpoint_url: which S3 ``s3://`` means: ``embedded``, ``aws`` or a URL; default: ``LAUNCHER_S3_ENDPOINT``,
+            else boto3's own settings, else the embedded one. The SDK has it in ``LocalSession``.
     Raises:
         BadInputError: no such mode, or the bucket has no legal name.
         UnsupportedOptionError: one of the SDK's other arguments was given.
@@ -125,8 +125,8 @@ class Session:
     def boto_session(self) -> Any:
         """A ``boto3.Session`` whose S3 clients and resources reach the S3 of this session.
 
-        A client of the embedded S3 starts its server, also again when that has ended as idle. A client of another
-        service is refused: it would talk to AWS.
+        A client of the embedded S3 starts its server, also after it ended as idle. A client of another service is
+        refused: it would talk to AWS.
         """
         from launcher.storage.boto_session import make_boto_session
 
@@ -134,7 +134,7 @@ class Session:
 
     @property
     def config(self) -> dict[str, Any] | None:
-        """What was assigned: of the SDK's local mode settings ``{"local": {"local_code": ...}}`` alone.
+        """The assigned settings: of the SDK's local mode ``{"local": {"local_code": ...}}`` alone.
 
         With ``local_code`` the SDK's local mode does not upload the source; here it never leaves this machine.
 
@@ -302,7 +302,7 @@ class Session:
         Args:
             job_name: the job.
             wait: go on until the job's end.
-            poll: taken and not needed: lines are printed as they come.
+            poll: accepted and not used: lines are printed as they come.
             log_type: ``All`` or ``Training``; the logs of rules are not emulated.
             timeout: not emulated.
         Raises:
@@ -328,7 +328,7 @@ class Session:
 
         Args:
             job: its name.
-            poll: in seconds; taken and not needed.
+            poll: accepted and not used.
         Raises:
             JobNotFoundError: there is no such job.
             JobFailedError: it failed.
@@ -357,7 +357,7 @@ class Session:
 
         Args:
             path: on this machine.
-            bucket: None takes the session's, and ``default_bucket_prefix`` before ``key_prefix``.
+            bucket: default: the session's, with ``default_bucket_prefix`` before ``key_prefix``.
             key_prefix: without a final '/'.
             callback: gets the size in bytes of each file when all have been copied.
             extra_args: not emulated.
@@ -373,14 +373,14 @@ class Session:
             key_prefix = "/".join([*_parts(self.default_bucket_prefix or ""), *_parts(key_prefix)])
         if source.is_dir():
             # As the SDK: what a link points to goes under the link's name; links to folders are not followed.
-            found = sorted(Path(folder, name) for folder, _, names in os.walk(source) for name in names)
-            files = {"/".join([*_parts(key_prefix), one.relative_to(source).as_posix()]): one for one in found}
+            paths = sorted(Path(folder, name) for folder, _, names in os.walk(source) for name in names)
+            files = {"/".join([*_parts(key_prefix), path.relative_to(source).as_posix()]): path for path in paths}
             uri = self.uri(bucket, "/".join(_parts(key_prefix)))
         else:
             files = {"/".join([*_parts(key_prefix), source.name]): source}
             uri = self.uri(bucket, next(iter(files)))
-        if not files or not all(one.is_file() for one in files.values()):
-            broken = next((one for one in files.values() if not one.is_file()), source)
+        if not files or not all(path.is_file() for path in files.values()):
+            broken = next((path for path in files.values() if not path.is_file()), source)
             raise BadInputError(f"upload_data: {broken} is no file, nor a folder with files.", "Give what is there.")
         self._storage.upload_all({file: self.uri(bucket, key) for key, file in files.items()})
         if callback is not None:
@@ -448,7 +448,7 @@ class LocalSession(Session):
     """A session in local mode, with the arguments of the SDK's class of that name.
 
     Args:
-        disable_local_code: taken: the source never leaves this machine.
+        disable_local_code: accepted: the source never leaves this machine.
         default_bucket, default_bucket_prefix, s3_endpoint_url: as ``Session`` takes them.
     Raises:
         UnsupportedOptionError: a boto3 session or a configuration was given.
@@ -473,7 +473,7 @@ class LocalSession(Session):
         )
 
 
-def check_session(session: object | None, where: str) -> Session | None:
+def check_session(session: object | None, owner: str) -> Session | None:
     """Return ``session`` if it is one of ours, or None.
 
     Raises:
@@ -483,13 +483,13 @@ def check_session(session: object | None, where: str) -> Session | None:
         return session
     kind = f"{type(session).__module__}.{type(session).__qualname__}"
     raise BadInputError(
-        f"{where}(sagemaker_session=...) got a {kind}, which talks to AWS.",
+        f"{owner}(sagemaker_session=...) got a {kind}, which talks to AWS.",
         'Give a launcher.Session, for example Session(mode="s3"), or leave it out.',
     )
 
 
 def get_execution_role(sagemaker_session: Session | None = None, use_default: bool = False) -> str:
-    """Return the ARN of the local account's role; nothing here asks for permission, so any other is as good."""
+    """Return the ARN of the local account's role; no permission is checked here, so any other will do."""
     return LOCAL_ROLE_ARN
 
 
@@ -515,24 +515,24 @@ def wait_for_s3_object(
     *,
     sagemaker_session: Session | None = None,
 ) -> list[str]:
-    """Wait until a key that begins with ``key`` is there; copy what has come, as SageMaker's RL notebooks do.
+    """Wait until a key that begins with ``key`` is there; copy these objects, as SageMaker's RL notebooks do.
 
     Args:
         s3_bucket: a bucket of the session.
         key: a key, or the beginning of several.
         local_dir: gets the objects, each under the last part of its key.
         local_prefix: a folder below ``local_dir``.
-        aws_account: taken and not needed: there is one.
-        aws_region: taken and not needed.
+        aws_account: accepted and not used.
+        aws_region: accepted and not used.
         timeout: in seconds.
-        limit: of more objects than this only the last ones are copied.
-        fetch_only: which objects count; it is asked with ``.key`` and ``.bucket_name``.
-        training_job_name: the job that writes the object; when it has ended without, so has the waiting.
-        sagemaker_session: None takes ``Session()``. The launcher's own.
+        limit: the most objects to copy; of more than this, the last ones are copied.
+        fetch_only: tells which objects count; it gets an ``ObjectName``.
+        training_job_name: the job that writes the object; when it ends without writing it, waiting is an error.
+        sagemaker_session: default: ``Session()``. The launcher's own.
     Returns:
         The paths of the files.
     Raises:
-        MissingObjectError: the time is up, or the job has ended; a FileNotFoundError as well.
+        MissingObjectError: the time is up, or the job has ended; it is a FileNotFoundError as well.
         JobNotFoundError: there is no such job.
     """
     session = sagemaker_session or Session()
@@ -543,9 +543,9 @@ def wait_for_s3_object(
     while True:
         # The job's end is looked at first: what it wrote is there before it has ended.
         record = jobs.load(training_job_name) if training_job_name else None
-        names = [ObjectName(s3_bucket, one) for one in session.list_s3_files(s3_bucket, key) if one[-1] != "/"]
-        found = [one for one in names if fetch_only is None or fetch_only(one)]
-        if found:
+        names = [ObjectName(s3_bucket, name) for name in session.list_s3_files(s3_bucket, key) if name[-1] != "/"]
+        wanted = [name for name in names if fetch_only is None or fetch_only(name)]
+        if wanted:
             break
         if record is not None and record.terminal:
             spec = record.training_spec
@@ -559,11 +559,11 @@ def wait_for_s3_object(
             print(f"Waiting for {uri}", flush=True)
             waiting = True
         time.sleep(_POLL_SECONDS)
-    if len(found) > limit:
-        print(f"Only copying {limit} of {len(found)} files", flush=True)
+    if len(wanted) > limit:
+        print(f"Only copying {limit} of {len(wanted)} files", flush=True)
     folder = Path(local_dir, local_prefix).expanduser()
-    targets = {one: folder / one.key.rsplit("/", 1)[-1] for one in found[-limit:]}
-    session._storage.download_all({session.uri(s3_bucket, one.key): target for one, target in targets.items()})
+    targets = {name: folder / name.key.rsplit("/", 1)[-1] for name in wanted[-limit:]}
+    session._storage.download_all({session.uri(s3_bucket, name.key): target for name, target in targets.items()})
     return [str(target) for target in targets.values()]
 
 

@@ -1,4 +1,4 @@
-"""A training job that was submitted, by whichever process: its description, log, metrics and results."""
+"""A submitted training job, whichever process began it: its description, log, metrics and results."""
 
 from __future__ import annotations
 
@@ -60,25 +60,25 @@ class JobOutputs:
             )
         return storage.fetch(uri, self._folder.unpacked_path / "intermediate")
 
-    def _unpacked(self, what: str, uri: str) -> Path:
-        target = self._folder.unpacked_path / what
+    def _unpacked(self, part: str, uri: str) -> Path:
+        target = self._folder.unpacked_path / part
         if not target.exists():
             storage = job_storage(self._spec, uri)
             if not storage.exists(uri):
                 raise ArtifactError(f"job '{self._folder.name}' left no {uri.rsplit('/', 1)[1]}.", "Read its log.")
-            fetched = self._folder.unpacked_path / f".{what}-archive"
+            fetched = self._folder.unpacked_path / f".{part}-archive"
             artifacts.unpack(storage.fetch(uri, fetched), target)
             shutil.rmtree(fetched, ignore_errors=True)
         return target
 
 
 class TrainingJob:
-    """A handle on one job; all it knows is read from the job's record.
+    """A handle on one job; everything is read from the job's record.
 
     Args:
         name: the job.
-        store: the home it lives in; None takes ``LAUNCHER_HOME``.
-        runtime: None takes the one it was submitted for.
+        store: the home it lives in; default: ``LAUNCHER_HOME``.
+        runtime: default: the runtime that it was submitted for.
     Raises:
         JobNotFoundError: there is no such job.
     """
@@ -136,7 +136,7 @@ class TrainingJob:
 
     @property
     def warnings(self) -> list[str]:
-        """What its user should know, such as files that could not be packed."""
+        """Warnings for the user, such as files that could not be packed."""
         return list(self._record.warnings)
 
     def describe(self) -> dict[str, Any]:
@@ -157,7 +157,7 @@ class TrainingJob:
         return read_metric_csv(self.outputs.intermediate_path)
 
     def wait(self, logs: str | bool = "All", on_line: LineSink | None = None) -> None:
-        """Follow the job until it has ended, and take it up if nobody drives it any more.
+        """Follow the job until it has ended, and drive it if it has no driver.
 
         Args:
             logs: whether to print its log, by the SDK's values.
@@ -171,7 +171,7 @@ class TrainingJob:
         raise_unless_completed(self._store, record)
 
     def detach(self) -> None:
-        """Have a process of its own see the job through."""
+        """Leave the job to a process that outlives this one."""
         drive_detached(self._store, self.name)
 
     def stop(self) -> None:

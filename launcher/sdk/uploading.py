@@ -21,7 +21,7 @@ def upload_source(members: Sequence[tuple[str, Path]], spec: TrainingJobSpec, cl
     Args:
         members: name in the archive and path of each.
         spec: the job to be.
-        claim: of its name, so that nobody else writes to its place.
+        claim: of its name, so that no other process writes to its place.
     Raises:
         OutputPathError, StorageError: a member could not be read, the disk is full, or the place cannot be written.
     """
@@ -30,7 +30,7 @@ def upload_source(members: Sequence[tuple[str, Path]], spec: TrainingJobSpec, cl
     try:
         artifacts.write_archive(members, archive, mtime=_SOURCE_MTIME, durable=False)
     except ArtifactError as error:
-        # Nothing has run, which is what the exit code of an error of input says.
+        # Nothing has run: that is an error of input, with its exit code.
         raise OutputPathError(f"the source of job '{spec.job_name}': {error.message}", error.hint) from error
     try:
         job_storage(spec, uri).put_file(archive, uri)

@@ -1,4 +1,4 @@
-"""One kind of place per module; ``storage_for`` finds the one that a URI belongs to."""
+"""Storages, a URI scheme a module; ``storage_for`` finds the storage of a URI."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def to_uri(location: str) -> str:
 
     Raises:
         ChannelError: the URI names another machine, or no bucket.
-        UnsupportedOptionError: the scheme is none that this version reads or writes.
+        UnsupportedOptionError: this version neither reads nor writes the scheme.
     """
     scheme, separator, rest = location.partition("://")
     if not separator or scheme == "file":
@@ -51,7 +51,7 @@ def storage_for(uri: str, s3: S3Settings | None = None) -> Storage:
 
     Args:
         uri: ``file://`` or ``s3://``.
-        s3: which S3 is meant; None takes what the environment says.
+        s3: which S3 is meant; default: what the environment says.
     """
     if not uri.startswith("s3://"):
         to_uri(uri)
@@ -70,13 +70,13 @@ def which_s3(endpoint_url: str | None = None) -> S3Settings:
     Raises:
         SettingsError: as ``s3_settings``.
     """
-    found = s3_settings(endpoint_url)
-    if found.kind == "endpoint":
+    settings = s3_settings(endpoint_url)
+    if settings.kind == "endpoint":
         from launcher.s3_server import service
 
-        if service.is_ours(home_path(), found.endpoint_url or ""):
+        if service.is_ours(home_path(), settings.endpoint_url or ""):
             return s3_settings("embedded")
-    return found
+    return settings
 
 
 def embedded_path(home: Path) -> Path:

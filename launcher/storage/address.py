@@ -1,4 +1,4 @@
-"""The address at which code inside a job reaches the S3 that its URIs are of."""
+"""The address at which code inside a job reaches the S3 of its URIs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def s3_within_reach(s3: S3Settings, home: Path, host_address: str) -> Iterator[s
     Args:
         s3: embedded, or with an address.
         home: the launcher's home, which the embedded S3 is in.
-        host_address: where a job reaches what listens on this machine.
+        host_address: where a job reaches servers of this machine.
     Raises:
         LauncherError: there is no such address.
     """
@@ -35,7 +35,7 @@ def s3_within_reach(s3: S3Settings, home: Path, host_address: str) -> Iterator[s
 
 
 def credentials_within(s3: S3Settings, home: Path, host_address: str) -> dict[str, str]:
-    """Return the credentials that a job needs at the address of ``s3_within_reach``; none where it has its own."""
+    """Return the credentials that a job needs at the address of ``s3_within_reach``; empty where it has its own."""
     return server_credentials(home, host_address) if s3.kind == "embedded" else {}
 
 

@@ -24,11 +24,11 @@ class Storage(ABC):
 
     @abstractmethod
     def fetch(self, uri: str, cache_path: Path) -> Path:
-        """Return a host path with what lies at ``uri``: a file or a folder, not to be written to.
+        """Return a path of this machine with the data at ``uri``: a file or a folder, read-only.
 
         Args:
             uri: the source.
-            cache_path: a folder for a copy, where the storage cannot hand out its own; nothing else may be in it.
+            cache_path: an empty folder for a copy, where the storage cannot lend its own files.
         Raises:
             ChannelError: there is nothing to read.
         """
@@ -51,12 +51,12 @@ class Storage(ABC):
 
     @abstractmethod
     def upload_all(self, files: Sources) -> None:
-        """Make what each file holds now the content of its URI; the files stay, and may change later.
+        """Copy each file, as it is now, to its URI; the files stay, and may change later.
 
         Raises:
             FileNotFoundError: a file is gone.
             UnreadableError: a file of a tree is gone, no regular file, or may not be read.
-            UnfitNameError: the place can hold nothing of that name.
+            UnfitNameError: the place cannot hold a file of that name.
             OutputPathError, StorageError: the place cannot be written.
         """
 
@@ -132,12 +132,12 @@ class Storage(ABC):
         Nothing is read through a link, whatever the job puts where and when: files are opened from descriptors.
 
         Args:
-            source: the folder, or one around it; what it lies in is no job's to change.
+            source: the folder, or one around it; no job may write to its parent.
             uri: the prefix that follows it.
             state: what was copied last, by relative path; updated.
             inside: the folder within ``source``; empty for ``source`` itself.
-            settled: the job has ended: what it made unreadable is made readable, and what stays behind is told.
-            on_skip: is told what was left out, with the reason.
+            settled: the job has ended: unreadable files are made readable, and files left out are reported.
+            on_skip: gets a line for each file left out, with the reason.
             place: returns the path below ``uri`` for a path within the folder.
         Returns:
             How many files were copied.
@@ -147,8 +147,8 @@ class Storage(ABC):
         """
         copied = 0
         with Tree.open(source, inside, make_readable=settled) as tree:
-            # What was written last is copied last, and not if it has changed since: a pointer never leads to a file
-            # that is not there yet, should all end in the middle of this.
+            # The file written last is copied last, and not if it has changed since: a pointer then never leads to
+            # a file that is not there yet, even if this copy is cut off.
             changed = sorted(changed_files(tree, state, settled=settled, on_skip=on_skip), key=lambda file: file[1][1])
             for path, version in changed:
                 file = TreeFile(tree, path, version, settled)
@@ -160,8 +160,8 @@ class Storage(ABC):
                     on_skip(f"{path}: {error.message}")
                     continue
                 except UnreadableError as error:
-                    # The job renamed or removed it meanwhile, and the next round sees what it became; or a foreign
-                    # image keeps it to itself, until it is given to the caller when the job has ended.
+                    # The job renamed or removed it meanwhile: the next round sees the result. Or a foreign image made
+                    # it unreadable: reclaim() gives it to the caller when the job has ended.
                     if settled:
                         on_skip(f"{path}: {error.strerror}")
                     continue
@@ -175,10 +175,10 @@ class UnreadableError(OSError):
 
 
 class UnfitNameError(OutputPathError):
-    """A place can hold nothing of this name.
+    """A place cannot hold a file of this name.
 
     Attributes:
-        clash: there is something of another kind, such as a file where a folder would have to be.
+        clash: something of another kind is there, such as a file where a folder is needed.
     """
 
     clash = False
@@ -192,14 +192,14 @@ def _job_made_clash(path: str, state: Mapping[str, FileVersion]) -> bool:
 def changed_files(
     tree: Tree, state: Mapping[str, FileVersion], *, settled: bool = True, on_skip: OnSkip = lambda _: None
 ) -> Iterator[tuple[str, FileVersion]]:
-    """Yield the path of each regular file in ``tree`` that is not as ``state`` has it, and how it is."""
+    """Yield path and version of each regular file in ``tree`` whose version is not the one in ``state``."""
     for entry in tree.walk(on_skip if settled else lambda _: None, make_readable=settled):
         if entry.is_file and state.get(entry.path) != version_of(entry.status):
             yield entry.path, version_of(entry.status)
 
 
 def version_of(status: os.stat_result) -> FileVersion:
-    """Return what changes when somebody writes to the file."""
+    """Return a value that changes when somebody writes to the file."""
     return status.st_size, status.st_mtime_ns
 
 

@@ -39,7 +39,7 @@ class BotoSession(boto3.Session):  # type: ignore[misc]  # boto3 has no types
                 else f"Here a session's boto3 reaches S3 alone; to use AWS itself: boto3.client('{service_name}')",
             )
         address = options.pop("endpoint_url", None) or self._address()
-        if self._s3.kind == "embedded":  # the server, which is up now, says which key it asks for
+        if self._s3.kind == "embedded":  # the server has to run: it says which key it asks for
             own = server_credentials(self._home)
             options = {name.lower(): value for name, value in own.items()} | options
         client = super().client(service_name, *arguments, endpoint_url=address, **options)

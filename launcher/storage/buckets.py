@@ -31,7 +31,7 @@ class S3Object:
 
 
 class BucketStorage(Storage):
-    """The buckets of one S3, whichever it is."""
+    """The buckets of one S3."""
 
     @abstractmethod
     def buckets(self) -> list[tuple[str, float]]:
@@ -43,7 +43,7 @@ class BucketStorage(Storage):
 
         Args:
             uri: a bucket and a prefix, which may be empty.
-            delimiter: where the rest of a key has it, the key up to there, once, stands for all such objects.
+            delimiter: keys that share their text up to the next delimiter are listed once, as that text.
         Raises:
             StorageError: there is no such bucket.
         """
@@ -54,7 +54,7 @@ class BucketStorage(Storage):
 
     @abstractmethod
     def copy_all(self, copies: Mapping[str, str]) -> None:
-        """Make each object, by its URI, the content of another URI as well.
+        """Copy each object to another URI.
 
         Raises:
             StorageError: there is no such object or bucket.
@@ -62,7 +62,7 @@ class BucketStorage(Storage):
 
     @abstractmethod
     def delete(self, bucket: str, keys: Iterable[str]) -> None:
-        """Remove objects; a key that is not there is none to remove.
+        """Remove objects; keys that do not exist are no error.
 
         Raises:
             StorageError: one may not be removed, or there is no such bucket.
@@ -70,11 +70,11 @@ class BucketStorage(Storage):
 
     def objects(self, uri: str) -> Iterator[S3Object]:
         """Yield all objects that begin with the URI's key, in the order of their keys."""
-        return (one for one in self.entries(uri) if isinstance(one, S3Object))
+        return (entry for entry in self.entries(uri) if isinstance(entry, S3Object))
 
     def keys(self, bucket_uri: str, prefix: str) -> Iterator[str]:
         """Yield the keys of the bucket that begin with ``prefix``, in their order."""
-        return (one.key for one in self.objects(f"{bucket_uri}/{prefix}"))
+        return (listed.key for listed in self.objects(f"{bucket_uri}/{prefix}"))
 
 
 def content_type_of(path: Path) -> str:

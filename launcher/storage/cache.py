@@ -1,8 +1,8 @@
 """Objects of S3 that were fetched before, kept as files below ``LAUNCHER_HOME/cache`` and hard-linked into jobs.
 
-An entry is a file and a note that describes it. Entries appear whole, by rename, and are found by everything that
-identifies the content: endpoint, bucket, key, ETag and size. Whoever uses an entry links it, in one step, so that an
-entry may be removed at any time. A file on its way is locked by its process: others wait for it and take it then.
+An entry is a file and a note that describes it. Entries appear whole, by rename, under a name made
+of endpoint, bucket, key, ETag and size. A job gets a link, in one step, so an entry may be removed at any time. The
+process that downloads a file holds its lock: other processes wait for it and use its file.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class Cache:
 
     Args:
         path: the folder; it is made when it is first needed.
-        max_bytes: what all entries together may take; the least recently used go first. 0 keeps nothing.
+        max_bytes: of all entries together; the least recently used are removed first. 0 keeps nothing.
     """
 
     def __init__(self, path: Path, max_bytes: int) -> None:
@@ -102,15 +102,15 @@ class Cache:
         self._max_bytes = max_bytes
 
     def link(self, version: ObjectVersion, target: Path) -> bool:
-        """Hand out the entry of ``version`` as ``target``; False when there is none that can be trusted.
+        """Link the entry of ``version`` to ``target``; return False where there is none.
 
-        A file that is not as it was when it came, by size and time, is removed: a job may have written to it.
+        A file whose size or time has changed since its download is removed: a job may have written to it.
         """
         file, note = self._paths(version.name)
         try:
-            known = json.loads(note.read_text(encoding="utf-8"))
+            noted = json.loads(note.read_text(encoding="utf-8"))
             status = file.stat()
-            if [status.st_size, status.st_mtime_ns] != [version.size, known["mtime_ns"]]:
+            if [status.st_size, status.st_mtime_ns] != [version.size, noted["mtime_ns"]]:
                 self._remove(version.name)
                 return False
             link_or_copy(file, target)
@@ -145,30 +145,30 @@ class Cache:
             return
         file, note = self._paths(version.name)
         file.parent.mkdir(parents=True, exist_ok=True)
-        known = {**asdict(version), "mtime_ns": path.stat().st_mtime_ns}
+        values = {**asdict(version), "mtime_ns": path.stat().st_mtime_ns}
         part = note.with_name(f"{note.name}.{os.getpid()}")
-        part.write_text(json.dumps(known), encoding="utf-8")
-        # The file first: a note without its file would be counted; a file without a note is found by none.
+        part.write_text(json.dumps(values), encoding="utf-8")
+        # The file first: a note without its file would be counted, a file without a note is never looked up.
         path.replace(file)
         part.replace(note)
 
     def entries(self) -> list[CacheEntry]:
         """Return all entries, the least recently used first."""
-        found = []
+        entries = []
         for note in self._objects.glob("*/*.json"):
             try:
-                known = json.loads(note.read_text(encoding="utf-8"))
-                known.pop("mtime_ns")
-                found.append(CacheEntry(ObjectVersion(**known), note.stat().st_mtime))
+                noted = json.loads(note.read_text(encoding="utf-8"))
+                noted.pop("mtime_ns")
+                entries.append(CacheEntry(ObjectVersion(**noted), note.stat().st_mtime))
             except (OSError, ValueError, KeyError, TypeError):
                 continue  # removed meanwhile, or cut off by a crash: prune() clears it away
-        return sorted(found, key=lambda entry: (entry.used, entry.version.name))
+        return sorted(entries, key=lambda entry: (entry.used, entry.version.name))
 
     def prune(self, max_bytes: int | None = None) -> int:
         """Remove the least recently used entries until ``max_bytes`` suffice, and what crashes have left behind.
 
         Args:
-            max_bytes: None takes the cache's own bound.
+            max_bytes: default: the cache's own bound.
         Returns:
             How many bytes of entries were removed.
         """

@@ -25,7 +25,7 @@ class EmbeddedStorage(BucketStorage):
     """``s3://`` URIs of the launcher's own store.
 
     Args:
-        store: the objects; each is a file that never changes, so that a link to it is as good as a copy.
+        store: the objects; each is a file that never changes, so a link is as good as a copy.
     """
 
     def __init__(self, store: ObjectStore) -> None:
@@ -34,8 +34,8 @@ class EmbeddedStorage(BucketStorage):
     def fetch(self, uri: str, cache_path: Path) -> Path:
         """Link the object, or every object of the prefix, into ``cache_path``."""
         path, objects = self._find(uri, cache_path)
-        for target, found in objects.items():
-            self._link(found, target)
+        for target, stored in objects.items():
+            self._link(stored, target)
         return path
 
     def locate(self, uri: str, cache_path: Path) -> tuple[Path, bool]:
@@ -91,16 +91,16 @@ class EmbeddedStorage(BucketStorage):
         after: str | None = ""
         while after is not None:
             page = self._store.list_page(bucket, prefix, delimiter=delimiter, after=after)
-            found: dict[str, S3Object | str] = {name: name for name in page.prefixes}
-            found |= {one.key: _described(one) for one in page.objects}
-            for _, one in sorted(found.items(), key=lambda pair: pair[0].encode()):
-                yield one
+            entries: dict[str, S3Object | str] = {name: name for name in page.prefixes}
+            entries |= {entry.key: _described(entry) for entry in page.objects}
+            for _, entry in sorted(entries.items(), key=lambda pair: pair[0].encode()):
+                yield entry
             after = page.next_after
 
     def head(self, uri: str) -> S3Object | None:
         """Look the object up."""
-        found = self._store.head(*split_s3_uri(uri))
-        return None if found is None else _described(found)
+        stored = self._store.head(*split_s3_uri(uri))
+        return None if stored is None else _described(stored)
 
     def copy_all(self, copies: Mapping[str, str]) -> None:
         """Give each content another key; nothing is copied."""
@@ -140,7 +140,7 @@ class EmbeddedStorage(BucketStorage):
         """Return the path that ``fetch`` makes, and which object each file at or below it is."""
         bucket, key = split_s3_uri(uri)
         try:
-            objects = {one.key: one for one in self._store.list(bucket, key)}
+            objects = {stored.key: stored for stored in self._store.list(bucket, key)}
         except S3Error as error:
             raise no_objects_error(uri, f"{error.words}. {error.hint}") from error
         files = channel_files(uri, objects)
@@ -149,25 +149,25 @@ class EmbeddedStorage(BucketStorage):
             return target, {target: objects[key]}
         if not files:
             raise no_objects_error(uri, f"List what is there: launcher storage ls s3://{bucket}/")
-        return cache_path, {cache_path / name: objects[one] for one, name in files.items()}
+        return cache_path, {cache_path / name: objects[key] for key, name in files.items()}
 
-    def _link(self, found: StoredObject, target: Path) -> None:
+    def _link(self, stored: StoredObject, target: Path) -> None:
         """Make ``target`` the object's file, by rename; a copy where a link cannot be, as on another file system."""
         target.parent.mkdir(parents=True, exist_ok=True)
         part = target.with_name(f".{target.name}.launcher-part")
         part.unlink(missing_ok=True)
         try:
-            os.link(found.path, part)
+            os.link(stored.path, part)
         except FileNotFoundError:  # it was replaced since it was looked up, or is damaged, which open() says
-            with self._store.open(found.bucket, found.key) as (newest, _):
+            with self._store.open(stored.bucket, stored.key) as (newest, _):
                 os.link(newest.path, part)
         except OSError as error:
             if error.errno not in _NO_LINK:
                 raise
-            shutil.copyfile(found.path, part)
+            shutil.copyfile(stored.path, part)
         part.replace(target)
         part.unlink(missing_ok=True)  # a rename to another name of the same file does nothing
 
 
-def _described(found: StoredObject) -> S3Object:
-    return S3Object(found.bucket, found.key, found.size, found.etag, found.modified)
+def _described(stored: StoredObject) -> S3Object:
+    return S3Object(stored.bucket, stored.key, stored.size, stored.etag, stored.modified)

@@ -19,7 +19,7 @@ from launcher.storage.base import Sources, Storage, UnfitNameError, open_source
 _COPY_SUFFIX = ".launcher-part"
 _MAX_NAME_BYTES = 255
 _READ_BYTES = 1 << 20
-# What is wrong with one name alone, or with what another name became; all else is wrong for every file.
+# Errors of one file's name; any other error concerns every file.
 _UNFIT = (errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL)
 _CLASH = (errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
 
@@ -34,7 +34,7 @@ class FileStorage(Storage):
         ``file://localhost/...`` is absolute too.
 
         Raises:
-            ChannelError: it names nothing at all.
+            ChannelError: it is empty.
         """
         if location.startswith("file://"):
             # With two slashes the path is relative, as for the SageMaker SDK: file://data/train is data/train.
@@ -196,7 +196,7 @@ def _write_by_rename(content: BinaryIO, target: Path) -> None:
 
 
 def _part_name(name: str) -> str:
-    """Return the name of a file that is being copied; always the same, so that what a kill left is written over."""
+    """Return the name of a file while it is copied; always the same, so the next copy overwrites what a kill left."""
     if len(os.fsencode(name)) + len(_COPY_SUFFIX) <= _MAX_NAME_BYTES:
         return name + _COPY_SUFFIX
     return hashlib.sha256(os.fsencode(name)).hexdigest()[:32] + _COPY_SUFFIX

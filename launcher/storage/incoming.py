@@ -19,7 +19,7 @@ _MD5_OF_PARTS = re.compile(r"([0-9a-f]{32})-([0-9]+)")
 
 
 class WrongContentError(Exception):
-    """What arrived is not what the S3 says it stores."""
+    """The content that arrived is not the content that the S3 stores."""
 
 
 @dataclass(frozen=True)
@@ -108,9 +108,9 @@ class Incoming:
     def finish_range(self, number: int) -> bool:
         """Note that a range is complete, and add up what is complete from the beginning.
 
-        Whoever brings a range adds it and those behind it that have come, while others go on bringing: the check takes
-        no time of its own while the network is slower than it. Adding up in every thread at once was slower where
-        threads outnumber processors.
+        The thread that completed the next range checks it and every finished range after it, while other threads go on
+        downloading: with a slow network the check takes no extra time. Checking in all threads at once was slower
+        where threads outnumber processors.
 
         Returns:
             Whether this was the last: the content is complete and right.
@@ -120,7 +120,7 @@ class Incoming:
         self._arrived[number] = True
         while self._checked < len(self.ranges) and self._arrived[self._checked]:
             if not self._lock.acquire(blocking=False):
-                return False  # another is at it, and looks again when it lets go
+                return False  # another thread is checking, and looks again when it is done
             try:
                 while self._checked < len(self.ranges) and self._arrived[self._checked]:
                     self._add(*self.ranges[self._checked])
@@ -161,11 +161,11 @@ class Incoming:
     def _check(self) -> None:
         if self._digest is None:
             return
-        found = {
+        actual = {
             "crc32": f"{self._crc32:08x}",
             "crc32 of parts": f"{self._crc32_of_parts:08x}",
             "md5": self._md5.hexdigest(),
             "md5 of parts": self._md5_of_parts.hexdigest(),
         }[self._digest.kind]
-        if found != self._digest.expected:
-            raise WrongContentError(f"its {self._digest.kind} is {found} and not {self._digest.expected}")
+        if actual != self._digest.expected:
+            raise WrongContentError(f"its {self._digest.kind} is {actual} and not {self._digest.expected}")

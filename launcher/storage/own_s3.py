@@ -21,7 +21,7 @@ _Class = TypeVar("_Class", bound=type[Any])
 
 def as_storage_error(error: S3Error) -> StorageError:
     """Return the launcher's error for an error of the S3 that is built in."""
-    return StorageError(error.code, error.words, error.where, error.hint)
+    return StorageError(error.code, error.words, error.place, error.hint)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Many transfers at once: worker threads with one queue, and a progress bar for those who wait long."""
+"""Many transfers at once: worker threads with one queue, and a progress bar for long transfers."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Transfers:
         self._error: BaseException | None = None
 
     def advance(self, count: int) -> None:
-        """Note that ``count`` more bytes are transferred; negative when they have to come again."""
+        """Note that ``count`` more bytes are transferred; negative when they have to be transferred again."""
         with self._wake:
             self._done_bytes += count
 
@@ -75,7 +75,7 @@ class Transfers:
     def _work(self, pending: Any) -> None:
         while (task := self._take(pending)) is not None:
             try:
-                more = task()
+                tasks = task()
             except BaseException as error:  # noqa: BLE001 - raised again by run()
                 with self._wake:
                     self._error = self._error or error
@@ -83,12 +83,12 @@ class Transfers:
                 self.stopping.set()
                 return
             with self._wake:
-                self._first.extend(more or ())
+                self._first.extend(tasks or ())
                 self._running -= 1
                 self._wake.notify_all()
 
     def _take(self, pending: Any) -> Task | None:
-        """Return the next task; None when there will be no more. Waits while a running task may bring some."""
+        """Return the next task; None when there will be no more. Waits while a running task may return more."""
         with self._wake:
             while not self.stopping.is_set() and self._error is None:
                 task: Task | None = self._first.popleft() if self._first else next(pending, None)

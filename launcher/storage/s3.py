@@ -20,6 +20,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import boto3
+from botocore import xform_name
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -44,36 +45,21 @@ _NOT_THERE = ("404", "NoSuchKey", "NotFound")
 _NO_BUCKET = ("NoSuchBucket", "InvalidBucketName")
 _EXPIRED = ("ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "RequestExpired")
 _REJECTED = ("InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken")
-_METHODS = {
-    "AbortMultipartUpload": "abort_multipart_upload",
-    "CompleteMultipartUpload": "complete_multipart_upload",
-    "CopyObject": "copy_object",
-    "CreateBucket": "create_bucket",
-    "CreateMultipartUpload": "create_multipart_upload",
-    "DeleteObjects": "delete_objects",
-    "GetObject": "get_object",
-    "HeadObject": "head_object",
-    "ListBuckets": "list_buckets",
-    "ListMultipartUploads": "list_multipart_uploads",
-    "ListObjectsV2": "list_objects_v2",
-    "PutObject": "put_object",
-    "UploadPart": "upload_part",
-}
 _WITHOUT_KEY = ("CreateBucket", "DeleteObjects", "ListBuckets", "ListMultipartUploads", "ListObjectsV2")
 
 
 @dataclass(frozen=True)
 class S3Limits:
-    """How long and how often to try, and in pieces of which size.
+    """Timeouts, tries, and sizes of pieces.
 
     Attributes:
-        connect_seconds: for a connection to stand.
+        connect_seconds: for opening a connection.
         read_seconds: for the next bytes of an answer.
         tries: of one request, the first included.
         deadline_seconds: for one request with all its tries; no try begins later.
         workers: requests at a time.
-        range_bytes: of an object that is read in several requests, about.
-        part_bytes: of a file that is sent in several requests, at least; S3 takes no less than 5 MiB.
+        range_bytes: about the size of a range, of an object that is read in several requests.
+        part_bytes: the least size of a part, of a file that is sent in several requests; S3's minimum is 5 MiB.
     """
 
     connect_seconds: float = 3
@@ -91,7 +77,7 @@ class S3Storage(BucketStorage):
     Args:
         settings: which S3; one with an endpoint, or AWS.
         limits: how long and how often to try.
-        cache: where fetched inputs are kept; None takes the one of ``LAUNCHER_HOME``.
+        cache: where fetched inputs are kept; default: the cache of ``LAUNCHER_HOME``.
     """
 
     def __init__(self, settings: S3Settings, *, limits: S3Limits | None = None, cache: Cache | None = None) -> None:
@@ -105,31 +91,31 @@ class S3Storage(BucketStorage):
         self._client_lock = threading.Lock()
         self._request = _Request()
 
-    # What the runner asks for.
+    # What the runner uses.
 
     def locate(self, uri: str, cache_path: Path) -> tuple[Path, bool]:
         """List the channel, and say where ``fetch`` would put it."""
-        found = self._channel(uri)
-        file = self._lone_file(uri, found)
+        files = self._channel(uri)
+        file = self._lone_file(uri, files)
         return (cache_path / file, True) if file else (cache_path, False)
 
     def fetch(self, uri: str, cache_path: Path) -> Path:
-        """Bring all objects that begin with the URI's key, through the cache; all of them or nothing is there."""
-        found = self._channel(uri)
+        """Download all objects whose key begins with the URI's, through the cache: all of them or none."""
+        files = self._channel(uri)
         part = cache_path.with_name(cache_path.name + _PART_SUFFIX)
         shutil.rmtree(part, ignore_errors=True)
         with _nothing_half(lambda: shutil.rmtree(part, ignore_errors=True)):
-            for folder in {(part / file).parent for file in found.values()}:
+            for folder in {(part / file).parent for file in files.values()}:
                 folder.mkdir(parents=True, exist_ok=True)
             cache = self._cache or Cache(cache_folder(), cache_bytes())
-            self._receive({each: part / file for each, file in found.items()}, cache)
+            self._receive({listed: part / file for listed, file in files.items()}, cache)
             shutil.rmtree(cache_path, ignore_errors=True)
             part.rename(cache_path)
-        file = self._lone_file(uri, found)
+        file = self._lone_file(uri, files)
         return cache_path / file if file else cache_path
 
     def put_file(self, source: Path, uri: str) -> None:
-        """Upload ``source``; what an upload to this very key has left behind when it was killed is cleared away."""
+        """Upload ``source``, and abort unfinished uploads to the same key, which a killed process left."""
         bucket, key = self._key(uri)
         if source.stat().st_size > self._limits.part_bytes:
             self._abort_uploads(bucket, key)
@@ -144,7 +130,7 @@ class S3Storage(BucketStorage):
         )
 
     def check_writable(self, uri: str) -> None:
-        """Look for the bucket; whether it may be written to is only known to the first write."""
+        """Look for the bucket; only the first write shows whether it may be written to."""
         bucket, _ = split_s3_uri(uri)
         try:
             self._first_key(bucket, "")
@@ -182,12 +168,12 @@ class S3Storage(BucketStorage):
                 on_skip(f"{file.path}: it cannot be read, or it changed meanwhile")
             return len(sent)
 
-    # What a session and the command line ask for besides.
+    # What a session and the command line use besides.
 
     def buckets(self) -> list[tuple[str, float]]:
         """Return the buckets that the credentials may see."""
-        found = self._call("ListBuckets").get("Buckets", ())
-        return sorted((each["Name"], each["CreationDate"].timestamp()) for each in found)
+        buckets = self._call("ListBuckets").get("Buckets", ())
+        return sorted((bucket["Name"], bucket["CreationDate"].timestamp()) for bucket in buckets)
 
     def entries(self, uri: str, delimiter: str = "") -> Iterator[S3Object | str]:
         """Yield what is listed, a request for each page."""
@@ -195,15 +181,15 @@ class S3Storage(BucketStorage):
         token: dict[str, Any] = {"Prefix": prefix} | ({"Delimiter": delimiter} if delimiter else {})
         while True:
             page = self._call("ListObjectsV2", bucket, prefix, token)
-            found: dict[str, S3Object | str] = {
-                each["Prefix"]: each["Prefix"] for each in page.get("CommonPrefixes", ())
+            entries: dict[str, S3Object | str] = {
+                common["Prefix"]: common["Prefix"] for common in page.get("CommonPrefixes", ())
             }
-            for each in page.get("Contents", ()):
-                etag = each["ETag"].strip('"')
-                modified = each["LastModified"].timestamp()
-                found[each["Key"]] = S3Object(bucket, each["Key"], each["Size"], etag, modified)
-            for _, one in sorted(found.items(), key=lambda pair: pair[0].encode()):
-                yield one
+            for content in page.get("Contents", ()):
+                etag = content["ETag"].strip('"')
+                modified = content["LastModified"].timestamp()
+                entries[content["Key"]] = S3Object(bucket, content["Key"], content["Size"], etag, modified)
+            for _, entry in sorted(entries.items(), key=lambda pair: pair[0].encode()):
+                yield entry
             if not page.get("IsTruncated"):
                 return
             token["ContinuationToken"] = page["NextContinuationToken"]
@@ -216,7 +202,7 @@ class S3Storage(BucketStorage):
             bucket, key = self._key(target)
             self._call("CopyObject", bucket, key, {"CopySource": {"Bucket": from_bucket, "Key": from_key}})
 
-        Transfers(self._limits.workers, "Copying", 0).run(partial(copy, *each) for each in copies.items())
+        Transfers(self._limits.workers, "Copying", 0).run(partial(copy, *uris) for uris in copies.items())
 
     def delete(self, bucket: str, keys: Iterable[str]) -> None:
         """Delete the objects, 1,000 in a request."""
@@ -225,19 +211,19 @@ class S3Storage(BucketStorage):
             answer = self._call("DeleteObjects", bucket, "", {"Delete": {"Objects": batch, "Quiet": True}})
             for refused in answer.get("Errors", ()):
                 code = refused.get("Code", "")
-                what = f"{code}: {refused.get('Message', '')}"
-                raise self._error("DeleteObjects", bucket, refused.get("Key", ""), self._request.tries, code, what)
+                reason = f"{code}: {refused.get('Message', '')}"
+                raise self._error("DeleteObjects", bucket, refused.get("Key", ""), self._request.tries, code, reason)
 
     def head(self, uri: str) -> S3Object | None:
         """Return what is known of one object; None when there is none."""
         bucket, key = self._key(uri)
         try:
-            found = self._call("HeadObject", bucket, key)
+            head = self._call("HeadObject", bucket, key)
         except StorageError as error:
             if error.aws_code in _NOT_THERE:
                 return None
             raise
-        return _object_of(bucket, key, found)
+        return _object_of(bucket, key, head)
 
     def read_bytes(self, uri: str) -> bytes:
         """Return the content of one object."""
@@ -255,19 +241,19 @@ class S3Storage(BucketStorage):
         """Download several objects at once, each whole or not at all; folders are made.
 
         Raises:
-            StorageError: an object is missing, or cannot be had.
+            StorageError: an object is missing, or cannot be downloaded.
         """
         wanted: dict[S3Object, Path] = {}
         targets = {}
         for uri, path in files.items():
-            found = self.head(uri)
-            if found is None:
+            head = self.head(uri)
+            if head is None:
                 bucket, key = self._key(uri)
-                self._first_key(bucket, key)  # which says so when it is the bucket that is missing
-                what = "NoSuchKey (404): The specified key does not exist."
-                raise self._error("GetObject", bucket, key, 1, "NoSuchKey", what)
+                self._first_key(bucket, key)  # raises where the bucket itself is missing
+                reason = "NoSuchKey (404): The specified key does not exist."
+                raise self._error("GetObject", bucket, key, 1, "NoSuchKey", reason)
             part = path.with_name(path.name + _PART_SUFFIX)
-            wanted[found], targets[part] = part, path
+            wanted[head], targets[part] = part, path
 
         def remove() -> None:
             for part in targets:
@@ -285,12 +271,12 @@ class S3Storage(BucketStorage):
         """Upload several files at once.
 
         Raises:
-            StorageError: one of them cannot be stored; no half of it is visible.
+            StorageError: a file cannot be stored; no part of it is visible then.
         """
         self._send(files, changing=False)
 
     def make_bucket(self, bucket_uri: str) -> None:
-        """Create a bucket unless there is one that may be used."""
+        """Create a bucket unless it exists and may be used."""
         name, _ = split_s3_uri(bucket_uri)
         try:
             self._first_key(name, "")
@@ -312,67 +298,67 @@ class S3Storage(BucketStorage):
         """Return the relative file of each object of a channel."""
         region = self._settings.region
         try:
-            found = {each.key: each for each in self.objects(uri)}
+            objects = {listed.key: listed for listed in self.objects(uri)}
         except StorageError as error:
             if error.aws_code not in _NO_BUCKET:
                 raise
             raise no_objects_error(uri, f"{error.message} {error.hint}", region=region) from error
-        files = channel_files(uri, found)
+        files = channel_files(uri, objects)
         if not files:
             bucket, _ = split_s3_uri(uri)
             why = f"At {self._place} the bucket is there. Keys are case-sensitive: launcher storage ls s3://{bucket}/"
             raise no_objects_error(uri, why, region=region)
-        return {found[key]: file for key, file in files.items()}
+        return {objects[key]: file for key, file in files.items()}
 
     @staticmethod
-    def _lone_file(uri: str, found: Mapping[S3Object, str]) -> str:
-        """Return the file of a channel that is one object and names it whole; else nothing."""
+    def _lone_file(uri: str, files: Mapping[S3Object, str]) -> str:
+        """Return the file of a channel whose URI is the whole key of a single object; else an empty text."""
         _, key = split_s3_uri(uri)
-        return next(iter(found.values())) if [each.key for each in found] == [key] else ""
+        return next(iter(files.values())) if [listed.key for listed in files] == [key] else ""
 
     def _receive(self, wanted: Mapping[S3Object, Path], cache: Cache | None) -> None:
-        """Bring each object to its path, whose folder exists and which does not."""
+        """Download each object to its path; the path's folder exists, the path does not."""
         missing = {}
-        for each, target in wanted.items():
-            if cache is None or not cache.link(self._version(each), target):
-                missing[each] = target
+        for listed, target in wanted.items():
+            if cache is None or not cache.link(self._version(listed), target):
+                missing[listed] = target
         if not missing:
             return
-        total = sum(each.size for each in missing)
+        total = sum(listed.size for listed in missing)
         title = f"Downloading {len(missing)} objects" if len(missing) > 1 else f"Downloading {next(iter(missing)).key}"
         with contextlib.ExitStack() as stack:
             batch = _Batch(Transfers(self._limits.workers, title, total), cache, stack)
-            batch.transfers.run(partial(self._begin, batch, each, target) for each, target in missing.items())
+            batch.transfers.run(partial(self._begin, batch, listed, target) for listed, target in missing.items())
         if cache is not None:
             cache.prune()
 
-    def _begin(self, batch: _Batch, each: S3Object, target: Path, tries: int = 1) -> Iterable[Task] | None:
+    def _begin(self, batch: _Batch, listed: S3Object, target: Path, tries: int = 1) -> Iterable[Task] | None:
         """Open the file of one object; return the tasks that fill it."""
-        kept = None
+        cached = None
         if batch.cache is not None:
-            version = self._version(each)
-            kept = batch.cache.begin(version)
-            if batch.cache.link(version, target):  # another process has brought it since
-                if kept is not None:
-                    kept.discard()
-                batch.transfers.advance(each.size)
+            version = self._version(listed)
+            cached = batch.cache.begin(version)
+            if batch.cache.link(version, target):  # another process has downloaded it since
+                if cached is not None:
+                    cached.discard()
+                batch.transfers.advance(listed.size)
                 return None
-            if kept is None:
+            if cached is None:
                 batch.transfers.stopping.wait(_WAIT_SECONDS)
-                return [partial(self._begin, batch, each, target, tries)]
-            batch.on_exit(kept.discard)
-        path = kept.path if kept is not None else target
+                return [partial(self._begin, batch, listed, target, tries)]
+            batch.on_exit.callback(cached.discard)
+        path = cached.path if cached is not None else target
         path.touch()
-        parts = part_count(each.etag)
-        digest = self._digest(each, parts) if each.size > self._limits.range_bytes or parts > 1 else None
-        incoming = Incoming(path, each.size, self._limits.range_bytes, digest)
-        batch.on_exit(incoming.close)
-        arriving = _Arriving(each, target, incoming, kept, tries)
+        parts = part_count(listed.etag)
+        digest = self._digest(listed, parts) if listed.size > self._limits.range_bytes or parts > 1 else None
+        incoming = Incoming(path, listed.size, self._limits.range_bytes, digest)
+        batch.on_exit.callback(incoming.close)
+        arriving = _Arriving(listed, target, incoming, cached, tries)
         return [partial(self._fill, batch, arriving, number) for number in range(len(incoming.ranges))]
 
     def _fill(self, batch: _Batch, arriving: _Arriving, number: int) -> Iterable[Task] | None:
-        """Bring one range; with the last one the object is complete."""
-        each, incoming = arriving.each, arriving.incoming
+        """Download a range; with the last range the object is complete."""
+        listed, incoming = arriving.listed, arriving.incoming
         start, stop = incoming.ranges[number]
 
         def write(offset: int, data: bytes) -> None:
@@ -380,12 +366,12 @@ class S3Storage(BucketStorage):
             batch.transfers.advance(len(data))
 
         def expect(answer: Mapping[str, Any]) -> None:
-            if whole and part_count(each.etag) < 2:
-                incoming.expect(digest_of(each.etag, answer, each.size))
+            if whole and part_count(listed.etag) < 2:
+                incoming.expect(digest_of(listed.etag, answer, listed.size))
 
         whole = len(incoming.ranges) == 1
         span = None if whole else (start, stop)
-        self._get(each.bucket, each.key, write, etag=each.etag, size=stop - start, span=span,
+        self._get(listed.bucket, listed.key, write, etag=listed.etag, size=stop - start, span=span,
                   on_answer=expect, stopping=batch.transfers.stopping)  # fmt: skip
         if batch.transfers.stopping.is_set():
             return None
@@ -393,35 +379,37 @@ class S3Storage(BucketStorage):
             if not incoming.finish_range(number):
                 return None
         except WrongContentError as error:
-            batch.transfers.advance(-each.size)
+            batch.transfers.advance(-listed.size)
             return self._again(batch, arriving, error)
         incoming.close()
-        os.utime(incoming.path, (each.modified, each.modified))
-        if arriving.kept is not None:
-            arriving.kept.keep(arriving.target)
+        os.utime(incoming.path, (listed.modified, listed.modified))
+        if arriving.cached is not None:
+            arriving.cached.keep(arriving.target)
         return None
 
     def _again(self, batch: _Batch, arriving: _Arriving, error: WrongContentError) -> Iterable[Task]:
-        """Return the tasks that bring an object once more after it came with a wrong content."""
-        each = arriving.each
+        """Return the tasks that download an object again after its content arrived wrong."""
+        listed = arriving.listed
         arriving.incoming.close()
-        if arriving.kept is not None:
-            arriving.kept.discard()
+        if arriving.cached is not None:
+            arriving.cached.discard()
         if arriving.tries >= self._limits.tries:
             raise self._error(
-                "GetObject", each.bucket, each.key, arriving.tries, "WrongContent",
+                "GetObject", listed.bucket, listed.key, arriving.tries, "WrongContent",
                 f"the content that arrived is not the one that is stored: {error}.",
             ) from error  # fmt: skip
-        return [partial(self._begin, batch, each, arriving.target, arriving.tries + 1)]
+        return [partial(self._begin, batch, listed, arriving.target, arriving.tries + 1)]
 
-    def _digest(self, each: S3Object, parts: int) -> Digest | None:
-        head = self._call("HeadObject", each.bucket, each.key, {"ChecksumMode": "ENABLED"})
-        part_bytes = each.size
+    def _digest(self, listed: S3Object, parts: int) -> Digest | None:
+        head = self._call("HeadObject", listed.bucket, listed.key, {"ChecksumMode": "ENABLED"})
+        part_bytes = listed.size
         if parts > 1:
-            with contextlib.suppress(StorageError):  # not every S3 can tell; then size and connection have to do
-                first = self._call("HeadObject", each.bucket, each.key, {"PartNumber": 1})
+            with contextlib.suppress(
+                StorageError
+            ):  # not every S3 answers this; then only size and connection are checked
+                first = self._call("HeadObject", listed.bucket, listed.key, {"PartNumber": 1})
                 part_bytes = first["ContentLength"]
-        return digest_of(each.etag, head, part_bytes)
+        return digest_of(listed.etag, head, part_bytes)
 
     def _get(
         self,
@@ -435,12 +423,12 @@ class S3Storage(BucketStorage):
         on_answer: Callable[[Mapping[str, Any]], None] | None = None,
         stopping: threading.Event | None = None,
     ) -> None:
-        """Read an object, or a range of it, and go on where an answer broke off.
+        """Read an object, or a range of it, and continue where an answer broke off.
 
         Args:
-            write: takes the offset in the object and the bytes there.
-            etag: the version; another one is an error.
-            size: of what is to come; None for any.
+            write: gets the offset in the object and the bytes there.
+            etag: of the wanted version; another version is an error.
+            size: of the expected content; None for any.
             span: begin and end of the range; None for the whole object.
             on_answer: gets each answer before its content.
             stopping: ends the reading early.
@@ -449,7 +437,7 @@ class S3Storage(BucketStorage):
         offset = start = span[0] if span else 0
         options = {"IfMatch": f'"{etag}"'} if etag else {}
         while True:
-            # An answer's own checksum covers the whole object, so only a range can be taken up in its middle.
+            # An answer's own checksum covers the whole object, so only a range can be continued in its middle.
             offset = offset if span else start
             if span:
                 options["Range"] = f"bytes={offset}-{span[1] - 1}"
@@ -458,21 +446,24 @@ class S3Storage(BucketStorage):
             left = answer["ContentLength"]
             if size is not None and left != start + size - offset:
                 answer["Body"].close()
-                what = f"{left} bytes were sent where {start + size - offset} were asked for."
-                raise self._error("GetObject", bucket, key, tries, "WrongContent", what)
+                reason = f"{left} bytes were sent where {start + size - offset} were asked for."
+                raise self._error("GetObject", bucket, key, tries, "WrongContent", reason)
             if on_answer is not None:
                 on_answer(answer)
-            try:
-                with contextlib.closing(answer["Body"]) as body:
-                    while chunk := _read(body):
-                        if stopping is not None and stopping.is_set():
-                            return
-                        write(offset, chunk)
-                        offset += len(chunk)
-                return
-            except _BodyError as error:
-                if tries >= self._limits.tries or self._request.overdue():
-                    raise self._fault("GetObject", bucket, key, error.cause, tries) from error.cause
+            with contextlib.closing(answer["Body"]) as body:
+                while stopping is None or not stopping.is_set():
+                    try:
+                        chunk = body.read(_READ_BYTES)
+                    except (BotoCoreError, OSError) as error:
+                        if tries >= self._limits.tries or self._request.overdue():
+                            raise self._fault("GetObject", bucket, key, error, tries) from error
+                        break  # the next request continues here
+                    if not chunk:
+                        return
+                    write(offset, chunk)
+                    offset += len(chunk)
+                else:
+                    return
 
     # Results.
 
@@ -487,7 +478,7 @@ class S3Storage(BucketStorage):
 
         Args:
             files: URI by path.
-            changing: somebody is writing to them: one that changes or goes away meanwhile is left out.
+            changing: a job is writing to them: a file that changes or goes away meanwhile is left out.
             sent: gets size and mtime in ns of each file that was stored.
         """
         if not files:
@@ -508,7 +499,7 @@ class S3Storage(BucketStorage):
             for upload in uploads:
                 upload.file.close()
                 if upload.upload_id and not upload.complete:
-                    with contextlib.suppress(StorageError):  # what made it fail counts, and may be in the way here too
+                    with contextlib.suppress(StorageError):  # the first error is raised; it may fail this request too
                         self._call("AbortMultipartUpload", upload.bucket, upload.key, {"UploadId": upload.upload_id})
 
     def _begin_upload(self, transfers: Transfers, uploads: list[_Upload], upload: _Upload) -> Iterable[Task] | None:
@@ -516,9 +507,9 @@ class S3Storage(BucketStorage):
             upload.open(self._limits.part_bytes)
         except OSError as error:
             if upload.changing:
-                return None  # the job removed it, put something else in its place, or keeps it to itself
-            what = f"{upload.path} cannot be read: {error.strerror}."
-            raise OutputPathError(what, "Check the path and its permissions.") from error
+                return None  # the job removed it, replaced it, or made it unreadable
+            reason = f"{upload.path} cannot be read: {error.strerror}."
+            raise OutputPathError(reason, "Check the path and its permissions.") from error
         uploads.append(upload)
         if upload.size <= self._limits.part_bytes:
             data = upload.read(0, upload.size)
@@ -535,9 +526,9 @@ class S3Storage(BucketStorage):
 
     def _send_part(self, transfers: Transfers, upload: _Upload, number: int) -> None:
         data = upload.read((number - 1) * upload.part_bytes, upload.part_bytes)
-        where = {"UploadId": upload.upload_id}
+        upload_id = {"UploadId": upload.upload_id}
         options = {"PartNumber": number, "Body": data, "ChecksumAlgorithm": "CRC32"}
-        answer = self._call("UploadPart", upload.bucket, upload.key, where | options)
+        answer = self._call("UploadPart", upload.bucket, upload.key, upload_id | options)
         part = {"PartNumber": number, "ETag": answer["ETag"]}
         if "ChecksumCRC32" in answer:
             part["ChecksumCRC32"] = answer["ChecksumCRC32"]
@@ -545,15 +536,15 @@ class S3Storage(BucketStorage):
         if not upload.add_part(part):
             return
         if self._unchanged(upload):
-            parts = sorted(upload.sent_parts, key=lambda each: int(each["PartNumber"]))
+            parts = sorted(upload.sent_parts, key=lambda part: int(part["PartNumber"]))
             options = {"MultipartUpload": {"Parts": parts}}
-            self._call("CompleteMultipartUpload", upload.bucket, upload.key, where | options)
+            self._call("CompleteMultipartUpload", upload.bucket, upload.key, upload_id | options)
             upload.complete = True
             upload.finish()
 
     @staticmethod
     def _unchanged(upload: _Upload) -> bool:
-        """Return whether what was read is one content; a file that nobody should write to has to be."""
+        """Return whether the file stayed the same while it was read; only a file of a job may change."""
         if upload.is_unchanged():
             return True
         if upload.changing:
@@ -561,10 +552,10 @@ class S3Storage(BucketStorage):
         raise OutputPathError(f"{upload.path} changed while it was uploaded.", "Upload it again when it is finished.")
 
     def _abort_uploads(self, bucket: str, key: str) -> None:
-        """Abort the uploads to a key that nobody will finish; an S3 that lists none has none to pay for."""
+        """Abort unfinished uploads to a key, as far as the S3 lists them."""
         with contextlib.suppress(StorageError):
-            found = self._call("ListMultipartUploads", bucket, key, {"Prefix": key})
-            for upload in found.get("Uploads", ()):
+            page = self._call("ListMultipartUploads", bucket, key, {"Prefix": key})
+            for upload in page.get("Uploads", ()):
                 if upload["Key"] == key:
                     self._call("AbortMultipartUpload", bucket, key, {"UploadId": upload["UploadId"]})
 
@@ -572,7 +563,7 @@ class S3Storage(BucketStorage):
 
     def _first_key(self, bucket: str, prefix: str) -> str | None:
         page = self._call("ListObjectsV2", bucket, prefix, {"Prefix": prefix, "MaxKeys": 1})
-        return next((str(each["Key"]) for each in page.get("Contents", ())), None)
+        return next((str(content["Key"]) for content in page.get("Contents", ())), None)
 
     def _call(
         self,
@@ -588,13 +579,13 @@ class S3Storage(BucketStorage):
         Raises:
             StorageError: it was refused, or got no answer in time.
         """
-        method = getattr(self._client, _METHODS[operation])
-        where = {"Bucket": bucket} if bucket else {}
+        method = getattr(self._client, xform_name(operation))
+        names = {"Bucket": bucket} if bucket else {}
         if operation not in _WITHOUT_KEY:
-            where["Key"] = key
+            names["Key"] = key
         self._request.begin(self._limits.deadline_seconds, tries_before)
         try:
-            return method(**where, **(options or {}))
+            return method(**names, **(options or {}))
         except (BotoCoreError, ClientError, DeadlineError, OSError) as error:
             raise self._fault(operation, bucket, key, error, tries_before + self._request.tries) from error
 
@@ -615,7 +606,7 @@ class S3Storage(BucketStorage):
             read_timeout=limits.read_seconds,
             max_pool_connections=limits.workers,
             tcp_keepalive=True,
-            # The word 'aws' was said: an endpoint that is configured for something else does not count.
+            # The user said 'aws': an endpoint configured for other programs does not count.
             ignore_configured_endpoint_urls=True,
             proxies={} if host in _LOOPBACK else None,
         )
@@ -632,26 +623,26 @@ class S3Storage(BucketStorage):
         return client
 
     def _fault(self, operation: str, bucket: str, key: str, error: BaseException, tries: int) -> StorageError:
-        """Return what boto3 raised as an error of ours."""
+        """Return an error of boto3 as one of the launcher's."""
         answer = getattr(error, "response", None)
         if isinstance(answer, dict):
             code = str(answer.get("Error", {}).get("Code", ""))
             status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode", "")
             text = answer.get("Error", {}).get("Message", "")
-            what = f"{code}: {text}" if str(status) == code else f"{code} ({status}): {text}"
+            reason = f"{code}: {text}" if str(status) == code else f"{code} ({status}): {text}"
         else:
             code = type(error).__name__
             text = f"nothing came for {self._limits.read_seconds:g} s" if code == "ReadTimeoutError" else str(error)
-            what = f"{code}: {text}"
+            reason = f"{code}: {text}"
         if _are_bad_credentials(code):
             with self._client_lock:
                 self._client_made = None  # the next request looks for credentials again: they may have been renewed
-        return self._error(operation, bucket, key, tries, code, what)
+        return self._error(operation, bucket, key, tries, code, reason)
 
-    def _error(self, operation: str, bucket: str, key: str, tries: int, code: str, what: str) -> StorageError:
+    def _error(self, operation: str, bucket: str, key: str, tries: int, code: str, reason: str) -> StorageError:
         count = f"{tries} tries" if tries != 1 else "1 try"
         what_of = f" of s3://{bucket}/{key}" if bucket else ""
-        message = f"{operation}{what_of} at {self._place} failed after {count}: {what}"
+        message = f"{operation}{what_of} at {self._place} failed after {count}: {reason}"
         return S3RequestError(message, _hint(code, bucket), code=code)
 
     def _key(self, uri: str) -> tuple[str, str]:
@@ -660,8 +651,8 @@ class S3Storage(BucketStorage):
             raise ChannelError(f"'{uri}' names a bucket and no key.", "Write s3://BUCKET/KEY.")
         return bucket, key
 
-    def _version(self, each: S3Object) -> ObjectVersion:
-        return ObjectVersion(self._settings.endpoint_url or "aws", each.bucket, each.key, each.etag, each.size)
+    def _version(self, listed: S3Object) -> ObjectVersion:
+        return ObjectVersion(self._settings.endpoint_url or "aws", listed.bucket, listed.key, listed.etag, listed.size)
 
 
 @dataclass
@@ -670,30 +661,26 @@ class _Batch:
 
     transfers: Transfers
     cache: Cache | None
-    stack: contextlib.ExitStack
-
-    def on_exit(self, action: Callable[[], None]) -> None:
-        """Have something cleared away when the batch is over, however it ends."""
-        self.stack.callback(action)
+    on_exit: contextlib.ExitStack
 
 
 @dataclass(frozen=True)
 class _Arriving:
-    """One object that is being brought: the file it goes to, and the place in the cache that it has."""
+    """An object that is being downloaded, with its file and its place in the cache."""
 
-    each: S3Object
+    listed: S3Object
     target: Path
     incoming: Incoming
-    kept: Partial | None
+    cached: Partial | None
     tries: int
 
 
 @dataclass
 class _Upload:
-    """One file that is being sent.
+    """A file that is being uploaded.
 
     Attributes:
-        changing: somebody is writing to it.
+        changing: a job is writing to it.
         sent: gets size and mtime in ns when it is stored.
         upload_id: of a multipart upload; empty for a small file.
     """
@@ -753,16 +740,8 @@ class _Upload:
         return self._status.st_size, self._status.st_mtime_ns
 
 
-class _BodyError(Exception):
-    """The content of an answer broke off, or is not what its checksum says."""
-
-    def __init__(self, cause: Exception) -> None:
-        super().__init__(str(cause))
-        self.cause = cause
-
-
 class DeadlineError(Exception):
-    """The deadline of a request has passed, and another try would be due."""
+    """The deadline of a request has passed before its next try."""
 
 
 class _Request(threading.local):
@@ -788,7 +767,7 @@ class _Request(threading.local):
 
 @contextlib.contextmanager
 def _nothing_half(clear_away: Callable[[], None]) -> Iterator[None]:
-    """Clear away what the block has written when it fails, and say so when it is this machine that failed."""
+    """Remove what the block has written when it fails; an error of the disk becomes a LauncherError."""
     try:
         yield
     except OSError as error:
@@ -798,14 +777,6 @@ def _nothing_half(clear_away: Callable[[], None]) -> Iterator[None]:
     except BaseException:
         clear_away()
         raise
-
-
-def _read(body: Any) -> bytes:
-    try:
-        data: bytes = body.read(_READ_BYTES)
-    except (BotoCoreError, OSError) as error:
-        raise _BodyError(error) from error
-    return data
 
 
 def _object_of(bucket: str, key: str, head: Mapping[str, Any]) -> S3Object:

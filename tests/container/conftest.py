@@ -35,9 +35,9 @@ class JobTree:
     def command(self, *arguments: str) -> list[str]:
         return [sys.executable, "-m", "job_toolkit", *arguments]
 
-    def variables(self, **more: str) -> dict[str, str]:
+    def variables(self, **others: str) -> dict[str, str]:
         own = {"SAGEMAKER_BASE_DIR": str(self.base), "PYTHONPATH": str(CONTAINER)}
-        return {**os.environ, **own, **more}
+        return {**os.environ, **own, **others}
 
     def run(self, *arguments: str, script: str | None = None, **variables: str) -> subprocess.CompletedProcess[str]:
         """Run ``job_toolkit``; ``script`` becomes ``code/train.py`` first."""

@@ -111,9 +111,9 @@ def some_certificates():
 def image_holds(tag, text):
     """Search all layers, also what a later layer deletes."""
     with subprocess.Popen(["docker", "image", "save", tag], stdout=subprocess.PIPE) as save:
-        rest, found = b"", False
+        rest, is_in = b"", False
         while chunk := save.stdout.read(1 << 20):
-            found = found or text in rest + chunk
+            is_in = is_in or text in rest + chunk
             rest = chunk[-len(text) :]
     assert save.returncode == 0
-    return found
+    return is_in

@@ -161,8 +161,8 @@ def test_a_job_that_takes_its_model_folder_away_is_told_so(run, replacement):
             {replacement or "pass"}
         """)
     assert job.status == "Completed"
-    what = "put something else in the place of" if replacement else "removed"
-    assert job.warnings == [f"not packed: {name}: the job {what} this folder" for name in taken_away(job)]
+    deed = "put something else in the place of" if replacement else "removed"
+    assert job.warnings == [f"not packed: {name}: the job {deed} this folder" for name in taken_away(job)]
     assert (job.outputs.data_path / "x").read_text() == "x"
 
 
@@ -177,15 +177,15 @@ def test_what_a_job_says_of_its_failure_cannot_play_with_the_terminal(run):
 
 def test_a_part_of_the_results_that_fails_keeps_no_other_from_its_place(make_source, tmp_path):
     """The place of the checkpoints is gone when the job ends; the job fails, and its model is there."""
-    kept = tmp_path / "kept"
+    place = tmp_path / "kept"
     source = make_source(
         "import os, pathlib\nml = pathlib.Path(os.environ['SM_MODEL_DIR']).parent\n"
         "for name in ('model', 'output/data', 'output/intermediate', 'checkpoints'):\n"
         "    (ml / name / 'm').write_text('m')\n"
-        f"pathlib.Path({str(kept)!r}).write_text('a file where a folder has to be')\n"
+        f"pathlib.Path({str(place)!r}).write_text('a file where a folder has to be')\n"
     )
     estimator = launcher.Estimator(
-        entry_point="train.py", source_dir=source, runtime=FakeRuntime(), checkpoint_s3_uri=str(kept)
+        entry_point="train.py", source_dir=source, runtime=FakeRuntime(), checkpoint_s3_uri=str(place)
     )
     with pytest.raises(launcher.errors.OutputPathError, match="cannot be written"):
         estimator.fit(logs=False, job_name="job-1")

@@ -99,7 +99,7 @@ def members(uri):
 
 
 def files_below(path):
-    return sorted(str(one.relative_to(path)) for one in path.rglob("*") if one.is_file())
+    return sorted(str(file.relative_to(path)) for file in path.rglob("*") if file.is_file())
 
 
 def wait_until(condition, seconds=30.0):
@@ -129,14 +129,16 @@ def test_a_job_leaves_the_managed_keys_and_nothing_else(runtime, run_script):
 
 def test_a_job_passes_through_the_documented_states(runtime, run_script):
     description = run_script(WRITES_EVERYTHING, runtime).describe()
-    states = [one["Status"] for one in description["SecondaryStatusTransitions"]]
+    states = [transition["Status"] for transition in description["SecondaryStatusTransitions"]]
     assert states == ["Starting", "Downloading", "Training", "Uploading", "Completed"]
 
 
 def test_metric_definitions_find_the_last_value_in_the_log(runtime, run_script):
     definitions = [{"Name": "loss", "Regex": "loss=(.*?);"}]
     job = run_script(WRITES_EVERYTHING, runtime, metric_definitions=definitions)
-    assert [(one["MetricName"], one["Value"]) for one in job.describe()["FinalMetricDataList"]] == [("loss", 0.125)]
+    assert [(metric["MetricName"], metric["Value"]) for metric in job.describe()["FinalMetricDataList"]] == [
+        ("loss", 0.125)
+    ]
 
 
 def test_results_go_below_the_output_path_that_was_asked_for(runtime, run_script, tmp_path):
@@ -295,7 +297,7 @@ time.sleep(60)
     # Two hosts leave the same name: the first one's file has it, the other one's is kept beside it and named.
     assert members(job.keys.model) == ["saved", "algo-2/saved"][: runtime.hosts]
     assert len([line for line in job.warnings if "algo-2/saved" in line]) == runtime.hosts - 1
-    states = [one["Status"] for one in job.describe()["SecondaryStatusTransitions"]]
+    states = [transition["Status"] for transition in job.describe()["SecondaryStatusTransitions"]]
     assert states == ["Starting", "Downloading", "Training", "Stopping", "Uploading", "Stopped"]
 
 
@@ -393,13 +395,13 @@ def test_checkpoints_go_from_one_job_to_the_next(runtime, run_script, tmp_path):
     print((folder / "deep" / "epochs").read_text())
     os.kill(os.getpid(), 9)
     """
-    kept = tmp_path / "kept"
+    place = tmp_path / "kept"
     for number in (1, 2):
-        job = run_script(script, runtime, job_name=f"job-{number}", checkpoint_s3_uri=kept)
+        job = run_script(script, runtime, job_name=f"job-{number}", checkpoint_s3_uri=place)
         assert job.status == "Failed"
         assert "one more\n" * number in job.logs()
-        assert (kept / "deep" / "epochs").read_text() == "one more\n" * number
-    assert files_below(kept) == ["deep/epochs"]
+        assert (place / "deep" / "epochs").read_text() == "one more\n" * number
+    assert files_below(place) == ["deep/epochs"]
 
 
 @pytest.mark.parametrize("runtime", [*RUNTIMES[1:], *TWO_HOSTS[1:]], indirect=True)

@@ -105,15 +105,15 @@ def test_evaluate_plays_what_train_learned(compose, trained):
 def test_every_file_belongs_to_the_owner_of_the_checkout(compose, trained):
     status = {path: path.lstat() for path in (compose.jobs, *compose.jobs.rglob("*"))}
     assert len(status) > 10
-    assert not [path for path, one in status.items() if (one.st_uid, one.st_gid) != OWNER]
+    assert not [path for path, state in status.items() if (state.st_uid, state.st_gid) != OWNER]
 
 
 def test_a_launcher_of_this_machine_knows_the_jobs(compose, trained, tmp_path):
     """Their records, logs and results, by the paths that the records name."""
     home = {"LAUNCHER_HOME": str(compose.checkout)}
     jobs = json.loads(run_launcher("ls", "--json", cwd=tmp_path, **home).stdout)
-    ours = {re.sub(r"-\d{4}(-\d\d){5}-\d{3}$", "", one["TrainingJobName"]): one for one in jobs}
-    assert {one["TrainingJobStatus"] for one in jobs} <= {"Completed", "Stopped"}
+    ours = {re.sub(r"-\d{4}(-\d\d){5}-\d{3}$", "", entry["TrainingJobName"]): entry for entry in jobs}
+    assert {entry["TrainingJobStatus"] for entry in jobs} <= {"Completed", "Stopped"}
     assert {"collect", "train"} <= set(ours)
     name = (compose.jobs / "train").readlink().name
     described = json.loads(run_launcher("describe", name, "--json", cwd=tmp_path, **home).stdout)
@@ -205,7 +205,7 @@ def test_one_variable_has_train_and_evaluate_read_and_write_a_bucket(compose, s3
     with pytest.raises(ClientError, match="InvalidAccessKeyId"):
         client_with("any", "any").list_buckets()
     client = client_with(*key.values())
-    keys = [one["Key"] for one in client.list_objects_v2(Bucket=DEFAULT_BUCKET)["Contents"]]
+    keys = [entry["Key"] for entry in client.list_objects_v2(Bucket=DEFAULT_BUCKET)["Contents"]]
     plain = [re.sub(r"-\d{4}(-\d\d){5}-\d{3}/", "/", key) for key in keys]
     assert {"collect/output/output.tar.gz", "train/output/model.tar.gz", "train/output/output.tar.gz"} <= set(plain)
     metrics = next(key for key in keys if re.search(r"^train-.*/output/intermediate/worker_0\..*\.csv$", key))
@@ -232,8 +232,8 @@ def test_a_job_of_the_bucket_or_a_prefix_can_be_named(compose, s3_mode):
 
 def test_the_objects_stay_when_the_s3_ends(compose, s3_mode):
     compose.docker("compose", "down", COMPOSE_PROFILES="s3")
-    found = compose.run("evaluate", COMPOSE_PROFILES="s3", HYPERPARAMETERS='{"evaluate_episodes": 2}')
-    assert found.returncode == 0, found.stderr
+    evaluation = compose.run("evaluate", COMPOSE_PROFILES="s3", HYPERPARAMETERS='{"evaluate_episodes": 2}')
+    assert evaluation.returncode == 0, evaluation.stderr
     compose.docker("compose", "down", COMPOSE_PROFILES="s3")
 
 

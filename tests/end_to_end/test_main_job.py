@@ -62,13 +62,13 @@ def test_the_demo_learns_to_balance_from_random_data_alone(demo, runtime):
 @pytest.mark.slow
 @pytest.mark.docker
 def test_both_runtimes_give_the_same_keys_listings_and_numbers(demo):
-    found = {}
+    contents = {}
     for runtime in ("process", "docker"):
         home, _ = demo(runtime)
         jobs = sorted(
             (home / "jobs").iterdir(), key=lambda path: json.loads((path / "job.json").read_text())["created"]
         )
-        found[runtime] = [
+        contents[runtime] = [
             {
                 "keys": sorted(
                     str(path.relative_to(job))
@@ -85,8 +85,8 @@ def test_both_runtimes_give_the_same_keys_listings_and_numbers(demo):
             }
             for job in jobs
         ]
-    assert found["process"] == found["docker"]
-    training = found["process"][1]
+    assert contents["process"] == contents["docker"]
+    training = contents["process"][1]
     assert f"output/intermediate/{METRICS}" in training["keys"]
     assert {"checkpoint", "checkpoint/latest"} <= set(training["output"])
 
@@ -159,9 +159,9 @@ def test_plot_draws_a_finished_jobs_estimates(tmp_path):
     judged = run_launcher(
         "ope", "-d", str(data.outputs.data_path), "-c", job.name, "-e", "WIS", "-f", "json", cwd=tmp_path
     )
-    found = json.loads(judged.stdout)
-    assert found["episodes"] == 75
+    judgement = json.loads(judged.stdout)
+    assert judgement["episodes"] == 75
     last = job.metrics().iloc[-1]
-    assert found["policies"][0]["estimates"][0]["value"] == pytest.approx(last["WIS (trajectory)"], rel=1e-6)
+    assert judgement["policies"][0]["estimates"][0]["value"] == pytest.approx(last["WIS (trajectory)"], rel=1e-6)
     names = job.describe()["FinalMetricDataList"]
-    assert {one["MetricName"] for one in names} == {"weighted-importance-sampling", "sequential-doubly-robust"}
+    assert {entry["MetricName"] for entry in names} == {"weighted-importance-sampling", "sequential-doubly-robust"}

@@ -54,10 +54,10 @@ def client_of(home):
 @pytest.fixture(scope="module")
 def story(scratch_home):
     """Run the example once for each mode and runtime; return what its jobs left, by key without the job's time."""
-    found = {}
+    contents = {}
 
     def run(mode, runtime):
-        if (mode, runtime) not in found:
+        if (mode, runtime) not in contents:
             home = scratch_home(f"story-{mode}-{runtime}")
             variables = {"LAUNCHER_MODE": mode, "LAUNCHER_RUNTIME": runtime, "LAUNCHER_HOME": str(home)}
             answer = subprocess.run(
@@ -68,8 +68,8 @@ def story(scratch_home):
                 check=False,
             )
             assert answer.returncode == 0, answer.stdout[-2000:] + answer.stderr[-4000:]
-            found[mode, runtime] = (answer.stdout, left_in(home, mode))
-        return found[mode, runtime]
+            contents[mode, runtime] = (answer.stdout, left_in(home, mode))
+        return contents[mode, runtime]
 
     return run
 
@@ -86,12 +86,12 @@ def left_in(home, mode):
             data = path.read_bytes()
             if key.endswith("/output.tar.gz") or key.endswith("/model.tar.gz"):
                 with tarfile.open(fileobj=io.BytesIO(data)) as archive:
-                    kept = archive.getnames()
+                    part = archive.getnames()
             elif key.endswith((".tar.gz", ".pt", ".png", "latest")) or "/checkpoint/" in key:
-                kept = hashlib.sha256(data).hexdigest() if key.endswith("sourcedir.tar.gz") else None
+                part = hashlib.sha256(data).hexdigest() if key.endswith("sourcedir.tar.gz") else None
             else:
-                kept = data
-            content[re.sub(r"-\d{4}(-\d\d){5}-\d{3}/", "/", key)] = kept
+                part = data
+            content[re.sub(r"-\d{4}(-\d\d){5}-\d{3}/", "/", key)] = part
         return content
 
 
@@ -133,26 +133,26 @@ def demo(scratch_home):
 @pytest.mark.slow
 def test_the_demo_gives_the_same_numbers_with_everything_in_s3(demo):
     numbers = {
-        mode: [found[name] for name in ("random_reward", "learned_reward", "episodes")]
-        for mode, (_, found) in demo.items()
+        mode: [result[name] for name in ("random_reward", "learned_reward", "episodes")]
+        for mode, (_, result) in demo.items()
     }
     assert numbers["local"] == numbers["s3"]
-    home, found = demo["s3"]
-    for job in found["jobs"]:
+    home, result = demo["s3"]
+    for job in result["jobs"]:
         assert sorted(path.name for path in (home / "jobs" / job).iterdir() if path.name in ("output", "source")) == []
-    training = found["jobs"][1]
-    assert found["model_data"] == f"s3://{DEFAULT_BUCKET}/{training}/output/model.tar.gz"
+    training = result["jobs"][1]
+    assert result["model_data"] == f"s3://{DEFAULT_BUCKET}/{training}/output/model.tar.gz"
 
 
 @pytest.mark.slow
 def test_another_process_finds_the_demos_artifacts_after_it_has_ended(demo, tmp_path):
     """By boto3 at the embedded S3, and by the command line."""
-    home, found = demo["s3"]
-    collecting, training, _ = found["jobs"]
+    home, result = demo["s3"]
+    collecting, training, _ = result["jobs"]
     service.stop(home)  # whatever the demo left running, the objects are in no process
     client = client_of(home)
     listed = client.list_objects_v2(Bucket=DEFAULT_BUCKET, Prefix=f"{training}/output/")
-    keys = [one["Key"].removeprefix(f"{training}/output/") for one in listed["Contents"]]
+    keys = [entry["Key"].removeprefix(f"{training}/output/") for entry in listed["Contents"]]
     assert {"model.tar.gz", "output.tar.gz", f"intermediate/{METRICS}"} <= set(keys)
     client.download_file(DEFAULT_BUCKET, f"{training}/output/model.tar.gz", str(tmp_path / "model.tar.gz"))
     with tarfile.open(tmp_path / "model.tar.gz") as archive:
@@ -162,11 +162,11 @@ def test_another_process_finds_the_demos_artifacts_after_it_has_ended(demo, tmp_
     assert rows.read() == local.read_bytes()
     inputs = {"LAUNCHER_HOME": str(home)}
     described = json.loads(run_launcher("describe", training, "--json", cwd=tmp_path, **inputs).stdout)
-    assert described["ModelArtifacts"]["S3ModelArtifacts"] == found["model_data"]
+    assert described["ModelArtifacts"]["S3ModelArtifacts"] == result["model_data"]
     source = described["InputDataConfig"][0]["DataSource"]["S3DataSource"]["S3Uri"]
     assert source.startswith(f"s3://{DEFAULT_BUCKET}/{collecting}/")
     jobs = json.loads(run_launcher("ls", "--json", cwd=tmp_path, **inputs).stdout)
-    assert [one["TrainingJobName"] for one in jobs] == found["jobs"]
+    assert [entry["TrainingJobName"] for entry in jobs] == result["jobs"]
     plot = run_launcher("plot", training, "-o", str(tmp_path / "plot.png"), cwd=tmp_path, **inputs)
     assert (tmp_path / "plot.png").exists(), plot.stderr
 

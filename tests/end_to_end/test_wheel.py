@@ -72,7 +72,7 @@ def test_a_job_runs_from_the_installed_wheel(installed, tmp_path):
     )
     assert said.returncode == 0, said.stderr + said.stdout
     assert (tmp_path / "home" / "jobs" / "job-1" / "output" / "output.tar.gz").exists()
-    where = subprocess.run(
+    place = subprocess.run(
         [installed / "python", "-c", "import launcher.settings as s; print(s.data_path('presets'))"],
         cwd=tmp_path,
         env=environment,
@@ -80,7 +80,7 @@ def test_a_job_runs_from_the_installed_wheel(installed, tmp_path):
         text=True,
         check=True,
     ).stdout
-    assert str(installed.parent) in where
+    assert str(installed.parent) in place
 
 
 def test_the_advice_to_install_an_extra_works_as_written(installed, tmp_path):

@@ -11,7 +11,7 @@ import tracemalloc
 import pytest
 
 from launcher.errors import ArtifactError
-from launcher.running.artifacts import pack_folder, unpack, write_archive
+from launcher.running.artifacts import pack_hosts, unpack, write_archive
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def names_in(path):
 
 
 def test_packing_and_unpacking_keeps_names_content_and_links(folder, tmp_path):
-    pack_folder(folder, tmp_path / "m.tar.gz")
+    pack_hosts([("", folder)], "", tmp_path / "m.tar.gz")
     unpack(tmp_path / "m.tar.gz", tmp_path / "out")
     assert (tmp_path / "out" / "b.bin").read_bytes() == (folder / "b.bin").read_bytes()
     assert (tmp_path / "out" / "link").readlink().as_posix() == "deep/a.txt"
@@ -53,31 +53,31 @@ def test_packing_and_unpacking_keeps_names_content_and_links(folder, tmp_path):
 
 
 def test_gnu_tar_reads_what_we_write(folder, tmp_path):
-    pack_folder(folder, tmp_path / "m.tar.gz")
+    pack_hosts([("", folder)], "", tmp_path / "m.tar.gz")
     listed = subprocess.run(["tar", "-tzf", tmp_path / "m.tar.gz"], capture_output=True, text=True, check=True).stdout
     assert listed.split() == ["b.bin", "deep/", "deep/a.txt", "link"]
 
 
 def test_the_same_files_make_the_same_bytes(folder, tmp_path):
-    pack_folder(folder, tmp_path / "1.tar.gz")
-    pack_folder(folder, tmp_path / "2.tar.gz")
+    pack_hosts([("", folder)], "", tmp_path / "1.tar.gz")
+    pack_hosts([("", folder)], "", tmp_path / "2.tar.gz")
     assert (tmp_path / "1.tar.gz").read_bytes() == (tmp_path / "2.tar.gz").read_bytes()
 
 
 def test_an_empty_folder_makes_no_archive(tmp_path):
     (tmp_path / "empty").mkdir()
-    assert pack_folder(tmp_path / "empty", tmp_path / "m.tar.gz").files == 0
+    assert pack_hosts([("", tmp_path / "empty")], "", tmp_path / "m.tar.gz").files == 0
     assert not (tmp_path / "m.tar.gz").exists()
 
 
 def test_what_cannot_or_must_not_be_packed_is_left_out_and_said(folder, tmp_path):
     """A pipe would block the reader; a link out would carry foreign files into the archive."""
     os.mkfifo(folder / "pipe")
-    with socket.socket(socket.AF_UNIX) as one:
-        one.bind(str(folder / "sock"))
+    with socket.socket(socket.AF_UNIX) as endpoint:
+        endpoint.bind(str(folder / "sock"))
     (folder / "out").symlink_to("/etc/passwd")
     (folder / "up").symlink_to("../secret")
-    report = pack_folder(folder, tmp_path / "m.tar.gz")
+    report = pack_hosts([("", folder)], "", tmp_path / "m.tar.gz")
     assert [line.split(":")[0] for line in report.skipped] == ["out", "pipe", "sock", "up"]
     with tarfile.open(tmp_path / "m.tar.gz") as archive:
         names = archive.getnames()
@@ -87,7 +87,7 @@ def test_what_cannot_or_must_not_be_packed_is_left_out_and_said(folder, tmp_path
 def test_files_that_the_job_made_unreadable_are_packed(folder, tmp_path):
     (folder / "b.bin").chmod(0)
     (folder / "deep").chmod(0)
-    assert pack_folder(folder, tmp_path / "m.tar.gz").files == 3
+    assert pack_hosts([("", folder)], "", tmp_path / "m.tar.gz").files == 3
 
 
 def test_a_full_disk_leaves_no_half_archive(folder, tmp_path):
@@ -95,7 +95,7 @@ def test_a_full_disk_leaves_no_half_archive(folder, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "m.tar.gz.part").symlink_to("/dev/full")
     with pytest.raises(ArtifactError, match=r"m.tar.gz could not be written: No space left on device"):
-        pack_folder(folder, tmp_path / "out" / "m.tar.gz")
+        pack_hosts([("", folder)], "", tmp_path / "out" / "m.tar.gz")
     assert list((tmp_path / "out").iterdir()) == []
     assert (folder / "b.bin").exists()
 
@@ -140,7 +140,7 @@ def test_a_time_that_no_file_has_is_refused(tmp_path, mtime):
 
 
 def test_a_damaged_deflate_stream_is_refused(folder, tmp_path):
-    pack_folder(folder, tmp_path / "m.tar.gz")
+    pack_hosts([("", folder)], "", tmp_path / "m.tar.gz")
     content = bytearray((tmp_path / "m.tar.gz").read_bytes())
     content[20:2000] = bytes(255 - byte for byte in content[20:2000])
     (tmp_path / "m.tar.gz").write_bytes(content)
@@ -197,7 +197,7 @@ def test_modes_are_reduced(tmp_path):
     "damage", [lambda b: b[: len(b) // 2], lambda b: b"not gzip", lambda b: gzip.compress(b"no tar")]
 )
 def test_a_damaged_archive_is_refused_and_leaves_nothing(folder, tmp_path, damage):
-    pack_folder(folder, tmp_path / "m.tar.gz")
+    pack_hosts([("", folder)], "", tmp_path / "m.tar.gz")
     (tmp_path / "m.tar.gz").write_bytes(damage((tmp_path / "m.tar.gz").read_bytes()))
     with pytest.raises(ArtifactError, match="could not be unpacked"):
         unpack(tmp_path / "m.tar.gz", tmp_path / "out")

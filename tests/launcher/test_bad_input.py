@@ -42,8 +42,8 @@ def refused(home, kind, pattern, act):
 
 
 def _socket(folder):
-    with socket.socket(socket.AF_UNIX) as one:
-        one.bind(str(folder / "s"))
+    with socket.socket(socket.AF_UNIX) as endpoint:
+        endpoint.bind(str(folder / "s"))
 
 
 SOURCES = {
@@ -150,7 +150,7 @@ def test_a_checkpoint_prefix_inside_a_channel_of_s3_is_refused(source, tmp_path)
 def test_checkpoints_around_other_places_of_the_job_are_refused(source, home, tmp_path):
     for options, around in (({}, "/home/jobs/"), ({"output_path": tmp_path / "out"}, "/out/.*/model.tar.gz")):
         estimator = estimate(source, checkpoint_s3_uri=tmp_path, **options)
-        refused(home, errors.OutputPathError, rf"is around file://.*{around}", estimator.fit)
+        refused(home, errors.OutputPathError, rf"contains file://.*{around}", estimator.fit)
 
 
 def test_a_home_that_cannot_be_written(source, tmp_path, monkeypatch):

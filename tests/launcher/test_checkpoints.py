@@ -52,11 +52,11 @@ class Place:
             self.storage.upload_all({tmp_path / "written": f"{self.uri}/{name}"})
 
     def read(self, tmp_path):
-        found = {}
+        contents = {}
         for name, uri in self.storage.files_below(self.uri).items():
             self.storage.download_all({uri: tmp_path / "read"})
-            found[name] = (tmp_path / "read").read_text()
-        return found
+            contents[name] = (tmp_path / "read").read_text()
+        return contents
 
 
 @pytest.fixture
@@ -293,26 +293,26 @@ def test_a_pointer_is_copied_after_the_file_that_it_names(tmp_path):
 
 
 def test_a_place_that_fails_while_the_job_runs_is_a_warning_and_is_tried_again(tmp_path):
-    kept, written = tmp_path / "kept", tmp_path / "written"
+    place, written = tmp_path / "kept", tmp_path / "written"
     (written / "deep").mkdir(parents=True)
     (written / "deep" / "count").write_text("1")
-    kept.mkdir()
-    (kept / "deep").write_text("a file where a folder has to be")
-    uri = to_uri(str(kept))
+    place.mkdir()
+    (place / "deep").write_text("a file where a folder has to be")
+    uri = to_uri(str(place))
     sync = FolderSync("checkpoints", [("algo-1", tmp_path)], "written", storage_for(uri), uri)
     assert sync.run_meanwhile() == ""
     sync.wait()
-    assert sync.run_meanwhile().startswith(f"checkpoints came late: {kept}/deep/count cannot be written")
+    assert sync.run_meanwhile().startswith(f"checkpoints came late: {place}/deep/count cannot be written")
     sync.wait()
-    (kept / "deep").unlink()
+    (place / "deep").unlink()
     sync.run()
-    assert (kept / "deep" / "count").read_text() == "1"
+    assert (place / "deep" / "count").read_text() == "1"
 
 
 def test_a_place_that_fails_at_the_end_fails_the_job_and_its_checkpoints_stay(submit, tmp_path):
-    kept = tmp_path / "kept"
-    script = f"{COUNTS}\npathlib.Path({str(kept)!r}).mkdir(); pathlib.Path({str(kept / 'deep')!r}).write_text('')"
-    job, _ = submit(script, checkpoint_s3_uri=kept)
+    place = tmp_path / "kept"
+    script = f"{COUNTS}\npathlib.Path({str(place)!r}).mkdir(); pathlib.Path({str(place / 'deep')!r}).write_text('')"
+    job, _ = submit(script, checkpoint_s3_uri=place)
     with pytest.raises(errors.OutputPathError, match="deep/count cannot be written"):
         job.wait(logs=False)
     assert job.status == "Failed"

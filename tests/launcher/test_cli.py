@@ -122,11 +122,11 @@ def test_ctrl_c_ends_with_130(run, tmp_path, home):
 
 
 def test_doctor_names_what_works_and_what_mends_the_rest(run, tmp_path):
-    findings = {one["topic"]: one for one in json.loads(run("doctor", "--json"))}
+    findings = {finding["topic"]: finding for finding in json.loads(run("doctor", "--json"))}
     assert findings["home"]["state"] == "ok"
     assert findings["process runtime"]["state"] == "ok"
     nowhere = {"DOCKER_HOST": f"unix://{tmp_path}/no.sock"}
-    findings = {one["topic"]: one for one in json.loads(run("doctor", "--json", **nowhere))}
+    findings = {finding["topic"]: finding for finding in json.loads(run("doctor", "--json", **nowhere))}
     assert findings["docker runtime"]["state"] == "missing"
     assert findings["docker runtime"]["remedy"]
 

@@ -61,13 +61,13 @@ class Checkout:
     def command(self, command):
         return [sys.executable, "-m", "launcher.cli.compose", command]
 
-    def variables(self, *, stand_ins=True, **more):
+    def variables(self, *, stand_ins=True, **variables):
         folders = {
             "LAUNCHER_ENTRYPOINTS_DIR": str(self.home / "entrypoints"),
             "LAUNCHER_PRESETS_DIR": str(self.home / "presets"),
         }
         others = {"LAUNCHER_HOME": str(self.home), "LAUNCHER_NAMESPACES": "off", **(folders if stand_ins else {})}
-        return launcher_environment(**others, **more)
+        return launcher_environment(**others, **variables)
 
     def run(self, command, *, stand_ins=True, **variables):
         return subprocess.run(
@@ -106,7 +106,10 @@ def test_a_train_job_leaves_what_any_job_of_the_launcher_leaves(checkout, tmp_pa
     assert (job / "output" / "intermediate" / "metrics.csv").read_text() == "epoch"
     assert f"train: jobs/{job.readlink()}/output/model.tar.gz" in result.stdout
     said = run_launcher("ls", "--json", cwd=tmp_path, LAUNCHER_HOME=str(checkout.home))
-    jobs = [(re.sub(r"-20.*", "", one["TrainingJobName"]), one["TrainingJobStatus"]) for one in json.loads(said.stdout)]
+    jobs = [
+        (re.sub(r"-20.*", "", entry["TrainingJobName"]), entry["TrainingJobStatus"])
+        for entry in json.loads(said.stdout)
+    ]
     assert jobs == [("collect", "Completed"), ("train", "Completed")], "the links to the newest are no jobs"
     logs = run_launcher("logs", "latest", cwd=tmp_path, LAUNCHER_HOME=str(checkout.home)).stdout
     assert "train read cartpole_dataset.csv" in logs
@@ -280,7 +283,7 @@ def bucket_mode(home):
     session.default_bucket()
 
     def content():
-        return {re.sub(r"-\d{4}(-\d\d){5}-\d{3}/", "/", one): one for one in session.list_s3_files(DEFAULT_BUCKET, "")}
+        return {re.sub(r"-\d{4}(-\d\d){5}-\d{3}/", "/", key): key for key in session.list_s3_files(DEFAULT_BUCKET, "")}
 
     keys = {"AWS_ACCESS_KEY_ID": "launcher", "AWS_SECRET_ACCESS_KEY": "launcher"}
     return {"AWS_ENDPOINT_URL": service.ensure(home), **keys}, content, session

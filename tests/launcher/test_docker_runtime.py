@@ -1,6 +1,7 @@
 """What only containers can get wrong: foreign images, owners, leftovers."""
 
 import contextlib
+import http.server
 import io
 import json
 import os
@@ -375,6 +376,35 @@ def test_where_no_engine_answers_auto_takes_a_process(make_source, monkeypatch, 
     with pytest.raises(errors.RuntimeUnavailableError, match="no Docker engine answers"):
         estimator.fit()
     assert launcher.Estimator(entry_point="train.py", source_dir=make_source("")).plan().runtime == "process"
+
+
+class RefusingEngine(http.server.BaseHTTPRequestHandler):
+    """Says its version, and refuses everything else."""
+
+    def do_GET(self):
+        asked_version = self.path.endswith("/version")
+        answer = {"ApiVersion": "1.44", "Version": "27.0"} if asked_version else {"message": "the disk is full"}
+        text = json.dumps(answer).encode()
+        self.send_response(200 if asked_version else 500)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text)
+
+    def log_message(self, *_):
+        pass
+
+
+def test_what_an_engine_refuses_is_told_in_its_own_words(monkeypatch):
+    """It has answered: that it does not answer would send its user the wrong way."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), RefusingEngine) as engine:
+        threading.Thread(target=engine.serve_forever, daemon=True).start()
+        monkeypatch.setenv("DOCKER_HOST", f"tcp://127.0.0.1:{engine.server_port}")
+        with pytest.raises(
+            errors.RuntimeUnavailableError, match="the containers of jobs could not be listed: the disk"
+        ):
+            get_runtime("docker").leftovers("/home")
+        engine.shutdown()
 
 
 @pytest.fixture

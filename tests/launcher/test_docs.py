@@ -68,8 +68,10 @@ def test_links_between_the_pages_lead_somewhere(page):
     for link in LINK.findall(without_code(page.read_text(encoding="utf-8"))):
         path, _, anchor = link.partition("#")
         target = (page.parent / path).resolve() if path else page
-        known = not anchor or (target.suffix == ".md" and anchor in anchors(target)) if target.exists() else False
-        if "://" not in link and not known:
+        leads_somewhere = (
+            not anchor or (target.suffix == ".md" and anchor in anchors(target)) if target.exists() else False
+        )
+        if "://" not in link and not leads_somewhere:
             broken.append(link)
     assert broken == []
 

@@ -63,13 +63,15 @@ def estimator(make_source):
 )
 def test_arguments_have_the_sdks_names_order_and_defaults(function, expected):
     """One is more lenient: an estimator without an image takes the bundled one."""
-    parameters = [one for one in inspect.signature(function).parameters.values() if one.name != "self"]
+    parameters = [
+        parameter for parameter in inspect.signature(function).parameters.values() if parameter.name != "self"
+    ]
     ours = [
-        one.name
-        if one.default is one.empty or (one.name == "image_uri" and "image_uri=" not in expected)
-        else f"{one.name}={one.default!r}"
-        for one in parameters
-        if one.kind is one.POSITIONAL_OR_KEYWORD
+        parameter.name
+        if parameter.default is parameter.empty or (parameter.name == "image_uri" and "image_uri=" not in expected)
+        else f"{parameter.name}={parameter.default!r}"
+        for parameter in parameters
+        if parameter.kind is parameter.POSITIONAL_OR_KEYWORD
     ]
     assert ours == expected.split()
 
@@ -168,10 +170,10 @@ def test_paths_are_taken_as_well_as_text(tmp_path):
     data = tmp_path / "data"
     data.mkdir()
     (data / "train.py").write_text("pass")
-    one = launcher.Estimator(
+    estimator = launcher.Estimator(
         entry_point="train.py", source_dir=data, output_path=tmp_path / "results", runtime=FakeRuntime()
     )
-    plans = [one.plan(inputs, job_name="j") for inputs in ({"training": data}, data, str(data))]
+    plans = [estimator.plan(inputs, job_name="j") for inputs in ({"training": data}, data, str(data))]
     assert plans[0] == plans[1] == plans[2]
 
 
@@ -180,9 +182,9 @@ def test_jobs_that_are_named_at_the_same_moment_all_get_a_name_of_their_own(make
     barrier = threading.Barrier(12)
 
     def submit():
-        one = launcher.Estimator(entry_point="train.py", source_dir=source, runtime=FakeRuntime())
+        estimator = launcher.Estimator(entry_point="train.py", source_dir=source, runtime=FakeRuntime())
         barrier.wait()
-        one.fit(logs=False)
+        estimator.fit(logs=False)
 
     threads = [threading.Thread(target=submit) for _ in range(12)]
     for thread in threads:
@@ -195,9 +197,9 @@ def test_jobs_that_are_named_at_the_same_moment_all_get_a_name_of_their_own(make
 def test_a_lone_script_is_packed_without_its_neighbours(tmp_path):
     (tmp_path / "train.py").write_text("pass")
     (tmp_path / "secret.txt").write_text("s")
-    one = launcher.Estimator(entry_point=str(tmp_path / "train.py"), runtime=FakeRuntime())
-    one.fit(job_name="job-1", logs=False)
-    with tarfile.open(one.latest_training_job.keys.source.removeprefix("file://")) as archive:
+    estimator = launcher.Estimator(entry_point=str(tmp_path / "train.py"), runtime=FakeRuntime())
+    estimator.fit(job_name="job-1", logs=False)
+    with tarfile.open(estimator.latest_training_job.keys.source.removeprefix("file://")) as archive:
         assert archive.getnames() == ["train.py"]
 
 
@@ -212,9 +214,9 @@ def test_the_source_archive_depends_on_content_alone(make_source):
     archives = []
     for number in range(2):
         source = make_source("pass", name=f"source{number}")
-        one = launcher.Estimator(entry_point="train.py", source_dir=source, runtime=FakeRuntime())
-        one.fit(job_name=f"job-{number}", logs=False)
-        path = one.latest_training_job.keys.source.removeprefix("file://")
+        estimator = launcher.Estimator(entry_point="train.py", source_dir=source, runtime=FakeRuntime())
+        estimator.fit(job_name=f"job-{number}", logs=False)
+        path = estimator.latest_training_job.keys.source.removeprefix("file://")
         archives.append(open(path, "rb").read())  # noqa: SIM115, PTH123
     assert archives[0] == archives[1]
 
@@ -225,7 +227,7 @@ def test_rl_estimator_wants_toolkit_or_image():
 
 
 def test_rl_estimator_brings_coachs_metrics_and_hyperparameters(make_source):
-    one = launcher.RLEstimator(
+    estimator = launcher.RLEstimator(
         entry_point="train.py",
         source_dir=make_source("print('Testing> Name=x, Total reward=200.0, Steps=1')"),
         toolkit=launcher.RLToolkit.COACH,
@@ -236,8 +238,8 @@ def test_rl_estimator_brings_coachs_metrics_and_hyperparameters(make_source):
         instance_count=1,
         runtime=FakeRuntime(),
     )
-    one.fit(logs=False)
-    description = one.latest_training_job.describe()
+    estimator.fit(logs=False)
+    description = estimator.latest_training_job.describe()
     assert description["RoleArn"] == "arn:aws:iam::111122223333:role/r"
     assert description["HyperParameters"]["sagemaker_estimator"] == '"RLEstimator"'
     assert [(m["MetricName"], m["Value"]) for m in description["FinalMetricDataList"]] == [("reward-testing", 200.0)]
@@ -253,7 +255,7 @@ def test_fit_packs_entry_points_and_presets():
     assert {"train.py", "batch_rl/presets/__main__.py", "preset-cartpole-ddqnbcq.yaml"} <= set(plan.source_members)
     code = next(mount.source for mount in plan.containers[0].mounts if mount.target == "/opt/ml/code")
     assert Path(code).is_relative_to(plan.containers[0].tree_path), "a changed script needs no new image"
-    assert [one["Name"] for one in BUNDLED_METRIC_DEFINITIONS] == [
+    assert [definition["Name"] for definition in BUNDLED_METRIC_DEFINITIONS] == [
         "reward-training",
         "reward-testing",
         "weighted-importance-sampling",

@@ -47,7 +47,7 @@ def test_each_transition_ends_when_the_next_begins():
     job = record()
     for seconds, secondary in enumerate(["Starting", "Downloading", "Training"]):
         job.move(Status.IN_PROGRESS, secondary, secondary, float(seconds))
-    assert [(one.status, one.start, one.end) for one in job.transitions] == [
+    assert [(transition.status, transition.start, transition.end) for transition in job.transitions] == [
         ("Starting", 0.0, 1.0),
         ("Downloading", 1.0, 2.0),
         ("Training", 2.0, None),

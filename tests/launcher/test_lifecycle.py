@@ -290,7 +290,7 @@ def test_a_job_that_nobody_drives_is_taken_up_by_whoever_looks_at_it(fit, tmp_pa
     settled(store)
     answer = run_launcher(*command, cwd=tmp_path)
     assert answer.returncode == 0
-    assert "job 'job-1' had no driver; one of its own has taken it up" in answer.stderr
+    assert "job 'job-1' had no driver; a new one was started" in answer.stderr
     wait_until(store.folder("job-1").driven)
     assert run_launcher(*command, cwd=tmp_path).stderr == "", "it has one now"
     (tmp_path / "go").touch()
@@ -342,7 +342,7 @@ def test_a_job_that_cannot_be_taken_up_is_said_to_have_no_driver(store):
     store.create("job-1", record())
     settled(store)
     (store.folder("job-1").path / "driver.log").mkdir()
-    assert "has no driver, and was not taken up" in driving.take_up(store, "job-1", store.load("job-1"))
+    assert "has no driver, and none could be started" in driving.take_up(store, "job-1", store.load("job-1"))
 
 
 def test_ctrl_c_says_what_it_does_and_where_what_was_kept_is(fit, tmp_path, store, home):
@@ -652,7 +652,7 @@ def test_gc_removes_the_containers_of_dead_jobs_of_its_own_home(leftovers, tmp_p
     }
     try:
         said = run_launcher("gc", cwd=tmp_path).stdout
-        left = {key for key, one in containers.items() if engine.containers.list(all=True, filters={"id": one.id})}
+        left = {key for key, dead in containers.items() if engine.containers.list(all=True, filters={"id": dead.id})}
         assert left == {(home, "alive"), (f"{home}-2", "ended")}
         assert "of job 'removed'" in said
     finally:
@@ -779,7 +779,7 @@ def test_the_end_of_any_host_is_seen_at_once_and_its_log_is_in_the_error(store):
     assert "exited with 3 on algo-2" in str(failure.value)
     assert "KeyError: 'x'" in str(failure.value)
     assert "fine" not in str(failure.value)
-    assert all(one.removed for one in runtime.executions.values())
+    assert all(execution.removed for execution in runtime.executions.values())
 
 
 def test_hosts_that_all_end_well_complete_the_job(store):

@@ -43,7 +43,7 @@ def test_a_record_of_every_released_version_is_read_and_described(store, path):
     assert loaded.training_spec.checkpoint_config.s3_uri == values["spec"]["checkpoint_config"]["s3_uri"]
     description = launcher.TrainingJob(name, store).describe()
     assert description["TrainingTimeInSeconds"] == 1
-    states = [one["Status"] for one in description["SecondaryStatusTransitions"]]
+    states = [transition["Status"] for transition in description["SecondaryStatusTransitions"]]
     assert states == ["Starting", "Downloading", "Training", "Uploading", "Completed"]
     assert description["FinalMetricDataList"][0]["Value"] == 0.5
 
@@ -143,12 +143,12 @@ def test_ls_and_latest_name_what_cannot_be_read_and_show_the_rest(store, tmp_pat
 def test_a_job_whose_engine_does_not_answer_is_shown_as_unknown(store, tmp_path):
     job = record()
     job.unknown_since = 1.0
-    job.warn("since 1970 nobody knows how the job is: no engine answers")
+    job.warn("since 1970 the job's state is unknown: no engine answers")
     with store.create("job-1", job).driving():
         answer = run_launcher("ls", cwd=tmp_path)
         described = run_launcher("describe", "job-1", cwd=tmp_path)
     assert answer.stdout.splitlines()[1].startswith("job-1  InProgress (unknown)  process")
-    assert "nobody knows how the job is: no engine answers" in answer.stderr
+    assert "the job's state is unknown: no engine answers" in answer.stderr
     assert "no engine answers" in described.stderr
 
 

@@ -201,7 +201,7 @@ def test_an_engine_that_goes_away_for_a_while_costs_a_job_nothing(submitted, mon
     assert job.status == "Completed"
     assert any(since is not None for since in seen), "whoever asks meanwhile is told since when"
     assert seen[-1] is None
-    assert any("nobody knows how the job is: the engine went away" in line for line in job.warnings)
+    assert any("the job's state is unknown: the engine went away" in line for line in job.warnings)
     assert any("answered again" in line for line in job.warnings)
     assert (job.outputs.model_path / "m").exists()
 
@@ -309,8 +309,6 @@ def test_code_inside_never_gets_real_aws_in_place_of_an_s3_out_of_reach(make_sou
         def host_address(self):
             raise errors.RuntimeUnavailableError("the engine is on another machine")
 
-    assert FakeRuntime().reaches_this_machine
-    assert not Remote().reaches_this_machine
     script = """
 import os, boto3, botocore.exceptions, botocore.config
 print("endpoint", os.environ["AWS_ENDPOINT_URL"] == os.environ["AWS_ENDPOINT_URL_S3"])
@@ -360,7 +358,7 @@ def test_time_in_a_queue_is_no_training_time(make_source):
     estimator.fit(logs=False, job_name="job-1")
     description = estimator.latest_training_job.describe()
     assert description["TrainingJobStatus"] == "Completed", description
-    states = [one["Status"] for one in description["SecondaryStatusTransitions"]]
+    states = [transition["Status"] for transition in description["SecondaryStatusTransitions"]]
     assert states == ["Starting", "Downloading", "Pending", "Training", "Uploading", "Completed"]
 
 

@@ -70,7 +70,7 @@ def test_the_data_calls_have_the_sdks_signatures():
     }
     for name, expected in signatures.items():
         parameters = list(inspect.signature(getattr(launcher.Session, name)).parameters.values())[1:]
-        bare = [one.replace(annotation=inspect.Parameter.empty) for one in parameters]
+        bare = [parameter.replace(annotation=inspect.Parameter.empty) for parameter in parameters]
         assert str(inspect.Signature(bare)) == expected, name
 
 
@@ -316,7 +316,7 @@ def test_waiting_copies_what_has_come(session, data, tmp_path):
     last = launcher.wait_for_s3_object(**everything, limit=1, sagemaker_session=session)
     assert last == [str(tmp_path / "b.csv")]
     wanted = launcher.wait_for_s3_object(
-        **everything, fetch_only=lambda one: "deep" not in one.key, sagemaker_session=session
+        **everything, fetch_only=lambda name: "deep" not in name.key, sagemaker_session=session
     )
     assert wanted == [str(tmp_path / "a.csv")]
 
@@ -399,7 +399,7 @@ def test_boto3_of_a_session_reaches_the_sessions_own_s3(session, data, home):
     assert client.get_object(Bucket=DEFAULT_BUCKET, Key="logs/a.csv")["Body"].read() == b"a"
     service.stop(home)
     client.put_object(Bucket=DEFAULT_BUCKET, Key="logs/b.csv", Body=b"b")
-    names = [one.key for one in boto_session.resource("s3").Bucket(DEFAULT_BUCKET).objects.all()]
+    names = [entry.key for entry in boto_session.resource("s3").Bucket(DEFAULT_BUCKET).objects.all()]
     assert names == session.list_s3_files(DEFAULT_BUCKET, "") == ["logs/a.csv", "logs/b.csv"]
     assert uri == f"s3://{DEFAULT_BUCKET}/logs/a.csv"
     for make in (boto_session.client, boto_session.resource):
@@ -422,7 +422,7 @@ def test_the_sdks_settings_of_local_mode_are_taken_or_refused_by_name():
     assert session.config == {"local": {"local_code": True}}
 
 
-@pytest.mark.parametrize("name", ["sagemaker_client", "sagemaker_metrics_client", "endpoint_from_job", "expand_role"])
+@pytest.mark.parametrize("name", ["sagemaker_client", "endpoint_from_job", "expand_role"])
 def test_what_a_session_has_not_is_an_error_that_says_what_it_has(name):
     session = launcher.Session()
     with pytest.raises(errors.UnsupportedOptionError, match=rf"Session\.{name} is not emulated.*\n  .*training_job"):
@@ -469,7 +469,7 @@ def test_the_sdks_modules_are_there_without_another_import(text):
         ("from launcher.pytorch import PyTorch", r"launcher.pytorch is not emulated.*\n.*launcher.Estimator"),
         ("import launcher.sklearn.estimator", r"launcher.sklearn is not emulated.*\n.*launcher.Estimator"),
         ("launcher.tuner", r"launcher.tuner is not emulated.*\n.*hyperparameters"),
-        ("from launcher.model import Model", r"launcher.model is not emulated.*\n.*model_path"),
+        ("from launcher.predictor import Predictor", r"launcher.predictor is not emulated.*\n.*launcher.Transformer"),
         ("launcher.image_uris.retrieve('xgboost')", r"launcher.image_uris is not emulated.*\n.*image_uri"),
     ],
 )

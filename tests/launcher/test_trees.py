@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from launcher.running.artifacts import merge_hosts, pack_folder, pack_hosts, unpack
+from launcher.running.artifacts import merge_hosts, pack_hosts, unpack
 from launcher.running.opt_ml import OptMl
 from launcher.storage.file import FileStorage
 from launcher.trees import MAX_DEPTH, MAX_PATH_BYTES, NoFolderError, Skipped, Tree, remove_tree
@@ -52,7 +52,7 @@ def test_a_link_in_the_place_of_a_folder_leads_nowhere(tmp_path, secret, link):
     (tree / link).parent.mkdir(parents=True)
     (tree / link).symlink_to(secret)
     inside = "output/data" if link == "output" else link
-    report = pack_folder(tree, tmp_path / "m.tar.gz", inside)
+    report = pack_hosts([("", tree)], inside, tmp_path / "m.tar.gz")
     assert report.skipped == [f"{inside}: the job put something else in the place of this folder"]
     assert not (tmp_path / "m.tar.gz").exists()
     with pytest.raises(NoFolderError):
@@ -86,8 +86,8 @@ def test_a_failure_that_is_no_file_is_no_reason(tmp_path, kind):
 
 def test_a_failure_file_sets_no_title_of_a_terminal(tmp_path):
     (tmp_path / "output").mkdir()
-    (tmp_path / "output" / "failure").write_text("\x1b]0;title\x07no\ttransitions\r\n\x1b[31mred\x9b")
-    assert OptMl(tmp_path).read_failure(print) == "^[]0;title\ufffdno\ttransitions\n^[[31mred\ufffd"
+    (tmp_path / "output" / "failure").write_text("\x1b]0;title\x07no\ttransitions\r\n\x1b[31mred\x9b\rend")
+    assert OptMl(tmp_path).read_failure(print) == "^[]0;title\ufffdno\ttransitions\n^[[31mred\ufffd\nend"
 
 
 def test_a_link_that_comes_in_the_middle_of_a_copy_is_not_followed(tmp_path):
@@ -125,7 +125,7 @@ def test_what_a_job_nested_too_deep_is_left_out_and_the_rest_packed(tmp_path):
     tree.mkdir()
     (tree / "weights").write_text("1")
     nested(tree, 1500)
-    report = pack_folder(tree, tmp_path / "m.tar.gz")
+    report = pack_hosts([("", tree)], "", tmp_path / "m.tar.gz")
     assert len(report.skipped) == 1
     assert report.skipped[0].endswith(f"more than {MAX_DEPTH} folders deep")
     names = names_in(tmp_path / "m.tar.gz")
@@ -161,7 +161,7 @@ def test_links_that_lead_in_a_circle_are_left_out(tmp_path):
     (tree / "weights").write_text("1")
     (tree / "latest").symlink_to("weights")
     (tree / "dangling").symlink_to("none")
-    report = pack_folder(tree, tmp_path / "m.tar.gz")
+    report = pack_hosts([("", tree)], "", tmp_path / "m.tar.gz")
     assert [line.split(",")[0] for line in report.skipped] == [
         f"{name}: a link that leads in a circle" for name in ("a", "b", "itself")
     ]
@@ -173,7 +173,7 @@ def test_a_link_that_leaves_by_way_of_another_link_is_left_out(tmp_path):
     (tree / "deep" / "er").mkdir(parents=True)
     (tree / "deep" / "up").symlink_to("..")
     (tree / "deep" / "out").symlink_to("up/../secret")
-    report = pack_folder(tree, tmp_path / "m.tar.gz")
+    report = pack_hosts([("", tree)], "", tmp_path / "m.tar.gz")
     assert report.skipped == ["deep/out: a link that leaves the folder, to up/../secret"]
 
 
@@ -280,6 +280,6 @@ def test_a_file_that_shrinks_while_it_is_packed_costs_no_other_file(tmp_path, mo
         add(archive, info, content)
 
     monkeypatch.setattr(tarfile.TarFile, "addfile", cut_then_add)
-    report = pack_folder(tree, tmp_path / "m.tar.gz")
+    report = pack_hosts([("", tree)], "", tmp_path / "m.tar.gz")
     assert report.skipped == ["b: it became shorter while it was packed; it ends with zeros"]
     assert names_in(tmp_path / "m.tar.gz") == ["a", "b", "c"]

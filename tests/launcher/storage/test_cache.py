@@ -61,9 +61,9 @@ def test_a_file_that_was_written_to_after_it_came_is_dropped(cache, tmp_path):
 @pytest.mark.parametrize("damage", ["cut file", "no file", "cut note", "no note"])
 def test_a_damaged_entry_is_no_entry_and_can_be_replaced(cache, tmp_path, damage):
     put(cache, tmp_path / "first")
-    what, which = damage.split()
+    kind, which = damage.split()
     path = file_of(cache) if which == "file" else file_of(cache).with_suffix(".json")
-    path.unlink() if what == "no" else os.truncate(path, 5)
+    path.unlink() if kind == "no" else os.truncate(path, 5)
     assert not cache.link(VERSION, tmp_path / "second")
     put(cache, tmp_path / "third")
     assert cache.link(VERSION, tmp_path / "second")

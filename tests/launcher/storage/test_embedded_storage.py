@@ -80,9 +80,9 @@ def test_locating_says_where_fetching_will_put_it_and_writes_nothing(storage, pu
     put("data/a.csv", "a")
     cache = tmp_path / "cache"
     for uri, is_file in (("s3://bucket/data/a.csv", True), ("s3://bucket/data", False)):
-        found = storage.locate(uri, cache)
+        result = storage.locate(uri, cache)
         assert not cache.exists()
-        assert found == (storage.fetch(uri, cache), is_file)
+        assert result == (storage.fetch(uri, cache), is_file)
         (cache / "a.csv").unlink()
         cache.rmdir()
 

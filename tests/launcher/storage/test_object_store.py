@@ -33,21 +33,21 @@ def bucket(objects):
     return objects
 
 
-def put(store, key, data=b"data", **more):
+def put(store, key, data=b"data", **details):
     with store.content() as content:
         content.write(data)
-        return store.put(BUCKET, key, content, **more)
+        return store.put(BUCKET, key, content, **details)
 
 
 def files(store):
     return sorted(path for path in store.root.rglob("*") if path.is_file() and path.parent != store.root)
 
 
-def run_python(script, *arguments, **more):
+def run_python(script, *arguments, **options):
     """Start a process that has ``store``, as the tests here do."""
     lines = "import sys, os\nfrom pathlib import Path\nfrom launcher.s3_server.store import ObjectStore\n"
     lines += "store = ObjectStore(Path(sys.argv[1]))\n" + textwrap.dedent(script)
-    return subprocess.Popen([sys.executable, "-c", lines, *map(str, arguments)], text=True, **more)
+    return subprocess.Popen([sys.executable, "-c", lines, *map(str, arguments)], text=True, **options)
 
 
 def test_looking_into_a_store_that_is_not_there_writes_nothing(objects):
@@ -61,26 +61,26 @@ def test_looking_into_a_store_that_is_not_there_writes_nothing(objects):
 
 def test_an_object_is_found_again_by_another_opener(bucket):
     stored = put(bucket, "a/b", b"text", content_type="text/plain", details={"metadata": {"who": "me"}})
-    found = ObjectStore(bucket.root).get(BUCKET, "a/b")
-    assert found == stored
-    assert (found.size, found.etag) == (4, hashlib.md5(b"text").hexdigest())
-    assert (found.content_type, found.metadata) == ("text/plain", {"who": "me"})
-    assert found.path.read_bytes() == b"text"
-    assert found.path.stat().st_mode & 0o777 == 0o444
+    read_again = ObjectStore(bucket.root).get(BUCKET, "a/b")
+    assert read_again == stored
+    assert (read_again.size, read_again.etag) == (4, hashlib.md5(b"text").hexdigest())
+    assert (read_again.content_type, read_again.metadata) == ("text/plain", {"who": "me"})
+    assert read_again.path.read_bytes() == b"text"
+    assert read_again.path.stat().st_mode & 0o777 == 0o444
 
 
 @pytest.mark.parametrize("key", ODD_KEYS)
 def test_an_odd_key_is_kept_as_it_is(bucket, key):
     put(bucket, key, key.encode())
     assert bucket.get(BUCKET, key).path.read_bytes() == key.encode()
-    assert [one.key for one in bucket.list(BUCKET)] == [key]
+    assert [stored.key for stored in bucket.list(BUCKET)] == [key]
     assert all(path.is_relative_to(bucket.root) for path in files(bucket))
 
 
 def test_keys_that_look_alike_are_different_objects(bucket):
     for key in ODD_KEYS:
         put(bucket, key, key.encode())
-    assert [one.key for one in bucket.list(BUCKET)] == sorted(ODD_KEYS, key=str.encode)
+    assert [stored.key for stored in bucket.list(BUCKET)] == sorted(ODD_KEYS, key=str.encode)
     for key in ODD_KEYS:
         assert bucket.get(BUCKET, key).path.read_bytes() == key.encode()
 
@@ -96,7 +96,7 @@ def test_a_key_that_s3_refuses_is_refused(bucket, key, code):
 @pytest.mark.parametrize("name", GOOD_BUCKETS)
 def test_a_bucket_name_that_s3_takes_is_taken(objects, name):
     objects.create_bucket(name)
-    assert [found for found, _ in objects.list_buckets()] == [name]
+    assert [bucket_name for bucket_name, _ in objects.list_buckets()] == [name]
 
 
 @pytest.mark.parametrize("name", BAD_BUCKETS)
@@ -166,7 +166,7 @@ def test_a_file_for_no_bucket_stays_where_it_is(objects, tmp_path):
 
 def test_a_copy_shares_the_content_and_outlives_its_source(bucket):
     first = put(bucket, "first", b"text", details={"tags": {"a": "b"}})
-    second = bucket.copy((BUCKET, "first"), BUCKET, "second", replace=lambda found: {})
+    second = bucket.copy((BUCKET, "first"), BUCKET, "second", replace=lambda source: {})
     assert second.path.stat().st_ino == first.path.stat().st_ino
     bucket.delete(BUCKET, "first")
     assert second.path.read_bytes() == b"text"
@@ -187,23 +187,23 @@ def test_pages_follow_one_another_without_gap_or_repetition(bucket):
                 name = key if place < 0 else key[: place + 1]
                 if name not in expected:
                     expected.append(name)
-            found, after = [], ""
+            listed, after = [], ""
             while after is not None:
                 page = bucket.list_page(BUCKET, prefix, delimiter=delimiter, after=after, limit=limit)
-                names = sorted([one.key for one in page.objects] + page.prefixes)
+                names = sorted([stored.key for stored in page.objects] + page.prefixes)
                 assert len(names) <= limit
-                found += names
+                listed += names
                 after = page.next_after
-            assert found == expected
+            assert listed == expected
 
 
 def test_a_listing_goes_on_while_objects_come_and_go(bucket):
     for number in range(2500):
         put(bucket, f"{number:05}", b"")
     seen = []
-    for one in bucket.list(BUCKET, start_after="00009"):
-        seen.append(one.key)
-        bucket.delete(BUCKET, one.key)
+    for stored in bucket.list(BUCKET, start_after="00009"):
+        seen.append(stored.key)
+        bucket.delete(BUCKET, stored.key)
     assert seen == [f"{number:05}" for number in range(10, 2500)]
     assert len(list(bucket.list(BUCKET))) == 10
 
@@ -211,8 +211,8 @@ def test_a_listing_goes_on_while_objects_come_and_go(bucket):
 def test_a_check_that_raises_changes_nothing(bucket):
     put(bucket, "key", b"old")
 
-    def refuse(found):
-        raise S3Error("PreconditionFailed", f"there is {found.size}")
+    def refuse(stored):
+        raise S3Error("PreconditionFailed", f"there is {stored.size}")
 
     with pytest.raises(S3Error, match="there is 3"):
         put(bucket, "key", b"new", check=refuse)
@@ -271,7 +271,7 @@ def test_a_killed_writer_leaves_no_object_and_its_file_is_removed(bucket):
 
 
 def test_what_was_settled_but_not_committed_is_removed_and_what_is_held_is_not(bucket):
-    kept = put(bucket, "key")
+    stored = put(bucket, "key")
     left = bucket.content_path("ff" + "0" * 30)
     held = bucket.content_path("ee" + "0" * 30)
     for path in (left, held):
@@ -280,9 +280,9 @@ def test_what_was_settled_but_not_committed_is_removed_and_what_is_held_is_not(b
     with held.open("rb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         assert bucket.clean() == 1
-        assert files(bucket) == sorted([kept.path, held])
+        assert files(bucket) == sorted([stored.path, held])
     assert bucket.clean() == 1
-    assert files(bucket) == [kept.path]
+    assert files(bucket) == [stored.path]
 
 
 def test_an_acknowledged_put_survives_a_kill_at_any_moment(bucket):
@@ -307,14 +307,14 @@ def test_an_acknowledged_put_survives_a_kill_at_any_moment(bucket):
         rest = process.communicate()[0].split()
         acknowledged[writer] = int((rest or [last])[-1])
     bucket.clean()
-    found = {one.key: one for one in bucket.list(BUCKET)}
-    assert len(files(bucket)) == len(found)
+    result = {entry.key: entry for entry in bucket.list(BUCKET)}
+    assert len(files(bucket)) == len(result)
     for writer, last in acknowledged.items():
         for number in range(max(0, last - 6), last + 1):
-            text = found[f"{writer}/{number % 7}"].path.read_bytes()
+            text = result[f"{writer}/{number % 7}"].path.read_bytes()
             # The one after the last report may have been committed as well.
             assert text in {f"{writer}-{n}-".encode() * 2000 for n in (number, number + 7)}
-            assert hashlib.md5(text).hexdigest() == found[f"{writer}/{number % 7}"].etag
+            assert hashlib.md5(text).hexdigest() == result[f"{writer}/{number % 7}"].etag
 
 
 @pytest.mark.slow
@@ -347,7 +347,7 @@ def test_a_fork_has_connections_of_its_own(bucket):
         put(bucket, "child")
         os._exit(0 if bucket.head(BUCKET, "key") else 1)
     assert os.waitpid(child, 0)[1] == 0
-    assert {one.key for one in bucket.list(BUCKET)} == {"key", "child"}
+    assert {stored.key for stored in bucket.list(BUCKET)} == {"key", "child"}
 
 
 def test_content_that_was_damaged_from_outside_is_named(bucket):

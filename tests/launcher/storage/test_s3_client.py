@@ -25,11 +25,11 @@ def fill(s3, bucket, objects):
 
 
 def files_below(path):
-    return {str(each.relative_to(path)): each.read_bytes() for each in sorted(path.rglob("*")) if each.is_file()}
+    return {str(file.relative_to(path)): file.read_bytes() for file in sorted(path.rglob("*")) if file.is_file()}
 
 
 def keys_of(s3, bucket):
-    return [each["Key"] for each in s3.list_objects_v2(Bucket=bucket).get("Contents", ())]
+    return [entry["Key"] for entry in s3.list_objects_v2(Bucket=bucket).get("Contents", ())]
 
 
 def some_bytes(count):
@@ -90,19 +90,19 @@ def test_the_second_fetch_comes_from_the_cache(storage, server, s3, bucket, tmp_
 def test_many_jobs_that_want_the_same_object_bring_it_once(server, storage, s3, bucket, tmp_path):
     fill(s3, bucket, {"big": some_bytes(3 * PATIENT.range_bytes // 2)})
     cache = Cache(tmp_path / "cache", 1 << 30)
-    found = []
+    keys = []
 
     def fetch(number):
         own = S3Storage(S3Settings("endpoint", server.url), limits=PATIENT, cache=cache)
-        found.append(own.fetch(f"s3://{bucket}/big", tmp_path / f"job-{number}").stat().st_ino)
+        keys.append(own.fetch(f"s3://{bucket}/big", tmp_path / f"job-{number}").stat().st_ino)
 
     threads = [threading.Thread(target=fetch, args=(number,)) for number in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(found) == 4
-    assert len(set(found)) == 1
+    assert len(keys) == 4
+    assert len(set(keys)) == 1
     assert server.count("GetObject") == 2, "one for each of its two ranges"
 
 
@@ -120,8 +120,8 @@ def test_a_downloaded_file_is_the_callers_own(storage, s3, bucket, tmp_path):
 
 def test_what_is_known_of_an_object(storage, s3, bucket):
     fill(s3, bucket, {"p/a": b"123", "p/b/c": b""})
-    found = storage.head(f"s3://{bucket}/p/a")
-    assert (found.size, found.etag) == (3, hashlib.md5(b"123").hexdigest())
+    result = storage.head(f"s3://{bucket}/p/a")
+    assert (result.size, result.etag) == (3, hashlib.md5(b"123").hexdigest())
     assert storage.head(f"s3://{bucket}/p/x") is None
     there = {"p/a": True, "p/b": True, "p/b/": True, "": True, "p/x": False, "p/b/c/d": False}
     assert {key: storage.exists(f"s3://{bucket}/{key}") for key in there} == there
@@ -147,7 +147,7 @@ def test_what_a_killed_upload_of_the_same_result_left_behind_goes_away(storage, 
     (tmp_path / "model.tar.gz").write_bytes(bytes(6 * MIB))
     storage.put_file(tmp_path / "model.tar.gz", f"s3://{bucket}/job/model.tar.gz")
     left = s3.list_multipart_uploads(Bucket=bucket).get("Uploads", [])
-    assert [each["Key"] for each in left] == ["job/model.tar.gz.other"]
+    assert [entry["Key"] for entry in left] == ["job/model.tar.gz.other"]
 
 
 def test_a_folder_is_followed_file_by_file(storage, server, s3, bucket, tmp_path):
@@ -309,5 +309,5 @@ def test_an_object_that_may_not_be_deleted_is_named(storage, s3, bucket):
 def test_a_listing_with_a_delimiter_goes_over_pages_in_the_order_of_keys(storage, s3, bucket, monkeypatch):
     monkeypatch.setenv("MOTO_S3_DEFAULT_MAX_KEYS", "2")
     fill(s3, bucket, dict.fromkeys(["a", "b/1", "b/2", "c", "d/1", "é"], b""))
-    found = [one if isinstance(one, str) else one.key for one in storage.entries(f"s3://{bucket}/", "/")]
-    assert found == ["a", "b/", "c", "d/", "é"]
+    result = [entry if isinstance(entry, str) else entry.key for entry in storage.entries(f"s3://{bucket}/", "/")]
+    assert result == ["a", "b/", "c", "d/", "é"]

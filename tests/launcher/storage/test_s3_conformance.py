@@ -64,8 +64,8 @@ def bucket(s3):
     for upload in s3.list_multipart_uploads(Bucket=BUCKET).get("Uploads", []):
         s3.abort_multipart_upload(Bucket=BUCKET, Key=upload["Key"], UploadId=upload["UploadId"])
     for page in s3.get_paginator("list_objects_v2").paginate(Bucket=BUCKET):
-        for one in page.get("Contents", []):
-            s3.delete_object(Bucket=BUCKET, Key=one["Key"])
+        for entry in page.get("Contents", []):
+            s3.delete_object(Bucket=BUCKET, Key=entry["Key"])
     s3.delete_bucket(Bucket=BUCKET)
 
 
@@ -190,8 +190,8 @@ def test_a_bucket_that_is_not_there(s3):
 def test_an_odd_key_comes_back_as_it_was(s3, bucket, key):
     s3.put_object(Bucket=bucket, Key=key, Body=key.encode())
     assert body(s3.get_object(Bucket=bucket, Key=key)) == key.encode()
-    assert [one["Key"] for one in s3.list_objects_v2(Bucket=bucket)["Contents"]] == [key]
-    assert [one["Key"] for one in s3.list_objects(Bucket=bucket)["Contents"]] == [key]
+    assert [entry["Key"] for entry in s3.list_objects_v2(Bucket=bucket)["Contents"]] == [key]
+    assert [entry["Key"] for entry in s3.list_objects(Bucket=bucket)["Contents"]] == [key]
     assert s3.delete_objects(Bucket=bucket, Delete={"Objects": [{"Key": key}]})["Deleted"] == [{"Key": key}]
     assert "Contents" not in s3.list_objects_v2(Bucket=bucket)
 
@@ -200,12 +200,12 @@ def test_plain_unicode_keys_and_neighbours_live_side_by_side(s3, bucket):
     keys = ["a", "a/b", "a//b", "a b", "a+b", "é", "日本語/キー", "a%20b", "z/" * 300 + "end"]
     for key in keys:
         s3.put_object(Bucket=bucket, Key=key, Body=key.encode())
-    assert [one["Key"] for one in s3.list_objects_v2(Bucket=bucket)["Contents"]] == sorted(keys, key=str.encode)
+    assert [entry["Key"] for entry in s3.list_objects_v2(Bucket=bucket)["Contents"]] == sorted(keys, key=str.encode)
     for key in keys:
         assert body(s3.get_object(Bucket=bucket, Key=key)) == key.encode()
 
 
-@pytest.mark.parametrize(("key", "code"), [one for one in REFUSED_KEYS if one[0].isprintable() and one[0]])
+@pytest.mark.parametrize(("key", "code"), [row for row in REFUSED_KEYS if row[0].isprintable() and row[0]])
 @pytest.mark.not_moto("takes keys that lead out of the bucket")
 def test_a_key_that_s3_refuses(s3, bucket, key, code):
     fails(lambda: s3.put_object(Bucket=bucket, Key=key, Body=b""), code, 400)
@@ -218,8 +218,8 @@ def test_deleting(s3, bucket):
     s3.delete_object(Bucket=bucket, Key="a")
     s3.delete_object(Bucket=bucket, Key="a")
     answer = s3.delete_objects(Bucket=bucket, Delete={"Objects": [{"Key": "b"}, {"Key": "nothing"}]})
-    assert sorted(one["Key"] for one in answer["Deleted"]) == ["b", "nothing"]
-    assert [one["Key"] for one in s3.list_objects_v2(Bucket=bucket)["Contents"]] == ["c"]
+    assert sorted(entry["Key"] for entry in answer["Deleted"]) == ["b", "nothing"]
+    assert [entry["Key"] for entry in s3.list_objects_v2(Bucket=bucket)["Contents"]] == ["c"]
 
 
 @pytest.mark.not_moto("is not quiet")
@@ -335,8 +335,8 @@ def test_a_copy_keeps_or_replaces_what_describes_it(s3, bucket):
         Bucket=bucket, Key="new", CopySource=source, MetadataDirective="REPLACE", Metadata={"c": "d"},
         ContentType="text/html", TaggingDirective="REPLACE", Tagging="u=2",
     )  # fmt: skip
-    kept, new = (s3.get_object(Bucket=bucket, Key=key) for key in ("kept", "new"))
-    assert (body(kept), kept["ContentType"], kept["Metadata"]) == (b"text", "text/plain", {"a": "b"})
+    plain, new = (s3.get_object(Bucket=bucket, Key=key) for key in ("kept", "new"))
+    assert (body(plain), plain["ContentType"], plain["Metadata"]) == (b"text", "text/plain", {"a": "b"})
     assert (body(new), new["ContentType"], new["Metadata"]) == (b"text", "text/html", {"c": "d"})
     assert s3.get_object_tagging(Bucket=bucket, Key="kept")["TagSet"] == [{"Key": "t", "Value": "1"}]
     assert s3.get_object_tagging(Bucket=bucket, Key="new")["TagSet"] == [{"Key": "u", "Value": "2"}]
@@ -450,7 +450,7 @@ def test_parts_out_of_order(s3, bucket):
 def test_an_aborted_upload_is_gone(s3, bucket):
     upload = s3.create_multipart_upload(Bucket=bucket, Key="key")["UploadId"]
     s3.upload_part(Bucket=bucket, Key="key", UploadId=upload, PartNumber=1, Body=b"x")
-    assert [one["UploadId"] for one in s3.list_multipart_uploads(Bucket=bucket)["Uploads"]] == [upload]
+    assert [entry["UploadId"] for entry in s3.list_multipart_uploads(Bucket=bucket)["Uploads"]] == [upload]
     s3.abort_multipart_upload(Bucket=bucket, Key="key", UploadId=upload)
     assert "Uploads" not in s3.list_multipart_uploads(Bucket=bucket)
 
@@ -497,8 +497,8 @@ def test_uploads_and_parts_by_pages(s3, bucket):
     for key in ("a", "b", "b", "c/d"):
         ids.append(s3.create_multipart_upload(Bucket=bucket, Key=key)["UploadId"])
     listed = s3.list_multipart_uploads(Bucket=bucket)["Uploads"]
-    assert {(one["Key"], one["UploadId"]) for one in listed} == set(zip(("a", "b", "b", "c/d"), ids, strict=True))
-    assert [one["Key"] for one in s3.list_multipart_uploads(Bucket=bucket, Prefix="b")["Uploads"]] == ["b", "b"]
+    assert {(entry["Key"], entry["UploadId"]) for entry in listed} == set(zip(("a", "b", "b", "c/d"), ids, strict=True))
+    assert [entry["Key"] for entry in s3.list_multipart_uploads(Bucket=bucket, Prefix="b")["Uploads"]] == ["b", "b"]
     for number in range(1, 6):
         s3.upload_part(Bucket=bucket, Key="a", UploadId=ids[0], PartNumber=number, Body=b"x")
     pages = s3.get_paginator("list_parts").paginate(
@@ -521,11 +521,11 @@ def test_pages_of_a_listing(s3, bucket, name, size):
     keys = ["a", "a/1", "a/2", "b", "b/1/x", "b/2", "c", "é", "日 本"]
     put_many(s3, bucket, keys)
     pages = s3.get_paginator(name).paginate(Bucket=bucket, PaginationConfig={"PageSize": size})
-    found = []
+    listed = []
     for page in pages:
         assert len(page["Contents"]) <= size
-        found += [one["Key"] for one in page["Contents"]]
-    assert found == sorted(keys, key=str.encode)
+        listed += [entry["Key"] for entry in page["Contents"]]
+    assert listed == sorted(keys, key=str.encode)
 
 
 @pytest.mark.parametrize("size", [1, 2, 1000])
@@ -538,8 +538,8 @@ def test_a_listing_with_a_delimiter(s3, bucket, size):
         for page in paginator.paginate(
             Bucket=bucket, Prefix=prefix, Delimiter="/", PaginationConfig={"PageSize": size}
         ):
-            keys += [one["Key"] for one in page.get("Contents", [])]
-            prefixes += [one["Prefix"] for one in page.get("CommonPrefixes", [])]
+            keys += [entry["Key"] for entry in page.get("Contents", [])]
+            prefixes += [entry["Prefix"] for entry in page.get("CommonPrefixes", [])]
         return keys, prefixes
 
     assert listed("") == (["a", "c"], ["a/", "b/"])
@@ -550,20 +550,20 @@ def test_a_listing_with_a_delimiter(s3, bucket, size):
 
 def test_where_a_listing_begins(s3, bucket):
     put_many(s3, bucket, ["a", "b", "c", "d"])
-    assert [one["Key"] for one in s3.list_objects_v2(Bucket=bucket, StartAfter="b")["Contents"]] == ["c", "d"]
-    assert [one["Key"] for one in s3.list_objects(Bucket=bucket, Marker="b")["Contents"]] == ["c", "d"]
+    assert [entry["Key"] for entry in s3.list_objects_v2(Bucket=bucket, StartAfter="b")["Contents"]] == ["c", "d"]
+    assert [entry["Key"] for entry in s3.list_objects(Bucket=bucket, Marker="b")["Contents"]] == ["c", "d"]
     page = s3.list_objects_v2(Bucket=bucket, MaxKeys=2)
     assert (page["IsTruncated"], page["KeyCount"]) == (True, 2)
     rest = s3.list_objects_v2(Bucket=bucket, ContinuationToken=page["NextContinuationToken"])
-    assert (rest["IsTruncated"], [one["Key"] for one in rest["Contents"]]) == (False, ["c", "d"])
+    assert (rest["IsTruncated"], [entry["Key"] for entry in rest["Contents"]]) == (False, ["c", "d"])
 
 
 def test_what_a_listing_says_of_an_object(s3, bucket):
     etag = s3.put_object(Bucket=bucket, Key="key", Body=b"text")["ETag"]
-    [one] = s3.list_objects_v2(Bucket=bucket, FetchOwner=True)["Contents"]
-    assert (one["ETag"], one["Size"], one["StorageClass"]) == (etag, 4, "STANDARD")
-    assert "Owner" in one
-    assert abs((one["LastModified"] - datetime.now(UTC)).total_seconds()) < 60
+    [listed] = s3.list_objects_v2(Bucket=bucket, FetchOwner=True)["Contents"]
+    assert (listed["ETag"], listed["Size"], listed["StorageClass"]) == (etag, 4, "STANDARD")
+    assert "Owner" in listed
+    assert abs((listed["LastModified"] - datetime.now(UTC)).total_seconds()) < 60
 
 
 @pytest.mark.not_moto("answers 200 to max-keys that is no number")
@@ -775,12 +775,12 @@ def test_a_presigned_url_whose_time_is_over(endpoint, s3, bucket, version):
 
 
 def test_buckets_come_and_go(s3):
-    assert "one-bucket" not in [one["Name"] for one in s3.list_buckets()["Buckets"]]
+    assert "one-bucket" not in [entry["Name"] for entry in s3.list_buckets()["Buckets"]]
     s3.create_bucket(Bucket="one-bucket")
     s3.create_bucket(Bucket="one-bucket")  # in us-east-1 that is no error
     assert s3.head_bucket(Bucket="one-bucket")["BucketRegion"] == "us-east-1"
     assert s3.get_bucket_location(Bucket="one-bucket")["LocationConstraint"] is None
-    assert "one-bucket" in [one["Name"] for one in s3.list_buckets()["Buckets"]]
+    assert "one-bucket" in [entry["Name"] for entry in s3.list_buckets()["Buckets"]]
     s3.put_object(Bucket="one-bucket", Key="key", Body=b"")
     fails(lambda: s3.delete_bucket(Bucket="one-bucket"), "BucketNotEmpty", 409)
     s3.delete_object(Bucket="one-bucket", Key="key")

@@ -42,10 +42,10 @@ def _no_long_pauses(monkeypatch):
     monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda *_: 0.01)
 
 
-def error_of(operation, bucket, key, what, tries):
+def error_of(operation, bucket, key, reason, tries):
     count = "1 try" if tries == 1 else f"{tries} tries"
-    where = rf"s3://{re.escape(f'{bucket}/{key}')} at http://127\.0\.0\.1:\d+"
-    return rf"(?s)^{operation} of {where} failed after {count}: .*({what})"
+    address = rf"s3://{re.escape(f'{bucket}/{key}')} at http://127\.0\.0\.1:\d+"
+    return rf"(?s)^{operation} of {address} failed after {count}: .*({reason})"
 
 
 def uploads_left(s3, bucket):
@@ -53,7 +53,7 @@ def uploads_left(s3, bucket):
 
 
 def keys_of(s3, bucket):
-    return [each["Key"] for each in s3.list_objects_v2(Bucket=bucket).get("Contents", ())]
+    return [entry["Key"] for entry in s3.list_objects_v2(Bucket=bucket).get("Contents", ())]
 
 
 @pytest.mark.parametrize("size", [5, SEVERAL_RANGES], ids=["small", "large"])
@@ -61,10 +61,10 @@ def keys_of(s3, bucket):
 def test_a_fetch_that_fails_names_the_fault_and_leaves_nothing(
     storage, server, s3, bucket, tmp_path, home, fault, size, patient_storage
 ):
-    what, tries = (REFUSALS | BROKEN_CONTENTS)[fault]
+    reason, tries = (REFUSALS | BROKEN_CONTENTS)[fault]
     s3.put_object(Bucket=bucket, Key="in/data", Body=bytes(size))
     server.fail("GetObject", fault)
-    with pytest.raises(StorageError, match=error_of("GetObject", bucket, "in/data", what, tries)) as caught:
+    with pytest.raises(StorageError, match=error_of("GetObject", bucket, "in/data", reason, tries)) as caught:
         storage.fetch(f"s3://{bucket}/in/", tmp_path / "in")
     assert caught.value.hint
     assert list(tmp_path.glob("in*")) == []
@@ -88,10 +88,10 @@ def test_a_fault_that_goes_away_is_not_noticed(storage, server, s3, bucket, tmp_
 @pytest.mark.parametrize("fault", REFUSALS)
 @pytest.mark.parametrize("act", ["fetch", "locate", "exists", "check_writable"])
 def test_a_listing_that_fails_names_the_fault(storage, server, bucket, tmp_path, act, fault):
-    what, tries = REFUSALS[fault]
+    reason, tries = REFUSALS[fault]
     server.fail("ListObjectsV2", fault)
     arguments = [tmp_path / "in"] if act in ("fetch", "locate") else []
-    with pytest.raises(LauncherError, match=f"(?s){what}") as caught:
+    with pytest.raises(LauncherError, match=f"(?s){reason}") as caught:
         getattr(storage, act)(f"s3://{bucket}/in/", *arguments)
     assert re.search(rf"ListObjectsV2 of s3://{bucket}/(in/)? at http.* after {tries} tr", str(caught.value))
     assert server.count("ListObjectsV2") == tries
@@ -100,10 +100,10 @@ def test_a_listing_that_fails_names_the_fault(storage, server, bucket, tmp_path,
 
 @pytest.mark.parametrize("fault", REFUSALS)
 def test_a_put_that_fails_names_the_fault_and_leaves_no_object(storage, server, s3, bucket, tmp_path, fault):
-    what, tries = REFUSALS[fault]
+    reason, tries = REFUSALS[fault]
     (tmp_path / "file").write_bytes(b"12345")
     server.fail("PutObject", fault)
-    with pytest.raises(StorageError, match=error_of("PutObject", bucket, "out/file", what, tries)):
+    with pytest.raises(StorageError, match=error_of("PutObject", bucket, "out/file", reason, tries)):
         storage.put_file(tmp_path / "file", f"s3://{bucket}/out/file")
     assert keys_of(s3, bucket) == []
     assert (tmp_path / "file").exists()
@@ -114,10 +114,10 @@ def test_a_put_that_fails_names_the_fault_and_leaves_no_object(storage, server, 
 def test_an_upload_by_parts_that_fails_leaves_neither_object_nor_parts(
     storage, server, s3, bucket, tmp_path, operation, fault
 ):
-    what, tries = REFUSALS[fault]
+    reason, tries = REFUSALS[fault]
     (tmp_path / "file").write_bytes(bytes(SEVERAL_PARTS))
     server.fail(operation, fault, skip=1 if operation == "UploadPart" else 0)
-    with pytest.raises(StorageError, match=error_of(operation, bucket, "out/file", what, tries)):
+    with pytest.raises(StorageError, match=error_of(operation, bucket, "out/file", reason, tries)):
         storage.put_file(tmp_path / "file", f"s3://{bucket}/out/file")
     assert keys_of(s3, bucket) == []
     assert uploads_left(s3, bucket) == []
@@ -172,9 +172,9 @@ def test_no_try_begins_after_the_deadline(server, s3, bucket):
 
 
 def unused_port():
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
 
 
 def test_an_s3_that_is_not_there_is_named(tmp_path):
@@ -242,10 +242,10 @@ intermediate.mkdir(parents=True, exist_ok=True)
 (intermediate / "metrics.csv").write_text("epoch\\n")
 """
 
-    def run(before_it_runs=lambda: None, more=""):
+    def run(before_it_runs=lambda: None, addition=""):
         estimator = launcher.Estimator(
             entry_point="train.py",
-            source_dir=make_source(script + more),
+            source_dir=make_source(script + addition),
             runtime=FakeRuntime(),
             output_path=f"s3://{bucket}/out",
         )
@@ -273,10 +273,10 @@ def test_a_job_reads_and_writes_the_other_s3(run_job, s3, bucket):
 
 @pytest.mark.parametrize("fault", [*REFUSALS, *BROKEN_CONTENTS])
 def test_a_job_whose_channel_cannot_be_had_fails_by_name(run_job, server, s3, bucket, fault):
-    what, tries = (REFUSALS | BROKEN_CONTENTS)[fault]
+    reason, tries = (REFUSALS | BROKEN_CONTENTS)[fault]
     job = run_job(lambda: server.fail("GetObject", fault))
     assert job.status == "Failed"
-    words = error_of("GetObject", bucket, "in/data.csv", what, tries).removeprefix("(?s)^")
+    words = error_of("GetObject", bucket, "in/data.csv", reason, tries).removeprefix("(?s)^")
     assert re.search(f"(?s)^ClientError: {words}", job.failure_reason)
     assert not (job.path / "work").exists(), "no part of the input is left"
     assert "out/job-1/output/model.tar.gz" not in keys_of(s3, bucket)
@@ -284,10 +284,12 @@ def test_a_job_whose_channel_cannot_be_had_fails_by_name(run_job, server, s3, bu
 
 @pytest.mark.parametrize("fault", REFUSALS)
 def test_a_job_whose_results_cannot_be_stored_fails_by_name_and_keeps_them(run_job, server, s3, bucket, fault):
-    what, tries = REFUSALS[fault]
+    reason, tries = REFUSALS[fault]
     job = run_job(lambda: server.fail("PutObject", fault))
     assert job.status == "Failed"
-    assert re.search(rf"PutObject of s3://{bucket}/out/job-1/output/.* after {tries} tr.*({what})", job.failure_reason)
+    assert re.search(
+        rf"PutObject of s3://{bucket}/out/job-1/output/.* after {tries} tr.*({reason})", job.failure_reason
+    )
     assert (job.path / "work/algo-1/opt_ml/model/model").read_text() == "1,2"
     assert any(str(job.path / "work") in line for line in job.warnings)
     assert keys_of(s3, bucket) == ["in/data.csv", "out/job-1/source/sourcedir.tar.gz"]

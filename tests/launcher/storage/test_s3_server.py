@@ -24,9 +24,9 @@ NO_BODY = {"Content-Length": "0"}
 def server(tmp_path_factory):
     home = tmp_path_factory.mktemp("s3")
     service.ensure(home)
-    [found] = service.status(home)
-    client(found.url).create_bucket(Bucket="bucket")
-    yield found
+    [server] = service.status(home)
+    client(server.url).create_bucket(Bucket="bucket")
+    yield server
     service.stop(home)
 
 
@@ -140,8 +140,8 @@ def test_large_objects_take_no_memory(server, tmp_path):
         s3.put_object(Bucket="bucket", Key="piece", Body=file)
     for key in ("parts", "piece"):
         s3.download_file("bucket", key, str(target))
-        with source.open("rb") as one, target.open("rb") as other:
-            assert hashlib.file_digest(one, "sha256").digest() == hashlib.file_digest(other, "sha256").digest()
+        with source.open("rb") as first, target.open("rb") as other:
+            assert hashlib.file_digest(first, "sha256").digest() == hashlib.file_digest(other, "sha256").digest()
         s3.delete_object(Bucket="bucket", Key=key)
     assert peak_mib(server.pid) < 200
 

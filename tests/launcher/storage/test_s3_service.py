@@ -42,11 +42,11 @@ def until(happened, seconds=30):
         time.sleep(0.02)
 
 
-def start_python(script, home, *arguments, **more):
+def start_python(script, home, *arguments, **options):
     return subprocess.Popen(
         [sys.executable, "-c", "import sys, time\nfrom pathlib import Path\nfrom launcher.s3_server import service\n"
          "home = Path(sys.argv[1])\n" + script, str(home), *arguments],
-        env=launcher_environment(), text=True, stdout=subprocess.PIPE, **more,
+        env=launcher_environment(), text=True, stdout=subprocess.PIPE, **options,
     )  # fmt: skip
 
 
@@ -102,7 +102,7 @@ def test_a_killed_server_is_replaced_and_has_lost_nothing_that_it_acknowledged(h
     until(lambda: service.status(home) == [])
     assert service.ensure(home) == url
     listing = client(url).list_objects_v2(Bucket="bucket")["Contents"]
-    assert [(one["Key"], one["Size"]) for one in listing] == [("whole", 100_000)]
+    assert [(entry["Key"], entry["Size"]) for entry in listing] == [("whole", 100_000)]
     until(lambda: list(incoming.iterdir()) == [])
 
 

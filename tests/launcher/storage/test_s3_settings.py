@@ -33,21 +33,21 @@ def test_the_argument_comes_first_then_our_variable_then_those_of_boto3(monkeypa
 
 
 @pytest.mark.parametrize("url", AWS_URLS)
-@pytest.mark.parametrize("where", [*VARIABLES, "s3_endpoint_url"])
-def test_a_url_of_aws_is_refused_and_the_message_says_the_word(monkeypatch, where, url):
-    if where in VARIABLES:
-        monkeypatch.setenv(where, url)
-    with pytest.raises(SettingsError, match=rf"{where} is .*real AWS.*\n.*LAUNCHER_S3_ENDPOINT=aws"):
-        s3_settings(url if where == "s3_endpoint_url" else None)
+@pytest.mark.parametrize("place", [*VARIABLES, "s3_endpoint_url"])
+def test_a_url_of_aws_is_refused_and_the_message_says_the_word(monkeypatch, place, url):
+    if place in VARIABLES:
+        monkeypatch.setenv(place, url)
+    with pytest.raises(SettingsError, match=rf"{place} is .*real AWS.*\n.*LAUNCHER_S3_ENDPOINT=aws"):
+        s3_settings(url if place == "s3_endpoint_url" else None)
 
 
-@pytest.mark.parametrize("where", ["argument", "LAUNCHER_S3_ENDPOINT"])
-def test_the_word_reaches_aws_with_the_callers_region_and_profile(monkeypatch, where):
-    if where == "LAUNCHER_S3_ENDPOINT":
-        monkeypatch.setenv(where, "aws")
+@pytest.mark.parametrize("place", ["argument", "LAUNCHER_S3_ENDPOINT"])
+def test_the_word_reaches_aws_with_the_callers_region_and_profile(monkeypatch, place):
+    if place == "LAUNCHER_S3_ENDPOINT":
+        monkeypatch.setenv(place, "aws")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
     monkeypatch.setenv("AWS_PROFILE", "work")
-    assert s3_settings("aws" if where == "argument" else None) == S3Settings("aws", None, "eu-west-1", "work")
+    assert s3_settings("aws" if place == "argument" else None) == S3Settings("aws", None, "eu-west-1", "work")
 
 
 def test_an_address_elsewhere_is_not_taken_for_aws_but_a_private_endpoint_of_aws_is(monkeypatch):

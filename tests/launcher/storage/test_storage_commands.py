@@ -96,8 +96,8 @@ def test_listing(storage, buckets):
         "cartpole/deep/er.csv",
         "cartpole/train.csv",
     ]
-    [found] = json.loads(storage("ls", "--json", "s3://logs/readme"))
-    assert (found["Key"], found["Size"]) == ("readme", 4)
+    [result] = json.loads(storage("ls", "--json", "s3://logs/readme"))
+    assert (result["Key"], result["Size"]) == ("readme", 4)
 
 
 @both

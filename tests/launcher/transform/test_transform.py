@@ -9,8 +9,11 @@ import time
 import pytest
 
 from launcher.errors import BadInputError, ChannelError, JobExistsError, OutputPathError, UnsupportedOptionError
+from launcher.jobs.store import JobStore
+from launcher.running import leftovers
 from launcher.running.driving import drive
 from launcher.running.signals import HandOver
+from launcher.runtimes.base import Remains
 from launcher.transform.driver import TransformDriver
 from launcher.transform.engine import Journal
 
@@ -96,7 +99,7 @@ def test_what_the_request_says_counts_more_than_what_the_container_says(bench):
         "MaxPayloadInMB": 2,
         "BatchStrategy": "SingleRecord",
     }
-    assert bench.requests == [b"1", b"2"]
+    assert sorted(bench.requests) == [b"1", b"2"]
 
 
 def test_no_more_requests_are_under_way_than_were_asked_for(bench):
@@ -475,3 +478,29 @@ def test_deleting_the_model_ends_no_job(bench):
     name = bench.submit()
     bench.models.remove("model-1")
     assert str(drive(bench.store, name, runtime=bench.runtime).status) == "Completed"
+
+
+def test_clearing_away_leaves_what_a_running_job_needs_and_takes_what_an_ended_one_left(bench, monkeypatch):
+    bench.write(a="1\n")
+    name = bench.submit()
+    remains = [Remains(label, "container 1", lambda: None) for label in (f"transform-jobs/{name}", "transform-jobs/z")]
+    monkeypatch.setattr(leftovers, "engine_answers", lambda: True)
+    monkeypatch.setattr(leftovers, "get_runtime", lambda _: Engine(remains))
+    found, _ = leftovers.find_leftovers(JobStore(bench.store.home), with_work=True)
+    assert [entry.text for entry in found] == ["container 1 of transform job 'z'"]
+    drive(bench.store, name, runtime=bench.runtime)
+    bench.store.folder(name).make_work_path()
+    found, _ = leftovers.find_leftovers(JobStore(bench.store.home), with_work=True)
+    assert sorted(entry.text.partition(" ")[0] for entry in found) == [
+        str(bench.store.folder(name).work_path),
+        "container",
+        "container",
+    ]
+
+
+class Engine:
+    def __init__(self, remains):
+        self.remains = remains
+
+    def leftovers(self, _home):
+        return self.remains
