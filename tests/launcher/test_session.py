@@ -469,7 +469,6 @@ def test_the_sdks_modules_are_there_without_another_import(text):
         ("from launcher.pytorch import PyTorch", r"launcher.pytorch is not emulated.*\n.*launcher.Estimator"),
         ("import launcher.sklearn.estimator", r"launcher.sklearn is not emulated.*\n.*launcher.Estimator"),
         ("launcher.tuner", r"launcher.tuner is not emulated.*\n.*hyperparameters"),
-        ("from launcher.predictor import Predictor", r"launcher.predictor is not emulated.*\n.*launcher.Transformer"),
         ("launcher.image_uris.retrieve('xgboost')", r"launcher.image_uris is not emulated.*\n.*image_uri"),
     ],
 )
