@@ -6,24 +6,24 @@ import sys
 from job_toolkit.environment import JobInputError, count_cpus
 from job_toolkit.trainer import ChildFailedError, StopSignals, installed_requirements
 from model_server.errors import ServingError
+from model_server.programs import find_program
+from model_server.settings import read_settings
 
 
 def main() -> int:
     """Serve until SIGTERM; return the exit code of this process."""
     try:
-        from model_server.handlers import find_program
-        from model_server.settings import read_settings
-        from model_server.supervisor import Supervisor
-
         settings = read_settings()
         program = find_program(settings)
+        _limit_threads(settings.workers, is_ours=program is None)
+        from model_server.supervisor import Supervisor  # numpy reads the limit when it is loaded
+
         folder = settings.model / "code" if program is None else program.parent
         with StopSignals().caught() as signals, installed_requirements(folder, signals) as requirements:
             if signals.received is not None:
                 return 0
             if requirements is not None:
                 sys.path.insert(0, str(requirements))
-            _share_cpus(settings.workers)
             return Supervisor(settings, program).run()
     except ModuleNotFoundError as error:
         reason = (
@@ -38,10 +38,13 @@ def main() -> int:
     return 1
 
 
-def _share_cpus(workers: int) -> None:
-    """Let the workers' libraries share the CPUs, unless the environment says how many threads they may have."""
-    if workers > 1:
-        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, count_cpus() // workers)))
+def _limit_threads(workers: int, *, is_ours: bool) -> None:
+    """Set how many threads a worker's libraries use, unless the environment says it.
+
+    Our policy is small and takes one; the workers of a user's own code share the CPUs.
+    """
+    threads = 1 if is_ours else max(1, count_cpus() // workers)
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
 
 
 if __name__ == "__main__":

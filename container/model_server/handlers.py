@@ -6,14 +6,12 @@
 
 import importlib.util
 import inspect
-import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
-from urllib.parse import unquote, urlsplit
 
 import numpy as np
 
@@ -27,9 +25,9 @@ from model_server.formats import (
     encode,
 )
 from model_server.policy import ServedPolicy, choose_actions, has_exported_policy, load_policy, read_attributes
+from model_server.programs import DEFAULT_PROGRAM
 from model_server.settings import ServerSettings
 
-DEFAULT_PROGRAM = "inference.py"
 HANDLER_ARGUMENTS = {"model_fn": 1, "input_fn": 2, "predict_fn": 2, "output_fn": 2, "transform_fn": 4}
 CUSTOM_ATTRIBUTES = "x-amzn-sagemaker-custom-attributes"
 _TEXT_TYPES = ("application/json", "application/jsonlines", "text/csv", "text/plain")
@@ -63,38 +61,6 @@ class RequestContext:
     def set_response_header(self, index: int, name: str, value: str) -> None:
         """Add a header to the answer, such as ``X-Amzn-SageMaker-Custom-Attributes``."""
         self.answer_headers[name.lower()] = str(value)
-
-
-def find_program(settings: ServerSettings, environment: Mapping[str, str] = os.environ) -> Path | None:
-    """Return the file with the user's functions; None where there is none, and none is asked for by name.
-
-    Raises:
-        ServingError: ``SAGEMAKER_PROGRAM`` names a file that is nowhere.
-    """
-    named = environment.get("SAGEMAKER_PROGRAM", "")
-    program = named or DEFAULT_PROGRAM
-    if not program.endswith(".py"):
-        program += ".py"
-    folders = code_folders(settings, environment)
-    for folder in folders:
-        if (folder / program).is_file():
-            return folder / program
-    if named:
-        raise ServingError(
-            f"SAGEMAKER_PROGRAM is {named!r}, and {program} is in none of: {', '.join(map(str, folders))}."
-        )
-    return None
-
-
-def code_folders(settings: ServerSettings, environment: Mapping[str, str] = os.environ) -> list[Path]:
-    """Return where the user's code may be, the place that counts first at the beginning."""
-    folders = [settings.model / "code", settings.model, settings.code]
-    submitted = environment.get("SAGEMAKER_SUBMIT_DIRECTORY", "")
-    if submitted.startswith("file://"):
-        submitted = unquote(urlsplit(submitted).path)
-    if submitted.startswith("/") and Path(submitted).is_dir():  # an archive is unpacked to the code folder
-        folders.insert(0, Path(submitted))
-    return folders
 
 
 class Handlers:

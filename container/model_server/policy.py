@@ -1,12 +1,14 @@
 """The policy that the bundled training exports: ``model.json`` and the file it names, without any code of the user.
 
-The exported program holds everything from raw features to the probabilities of the policy that was scored, the support
-of the log included, so that nothing of the library that trained it is needed here.
+What is exported holds everything from raw features to the probabilities of the policy that was scored, the support of
+the log included, so that nothing of the library that trained it is needed here, and no torch where there are
+arrays of its weights.
 """
 
 import json
 import math
 import warnings
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,9 +21,10 @@ from model_server.formats import PolicyPrediction
 from model_server.settings import POLICY_CHOICES
 
 DESCRIPTION_FILE_NAME = "model.json"
+ARRAYS_VERSION = 1
 # As batch_rl.acting.policies rounds: a network's last digits change with the number of rows computed together.
 PROBABILITY_DECIMALS = 9
-ROWS_AT_ONCE = 4096  # of a large ensemble each takes some 10 KiB while it is computed
+ROWS_AT_ONCE = 2048  # what they make on the way stays in a processor's cache; of a large ensemble 20 MiB
 WARM_UP_ROUNDS = 3  # TorchScript optimises what it has seen run
 
 Program = Callable[[NDArray[np.float32]], NDArray[Any]]
@@ -60,7 +63,8 @@ def has_exported_policy(folder: Path) -> bool:
 
 def preload(folder: Path) -> None:
     """Import what ``load_policy`` will need, so that processes forked afterwards share it."""
-    if {"torchscript", "torch_export"} & set(_read_description(folder)["files"]):
+    description = _read_description(folder)
+    if _arrays_path(folder, description) is None and {"torchscript", "torch_export"} & set(description["files"]):
         import torch  # noqa: F401
 
 
@@ -71,14 +75,16 @@ def load_policy(folder: Path) -> ServedPolicy:
         ServingError: the folder does not hold one that can be run here.
     """
     description = _read_description(folder)
+    sizes = int(description["input"]["shape"][1]), int(description["output"]["shape"][1])
+    arrays_path = _arrays_path(folder, description)
+    if arrays_path is not None:
+        return ServedPolicy(_load_arrays(arrays_path), *sizes)
     for name, loader in _LOADERS.items():
         if name in description["files"]:
             path = folder / Path(str(description["files"][name])).name
             if not path.is_file():
                 raise ServingError(f"{folder / DESCRIPTION_FILE_NAME} names {path.name}, which is not in the folder.")
-            policy = ServedPolicy(
-                loader(path), int(description["input"]["shape"][1]), int(description["output"]["shape"][1])
-            )
+            policy = ServedPolicy(loader(path), *sizes)
             for rows in [1, 2] * WARM_UP_ROUNDS:
                 policy(np.zeros((rows, policy.observation_size)))
             return policy
@@ -103,6 +109,66 @@ def _read_description(folder: Path) -> dict[str, Any]:
             "A model of another kind needs an inference.py beside it, with a model_fn."
         ) from error
     return dict(description)
+
+
+def _arrays_path(folder: Path, description: dict[str, Any]) -> Path | None:
+    """Return the file of the weights, where there is one that this server can compute with."""
+    arrays = description.get("arrays")
+    if not isinstance(arrays, dict) or arrays.get("version") != ARRAYS_VERSION:
+        return None
+    path = folder / Path(str(arrays.get("file"))).name
+    return path if path.is_file() else None
+
+
+def _load_arrays(path: Path) -> Program:
+    """Return the policy computed by numpy: no torch to import, and for few records a fraction of its time."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = dict(file)
+        layers, support = _layers(arrays, "layer"), _layers(arrays, "support_layer")
+        mean, scale, temperature = arrays["mean"], arrays["scale"], np.float32(arrays["temperature"])
+        logged = arrays["logged"] if support else np.zeros(0, dtype=bool)
+        threshold, absolute_threshold = arrays["thresholds"].astype(np.float32) if support else np.zeros(2, np.float32)
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise ServingError(f"{path} does not hold a policy's weights ({type(error).__name__}: {error}).") from error
+
+    def run(inputs: NDArray[np.float32]) -> NDArray[Any]:
+        standardized = (inputs - mean) / scale
+        logits = _forward(layers, standardized) / temperature
+        if support:
+            behavior = _softmax(np.where(logged, _forward(support, standardized), -np.inf))
+            likeliest = behavior.max(axis=1, keepdims=True)
+            allowed = (behavior >= threshold * likeliest) & ((behavior >= absolute_threshold) | (behavior == likeliest))
+            logits = np.where(allowed, logits, -np.inf)
+        return _softmax(logits)
+
+    return run
+
+
+def _layers(arrays: dict[str, NDArray[Any]], name: str) -> list[tuple[NDArray[Any], NDArray[Any]]]:
+    """Return weight and bias of each layer; those of one member without the axis of members."""
+    count = sum(key.startswith(f"{name}_") for key in arrays)
+    flat = [arrays[f"{name}_{index}"] for index in range(count)]
+    flat = [array[0] if len(array) == 1 else array for array in flat]
+    return list(zip(flat[0::2], flat[1::2], strict=True))
+
+
+def _forward(layers: list[tuple[NDArray[Any], NDArray[Any]]], inputs: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the mean of what the members put out, (rows, out)."""
+    hidden = inputs
+    for weight, bias in layers[:-1]:
+        hidden = hidden @ weight
+        hidden += bias
+        np.maximum(hidden, 0, out=hidden)
+    weight, bias = layers[-1]
+    outputs: NDArray[np.float32] = hidden @ weight + bias
+    return outputs.mean(axis=0) if outputs.ndim == 3 else outputs
+
+
+def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
+    probabilities: NDArray[np.float32] = exponentials / exponentials.sum(axis=1, keepdims=True)
+    return probabilities
 
 
 def _load_torchscript(path: Path) -> Program:

@@ -31,6 +31,7 @@ class JobFolder:
         self.record_path = path / record_file
         self.spare_path = path / f"{record_file}.spare"
         self.lock_path = path / "driver.lock"
+        self.driver_log_path = path / "driver.log"
         self.stop_path = path / "stop-requested"
         self.metrics_path = path / "metrics.jsonl"
         self.work_path = path / "work"

@@ -23,7 +23,7 @@ from launcher.secrets import masked_text
 from launcher.terminal import neutralised_text, say_error
 
 _Record = TypeVar("_Record", bound=DrivenRecord)
-_SETTLING_SECONDS = 3.0  # a job changes hands between its submission and its driver's start
+_SETTLING_SECONDS = 3.0  # a job has no driver for a moment when it was submitted, or given one of its own
 
 
 class JobDriver(Protocol):
@@ -100,7 +100,8 @@ def drive_detached(store: Store[Any], name: str) -> None:
     """
     package_parent = str(Path(__file__).resolve().parents[2])
     try:
-        with (store.folder(name).path / "driver.log").open("ab") as log:
+        with store.folder(name).driver_log_path.open("ab") as log:
+            os.utime(log.fileno())  # for others who find that the job has no driver: one is on its way
             subprocess.Popen(
                 [sys.executable, "-m", "launcher", "drive", name, "--kind", store.kind.folder],
                 stdin=subprocess.DEVNULL,
@@ -163,9 +164,13 @@ def undriven(store: Store[Any], name: str, record: Record) -> bool:
     Raises:
         OSError: its folder cannot be looked into.
     """
-    if record.terminal or abs(time.time() - record.modified) < _SETTLING_SECONDS:
+    folder = store.folder(name)
+    changes = [record.modified]
+    if folder.driver_log_path.is_file():
+        changes.append(folder.driver_log_path.stat().st_mtime)
+    if record.terminal or any(abs(time.time() - change) < _SETTLING_SECONDS for change in changes):
         return False
-    return not store.folder(name).driven()
+    return not folder.driven()
 
 
 def take_up(store: Store[Any], name: str, record: Record) -> str:

@@ -1,4 +1,4 @@
-"""Finds what dead jobs and killed writers left: containers, scratch files, results that were never packed."""
+"""Finds what dead jobs and killed writers left: containers, processes, scratch files, results never packed."""
 
 from __future__ import annotations
 
@@ -43,31 +43,36 @@ def find_leftovers(store: JobStore, *, with_work: bool) -> tuple[list[Leftover],
     Raises:
         SettingsError: the home may not be looked into.
     """
-    leftovers, notes, needed = list[Leftover](), list[str](), set[str]()
-    uses_docker = False
+    # Before the records: a job that begins meanwhile is recorded first, and is not taken for a dead one.
+    remains = get_runtime("process").leftovers(str(store.home))
+    notes = []
+    has_engine = engine_answers()
+    if has_engine:
+        try:
+            remains += get_runtime("docker").leftovers(str(store.home))
+        except LauncherError as error:
+            notes.append(f"containers were not looked at: {error.message}")
+    leftovers, alive, uses_docker = list[Leftover](), set[str](), False
     for kind in KINDS.values():
         own: Store[Any] = Store(store.home, kind)
         records, errors = own.records()
         notes += [error.message for error in errors]
         leftovers += [Leftover(f"{path} (its writer was killed)", _remover(path)) for path in own.leftovers()]
-        # What is unfinished, or cannot be read, may need what a runtime keeps of it.
-        needed |= {_label(kind, path.name) for path in own.path.glob("[!.]*") if (path / kind.record_file).exists()}
+        # A job that has not ended, or whose record cannot be read, may need what a runtime keeps of it.
+        alive |= {_label(kind, path.name) for path in own.path.glob("[!.]*") if (path / kind.record_file).exists()}
         for name, record in records:
             if kind.driver and record.terminal:
-                needed.discard(_label(kind, name))
+                alive.discard(_label(kind, name))
                 leftovers += _of_ended_job(own, name, record, with_work)
             uses_docker = uses_docker or (isinstance(record, DrivenRecord) and record.runtime == "docker")
-    if engine_answers():
-        try:
-            for remains in get_runtime("docker").leftovers(str(store.home)):
-                folder = remains.job_name.rpartition("/")[0] or TRAINING_JOBS.folder
-                if folder in KINDS and remains.job_name not in needed:
-                    name = remains.job_name.rpartition("/")[2]
-                    leftovers.append(Leftover(f"{remains.text} of {KINDS[folder].noun} '{name}'", remains.remove))
-        except LauncherError as error:
-            notes.append(f"containers were not looked at: {error.message}")
-    elif uses_docker:
+    if not has_engine and uses_docker:
         notes.append("containers were not looked at: no Docker engine answers.")
+    for remainder in remains:
+        folder, _, name = remainder.job_name.rpartition("/")
+        owner = KINDS.get(folder or TRAINING_JOBS.folder)
+        # What belongs to a kind that this version does not know is left to the version that does.
+        if owner is not None and (remainder.lost or remainder.job_name not in alive):
+            leftovers.append(Leftover(f"{remainder.text} of {owner.noun} '{name}'", remainder.remove))
     return leftovers, notes
 
 

@@ -104,11 +104,13 @@ class Remains:
         job_name: the job.
         text: what it is, for people.
         remove: removes it.
+        lost: whether no job can have it any more, also none of that name.
     """
 
     job_name: str
     text: str
     remove: Callable[[], None]
+    lost: bool = False
 
 
 class Runtime(ABC):

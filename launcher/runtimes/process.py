@@ -9,6 +9,7 @@ import contextlib
 import fcntl
 import json
 import os
+import select
 import shutil
 import signal
 import socket
@@ -16,12 +17,13 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from launcher.errors import RuntimeUnavailableError
 from launcher.jobs.spec import OPT_ML, ContainerSpec, Mount
-from launcher.runtimes.base import EndCause, Ending, Execution, HostState, Runtime
+from launcher.runtimes.base import EndCause, Ending, Execution, HostState, Remains, Runtime
 from launcher.settings import data_path, namespaces_wanted, stop_grace_seconds
 
 # What a job inherits from the caller's environment; a container would get none of it. Programs, certificates and
@@ -51,6 +53,8 @@ _INHERITED = (
     "https_proxy",
     "no_proxy",
 )
+_SUPERVISOR = Path(__file__).with_name("supervisor.py")
+_ENDING_SECONDS = 10.0
 
 
 _LOOPBACK = "127.0.0.1"
@@ -121,7 +125,7 @@ class ProcessExecution(Execution):
     def remove(self) -> None:
         """Kill what still runs; the folder goes away with the job's work."""
         self.kill()
-        self._ended.wait(10)
+        self._ended.wait(_ENDING_SECONDS)
         if self._supervisor is not None:
             self._supervisor.wait()
 
@@ -246,12 +250,11 @@ class ProcessRuntime(Runtime):
         # Not in the request, because values of credentials are written nowhere.
         standard_input = _pipe_with({name: os.environ[name] for name in container.inherited if name in os.environ})
         # The lock belongs to the open file, so the supervisor holds it before this call returns and until it ends.
-        script = str(Path(__file__).with_name("supervisor.py"))
         with (state_path / "lock").open("wb") as lock, log_path.open("wb") as log:
             fcntl.flock(lock, fcntl.LOCK_EX)
             try:
                 supervisor = subprocess.Popen(
-                    [sys.executable, "-I", "-S", script, str(state_path), str(lock.fileno())],
+                    [sys.executable, "-I", "-S", str(_SUPERVISOR), str(state_path), str(lock.fileno())],
                     stdin=standard_input,
                     stdout=log,
                     stderr=subprocess.STDOUT,
@@ -272,6 +275,54 @@ class ProcessRuntime(Runtime):
         """Return the execution if a supervisor was ever started in the state folder."""
         state_path = Path(container.state_path)
         return ProcessExecution(state_path) if (state_path / "lock").exists() else None
+
+    def leftovers(self, home: str) -> list[Remains]:
+        """Return the jobs of a home that run, whatever became of their folders; only Linux can say."""
+        remains = []
+        for folder in Path("/proc").glob("[0-9]*"):
+            try:
+                state_path, lost = _supervised(folder)
+                kind, name, *_ = state_path.relative_to(home).parts
+            except (OSError, ValueError):
+                continue  # no supervisor of that home, or not any more
+            text = f"process {folder.name}" + (", whose folder is gone," if lost else "")
+            job_name = name if kind == "jobs" else f"{kind}/{name}"
+            remains.append(Remains(job_name, text, partial(_end_supervisor, folder, state_path), lost))
+        return remains
+
+
+def _supervised(folder: Path) -> tuple[Path, bool]:
+    """Return the state folder of a supervisor, and whether that is gone.
+
+    Args:
+        folder: of a process, in ``/proc``.
+    Raises:
+        OSError: the process has ended, or is somebody else's.
+        ValueError: it is no supervisor. What one has forked has its command line, but not its lock.
+    """
+    script, state, descriptor, _ = os.fsdecode((folder / "cmdline").read_bytes()).split("\0")[-4:]
+    lock = folder / "fd" / descriptor
+    if Path(script).name != _SUPERVISOR.name or str(lock.readlink()).removesuffix(" (deleted)") != f"{state}/lock":
+        raise ValueError(script)
+    return Path(state), lock.stat().st_nlink == 0
+
+
+def _end_supervisor(folder: Path, state_path: Path) -> None:
+    """Have a supervisor end every process of its job, and wait for it.
+
+    Raises:
+        RuntimeUnavailableError: it does not end.
+    """
+    with contextlib.suppress(ProcessLookupError, FileNotFoundError, ValueError):  # it has ended meanwhile
+        process = os.pidfd_open(int(folder.name))
+        try:
+            if _supervised(folder)[0] != state_path:  # another process has the number now
+                return
+            signal.pidfd_send_signal(process, signal.SIGUSR1)
+            if not select.select([process], [], [], _ENDING_SECONDS)[0]:
+                raise RuntimeUnavailableError(f"process {folder.name} does not end.", f"Try: kill -9 {folder.name}")
+        finally:
+            os.close(process)
 
 
 def _hosts_file(names: Sequence[str]) -> str:

@@ -10,16 +10,19 @@ from launcher.s3_server import listing as listing
 from launcher.s3_server.access import check_not_expired
 from launcher.s3_server.body import MAX_CONTENT_BYTES, too_large
 from launcher.s3_server.checksums import ALGORITHMS, checksum_of_file
-from launcher.s3_server.documents import REGION, document, leaf, parsed, read_tags, tag, timestamp
+from launcher.s3_server.documents import REGION, document, flag, leaf, parsed, read_tags, tag
 from launcher.s3_server.errors import S3Error
 from launcher.s3_server.messages import (
     OWN_HEADERS,
     Request,
     Response,
     byte_range,
+    check_delete,
     check_read,
     check_write,
     checksum_headers,
+    checksum_leaves,
+    copy_result,
     copy_source,
     encryption_headers,
     location_headers,
@@ -47,6 +50,7 @@ FOREIGN_OF_BUCKETS = frozenset({
 })  # fmt: skip
 FOREIGN_OF_OBJECTS = frozenset({"acl", "legal-hold", "retention"})
 _REFUSED = frozenset({"restore", "select", "torrent", "session", "renameObject", "metadataTable", "encryption"})
+_DELETE_CONDITIONS = (("LastModifiedTime", "x-amz-if-match-last-modified-time"), ("Size", "x-amz-if-match-size"))
 _Operation = Callable[[Request], Response]
 
 
@@ -60,7 +64,7 @@ class S3Api:
     def __init__(self, store: ObjectStore, foreign: MotoBridge) -> None:
         self._store = store
         self._foreign = foreign
-        multipart = MultipartApi(store)
+        multipart = MultipartApi(store, foreign)
         self._of_buckets: dict[tuple[str, str], _Operation] = {
             ("GET", ""): functools.partial(listing.list_objects, store),
             ("GET", "location"): self._get_location,
@@ -175,6 +179,7 @@ class S3Api:
             try:
                 if entry.findtext("VersionId") not in (None, "", "null"):
                     raise S3Error("NoSuchVersion", "The specified version does not exist.")
+                check_delete({header: "" for element, header in _DELETE_CONDITIONS if entry.findtext(element)})
                 headers = {"If-Match": etag} if (etag := entry.findtext("ETag")) else {}
                 self._store.delete(request.bucket, key, functools.partial(check_write, headers) if headers else None)
             except S3Error as error:
@@ -211,7 +216,7 @@ class S3Api:
             raise S3Error("MissingContentLength", "You must provide the Content-Length HTTP header.")
         if request.body.announced > MAX_CONTENT_BYTES:
             raise too_large()
-        details = object_details(request.headers)
+        details = object_details(request.headers, self._foreign.default_encryption(request.bucket))
         self._head_bucket(request)
         with self._store.content() as content:
             checksums = request.body.receive(content.write)
@@ -229,7 +234,7 @@ class S3Api:
         return Response(headers=headers)
 
     def _copy_object(self, request: Request) -> Response:
-        details = object_details(request.headers)
+        details = object_details(request.headers, self._foreign.default_encryption(request.bucket))
         headers = request.headers
         source = copy_source(headers)
         algorithm = headers.get("x-amz-checksum-algorithm", "").upper()
@@ -259,12 +264,11 @@ class S3Api:
         stored = self._store.copy(
             source, request.bucket, request.key, replace=replaced, check=functools.partial(check_write, headers)
         )
-        result = [leaf("LastModified", timestamp(stored.modified)), leaf("ETag", f'"{stored.etag}"')]
-        result += [leaf(f"Checksum{name}", stored.checksums[name]) for name in ALGORITHMS if name in stored.checksums]
-        result.append(leaf("ChecksumType", stored.checksums.get("type")))
-        return Response(headers=encryption_headers(stored.headers), body=document("CopyObjectResult", *result))
+        body = copy_result("CopyObjectResult", stored.modified, stored.etag, stored.checksums)
+        return Response(headers=encryption_headers(stored.headers), body=body)
 
     def _delete_object(self, request: Request) -> Response:
+        check_delete(request.headers)
         conditional = "If-Match" in request.headers
         check = functools.partial(check_write, request.headers) if conditional else None
         self._store.delete(request.bucket, request.key, check)
@@ -275,14 +279,11 @@ class S3Api:
         wanted = {name.strip() for name in request.headers.get("x-amz-object-attributes", "").split(",")}
         if not wanted <= {"ETag", "Checksum", "ObjectParts", "StorageClass", "ObjectSize"}:
             raise S3Error("InvalidArgument", "Invalid attribute name specified.")
-        checksums = [leaf(f"Checksum{name}", stored.checksums[name]) for name in ALGORITHMS if name in stored.checksums]
         answers = {
             "ETag": leaf("ETag", stored.etag),
-            "Checksum": tag("Checksum", *checksums, leaf("ChecksumType", stored.checksums.get("type")))
-            if checksums
-            else "",
+            "Checksum": tag("Checksum", *checksum_leaves(stored.checksums)) if stored.checksums else "",
             "ObjectParts": _object_parts(request, stored) if stored.parts and "ObjectParts" in wanted else "",
-            "StorageClass": leaf("StorageClass", listing.storage_class(stored)),
+            "StorageClass": leaf("StorageClass", listing.storage_class(stored.headers)),
             "ObjectSize": leaf("ObjectSize", stored.size),
         }
         body = document("GetObjectAttributesResponse", *(text for name, text in answers.items() if name in wanted))
@@ -344,7 +345,7 @@ def _object_parts(request: Request, stored: StoredObject) -> str:
     )
     return tag(
         "ObjectParts",
-        leaf("IsTruncated", str(len(numbers) > limit).lower()),
+        flag("IsTruncated", len(numbers) > limit),
         leaf("MaxParts", limit),
         leaf("NextPartNumberMarker", page[-1] if page else marker),
         leaf("PartNumberMarker", marker),

@@ -12,6 +12,7 @@ from launcher.s3_server.errors import S3Error
 
 REGION = "us-east-1"
 ACCOUNT_ID = "000000000000"
+OWNER_NAME = "launcher"
 _NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
 _SPECIAL = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;"}
 _TO_ESCAPE = re.compile(r'[&<>"\x00-\x1f\x7f\ufffe\uffff]')
@@ -71,6 +72,11 @@ def url_encoded(text: str) -> str:
     return quote(text, safe="/-_.~*()!'")
 
 
+def flag(name: str, value: bool) -> str:
+    """Return an element that says ``true`` or ``false``."""
+    return leaf(name, str(value).lower())
+
+
 def timestamp(seconds: float) -> str:
     """Return a time as S3 writes it into XML."""
     return time.strftime("%Y-%m-%dT%H:%M:%S.", time.gmtime(seconds)) + f"{int(seconds * 1000) % 1000:03d}Z"
@@ -78,7 +84,7 @@ def timestamp(seconds: float) -> str:
 
 def owner(name: str = "Owner") -> str:
     """Return the one owner of everything here."""
-    return tag(name, leaf("ID", ACCOUNT_ID), leaf("DisplayName", "launcher"))
+    return tag(name, leaf("ID", ACCOUNT_ID), leaf("DisplayName", OWNER_NAME))
 
 
 class _NoDoctype(ElementTree.TreeBuilder):
@@ -103,10 +109,15 @@ def parsed(text: bytes, root: str = "") -> ElementTree.Element:
         for element in tree.iter():
             element.tag = element.tag.rpartition("}")[2]
     if tree is None or (root and tree.tag != root):
-        raise S3Error(
-            "MalformedXML", "The XML you provided was not well-formed or did not validate against our published schema"
-        )
+        raise malformed()
     return tree
+
+
+def malformed() -> S3Error:
+    """Return S3's error for XML that is not what it should be."""
+    return S3Error(
+        "MalformedXML", "The XML you provided was not well-formed or did not validate against our published schema"
+    )
 
 
 def read_tags(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:

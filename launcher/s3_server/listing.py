@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
-from launcher.s3_server.documents import REGION, document, leaf, owner, tag, timestamp, url_encoded
+from launcher.s3_server.documents import REGION, document, flag, leaf, owner, tag, timestamp, url_encoded
 from launcher.s3_server.errors import S3Error
 from launcher.s3_server.messages import Request, Response
 from launcher.s3_server.multipart import Uploads
-from launcher.s3_server.store import ObjectStore, StoredObject
+from launcher.s3_server.store import Listing, ObjectStore, StoredObject
 
 
 def list_buckets(store: ObjectStore, request: Request) -> Response:
@@ -36,92 +37,80 @@ def list_buckets(store: ObjectStore, request: Request) -> Response:
 
 def list_objects(store: ObjectStore, request: Request) -> Response:
     """ListObjects and ListObjectsV2."""
-    query, second = request.query, request.query.get("list-type") == "2"
-    prefix, delimiter = query.get("prefix", ""), query.get("delimiter", "")
-    encoded = _encoder(request)
+    query, second, encoded = request.query, request.query.get("list-type") == "2", _encoder(request)
     token = query.get("continuation-token")
     start = query.get("start-after" if second else "marker", "")
     after = _from_token(token) if second and token is not None else start
-    limit = request.number("max-keys", 1000)
-    page = store.list_page(request.bucket, prefix, delimiter=delimiter, after=after, limit=limit)
-    following = page.next_after if limit else None
+    page, limit = _page(store, request, after)
     with_owner = not second or query.get("fetch-owner") == "true"
-    contents = [
-        tag(
-            "Contents",
-            leaf("Key", encoded(stored.key)),
-            leaf("LastModified", timestamp(stored.modified)),
-            leaf("ETag", f'"{stored.etag}"'),
-            *(leaf("ChecksumAlgorithm", name) for name in stored.checksums if name != "type"),
-            leaf("ChecksumType", stored.checksums.get("type")),
-            leaf("Size", stored.size),
-            leaf("StorageClass", storage_class(stored)),
-            owner() if with_owner else "",
-        )
-        for stored in page.objects
-    ]
     if second:
         place = [
             leaf("KeyCount", len(page.objects) + len(page.prefixes)),
             leaf("ContinuationToken", token),
-            leaf("NextContinuationToken", _token(following) if following is not None else None),
+            leaf("NextContinuationToken", None if page.next_after is None else _token(page.next_after)),
             leaf("StartAfter", encoded(start) if start else None),
         ]
     else:
-        shown = encoded(following) if following is not None and delimiter else None
+        shown = encoded(page.next_after) if page.next_after is not None and query.get("delimiter") else None
         place = [leaf("Marker", encoded(start)), leaf("NextMarker", shown)]
-    body = document(
-        "ListBucketResult",
-        leaf("Name", request.bucket),
-        leaf("Prefix", encoded(prefix)),
-        leaf("Delimiter", encoded(delimiter) if delimiter else None),
-        leaf("MaxKeys", limit),
-        leaf("EncodingType", query.get("encoding-type")),
-        leaf("IsTruncated", str(following is not None).lower()),
-        *place,
-        *contents,
-        *(tag("CommonPrefixes", leaf("Prefix", encoded(common))) for common in page.prefixes),
-    )
-    return Response(body=body)
+    contents = (tag("Contents", *_about(stored, encoded), owner() if with_owner else "") for stored in page.objects)
+    return _listing("ListBucketResult", request, page, limit, [*place, *contents])
 
 
 def list_versions(store: ObjectStore, request: Request) -> Response:
     """ListObjectVersions: each object has the one version ``null``."""
+    encoded, marker = _encoder(request), request.query.get("key-marker", "")
+    page, limit = _page(store, request, marker)
+    place = [leaf("KeyMarker", encoded(marker))]
+    if page.next_after is not None:
+        place += [leaf("NextKeyMarker", encoded(page.next_after)), leaf("NextVersionIdMarker", "null")]
+    of_version = (leaf("VersionId", "null"), leaf("IsLatest", "true"), owner())
+    versions = (tag("Version", *_about(stored, encoded), *of_version) for stored in page.objects)
+    return _listing("ListVersionsResult", request, page, limit, [*place, *versions])
+
+
+def _page(store: ObjectStore, request: Request, after: str) -> tuple[Listing, int]:
+    """Return the objects that are asked for, and how many may be; there is no next page where none may."""
+    query, limit = request.query, request.number("max-keys", 1000)
+    delimiter = query.get("delimiter", "")
+    page = store.list_page(request.bucket, query.get("prefix", ""), delimiter=delimiter, after=after, limit=limit)
+    return (page if limit else replace(page, next_after=None)), limit
+
+
+def _about(stored: StoredObject, encoded: Callable[[str], str]) -> list[str]:
+    return [
+        leaf("Key", encoded(stored.key)),
+        leaf("LastModified", timestamp(stored.modified)),
+        leaf("ETag", f'"{stored.etag}"'),
+        *(leaf("ChecksumAlgorithm", name) for name in stored.checksums if name != "type"),
+        leaf("ChecksumType", stored.checksums.get("type")),
+        leaf("Size", stored.size),
+        leaf("StorageClass", storage_class(stored.headers)),
+    ]
+
+
+def _listing(name: str, request: Request, page: Listing, limit: int, inside: Sequence[str]) -> Response:
     query, encoded = request.query, _encoder(request)
-    prefix, delimiter = query.get("prefix", ""), query.get("delimiter", "")
-    limit = request.number("max-keys", 1000)
-    marker = query.get("key-marker", "")
-    page = store.list_page(request.bucket, prefix, delimiter=delimiter, after=marker, limit=limit)
-    following = page.next_after if limit else None
-    versions = (
-        tag(
-            "Version",
-            leaf("Key", encoded(stored.key)),
-            leaf("VersionId", "null"),
-            leaf("IsLatest", "true"),
-            leaf("LastModified", timestamp(stored.modified)),
-            leaf("ETag", f'"{stored.etag}"'),
-            leaf("Size", stored.size),
-            owner(),
-            leaf("StorageClass", storage_class(stored)),
-        )
-        for stored in page.objects
-    )
     body = document(
-        "ListVersionsResult",
+        name,
         leaf("Name", request.bucket),
-        leaf("Prefix", encoded(prefix)),
-        leaf("Delimiter", encoded(delimiter) if delimiter else None),
-        leaf("KeyMarker", encoded(marker)),
         leaf("MaxKeys", limit),
-        leaf("EncodingType", query.get("encoding-type")),
-        leaf("IsTruncated", str(following is not None).lower()),
-        leaf("NextKeyMarker", encoded(following) if following is not None else None),
-        leaf("NextVersionIdMarker", "null" if following is not None else None),
-        *versions,
-        *(tag("CommonPrefixes", leaf("Prefix", encoded(common))) for common in page.prefixes),
+        flag("IsTruncated", page.next_after is not None),
+        *_question(query, encoded, prefix_as_it_is=name == "ListBucketResult" and query.get("list-type") != "2"),
+        *inside,
+        *(tag("CommonPrefixes", leaf("Prefix", encoded(prefix))) for prefix in page.prefixes),
     )
     return Response(body=body)
+
+
+def _question(query: Mapping[str, str], encoded: Callable[[str], str], *, prefix_as_it_is: bool = False) -> list[str]:
+    """Return what every listing repeats of what it was asked; clients decode no prefix of the first form."""
+    prefix, delimiter = query.get("prefix", ""), query.get("delimiter")
+    return [
+        leaf("Prefix", prefix if prefix_as_it_is else encoded(prefix)),
+        leaf("Delimiter", encoded(delimiter) if delimiter else None),
+        leaf("EncodingType", query.get("encoding-type")),
+    ]
 
 
 def list_uploads(store: ObjectStore, request: Request) -> Response:
@@ -156,11 +145,9 @@ def list_uploads(store: ObjectStore, request: Request) -> Response:
         leaf("UploadIdMarker", id_marker),
         leaf("NextKeyMarker", encoded(page[-1].key) if truncated else None),
         leaf("NextUploadIdMarker", page[-1].id if truncated else None),
-        leaf("Prefix", encoded(prefix)),
-        leaf("Delimiter", encoded(delimiter) if delimiter else None),
         leaf("MaxUploads", limit),
-        leaf("EncodingType", query.get("encoding-type")),
-        leaf("IsTruncated", str(truncated).lower()),
+        flag("IsTruncated", truncated),
+        *_question(query, encoded),
         *(
             tag(
                 "Upload",
@@ -168,7 +155,7 @@ def list_uploads(store: ObjectStore, request: Request) -> Response:
                 leaf("UploadId", upload.id),
                 owner("Initiator"),
                 owner(),
-                leaf("StorageClass", upload.details["headers"].get("x-amz-storage-class", "STANDARD")),
+                leaf("StorageClass", storage_class(upload.details["headers"])),
                 leaf("Initiated", timestamp(upload.created)),
                 leaf("ChecksumAlgorithm", upload.details["checksum_algorithm"] or None),
                 leaf("ChecksumType", upload.details["checksum_type"] or None),
@@ -180,9 +167,9 @@ def list_uploads(store: ObjectStore, request: Request) -> Response:
     return Response(body=body)
 
 
-def storage_class(stored: StoredObject) -> str:
-    """Return the class that the client gave; nothing here depends on it."""
-    return stored.headers.get("x-amz-storage-class", "STANDARD")
+def storage_class(headers: Mapping[str, str]) -> str:
+    """Return the class that the client gave with an object; nothing here depends on it."""
+    return headers.get("x-amz-storage-class", "STANDARD")
 
 
 def _encoder(request: Request) -> Callable[[str], str]:

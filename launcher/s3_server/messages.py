@@ -9,15 +9,17 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from email.header import Header
 from email.utils import formatdate, parsedate
+from types import MappingProxyType
 from typing import Any, BinaryIO
 from urllib.parse import parse_qsl, unquote
 
 from launcher.s3_server.body import Body
 from launcher.s3_server.checksums import ALGORITHMS
-from launcher.s3_server.documents import REGION, read_tags
+from launcher.s3_server.documents import REGION, document, leaf, read_tags, timestamp
 from launcher.s3_server.errors import S3Error
 from launcher.s3_server.store import StoredObject
 
+ENCRYPTION_HEADERS = ("x-amz-server-side-encryption", "x-amz-server-side-encryption-aws-kms-key-id")
 # Given with an object and handed back with it; the rest of what a client may say about one is metadata.
 KEPT_HEADERS = (
     "Cache-Control",
@@ -25,24 +27,20 @@ KEPT_HEADERS = (
     "Content-Encoding",
     "Content-Language",
     "Expires",
-    "x-amz-server-side-encryption",
-    "x-amz-server-side-encryption-aws-kms-key-id",
+    *ENCRYPTION_HEADERS,
     "x-amz-storage-class",
     "x-amz-website-redirect-location",
 )
 # What a copy has from its own request and never from its source.
-OWN_HEADERS = (
-    "x-amz-server-side-encryption",
-    "x-amz-server-side-encryption-aws-kms-key-id",
-    "x-amz-storage-class",
-    "x-amz-website-redirect-location",
-)
+OWN_HEADERS = (*ENCRYPTION_HEADERS, "x-amz-storage-class", "x-amz-website-redirect-location")
 STORAGE_CLASSES = frozenset({
     "DEEP_ARCHIVE", "EXPRESS_ONEZONE", "FSX_OPENZFS", "GLACIER", "GLACIER_IR", "INTELLIGENT_TIERING", "ONEZONE_IA",
     "OUTPOSTS", "REDUCED_REDUNDANCY", "SNOW", "STANDARD", "STANDARD_IA",
 })  # fmt: skip
+_NONE: Mapping[str, str] = MappingProxyType({})
 _ENCRYPTIONS = ("AES256", "aws:kms", "aws:kms:dsse")
 _MAX_METADATA_BYTES = 2048
+_OF_FRAMING = re.compile(r"\baws-chunked\b\s*(,|$)")  # how a body is sent is not how the content is encoded
 # Ignoring one of these would be a promise that is not kept.
 _REFUSED_HEADERS = (
     ("x-amz-server-side-encryption-customer-", "encryption with the customer's keys"),
@@ -50,6 +48,7 @@ _REFUSED_HEADERS = (
     ("x-amz-object-lock-", "locking objects"),
     ("x-amz-write-offset-bytes", "appending to objects"),
 )
+_REFUSED_CONDITIONS = ("x-amz-if-match-last-modified-time", "x-amz-if-match-size")
 
 
 @dataclass
@@ -132,9 +131,11 @@ def copy_source(headers: Mapping[str, str]) -> tuple[str, str]:
     return bucket, key
 
 
-def object_details(headers: Mapping[str, str]) -> dict[str, Any]:
+def object_details(headers: Mapping[str, str], default_encryption: Mapping[str, str] = _NONE) -> dict[str, Any]:
     """Return what a request says about the object that it puts: ``content_type`` and the details of a stored object.
 
+    Args:
+        default_encryption: the headers that count where the request asks for no encryption of its own.
     Raises:
         S3Error: MetadataTooLarge, InvalidTag, InvalidStorageClass, NotImplemented and others.
     """
@@ -158,8 +159,9 @@ def object_details(headers: Mapping[str, str]) -> dict[str, Any]:
     if "x-amz-server-side-encryption-aws-kms-key-id" in stored and encryption in (None, "AES256"):
         raise S3Error("InvalidArgument", "Server Side Encryption with AWS KMS managed key requires HTTP header"
                       " x-amz-server-side-encryption : aws:kms")  # fmt: skip
-    encodings = [part.strip() for part in stored.pop("Content-Encoding", "").split(",")]
-    if encoding := ",".join(part for part in encodings if part and part != "aws-chunked"):
+    if encryption is None:
+        stored |= default_encryption
+    if encoding := _OF_FRAMING.sub("", stored.pop("Content-Encoding", "")).strip(", "):
         stored["Content-Encoding"] = encoding
     return {
         "content_type": headers.get("Content-Type", ""),
@@ -186,13 +188,26 @@ def object_headers(stored: StoredObject, with_checksums: bool) -> dict[str, str]
 
 def encryption_headers(headers: Mapping[str, str]) -> dict[str, str]:
     """Return what an answer says of the encryption that was asked for."""
-    return {name: headers[name] for name in OWN_HEADERS[:2] if name in headers}
+    return {name: headers[name] for name in ENCRYPTION_HEADERS if name in headers}
 
 
 def checksum_headers(checksums: Mapping[str, str]) -> dict[str, str]:
     """Return checksums, and their type, as headers."""
     headers = {f"x-amz-checksum-{name.lower()}": checksums[name] for name in ALGORITHMS if name in checksums}
     return headers | ({"x-amz-checksum-type": checksums["type"]} if "type" in checksums else {})
+
+
+def checksum_leaves(checksums: Mapping[str, str]) -> list[str]:
+    """Return checksums, and their type, as elements."""
+    leaves = [leaf(f"Checksum{name}", checksums[name]) for name in ALGORITHMS if name in checksums]
+    return [*leaves, leaf("ChecksumType", checksums.get("type"))]
+
+
+def copy_result(name: str, modified: float, etag: str, checksums: Mapping[str, str]) -> bytes:
+    """Return the answer to a copy of an object, or to a part."""
+    return document(
+        name, leaf("LastModified", timestamp(modified)), leaf("ETag", f'"{etag}"'), *checksum_leaves(checksums)
+    )
 
 
 def byte_range(header: str, size: int) -> tuple[int, int] | None:
@@ -276,6 +291,16 @@ def check_write(headers: Mapping[str, str], stored: StoredObject | None) -> None
             raise S3Error("NoSuchKey", "The specified key does not exist.")
         if not _names(match, stored.etag):
             raise precondition_failed("If-Match")
+
+
+def check_delete(headers: Mapping[str, str]) -> None:
+    """Refuse conditions that only directory buckets of S3 know: without them more would be deleted than is meant.
+
+    Raises:
+        S3Error: NotImplemented.
+    """
+    if names := [name for name in _REFUSED_CONDITIONS if name in headers]:
+        raise S3Error("NotImplemented", f"The embedded S3 does not do conditions by {names[0]}.")
 
 
 def precondition_failed(condition: str) -> S3Error:

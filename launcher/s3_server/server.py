@@ -195,8 +195,9 @@ def _refusal(error: S3Error, target: str) -> Response:
         _LOG.error("%s: %s", target, error)
     if status == HTTPStatus.NOT_MODIFIED:
         return Response(status, error.headers)
-    text = error_document(error, target.partition("?")[0], uuid.uuid4().hex)
-    return Response(status, {"Content-Type": "application/xml", **error.headers}, text)
+    request_id = uuid.uuid4().hex
+    text = error_document(error, target.partition("?")[0], request_id)
+    return Response(status, {"Content-Type": "application/xml", "x-amz-request-id": request_id, **error.headers}, text)
 
 
 def _send(connection: Connection, response: Response, *, is_head: bool, keep_alive: bool) -> bool:

@@ -7,32 +7,37 @@ import re
 from urllib.parse import quote
 
 from launcher.s3_server.checksums import ALGORITHMS
-from launcher.s3_server.documents import document, leaf, owner, parsed, tag, timestamp
+from launcher.s3_server.documents import document, flag, leaf, malformed, owner, parsed, tag, timestamp
 from launcher.s3_server.errors import S3Error
+from launcher.s3_server.listing import storage_class
 from launcher.s3_server.messages import (
     Request,
     Response,
     check_read,
     check_write,
     checksum_headers,
+    checksum_leaves,
+    copy_result,
     copy_source,
     encryption_headers,
     object_details,
 )
-from launcher.s3_server.multipart import Uploads, WantedPart
+from launcher.s3_server.moto_bridge import MotoBridge
+from launcher.s3_server.multipart import Upload, Uploads, WantedPart
 from launcher.s3_server.store import ObjectStore
 
 
 class MultipartApi:
     """Create, upload, copy, list, complete, abort."""
 
-    def __init__(self, store: ObjectStore) -> None:
+    def __init__(self, store: ObjectStore, foreign: MotoBridge) -> None:
         self._store = store
+        self._foreign = foreign
         self._uploads = Uploads(store)
 
     def create(self, request: Request) -> Response:
         """CreateMultipartUpload."""
-        details = object_details(request.headers)
+        details = object_details(request.headers, self._foreign.default_encryption(request.bucket))
         algorithm = request.headers.get("x-amz-checksum-algorithm", "").upper()
         if algorithm and algorithm not in ALGORITHMS:
             raise S3Error(
@@ -58,7 +63,7 @@ class MultipartApi:
         upload = self._uploads.find(request.bucket, request.key, request.query["uploadId"])
         number = request.number("partNumber", 0, 0, 2**31)
         if "x-amz-copy-source" in request.headers:
-            return self._copy_part(request, upload.id, number)
+            return self._copy_part(request, upload, number)
         with self._store.content() as content:
             checksums = request.body.receive(content.write)
             part = self._uploads.put_part(upload, number, content, checksums)
@@ -69,8 +74,7 @@ class MultipartApi:
         }
         return Response(headers=headers)
 
-    def _copy_part(self, request: Request, upload_id: str, number: int) -> Response:
-        upload = self._uploads.find(request.bucket, request.key, upload_id)
+    def _copy_part(self, request: Request, upload: Upload, number: int) -> Response:
         with self._store.open(*copy_source(request.headers)) as (source, file), self._store.content() as content:
             check_read(request.headers, source, "x-amz-copy-source-")
             offset, left = 0, source.size
@@ -88,8 +92,8 @@ class MultipartApi:
                 content.write(chunk)
                 left -= len(chunk)
             part = self._uploads.put_part(upload, number, content, {})
-        result = [leaf("LastModified", timestamp(part.modified)), leaf("ETag", f'"{part.etag}"')]
-        return Response(body=document("CopyPartResult", *result))
+        body = copy_result("CopyPartResult", part.modified, part.etag, part.checksums)
+        return Response(headers=encryption_headers(upload.details["headers"]), body=body)
 
     def complete(self, request: Request) -> Response:
         """CompleteMultipartUpload."""
@@ -99,10 +103,10 @@ class MultipartApi:
             number = (entry.findtext("PartNumber") or "").strip()
             checksums = {name: text for name in ALGORITHMS if (text := entry.findtext(f"Checksum{name}"))}
             if not re.fullmatch(r"[0-9]{1,9}", number):
-                raise _malformed()
+                raise malformed()
             wanted.append(WantedPart(int(number), (entry.findtext("ETag") or "").strip().strip('"'), checksums))
         if not wanted:
-            raise _malformed()
+            raise malformed()
         stored = self._uploads.completed(request.bucket, request.key, request.query["uploadId"], wanted)
         if stored is None:
             upload = self._uploads.find(request.bucket, request.key, request.query["uploadId"])
@@ -123,8 +127,7 @@ class MultipartApi:
             leaf("Bucket", request.bucket),
             leaf("Key", request.key),
             leaf("ETag", f'"{stored.etag}"'),
-            *(leaf(f"Checksum{name}", stored.checksums[name]) for name in ALGORITHMS if name in stored.checksums),
-            leaf("ChecksumType", stored.checksums.get("type")),
+            *checksum_leaves(stored.checksums),
         )
         return Response(headers=encryption_headers(stored.headers), body=body)
 
@@ -149,10 +152,10 @@ class MultipartApi:
             leaf("PartNumberMarker", marker),
             leaf("NextPartNumberMarker", page[-1].number if page else 0),
             leaf("MaxParts", limit),
-            leaf("IsTruncated", str(truncated).lower()),
+            flag("IsTruncated", truncated),
             owner("Initiator"),
             owner(),
-            leaf("StorageClass", upload.details["headers"].get("x-amz-storage-class", "STANDARD")),
+            leaf("StorageClass", storage_class(upload.details["headers"])),
             leaf("ChecksumAlgorithm", upload.details["checksum_algorithm"] or None),
             leaf("ChecksumType", upload.details["checksum_type"] or None),
             *(
@@ -162,15 +165,9 @@ class MultipartApi:
                     leaf("LastModified", timestamp(part.modified)),
                     leaf("ETag", f'"{part.etag}"'),
                     leaf("Size", part.size),
-                    *(leaf(f"Checksum{name}", value) for name, value in part.checksums.items()),
+                    *checksum_leaves(part.checksums),
                 )
                 for part in page
             ),
         )
         return Response(body=body)
-
-
-def _malformed() -> S3Error:
-    return S3Error(
-        "MalformedXML", "The XML you provided was not well-formed or did not validate against our published schema"
-    )

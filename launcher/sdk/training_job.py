@@ -14,12 +14,12 @@ from launcher.jobs.spec import JobKeys, job_keys
 from launcher.jobs.store import JobStore
 from launcher.requests.describe import describe_record
 from launcher.running import artifacts
-from launcher.running.driving import drive, drive_detached, raise_unless_completed
+from launcher.running.driving import drive, drive_detached, raise_unless_completed, take_up
 from launcher.running.following import LineSink, LogReader
 from launcher.running.runner import job_storage
 from launcher.runtimes import Runtime
 from launcher.settings import home_path
-from launcher.terminal import print_line
+from launcher.terminal import print_line, say_error
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -75,6 +75,9 @@ class JobOutputs:
 class TrainingJob:
     """A handle on one job; everything is read from the job's record.
 
+    Whoever asks for the status of a job that has lost its driver, as with a process that was killed, gives it another
+    one: a loop that waits for the status to change comes to its end.
+
     Args:
         name: the job.
         store: the home it lives in; default: ``LAUNCHER_HOME``.
@@ -87,6 +90,7 @@ class TrainingJob:
         self._store = store or JobStore(home_path())
         self._runtime = runtime
         self.name = name
+        self._said = ""
         self._store.load(name)
 
     @property
@@ -97,7 +101,7 @@ class TrainingJob:
     @property
     def status(self) -> str:
         """``InProgress``, ``Stopping``, ``Completed``, ``Failed`` or ``Stopped``."""
-        return str(self._record.status)
+        return str(self._looked_after().status)
 
     @property
     def failure_reason(self) -> str:
@@ -141,7 +145,7 @@ class TrainingJob:
 
     def describe(self) -> dict[str, Any]:
         """Return what DescribeTrainingJob returns, in boto3's types."""
-        return describe_record(self._record)
+        return describe_record(self._looked_after())
 
     def logs(self) -> str:
         """Return everything that the first host printed so far."""
@@ -184,8 +188,17 @@ class TrainingJob:
     def _record(self) -> JobRecord:
         return self._store.load(self.name)
 
+    def _looked_after(self) -> JobRecord:
+        """Return the record, and see to it that somebody drives the job."""
+        record = self._record
+        text = take_up(self._store, self.name, record)
+        if text and text != self._said:  # once, however often somebody asks
+            say_error(text)
+            self._said = text
+        return record
+
     def __repr__(self) -> str:
-        return f"TrainingJob(name={self.name!r}, status={self.status!r})"
+        return f"TrainingJob(name={self.name!r}, status={str(self._record.status)!r})"
 
 
 def logs_wanted(logs: str | bool) -> bool:

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import socket
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -14,10 +15,11 @@ import torch
 
 from batch_rl.acting.policies import softmax_policy
 from batch_rl.learning.export import FORMATS, export_policy
-from batch_rl.learning.support import ImitationSupport
+from batch_rl.learning.support import ImitationSupport, NeighborSupport
 from batch_rl.networks import PolicyNetwork, initial_parameters, seeded_generator
+from model_server.errors import ServingError
 from model_server.policy import load_policy
-from tests.container.serving import Load, running_server, starting_server
+from tests.container.serving import CONTAINER, Load, running_server, starting_server
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
 
@@ -34,11 +36,17 @@ def predict_fn(inputs, model):
 """
 
 
-def masked_network() -> PolicyNetwork:
-    """Four values in, three actions, of which the log supports some."""
-    parameters = [5 * parameter for parameter in initial_parameters((4, 16, 3), 2, seeded_generator(0, 0))]
+def open_network(members: int = 2) -> PolicyNetwork:
+    """Four values in, three actions, all of which may be played."""
+    parameters = [2 * parameter for parameter in initial_parameters((4, 16, 8, 3), members, seeded_generator(0, 0))]
+    return PolicyNetwork(parameters, torch.linspace(-1, 1, 4), torch.linspace(1, 2, 4), 0.5)
+
+
+def masked_network(members: int = 2) -> PolicyNetwork:
+    """Four values in, three actions, of which the log supports some; the first one was never logged."""
+    parameters = [5 * parameter for parameter in initial_parameters((4, 16, 3), members, seeded_generator(0, 0))]
     behavior = [5 * parameter for parameter in initial_parameters((4, 8, 3), 1, seeded_generator(1, 0))]
-    support = ImitationSupport(behavior, torch.tensor([True, True, True]), 0.3, 0.0)
+    support = ImitationSupport(behavior, torch.tensor([False, True, True]), 0.3, 0.1)
     return PolicyNetwork(parameters, torch.zeros(4), torch.ones(4), 0.5, support=support)
 
 
@@ -73,12 +81,55 @@ def test_the_policy_that_is_served_is_the_one_that_is_scored(name, tmp_path):
     """Those of its actions that the log does not support have probability 0."""
     network = masked_network()
     export_policy(network, tmp_path, [name])
+    (tmp_path / "model.npz").unlink()  # which would be served in its place
+    check_served(network, tmp_path)
+
+
+@pytest.mark.parametrize("members", [1, 3])
+@pytest.mark.parametrize("supported", [False, True])
+def test_without_torch_the_policy_that_is_served_is_the_one_that_is_scored_too(members, supported, tmp_path):
+    network = masked_network(members) if supported else open_network(members)
+    export_policy(network, tmp_path)
+    check_served(network, tmp_path)
+    script = (
+        "import sys, pathlib; from model_server.policy import load_policy, preload\n"
+        "folder = pathlib.Path(sys.argv[1]); preload(folder); load_policy(folder); print('torch' in sys.modules)"
+    )
+    run = [sys.executable, "-c", script, str(tmp_path)]
+    environment = {**os.environ, "PYTHONPATH": str(CONTAINER)}
+    assert subprocess.run(run, env=environment, capture_output=True, text=True, check=True).stdout == "False\n"
+
+
+def test_a_policy_that_is_more_than_layers_is_served_by_its_program(tmp_path):
+    parameters = initial_parameters((4, 8, 2), 1, seeded_generator(0, 0))
+    support = NeighborSupport([torch.zeros(3, 4), torch.ones(2, 4)], 1.0, None)
+    network = PolicyNetwork(parameters, torch.zeros(4), torch.ones(4), 0.5, support=support)
+    export_policy(network, tmp_path)
+    assert not (tmp_path / "model.npz").exists()
+    check_served(network, tmp_path)
+
+
+def test_weights_of_another_version_are_left_alone(tmp_path):
+    network = open_network(1)
+    export_policy(network, tmp_path)
+    description = json.loads((tmp_path / "model.json").read_text())
+    description["arrays"]["version"] = 2
+    (tmp_path / "model.json").write_text(json.dumps(description))
+    (tmp_path / "model.npz").write_bytes(b"of a newer library")
+    check_served(network, tmp_path)
+    description["arrays"]["version"] = 1
+    (tmp_path / "model.json").write_text(json.dumps(description))
+    with pytest.raises(ServingError, match=r"model.npz does not hold a policy's weights"):
+        load_policy(tmp_path)
+
+
+def check_served(network, folder):
     observations = np.random.default_rng(0).normal(size=(5000, 4))
-    served = load_policy(tmp_path)(observations)
+    served = load_policy(folder)(observations)
     scored = softmax_policy(network.q_array, network.temperature)(observations.astype(np.float32))
     np.testing.assert_allclose(served, scored, atol=1e-5)  # of float32, with logits this large
     assert ((served == 0) == (scored == 0)).all()
-    assert 0 < (served == 0).mean() < 1
+    assert network.support is None or 0 < (served == 0).mean() < 1
     np.testing.assert_allclose(served.sum(axis=1), 1, atol=1e-8)
 
 

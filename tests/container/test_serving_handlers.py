@@ -5,7 +5,8 @@ import json
 import pytest
 
 from model_server.errors import HandlerError, ServingError
-from model_server.handlers import Handlers, find_program
+from model_server.handlers import Handlers
+from model_server.programs import find_program
 from model_server.settings import read_settings
 from tests.container.asking import ask, code_application
 

@@ -72,7 +72,7 @@ def test_the_description_names_every_file_and_the_first_is_the_model(tmp_path):
     assert [path.name for path in paths] == ["model.pt2", "model.pt"]
     assert (description["format"], description["file"]) == ("torch_export", "model.pt2")
     assert description["files"] == {"torch_export": "model.pt2", "torchscript": "model.pt"}
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.json", "model.pt", "model.pt2"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.json", "model.npz", "model.pt", "model.pt2"]
 
 
 def test_an_export_that_computes_something_else_is_not_left_behind(tmp_path, monkeypatch):

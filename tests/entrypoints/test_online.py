@@ -206,7 +206,7 @@ def test_a_job_learns_and_leaves_what_a_job_leaves(new_job):
 
 def test_the_model_is_written_in_the_formats_that_are_asked_for(new_job):
     job = new_job().run(train.main, {"preset": "preset-cartpole-dqn", **SMALL, "training.export": "[torch_export]"})
-    assert sorted(path.name for path in (job.base / "model").iterdir()) == ["model.json", "model.pt2"]
+    assert sorted(path.name for path in (job.base / "model").iterdir()) == ["model.json", "model.npz", "model.pt2"]
     with pytest.raises(PresetError, match=r"training\.export is empty"):
         new_job().run(train.main, {"preset": "preset-cartpole-dqn", **SMALL, "training.export": "[]"})
 

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -19,6 +20,7 @@ from launcher.jobs.record import JobRecord
 from launcher.jobs.spec import TrainingJobSpec
 from launcher.jobs.states import SecondaryStatus, Status, StopReason
 from launcher.running import driving, runner
+from launcher.running.leftovers import find_leftovers
 from launcher.runtimes import Execution, HostState
 from tests.fakes import FakeRuntime
 from tests.shell import launcher_environment, run_launcher
@@ -297,6 +299,27 @@ def test_a_job_that_nobody_drives_is_taken_up_by_whoever_looks_at_it(fit, tmp_pa
     job = until_it_ended(store)
     assert job.status == "Completed"
     assert (job.outputs.model_path / "m").exists()
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda name: launcher.TrainingJob(name).status,
+        lambda name: launcher.Session().describe_training_job(name)["TrainingJobStatus"],
+    ],
+)
+def test_a_loop_in_python_that_waits_for_the_status_of_a_job_without_a_driver_ends(fit, tmp_path, store, capfd, ask):
+    process = fit()
+    until_it_prints(store.home)
+    process.kill()
+    process.wait()
+    settled(store)
+    assert "launcher drive" not in repr(launcher.TrainingJob("job-1"))
+    assert not store.folder("job-1").driven(), "a look at it in a debugger starts nothing"
+    (tmp_path / "go").touch()
+    wait_until(lambda: ask("job-1") == "Completed")
+    said = capfd.readouterr().err
+    assert said.count("job 'job-1' had no driver; a new one was started") == 1, "the first is on its way"
 
 
 def test_max_run_holds_after_the_caller_was_killed_and_somebody_looked(fit, tmp_path, store, home):
@@ -634,6 +657,22 @@ def test_gc_removes_what_nobody_needs_and_says_each(leftovers, tmp_path, store):
     assert run_launcher("gc", cwd=tmp_path).stdout == "nothing to remove\n"
     assert "wrote and was not packed" in run_launcher("gc", "--all", cwd=tmp_path).stdout
     assert not store.folder("ended").work_path.exists()
+
+
+def test_gc_ends_a_process_job_whose_folder_is_gone_and_no_other(fit, store, home):
+    """A new job of the same name does not protect it."""
+    callers = [fit(command=("fit", "train.py", "-r", "process", "--job-name", name)) for name in ("job-1", "job-2")]
+    for name, caller in zip(("job-1", "job-2"), callers, strict=True):
+        until_it_prints(home, name=name)
+        caller.kill()
+    shutil.rmtree(store.folder("job-1").path)
+    store.create("job-1", record())
+    (leftover,) = find_leftovers(store, with_work=False)[0]
+    assert re.fullmatch(r"process \d+, whose folder is gone, of job 'job-1'", leftover.text)
+    leftover.remove()
+    assert {Path(line.split()[-2]).parts[-3] for line in supervisors(home)} == {"job-2"}
+    leftover.remove()
+    assert find_leftovers(store, with_work=False)[0] == []
 
 
 @pytest.mark.docker

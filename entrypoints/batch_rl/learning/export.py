@@ -13,14 +13,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from batch_rl.errors import BatchRLError, install_command
 from batch_rl.files import write_atomically, write_text_atomically
+from batch_rl.learning.support import ImitationSupport
 from batch_rl.networks import PolicyNetwork
 
 DESCRIPTION_FILE_NAME = "model.json"
+ARRAYS_FILE_NAME, ARRAYS_VERSION = "model.npz", 1
 INPUT, OUTPUT = "observation", "policy"
 CHECK_ROWS = 100
 TOLERANCE = 1e-5  # of a probability, for each unit of the largest logit: rounding grows with what is rounded
@@ -115,10 +119,11 @@ FORMATS = {
 
 
 def export_policy(policy: PolicyNetwork, folder: Path, formats: Sequence[str] = ("torchscript",)) -> list[Path]:
-    """Write a model file in each of ``formats``, and ``model.json``; return the former.
+    """Write a model file in each of ``formats``, the weights as arrays, and ``model.json``; return the first.
 
     The model takes (batch, obs_dim) float32 features as the environment gives them, and returns (batch,
-    n_actions) probabilities, softmax(Q / temperature) among the actions that the policy may play.
+    n_actions) probabilities, softmax(Q / temperature) among the actions that the policy may play. The arrays are for
+    the model server, which then needs no torch; a policy that is more than layers has none.
 
     Args:
         formats: of ``FORMATS``, at least one; the first is the one that ``model.json`` names as the model.
@@ -133,6 +138,9 @@ def export_policy(policy: PolicyNetwork, folder: Path, formats: Sequence[str] = 
         largest = float(logits[logits.isfinite()].abs().max())
         tolerance = TOLERANCE * max(1.0, largest)
         paths = [_export(policy, inputs, expected, tolerance, folder, FORMATS[name]) for name in formats]
+    arrays = policy_arrays(policy)
+    if arrays is not None:
+        write_atomically(folder / ARRAYS_FILE_NAME, lambda temporary: _write_arrays(temporary, arrays))
     description = {
         "format": formats[0],
         "file": paths[0].name,
@@ -145,9 +153,43 @@ def export_policy(policy: PolicyNetwork, folder: Path, formats: Sequence[str] = 
         },
         "temperature": policy.temperature,
         "networks": policy.members,
+        **({} if arrays is None else {"arrays": {"file": ARRAYS_FILE_NAME, "version": ARRAYS_VERSION}}),
     }
     write_text_atomically(folder / DESCRIPTION_FILE_NAME, json.dumps(description, indent=2) + "\n")
     return paths
+
+
+def policy_arrays(policy: PolicyNetwork) -> dict[str, NDArray[Any]] | None:
+    """Return all that a policy computes with; None where that is more than layers.
+
+    ``mean``, ``scale`` (inputs,); ``temperature``; ``layer_0``, ... a weight (members, in, out) and a bias (members, 1,
+    out) by turns. Of a support by imitation ``support_layer_0``, ..., ``logged`` (n_actions,) and two ``thresholds``.
+    """
+    support = policy.support
+    if type(policy) is not PolicyNetwork or policy.preprocessor is not None:
+        return None
+    if support is not None and type(support) is not ImitationSupport:
+        return None
+    arrays: dict[str, Any] = {"mean": policy.mean, "scale": policy.scale, "temperature": policy.temperature}
+    arrays |= _layers("layer", policy)
+    if isinstance(support, ImitationSupport):
+        thresholds = [support.threshold, support.absolute_threshold]
+        arrays |= _layers("support_layer", support) | {"logged": support.logged, "thresholds": thresholds}
+    return {name: np.asarray(value) for name, value in arrays.items()}
+
+
+def _layers(name: str, module: torch.nn.Module) -> dict[str, Tensor]:
+    prefix = "parameter_"
+    return {
+        f"{name}_{key.removeprefix(prefix)}": value
+        for key, value in module.named_buffers(recurse=False)
+        if key.startswith(prefix)
+    }
+
+
+def _write_arrays(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
+    with path.open("wb") as file:  # by name, numpy asks for the ending .npz
+        np.savez(file, **arrays)  # type: ignore[arg-type]
 
 
 def _export(

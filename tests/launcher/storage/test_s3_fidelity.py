@@ -193,3 +193,77 @@ def test_buckets_by_pages(s3):
     assert [bucket["Name"] for bucket in second["Buckets"]] == ["page-3"]
     assert "ContinuationToken" not in second
     assert fails(lambda: s3.list_buckets(ContinuationToken="?")) == (400, "InvalidArgument")
+
+
+def test_a_part_that_is_copied_says_the_encryption_back(s3):
+    s3.put_object(Bucket="bucket", Key="source", Body=b"x")
+    upload = {"Bucket": "bucket", "Key": "target"}
+    upload["UploadId"] = s3.create_multipart_upload(**upload, **AES)["UploadId"]
+    answer = s3.upload_part_copy(**upload, PartNumber=1, CopySource="bucket/source")
+    assert answer["ServerSideEncryption"] == "AES256"
+
+
+def test_the_default_encryption_of_a_bucket_counts_until_it_is_deleted(s3):
+    default = {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": "key-1"}
+    rules = {"Rules": [{"ApplyServerSideEncryptionByDefault": default}]}
+    s3.create_bucket(Bucket="encrypted")
+    s3.put_bucket_encryption(Bucket="encrypted", ServerSideEncryptionConfiguration=rules)
+    target = {"Bucket": "encrypted", "Key": "key"}
+    answers = [s3.put_object(**target, Body=b"x"), s3.get_object(**target), s3.create_multipart_upload(**target)]
+    answers.append(s3.copy_object(Bucket="encrypted", Key="copy", CopySource="encrypted/key"))
+    assert {(answer["ServerSideEncryption"], answer["SSEKMSKeyId"]) for answer in answers} == {("aws:kms", "key-1")}
+    asked = s3.put_object(**target, Body=b"x", **AES)
+    assert asked["ServerSideEncryption"] == "AES256"
+    assert "SSEKMSKeyId" not in asked
+    s3.delete_bucket_encryption(Bucket="encrypted")
+    assert "ServerSideEncryption" not in s3.put_object(**target, Body=b"x")
+
+
+def test_an_error_has_one_request_id(s3):
+    with pytest.raises(ClientError) as caught:
+        s3.get_object(Bucket="bucket", Key="missing")
+    told = caught.value.response["ResponseMetadata"]
+    assert told["RequestId"] == told["HTTPHeaders"]["x-amz-request-id"]
+
+
+def test_a_listing_and_an_acl_name_one_owner(s3):
+    s3.put_object(Bucket="bucket", Key="owned", Body=b"x")
+    (listed,) = s3.list_objects(Bucket="bucket", Prefix="owned")["Contents"]
+    acl = s3.get_object_acl(Bucket="bucket", Key="owned")
+    assert listed["Owner"] == acl["Owner"]
+    assert acl["Grants"][0]["Grantee"]["ID"] == listed["Owner"]["ID"]
+
+
+def test_both_forms_of_a_listing_say_an_odd_prefix_back(s3):
+    assert s3.list_objects(Bucket="bucket", Prefix="a b\n%")["Prefix"] == "a b\n%"
+    assert s3.list_objects_v2(Bucket="bucket", Prefix="a b\n%")["Prefix"] == "a b\n%"
+
+
+def test_a_delete_under_conditions_that_are_not_done_deletes_nothing(s3):
+    s3.put_object(Bucket="bucket", Key="guarded", Body=b"x")
+    assert fails(lambda: s3.delete_object(Bucket="bucket", Key="guarded", IfMatchSize=9)) == (501, "NotImplemented")
+    when = {"IfMatchLastModifiedTime": "2015-01-01T00:00:00Z"}
+    assert fails(lambda: s3.delete_object(Bucket="bucket", Key="guarded", **when)) == (501, "NotImplemented")
+    for condition in ({"Size": 9}, {"LastModifiedTime": "2015-01-01T00:00:00Z"}):
+        answer = s3.delete_objects(Bucket="bucket", Delete={"Objects": [{"Key": "guarded"} | condition]})
+        assert answer["Errors"][0]["Code"] == "NotImplemented"
+    assert s3.head_object(Bucket="bucket", Key="guarded")["ContentLength"] == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "stored"),
+    [
+        ("deflate, gzip", "deflate, gzip"),
+        ("aws-chunked,gzip", "gzip"),
+        ("gzip, aws-chunked", "gzip"),
+        ("br,gzip", "br,gzip"),
+    ],
+)
+def test_a_content_encoding_comes_back_without_that_of_the_transfer(s3, given, stored):
+    url = s3.generate_presigned_url("put_object", Params={"Bucket": "bucket", "Key": "encoded"})
+    connection = http.client.HTTPConnection(url.split("/")[2])
+    body = b"1\r\nx\r\n0\r\n\r\n" if "aws-chunked" in given else b"x"
+    connection.request("PUT", url, body, {"Content-Encoding": given})
+    assert connection.getresponse().status == 200
+    connection.close()
+    assert s3.head_object(Bucket="bucket", Key="encoded")["ContentEncoding"] == stored
