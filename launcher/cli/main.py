@@ -190,7 +190,9 @@ def run(
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Run a CreateTrainingJob document, as boto3's create_training_job takes it.
+    """Run a CreateTrainingJob document, as boto3's create_training_job takes it; or a CreateTransformJob document.
+
+    A CreateModel document makes the model that a transform job names.
 
     The source archive that it names, and its channels, must be there: what writes such a document uploads them first.
     """
@@ -199,7 +201,11 @@ def run(
     from launcher.sdk.training_job import TrainingJob
     from launcher.settings import home_path
 
-    document = placed(read_document(request), runtime=runtime, mode=mode)
+    document = read_document(request)
+    if "TransformJobName" in document or ("ModelName" in document and "TrainingJobName" not in document):
+        transform.run_document(document, runtime=runtime, mode=mode, detach=detach, dry_run=dry_run, as_json=as_json)
+        return
+    document = placed(document, runtime=runtime, mode=mode)
     store = JobStore(home_path())
     if dry_run:
         job = accept(document)

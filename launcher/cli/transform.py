@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,6 +11,9 @@ from launcher.cli.printing import print_json
 from launcher.errors import BadInputError
 from launcher.secrets import masked_description
 from launcher.terminal import say, say_error
+
+if TYPE_CHECKING:
+    from launcher.sdk.transform_job import TransformJob
 
 
 def transform(
@@ -94,21 +97,65 @@ def transform(
         finally:
             model.delete_model()
         return
-    started = transformer.transform(data, **options, wait=not detach, logs=not as_json)
+    job_started = transformer.submit(data, **options)
+    if detach:
+        job_started.detach()
+    _see_through(job_started, detach=detach, as_json=as_json)
+
+
+def run_document(
+    document: dict[str, Any],
+    *,
+    runtime: str | None,
+    mode: str | None,
+    detach: bool,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Make the model, or run the transform job, of a document as boto3 takes it."""
+    from launcher.cli.documents import placed
+    from launcher.jobs.store import ModelStore, TransformStore
+    from launcher.requests.models import check_model_request
+    from launcher.sdk.transform_job import TransformJob
+    from launcher.serving.models import create_model
+    from launcher.settings import home_path
+    from launcher.transform.submission import accept_transform, plan_transform, submit_transform
+
+    store, models = TransformStore(home_path()), ModelStore(home_path())
+    if "TransformJobName" not in document:
+        document = placed(document, mode=mode)
+        spec = check_model_request(document) if dry_run else create_model(document, models)
+        say(f"model {spec.model_name}" + (": its document is right" if dry_run else f" is in {models.path}"))
+        return
+    document = placed(document, runtime=runtime, mode=mode)
+    if dry_run:
+        plan = plan_transform(accept_transform(document, models), store)
+        print_json(document) if as_json else print(plan)
+        return
+    job = TransformJob(submit_transform(document, store, models).name, store)
+    if detach:
+        job.detach()
+    _see_through(job, detach=detach, as_json=as_json)
+
+
+def _see_through(job: TransformJob, *, detach: bool, as_json: bool) -> None:
+    """Follow a job to its end, unless it is left to a process of its own, and print what came of it."""
+    if not detach:
+        job.wait(logs=not as_json)
     if as_json:
-        print_json(masked_description(started.describe()))
+        print_json(masked_description(job.describe()))
         return
     if detach:
-        say(started.name)
+        say(job.name)
         return
-    for line in started.warnings:
+    for line in job.warnings:
         say_error(f"warning: {line}")
-    counts = started.counts
+    counts = job.counts
     say(
-        f"{started.name}: {started.status}. {counts.get('objects', 0)} files, {counts.get('records', 0):,} records. "
-        f"Outputs: {started.output_path.removeprefix('file://')}"
+        f"{job.name}: {job.status}. {counts.get('objects', 0)} files, {counts.get('records', 0):,} records. "
+        f"Outputs: {job.output_path.removeprefix('file://')}"
     )
-    if started.status != "Completed":
+    if job.status != "Completed":
         raise typer.Exit(1)
 
 

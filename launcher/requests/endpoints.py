@@ -54,7 +54,9 @@ def check_config_request(request: Mapping[str, Any]) -> EndpointConfigSpec:
     refuse_unsupported(request, CONFIG_MEMBERS)
     rest = copy.deepcopy(dict(request))
     own = rest.pop(OWN_MEMBER, {})
-    variants = tuple(_variant(variant, position) for position, variant in enumerate(rest.pop("ProductionVariants")))
+    variants = tuple(
+        _variant(dict(variant), position) for position, variant in enumerate(rest.pop("ProductionVariants"))
+    )
     names = [variant.name for variant in variants]
     if len(set(names)) < len(names):
         raise RequestError(

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import copy
-import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from launcher.endpoints import service
 from launcher.errors import BadInputError, UnsupportedOptionError
 from launcher.jobs.store import EndpointConfigStore, EndpointStore
-from launcher.requests.endpoints import config_request
 from launcher.requests.names import make_job_name
 from launcher.requests.shapes import OWN_MEMBER
+from launcher.requests.training import s3_member
 from launcher.sdk.async_inference import AsyncInferenceConfig, AsyncPredictor
 from launcher.sdk.data_capture import DataCaptureConfig
 from launcher.sdk.deserializers import BaseDeserializer
+from launcher.sdk.endpoint_configs import next_name, tag_members
 from launcher.sdk.predictor import Predictor
 from launcher.sdk.serializers import BaseSerializer
 from launcher.sdk.serverless import ServerlessInferenceConfig
@@ -82,11 +81,7 @@ def deploy(
         BadInputError: the endpoint cannot be made so.
         EndpointFailedError: it was, and its containers do not answer.
     """
-    for name, value in refused.items():
-        if value:
-            raise UnsupportedOptionError(
-                f"deploy({name}={value!r:.60}) is not emulated.", _INSTEAD.get(name, "Leave it out.")
-            )
+    refuse_options(refused)
     home, store = home_path(), EndpointStore(home_path())
     name = endpoint_name or make_job_name(base_name)
     variant: dict[str, Any] = {"VariantName": ALL_TRAFFIC, "ModelName": model_name, "InitialVariantWeight": 1}
@@ -118,7 +113,7 @@ def deploy(
         store.check_unused(name)
     configs = EndpointConfigStore(home)
     if configs.folder(name).record_path.exists():
-        request["EndpointConfigName"] = _next_name(name)
+        request["EndpointConfigName"] = next_name(name)
     service.create_config(request, home)
     asked: dict[str, Any] = {"EndpointName": name, "EndpointConfigName": request["EndpointConfigName"]}
     identity = ""
@@ -141,6 +136,19 @@ def deploy(
     return AsyncPredictor(predictor, name) if async_inference_config is not None else predictor
 
 
+def refuse_options(options: Mapping[str, Any]) -> None:
+    """Refuse options of the SDK's that ask for something that is not emulated.
+
+    Raises:
+        UnsupportedOptionError: one of them has a value.
+    """
+    for name, value in options.items():
+        if value:
+            raise UnsupportedOptionError(
+                f"deploy({name}={value!r:.60}) is not emulated.", _INSTEAD.get(name, "Leave it out.")
+            )
+
+
 def check_instances(count: int | None, instance_type: str | None, serverless: object | None) -> None:
     """Refuse a deployment that does not say on what.
 
@@ -153,62 +161,6 @@ def check_instances(count: int | None, instance_type: str | None, serverless: ob
         )
 
 
-def updated_config(
-    endpoint_name: str,
-    initial_instance_count: int | None,
-    instance_type: str | None,
-    model_name: str | None,
-    tags: Any,
-    data_capture: Mapping[str, Any] | None,
-) -> str:
-    """Make a configuration that differs from an endpoint's in what is given, and return its name.
-
-    Raises:
-        BadInputError: several variants leave open whose the values are.
-    """
-    home = home_path()
-    config = EndpointStore(home).load(endpoint_name).current.config
-    request = copy.deepcopy(config_request(config))
-    changes = {
-        "InitialInstanceCount": initial_instance_count,
-        "InstanceType": instance_type,
-        "ModelName": model_name,
-    }
-    changes = {name: value for name, value in changes.items() if value is not None}
-    variants = request["ProductionVariants"]
-    if changes and len(variants) > 1:
-        raise BadInputError(
-            f"endpoint '{endpoint_name}' has {len(variants)} variants: it is open which one is to change.",
-            "Make a configuration with CreateEndpointConfig, and update the endpoint with that.",
-        )
-    if changes:
-        variants[0] |= changes
-        if "InstanceType" in changes:
-            variants[0].pop("ServerlessConfig", None)
-    if data_capture is not None:
-        request["DataCaptureConfig"] = dict(data_capture)
-    if tags:
-        request["Tags"] = tag_members(tags)
-    request["EndpointConfigName"] = _next_name(endpoint_name)
-    service.create_config(request, home)
-    return str(request["EndpointConfigName"])
-
-
 def session_s3(session: Session) -> dict[str, str]:
     """Return which S3 a session means, as a request has it."""
-    from launcher.requests.training import s3_member
-
     return s3_member(session.s3.to_dict())
-
-
-def tag_members(tags: Any) -> list[dict[str, str]]:
-    """Return tags as a request has them: a mapping, or a list of ``{"Key": ..., "Value": ...}``."""
-    if isinstance(tags, Mapping):
-        return [{"Key": str(key), "Value": str(value)} for key, value in tags.items()]
-    if isinstance(tags, Sequence) and not isinstance(tags, str):
-        return [dict(tag) for tag in tags]
-    raise BadInputError(f"tags={tags!r:.60} are none.", 'For example: [{"Key": "team", "Value": "rl"}]')
-
-
-def _next_name(name: str) -> str:
-    return f"{name[:50]}-{uuid.uuid4().hex[:12]}"

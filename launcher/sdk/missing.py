@@ -8,7 +8,7 @@ _SCRIPT = (
     "A framework's script runs unchanged by launcher.Estimator(entry_point=..., source_dir=...); give image_uri for an "
     "image of your own."
 )
-_SERVING = "Use launcher.Model and launcher.Transformer; endpoints are not emulated."
+_SERVING = "Use launcher.Model and launcher.Transformer; launcher.Predictor asks an endpoint."
 _PROCESSING = "Run the script as a job: launcher.Estimator(entry_point=...).fit(inputs)."
 _TUNING = "Start a job for each value: launcher.Estimator(..., hyperparameters=...).fit(wait=False)."
 _PIPELINES = "Call fit() of one estimator after the other; a job's outputs are the next one's inputs."

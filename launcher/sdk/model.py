@@ -234,8 +234,11 @@ class Model:
             BadInputError: the endpoint cannot be made so; UnsupportedOptionError: an argument is not emulated.
             EndpointFailedError: its containers do not answer.
         """
-        from launcher.sdk.deploying import check_instances, deploy
+        from launcher.sdk.deploying import check_instances, deploy, refuse_options
 
+        refused |= {"accelerator_type": accelerator_type, "kms_key": kms_key, "explainer_config": explainer_config}
+        refused |= {"inference_recommendation_id": inference_recommendation_id, "accept_eula": accept_eula}
+        refuse_options(refused)
         check_instances(initial_instance_count, instance_type, serverless_inference_config)
         exists = self.name is not None and ModelStore(home_path()).folder(self.name).record_path.exists()
         runtime = self.runtime.name if isinstance(self.runtime, Runtime) else self.runtime
@@ -260,12 +263,6 @@ class Model:
             update_endpoint=update_endpoint,
             predictor_cls=self.predictor_cls,
             runtime=runtime or "auto",
-            accelerator_type=accelerator_type,
-            kms_key=kms_key,
-            inference_recommendation_id=inference_recommendation_id,
-            explainer_config=explainer_config,
-            accept_eula=accept_eula,
-            **refused,
         )
 
     def delete_model(self) -> None:

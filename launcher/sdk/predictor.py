@@ -15,6 +15,7 @@ from launcher.endpoints.replies import new_id
 from launcher.errors import BadInputError, UnsupportedOptionError
 from launcher.jobs.store import EndpointConfigStore, EndpointStore, ModelStore
 from launcher.sdk.deserializers import BaseDeserializer, BytesDeserializer
+from launcher.sdk.endpoint_configs import updated_config
 from launcher.sdk.serializers import BaseSerializer, IdentitySerializer
 from launcher.settings import home_path
 
@@ -231,8 +232,6 @@ class Predictor:
                     f"update_endpoint({name}={value!r}) is not emulated.",
                     "Leave it out; initial_instance_count says how many containers answer.",
                 )
-        from launcher.sdk.deploying import updated_config
-
         config_name = updated_config(
             self.endpoint_name, initial_instance_count, instance_type, model_name, tags, data_capture_config_dict
         )

@@ -211,7 +211,7 @@ class Session:
             EndpointFailedError: its containers do not answer.
         """
         from launcher.endpoints import service
-        from launcher.sdk.deploying import tag_members
+        from launcher.sdk.endpoint_configs import tag_members
 
         request: dict[str, Any] = {"EndpointName": endpoint_name, "EndpointConfigName": config_name}
         if tags:

@@ -154,17 +154,25 @@ class Transformer:
             batch_data_capture_config,
             resume=resume,
         )
+        job = self._submitted(request)
+        if wait:
+            job.wait(logs=logs)
+        else:
+            job.detach()
+            say(f"Transform job {job.name} runs; follow it with: launcher logs -f {job.name} --kind transform")
+        return job
+
+    def submit(self, data: str | os.PathLike[str], **options: Any) -> TransformJob:
+        """Record a job without running it; arguments as ``request`` takes them. This project's own."""
+        return self._submitted(self.request(data, **options))
+
+    def _submitted(self, request: Mapping[str, Any]) -> TransformJob:
         store, runtime = TransformStore(home_path()), self._own_runtime
         with in_sdk_words((*TRANSFORMER_OPTIONS, *TRANSFORM_OPTIONS)):
             name = submit_transform(request, store, ModelStore(store.home), runtime).name
         self.latest_transform_job = TransformJob(name, store, runtime)
         self._current_job_name = name
         self._written_to = self.latest_transform_job.output_path
-        if wait:
-            self.latest_transform_job.wait(logs=logs)
-        else:
-            self.latest_transform_job.detach()
-            say(f"Transform job {name} runs; follow it with: launcher logs -f {name} --kind transform")
         return self.latest_transform_job
 
     def request(

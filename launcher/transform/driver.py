@@ -318,6 +318,7 @@ class TransformDriver:
         self._remove_hosts()
         if self._lines:
             self._lines.read(final=True)
+        self._record.done |= Journal(self._folder.path / "done.jsonl").summary()
         self._clear_away()
         self._record.failure_reason = reason.strip()[:FAILURE_REASON_LIMIT]
         self._end(Status.FAILED if self._record.status == Status.IN_PROGRESS else Status.STOPPED)
