@@ -6,7 +6,7 @@ from launcher.errors import UnsupportedImportError
 
 _SCRIPT = (
     "A framework's script runs unchanged by launcher.Estimator(entry_point=..., source_dir=...); give image_uri for an "
-    "image of your own."
+    "image of your own. A model is served by launcher.Model(model_data=...), with entry_point for code of your own."
 )
 _SERVING = "Use launcher.Model and launcher.Transformer; launcher.Predictor asks an endpoint."
 _PROCESSING = "Run the script as a job: launcher.Estimator(entry_point=...).fit(inputs)."
