@@ -48,7 +48,7 @@ def host_of(tmp_path, runtime):
     """Return hosts of a model that is a script; each call is another process's view of the same container."""
     hosts = []
 
-    def make(script=SERVER, *, limit_seconds=60, **members):
+    def make(script=SERVER, *, limit_seconds=60, host="algo-1", hosts_of_job=(), **members):
         model_path = tmp_path / "model"
         model_path.mkdir(exist_ok=True)
         (model_path / "server.py").write_text(script)
@@ -63,6 +63,8 @@ def host_of(tmp_path, runtime):
             kind="transform-jobs",
             environment={"COLOUR": "red"},
             limit_seconds=limit_seconds,
+            host=host,
+            hosts=hosts_of_job,
         )
         container = replace(plan.container, entry_point=PYTHON)
         runtime.check(container)
@@ -139,3 +141,18 @@ def test_model_data_that_are_not_there_are_refused_in_the_words_of_aws(tmp_path)
     uri = f"file://{tmp_path}/model.tar.gz"
     with pytest.raises(ArtifactError, match=f"Could not find model data at {uri}"):
         check_model_data(ModelSpec("model-1", model_uri=uri, model_form="archive"))
+
+
+@pytest.mark.docker
+@pytest.mark.parametrize("runtime", ["docker"], indirect=True)
+def test_hosts_without_a_way_out_share_a_network_that_goes_after_the_last(host_of, runtime):
+    names = ("algo-1", "algo-2")
+    hosts = [host_of(host=name, hosts_of_job=names, enable_network_isolation=True) for name in names]
+    for host in hosts:
+        host.start()
+    for host in hosts:
+        assert ask(host.wait_until_healthy(), "hello")["got"] == "hello"
+    for host in hosts:
+        host.stop(grace_seconds=5)
+    hosts[0].close()
+    assert runtime.leftovers(hosts[0].container.labels["launcher.home"]) == []
