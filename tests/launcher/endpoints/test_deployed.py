@@ -21,7 +21,8 @@ from batch_rl.networks import PolicyNetwork, initial_parameters, seeded_generato
 from launcher import DataCaptureConfig, Model, ModelError, Predictor, Session
 from launcher.endpoints import service
 from launcher.endpoints.dataset import build_rows, captured_lines
-from launcher.jobs.store import EndpointConfigStore, EndpointStore, ModelStore
+from launcher.jobs.store import EndpointConfigStore, EndpointStore, JobStore, ModelStore
+from launcher.running.leftovers import find_leftovers
 from tests import foreign_images
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.*")
@@ -143,10 +144,11 @@ def test_every_answer_is_in_the_log_when_the_process_is_killed_under_load(deploy
 
 
 def test_an_endpoint_outlives_the_program_that_made_it(deployed, home, handlers):
-    """And boto3's own client asks it; a record that it cannot read is the model's error."""
+    """boto3's own client asks it, and gc leaves it alone; a record that it cannot read is the model's error."""
     script = "import launcher; launcher.Model(model_data={!r}, runtime='process').deploy(1, 'local', endpoint_name='e')"
     subprocess.run([sys.executable, "-c", script.format(handlers)], check=True, env={**os.environ}, timeout=120)
     assert Session().wait_for_endpoint("e")["EndpointStatus"] == "InService"
+    assert find_leftovers(JobStore(home), with_work=True)[0] == []
     client = boto3.client(
         "sagemaker-runtime",
         endpoint_url=f"http://127.0.0.1:{EndpointStore(home).load('e').port}",
