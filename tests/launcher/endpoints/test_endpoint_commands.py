@@ -7,6 +7,7 @@ import pytest
 
 from launcher.endpoints import service
 from launcher.jobs.store import EndpointStore
+from launcher.sdk.predictor import Predictor
 from tests.launcher.endpoints.test_deployed import HANDLERS
 from tests.shell import run_launcher
 
@@ -43,6 +44,7 @@ def test_an_endpoint_from_its_deployment_to_the_dataset_of_its_log(run, tmp_path
     run("endpoints", "reward", "e", "r-0", "0.5")
     run("endpoints", "reward", "e", "r-1", "1", "--terminated")
     assert "2 rows in 1 episodes" in run("endpoints", "dataset", "e", "-o", "log.csv")
+    assert Predictor("e").write_dataset(tmp_path / "by-python.csv").rows == 2
     assert "serve: ready" in run("endpoints", "logs", "e")
 
     run("endpoints", "delete", "e")
@@ -55,6 +57,7 @@ def test_an_endpoint_from_its_deployment_to_the_dataset_of_its_log(run, tmp_path
         ("7", "1", "1.0", "1"),
     ]
     assert (tmp_path / "again.csv").read_text() == (tmp_path / "log.csv").read_text()
+    assert (tmp_path / "by-python.csv").read_text() == (tmp_path / "log.csv").read_text()
 
 
 def test_what_is_served_has_to_be_said(run):
