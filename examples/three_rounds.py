@@ -53,7 +53,7 @@ def main(
     environments = make_environments(seed=0)
     uniform = [[0.5, 0.5]] * ENVIRONMENTS
     log = environments.collect_rollouts_with_given_action_probs(num_episodes=EPISODES_EACH, action_probs=uniform)
-    rewards = [reward_within(log.assign(truncated=False), steps)]
+    rewards = [reward_within(log, steps)]
     print(f"random policy: {len(log)} rows, mean reward in {steps} steps {rewards[0]:.1f}")
     logs = [as_one_log(log, 0)]
     for number, temperature in enumerate(temperatures, start=1):  # each policy learns from the logs of all before it
