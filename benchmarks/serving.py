@@ -80,9 +80,9 @@ def serving_rows(scratch: Path, runs: int) -> list[Row]:
 
 
 def _start_row(policy: Path, runs: int) -> Row:
-    """Compare the time until the policy answers with the imports that it cannot do without."""
-    load = f"import numpy, torch, uvicorn; torch.jit.load({str(policy / 'model' / 'model.pt')!r})"
-    row = Row("serving", "start to first answer, against its imports alone", aims=(Aim("ratio", 1.3),))
+    """Compare the time until the policy answers with loading its program by torch, which serving does without."""
+    load = f"import torch; torch.jit.load({str(policy / 'model' / 'model.pt')!r})"
+    row = Row("serving", "start to first answer, against loading the policy by torch", aims=(Aim("ratio", 1.0),))
     for number in range(runs + 1):
         started = time.perf_counter()
         subprocess.run([sys.executable, "-W", "ignore", "-c", load], check=True)

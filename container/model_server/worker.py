@@ -1,6 +1,7 @@
 """One worker: a process that holds a model and accepts requests on the socket that all workers share."""
 
 import asyncio
+import errno
 import os
 import signal
 import socket
@@ -24,6 +25,7 @@ LOAD_FAILED_EXIT, REQUESTS_LOST_EXIT = 3, 1
 LINGER_SECONDS = 0.3
 # A client that keeps connections should not meet one that is being closed.
 KEEP_ALIVE_SECONDS = 600
+ACCEPT_PAUSE_SECONDS = 1  # where there are no descriptors left
 BEAT = struct.Struct("d")
 
 
@@ -92,6 +94,42 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self._pipes = pipes
         self.requests_lost = 0
+        self._accepting: set[asyncio.Task[object]] = set()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accept one connection at a time: uvicorn's loop would take all that wait, and leave other workers idle."""
+        assert sockets
+        self.servers = []
+        self._listener = sockets[0]
+        self._listener.setblocking(False)
+        asyncio.get_running_loop().add_reader(self._listener.fileno(), self._accept)
+        self.started = True
+
+    def _accept(self) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            connection, _ = self._listener.accept()
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+                log(f"no connection can be accepted for {ACCEPT_PAUSE_SECONDS} s: {error.strerror}")
+                loop.remove_reader(self._listener.fileno())
+                loop.call_later(ACCEPT_PAUSE_SECONDS, self._accept_again)
+            return  # otherwise another worker was faster, or the client went away
+        connection.setblocking(False)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        task = loop.create_task(loop.connect_accepted_socket(self._protocol, connection))
+        self._accepting.add(task)
+        task.add_done_callback(self._accepting.discard)
+
+    def _accept_again(self) -> None:
+        if self._listener.fileno() >= 0:
+            asyncio.get_running_loop().add_reader(self._listener.fileno(), self._accept)
+
+    def _protocol(self) -> asyncio.Protocol:
+        protocol: asyncio.Protocol = self.config.http_protocol_class(  # type: ignore[call-arg]
+            config=self.config, server_state=self.server_state, app_state={}
+        )
+        return protocol
 
     async def main_loop(self) -> None:
         loop = asyncio.get_running_loop()
@@ -109,8 +147,8 @@ class _Server(uvicorn.Server):
         self.should_exit = True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        for server in self.servers:
-            server.close()
+        asyncio.get_running_loop().remove_reader(self._listener.fileno())
+        self._listener.close()
         app: Application = self.config.app  # type: ignore[assignment]
         app.is_closing = True
         await asyncio.sleep(LINGER_SECONDS)

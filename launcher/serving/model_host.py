@@ -196,6 +196,7 @@ class ModelHost:
         self._plan = plan
         self._home = home
         self._execution: Execution | None = None
+        self._terminated = False
         self.warnings: list[str] = []
 
     @property
@@ -305,16 +306,35 @@ class ModelHost:
         Raises:
             RuntimeUnavailableError: the runtime does not answer, or could not remove it.
         """
-        if self.find() and self._execution is not None:
-            self._execution.terminate()
+        self.terminate()
+        if self._execution is not None:
             if self._execution.wait(grace_seconds) is None:
                 self._execution.kill()
                 self._execution.wait(STOP_GRACE_SECONDS)
             if self._execution.warning:
                 self.warnings.append(self._execution.warning)
             self._execution.remove()
-            self._execution = None
+            self._execution, self._terminated = None, False
         self._runtime.reclaim(self.container)
+        if len(self.container.hosts) < 2:
+            self.close()
+
+    def terminate(self) -> None:
+        """Send SIGTERM, once, and return at once: several hosts end at the same time.
+
+        Raises:
+            RuntimeUnavailableError: the runtime does not answer.
+        """
+        if self.find() and self._execution is not None and not self._terminated:
+            self._terminated = True  # a second SIGTERM could cut a handler short
+            self._execution.terminate()
+
+    def close(self) -> None:
+        """Remove what the host shares with others, when all of them have been stopped.
+
+        Raises:
+            RuntimeUnavailableError: it could not be removed.
+        """
         self._runtime.close([self.container])
 
     def kill(self) -> None:

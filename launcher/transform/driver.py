@@ -299,11 +299,16 @@ class TransformDriver:
     def _remove_hosts(self, grace: float | None = None) -> None:
         """End every container; the grace is that of hosting, or the user's own where that is shorter."""
         limit = min(30.0, stop_grace_seconds()) if grace is None else grace
-        for host in self._hosts:
+        # All are told before the first is waited for; what they share goes after the last.
+        effects = [host.terminate for host in self._hosts if limit]
+        effects += [partial(host.stop, limit) for host in self._hosts]
+        effects += [host.close for host in self._hosts[:1]]
+        for effect in effects:
             try:
-                host.stop(limit)
+                effect()
             except (LauncherError, OSError) as error:
                 self._record.warn(f"what its runtime keeps of it could not be removed: {error}; try: launcher gc")
+        for host in self._hosts:
             for warning in host.warnings:
                 self._record.warn(warning)
 

@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import json
 import threading
+from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
@@ -33,6 +34,7 @@ _WAITING_BYTES = 64 * MIB
 
 _WINDOW_REQUESTS = 8  # for each connection: how far answers may run ahead
 _AHEAD = 2  # objects that are fetched, and outputs that are put away, at the same time
+_PUTS = 16  # outputs that wait to be put away
 
 
 @dataclass(frozen=True)
@@ -218,14 +220,15 @@ class HostWork:
 
     def _requests(self) -> Generator[tuple[Item, bytes] | None]:
         """Yield what is to be asked, object after object; the next ones are fetched meanwhile."""
-        left = list(self._objects)
-        fetched: list[tuple[InputObject, Future[Path]]] = []
+        left = deque(self._objects)
+        fetched: deque[tuple[InputObject, Future[Path]]] = deque()
         while left or fetched:
             while left and len(fetched) < _AHEAD:
-                source = left.pop(0)
+                source = left.popleft()
                 fetched.append((source, self._helpers.submit(self._fetch, source)))
-            source, future = fetched.pop(0)
-            while not future.done():
+            source, future = fetched.popleft()
+            # Outputs that are on their way to a slow place are on this disk meanwhile: not too many of them.
+            while not future.done() or sum(not put.done() for put in self._puts) > _PUTS:
                 yield None
             yield from self._requests_of(source, future)
 

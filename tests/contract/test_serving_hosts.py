@@ -2,9 +2,11 @@
 
 import json
 import tarfile
+import time
 import urllib.error
 import urllib.request
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -48,7 +50,7 @@ def host_of(tmp_path, runtime):
     """Return hosts of a model that is a script; each call is another process's view of the same container."""
     hosts = []
 
-    def make(script=SERVER, *, limit_seconds=60, **members):
+    def make(script=SERVER, *, limit_seconds=60, host="algo-1", hosts_of_job=(), **members):
         model_path = tmp_path / "model"
         model_path.mkdir(exist_ok=True)
         (model_path / "server.py").write_text(script)
@@ -63,6 +65,8 @@ def host_of(tmp_path, runtime):
             kind="transform-jobs",
             environment={"COLOUR": "red"},
             limit_seconds=limit_seconds,
+            host=host,
+            hosts=hosts_of_job,
         )
         container = replace(plan.container, entry_point=PYTHON)
         runtime.check(container)
@@ -107,6 +111,10 @@ def test_a_container_that_ends_before_it_serves_is_told_with_its_last_lines(host
 def test_a_container_that_never_answers_its_health_check_fails_when_its_time_is_up(host_of):
     host = host_of("import time; print('loading', flush=True); time.sleep(600)", limit_seconds=1)
     host.start()
+    deadline = time.monotonic() + 60
+    while not Path(host.container.log_path).read_text():
+        assert time.monotonic() < deadline, "it never began"
+        time.sleep(0.05)
     with pytest.raises(ModelHostError, match="did not pass the ping health check within 1 s") as caught:
         host.wait_until_healthy()
     assert caught.value.log_lines == ("loading",)
@@ -139,3 +147,18 @@ def test_model_data_that_are_not_there_are_refused_in_the_words_of_aws(tmp_path)
     uri = f"file://{tmp_path}/model.tar.gz"
     with pytest.raises(ArtifactError, match=f"Could not find model data at {uri}"):
         check_model_data(ModelSpec("model-1", model_uri=uri, model_form="archive"))
+
+
+@pytest.mark.docker
+@pytest.mark.parametrize("runtime", ["docker"], indirect=True)
+def test_hosts_without_a_way_out_share_a_network_that_goes_after_the_last(host_of, runtime):
+    names = ("algo-1", "algo-2")
+    hosts = [host_of(host=name, hosts_of_job=names, enable_network_isolation=True) for name in names]
+    for host in hosts:
+        host.start()
+    for host in hosts:
+        assert ask(host.wait_until_healthy(), "hello")["got"] == "hello"
+    for host in hosts:
+        host.stop(grace_seconds=5)
+    hosts[0].close()
+    assert runtime.leftovers(hosts[0].container.labels["launcher.home"]) == []
