@@ -251,11 +251,13 @@ def earlier_q_hat(episodes: Any, policy: Callable[[Any], Any], discount: float, 
         mean, scale = mean_and_scale(observations)
         probabilities = torch.from_numpy(policy(observations)).float()
         fitted = ope.FittedQ(
-            (torch.from_numpy(observations) - mean) / scale,
-            torch.from_numpy(fitting.actions),
-            torch.from_numpy(fitting.rewards).float(),
-            torch.from_numpy(fitting.ends & np.repeat(fitting.terminated, fitting.lengths)).float(),
-            torch.from_numpy(next_rows),
+            ope.LoggedSteps(
+                inputs=(torch.from_numpy(observations) - mean) / scale,
+                actions=torch.from_numpy(fitting.actions),
+                rewards=torch.from_numpy(fitting.rewards).float(),
+                terminated=torch.from_numpy(fitting.ends & np.repeat(fitting.terminated, fitting.lengths)).float(),
+                next_rows=torch.from_numpy(next_rows),
+            ),
             torch.from_numpy(learned),
             n_actions=fitting.n_actions,
             discount=discount,

@@ -127,4 +127,4 @@ if __name__ == "__main__":
     try:
         sys.exit(main())
     except (BatchRLError, JobInputError) as error:
-        fail_job(f"{type(error).__name__}: {error}")
+        fail_job(f"{type(error).__name__}: {error}", error.exit_code)

@@ -9,9 +9,10 @@ from pathlib import Path
 from batch_rl.acting.gifs import check_rendering, write_gifs
 from batch_rl.acting.policies import greedy_policy, softmax_policy
 from batch_rl.acting.rollout import Player, mean_interval, play_episodes, play_steps
+from batch_rl.data.episodes import join_episodes
 from batch_rl.errors import BatchRLError, EvaluationError
 from batch_rl.files import write_text_atomically
-from batch_rl.learning.checkpoint import load_policy
+from batch_rl.learning.checkpoint import load_policy, trained_for
 from batch_rl.networks import use_threads
 from batch_rl.presets.reading import choose_preset, preset_folders, preset_notes
 from batch_rl.presets.schema import EvaluationPreset
@@ -47,6 +48,8 @@ def main() -> int:
     else:
         episodes = play_steps(name, preset.seed, acting, steps=evaluation.steps, step_limit=limit)
     rewards = [episode.total_reward for episode in episodes]
+    trained = trained_for(environment.channel("checkpoint"))
+    discounted = join_episodes(episodes).returns(trained.discount).tolist()
     threshold = probe.reward_threshold
     steps = 0
     paths = environment.paths
@@ -77,6 +80,11 @@ def main() -> int:
         "std": statistics.pstdev(rewards),
         "min": min(rewards),
         "max": max(rewards),
+        "discount": trained.discount,  # of the training, so that estimates and these are of one kind
+        "discounted_mean": statistics.fmean(discounted),
+        "discounted_mean_interval": mean_interval(discounted, seed=preset.seed),
+        "truncated": sum(episode.truncated and not episode.terminated for episode in episodes),
+        "action_names": list(trained.action_names),
     }
     write_text_atomically(paths.output_data / "evaluation.json", json.dumps(summary, indent=2) + "\n")
     print(evaluation_line(successes, statistics.fmean(rewards)), flush=True)
@@ -92,4 +100,4 @@ if __name__ == "__main__":
     try:
         sys.exit(main())
     except (BatchRLError, JobInputError) as error:
-        fail_job(f"{type(error).__name__}: {error}")
+        fail_job(f"{type(error).__name__}: {error}", error.exit_code)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from batch_rl.learning.checkpoint import checkpoint_folders, load_policy, resume
-from batch_rl.learning.export import export_policy
+from batch_rl.learning.export import export_policy, require_onnx
 from batch_rl.learning.online import EpisodeResult, OnlineRun
 from batch_rl.presets.schema import OnlinePreset
 from batch_rl.reporting.log_lines import episode_line, evaluation_line, now
@@ -38,6 +38,8 @@ def train_online(preset: OnlinePreset, paths: JobPaths, earlier: Path | None, st
     Returns:
         Whether it was stopped before its end.
     """
+    if preset.training.save_model and "onnx" in preset.training.export:
+        require_onnx()
     run, online = OnlineRun(preset), preset.online
     learner = run.learner
     end = f"until step {online.steps}" if online.episodes is None else f"for {online.episodes} episodes"

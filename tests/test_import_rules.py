@@ -17,7 +17,7 @@ SIDES = {
         *("batch_rl", "numpy", "torch", "gymnasium", "pandas", "yaml", "matplotlib", "pyarrow"),
         *("onnx", "onnxscript", "minari", "h5py", "pyspark", "PIL", "pygame"),  # extras, loaded where they are used
     },
-    "entrypoints": {"job_toolkit", "batch_rl", "train_online"},
+    "entrypoints": {"job_toolkit", "batch_rl", "train_online", "train_offline"},
     "launcher": {
         "launcher",
         "boto3",

@@ -8,8 +8,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 EMPTY_NAMES = {"each", "found", "kept", "known", "more", "one", "what", "where"}
 FOLDERS = (
-    *("launcher", "container", "examples", "benchmarks", ".ci"),
-    *("tests/launcher", "tests/container", "tests/contract", "tests/end_to_end"),
+    *("launcher", "container", "entrypoints", "examples", "benchmarks", ".ci"),
+    *("tests/launcher", "tests/container", "tests/entrypoints", "tests/contract", "tests/end_to_end"),
 )
 
 

@@ -37,6 +37,8 @@ _SCRIPT_MODE_NAMES = frozenset(
 class JobInputError(Exception):
     """Something the platform or the user gave this job is missing or unusable; the text says what to do."""
 
+    exit_code = 2
+
 
 class JobEnvironment(NamedTuple):
     """One job as its own container sees it.

@@ -35,8 +35,12 @@ def _write_whole(path: Path, text: str) -> None:
             print(f"job_toolkit: cannot write {path}: {error}", file=sys.stderr, flush=True)
 
 
-def fail_job(message: str) -> NoReturn:
-    """End this process with exit code 1 and leave ``message`` as the reason why the job failed."""
+def fail_job(message: str, exit_code: int = 1) -> NoReturn:
+    """End this process and leave ``message`` as the reason why the job failed.
+
+    Args:
+        exit_code: not 0; 2 says that the job was given what it cannot work with, and the command line returns it too.
+    """
     write_failure(message)
     print(message, file=sys.stderr, flush=True)
-    sys.exit(1)
+    sys.exit(exit_code)

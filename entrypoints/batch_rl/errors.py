@@ -16,11 +16,19 @@ class FaultReport(Protocol):
 
 
 class BatchRLError(Exception):
-    """An input that the library refuses."""
+    """Something that the library cannot do; the classes below say what.
+
+    Attributes:
+        exit_code: of the job that ends by it: 2 where it was given what it cannot work with, else 1.
+    """
+
+    exit_code = 1
 
 
 class PresetError(BatchRLError):
     """A preset, or a hyperparameter that overrides one of its values, is wrong."""
+
+    exit_code = 2
 
 
 class DatasetError(BatchRLError):
@@ -28,6 +36,8 @@ class DatasetError(BatchRLError):
 
     ``report`` has all that is wrong with them, where a check of a whole table found it.
     """
+
+    exit_code = 2
 
     def __init__(self, message: str, *, report: FaultReport | None = None) -> None:
         super().__init__(message)
@@ -44,6 +54,8 @@ class EvaluationError(BatchRLError):
 
 class CheckpointError(BatchRLError):
     """A folder does not hold a checkpoint that this library wrote, or it does not fit its use."""
+
+    exit_code = 2
 
 
 class EnvironmentUseError(BatchRLError):

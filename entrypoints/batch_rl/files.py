@@ -8,7 +8,7 @@ from pathlib import Path
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Let ``write`` fill a temporary file beside ``path``, then rename it to ``path``.
 
-    Whoever copies the folder meanwhile, or finds it after a kill, sees the old file or the new one, never
+    A program that copies the folder meanwhile, or reads it after a kill, sees the old file or the new one, never
     a part.
     """
     path.parent.mkdir(parents=True, exist_ok=True)

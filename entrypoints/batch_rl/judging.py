@@ -25,7 +25,7 @@ from batch_rl.data.fingerprints import fingerprints
 from batch_rl.errors import BatchRLError, DatasetError
 from batch_rl.formats.loading import load_episodes, raise_small_propensities
 from batch_rl.learning.behavior_estimate import estimate_behavior
-from batch_rl.learning.checkpoint import FILE_PATTERN, SavedPolicy, open_policy
+from batch_rl.learning.checkpoint import FILE_PATTERN, SavedPolicy, how_logs_are_read, open_policy
 from batch_rl.learning.preparation import dataset_digest, split_generator
 from batch_rl.networks import softmax, use_threads
 from batch_rl.ope.refitting import REFITS, UPDATES
@@ -133,8 +133,10 @@ def judge(
         raise DatasetError(f"behavior_policy is '{behavior_policy}'; it is logged or estimate.")
     if fqe_refits < 2 or fqe_updates < 1:
         raise DatasetError("fqe_refits must be at least 2, and fqe_updates at least 1.")
-    _, episodes = load_episodes(dataset, require_propensities=behavior_policy == "logged")
     names = _names(checkpoints)
+    _, episodes = load_episodes(
+        dataset, require_propensities=behavior_policy == "logged", **how_logs_are_read(checkpoints)
+    )
     saved = {
         name: open_policy(path, observation_size=episodes.observations.shape[1], n_actions=episodes.n_actions)
         for name, path in zip(names, checkpoints, strict=True)
@@ -153,11 +155,12 @@ def judge(
         discount, tuple(estimators), interval, level, resamples, seed, fqe_updates, fqe_refits,
     )  # fmt: skip
     evaluations = {}
-    for name, one in saved.items():
-        scored = _Scored(one, policy, one.policy.temperature if temperature is None else temperature)
-        found = _evaluate(scored, judged, logs, options)
+    for name, policy_on_disk in saved.items():
+        own = policy_on_disk.policy.temperature
+        scored = _Scored(policy_on_disk, policy, own if temperature is None else temperature)
+        evaluation = _evaluate(scored, judged, logs, options)
         said = (*notes.get(name, ()), *([assumption] if assumption else ()))
-        evaluations[name] = dataclasses.replace(found, notes=(*said, *found.notes))
+        evaluations[name] = dataclasses.replace(evaluation, notes=(*said, *evaluation.notes))
     behavior = _behavior(judged, options) if ope.FQE in estimators else None
     comparison = None
     if len(saved) > 1:
@@ -233,7 +236,7 @@ def _evaluate(
         )  # fmt: skip
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # they stand in the notes
-        found = [
+        evaluations = [
             ope.evaluate(
                 log,
                 target,
@@ -250,38 +253,40 @@ def _evaluate(
             )
             for log in logs
         ]
-    return found[0] if len(found) == 1 else _pooled(found, options.level)
+    return evaluations[0] if len(evaluations) == 1 else _pooled(evaluations, options.level)
 
 
-def _pooled(found: Sequence[ope.PolicyEvaluation], level: float) -> ope.PolicyEvaluation:
+def _pooled(evaluations: Sequence[ope.PolicyEvaluation], level: float) -> ope.PolicyEvaluation:
     """Return the mean estimates, with intervals over the resamples of all, so that these hold what they differ in."""
     values = {}
-    for name, first in found[0].values.items():
-        together = [one[name] for one in found]
-        value = float(np.mean([one.value for one in together]))
+    for name, first in evaluations[0].values.items():
+        together = [evaluation[name] for evaluation in evaluations]
+        value = float(np.mean([estimate.value for estimate in together]))
         interval, note = first.interval, first.note
-        if name != ope.FQE and any(one.interval is None for one in together):
-            interval, note = None, next(one.note for one in together if one.interval is None)
+        if name != ope.FQE and any(estimate.interval is None for estimate in together):
+            interval, note = None, next(estimate.note for estimate in together if estimate.interval is None)
         elif name != ope.FQE and interval is not None and len(first.replicates):
-            interval, note = _pooled_interval(found, name, level)
+            interval, note = _pooled_interval(evaluations, name, level)
         elif name != ope.FQE and interval is not None:
             interval = dataclasses.replace(
                 interval,
-                lower=min(one.interval.lower for one in together if one.interval),
-                upper=max(one.interval.upper for one in together if one.interval),
+                lower=min(estimate.interval.lower for estimate in together if estimate.interval),
+                upper=max(estimate.interval.upper for estimate in together if estimate.interval),
             )
         values[name] = dataclasses.replace(first, value=value, interval=interval, note=note)
-    return dataclasses.replace(found[0], values=values)
+    return dataclasses.replace(evaluations[0], values=values)
 
 
-def _pooled_interval(found: Sequence[ope.PolicyEvaluation], name: str, level: float) -> tuple[ope.Interval | None, str]:
-    replicates = np.concatenate([one[name].replicates for one in found])
-    size = min(one.weights.effective_sample_size for one in found)
+def _pooled_interval(
+    evaluations: Sequence[ope.PolicyEvaluation], name: str, level: float
+) -> tuple[ope.Interval | None, str]:
+    replicates = np.concatenate([evaluation[name].replicates for evaluation in evaluations])
+    size = min(evaluation.weights.effective_sample_size for evaluation in evaluations)
     try:
         interval = ope.percentile_interval(replicates, level=level, effective_size=size)
     except DatasetError as refusal:
         return None, str(refusal)
-    least, most = found[0].bounds
+    least, most = evaluations[0].bounds
     lower, upper = (min(max(end, least), most) for end in (interval.lower, interval.upper))
     return dataclasses.replace(interval, lower=lower, upper=upper), ""
 
@@ -357,29 +362,29 @@ def _names(checkpoints: Sequence[Path]) -> list[str]:
 
 
 def _one_discount(saved: Mapping[str, SavedPolicy]) -> float:
-    found = {float(one.preset["agent"]["discount"]) for one in saved.values()}
-    if len(found) > 1:
-        shown = ", ".join(f"{discount:g}" for discount in sorted(found))
+    discounts = {float(policy.preset["agent"]["discount"]) for policy in saved.values()}
+    if len(discounts) > 1:
+        shown = ", ".join(f"{discount:g}" for discount in sorted(discounts))
         raise DatasetError(f"the policies were trained with different discounts ({shown}); say which one counts.")
-    return found.pop()
+    return discounts.pop()
 
 
 def _usable(
     saved: Mapping[str, SavedPolicy], episodes: Episodes
 ) -> tuple[NDArray[np.bool_], dict[str, tuple[str, ...]]]:
-    """Return which episodes no policy has learned from, (episodes,), and what is to be said of some policies."""
+    """Return which episodes no policy has learned from, (episodes,), and notes on some policies."""
     usable, notes = np.ones(len(episodes), dtype=np.bool_), dict[str, tuple[str, ...]]()
     numbers = fingerprints(episodes)
     chosen_by = {}
-    for name, one in saved.items():
-        if one.seen is None:
-            usable[_learned_from_by_digest(one, episodes)] = False
+    for name, policy in saved.items():
+        if policy.seen is None:
+            usable[_learned_from_by_digest(policy, episodes)] = False
             continue
-        usable &= ~np.isin(numbers, one.seen.fitted)
-        if one.final:
-            usable &= ~np.isin(numbers, one.seen.held_out)
-        elif one.best:
-            chosen_by[name] = np.isin(numbers, one.seen.held_out)
+        usable &= ~np.isin(numbers, policy.seen.fitted)
+        if policy.final:
+            usable &= ~np.isin(numbers, policy.seen.held_out)
+        elif policy.best:
+            chosen_by[name] = np.isin(numbers, policy.seen.held_out)
     if not usable.any():
         raise DatasetError(
             "every episode is one that some of the policies learned from. Judge them by other data, or apart."
@@ -409,31 +414,31 @@ def _learned_from_by_digest(saved: SavedPolicy, episodes: Episodes) -> NDArray[n
 
 
 def report(judgement: Judgement) -> dict[str, Any]:
-    """Return all of a judgement in plain containers; what is not defined is None."""
+    """Return all of a judgement in plain containers; undefined numbers are None."""
     policies = []
-    for name, found in judgement.evaluations.items():
+    for name, evaluation in judgement.evaluations.items():
         policies.append(
             {
                 "checkpoint": name,
-                "policy": found.policy,
+                "policy": evaluation.policy,
                 "estimates": [
                     {
-                        "estimator": one.name,
-                        "value": _plain(one.value),
-                        "lower": one.interval.lower if one.interval else None,
-                        "upper": one.interval.upper if one.interval else None,
-                        "level": one.interval.level if one.interval else None,
-                        "interval": one.interval.method if one.interval else one.note,
-                        "uncut": one.uncut,
+                        "estimator": estimate.name,
+                        "value": _plain(estimate.value),
+                        "lower": estimate.interval.lower if estimate.interval else None,
+                        "upper": estimate.interval.upper if estimate.interval else None,
+                        "level": estimate.interval.level if estimate.interval else None,
+                        "interval": estimate.interval.method if estimate.interval else estimate.note,
+                        "uncut": estimate.uncut,
                     }
-                    for one in found.values.values()
+                    for estimate in evaluation.values.values()
                 ],
-                "effective_sample_size": found.weights.effective_sample_size,
-                "mean_weight": _plain(found.weights.mean_weight),
-                "largest_weight_share": _plain(found.weights.largest_share),
-                "support": dataclasses.asdict(found.support) if found.support else None,
-                "supported": found.support.enough if found.support else None,
-                "notes": list(found.notes),
+                "effective_sample_size": evaluation.weights.effective_sample_size,
+                "mean_weight": _plain(evaluation.weights.mean_weight),
+                "largest_weight_share": _plain(evaluation.weights.largest_share),
+                "support": dataclasses.asdict(evaluation.support) if evaluation.support else None,
+                "supported": evaluation.support.enough if evaluation.support else None,
+                "notes": list(evaluation.notes),
             }
         )
     first = next(iter(judgement.evaluations.values()))
@@ -446,6 +451,7 @@ def report(judgement: Judgement) -> dict[str, Any]:
         "logged_return": first.logged_return,
         "behavior": _behavior_report(judgement.behavior),
         "bounds": [_plain(end) for end in first.bounds],
+        "action_names": list(judgement.episodes.action_names),
         "assumptions": list(judgement.episodes.assumptions),
         "policies": policies,
         "comparison": None,
@@ -455,20 +461,25 @@ def report(judgement: Judgement) -> dict[str, Any]:
         answer["gate"] = {
             "passed": judgement.passed,
             "policies": [
-                {"checkpoint": name, "passed": one.passed, "left": _plain(one.left), "right": _plain(one.right),
-                 "why": one.why}
-                for name, one in judgement.verdicts.items()
+                {
+                    "checkpoint": name,
+                    "passed": verdict.passed,
+                    "left": _plain(verdict.left),
+                    "right": _plain(verdict.right),
+                    "why": verdict.why,
+                }
+                for name, verdict in judgement.verdicts.items()
             ],
-        }  # fmt: skip
-    if (found_best := judgement.comparison) is not None:
+        }
+    if (comparison := judgement.comparison) is not None:
         answer["comparison"] = {
-            "rank_by": found_best.estimator,
-            "ranking": list(found_best.ranking),
-            "probability_best": dict(found_best.probability_best),
-            "undecided": None if found_best.undecided is None else list(found_best.undecided),
-            "rank_correlation": _plain(found_best.rank_correlation),
-            "regret": {str(k): value for k, value in found_best.regret.items()},
-            "mean_squared_error": _plain(found_best.mean_squared_error),
+            "rank_by": comparison.estimator,
+            "ranking": list(comparison.ranking),
+            "probability_best": dict(comparison.probability_best),
+            "undecided": None if comparison.undecided is None else list(comparison.undecided),
+            "rank_correlation": _plain(comparison.rank_correlation),
+            "regret": {str(k): value for k, value in comparison.regret.items()},
+            "mean_squared_error": _plain(comparison.mean_squared_error),
         }
     return answer
 

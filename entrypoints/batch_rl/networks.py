@@ -21,7 +21,7 @@ def use_threads(count: int) -> None:
 
 
 def choose_device(name: str) -> tuple[torch.device, str]:
-    """Return the device for ``cpu``, ``cuda`` or ``auto``, and a few words on what it is and why.
+    """Return the device for ``cpu``, ``cuda`` or ``auto``, and a few words that name it and say why.
 
     Raises:
         TrainingError: ``cuda`` is asked for and there is none.

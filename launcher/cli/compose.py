@@ -207,7 +207,7 @@ def run_job(request: Request, source: str | None, place: _Jobs | _Bucket) -> int
         job.wait(logs="All")
     except JobFailedError as error:
         print(f"{command}: failed: {error.reason or error.message}", file=sys.stderr, flush=True)
-        exit_code = _FAILED
+        exit_code = error.exit_code
     except LauncherError as error:
         print(f"{command}: {error}", file=sys.stderr, flush=True)
         exit_code = _FAILED

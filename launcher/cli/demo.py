@@ -23,18 +23,19 @@ if TYPE_CHECKING:
     import pandas as pd
 
 EVALUATION_EPISODES = 100
+PLAYED_STEPS = 1000  # what comes later counts for less than 0.01 at the preset's discount
 MOST_DISCOUNTED = 1 / (1 - 0.99)  # rewards of 1 for ever, at the preset's discount
 _SHOWN_EPOCHS = 12
 _JUDGES = ("FQE", "WDR")  # the estimate to trust first
 _WHY = {"FQE": "the estimate to trust", "WDR": "rests on few episodes"}
 _ESTIMATES = re.compile(r" (WIS|WDR)=([-\d.]+)")
-_EPOCH = re.compile(r"^Off-Policy Evaluation>.*\bEpoch=(\d+)(?:.*\bEpochs=(\d+))?")
+_EPOCH = re.compile(r"^Off-Policy Evaluation>.*\bEpoch=(\d+)")
 _EPISODE = re.compile(r"^Testing>.*\bEpisode=(\d+)")
 
 
 @dataclass(frozen=True)
 class DemoResult:
-    """What the three jobs found.
+    """What the jobs found.
 
     Attributes:
         random_reward: mean reward of an episode in the data.
@@ -43,6 +44,7 @@ class DemoResult:
         judgement: of the last epoch's policy on the held-out episodes, as ``launcher ope --format json`` prints it;
             None where this interpreter lacks the libraries.
         not_judged: why there is none.
+        truth: what the judged policy earned when it was played, as ``evaluate.py`` writes it.
     """
 
     collecting: TrainingJob
@@ -54,12 +56,13 @@ class DemoResult:
     episodes: int
     judgement: dict[str, Any] | None
     not_judged: str = ""
+    truth: dict[str, Any] | None = None
 
 
 def run_demo(
     console: Console, *, runtime: str | None = None, mode: str | None = None, seed: int | None = None
 ) -> DemoResult:
-    """Run the three jobs, with a bar for each.
+    """Run the jobs, with a bar for each.
 
     Args:
         console: where the bars go.
@@ -88,18 +91,19 @@ def run_demo(
             entry_point: str,
             inputs: Inputs,
             total: int,
-            count: Callable[[str], tuple[int, int]],
+            count: Callable[[str], int],
+            options: dict[str, Any] | None = None,
         ) -> TrainingJob:
             task = progress.add_task(title, total=total)
 
             def on_line(_host: str, line: str) -> None:
-                done, new_total = count(line)
-                if done:
+                if done := count(line):
                     estimates = ", ".join(f"{name} {float(value):.1f}" for name, value in _ESTIMATES.findall(line))
                     shown = f"{title} ({estimates})" if estimates else title
-                    progress.update(task, completed=done, total=new_total or total, description=shown)
+                    progress.update(task, completed=done, description=shown)
 
-            hyperparameters = {**seeds, **({"evaluate_episodes": total} if entry_point == "evaluate.py" else {})}
+            played = {"evaluate_episodes": total} if entry_point == "evaluate.py" else {}
+            hyperparameters = {**seeds, **played, **(options or {})}
             estimator = bundled_estimator(preset, entry_point, hyperparameters, runtime=runtime, mode=mode)
             job = estimator.submit(bundled_inputs(entry_point, inputs))
             job.wait(on_line=on_line)
@@ -121,13 +125,25 @@ def run_demo(
             EVALUATION_EPISODES,
             _count_episodes,
         )
+        played = run(
+            "Play the judged policy without a limit, episodes",
+            "preset-cartpole-ddqnbcq-env",
+            "evaluate.py",
+            checkpoint,
+            EVALUATION_EPISODES,
+            _count_episodes,
+            {"evaluation.policy": "softmax", "environment.max_steps": PLAYED_STEPS},
+        )
         judging = progress.add_task("Judge it by the held-out episodes", total=1)
         judgement, not_judged = _judge(
             data_path, training.outputs.data_path / "checkpoint", 0 if seed is None else seed
         )
         progress.update(judging, completed=1)
     rows = pd.concat([pd.read_csv(path) for path in sorted(data_path.glob("*.csv"))])
-    result = json.loads((evaluation.outputs.data_path / "evaluation.json").read_text(encoding="utf-8"))
+    result, truth = (
+        json.loads((job.outputs.data_path / "evaluation.json").read_text(encoding="utf-8"))
+        for job in (evaluation, played)
+    )
     return DemoResult(
         collecting=collecting,
         training=training,
@@ -138,6 +154,7 @@ def run_demo(
         episodes=int(result["episodes"]),
         judgement=judgement,
         not_judged=not_judged,
+        truth=truth,
     )
 
 
@@ -160,6 +177,7 @@ def print_summary(console: Console, result: DemoResult) -> None:
         f"[bold]Learned policy[/bold], from that data alone:  mean reward {result.learned_reward:.1f} "
         f"over {result.episodes} episodes"
     )
+    _print_truth(console, result)
     intermediate = result.training.outputs.intermediate_path
     console.print("[bold]Where everything is[/bold]")
     plots = sorted(intermediate.glob("*.png"))
@@ -201,6 +219,27 @@ def _print_judgement(console: Console, result: DemoResult) -> None:
     console.print(table)
 
 
+def _print_truth(console: Console, result: DemoResult) -> None:
+    """Print what the judged policy really earns beside what the log alone said of it."""
+    if result.truth is None or result.judgement is None:
+        return
+    truth = float(result.truth["discounted_mean"])
+    lower, upper = result.truth["discounted_mean_interval"]
+    console.print(
+        f"[bold]The truth[/bold]: {result.truth['policy']}, played without a limit, earns {truth:.1f} "
+        f"({lower:.1f} to {upper:.1f}), discounted, by {result.truth['episodes']} episodes",
+        highlight=False,
+    )
+    estimate = result.judgement["policies"][0]["estimates"][0]
+    value, interval = _cells(estimate)
+    said = f"{estimate['estimator']} said {value} from the log alone"
+    if estimate["lower"] is None:
+        console.print(f"  {said}, and no interval", highlight=False)
+        return
+    holds = "holds" if estimate["lower"] <= truth <= estimate["upper"] else "does not hold"
+    console.print(f"  {said}; its interval, {interval}, {holds} the truth", highlight=False)
+
+
 def _cells(estimate: dict[str, Any]) -> tuple[str, str]:
     value = "undefined" if estimate["value"] is None else f"{estimate['value']:.1f}"
     if estimate.get("uncut") is not None:
@@ -238,15 +277,15 @@ def _print_epochs(console: Console, estimates: pd.DataFrame) -> None:
     console.print(table)
 
 
-def _no_count(_line: str) -> tuple[int, int]:
-    return 0, 0
+def _no_count(_line: str) -> int:
+    return 0
 
 
-def _count_epochs(line: str) -> tuple[int, int]:
+def _count_epochs(line: str) -> int:
     match = _EPOCH.match(line)
-    return (int(match[1]), int(match[2] or 0)) if match else (0, 0)
+    return int(match[1]) if match else 0
 
 
-def _count_episodes(line: str) -> tuple[int, int]:
+def _count_episodes(line: str) -> int:
     match = _EPISODE.match(line)
-    return (int(match[1]), 0) if match else (0, 0)
+    return int(match[1]) if match else 0

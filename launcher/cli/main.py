@@ -106,6 +106,7 @@ def demo(
             "random_reward": result.random_reward,
             "learned_reward": result.learned_reward,
             "episodes": result.episodes,
+            "truth": result.truth and {name: result.truth[name] for name in ("policy", "discounted_mean")},
             "model_data": result.training.model_data,
         }
     )
@@ -334,6 +335,45 @@ def ope(
         print(as_table(judgement) if output_format == "table" else as_csv(judgement).rstrip("\n"))
     if judgement["gate"] is not None and not judgement["gate"]["passed"]:
         raise typer.Exit(GATE_NOT_PASSED)
+
+
+@app.command()
+def select(
+    dataset: Annotated[Path, typer.Option("--dataset", "-d", help="Logged episodes: a file, or its folder.")],
+    presets: Annotated[list[str], typer.Option("--preset", help="Of train.py, a name or a file; may be repeated.")],
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="NAME=VALUE,VALUE: values to try; may be repeated.")
+    ] = None,
+    draw: Annotated[
+        int | None, typer.Option(min=1, help="Try so many combinations, drawn at random; all by default.")
+    ] = None,
+    environment_preset: Annotated[
+        str | None, typer.Option("--evaluate", help="A preset of evaluate.py, which plays each policy for the regret.")
+    ] = None,
+    max_steps: Annotated[int | None, typer.Option(min=1, help="Cut the played episodes after so many steps.")] = None,
+    seed: Annotated[int, typer.Option(help="Of drawing, training, judging and playing.")] = 0,
+    runtime: RuntimeName = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train a job for each combination of values, and choose one by logged episodes that none has learned from.
+
+    launcher select -d log.csv --preset preset-cartpole-ddqnbcq --set agent.learning_rate=1e-3,1e-4
+    """
+    from launcher.cli.select import as_report, as_table, combinations, read_grid, select_values
+
+    selection = select_values(
+        checked_path(dataset, "--dataset"),
+        combinations(presets, read_grid(settings or []), draw=draw, seed=seed),
+        environment_preset=environment_preset,
+        max_steps=max_steps,
+        runtime=runtime,
+        seed=seed,
+        say=say,
+    )
+    if as_json:
+        print_json(as_report(selection))
+    else:
+        print(as_table(selection))
 
 
 @app.command()

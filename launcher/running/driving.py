@@ -10,7 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from launcher.errors import JobFailedError, JobFolderError
+from launcher.errors import BadInputError, JobFailedError, JobFolderError
 from launcher.jobs.kinds import TRAINING_JOBS
 from launcher.jobs.record import DrivenRecord, JobRecord, Record
 from launcher.jobs.states import Status
@@ -221,6 +221,8 @@ def raise_unless_completed(store: Store[JobRecord], record: JobRecord) -> None:
         reason=record.failure_reason,
     )
     error.exit_code_of_job = code
+    if code == BadInputError.exit_code:  # the program found its input unfit: as if the launcher had
+        error.exit_code = code
     raise error
 
 

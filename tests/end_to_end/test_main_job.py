@@ -53,6 +53,8 @@ def test_the_demo_learns_to_balance_from_random_data_alone(demo, runtime):
     assert first.index("│ FQE") < first.index("│ WDR")
     for estimate in re.findall(r"\d+\.\d+\*?", coachs[: coachs.index("Random policy")]):
         assert estimate.endswith("*") == (float(estimate.rstrip("*")) > 100)
+    truth = re.search(r"The truth: softmax\([^)]*\), played without a limit,\s+earns\s+([\d.]+)", said)
+    assert to_beat < float(truth[1]) <= 100
     for title in ("dataset", "model", "checkpoint", "estimates", "plot", "evaluation", "log"):
         path = re.search(rf"^  {title}\s+(/\S+)$", said, re.MULTILINE)[1]
         assert Path(path).exists(), path

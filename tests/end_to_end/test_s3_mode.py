@@ -133,7 +133,7 @@ def demo(scratch_home):
 @pytest.mark.slow
 def test_the_demo_gives_the_same_numbers_with_everything_in_s3(demo):
     numbers = {
-        mode: [result[name] for name in ("random_reward", "learned_reward", "episodes")]
+        mode: [result[name] for name in ("random_reward", "learned_reward", "episodes", "truth")]
         for mode, (_, result) in demo.items()
     }
     assert numbers["local"] == numbers["s3"]

@@ -50,10 +50,10 @@ def checkpoint(run):
 def test_the_files_ending_chooses_the_format_and_the_rows_are_the_same(run, ending):
     output, _ = run(collect.main, RANDOM | {"collection.file_name": f"log.{ending}"})
     plain, _ = run(collect.main, RANDOM)
-    (one, found), (_, expected) = load_episodes(output), load_episodes(plain)
-    assert one.name == f"log.{ending}"
-    assert (found.observations == expected.observations).all()
-    assert (found.propensities == 0.5).all()
+    (path, episodes), (_, expected) = load_episodes(output), load_episodes(plain)
+    assert path.name == f"log.{ending}"
+    assert (episodes.observations == expected.observations).all()
+    assert (episodes.propensities == 0.5).all()
 
 
 def test_fixed_probabilities_act_and_are_logged(run):
@@ -79,8 +79,8 @@ def test_a_softmax_checkpoint_acts_by_the_propensities_that_it_logs(run, checkpo
     again, _ = run(collect.main, options | {"collection.num_envs": 40}, checkpoint=checkpoint)
     rows = pd.read_csv(output / "cartpole_dataset.csv"), pd.read_csv(again / "cartpole_dataset.csv")
     for number in range(30):  # rows of an environment do not depend on how many there are
-        one, other = (table[table["episode_id"] == number] for table in rows)
-        assert one.reset_index(drop=True).equals(other.reset_index(drop=True))
+        first, second = (table[table["episode_id"] == number] for table in rows)
+        assert first.reset_index(drop=True).equals(second.reset_index(drop=True))
 
 
 def test_an_epsilon_greedy_checkpoint_logs_its_two_probabilities(run, checkpoint):

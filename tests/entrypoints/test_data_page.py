@@ -46,6 +46,6 @@ def test_every_column_that_the_page_names_is_known():
         }
     )
     report, episodes = check_frame(table)
-    assert report.is_valid
+    assert not report.problems
     assert (episodes.actions.tolist(), episodes.propensities.tolist()) == ([1], [0.25])
     assert (episodes.observations.tolist(), episodes.final_observations.tolist()) == ([[1.0, 2.0]], [[3.0, 4.0]])

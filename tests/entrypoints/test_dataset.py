@@ -115,7 +115,7 @@ def test_probabilities_may_miss_one_by_their_rounding(write):
         (HEADER.replace("all_action_probabilities", "action_probabilities"), "is 'action_probabilities' meant?"),
         (HEADER.replace("reward,", "gain,", 1), "column 'reward' is missing"),
         (HEADER.replace("state_feature_1", "state_feature_2"), "column 'state_feature_1' is missing"),
-        (HEADER.replace("state_feature", "feature"), "no column 'state_feature_0'"),
+        (HEADER.replace("state_feature", "feature"), "column 'state_features' is missing"),
         (HEADER.rpartition(",")[0], "more values than the header has names"),
     ],
 )

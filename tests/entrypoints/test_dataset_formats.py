@@ -43,35 +43,35 @@ def episodes(played):
     return joined
 
 
-def assert_same(found, expected, *, finals=True):
+def assert_same(actual, expected, *, finals=True):
     for name in ARRAYS:
         if finals or name != "probabilities":
-            assert (getattr(found, name) == getattr(expected, name)).all(), name
-        assert getattr(found, name).dtype == getattr(expected, name).dtype
+            assert (getattr(actual, name) == getattr(expected, name)).all(), name
+        assert getattr(actual, name).dtype == getattr(expected, name).dtype
     if finals:
         cut = expected.truncated
-        assert (found.final_observations[cut] == expected.final_observations[cut]).all()
+        assert (actual.final_observations[cut] == expected.final_observations[cut]).all()
 
 
 def test_csv_with_ends_keeps_terminated_and_truncated_apart(tmp_path, played, episodes):
     write_csv(tmp_path / "log.csv", enumerate(played), with_ends=True)
-    _, found = load_episodes(tmp_path)
-    assert_same(found, episodes)
-    assert found.assumptions == ()
+    _, read = load_episodes(tmp_path)
+    assert_same(read, episodes)
+    assert read.assumptions == ()
 
 
 def test_parquet_keeps_everything(tmp_path, played, episodes):
     assert write_parquet(tmp_path / "log.parquet", enumerate(played)) == len(episodes.actions)
-    _, found = load_episodes(tmp_path)
-    assert_same(found, episodes)
+    _, read = load_episodes(tmp_path)
+    assert_same(read, episodes)
 
 
 def test_npz_keeps_everything_and_the_same_episodes_give_the_same_bytes(tmp_path, episodes):
     write_npz(tmp_path / "log.npz", episodes)
     write_npz(tmp_path / "more" / "log.npz", episodes)
     assert (tmp_path / "log.npz").read_bytes() == (tmp_path / "more" / "log.npz").read_bytes()
-    _, found = load_episodes(tmp_path)
-    assert_same(found, episodes)
+    _, read = load_episodes(tmp_path)
+    assert_same(read, episodes)
 
 
 @pytest.mark.parametrize(
@@ -153,7 +153,7 @@ def test_streaming_refuses_an_episode_whose_rows_lie_apart_and_counts_rows_over_
 def test_other_columns_in_a_shard_and_files_that_are_no_parquet_are_refused(tmp_path, played):
     paths = shards(tmp_path, played)
     pq.write_table(pq.read_table(paths[1]).drop_columns(["step"]), paths[1])
-    for read in (read_parquet, lambda found: list(stream_parquet(found))):
+    for read in (read_parquet, lambda paths: list(stream_parquet(paths))):
         with pytest.raises(DatasetError, match=r"their columns differ \(step\)"):
             read(paths)
     paths[1].write_bytes(b"PAR1")
@@ -186,11 +186,11 @@ def test_reagents_table_has_its_columns_and_comes_back_by_parquet_and_json_lines
     write_json_lines(tmp_path / "log.jsonl", frame)
     write_reagent_parquet(tmp_path / "log.parquet", frame)
     assert pa.types.is_map(pq.read_schema(tmp_path / "log.parquet").field("state_features").type)
-    for found in (read_json_lines(tmp_path / "log.jsonl"), read_parquet([tmp_path / "log.parquet"])):
-        assert_same(found, episodes, finals=False)
-        assert (found.propensities == episodes.propensities).all()
-        assert found.probabilities == pytest.approx(episodes.probabilities)
-        assert any("count as truncated" in text for text in found.assumptions)
+    for read in (read_json_lines(tmp_path / "log.jsonl"), read_parquet([tmp_path / "log.parquet"])):
+        assert_same(read, episodes, finals=False)
+        assert (read.propensities == episodes.propensities).all()
+        assert read.probabilities == pytest.approx(episodes.probabilities)
+        assert any("count as truncated" in text for text in read.assumptions)
 
 
 def reagent_rows():
@@ -211,10 +211,10 @@ def reagent_rows():
 
 def test_named_actions_are_numbered_in_the_order_of_the_possible_ones_and_gaps_are_allowed(tmp_path):
     write_json_lines(tmp_path / "log.jsonl", reagent_rows())
-    found = read_json_lines(tmp_path / "log.jsonl")
-    assert found.actions.tolist() == [0, 1, 0, 1, 1]
-    assert found.propensities.tolist() == [0.5, 0.25, 0.5, 0.5, 0.5]
-    assert found.truncated.tolist() == [False, True]
+    read = read_json_lines(tmp_path / "log.jsonl")
+    assert read.actions.tolist() == [0, 1, 0, 1, 1]
+    assert read.propensities.tolist() == [0.5, 0.25, 0.5, 0.5, 0.5]
+    assert read.truncated.tolist() == [False, True]
     other = read_json_lines(tmp_path / "log.jsonl", action_names=["right", "left"])
     assert other.actions.tolist() == [1, 0, 1, 0, 0]
 
@@ -293,6 +293,6 @@ def test_fixed_policies_log_their_probabilities(tmp_path):
     episodes = collect_episodes("Acrobot-v1", 0, fixed_policy([0.2, 0.3, 0.5], 3), num_envs=1, episodes_each=1,
                                 time_limit=True)  # fmt: skip
     write_csv(tmp_path / "log.csv", [(0, episodes[0][0])], with_ends=True)
-    found = load_episodes(tmp_path)[1]
-    assert (found.probabilities == [0.2, 0.3, 0.5]).all()
-    assert found.truncated.tolist() == [True]
+    read = load_episodes(tmp_path)[1]
+    assert (read.probabilities == [0.2, 0.3, 0.5]).all()
+    assert read.truncated.tolist() == [True]

@@ -35,7 +35,7 @@ def problems(frame, **options):
 
 def test_a_good_table_has_no_problem_and_keeps_apart_how_episodes_ended():
     report, episodes = check_frame(table())
-    assert report.is_valid
+    assert not report.problems
     assert str(report) == "table: 5 rows, 2 episodes, 0 problems"
     assert (episodes.terminated.tolist(), episodes.truncated.tolist()) == ([True, False], [False, True])
     assert episodes.final_observations[1] == np.float32(0.6)
@@ -67,6 +67,92 @@ def test_a_report_has_every_fault_with_column_rows_and_count():
     assert caught.value.report is report
 
 
+def test_all_missing_columns_are_one_problem_that_says_what_will_do():
+    """The table has none of the four meanings under their names, and no feature."""
+    ((column, rows, fault),) = problems(pd.DataFrame({"user": [1], "episod_id": [1], "gain": [2.0]}))
+    assert (column, rows) == (None, [])
+    for words in (
+        "columns 'action', 'all_action_probabilities', 'episode_id', 'reward', 'state_features' are missing",
+        "is 'episod_id' meant by 'episode_id'?",
+        "the table has: user, episod_id, gain",
+        "'propensity' alone will do",
+        "'state_feature_0'",
+    ):
+        assert words in fault
+
+
+# Columns and actions under their own names --------------------------------------------------------------------------
+
+
+SHOP = {
+    "episode_id": "customer",
+    "action": "mail",
+    "reward": "spent",
+    "propensity": "chance",
+    "state_features": ["visits", "days"],
+}
+
+
+def shop(**changes):
+    columns = {
+        "customer": [7, 7, 9],
+        "mail": ["none", "discount", "reminder"],
+        "spent": [1.0, 2.0, 3.0],
+        "chance": [0.5, 0.25, 0.25],
+        "visits": [1, 2, 3],
+        "days": [10, 20, 30],
+        "reward": [0.0, 0.0, 0.0],  # means something else
+    } | changes
+    return pd.DataFrame(columns)
+
+
+def test_columns_under_other_names_are_read_by_what_they_mean():
+    report, episodes = check_frame(shop(), columns=SHOP)
+    assert not report.problems
+    assert episodes.rewards.tolist() == [1, 2, 3]
+    assert episodes.observations.tolist() == [[1, 10], [2, 20], [3, 30]]
+    assert episodes.propensities.tolist() == [0.5, 0.25, 0.25]
+    assert episodes.lengths.tolist() == [2, 1]
+
+
+def test_a_fault_names_the_tables_own_column():
+    (problem,) = problems(shop(spent=[1.0, np.nan, 3.0]), columns=SHOP)
+    assert problem == ("spent", [1], "nan is not a finite number")
+
+
+def test_columns_that_the_table_does_not_have_are_refused_all_at_once():
+    with pytest.raises(DatasetError, match=r"data\.columns names 'shopper', 'gain', which the table does not have"):
+        check_frame(shop(), columns=SHOP | {"episode_id": "shopper", "reward": "gain"})
+
+
+def test_actions_with_names_are_numbered_by_the_alphabet_and_keep_them():
+    _, episodes = check_frame(shop(), columns=SHOP)
+    assert episodes.actions.tolist() == [1, 0, 2]
+    assert episodes.action_names == ("discount", "none", "reminder")
+    assert "actions are numbered by their names: 0 is 'discount', 1 is 'none', 2 is 'reminder'" in episodes.assumptions
+    assert episodes.select(np.array([1])).action_names == episodes.action_names
+
+
+def test_names_that_are_given_decide_the_numbers_and_an_action_that_was_never_logged_has_one():
+    _, episodes = check_frame(shop(), columns=SHOP, action_names=["reminder", "call", "none", "discount"])
+    assert episodes.actions.tolist() == [2, 3, 0]
+    assert episodes.n_actions == 4
+    (problem,) = problems(shop(), columns=SHOP, action_names=["reminder", "none"])
+    assert problem == ("mail", [1], "discount is not an action; they are: reminder, none")
+
+
+def test_a_list_of_probabilities_does_not_say_whose_they_are_and_a_map_does():
+    shares = {"all_action_probabilities": [[0.5, 0.25, 0.25]] * 3}
+    columns = {name: theirs for name, theirs in SHOP.items() if name != "propensity"}
+    (problem,) = problems(shop(**shares), columns=columns)
+    assert "list them in that order as data.action_names" in problem[2]
+    _, episodes = check_frame(shop(**shares), columns=columns, action_names=["none", "discount", "reminder"])
+    assert episodes.propensities.tolist() == [0.5, 0.25, 0.25]
+    by_name = {"all_action_probabilities": [{"reminder": 0.2, "none": 0.7, "discount": 0.1}] * 3}
+    _, episodes = check_frame(shop(**by_name), columns=columns)
+    assert episodes.propensities.tolist() == [0.7, 0.1, 0.2]
+
+
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
@@ -80,7 +166,7 @@ def test_a_report_has_every_fault_with_column_rows_and_count():
         (
             {"reward": None, "next_state_feature_0": None},
             (None, [], "column 'reward' is missing; the table has: action, all_action_probabilities, episode_id, step, "
-                       "state_feature_0, terminated, truncated"),
+                       "state_feature_0, terminated, truncated; data.columns of the preset says which column is which"),
         ),
         (
             {"action_probs": [[0.5, 0.5]] * 5},
@@ -164,9 +250,9 @@ def test_both_spellings_of_a_column_are_read_and_lists_may_be_text():
         action_probs=["[0.5, 0.5]", "[0.25, 0.75]", *["[0.5, 0.5]"] * 3],
         state_features=["[0.1]", "[0.2]", "[0.3]", "[0.4]", "[0.5]"],
     )
-    one, other = episodes_from_frame(documented), episodes_from_frame(table())
-    assert (one.probabilities == other.probabilities).all()
-    assert (one.observations == other.observations).all()
+    documented_spelling, other = episodes_from_frame(documented), episodes_from_frame(table())
+    assert (documented_spelling.probabilities == other.probabilities).all()
+    assert (documented_spelling.observations == other.observations).all()
 
 
 @pytest.mark.parametrize("without", ["pyarrow.csv", None])
@@ -237,7 +323,7 @@ def test_whatever_stands_in_a_cell_nothing_but_sound_numbers_passes(seed):
         report, episodes = check_frame(frame)
         str(report)
         if episodes is None:
-            assert not report.is_valid
+            assert report.problems
             with pytest.raises(DatasetError):
                 report.raise_problems()
             continue

@@ -32,9 +32,9 @@ def every_type():
     raw = np.column_stack(
         [normal, np.arange(200) % 4, generator.random(200), normal > 0, np.exp(normal), normal**3, normal, normal]
     )
-    found = identify_features(raw, feature_overrides={5: "QUANTILE", 6: "DO_NOT_PREPROCESS", 7: "CLIP_LOG"})
-    assert len({one.feature_type for one in found.values()}) == 8
-    return Preprocessor(found, 8)
+    parameters = identify_features(raw, feature_overrides={5: "QUANTILE", 6: "DO_NOT_PREPROCESS", 7: "CLIP_LOG"})
+    assert len({feature.feature_type for feature in parameters.values()}) == 8
+    return Preprocessor(parameters, 8)
 
 
 @pytest.mark.parametrize("normalized", [False, True])

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from batch_rl import ope
@@ -80,25 +81,25 @@ def trained(train):
 def test_a_policy_is_judged_by_the_episodes_that_its_training_held_out(dataset, trained):
     """And by the numbers that the training gave: the same episodes, the same policy."""
     folder, run = trained
-    found = judge(dataset, [folder], **FEW)
-    assert "the 20 of 40 episodes that no policy has learned from" in found.how
-    assert found.left_out == 20
-    evaluation = found.evaluations[str(folder)]
+    judgement = judge(dataset, [folder], **FEW)
+    assert "the 20 of 40 episodes that no policy has learned from" in judgement.how
+    assert judgement.left_out == 20
+    evaluation = judgement.evaluations[str(folder)]
     assert evaluation["WIS"].value == pytest.approx(run.evaluate().wis, rel=1e-6)  # of float32 networks
     assert evaluation.logged_return == pytest.approx(run.logged_return)
     assert evaluation.policy == run.scored_policy
     assert list(evaluation.values) == ["FQE", *ope.ESTIMATORS]
-    assert found.comparison is None
+    assert judgement.comparison is None
 
 
 def test_other_data_are_used_whole_and_each_half_lends_the_other_its_values(other_dataset, trained):
     folder, _ = trained
-    found = judge(other_dataset, [folder], **FEW)
-    assert found.evaluations[str(folder)].episodes == 40
-    assert found.how == "all 40 episodes, of which no policy has learned from any"
+    judgement = judge(other_dataset, [folder], **FEW)
+    assert judgement.evaluations[str(folder)].episodes == 40
+    assert judgement.how == "all 40 episodes, of which no policy has learned from any"
     again = judge(other_dataset, [folder], **FEW)
-    assert {name: one.value for name, one in again.evaluations[str(folder)].values.items()} == {
-        name: one.value for name, one in found.evaluations[str(folder)].values.items()
+    assert {name: estimate.value for name, estimate in again.evaluations[str(folder)].values.items()} == {
+        name: estimate.value for name, estimate in judgement.evaluations[str(folder)].values.items()
     }
 
 
@@ -111,15 +112,15 @@ def test_truncated_episodes_are_worth_what_the_fitted_values_say_of_what_followe
     path = tmp_path / "cut.csv"
     write_csv(path, enumerate(join_episodes([episode for (episode,) in played])), with_ends=True)
     folder, _ = trained
-    found = judge(path, [folder], **(FEW | {"fqe_updates": 400}))
-    (evaluation,) = found.evaluations.values()
+    judgement = judge(path, [folder], **(FEW | {"fqe_updates": 400}))
+    (evaluation,) = judgement.evaluations.values()
     (alone,) = judge(path, [folder], estimators=["WIS"], **FEW).evaluations.values()
     assert evaluation.truncated == 20
     assert evaluation["WIS"].value == alone["WIS"].value == pytest.approx(evaluation.logged_return)
     assert evaluation.logged_return < 5
     assert evaluation["FQE"].value > 6
     assert evaluation["WDR"].value > 6
-    assert found.behavior.value > 6
+    assert judgement.behavior.value > 6
 
 
 def test_a_greedy_policy_is_named_and_its_weights_are_said_to_be_none(other_dataset, trained):
@@ -133,17 +134,17 @@ def test_another_temperature_is_another_policy(dataset, trained):
     folder, run = trained
     (evaluation,) = judge(dataset, [folder], temperature=0.5, estimators=["WIS"], **FEW).evaluations.values()
     target = softmax(run.policy().q_array(run.held_out.observations), 0.5)
-    expected = ope.wis(ope.WeightedSteps.from_episodes(run.held_out, target, discount=0.99))
+    expected = ope.wis(ope.weigh(ope.LoggedRows.of(run.held_out), target, discount=0.99)[0])
     assert evaluation["WIS"].value == pytest.approx(expected, rel=1e-6)
 
 
 def test_the_checkpoints_of_a_run_are_ranked_and_the_choice_is_compared_with_the_truth(dataset, trained):
     folder, _ = trained
     files = sorted(folder.glob("epoch-*.pt"))
-    found = judge(dataset, files, estimators=["WIS"], rank_by="WIS", truths=[1.0, 3.0], **FEW)
-    values = {str(path): found.evaluations[str(path)]["WIS"].value for path in files}
+    judgement = judge(dataset, files, estimators=["WIS"], rank_by="WIS", truths=[1.0, 3.0], **FEW)
+    values = {str(path): judgement.evaluations[str(path)]["WIS"].value for path in files}
     best = max(values, key=values.get)
-    comparison = found.comparison
+    comparison = judgement.comparison
     assert comparison.ranking[0] == best
     assert comparison.regret[1] == (2.0 if best == str(files[0]) else 0.0)
     assert comparison.rank_correlation == pytest.approx(1.0 if best == str(files[1]) else -1.0)
@@ -152,13 +153,13 @@ def test_the_checkpoints_of_a_run_are_ranked_and_the_choice_is_compared_with_the
 
 def test_runs_with_different_splits_are_judged_by_what_both_held_out(dataset, train, trained):
     second, _ = train(seed=1)
-    found = judge(dataset, [trained[0], second], estimators=["WIS"], rank_by="WIS", **FEW)
+    judgement = judge(dataset, [trained[0], second], estimators=["WIS"], rank_by="WIS", **FEW)
     _, episodes = load_episodes(dataset)
     numbered = dataclasses.replace(episodes, rewards=np.repeat(np.arange(40.0), episodes.lengths))
     held = [
         set(split_episodes(numbered, 0.5, split_generator(seed))[1].rewards.astype(int).tolist()) for seed in (0, 1)
     ]
-    assert {one.episodes for one in found.evaluations.values()} == {len(held[0] & held[1])}
+    assert {evaluation.episodes for evaluation in judgement.evaluations.values()} == {len(held[0] & held[1])}
 
 
 @pytest.mark.parametrize(
@@ -208,18 +209,37 @@ def ask(request):
 
 def test_the_process_answers_in_json_and_refuses_in_words(dataset, trained):
     answer = ask({"dataset": str(dataset), "checkpoints": [str(trained[0])], "every": True, **FEW})
-    found = json.loads(answer.stdout)
-    assert len(found["policies"]) == 2
-    assert found["comparison"]["rank_by"] == "FQE"
-    estimates = {one["estimator"]: one for one in found["policies"][0]["estimates"]}
+    report = json.loads(answer.stdout)
+    assert len(report["policies"]) == 2
+    assert report["comparison"]["rank_by"] == "FQE"
+    estimates = {estimate["estimator"]: estimate for estimate in report["policies"][0]["estimates"]}
     assert next(iter(estimates)) == "FQE"
-    assert found["policies"][0]["support"] == {"unsupported": 0, "leaving": 0, "rare": 0}
+    assert report["policies"][0]["support"] == {"unsupported": 0, "leaving": 0, "rare": 0}
     assert estimates["WIS"]["lower"] <= estimates["WIS"]["value"] <= estimates["WIS"]["upper"]
     assert estimates["DM"]["lower"] is None
     refused = ask({"dataset": str(dataset), "checkpoints": [str(dataset.parent)]})
     assert refused.returncode == 2
     assert "no checkpoint of ours" in refused.stderr
     assert "Traceback" not in refused.stderr
+
+
+def test_a_log_is_read_as_the_policy_read_its_own(dataset, tmp_path):
+    """The later log lacks an action: by itself it would number the other one 0."""
+    table = pd.read_csv(dataset).rename(columns={"reward": "gain"})
+    table["action"] = np.where(table["action"] == 0, "left", "right")
+    table["propensity"] = 0.5
+    table = table.drop(columns=["all_action_probabilities", "cumulative_rewards"])
+    table.to_csv(tmp_path / "log.csv", index=False)
+    read = {"columns": {"reward": "gain"}}
+    preset = load_preset(PRESET, TrainingPreset, SMALL | {"data.columns": read["columns"]})
+    run = TrainingRun(load_episodes(tmp_path / "log.csv", **read)[1], preset)
+    folder = saved(run, tmp_path / "checkpoint")
+    later = table[table["action"] == "right"].assign(episode_id=lambda rows: rows["episode_id"] + 1000)
+    later.to_csv(tmp_path / "later.csv", index=False)
+    judgement = judge(tmp_path / "later.csv", [folder], estimators=["WIS"], **FEW)
+    assert judgement.episodes.action_names == ("left", "right")
+    assert set(judgement.episodes.actions) == {1}
+    assert judgement.episodes.n_actions == 2
 
 
 # Episodes that a policy has learned from ---------------------------------------------------------------------------
@@ -243,16 +263,16 @@ def test_a_policy_is_not_judged_by_training_episodes_in_whatever_file_they_come(
     _, episodes = load_episodes(dataset)
     path = tmp_path / f"log{suffix}"
     (write_csv if suffix == ".csv" else write_parquet)(path, enumerate(change(episodes)))
-    found = judge(path, [trained[0]], estimators=["WIS"], **FEW)
-    assert (len(found.episodes), found.left_out) == (judged, 20)
+    judgement = judge(path, [trained[0]], estimators=["WIS"], **FEW)
+    assert (len(judgement.episodes), judgement.left_out) == (judged, 20)
 
 
 def test_estimated_propensities_make_no_other_episodes_of_those_learned_from(dataset, tmp_path):
     preset = load_preset(PRESET, TrainingPreset, SMALL | {"data.behavior_policy": "estimate"})
     estimated, _ = estimate_behavior(load_episodes(dataset)[1], 0, hidden_sizes=(8,), updates=20)
     folder = saved(TrainingRun(estimated, preset), tmp_path / "checkpoint")
-    found = judge(dataset, [folder], estimators=["WIS"], **FEW)
-    assert (len(found.episodes), found.left_out) == (20, 20)
+    judgement = judge(dataset, [folder], estimators=["WIS"], **FEW)
+    assert (len(judgement.episodes), judgement.left_out) == (20, 20)
 
 
 def test_parts_that_are_read_one_after_the_other_are_remembered_too(dataset, tmp_path):
@@ -264,9 +284,9 @@ def test_parts_that_are_read_one_after_the_other_are_remembered_too(dataset, tmp
     dealt = DealtEpisodes(log, tmp_path / "parts", rows_in_memory=300, train_fraction=0.5, seed=0)
     preset = load_preset(PRESET, TrainingPreset, SMALL | {"data.rows_in_memory": 300})
     folder = saved(TrainingRun(dealt, preset), tmp_path / "checkpoint")
-    found = judge(dataset, [folder], estimators=["WIS"], **FEW)
-    assert len(found.episodes) == len(dealt.held_out)
-    assert found.left_out == 40 - len(dealt.held_out)
+    judgement = judge(dataset, [folder], estimators=["WIS"], **FEW)
+    assert len(judgement.episodes) == len(dealt.held_out)
+    assert judgement.left_out == 40 - len(dealt.held_out)
 
 
 def test_the_best_checkpoint_of_a_run_is_said_to_be_judged_by_what_chose_it(dataset, trained, other_dataset):
@@ -299,12 +319,12 @@ def test_a_log_without_propensities_is_judged_by_models_of_its_policy_and_the_in
     options = {"estimators": ["FQE", "WIS", "PDIS"], "temperature": 50.0, **FEW}  # near the policy that logged
     with pytest.raises(DatasetError, match="--behavior-policy estimate"):
         judge(bare, [trained[0]], **options)
-    found = judge(bare, [trained[0]], behavior_policy="estimate", **options)
-    (guessed,) = found.evaluations.values()
+    judgement = judge(bare, [trained[0]], behavior_policy="estimate", **options)
+    (guessed,) = judgement.evaluations.values()
     (logged,) = judge(short, [trained[0]], **options).evaluations.values()
     assert any("propensities are estimated, not logged" in note for note in guessed.notes)
     assert guessed["FQE"] == logged["FQE"]  # it does not read them
-    width = {name: one["PDIS"].interval.upper - one["PDIS"].interval.lower for name, one in
+    width = {name: evaluation["PDIS"].interval.upper - evaluation["PDIS"].interval.lower for name, evaluation in
              {"guessed": guessed, "logged": logged}.items()}  # fmt: skip
     assert width["guessed"] > width["logged"]
 
@@ -316,33 +336,33 @@ def test_a_log_without_propensities_is_judged_by_models_of_its_policy_and_the_in
     ("gate", "passed"), [("upper > 1", True), ("value >= 1000", False), ("lower > 101", False), ("value>1.5e0", True)]
 )
 def test_a_gate_compares_an_end_of_the_estimate_with_a_number(other_dataset, trained, gate, passed):
-    found = judge(other_dataset, [trained[0]], estimators=["FQE"], gate=gate, **FEW)
-    assert found.passed is passed
-    (verdict,) = found.verdicts.values()
+    judgement = judge(other_dataset, [trained[0]], estimators=["FQE"], gate=gate, **FEW)
+    assert judgement.passed is passed
+    (verdict,) = judgement.verdicts.values()
     assert verdict.why.startswith(gate.split(">")[0].strip())
 
 
 def test_a_gate_against_the_log_reads_the_difference_on_the_same_resamples(other_dataset, trained):
-    found = judge(other_dataset, [trained[0]], estimators=["FQE"], gate="lower > behavior", **FEW)
-    (evaluation,), (verdict,) = found.evaluations.values(), found.verdicts.values()
-    gain = evaluation["FQE"].replicates - found.behavior.replicates
+    judgement = judge(other_dataset, [trained[0]], estimators=["FQE"], gate="lower > behavior", **FEW)
+    (evaluation,), (verdict,) = judgement.evaluations.values(), judgement.verdicts.values()
+    gain = evaluation["FQE"].replicates - judgement.behavior.replicates
     lower = ope.refitted_interval(gain, level=0.95).lower
     assert verdict.left - verdict.right == pytest.approx(lower)
-    assert found.behavior.value == pytest.approx(evaluation.logged_return)
+    assert judgement.behavior.value == pytest.approx(evaluation.logged_return)
     assert verdict.passed is (lower > 0)
 
 
 def test_several_policies_pass_a_gate_at_a_stricter_level(dataset, trained):
     files = sorted(trained[0].glob("epoch-*.pt"))
-    found = judge(dataset, files, estimators=["FQE"], gate="lower > behavior", **FEW)
-    assert {one["FQE"].interval.level for one in found.evaluations.values()} == {0.975}
-    assert found.passed is found.verdicts[found.comparison.ranking[0]].passed
+    judgement = judge(dataset, files, estimators=["FQE"], gate="lower > behavior", **FEW)
+    assert {evaluation["FQE"].interval.level for evaluation in judgement.evaluations.values()} == {0.975}
+    assert judgement.passed is judgement.verdicts[judgement.comparison.ranking[0]].passed
 
 
 def test_two_epochs_of_a_short_run_cannot_be_told_apart(dataset, trained):
     files = sorted(trained[0].glob("epoch-*.pt"))
-    found = judge(dataset, files, estimators=["FQE"], **FEW)
-    assert found.comparison.undecided == found.comparison.ranking[1:]
+    judgement = judge(dataset, files, estimators=["FQE"], **FEW)
+    assert judgement.comparison.undecided == judgement.comparison.ranking[1:]
 
 
 @pytest.mark.parametrize("gate", ["lower > behaviour", "lower < 3", "best > 1", ""])
@@ -357,5 +377,5 @@ def test_a_checkpoint_of_version_0_1_0_knows_its_own_log_by_the_digest_of_all_of
     metadata = json.loads((folder / "metadata.json").read_text())
     del metadata["episodes"]
     (folder / "metadata.json").write_text(json.dumps(metadata))
-    found = judge(dataset, [folder], estimators=["WIS"], **FEW)
-    assert (len(found.episodes), found.left_out) == (20, 20)
+    judgement = judge(dataset, [folder], estimators=["WIS"], **FEW)
+    assert (len(judgement.episodes), judgement.left_out) == (20, 20)

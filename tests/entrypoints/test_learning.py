@@ -122,8 +122,8 @@ def test_an_action_that_was_never_logged_is_dropped_everywhere():
 def test_the_penalty_of_cql_is_the_surprise_at_the_logged_action():
     """By hand: e^0 and e^(ln 3) add up to 4, so the actions have probabilities 1/4 and 3/4."""
     values = torch.tensor([[0.0, math.log(3)], [0.0, math.log(3)]])
-    found, _ = negative_log_likelihood(values, torch.tensor([0, 1]))
-    assert found.tolist() == pytest.approx([math.log(4), math.log(4 / 3)])
+    losses, _ = negative_log_likelihood(values, torch.tensor([0, 1]))
+    assert losses.tolist() == pytest.approx([math.log(4), math.log(4 / 3)])
 
 
 def test_an_expectile_weighs_errors_by_their_sign():
@@ -198,10 +198,10 @@ def loss_by_autograd(agent, data, online, target, rows):
 
     def read(parameters, inputs):
         """Q of three actions; of dueling networks V + A - mean(A)."""
-        found = forward(parameters, inputs)
+        outputs = forward(parameters, inputs)
         if agent.algorithm == "dueling":
-            return found[..., 3:] + found[..., :3] - found[..., :3].mean(dim=2, keepdim=True)
-        return found
+            return outputs[..., 3:] + outputs[..., :3] - outputs[..., :3].mean(dim=2, keepdim=True)
+        return outputs
 
     outputs = read(online, data.inputs[rows])
     surprise = torch.nn.functional.cross_entropy(outputs[..., :3].transpose(1, 2), actions, reduction="none")

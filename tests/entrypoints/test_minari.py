@@ -43,8 +43,8 @@ def test_what_is_written_is_read_again_and_minari_reads_it_too(episodes, tmp_pat
 def without_propensities(folder, episodes, truncated):
     """Write a data set as Minari's own are: without probabilities."""
     cut = [
-        dataclasses.replace(one, terminated=number not in truncated, truncated=number in truncated)
-        for number, one in enumerate(episodes)
+        dataclasses.replace(episode, terminated=number not in truncated, truncated=number in truncated)
+        for number, episode in enumerate(episodes)
     ]
     write_minari(folder, cut)
     with h5py.File(folder / "data" / "main_data.hdf5", "a") as file:
@@ -63,7 +63,7 @@ def test_without_propensities_estimating_them_must_be_asked_for(episodes, tmp_pa
     assert np.flatnonzero(read.truncated).tolist() == [1, 4]
     assert np.array_equal(read.final_observations[1], episodes[1].final_observation)
     assert read.n_actions == 2
-    assert np.array_equal(read.observations, np.concatenate([one.observations for one in episodes]))
+    assert np.array_equal(read.observations, np.concatenate([episode.observations for episode in episodes]))
 
 
 def test_a_data_set_of_another_kind_is_refused(episodes, tmp_path, monkeypatch):

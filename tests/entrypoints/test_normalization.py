@@ -61,10 +61,10 @@ def test_a_feature_far_from_normal_has_quantiles_where_they_are_allowed():
     """Two heaps: no power makes them one. 20 intervals of 20 values each, from the smallest to the largest."""
     heaps = np.concatenate([NORMAL, NORMAL + 30])
     assert identify(heaps).feature_type == "CONTINUOUS"
-    found = identify(heaps, skip_quantiles=False)
-    assert (found.feature_type, len(found.quantiles)) == ("QUANTILE", 21)
-    assert (found.quantiles[0], found.quantiles[-1]) == (heaps.min(), heaps.max())
-    assert sum(heaps <= found.quantiles[5]) == 200
+    parameters = identify(heaps, skip_quantiles=False)
+    assert (parameters.feature_type, len(parameters.quantiles)) == ("QUANTILE", 21)
+    assert (parameters.quantiles[0], parameters.quantiles[-1]) == (heaps.min(), heaps.max())
+    assert sum(heaps <= parameters.quantiles[5]) == 200
     assert identify(heaps, skip_quantiles=False, quantile_k2_threshold=1e9).feature_type == "CONTINUOUS"
 
 
@@ -83,17 +83,17 @@ def test_the_exponent_and_the_test_of_normality_are_those_of_scipy():
 
 def test_continuous_parameters_by_hand():
     """Mean 15, squared deviations 20 * 25, so the deviation is sqrt(500 / 19); one below 1 stays 1."""
-    found = identify([10, 20] * 10, feature_overrides={0: "CONTINUOUS"})
-    assert (found.mean, found.min_value, found.max_value) == (15, 10, 20)
-    assert found.stddev == pytest.approx(math.sqrt(500 / 19))
+    parameters = identify([10, 20] * 10, feature_overrides={0: "CONTINUOUS"})
+    assert (parameters.mean, parameters.min_value, parameters.max_value) == (15, 10, 20)
+    assert parameters.stddev == pytest.approx(math.sqrt(500 / 19))
     assert identify([0.1, -0.2] * 10).stddev == 1.0
     assert identify([3, 2, 0] * 10).possible_values == (0, 2, 3)
 
 
 def test_what_says_nothing_about_a_feature_is_left_out_or_refused():
     values = np.column_stack([np.arange(40.0), np.where(np.arange(40) < 21, np.nan, np.arange(40.0))])
-    found = identify_features(values)
-    assert list(found) == [0], "the second has 19 values"
+    normalization = identify_features(values)
+    assert list(normalization) == [0], "the second has 19 values"
     assert identify_features(np.where(np.isnan(values), 5.0, values))[1].min_value == 5
     with pytest.raises(DatasetError, match="no feature has 20 values"):
         identify_features(values[:19])
@@ -145,8 +145,8 @@ def mixed(rows=400):
         [NORMAL, np.floor(even * 4), even, even > 0.5, EXPONENTIAL, NORMAL**3 * 10, NORMAL + 5, EXPONENTIAL]
     ).astype(np.float32)
     raw[::7, :6] = np.nan
-    kept = {5: "QUANTILE", 6: "DO_NOT_PREPROCESS", 7: "CLIP_LOG"}
-    return raw, identify_features(raw, feature_overrides=kept)
+    overrides = {5: "QUANTILE", 6: "DO_NOT_PREPROCESS", 7: "CLIP_LOG"}
+    return raw, identify_features(raw, feature_overrides=overrides)
 
 
 def in_numpy(parameters, raw):
@@ -195,7 +195,7 @@ def test_parameters_survive_the_file_and_reagents_spelling_of_it(tmp_path):
     write_normalization(path, normalization)
     again = read_normalization(path)
     assert again == normalization
-    assert torch.equal(*(Preprocessor(one, 8)(torch.from_numpy(raw)) for one in (normalization, again)))
+    assert torch.equal(*(Preprocessor(parameters, 8)(torch.from_numpy(raw)) for parameters in (normalization, again)))
     texts = json.loads(path.read_text())
     assert set(texts) == {str(feature) for feature in range(8)}
     assert list(json.loads(texts["0"])) == [

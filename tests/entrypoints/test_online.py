@@ -147,11 +147,11 @@ def test_l2_regularization_pulls_weights_that_no_error_moves_towards_zero():
 
 def test_epsilon_falls_from_the_end_of_the_heatup_to_its_last_value():
     run = OnlineRun(preset(**{"online.epsilon_start": 0.8, "online.epsilon_end": 0.2, "online.epsilon_steps": 200}))
-    found = []
+    epsilons = []
     for steps in (0, 99, 100, 200, 300, 1000):
         run.learner.steps = steps
-        found.append(run._epsilon())
-    assert found == pytest.approx([1.0, 1.0, 0.8, 0.5, 0.2, 0.2])
+        epsilons.append(run._epsilon())
+    assert epsilons == pytest.approx([1.0, 1.0, 0.8, 0.5, 0.2, 0.2])
 
 
 def test_inputs_are_standardized_by_what_the_heatup_saw():
@@ -275,11 +275,11 @@ def test_values_that_make_no_sense_online_are_refused(overrides, words):
 
 
 def test_coachs_names_reach_the_online_keys():
-    found = preset(
+    read = preset(
         **{"rl.improve_steps:TrainingSteps": 5000, "rl.heatup_steps:EnvironmentSteps": 50}
         | {"online.steps": 5000, "online.heatup_steps": 50}
     )
-    assert (found.online.steps, found.online.heatup_steps) == (5000, 50)
+    assert (read.online.steps, read.online.heatup_steps) == (5000, 50)
     chosen = choose_training_preset({"preset": "preset-cartpole-dqn", "improve_steps": "700"}, [PRESETS])
     assert chosen.online.steps == 700
     assert isinstance(choose_training_preset({"preset": "preset-cartpole-ddqnbcq"}, [PRESETS]), TrainingPreset)

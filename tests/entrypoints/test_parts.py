@@ -79,6 +79,20 @@ def test_every_episode_goes_to_one_place_whole_and_at_random(channel, tmp_path):
     )
 
 
+def test_parts_read_other_columns_and_number_names_alike(channel, tmp_path):
+    """The first block shows both names; later ones are read by the same numbers."""
+    (tmp_path / "renamed").mkdir()
+    for path in channel.glob("*.parquet"):
+        table = pd.read_parquet(path).rename(columns={"reward": "gain"})
+        table["action"] = np.where(table["action"] == 0, "stay", "go")
+        table.to_parquet(tmp_path / "renamed" / path.name)
+    plain = deal(channel, tmp_path / "plain")
+    named = deal(tmp_path / "renamed", tmp_path / "named", columns={"reward": "gain"})
+    assert named.action_names == named.held_out.action_names == ("go", "stay")
+    assert (named.held_out.actions == 1 - plain.held_out.actions).all()
+    assert (named.held_out.rewards == plain.held_out.rewards).all()
+
+
 def test_dealing_depends_on_the_seed_and_not_on_how_the_files_are_read(channel, tmp_path, monkeypatch):
     first = deal(channel, tmp_path / "first")
     monkeypatch.setattr("batch_rl.formats.parts.ROWS_AT_ONCE", 70)

@@ -66,19 +66,19 @@ def test_a_log_in_any_format_gives_the_timeline_that_training_reads(episodes, tm
     assert [dict(row["next_state_features"]) for row in table] == expected["next_state_features"].tolist()
     _, again = load_episodes(output / "timeline")
     assert np.array_equal(again.lengths, log.lengths[np.argsort(np.arange(12).astype(str))])
-    found = read_normalization(output / "normalization" / "normalization.json")
-    assert {feature: one.feature_type for feature, one in found.items()} == {
-        feature: one.feature_type for feature, one in identify_features(log.observations).items()
+    normalization = read_normalization(output / "normalization" / "normalization.json")
+    assert {feature: parameters.feature_type for feature, parameters in normalization.items()} == {
+        feature: parameters.feature_type for feature, parameters in identify_features(log.observations).items()
     }
     values = {"preset": "preset-cartpole-ddqnbcq", "training.epochs": 1, "agent.hidden_sizes": "[8]"}
     channels = {"train": output / "timeline", "normalization": output / "normalization"}
     done, _ = run(tmp_path / "refused", "train.py", values, **channels)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "channel 'normalization', and data.normalization is none" in done.stderr
     if path.suffix == ".csv":
         done, trained = run(tmp_path / "training", "train.py", values | {"data.normalization": "reagent"}, **channels)
         assert (done.returncode, done.stderr) == (0, "")
-        assert read_normalization(trained / "normalization.json") == found
+        assert read_normalization(trained / "normalization.json") == normalization
 
 
 def test_several_steps_ahead_are_written_as_lists(episodes, tmp_path):
@@ -90,7 +90,7 @@ def test_several_steps_ahead_are_written_as_lists(episodes, tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
     first = pq.read_table(output / "timeline").to_pylist()[0]
     assert first["reward"] == [1.0, 1.0, 1.0]
-    assert [len(one) for one in first["next_state_features"]] == [4, 4, 4]
+    assert [len(features) for features in first["next_state_features"]] == [4, 4, 4]
     done, _ = run(tmp_path / "late", "prepare.py", values | {"preparation.start_ds": "2030-01-01"}, train=folder)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "no row is left for the timeline" in done.stderr

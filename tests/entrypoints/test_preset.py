@@ -155,6 +155,9 @@ def test_a_whole_number_serves_where_a_real_one_is_meant(write):
         ("agent.hidden_sizes", "[32, 16]", lambda p: p.agent.hidden_sizes == (32, 16)),
         ("agent.hidden_sizes", [8], lambda p: p.agent.hidden_sizes == (8,)),
         ("seed", "7", lambda p: p.seed == 7),
+        ("data.columns", '{"reward": "gain"}', lambda p: p.data.columns == {"reward": "gain"}),
+        ("data.columns", {"state_features": ["a", "b"]}, lambda p: p.data.columns == {"state_features": ("a", "b")}),
+        ("data.action_names", "[left, right]", lambda p: p.data.action_names == ("left", "right")),
     ],
 )
 def test_a_hyperparameter_overrides_a_value(name, raw, read):
@@ -197,6 +200,10 @@ def test_every_old_name_leads_to_a_key_of_the_schema():
         ({"agent.double_q": "False!"}, "must be true or false"),
         ({"training.epochs": 2.5}, "must be a whole number"),
         ({"agent.hidden_sizes": "64;64"}, "must be a list"),
+        ({"data.columns": "gain"}, "must be a mapping, as {reward: gain"),
+        ({"data.columns": {"reward": ["gain", "tip"]}}, "'reward' must be the name of a column"),
+        ({"data.columns": {"reward": "gain", "action": "gain"}}, "a column is named twice"),
+        ({"data.action_names": ["left", "left"]}, "must be a list of different names"),
         ({"evaluate_steps": 5}, "train.py reads no section 'evaluation'"),
         ({"discount": 0.9, "agent.discount": 0.8}, "'discount' and 'agent.discount' set 'agent.discount' differently"),
     ],

@@ -207,7 +207,7 @@ def test_every_key_that_the_page_names_is_read():
     for theirs, ours in rows:
         assert set(re.findall(r"`([\w.]+)`", ours)) <= SCHEMA.keys()
         for key in re.findall(r"`([\w.]+)`", theirs):
-            assert any(known == key or known.endswith(f".{key}") for known in KNOWN_KEYS), key
+            assert any(path == key or path.endswith(f".{key}") for path in KNOWN_KEYS), key
 
 
 @pytest.fixture

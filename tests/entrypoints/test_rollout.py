@@ -15,8 +15,8 @@ def players(count, seed=0):
     return [Player("CartPole-v0", seed, index, time_limit=False) for index in range(count)]
 
 
-def same(one, other):
-    return (one.observations == other.observations).all() and (one.actions == other.actions).all()
+def same(first, second):
+    return (first.observations == second.observations).all() and (first.actions == second.actions).all()
 
 
 def test_an_action_is_drawn_by_the_inverse_of_the_cumulative_distribution():
@@ -49,8 +49,8 @@ def test_an_episode_does_not_depend_on_how_many_are_played_beside_it():
 
 
 def test_another_seed_gives_other_episodes():
-    ((one,),), ((other,),) = (play(players(1, seed), UNIFORM, episodes_each=1) for seed in (0, 1))
-    assert one.observations[0].tolist() != other.observations[0].tolist()
+    ((first,),), ((second,),) = (play(players(1, seed), UNIFORM, episodes_each=1) for seed in (0, 1))
+    assert first.observations[0].tolist() != second.observations[0].tolist()
 
 
 def test_logged_episodes_end_by_termination_and_played_ones_at_the_limit():

@@ -31,12 +31,12 @@ def test_the_fast_way_gives_the_plain_ways_rows(name, policy, time_limit):
     plain = play(players, policy, episodes_each=3)
     fast = collect_episodes(name, 3, policy, num_envs=6, episodes_each=3, time_limit=time_limit)
     assert [len(episodes) for episodes in fast] == [3] * 6
-    for one, other in zip(chain(*plain), chain(*fast), strict=True):
-        assert (one.terminated, one.truncated) == (other.terminated, other.truncated)
+    for slow, quick in zip(chain(*plain), chain(*fast), strict=True):
+        assert (slow.terminated, slow.truncated) == (quick.terminated, quick.truncated)
         for field in ("observations", "actions", "probabilities", "rewards", "final_observation"):
-            expected, found = getattr(one, field), getattr(other, field)
-            assert expected.dtype == found.dtype
-            assert (expected == found).all()
+            expected, actual = getattr(slow, field), getattr(quick, field)
+            assert expected.dtype == actual.dtype
+            assert (expected == actual).all()
 
 
 def test_a_balancing_policy_is_cut_at_the_limit():
@@ -51,8 +51,8 @@ def test_rows_do_not_depend_on_the_number_of_environments():
         collect_episodes("CartPole-v1", 9, uniform_policy(2), num_envs=n, episodes_each=2, time_limit=True)
         for n in (2, 50)
     )
-    for one, other in zip(chain(*few), chain(*many[:2]), strict=True):
-        assert (one.observations == other.observations).all()
+    for first, second in zip(chain(*few), chain(*many[:2]), strict=True):
+        assert (first.observations == second.observations).all()
 
 
 def test_the_best_action_of_an_epsilon_greedy_policy_also_gets_its_uniform_share():

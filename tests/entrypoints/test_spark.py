@@ -74,7 +74,7 @@ def plain(cell):
     if isinstance(cell, dict):
         return {key: plain(value) for key, value in sorted(cell.items())}
     if isinstance(cell, list | tuple | np.ndarray):
-        return [plain(one) for one in cell]
+        return [plain(item) for item in cell]
     return None if cell is None or cell != cell else cell
 
 
@@ -98,9 +98,9 @@ def records(columns, table):
 def test_the_timeline_has_the_rows_of_the_embedded_one(session, options):
     table = rows()
     expected = reagent.timeline(table, **options)
-    found = spark.timeline(session.createDataFrame(table, f"{spark.SCHEMA}, user long"), **options)
-    assert found.columns == list(expected.columns)
-    theirs = records(found.columns, found.collect())
+    timeline = spark.timeline(session.createDataFrame(table, f"{spark.SCHEMA}, user long"), **options)
+    assert timeline.columns == list(expected.columns)
+    theirs = records(timeline.columns, timeline.collect())
     assert len(theirs) > 10
     assert theirs == records(expected.columns, expected.itertuples(index=False))
 
@@ -117,7 +117,7 @@ def test_the_timeline_has_the_rows_of_the_embedded_one(session, options):
 def test_the_timeline_refuses_what_the_embedded_one_refuses(session, change, options, fault):
     table = change(rows())
     columns = f"{spark.SCHEMA}, user long".replace("map<string, ", "map<string;").split(", ")
-    schema = ", ".join(one.replace(";", ",") for one in columns if one.split()[0] in table)
+    schema = ", ".join(column.replace(";", ",") for column in columns if column.split()[0] in table)
     with pytest.raises(DatasetError, match=fault):
         reagent.timeline(table, **options)
     with pytest.raises(DatasetError, match=fault):
@@ -146,10 +146,12 @@ def test_feature_types_and_parameters_are_the_embedded_ones(session):
     options = {"skip_quantiles": False, "feature_overrides": {2: "CLIP_LOG"}}
     expected = identify_features(reagent.features_of(table), **options)
     kinds = ["CONTINUOUS", "BINARY", "CLIP_LOG", "ENUM", "BOXCOX", "QUANTILE"]
-    assert [one.feature_type for one in expected.values()] == kinds
-    found = spark.identify_table(session.createDataFrame(table, "state_features map<string, double>"), **options)
-    assert list(found) == list(expected) == [0, 1, 2, 3, 4, 5]
-    for feature, parameters in found.items():
+    assert [feature.feature_type for feature in expected.values()] == kinds
+    normalization = spark.identify_table(
+        session.createDataFrame(table, "state_features map<string, double>"), **options
+    )
+    assert list(normalization) == list(expected) == [0, 1, 2, 3, 4, 5]
+    for feature, parameters in normalization.items():
         for name, value in dataclasses.asdict(expected[feature]).items():
             ours = getattr(parameters, name)
             if isinstance(value, float | tuple):
@@ -160,7 +162,7 @@ def test_feature_types_and_parameters_are_the_embedded_ones(session):
 
 def test_a_written_timeline_is_a_dataset_to_train_on(session, tmp_path):
     table = rows().drop(columns="user")
-    table["state_features"] = [{"0": one["0"]} for one in table["state_features"]]
+    table["state_features"] = [{"0": features["0"]} for features in table["state_features"]]
     reagent.write_json_lines(tmp_path / "log.jsonl", table)
     read = spark.read_table(session, [tmp_path / "log.jsonl"])
     shards = spark.write_shards(spark.timeline(read), tmp_path / "timeline")

@@ -61,10 +61,10 @@ def test_numbers_are_written_by_step_and_everything_else_is_left_out(tmp_path):
     assert path.name.startswith("events.out.tfevents.")
     first, *others = [dict(fields(message)) for message in records(path.read_bytes())]
     assert first[3] == b"brain.Event:2"
-    found = {
+    scalars = {
         (event[2], dict(fields(value))[1].decode()): dict(fields(value))[2]
         for event in others
         for _, value in fields(event[5])
     }
-    assert found == {(1, "WIS"): 20.5, (1, "Epoch"): 3.0, (300, long_name): -2.0}
+    assert scalars == {(1, "WIS"): 20.5, (1, "Epoch"): 3.0, (300, long_name): -2.0}
     assert all(event[1] > 1.7e9 for event in others)

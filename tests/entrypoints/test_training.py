@@ -81,10 +81,10 @@ def test_what_is_scored_is_the_policy_that_is_saved(few_episodes):
     overrides = {"training.epochs": 4, "agent.snapshot_updates": 1, "ope.estimators": ()}
     run = TrainingRun(few_episodes, preset("preset-cartpole-ddqnbcq", **overrides))
     for _ in range(4):
-        found = run.run_epoch().estimates
+        estimates = run.run_epoch().estimates
         target = softmax(run.policy().q_array(run.held_out.observations), run.temperature)
-        expected = ope.wis(ope.WeightedSteps.from_episodes(run.held_out, target, discount=0.99))
-        assert found.wis == pytest.approx(expected, rel=1e-5)
+        expected = ope.wis(ope.weigh(ope.LoggedRows.of(run.held_out), target, discount=0.99)[0])
+        assert estimates.wis == pytest.approx(expected, rel=1e-5)
     assert len(run.learner.snapshots) > 2
 
 
@@ -209,7 +209,7 @@ def test_every_shipped_preset_beats_the_policy_that_logged_its_data(name):
 
 @pytest.mark.parametrize(
     ("algorithm", "method"),
-    [("ddqn_bcq", "nearest_neighbors")] + [(one, "imitation_model") for one in ALGORITHMS],
+    [("ddqn_bcq", "nearest_neighbors")] + [(algorithm, "imitation_model") for algorithm in ALGORITHMS],
 )
 def test_every_rule_learns_from_truncated_episodes(few_episodes, algorithm, method):
     """Half of them are cut; of those, every other one has the observation that came next."""
@@ -222,5 +222,5 @@ def test_every_rule_learns_from_truncated_episodes(few_episodes, algorithm, meth
     assert np.isfinite(result.losses).all()
     learned = run.learner._transitions.learned_rows
     cut = run.fitting.truncated
-    known = cut & ~np.isnan(run.fitting.final_observations).any(axis=1) & (algorithm != "one_step")
-    assert len(learned) == len(run.fitting.actions) - (cut & ~known).sum()
+    has_final = cut & ~np.isnan(run.fitting.final_observations).any(axis=1) & (algorithm != "one_step")
+    assert len(learned) == len(run.fitting.actions) - (cut & ~has_final).sum()

@@ -1,5 +1,6 @@
 """What the demo prints of the estimates."""
 
+import dataclasses
 import io
 from pathlib import Path
 
@@ -46,6 +47,21 @@ def test_the_estimate_to_trust_comes_first_and_a_cut_value_says_so():
         ["random", "mean of the log", "20.6", "18.0 to 23.8", "what there is to beat"],
     ]
     assert "from 1 to 100 is possible" in text
+
+
+def test_the_truth_stands_beside_the_interval_and_says_whether_it_holds():
+    judgement = {"policies": [{"estimates": [estimate("FQE", 61.9, 51.6, 72.3)]}]}
+    truth = {"policy": "softmax(Q / 2)", "discounted_mean": 63.4, "discounted_mean_interval": [61.0, 65.8],
+             "episodes": 100}  # fmt: skip
+    played = dataclasses.replace(result(judgement), truth=truth)
+    text = " ".join(printed(demo._print_truth, played).split())
+    assert "softmax(Q / 2), played without a limit, earns 63.4 (61.0 to 65.8), discounted, by 100 episodes" in text
+    assert "FQE said 61.9 from the log alone; its interval, 51.6 to 72.3, holds the truth" in text
+    beyond = dataclasses.replace(played, truth=truth | {"discounted_mean": 80.0})
+    assert "does not hold the truth" in " ".join(printed(demo._print_truth, beyond).split())
+    judgement["policies"][0]["estimates"][0]["lower"] = None
+    assert "FQE said 61.9 from the log alone, and no interval" in printed(demo._print_truth, played)
+    assert printed(demo._print_truth, result(None, "torch is not installed")) == ""
 
 
 def test_coachs_column_is_marked_where_no_policy_can_earn_it():

@@ -129,8 +129,8 @@ class VectoredGymEnvironment:
     def close(self, environment_id: str) -> None:
         """Close an environment and forget it."""
         self._player(environment_id).environment.close()
-        for kept in (self.initialized_envs, self.env_states, self._players, self._running):
-            del kept[environment_id]
+        for by_environment in (self.initialized_envs, self.env_states, self._players, self._running):
+            del by_environment[environment_id]
 
     def render(self, environment_id: str) -> Any:
         """Return what the environment's own ``render`` does, for the ``render_mode`` given at the start."""

@@ -46,7 +46,7 @@ class Player:
         render_mode: str | None = None,
     ) -> None:
         with warnings.catch_warnings():
-            # CartPole-v0 is meant: it is the one whose limit is 200 steps.
+            # CartPole-v0, although out of date: its limit is 200 steps.
             warnings.filterwarnings("ignore", message=".*is out of date")
             try:
                 environment = gymnasium.make(

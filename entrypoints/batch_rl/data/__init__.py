@@ -1,1 +1,1 @@
-"""Logged episodes as arrays, tables of them and what is wrong with those, and the features' types."""
+"""Logged episodes as arrays, tables of them with their faults, and the types of features."""

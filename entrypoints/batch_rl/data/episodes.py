@@ -16,7 +16,7 @@ NEXT_FEATURE_PREFIX = "next_state_feature_"
 
 @dataclass(frozen=True)
 class Episode:
-    """One episode: row t holds what was seen before action t, and what followed from it."""
+    """One episode: row t holds the observation before action t, the action, and its reward."""
 
     observations: NDArray[np.float32]  # (steps, obs_dim)
     actions: NDArray[np.int64]  # (steps,)
@@ -49,6 +49,7 @@ class Episodes:
         final_observations: (episodes, obs_dim), what each episode's last action led to; NaN where that is not
             known. Only those of truncated episodes are ever used.
         assumptions: what had to be supposed about the data, a sentence each.
+        action_names: of actions 0, 1, ...; none where the log has numbers.
     """
 
     observations: NDArray[np.float32]
@@ -59,6 +60,7 @@ class Episodes:
     truncated: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=np.bool_))
     final_observations: NDArray[np.float32] | None = None
     assumptions: tuple[str, ...] = ()
+    action_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not len(self.truncated):
@@ -102,10 +104,10 @@ class Episodes:
         return np.add.reduceat(self.rewards * np.power(discount, step), self.starts)
 
     def next_rows(self, *, use_finals: bool = True) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int64]]:
-        """Return where the steps lead to, for whoever learns from them.
+        """Return where the steps lead to, for learning from them.
 
-        What a truncated episode's last step led to has a row of its own behind all others, in the order of the
-        episodes, where it is known; where it is not, nothing can be learned from that step.
+        The observation that a truncated episode's last step led to has its own row behind all others, in the order
+        of the episodes, where it is known; where it is not, nothing can be learned from that step.
 
         Args:
             use_finals: False: take it as not known.
@@ -116,14 +118,14 @@ class Episodes:
             DatasetError: there is nothing to learn from.
         """
         following = np.arange(len(self.actions)) + ~self.ends
-        last_rows, known = self.starts + self.lengths - 1, np.zeros(len(self), dtype=np.bool_)
+        last_rows, has_final = self.starts + self.lengths - 1, np.zeros(len(self), dtype=np.bool_)
         finals = self.observations[:0]
         if use_finals and self.final_observations is not None:
-            known = self.truncated & ~np.isnan(self.final_observations).any(axis=1)
-            finals = self.final_observations[known]
-            following[last_rows[known]] = len(self.actions) + np.arange(len(finals))
+            has_final = self.truncated & ~np.isnan(self.final_observations).any(axis=1)
+            finals = self.final_observations[has_final]
+            following[last_rows[has_final]] = len(self.actions) + np.arange(len(finals))
         learned = np.ones(len(self.actions), dtype=np.bool_)
-        learned[last_rows[self.truncated & ~known]] = False
+        learned[last_rows[self.truncated & ~has_final]] = False
         if not learned.any():
             raise DatasetError(
                 "every training row is the last of a truncated episode, and what it led to is not in the data; "
@@ -160,6 +162,7 @@ class Episodes:
             truncated=self.truncated[numbers],
             final_observations=None if self.final_observations is None else self.final_observations[numbers],
             assumptions=self.assumptions,
+            action_names=self.action_names,
         )
 
     def __iter__(self) -> Iterator[Episode]:

@@ -146,19 +146,19 @@ def _identify(
     skip_quantiles: bool,
 ) -> FeatureParameters:
     low, high = float(values.min()), float(values.max())
-    found = asked or _type_of(values, low, high, max_unique_enum_values)
+    feature_type = asked or _type_of(values, low, high, max_unique_enum_values)
     bounds: dict[str, Any] = {"min_value": low, "max_value": high}
     plain: dict[str, Any] = {"mean": 0.0, "stddev": 1.0, "boxcox_shift": 0.0} | bounds
     if asked in (BOXCOX, QUANTILE) and low == high:
         raise DatasetError(f"feature {feature} is always {low:g}, so it cannot be made {asked}.")
-    if found == ENUM:
+    if feature_type == ENUM:
         possible = np.unique(values.astype(np.int64)).tolist()
         return FeatureParameters(ENUM, possible_values=tuple(possible), **plain)
-    if found == DO_NOT_PREPROCESS:
-        return FeatureParameters(found, **(plain | _moments(values)))
-    if found not in (CONTINUOUS, BOXCOX, QUANTILE):
-        return FeatureParameters(found, **plain)
-    if high - low < LEAST_RANGE and found == CONTINUOUS:
+    if feature_type == DO_NOT_PREPROCESS:
+        return FeatureParameters(feature_type, **(plain | _moments(values)))
+    if feature_type not in (CONTINUOUS, BOXCOX, QUANTILE):
+        return FeatureParameters(feature_type, **plain)
+    if high - low < LEAST_RANGE and feature_type == CONTINUOUS:
         return FeatureParameters(CONTINUOUS, mean=0.0, stddev=1.0, boxcox_shift=0.0)
     statistic = np.inf if asked else _distance_from_normal(values)
     if asked == BOXCOX or (asked is None and not skip_box_cox):
@@ -267,7 +267,7 @@ def _lowest_point(cost: Callable[[float], float], start: float, width: float) ->
 def describe_types(normalization: Normalization) -> str:
     """Return a few words on which features have which type."""
     of_type = {
-        kind: [str(feature) for feature, one in normalization.items() if one.feature_type == kind]
+        kind: [str(feature) for feature, parameters in normalization.items() if parameters.feature_type == kind]
         for kind in FEATURE_TYPES
     }
     return "features by type: " + "; ".join(f"{kind} {', '.join(ids)}" for kind, ids in of_type.items() if ids)
@@ -275,7 +275,9 @@ def describe_types(normalization: Normalization) -> str:
 
 def write_normalization(path: Path, normalization: Normalization) -> None:
     """Write parameters as ReAgent does: an object that has a JSON text for each feature id."""
-    texts = {str(feature): json.dumps(asdict(one), allow_nan=False) for feature, one in normalization.items()}
+    texts = {
+        str(feature): json.dumps(asdict(parameters), allow_nan=False) for feature, parameters in normalization.items()
+    }
     write_text_atomically(path, json.dumps(texts, indent=2) + "\n")
 
 
@@ -302,11 +304,11 @@ def parse_normalization(content: object) -> dict[int, FeatureParameters]:
     """
     if not isinstance(content, Mapping) or not content:
         raise ValueError("it must be an object with an entry for each feature")
-    known = {field.name for field in fields(FeatureParameters)}
+    names = {field.name for field in fields(FeatureParameters)}
     normalization = {}
     for feature, entry in content.items():
         values = json.loads(entry) if isinstance(entry, str) else entry
-        if not str(feature).isdigit() or not isinstance(values, Mapping) or not set(values) <= known:
+        if not str(feature).isdigit() or not isinstance(values, Mapping) or not set(values) <= names:
             raise ValueError(f"feature {str(feature)[:80]!r} must be a number from 0, with ReAgent's parameters")
         normalization[int(feature)] = _checked(int(feature), dict(values))
     return dict(sorted(normalization.items()))

@@ -1,4 +1,4 @@
-"""Fingerprints of episodes, by which a policy's checkpoint knows what the policy has learned from."""
+"""Fingerprints of episodes: a checkpoint holds those of the episodes that its policy has learned from."""
 
 import base64
 import hashlib

@@ -77,7 +77,7 @@ class Preprocessor(nn.Module):
             self.register_buffer("ENUM_outputs", torch.tensor(columns))
             keep("values", [value for p in parameters for value in p.possible_values or ()])
         if kind == QUANTILE:
-            # The place is a sum of ramps, one between each two quantiles; features with fewer have flat ones.
+            # The place is a sum of ramps between neighboring quantiles; features with fewer quantiles have flat ramps.
             widest = max(len(p.quantiles or ()) for p in parameters)
             starts, widths, heights = np.zeros((3, len(parameters), widest - 1))
             widths[:] = 1.0
@@ -105,7 +105,7 @@ class Preprocessor(nn.Module):
         return torch.cat(outputs, dim=1)
 
     def _transform(self, kind: str, raw: Tensor) -> Tensor:
-        def kept(name: str) -> Tensor:
+        def constant(name: str) -> Tensor:
             return self.get_buffer(f"{kind}_{name}")
 
         if kind == BINARY:
@@ -114,15 +114,15 @@ class Preprocessor(nn.Module):
             inside = raw.clamp(LEAST_PROBABILITY, 1 - LEAST_PROBABILITY)
             return torch.log(inside) - torch.log1p(-inside)
         if kind == CONTINUOUS:
-            return (raw - kept("mean")) / kept("stddev")
+            return (raw - constant("mean")) / constant("stddev")
         if kind == BOXCOX:
-            logs = torch.log((raw + kept("shift")).clamp_min(BOX_COX_FLOOR))
-            return (torch.expm1(kept("lambda") * logs) / kept("lambda") - kept("mean")) / kept("stddev")
+            logs = torch.log((raw + constant("shift")).clamp_min(BOX_COX_FLOOR))
+            return (torch.expm1(constant("lambda") * logs) / constant("lambda") - constant("mean")) / constant("stddev")
         if kind == ENUM:
-            return (raw[:, kept("outputs")] == kept("values")).to(raw.dtype)
+            return (raw[:, constant("outputs")] == constant("values")).to(raw.dtype)
         if kind == QUANTILE:
-            ramps = ((raw.unsqueeze(2) - kept("starts")) / kept("widths")).clamp(0, 1)
-            return (ramps * kept("heights")).sum(dim=2)
+            ramps = ((raw.unsqueeze(2) - constant("starts")) / constant("widths")).clamp(0, 1)
+            return (ramps * constant("heights")).sum(dim=2)
         if kind == CLIP_LOG:
             return torch.log(raw.clamp_min(LOG_FLOOR))
         return raw

@@ -32,7 +32,9 @@ NEXT_FEATURES = "next_state_features"
 POSSIBLE_ACTIONS = "possible_actions"
 PROBABILITY_SUM_TOLERANCE = 1e-3
 MAX_UNLISTED_ACTIONS = 10_000  # where the log alone shows how many there are, a wild number is no action
-HEAD = 10_000  # rows that show whether a column's texts are mostly different ones ...
+MAX_UNLISTED_NAMES = 1000  # where it alone shows their names, a column of different texts is none of actions
+SHOWN_NAMES = 20
+HEAD = 10_000  # rows that show whether most texts of a column differ ...
 DISTINCT_IN_HEAD = 0.1  # ... which is when parsing each different text once is slower than parsing all together
 
 CSV_LINES = RowLabels("line", 2)  # the header is line 1
@@ -41,6 +43,7 @@ ROWS = RowLabels("row", 0)
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
+Columns = Mapping[str, str | Sequence[str]]
 
 TERMINATED_ASSUMED = (
     "no column 'terminated' or 'truncated' says how episodes ended; all count as terminated, so nothing is worth "
@@ -54,6 +57,7 @@ def episodes_from_frame(
     source: str = "table",
     labels: RowLabels = ROWS,
     action_names: Sequence[str] | None = None,
+    columns: Columns | None = None,
     require_propensities: bool = True,
 ) -> Episodes:
     """Check a table and turn it into arrays; see ``check_frame``.
@@ -62,7 +66,12 @@ def episodes_from_frame(
         DatasetError: there are problems. The message names the first ones; ``report`` has them all.
     """
     report, episodes = check_frame(
-        frame, source=source, labels=labels, action_names=action_names, require_propensities=require_propensities
+        frame,
+        source=source,
+        labels=labels,
+        action_names=action_names,
+        columns=columns,
+        require_propensities=require_propensities,
     )
     report.raise_problems()
     if episodes is None:
@@ -76,6 +85,7 @@ def check_frame(
     source: str = "table",
     labels: RowLabels = ROWS,
     action_names: Sequence[str] | None = None,
+    columns: Columns | None = None,
     require_propensities: bool = True,
 ) -> tuple[ValidationReport, Episodes | None]:
     """Find everything that is wrong with a table, and return its episodes if nothing is.
@@ -84,15 +94,52 @@ def check_frame(
         source: what messages call the table.
         labels: how they count its rows.
         action_names: of actions 0, 1, ..., where they are named; if left out, the first row's
-            ``possible_actions``, or else actions are numbers.
+            ``possible_actions``, or the names that the table has, in the order of the alphabet.
+        columns: which of the table's columns has which meaning, where it is not called by it; see
+            ``rename_columns``. Problems name the table's own.
         require_propensities: whether a table without probabilities is at fault. If not, every action gets the
-            same one; whoever allows this must put an estimate in their place.
+            same one; a caller that allows this must replace them by estimates.
     """
-    check = _Check(frame, labels, action_names, require_propensities)
+    check = _Check(rename_columns(frame, columns or {}, source), labels, action_names, require_propensities)
     episodes = check.run()
-    problems = sorted(check.problems, key=lambda problem: int(problem.rows[0]) if len(problem.rows) else -1)
+    own_names = {ours: theirs for theirs, ours in _renamings(columns or {}).items()}
+    problems = [
+        Problem(problem.fault, own_names.get(problem.column or "", problem.column), problem.rows)
+        for problem in sorted(check.problems, key=lambda problem: int(problem.rows[0]) if len(problem.rows) else -1)
+    ]
     report = ValidationReport(source, labels, len(frame), check.n_episodes, problems, tuple(check.assumptions))
     return report, None if problems else episodes
+
+
+def rename_columns(frame: "pd.DataFrame", columns: Columns, source: str = "table") -> "pd.DataFrame":
+    """Return a table with the names that this library knows.
+
+    Args:
+        columns: this library's name -> the table's; of ``state_features`` and ``next_state_features`` also a list of
+            columns, a feature each. A column that has one of these names already and means something else is dropped.
+    Raises:
+        DatasetError: the table lacks some of its columns.
+    """
+    new_names = _renamings(columns)
+    present = [str(name) for name in frame.columns]
+    if missing := [name for name in new_names if name not in present]:
+        listed = ", ".join(f"'{name}'" for name in missing)
+        raise DatasetError(
+            f"{source}: data.columns names {listed}, which the table does not have; it has: {', '.join(present[:20])}."
+        )
+    in_the_way = [name for name in present if name in new_names.values() and name not in new_names]
+    return frame.drop(columns=in_the_way).rename(columns=new_names) if new_names else frame
+
+
+def _renamings(columns: Columns) -> dict[str, str]:
+    """Return this library's name for each of a table's."""
+    new_names = {}
+    for ours, theirs in columns.items():
+        if isinstance(theirs, str):
+            new_names[theirs] = ours
+        else:
+            new_names |= {name: f"{ours.removesuffix('s')}_{number}" for number, name in enumerate(theirs)}
+    return new_names
 
 
 def read_csv_frame(path: Path) -> "pd.DataFrame":
@@ -121,7 +168,7 @@ def read_csv_frame(path: Path) -> "pd.DataFrame":
 
 
 class _Check:
-    """One pass over a table; what is wrong gathers in ``problems``."""
+    """One pass over a table, which collects its faults in ``problems``."""
 
     def __init__(
         self,
@@ -148,7 +195,7 @@ class _Check:
             return None
         rewards = self._numbers("reward")
         observations = self._features(FEATURES, FEATURE_PREFIX)
-        self._name_actions()
+        self._name_actions(names.get(PROBABILITIES))
         probabilities, n_actions = self._behavior(names)
         actions = self._actions(n_actions)
         if probabilities is not None:
@@ -172,6 +219,7 @@ class _Check:
             truncated=truncated,
             final_observations=finals,
             assumptions=tuple(self.assumptions),
+            action_names=tuple(self.action_names or ()),
         )
         if "cumulative_rewards" in self.frame:
             self._check_returns(episodes, order, last)
@@ -179,7 +227,7 @@ class _Check:
 
     def _find_columns(self) -> dict[tuple[str, ...], str]:
         """Return the spelling in use of each meaning."""
-        found: dict[tuple[str, ...], str] = {}
+        columns: dict[tuple[str, ...], str] = {}
         meanings: tuple[tuple[str, ...], ...] = (EPISODE, STEP, PROBABILITIES, PROPENSITY)
         for spellings in meanings:
             present = [name for name in spellings if name in self.frame]
@@ -188,25 +236,37 @@ class _Check:
                     Problem(f"columns '{present[0]}' and '{present[1]}' have the same meaning; keep one")
                 )
             if present:
-                found[spellings] = present[0]
+                columns[spellings] = present[0]
         required: list[tuple[str, ...]] = [("action",), EPISODE, ("reward",)]
-        if self.require_propensities and PROPENSITY not in found:
-            required.insert(1, PROBABILITIES)
-        for spellings in required:
-            if not any(name in self.frame for name in spellings):
-                self._report_missing(spellings[0])
-        return found
+        if self.require_propensities:
+            required.insert(1, PROBABILITIES + PROPENSITY)
+        missing = [spellings[0] for spellings in required if not any(name in self.frame for name in spellings)]
+        if not any(str(name).startswith(FEATURES.removesuffix("s")) for name in self.frame.columns):
+            missing.append(FEATURES)
+        if missing:
+            self._report_missing(missing)
+        return columns
 
-    def _report_missing(self, name: str) -> None:
-        columns = [str(column) for column in self.frame.columns]
-        nearest = difflib.get_close_matches(name, columns, n=1)
-        hint = f"; is '{nearest[0]}' meant?" if nearest else f"; the table has: {', '.join(columns[:12])}"
-        if name == PROBABILITIES[0] and not nearest:
-            hint += (
-                "; without it, data.behavior_policy=estimate (of launcher ope: --behavior-policy estimate) estimates "
+    def _report_missing(self, names: Sequence[str]) -> None:
+        """Report all columns that are missing at once, with what may be meant or may do instead."""
+        present = [str(column) for column in self.frame.columns]
+        nearest = {name: difflib.get_close_matches(name, present, n=1) for name in names}
+        by = "" if len(names) == 1 else " by '{}'"
+        meant = [f"is '{near[0]}' meant{by.format(name)}?" for name, near in nearest.items() if near]
+        texts = [*meant, f"the table has: {', '.join(present[:12])}{', ...' if len(present) > 12 else ''}"]
+        if len(meant) < len(names):
+            texts.append("data.columns of the preset says which column is which")
+        if PROBABILITIES[0] in names and not nearest[PROBABILITIES[0]]:
+            texts.append(
+                f"for '{PROBABILITIES[0]}', '{PROPENSITY[1]}' alone will do, the probability of the logged action; "
+                "without any, data.behavior_policy=estimate (of launcher ope: --behavior-policy estimate) estimates "
                 "the policy that acted"
             )
-        self.problems.append(Problem(f"column '{name}' is missing{hint}"))
+        if FEATURES in names:
+            texts.append(f"'{FEATURES}' is a list, or a column for each feature: '{FEATURE_PREFIX}0', ...")
+        listed = ", ".join(f"'{name}'" for name in names)
+        words = f"column {listed} is missing" if len(names) == 1 else f"columns {listed} are missing"
+        self.problems.append(Problem("; ".join([words, *texts])))
 
     def _report(self, column: str, bad: Mask, fault: str, *, show_value: bool = True) -> None:
         if bad.any():
@@ -294,30 +354,61 @@ class _Check:
 
     # Actions and probabilities
 
-    def _name_actions(self) -> None:
-        """Take the actions' names from ``possible_actions`` unless they are simply numbers."""
+    def _name_actions(self, probabilities: str | None) -> None:
+        """Take the actions' names from ``possible_actions`` or from the log, unless they are simply numbers.
+
+        Args:
+            probabilities: the column that has all of them, if there is one.
+        """
         if self.action_names is None and POSSIBLE_ACTIONS in self.frame:
             for cell in self.frame[POSSIBLE_ACTIONS]:
                 names = [str(name) for name in _items(cell)]
                 if names:
                     self.action_names = names
                     break
+        elif self.action_names is None:
+            self._number_names(probabilities)
         if self.action_names is not None and self.action_names == [str(i) for i in range(len(self.action_names))]:
             self._numbered_actions: int | None = len(self.action_names)
             self.action_names = None
         else:
             self._numbered_actions = None if self.action_names is None else len(self.action_names)
 
+    def _number_names(self, probabilities: str | None) -> None:
+        """Number actions that are texts in the order of the alphabet, or of the names that probabilities have."""
+        actions = self.frame["action"]
+        if actions.dtype.kind in "biuf" or not all(isinstance(cell, str) for cell in actions):
+            return
+        different = sorted(set(actions))
+        if any(_is_number(name) for name in different) or len(different) > MAX_UNLISTED_NAMES:
+            return
+        if probabilities is not None:
+            cell = _from_json(self.frame[probabilities].iloc[0])
+            if not isinstance(cell, Mapping):
+                self.problems.append(
+                    Problem(
+                        f"actions have names, and '{probabilities}' does not say which of them its numbers belong to; "
+                        "list them in that order as data.action_names of the preset"
+                    )
+                )
+                self.action_names = different
+                return
+            different = sorted_features(str(name) for name in cell)
+        self.action_names = different
+        shown = [f"{number} is '{name}'" for number, name in enumerate(different[:SHOWN_NAMES])]
+        rest = ["..."] if len(different) > SHOWN_NAMES else []
+        self.assumptions.append(f"actions are numbered by their names: {', '.join([*shown, *rest])}")
+
     def _behavior(self, names: Mapping[tuple[str, ...], str]) -> tuple[Floats | None, int | None]:
         """Return all actions' probabilities, if the table has them, and the number of actions, if it is known."""
         column = names.get(PROBABILITIES)
         if column is None:
             return None, self._numbered_actions
-        found = self._lists(column, "probabilities")
-        if found is None:
+        lists = self._lists(column, "probabilities")
+        if lists is None:
             return None, self._numbered_actions
         # What holds for a list holds for all of its rows; the lists at fault are known, and hold zeros.
-        table, codes = found
+        table, codes = lists
         sums = np.einsum("ij->i", table)  # three times as fast as sum(axis=1) on rows this short
         # Row by row only where something is wrong; a NaN compares as false.
         if table.min() >= 0 and table.max() <= 1 and np.abs(sums - 1).max() <= PROBABILITY_SUM_TOLERANCE:
@@ -344,11 +435,11 @@ class _Check:
             self._report("action", np.isnan(numbers), f"is not an action; they are: {', '.join(self.action_names)}")
             return np.nan_to_num(numbers).astype(np.int64)
         numbers = self._numbers("action")
-        known = (numbers >= 0) & (numbers == np.floor(numbers))
-        known &= numbers < (MAX_UNLISTED_ACTIONS if n_actions is None else n_actions)
+        is_action = (numbers >= 0) & (numbers == np.floor(numbers))
+        is_action &= numbers < (MAX_UNLISTED_ACTIONS if n_actions is None else n_actions)
         limit = "from 0" if n_actions is None else f"0 to {n_actions - 1}"
-        self._report("action", ~known, f"is not an action; they are numbered {limit}")
-        return np.where(known, numbers, 0).astype(np.int64)
+        self._report("action", ~is_action, f"is not an action; they are numbered {limit}")
+        return np.where(is_action, numbers, 0).astype(np.int64)
 
     def _check_logged_actions(
         self, names: Mapping[tuple[str, ...], str], probabilities: Floats, actions: NDArray[np.int64]
@@ -519,18 +610,18 @@ class _Check:
             )
             return None
         inner = _Check(self.frame.iloc[last_rows[cut]], self.labels, None, require_propensities=False)
-        found = inner._features(NEXT_FEATURES, NEXT_FEATURE_PREFIX)
+        features = inner._features(NEXT_FEATURES, NEXT_FEATURE_PREFIX)
         rows = last_rows[cut]
         self.problems += [Problem(p.fault, p.column, np.sort(rows[p.rows])) for p in inner.problems]
         finals = np.full((len(last_rows), width), np.nan, dtype=np.float32)
-        if found is None:
+        if features is None:
             return None
-        if found.shape[1] != width:
+        if features.shape[1] != width:
             self.problems.append(
-                Problem(f"the next observation has {found.shape[1]} features, the observation has {width}")
+                Problem(f"the next observation has {features.shape[1]} features, the observation has {width}")
             )
             return None
-        finals[cut] = found
+        finals[cut] = features
         return finals
 
     def _check_returns(self, episodes: Episodes, order: NDArray[np.int64], last: NDArray[np.int64]) -> None:
@@ -557,8 +648,26 @@ def _shown(value: object) -> str:
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _from_json(cell: Any) -> Any:
+    """Return what a text of JSON stands for, and anything else as it is."""
+    if isinstance(cell, str):
+        try:
+            return json.loads(cell)
+        except ValueError:
+            return cell
+    return cell
+
+
 def _items(cell: Any) -> list[Any]:
-    """Return a list's items, whether it comes as a list, an array or JSON text; none of what is no list."""
+    """Return the items of a list, an array or a JSON text of a list; none of any other value."""
     if isinstance(cell, str):
         try:
             cell = json.loads(cell)

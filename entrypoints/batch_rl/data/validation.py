@@ -48,8 +48,8 @@ class Problem:
         text = f"{', '.join(parts)}: {self.fault}" if parts else self.fault
         if len(self.rows) > 1:
             listed = ", ".join(str(row + labels.first) for row in self.rows[:shown_rows].tolist())
-            more = ", ..." if len(self.rows) > shown_rows else ""
-            text += f" ({len(self.rows)} such rows{f': {listed}{more}' if shown_rows > 1 else ''})"
+            ellipsis = ", ..." if len(self.rows) > shown_rows else ""
+            text += f" ({len(self.rows)} such rows{f': {listed}{ellipsis}' if shown_rows > 1 else ''})"
         return text
 
 
@@ -71,11 +71,6 @@ class ValidationReport:
     problems: Sequence[Problem]
     assumptions: tuple[str, ...]
 
-    @property
-    def is_valid(self) -> bool:
-        """Whether there is no problem."""
-        return not self.problems
-
     def __str__(self) -> str:
         count = len(self.problems)
         head = f"{self.source}: {self.n_rows} rows, {self.n_episodes} episodes, {count} problem{'s'[: count != 1]}"
@@ -94,5 +89,5 @@ class ValidationReport:
             separator = ", " if len(self.problems[0].rows) or self.problems[0].column else ": "
             raise DatasetError(f"{self.source}{separator}{named[0]}.", report=self)
         if count:
-            more = f"; and {count - NAMED_PROBLEMS} more" if count > NAMED_PROBLEMS else ""
-            raise DatasetError(f"{self.source}: {count} problems: {'; '.join(named)}{more}.", report=self)
+            rest = f"; and {count - NAMED_PROBLEMS} more" if count > NAMED_PROBLEMS else ""
+            raise DatasetError(f"{self.source}: {count} problems: {'; '.join(named)}{rest}.", report=self)

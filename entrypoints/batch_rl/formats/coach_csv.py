@@ -1,4 +1,4 @@
-"""Coach's CSV: what it takes to write it and to read it back. docs/data.md describes all formats."""
+"""Writing and reading Coach's CSV. docs/data.md describes all formats."""
 
 import csv
 from collections.abc import Iterable

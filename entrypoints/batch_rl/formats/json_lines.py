@@ -65,7 +65,7 @@ def read_json_lines(path: Path, **options: Any) -> Episodes:
 
 
 def plain_cells(column: "pd.Series[Any]") -> list[Any]:
-    """Return cells as JSON has them: no NumPy types, None for what is missing."""
+    """Return cells as JSON has them: no NumPy types, and None for missing values."""
 
     def plain(cell: Any) -> Any:
         if isinstance(cell, np.ndarray | np.generic):

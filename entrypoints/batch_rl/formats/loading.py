@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from batch_rl.data.episodes import Episodes
-from batch_rl.data.tables import CSV_LINES, episodes_from_frame, read_csv_frame
+from batch_rl.data.tables import CSV_LINES, Columns, episodes_from_frame, read_csv_frame
 from batch_rl.errors import DatasetError
 from batch_rl.formats.json_lines import read_json_lines
 from batch_rl.formats.minari_format import is_minari, read_minari
@@ -28,7 +28,8 @@ def _read_npz(paths: Sequence[Path], **_options: Any) -> Episodes:
     return read_npz(paths[0])
 
 
-def _read_minari(paths: Sequence[Path], **options: Any) -> Episodes:
+def _read_minari(paths: Sequence[Path], *, columns: Columns | None = None, **options: Any) -> Episodes:
+    del columns  # its columns have the names of Minari
     return read_minari(paths[0], **options)
 
 
@@ -52,14 +53,14 @@ def find_dataset(folder: Path) -> list[Path]:
     present = sorted(folder.iterdir()) if folder.is_dir() else []
     if is_minari(folder):
         return [folder]
-    found = [path for path in present if path.suffix.lower() in READERS or is_minari(path)]
-    kinds = {_kind(path) for path in found}
-    if len(found) == 1 or (len(kinds) == 1 and kinds <= set(SHARDED)):
-        return found
-    if found:
+    datasets = [path for path in present if path.suffix.lower() in READERS or is_minari(path)]
+    kinds = {_kind(path) for path in datasets}
+    if len(datasets) == 1 or (len(kinds) == 1 and kinds <= set(SHARDED)):
+        return datasets
+    if datasets:
         kind = "CSV files" if kinds == {".csv"} else "datasets"
-        names = ", ".join(path.name for path in found[:5]) + (", ..." if len(found) > 5 else "")
-        raise DatasetError(f"{folder} holds {len(found)} {kind} ({names}); give the channel one dataset.")
+        names = ", ".join(path.name for path in datasets[:5]) + (", ..." if len(datasets) > 5 else "")
+        raise DatasetError(f"{folder} holds {len(datasets)} {kind} ({names}); give the channel one dataset.")
     others = ", ".join(path.name for path in present[:5])
     raise DatasetError(
         f"{folder} holds no .csv file, nor {', '.join(sorted(set(READERS) - {'.csv'}))}"
@@ -72,26 +73,39 @@ def holds_dataset(folder: Path) -> bool:
     return any(path.suffix.lower() in READERS or is_minari(path) for path in folder.iterdir())
 
 
-def load_episodes(folder: Path, *, require_propensities: bool = True) -> tuple[Path, Episodes]:
+def load_episodes(
+    folder: Path,
+    *,
+    require_propensities: bool = True,
+    columns: Columns | None = None,
+    action_names: Sequence[str] | None = None,
+) -> tuple[Path, Episodes]:
     """Find, read and check the dataset of a channel; return its first file as well.
 
     Args:
         folder: the channel's, or a file of a known format itself.
         require_propensities: whether rows must say how likely their action was.
+        columns, action_names: of a table; see ``batch_rl.data.tables.check_frame``.
     Raises:
         DatasetError: there is not exactly one dataset, or it has faults.
     """
     paths = [folder] if folder.is_file() and folder.suffix.lower() in READERS else find_dataset(folder)
-    return paths[0], read_dataset(paths, require_propensities=require_propensities)
+    options: dict[str, Any] = {} if require_propensities else {"require_propensities": False}
+    if columns:
+        options["columns"] = columns
+    if action_names:
+        options["action_names"] = action_names
+    return paths[0], read_dataset(paths, **options)
 
 
-def read_dataset(paths: Sequence[Path], *, require_propensities: bool = True) -> Episodes:
+def read_dataset(paths: Sequence[Path], **options: Any) -> Episodes:
     """Read and check the files of one dataset, as ``find_dataset`` finds them.
 
+    Args:
+        options: of ``batch_rl.data.tables.check_frame``, as far as the format has a use for them.
     Raises:
         DatasetError: it has faults.
     """
-    options = {} if require_propensities else {"require_propensities": False}
     return READERS[_kind(paths[0])](paths, **options)
 
 
@@ -102,7 +116,7 @@ def _kind(path: Path) -> str:
 def raise_small_propensities(episodes: Episodes, least: float) -> tuple[Episodes, float]:
     """Raise the logged actions' propensities to ``least``; return the share of rows that this changed.
 
-    The other actions of such a row give up what it takes, in proportion.
+    The other actions of such a row lose as much probability, in proportion to their own.
     """
     small = episodes.propensities < least
     if not small.any():

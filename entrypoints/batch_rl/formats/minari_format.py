@@ -128,7 +128,8 @@ def _frame(episodes: list[Any], actions: "gymnasium.spaces.Discrete") -> Any:
 
     lengths = [len(episode.rewards) for episode in episodes]
     seen = [np.asarray(episode.observations, dtype=np.float64) for episode in episodes]
-    before, after = np.concatenate([one[:-1] for one in seen]), np.concatenate([one[1:] for one in seen])
+    before = np.concatenate([observations[:-1] for observations in seen])
+    after = np.concatenate([observations[1:] for observations in seen])
     columns: dict[str, Any] = {
         "episode_id": np.repeat([episode.id for episode in episodes], lengths),
         "step": np.concatenate([np.arange(length) for length in lengths]),
@@ -138,7 +139,7 @@ def _frame(episodes: list[Any], actions: "gymnasium.spaces.Discrete") -> Any:
         "truncated": np.concatenate([episode.truncations for episode in episodes]),
     }
     columns |= {f"{FEATURE_PREFIX}{i}": before[:, i] for i in range(before.shape[1])}
-    if not np.isnan([one[-1] for one in seen]).any():
+    if not np.isnan([observations[-1] for observations in seen]).any():
         columns |= {f"{NEXT_FEATURE_PREFIX}{i}": after[:, i] for i in range(after.shape[1])}
     for name in (*PROBABILITIES, *PROPENSITY):
         if all(name in (episode.infos or {}) for episode in episodes):

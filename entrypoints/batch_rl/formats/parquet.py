@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from batch_rl.data.episodes import FEATURE_PREFIX, NEXT_FEATURE_PREFIX, Episode, Episodes
-from batch_rl.data.tables import EPISODE, ROWS, episodes_from_frame
+from batch_rl.data.tables import EPISODE, ROWS, episodes_from_frame, rename_columns
 from batch_rl.data.validation import RowLabels
 from batch_rl.errors import DatasetError
 from batch_rl.files import write_atomically
@@ -119,36 +119,39 @@ def stream_parquet(paths: Sequence[Path], *, rows_at_once: int = ROWS_AT_ONCE, *
 
     Args:
         paths: in the order in which they are read.
-        options: ``action_names`` and ``require_propensities`` of ``tables.check_frame``. Give the names where
-            actions have some: a block need not show all.
+        options: ``action_names``, ``columns`` and ``require_propensities`` of ``tables.check_frame``. Give the names
+            where actions have some: the first block need not show all.
     Raises:
         DatasetError: as ``read_parquet``, when the block is reached; rows count from 0 over all files. Also an
             episode that goes on after others began, or a block with another number of actions.
     """
     import pandas as pd
 
-    source = _source(paths)
-    kept: pd.DataFrame | None = None
+    source, columns = _source(paths), options.pop("columns", None) or {}
+    waiting: pd.DataFrame | None = None
     seen: set[Any] = set()
     first_row, n_actions = 0, None
-    for frame in _frames(paths, rows_at_once):
-        kept = frame if kept is None else pd.concat([kept, frame], ignore_index=True)
-        column = next((name for name in EPISODE if name in kept), None)
+    for raw in _frames(paths, rows_at_once):
+        frame = rename_columns(raw, columns, source)
+        waiting = frame if waiting is None else pd.concat([waiting, frame], ignore_index=True)
+        column = next((name for name in EPISODE if name in waiting), None)
         if column is None:
-            episodes_from_frame(kept, source=source, **options)  # says what is missing
+            episodes_from_frame(waiting, source=source, **options)  # refuses the table and names its missing columns
             return
-        ids = kept[column]
+        ids = waiting[column]
         changes = np.flatnonzero((ids != ids.shift()).to_numpy())  # first rows of runs of one id
-        if len(kept) < rows_at_once or len(changes) < 2:
+        if len(waiting) < rows_at_once or len(changes) < 2:
             continue
         whole = int(changes[-1])
-        yield (block := _block(kept.iloc[:whole], column, seen, source, first_row, n_actions, options))
+        yield (block := _block(waiting.iloc[:whole], column, seen, source, first_row, n_actions, options))
         n_actions = block.n_actions
+        if block.action_names:  # later blocks have the same numbers
+            options["action_names"] = block.action_names
         first_row += whole
-        kept = kept.iloc[whole:].reset_index(drop=True)
-    if kept is not None and len(kept):
-        column = next(name for name in EPISODE if name in kept)
-        yield _block(kept, column, seen, source, first_row, n_actions, options)
+        waiting = waiting.iloc[whole:].reset_index(drop=True)
+    if waiting is not None and len(waiting):
+        column = next(name for name in EPISODE if name in waiting)
+        yield _block(waiting, column, seen, source, first_row, n_actions, options)
 
 
 def _block(

@@ -12,6 +12,7 @@ import dataclasses
 import hashlib
 import math
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import numpy as np
 
 from batch_rl.data.episodes import Episodes
 from batch_rl.data.fingerprints import SeenEpisodes, fingerprints
+from batch_rl.data.tables import Columns
 from batch_rl.errors import DatasetError
 from batch_rl.formats.loading import find_dataset, raise_small_propensities
 from batch_rl.formats.parquet import ROWS_AT_ONCE, count_rows, stream_parquet
@@ -36,6 +38,7 @@ class DealtEpisodes:
         train_fraction: share of the episodes that trains. Fewer are held out where the rest would be more than
             ``rows_in_memory``.
         least_propensity: smaller propensities are raised to it.
+        columns, action_names: see ``batch_rl.data.tables.check_frame``.
     Raises:
         DatasetError: the log is not Parquet, has faults, or is too small to be dealt.
     """
@@ -49,6 +52,8 @@ class DealtEpisodes:
         train_fraction: float,
         seed: int,
         least_propensity: float = 0.0,
+        columns: Columns | None = None,
+        action_names: Sequence[str] | None = None,
     ) -> None:
         paths = find_dataset(channel)
         if paths[0].suffix.lower() != ".parquet":
@@ -66,7 +71,10 @@ class DealtEpisodes:
         digest = hashlib.sha256()
         fitted, held = [], []
         generator = np.random.default_rng(seed)
-        for whole in stream_parquet(paths, rows_at_once=min(ROWS_AT_ONCE, rows_in_memory)):
+        self.action_names: tuple[str, ...] = ()
+        at_once = min(ROWS_AT_ONCE, rows_in_memory)
+        for whole in stream_parquet(paths, rows_at_once=at_once, columns=columns, action_names=action_names):
+            self.action_names = whole.action_names
             block, share = raise_small_propensities(whole, least_propensity)
             raised += share * len(block.actions)
             places = generator.random(len(block)) / (1 - held_out) * self.n_parts
@@ -120,4 +128,4 @@ class DealtEpisodes:
         arrays: dict[str, Any] = {name: np.concatenate(gathered.pop(name)) for name in _ARRAYS}
         if np.isnan(arrays["final_observations"]).all():
             arrays["final_observations"] = None
-        return Episodes(**arrays, assumptions=self.assumptions)
+        return Episodes(**arrays, assumptions=self.assumptions, action_names=self.action_names)

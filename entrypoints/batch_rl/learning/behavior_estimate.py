@@ -1,4 +1,4 @@
-"""Propensities for a log that has none: a model of the policy that acted. A guess, and treated as one."""
+"""Propensities for a log that has none, by a model of the policy that acted: a guess, which every report says."""
 
 import dataclasses
 

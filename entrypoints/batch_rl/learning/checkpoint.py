@@ -10,6 +10,7 @@ import dataclasses
 import json
 import math
 import pickle
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -73,6 +74,10 @@ class Run(Protocol):
     @property
     def n_actions(self) -> int:
         """Number of actions."""
+
+    @property
+    def action_names(self) -> tuple[str, ...]:
+        """Of actions 0, 1, ...; none where they are numbers."""
 
     @property
     def dataset_digest(self) -> str:
@@ -149,6 +154,7 @@ class CheckpointFolder:
             "algorithm": run.preset.agent.algorithm,
             "observation_size": run.observation_size,
             "n_actions": run.n_actions,
+            **({"action_names": list(run.action_names)} if run.action_names else {}),
             "preset": dataclasses.asdict(run.preset),
             "dataset_sha256": run.dataset_digest,
             "value_scaling": asdict(run.scaling),
@@ -176,7 +182,7 @@ class CheckpointFolder:
             self._best_estimate, self._best = estimate, path
         content = _policy_content(run) | {"best_estimate": self._best_estimate, "metrics": metrics}
         write_atomically(path, lambda temporary: torch.save(content, temporary))
-        self._written = [kept for kept in self._written if kept != path] + [path]
+        self._written = [file for file in self._written if file != path] + [path]
         write_text_atomically(self.folder / "latest", path.name + "\n")
         if is_best:
             write_text_atomically(self.folder / "best", path.name + "\n")
@@ -220,11 +226,15 @@ def _policy_content(run: Run) -> dict[str, Any]:
 def _normalization(run: Run) -> dict[str, Any]:
     if run.preprocessor is None:
         return {}
-    return {"normalization": {str(feature): asdict(one) for feature, one in run.preprocessor.normalization.items()}}
+    return {
+        "normalization": {
+            str(feature): asdict(parameters) for feature, parameters in run.preprocessor.normalization.items()
+        }
+    }
 
 
 def load_policy(
-    folder: Path, which: str, *, observation_size: int, n_actions: int, where: str = "environment"
+    folder: Path, which: str, *, observation_size: int, n_actions: int, user: str = "environment"
 ) -> PolicyNetwork:
     """Load the policy of a checkpoint folder.
 
@@ -238,7 +248,7 @@ def load_policy(
     for name, expected in (("observation_size", observation_size), ("n_actions", n_actions)):
         if metadata.get(name) != expected:
             raise CheckpointError(
-                f"{folder}: the checkpoint was trained with {name} {metadata.get(name)}, the {where} has "
+                f"{folder}: the checkpoint was trained with {name} {metadata.get(name)}, the {user} has "
                 f"{expected}. Choose the preset of the environment that the data came from."
             )
     which = FINAL if which == "latest" and (folder / FINAL).is_file() else which
@@ -268,7 +278,7 @@ def load_policy(
 
 @dataclass(frozen=True)
 class SavedPolicy:
-    """A policy on disk, and what it was made of.
+    """A policy on disk, with its preset and the episodes that its run has seen.
 
     Args:
         path: of its own file.
@@ -302,7 +312,7 @@ def open_policy(place: Path, *, observation_size: int, n_actions: int) -> SavedP
         which = FINAL
     metadata = _read_metadata(folder)
     path = folder / which if which.endswith(".pt") else _file(folder, which)
-    policy = load_policy(folder, which, observation_size=observation_size, n_actions=n_actions, where="dataset")
+    policy = load_policy(folder, which, observation_size=observation_size, n_actions=n_actions, user="dataset")
     try:
         seen = SeenEpisodes.from_dict(metadata["episodes"]) if "episodes" in metadata else None
     except (ValueError, LookupError, TypeError) as error:
@@ -311,6 +321,45 @@ def open_policy(place: Path, *, observation_size: int, n_actions: int) -> SavedP
     return SavedPolicy(
         path, policy, path.name.startswith(FINAL), metadata["preset"], metadata["dataset_sha256"], seen, best
     )
+
+
+@dataclass(frozen=True)
+class TrainedFor:
+    """What a policy was trained for: the weight of a reward one step later, and the names of its actions, if any."""
+
+    discount: float
+    action_names: tuple[str, ...]
+
+
+def trained_for(folder: Path) -> TrainedFor:
+    """Return what the policy of a checkpoint folder was trained for.
+
+    Raises:
+        CheckpointError: the folder holds no checkpoint of ours.
+    """
+    metadata = _read_metadata(folder)
+    return TrainedFor(
+        float(_earlier_values(metadata)["agent.discount"]),
+        tuple(str(name) for name in metadata.get("action_names", ())),
+    )
+
+
+def how_logs_are_read(places: Sequence[Path]) -> dict[str, Any]:
+    """Return ``columns`` and ``action_names`` by which policies have read their log, for other logs of that kind.
+
+    Raises:
+        CheckpointError: there is no checkpoint of ours, or the policies read their logs differently.
+    """
+    ways = []
+    for place in places:
+        metadata = _read_metadata(place.parent if place.is_file() else place)
+        columns = metadata["preset"].get("data", {}).get("columns")
+        ways.append({"columns": columns, "action_names": metadata.get("action_names")})
+    if any(way != ways[0] for way in ways):
+        raise CheckpointError(
+            "the policies read their logs by different data.columns or names of actions; judge them apart."
+        )
+    return ways[0]
 
 
 def holds_checkpoint(folder: Path) -> bool:
@@ -386,12 +435,12 @@ def as_begun(preset: PresetOfARun, folder: Path) -> tuple[PresetOfARun, list[str
 
 def _values_before(metadata: dict[str, Any]) -> dict[str, Any]:
     """Return what the keys that a checkpoint lacks were worth to its run."""
-    known, lacking = _flat(metadata["preset"]), {}
+    names, lacking = _flat(metadata["preset"]), {}
     for section, kind in SECTIONS.items():
         for key in dataclasses.fields(kind):
             name, before = f"{section}.{key.name}", key.metadata["before"]
             value = key.default if before is dataclasses.MISSING else before
-            if name not in known and value is not dataclasses.MISSING:
+            if name not in names and value is not dataclasses.MISSING:
                 lacking[name] = value
     return lacking
 

@@ -36,7 +36,7 @@ class ValueWatch:
         self._given: set[str] = set()
 
     def warnings(self, result: EpochResult) -> list[str]:
-        """Return what is to be said after an epoch, a line each."""
+        """Return the warnings after an epoch, a line each."""
         if self._silent:
             return []
         texts = {}
@@ -49,7 +49,7 @@ class ValueWatch:
         if best is None or estimates.wis > best.estimates.wis:
             self._best = result
         elif self._rose(best, result) and estimates.sequential_dr < best.estimates.sequential_dr:
-            kept = (
+            advice = (
                 "the checkpoint 'best' is the earlier one"
                 if self._keeps_best
                 else "training.best_by=WIS would keep the earlier one as the checkpoint 'best'"
@@ -58,7 +58,7 @@ class ValueWatch:
                 f"since epoch {best.epoch} Q has grown from {best.batch_q.mean():.4g} to "
                 f"{result.batch_q.mean():.4g}, while WIS fell from {best.estimates.wis:.4g} to {estimates.wis:.4g} "
                 f"and sequential DR from {best.estimates.sequential_dr:.4g} to {estimates.sequential_dr:.4g}: "
-                f"later values are no better ones. Train for fewer epochs; {kept}."
+                f"later values are no better ones. Train for fewer epochs; {advice}."
             )
         new = [text for kind, text in texts.items() if kind not in self._given]
         self._given |= texts.keys()

@@ -1,5 +1,6 @@
 """What the held-out episodes say of the policy as it is now, after each epoch."""
 
+import dataclasses
 import math
 import warnings
 from dataclasses import dataclass
@@ -37,15 +38,16 @@ class PolicyEstimates:
     one_step_dr: float
     weights: ope.WeightDiagnostics
     trajectory: ope.PolicyEvaluation | None = None
+    fqe: ope.EstimatedValue | None = None  # of the last epoch, where the preset asks for it
 
     def value(self, name: str) -> float:
         """Return an estimate, or the lower end of its interval by the name and " Low"; NaN where there is none."""
         if name == "WIS" or self.trajectory is None:  # Coach's is the same estimator
             return self.wis
-        one = self.trajectory[name.removesuffix(LOWER_END)]
+        estimate = self.trajectory[name.removesuffix(LOWER_END)]
         if not name.endswith(LOWER_END):
-            return one.value
-        return one.interval.lower if one.interval else math.nan
+            return estimate.value
+        return estimate.interval.lower if estimate.interval else math.nan
 
 
 class _ScoredOutputs:
@@ -121,11 +123,7 @@ class Judge:
         self._fitted_q: ope.FittedQ | None = None
         if not final and needs_model(self._preset.ope.estimators):
             self._fitted_q = ope.FittedQ(
-                steps.inputs,
-                steps.actions,
-                steps.rewards,
-                steps.terminated,
-                steps.next_rows,
+                ope.LoggedSteps(steps.inputs, steps.actions, steps.rewards, steps.terminated, steps.next_rows),
                 torch.arange(len(steps.actions)) if steps.learned_rows is None else steps.learned_rows,
                 n_actions=data.n_actions,
                 discount=self._preset.agent.discount,
@@ -141,11 +139,12 @@ class Judge:
         if self._fitted_q is not None:
             self._fitted_q.fit(self._probabilities, self._preset.ope.fqe_updates)
 
-    def estimate(self, policy: PolicyNetwork) -> PolicyEstimates:
+    def estimate(self, policy: PolicyNetwork, *, is_last: bool = False) -> PolicyEstimates:
         """Return what the held-out episodes say.
 
         Args:
             policy: as it is now; it is asked about observations that truncated episodes led to.
+            is_last: of its run, so that the estimate FQE is worth its time.
         """
         target = softmax(self._held_out_scored.scores().double().numpy(), self._preset.ope.temperature)
         q_hat = np.zeros_like(target)  # logits are no values
@@ -155,7 +154,31 @@ class Judge:
         with warnings.catch_warnings():
             # They stand in the notes; every epoch would repeat them.
             warnings.simplefilter("ignore")
-            return self._estimates(steps, target, policy)
+            estimates = self._estimates(steps, target, policy)
+            if is_last and self._preset.ope.fqe_refits:
+                estimates = dataclasses.replace(estimates, fqe=self._refit(target, policy))
+            return estimates
+
+    def _refit(self, target: NDArray[np.float64], policy: PolicyNetwork) -> ope.EstimatedValue:
+        """Evaluate by networks that are fitted to resamples of the held-out episodes, as ``launcher ope`` does."""
+        preset, discount = self._preset.ope, self._preset.agent.discount
+        refits = ope.refit_values(
+            self._data.held_out,
+            lambda observations: softmax(policy.q_array(observations), policy.temperature),
+            discount=discount,
+            seed=self._preset.seed,
+            refits=preset.fqe_refits,
+        )
+        evaluation = ope.evaluate(
+            self._log,
+            target,
+            discount=discount,
+            estimators=[ope.FQE],
+            level=preset.level,
+            seed=self._preset.seed,
+            refits=refits,
+        )
+        return evaluation[ope.FQE]
 
     def _estimates(
         self, steps: ope.WeightedSteps, target: NDArray[np.float64], policy: PolicyNetwork

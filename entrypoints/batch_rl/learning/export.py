@@ -27,7 +27,7 @@ DESCRIPTION_FILE_NAME = "model.json"
 ARRAYS_FILE_NAME, ARRAYS_VERSION = "model.npz", 1
 INPUT, OUTPUT = "observation", "policy"
 CHECK_ROWS = 100
-TOLERANCE = 1e-5  # of a probability, for each unit of the largest logit: rounding grows with what is rounded
+TOLERANCE = 1e-5  # of a probability, for each unit of the largest logit: rounding errors grow with the logits
 
 
 class ExportError(BatchRLError):
@@ -118,7 +118,13 @@ FORMATS = {
 }
 
 
-def export_policy(policy: PolicyNetwork, folder: Path, formats: Sequence[str] = ("torchscript",)) -> list[Path]:
+def export_policy(
+    policy: PolicyNetwork,
+    folder: Path,
+    formats: Sequence[str] = ("torchscript",),
+    *,
+    action_names: Sequence[str] = (),
+) -> list[Path]:
     """Write a model file in each of ``formats``, the weights as arrays, and ``model.json``; return the first.
 
     The model takes (batch, obs_dim) float32 features as the environment gives them, and returns (batch,
@@ -127,6 +133,7 @@ def export_policy(policy: PolicyNetwork, folder: Path, formats: Sequence[str] = 
 
     Args:
         formats: of ``FORMATS``, at least one; the first is the one that ``model.json`` names as the model.
+        action_names: of the columns of what the model returns, for ``model.json``; none where they have only numbers.
     Raises:
         ExportError: on random inputs a written file and ``policy`` differ, or a format's packages are missing.
     """
@@ -150,6 +157,7 @@ def export_policy(policy: PolicyNetwork, folder: Path, formats: Sequence[str] = 
             "name": OUTPUT,
             "shape": ["batch", expected.shape[1]],
             "meaning": "action probabilities",
+            **({"actions": list(action_names)} if action_names else {}),
         },
         "temperature": policy.temperature,
         "networks": policy.members,

@@ -206,11 +206,11 @@ class Learner(Ensemble):
         self._statistics: list[Tensor] = []
 
     def use(self, transitions: Transitions) -> None:
-        """Learn from these rows in the next pass, or in what is left of one that was interrupted."""
+        """Learn from these rows in the next pass, or in the rest of an interrupted one."""
         self._transitions = transitions
 
     def run_epoch(self, should_stop: Callable[[], bool] = lambda: False) -> Tensor | None:
-        """Train on one shuffled pass, or on what is left of one that was interrupted.
+        """Train on one shuffled pass, or on the rest of an interrupted one.
 
         Returns:
             Per update the loss, the gradient's norm, the mean Q of the batch, the step size and the largest

@@ -102,7 +102,7 @@ class OnlineLearner(Ensemble):
         super().__init__(agent, observation_size, n_actions=n_actions, generator=generator)
         self.replay = Replay(replay_size, observation_size)
         self.mean, self.scale = torch.zeros(observation_size), torch.ones(observation_size)
-        self.episodes = 0  # whole ones, those of the heatup too
+        self.episodes = 0  # whole episodes, those of the heatup too
         self.heatup_episodes = 0  # those that began in the heatup
         self.steps = 0
         self.reached = False  # whether an evaluation has reached online.stop_at_reward
@@ -204,6 +204,7 @@ class OnlineRun:
         self._evaluation_seed = _derived_seed(preset.seed, EVALUATIONS)
         probe = self._player(0)
         self.observation_size, self.n_actions = probe.observation_size, probe.n_actions
+        self.action_names: tuple[str, ...] = ()  # environments number them
         self.reward_threshold = probe.reward_threshold
         self.learner = OnlineLearner(
             preset.agent,

@@ -1,4 +1,4 @@
-"""From logged episodes to what is learned from: the split, the features, and transitions in rows."""
+"""From logged episodes to training data: the split, the features, and transitions in rows."""
 
 import dataclasses
 import hashlib
@@ -25,7 +25,7 @@ SPLIT = 0  # the purpose of a generator; see batch_rl.learning.training
 
 
 def dataset_digest(episodes: Episodes) -> str:
-    """Return a SHA-256 of all arrays, by which a checkpoint knows its data."""
+    """Return a SHA-256 of all arrays, for checkpoints, which resume on the same data alone."""
     digest = hashlib.sha256()
     for field in dataclasses.fields(episodes):
         value = getattr(episodes, field.name)
@@ -38,7 +38,7 @@ def dataset_digest(episodes: Episodes) -> str:
 
 
 def split_generator(seed: int) -> np.random.Generator:
-    """Return what decides which episodes are held out: the same ones in every run of a seed."""
+    """Return the generator that draws the held-out episodes: the same episodes in every run of a seed."""
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(SPLIT,)))
 
 
@@ -50,18 +50,18 @@ def without_last_rows(episodes: Episodes) -> Episodes:
     Raises:
         DatasetError: nothing is left.
     """
-    rows, kept = np.flatnonzero(~episodes.ends), episodes.lengths > 1
+    rows, is_long_enough = np.flatnonzero(~episodes.ends), episodes.lengths > 1
     if not len(rows):
         raise DatasetError("every episode has a single row: with data.drop_last_rows nothing is left.")
-    last_rows = (episodes.starts + episodes.lengths - 1)[kept]
+    last_rows = (episodes.starts + episodes.lengths - 1)[is_long_enough]
     return dataclasses.replace(
         episodes,
         observations=episodes.observations[rows],
         actions=episodes.actions[rows],
         rewards=episodes.rewards[rows],
         probabilities=episodes.probabilities[rows],
-        lengths=episodes.lengths[kept] - 1,
-        truncated=episodes.truncated[kept],
+        lengths=episodes.lengths[is_long_enough] - 1,
+        truncated=episodes.truncated[is_long_enough],
         # What a truncated episode's last kept action led to stands in the row that is left out.
         final_observations=episodes.observations[last_rows] if episodes.truncated.any() else None,
     )
@@ -114,6 +114,7 @@ class PreparedData:
                 self.share = len(self.fitting.actions) / len(episodes.actions)
                 self.fitting = episodes.select(np.arange(len(episodes)))
         self.n_actions = self.fitting.n_actions
+        self.action_names = self.fitting.action_names
         self.observation_size = self.fitting.observations.shape[1]
         self.preprocessor: Preprocessor | None = None
         if preset.data.normalization == "reagent":

@@ -248,7 +248,7 @@ def nearest_distances(points: Tensor, references: Tensor) -> Tensor:
 
 
 def _nearest_distances(points: Tensor, references: Tensor) -> Tensor:
-    # By a matrix product, in float64: the differences of float32 squares would hide what is near.
+    # By a matrix product, in float64: differences of float32 squares are too coarse for near rows.
     center = references.double().mean(dim=0)
     ours, theirs = points.double() - center, references.double() - center
     smallest = torch.addmm(theirs.square().sum(dim=1), ours, theirs.T, alpha=-2).min(dim=1).values

@@ -169,7 +169,7 @@ class TrainingRun:
 
     def evaluate(self) -> PolicyEstimates:
         """Estimate the present policy's value from the held-out episodes."""
-        return self.judge.estimate(self.policy())
+        return self.judge.estimate(self.policy(), is_last=self.epoch == self.epochs)
 
     def state(self) -> dict[str, Any]:
         """Return all that is needed to go on bit for bit, in plain containers and tensors."""
@@ -220,18 +220,23 @@ class TrainingRun:
 
     @property
     def dataset_digest(self) -> str:
-        """By which a checkpoint knows its data."""
+        """SHA-256 of the data, for checkpoints."""
         return self.data.dataset_digest
 
     @property
     def seen_episodes(self) -> SeenEpisodes:
-        """By which a checkpoint knows what its policy has learned from."""
+        """Fingerprints of the episodes that the policy has learned from, and of those that judge it."""
         return self.data.seen_episodes
 
     @property
     def n_actions(self) -> int:
         """Number of actions."""
         return self.data.n_actions
+
+    @property
+    def action_names(self) -> tuple[str, ...]:
+        """Of actions 0, 1, ...; none where the log has numbers."""
+        return self.data.action_names
 
     @property
     def observation_size(self) -> int:

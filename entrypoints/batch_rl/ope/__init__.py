@@ -22,7 +22,7 @@ from batch_rl.ope.evaluation import (
     TruncationWarning,
     evaluate,
 )
-from batch_rl.ope.fitted_q import FittedQ, fit_linear_q, fit_network_q, fit_tabular_q
+from batch_rl.ope.fitted_q import FittedQ, LoggedSteps, fit_linear_q, fit_network_q, fit_tabular_q
 from batch_rl.ope.importance_sampling import (
     UndefinedEstimateWarning,
     WeightDiagnostics,
@@ -61,6 +61,7 @@ __all__ = [
     "KnownBounds",
     "Layout",
     "LoggedRows",
+    "LoggedSteps",
     "PolicyEvaluation",
     "Refits",
     "Support",

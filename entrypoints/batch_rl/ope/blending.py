@@ -15,7 +15,7 @@ _BLOCK_VALUES = 1 << 22  # of a table that holds some episodes at every step
 
 @dataclass(frozen=True)
 class Blend:
-    """An estimate, and what it is made of.
+    """An estimate and its parts.
 
     Args:
         value: in discounted reward per episode.

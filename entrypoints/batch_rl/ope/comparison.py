@@ -76,7 +76,10 @@ def compare(
     """
     if not evaluations:
         raise DatasetError("there is no policy to compare.")
-    logs = {(one.episodes, one.rows, one.discount, one.logged_return) for one in evaluations.values()}
+    logs = {
+        (evaluation.episodes, evaluation.rows, evaluation.discount, evaluation.logged_return)
+        for evaluation in evaluations.values()
+    }
     if len(logs) > 1:
         raise DatasetError("the policies were not evaluated on the same log with the same discount.")
     names = list(evaluations)
@@ -112,16 +115,16 @@ def difference_interval(first: PolicyEvaluation, second: PolicyEvaluation, estim
     NaN where one of the policies has no replicates or no interval: a log that lacks what one of them does cannot
     compare them.
     """
-    one, other = first[estimator], second[estimator]
-    if one.interval is None or other.interval is None or len(one.replicates) == 0:
+    estimate, other = first[estimator], second[estimator]
+    if estimate.interval is None or other.interval is None or len(estimate.replicates) == 0:
         return math.nan, math.nan
-    differences = one.replicates - other.replicates
+    differences = estimate.replicates - other.replicates
     if estimator == FQE:
-        found = refitted_interval(differences, level=one.interval.level)
-        return found.lower, found.upper
+        interval = refitted_interval(differences, level=estimate.interval.level)
+        return interval.lower, interval.upper
     if not np.isfinite(differences).all():
         return math.nan, math.nan
-    tail = (1 - one.interval.level) / 2
+    tail = (1 - estimate.interval.level) / 2
     lower, upper = np.quantile(differences, [tail, 1 - tail])
     return float(lower), float(upper)
 
@@ -129,7 +132,7 @@ def difference_interval(first: PolicyEvaluation, second: PolicyEvaluation, estim
 def _undecided(
     evaluations: Mapping[str, PolicyEvaluation], estimator: str, ranking: list[str]
 ) -> tuple[str, ...] | None:
-    if any(len(one[estimator].replicates) == 0 for one in evaluations.values()):
+    if any(len(evaluation[estimator].replicates) == 0 for evaluation in evaluations.values()):
         return None
     first = evaluations[ranking[0]]
     lowers = {name: difference_interval(first, evaluations[name], estimator)[0] for name in ranking[1:]}
@@ -139,7 +142,7 @@ def _undecided(
 def rank_correlation(first: Floats, second: Floats) -> float:
     """Return Spearman's rank correlation; equal values share the mean of their ranks. NaN where all are equal."""
     ranks = [_ranks(np.asarray(values, dtype=np.float64)) for values in (first, second)]
-    deviations = [one - one.mean() for one in ranks]
+    deviations = [rank - rank.mean() for rank in ranks]
     size = math.sqrt(float(np.square(deviations[0]).sum() * np.square(deviations[1]).sum()))
     return float(deviations[0] @ deviations[1]) / size if size else math.nan
 
@@ -151,8 +154,8 @@ def _ranks(values: Floats) -> Floats:
 
 
 def _probability_best(evaluations: Mapping[str, PolicyEvaluation], estimator: str) -> dict[str, float]:
-    replicates = [one[estimator].replicates for one in evaluations.values()]
-    if len({len(one) for one in replicates}) > 1 or len({one.seed for one in evaluations.values()}) > 1:
+    replicates = [evaluation[estimator].replicates for evaluation in evaluations.values()]
+    if len({len(values) for values in replicates}) > 1 or len({log.seed for log in evaluations.values()}) > 1:
         raise DatasetError(
             "the policies were evaluated with different bootstraps; use one seed and number of resamples."
         )

@@ -124,16 +124,16 @@ class PolicyEvaluation:
         import pandas as pd
 
         rows = []
-        for one in self.values.values():
-            weighted = one.name not in (intervals.DM, FQE)
+        for estimate in self.values.values():
+            weighted = estimate.name not in (intervals.DM, FQE)
             rows.append(
                 {
-                    "estimator": one.name,
-                    "value": one.value,
-                    "lower": one.interval.lower if one.interval else math.nan,
-                    "upper": one.interval.upper if one.interval else math.nan,
-                    "level": one.interval.level if one.interval else math.nan,
-                    "interval": one.interval.method if one.interval else one.note,
+                    "estimator": estimate.name,
+                    "value": estimate.value,
+                    "lower": estimate.interval.lower if estimate.interval else math.nan,
+                    "upper": estimate.interval.upper if estimate.interval else math.nan,
+                    "level": estimate.interval.level if estimate.interval else math.nan,
+                    "interval": estimate.interval.method if estimate.interval else estimate.note,
                     "effective_sample_size": self.weights.effective_sample_size if weighted else math.nan,
                     "mean_weight": self.weights.mean_weight if weighted else math.nan,
                     "largest_share": self.weights.largest_share if weighted else math.nan,
@@ -230,34 +230,34 @@ def evaluate(
     probabilities = np.asarray(target_probabilities, dtype=np.float64)
     support = _support(log, probabilities, behavior_probabilities)
     limits = possible_returns(log.rewards, steps.layout.lengths, discount, truncated=bool(log.cut.any()))
-    found = {}
+    estimates = {}
     if refits is not None and FQE in wanted:
         ends = None if interval == "none" else refitted_interval(refits.replicates, level=level, bounds=limits)
         value = float(refits.replicates.mean())
-        found[FQE] = EstimatedValue(FQE, value, ends, "" if ends else "not asked for", refits.replicates)
+        estimates[FQE] = EstimatedValue(FQE, value, ends, "" if ends else "not asked for", refits.replicates)
     for name, value in values.items():
         ends, note = _interval(
             logged if name in WEIGHTED else steps, name, value, interval, level, replicates, weights, bounds
         )
-        found[name] = EstimatedValue(name, value, ends, note, replicates.get(name, np.empty(0)))
-    found = {name: _within(one, limits, support) for name, one in found.items()}
+        estimates[name] = EstimatedValue(name, value, ends, note, replicates.get(name, np.empty(0)))
+    estimates = {name: _within(estimate, limits, support) for name, estimate in estimates.items()}
     deterministic = bool((probabilities.max(axis=1) == 1).all())
     return PolicyEvaluation(
         policy=policy or ("a deterministic policy" if deterministic else "a stochastic policy"),
         deterministic=deterministic,
-        values=found,
+        values=estimates,
         weights=weights,
         episodes=len(steps),
         rows=len(log),
         truncated=int(log.cut.sum()),
         discount=discount,
-        # Of what was logged: a value that follows a truncated episode is the evaluated policy's.
+        # The logged rewards alone: the value after a truncated episode is the evaluated policy's.
         logged_return=float(steps.layout.sum_by_episode(steps.discounts * log.rewards).mean()),
         clipped_share=clipped,
         seed=seed,
         notes=(
             *_notes(log, weights, deterministic, values_after_truncation is not None, largest_ratio, clipped),
-            *_limit_notes(found, limits, support),
+            *_limit_notes(estimates, limits, support),
         ),
         bounds=limits,
         support=support,
@@ -290,7 +290,7 @@ def _support(log: LoggedRows, target: Floats, given: ArrayLike | None) -> Suppor
 
 
 def _within(estimate: EstimatedValue, limits: tuple[float, float], support: Support | None) -> EstimatedValue:
-    """Cut an estimate at what is possible, and take its interval away where the log lacks the policy's actions."""
+    """Cut an estimate at the possible values, and remove its interval where the log lacks the policy's actions."""
     value, interval, note = cut(estimate.value, limits), estimate.interval, estimate.note
     uncut = estimate.value if value != estimate.value and not math.isnan(value) else None
     if interval is not None and support is not None and not support.enough:
@@ -304,14 +304,15 @@ def _within(estimate: EstimatedValue, limits: tuple[float, float], support: Supp
 
 
 def _limit_notes(
-    found: Mapping[str, EstimatedValue], limits: tuple[float, float], support: Support | None
+    estimates: Mapping[str, EstimatedValue], limits: tuple[float, float], support: Support | None
 ) -> list[str]:
     notes = []
     if support is not None and not support.enough:
         notes.append(f"the log cannot tell what this policy is worth: {support}. No estimate below can be trusted")
     elif support is not None and support.rare > 0:
         notes.append(f"{support}")
-    beyond = [f"{one.name} says {one.uncut:.4g}" for one in found.values() if one.uncut is not None]
+    uncut = [estimate for estimate in estimates.values() if estimate.uncut is not None]
+    beyond = [f"{estimate.name} says {estimate.uncut:.4g}" for estimate in uncut]
     if beyond:
         notes.append(
             f"with the logged rewards and this discount no policy earns less than {limits[0]:.4g} or more than "

@@ -183,6 +183,24 @@ class _Pool:
     policy: Tensor  # the probabilities there
 
 
+@dataclass(frozen=True)
+class LoggedSteps:
+    """Logged steps as tensors, and what each one led to.
+
+    Args:
+        inputs: (n, in) float32, standardised; those behind the logged rows are what truncated episodes led to.
+        actions, rewards: (steps,) of the first rows of ``inputs``.
+        terminated: (steps,) float or bool.
+        next_rows: (steps,) the row of ``inputs`` that a step leads to, which is not read where it terminated.
+    """
+
+    inputs: Tensor
+    actions: Tensor
+    rewards: Tensor
+    terminated: Tensor
+    next_rows: Tensor
+
+
 class QRegression:
     """A stack of networks, each of which learns a policy's action values from batches of its own.
 
@@ -190,9 +208,6 @@ class QRegression:
     that they cannot run away.
 
     Args:
-        inputs: (n, in) float32, standardised; those behind the logged rows are what truncated episodes led to.
-        actions, rewards, terminated, next_rows: of the first rows of ``inputs``; a step leads to the input of
-            the row ``next_rows``, which is not read where it terminated.
         members: how many networks.
         n_actions: width of the output.
         discount: in [0, 1], per step.
@@ -207,11 +222,7 @@ class QRegression:
 
     def __init__(
         self,
-        inputs: Tensor,
-        actions: Tensor,
-        rewards: Tensor,
-        terminated: Tensor,
-        next_rows: Tensor,
+        steps: LoggedSteps,
         *,
         members: int,
         n_actions: int,
@@ -219,12 +230,12 @@ class QRegression:
         hidden_sizes: Sequence[int],
         generator: torch.Generator,
     ) -> None:
-        self._inputs, self._actions, self._rewards, self._next_rows = inputs, actions, rewards, next_rows
-        self._onward, self._generator = discount * (1 - terminated.float()), generator
+        self._steps = steps
+        self._onward, self._generator = discount * (1 - steps.terminated.float()), generator
         # An episode may end at once, so 0 is always possible.
-        least, most = min(0.0, float(rewards.min())), max(0.0, float(rewards.max()))
+        least, most = min(0.0, float(steps.rewards.min())), max(0.0, float(steps.rewards.max()))
         self._bounds = (least / (1 - discount), most / (1 - discount)) if discount < 1 else (-np.inf, np.inf)
-        sizes = (inputs.shape[1], *hidden_sizes, n_actions)
+        sizes = (steps.inputs.shape[1], *hidden_sizes, n_actions)
         weights, self._parameters = joined(initial_parameters(sizes, members, generator))
         self._gradient = torch.empty_like(weights)
         self._gradients = parted(self._gradient, self._parameters)
@@ -262,13 +273,13 @@ class QRegression:
             )
 
     def _look_up(self, rows: Tensor, probabilities: Callable[[Tensor], Tensor]) -> _Pool:
-        following = self._next_rows[rows]
+        following = self._steps.next_rows[rows]
         return _Pool(
-            inputs=self._inputs[rows],
-            taken=self._actions[rows][..., None],
-            rewards=self._rewards[rows],
+            inputs=self._steps.inputs[rows],
+            taken=self._steps.actions[rows][..., None],
+            rewards=self._steps.rewards[rows],
             onward=self._onward[rows],
-            following=self._inputs[following],
+            following=self._steps.inputs[following],
             policy=probabilities(following),
         )
 
@@ -297,7 +308,6 @@ class FittedQ(QRegression):
     """Action values of a policy, learned by a few updates at a time, so that they can follow one that changes.
 
     Args:
-        inputs, actions, rewards, terminated, next_rows: as in ``QRegression``.
         rows: the steps to fit to: leave out those whose next observation is not known.
     """
 
@@ -305,11 +315,7 @@ class FittedQ(QRegression):
 
     def __init__(
         self,
-        inputs: Tensor,
-        actions: Tensor,
-        rewards: Tensor,
-        terminated: Tensor,
-        next_rows: Tensor,
+        steps: LoggedSteps,
         rows: Tensor,
         *,
         n_actions: int,
@@ -318,11 +324,7 @@ class FittedQ(QRegression):
         generator: torch.Generator,
     ) -> None:
         super().__init__(
-            inputs,
-            actions,
-            rewards,
-            terminated,
-            next_rows,
+            steps,
             members=1,
             n_actions=n_actions,
             discount=discount,
@@ -336,7 +338,7 @@ class FittedQ(QRegression):
         """Go on for some updates.
 
         Args:
-            probabilities: of the policy at some rows of ``inputs``, (rows,) -> (rows, n_actions).
+            probabilities: of the policy at some rows of the steps' inputs, (rows,) -> (rows, n_actions).
             updates: as many.
         Raises:
             TrainingError: the values diverged, which they can without discount.

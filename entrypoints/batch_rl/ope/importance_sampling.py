@@ -41,7 +41,7 @@ def _relative_weights(logs: NDArray[np.float64]) -> NDArray[np.float64] | None:
 def one_step_importance_sampling(episodes: Episodes, target: NDArray[np.float64]) -> float:
     """Return the mean of ratio times reward over all steps, in reward per step.
 
-    Coach's column ``Inverse Propensity Score``. It takes every step for a problem of its own, so it is a
+    Coach's column ``Inverse Propensity Score``. It treats every step as a separate problem, so it is a
     policy's value only where episodes have one step.
 
     Source: Dudík, Langford, Li, "Doubly Robust Policy Evaluation and Learning", ICML 2011.

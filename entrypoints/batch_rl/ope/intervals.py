@@ -61,14 +61,16 @@ class KnownBounds:
         Raises:
             DatasetError: the log holds something that the bounds exclude.
         """
-        for name, found, bound in (
+        for name, extreme, bound in (
             ("ratio", steps.ratios.max(), self.ratio),
             ("largest reward", steps.rewards.max(), self.reward[1]),
             ("negative of the smallest reward", -steps.rewards.min(), -self.reward[0]),
             ("number of steps", steps.layout.lengths[0], self.horizon),
         ):
-            if found > bound + 1e-9 * abs(bound):
-                raise DatasetError(f"the bounds exclude what the log holds: its {name} is {found:g}, above {bound:g}.")
+            if extreme > bound + 1e-9 * abs(bound):
+                raise DatasetError(
+                    f"the bounds exclude what the log holds: its {name} is {extreme:g}, above {bound:g}."
+                )
 
     def range_of(self, estimator: str, discount: float) -> tuple[float, float]:
         """Return the smallest and the largest possible value of one episode, for IPS or PDIS.

@@ -1,4 +1,4 @@
-"""Fitted Q evaluation whose interval refits what it rests on: networks that each learn from a resample of the log.
+"""Fitted Q evaluation with an interval from refitted networks: each network learns from a resample of the log.
 
 An estimate by a model is as uncertain as the model. So the episodes are drawn anew, with replacement, and everything
 is fitted again to every draw: the spread of the answers holds the log's variation and the regression's own.
@@ -17,7 +17,7 @@ from batch_rl.data.episodes import Episodes
 from batch_rl.errors import DatasetError
 from batch_rl.networks import mean_and_scale, seeded_generator
 from batch_rl.ope.bounds import possible_returns
-from batch_rl.ope.fitted_q import QRegression
+from batch_rl.ope.fitted_q import LoggedSteps, QRegression
 from batch_rl.ope.intervals import Interval, student_t_quantile
 from batch_rl.ope.steps import Floats, Integers
 
@@ -125,11 +125,7 @@ class _Resampled(QRegression):
 
     def __init__(
         self,
-        inputs: Tensor,
-        actions: Tensor,
-        rewards: Tensor,
-        terminated: Tensor,
-        next_rows: Tensor,
+        steps: LoggedSteps,
         rows: Tensor,
         counts: Tensor,
         *,
@@ -138,11 +134,7 @@ class _Resampled(QRegression):
         generator: torch.Generator,
     ) -> None:
         super().__init__(
-            inputs,
-            actions,
-            rewards,
-            terminated,
-            next_rows,
+            steps,
             members=len(counts),
             n_actions=n_actions,
             discount=discount,
@@ -206,12 +198,15 @@ def _refit(
         )
     returns_from_rows = _returns_from_rows(episodes, discount)
     unit = TYPICAL_RETURN / (float(np.sqrt(np.square(returns_from_rows).mean())) or 1.0)
+    steps = LoggedSteps(
+        inputs=inputs,
+        actions=torch.from_numpy(actions),
+        rewards=torch.from_numpy(episodes.rewards * unit).float(),
+        terminated=torch.from_numpy(episodes.ends & np.repeat(episodes.terminated, episodes.lengths)),
+        next_rows=torch.from_numpy(next_rows),
+    )
     regression = _Resampled(
-        inputs,
-        torch.from_numpy(actions),
-        torch.from_numpy(episodes.rewards * unit).float(),
-        torch.from_numpy(episodes.ends & np.repeat(episodes.terminated, episodes.lengths)),
-        torch.from_numpy(next_rows),
+        steps,
         torch.from_numpy(np.concatenate(rows)),
         torch.tensor([len(drawn) for drawn in rows]),
         n_actions=probabilities.shape[1],

@@ -218,8 +218,8 @@ def _refuse_first(column: str, values: NDArray[Any], bad: NDArray[np.bool_], fau
     if bad.any():
         row = int(bad.argmax())
         count = int(bad.sum())
-        more = f" ({count} such rows)" if count > 1 else ""
-        raise DatasetError(f"row {row}, column '{column}': {values[row]} {fault}{more}.")
+        count_text = f" ({count} such rows)" if count > 1 else ""
+        raise DatasetError(f"row {row}, column '{column}': {values[row]} {fault}{count_text}.")
 
 
 def _refuse_sorted(column: str, labels: NDArray[Any], order: Integers, bad: NDArray[np.bool_], fault: str) -> None:
@@ -266,7 +266,7 @@ def _sorted_order(codes: NDArray[np.intp], t: Integers) -> Integers:
 
 
 def _check_steps(labels: NDArray[Any], order: Integers, t: Integers, first: NDArray[np.bool_]) -> None:
-    """Refuse what is there twice, and what is not there."""
+    """Refuse steps that are doubled or missing."""
     steps = np.diff(t, prepend=t[0])
     begin = int(t[first].min())
     bad = np.where(first, t != begin, steps != 1)

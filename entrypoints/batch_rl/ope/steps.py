@@ -7,9 +7,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from batch_rl.data.episodes import Episodes
 from batch_rl.errors import DatasetError
-from batch_rl.ope.ratios import importance_ratios
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -41,7 +39,7 @@ class Layout:
         """Lay out episodes whose rows follow each other, (episodes,) lengths of at least 1.
 
         Raises:
-            DatasetError: there is no episode, or one has no step.
+            DatasetError: there is no episode, or an episode has no step.
         """
         if len(lengths) == 0 or lengths.min() < 1:
             raise DatasetError("every log needs an episode, and every episode a step.")
@@ -109,7 +107,7 @@ class StepWeights:
 
 @dataclass(frozen=True)
 class WeightedSteps:
-    """What the estimators read: the ratios of one policy beside what was logged. All (rows,) in the layout's order.
+    """Input of the estimators: a policy's ratios beside the logged rewards. All (rows,) in the layout's order.
 
     Args:
         layout: of the episodes.
@@ -155,24 +153,6 @@ class WeightedSteps:
         if (taken["ratios"] < 0).any():
             raise DatasetError("'ratios' holds a negative value.")
         return cls(layout=layout, discount=discount, **taken)
-
-    @classmethod
-    def from_episodes(
-        cls, episodes: Episodes, target: Floats, *, discount: float, q_hat: Floats | None = None
-    ) -> "WeightedSteps":
-        """Build from episodes that all terminated; ``target`` and ``q_hat`` are (rows, n_actions).
-
-        Raises:
-            DatasetError: see ``importance_ratios``.
-        """
-        return cls.from_arrays(
-            episodes.lengths,
-            importance_ratios(episodes, target),
-            episodes.rewards,
-            discount=discount,
-            q=None if q_hat is None else np.take_along_axis(q_hat, episodes.actions[:, None], axis=1)[:, 0],
-            v=None if q_hat is None else (target * q_hat).sum(axis=1),
-        )
 
     def __len__(self) -> int:
         return len(self.layout.lengths)

@@ -1,4 +1,4 @@
-"""Whether a log can say anything of a policy at all: how much of what it does was ever tried."""
+"""Whether a log can judge a policy: the share of the policy's actions that the log has tried."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,8 @@ LARGEST_RARE = 0.5
 class Support:
     """How much of a policy's probability is on actions that the policy that logged never takes, or hardly ever.
 
-    No estimator corrects for what was never tried: the doubly robust ones are unbiased only where these are 0.
+    No estimator corrects for actions that were never tried: the doubly robust ones are unbiased only where these
+    shares are 0.
 
     Args:
         unsupported: mean over the logged steps, of the probability of actions whose propensity is 0.

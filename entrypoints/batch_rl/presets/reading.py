@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import json
 import re
 import typing
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,6 +19,7 @@ from batch_rl.presets.schema import (
     SCHEMA,
     SECTIONS,
     TEXT,
+    Columns,
     Key,
     OnlinePreset,
     Preset,
@@ -80,19 +82,19 @@ class _PlainLoader(yaml.SafeLoader):
 
 def _compose(path: Path) -> yaml.Node:
     """Return the root node of a file, or raise PresetError with the line of the trouble."""
-    where = shown_path(path)
+    shown = shown_path(path)
     try:
         with path.open("rb") as file:
             content = file.read(MAX_PRESET_BYTES + 1)
     except OSError as error:
-        raise PresetError(f"{where}: cannot be read ({error.strerror}).") from error
+        raise PresetError(f"{shown}: cannot be read ({error.strerror}).") from error
     if len(content) > MAX_PRESET_BYTES:
-        raise PresetError(f"{where}: larger than 1 MB, so it is not a preset.")
+        raise PresetError(f"{shown}: larger than 1 MB, so it is not a preset.")
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise PresetError(f"{where}, line {line}: not UTF-8 text; save the file as UTF-8.") from error
+        raise PresetError(f"{shown}, line {line}: not UTF-8 text; save the file as UTF-8.") from error
     try:
         loader = _PlainLoader(text)
         node = loader.get_single_node()
@@ -103,27 +105,27 @@ def _compose(path: Path) -> yaml.Node:
         problem = ", ".join(part for part in (error.context, error.problem) if part)
         if "'\\t'" in problem or (line_number <= len(lines) and re.match(r" *\t", lines[line_number - 1])):
             problem = "a tab; YAML is indented with spaces"
-        raise PresetError(f"{where}, line {line_number}: {problem}.") from error
+        raise PresetError(f"{shown}, line {line_number}: {problem}.") from error
     except yaml.YAMLError as error:
-        raise PresetError(f"{where}: not YAML text ({shorten(str(error))}).") from error
+        raise PresetError(f"{shown}: not YAML text ({shorten(str(error))}).") from error
     if node is None:
-        raise PresetError(f"{where}: the file is empty; a preset holds sections such as 'environment:'.")
+        raise PresetError(f"{shown}: the file is empty; a preset holds sections such as 'environment:'.")
     return node
 
 
-def _entries(node: yaml.Node, where: str, prefix: str = "") -> Iterable[tuple[str, int, yaml.Node]]:
+def _entries(node: yaml.Node, shown: str, prefix: str = "") -> Iterable[tuple[str, int, yaml.Node]]:
     """Yield (dotted key, line, value node) of a mapping; refuse keys that are lists, or given twice."""
     if not isinstance(node, yaml.MappingNode):
-        what = f"'{prefix[:-1]}'" if prefix else "a preset"
-        raise PresetError(f"{where}, line {node.start_mark.line + 1}: {what} must be a mapping ('key: value' lines).")
+        noun = f"'{prefix[:-1]}'" if prefix else "a preset"
+        raise PresetError(f"{shown}, line {node.start_mark.line + 1}: {noun} must be a mapping ('key: value' lines).")
     seen: dict[str, int] = {}
     for key_node, value_node in node.value:
         line = key_node.start_mark.line + 1
         if not isinstance(key_node, yaml.ScalarNode):
-            raise PresetError(f"{where}, line {line}: a key must be a plain word.")
+            raise PresetError(f"{shown}, line {line}: a key must be a plain word.")
         name = prefix + key_node.value
         if name in seen:
-            raise PresetError(f"{where}, line {line}: key '{shorten(name)}' again; first given on line {seen[name]}.")
+            raise PresetError(f"{shown}, line {line}: key '{shorten(name)}' again; first given on line {seen[name]}.")
         seen[name] = line
         yield name, line, value_node
 
@@ -140,15 +142,15 @@ def _is_reagents(root: yaml.Node) -> bool:
     return isinstance(root, yaml.MappingNode) and any(key.value == reagent_preset.MARK for key, _ in root.value)
 
 
-def _leaves(node: yaml.Node, where: str, prefix: str = "") -> dict[str, tuple[int, object]]:
+def _leaves(node: yaml.Node, shown: str, prefix: str = "") -> dict[str, tuple[int, object]]:
     """Return (line, value) by dotted key of everything in a mapping that is no mapping, or an empty one."""
-    found: dict[str, tuple[int, object]] = {}
-    for name, line, value in _entries(node, where, prefix):
+    leaves: dict[str, tuple[int, object]] = {}
+    for name, line, value in _entries(node, shown, prefix):
         if isinstance(value, yaml.MappingNode) and value.value:
-            found |= _leaves(value, where, f"{name}.")
+            leaves |= _leaves(value, shown, f"{name}.")
         else:
-            found[name] = (line, _plain(value))
-    return found
+            leaves[name] = (line, _plain(value))
+    return leaves
 
 
 def preset_notes(hyperparameters: Mapping[str, object], folders: Sequence[Path]) -> list[str]:
@@ -161,39 +163,39 @@ def preset_notes(hyperparameters: Mapping[str, object], folders: Sequence[Path])
     root = _compose(path)
     if not _is_reagents(root):
         return []
-    where = shown_path(path)
-    return [f"{path.name}: {note}" for note in reagent_preset.translate(_leaves(root, where), where).notes]
+    shown = shown_path(path)
+    return [f"{path.name}: {note}" for note in reagent_preset.translate(_leaves(root, shown), shown).notes]
 
 
 def read_preset(path: Path) -> tuple[set[str], dict[str, Value]]:
     """Return the sections that a file has and its values by dotted key, all checked."""
-    where = shown_path(path)
+    shown = shown_path(path)
     sections: set[str] = set()
     values: dict[str, Value] = {}
 
     def take(name: str, line: int, node: yaml.Node) -> None:
         if name not in SCHEMA:
-            raise PresetError(f"{where}, line {line}: unknown key '{shorten(name)}'{_did_you_mean(name, _words())}")
+            raise PresetError(f"{shown}, line {line}: unknown key '{shorten(name)}'{_did_you_mean(name, _words())}")
         try:
             values[name] = checked_value(_plain(node), SCHEMA[name])
         except ValueError as error:
-            raise PresetError(f"{where}, line {line}: '{name}' is {error}.") from error
+            raise PresetError(f"{shown}, line {line}: '{name}' is {error}.") from error
 
     root = _compose(path)
     if _is_reagents(root):
-        translation = reagent_preset.translate(_leaves(root, where), where)
+        translation = reagent_preset.translate(_leaves(root, shown), shown)
         for name, (source, value) in translation.values.items():
             try:
                 values[name] = checked_value(value, SCHEMA[name])
             except ValueError as error:
                 raise PresetError(f"{source} is {error}.") from error
         return translation.sections, values
-    for name, line, node in _entries(root, where):
+    for name, line, node in _entries(root, shown):
         if name not in SECTIONS:
             take(name, line, node)
             continue
         sections.add(name)
-        for entry in _entries(node, where, f"{name}."):
+        for entry in _entries(node, shown, f"{name}."):
             take(*entry)
     return sections, values
 
@@ -212,23 +214,23 @@ def load_preset(path: Path, kind: type[PresetKind], overrides: Mapping[str, obje
     Raises:
         PresetError: the file cannot be read, a key is unknown, a value is wrong, or a section is missing.
     """
-    where = shown_path(path)
+    shown = shown_path(path)
     sections, values = read_preset(path)
     wanted = sections_of(kind)
     if missing := [name for name in wanted if name not in sections]:
         raise PresetError(
-            f"{where}: {kind.entry_point} needs section{'s' if len(missing) > 1 else ''} "
+            f"{shown}: {kind.entry_point} needs section{'s' if len(missing) > 1 else ''} "
             f"{listed(missing)}, which this preset lacks{_written_for(sections)}."
         )
     if unread := sorted(kind.unread & values.keys()):
-        raise PresetError(f"{where}: {listed(unread)} cannot be set where a policy learns online; leave it out.")
+        raise PresetError(f"{shown}: {listed(unread)} cannot be set where a policy learns online; leave it out.")
     aliases = {**ALIASES, **kind.aliases}
     given: dict[str, str] = {}
     for name, raw in (overrides or {}).items():
         key_name = aliases.get(name, name)
         if key_name not in SCHEMA:
-            known = [*_words(), *aliases, *PRESET_NAMES]
-            raise PresetError(f"unknown hyperparameter '{shorten(name)}'{_did_you_mean(name, known)}")
+            candidates = [*_words(), *aliases, *PRESET_NAMES]
+            raise PresetError(f"unknown hyperparameter '{shorten(name)}'{_did_you_mean(name, candidates)}")
         section = key_name.rpartition(".")[0]
         if section and section not in wanted:
             raise PresetError(
@@ -250,7 +252,7 @@ def load_preset(path: Path, kind: type[PresetKind], overrides: Mapping[str, obje
         arguments = {key: values[f"{name}.{key}"] for key in keys_of(section_type) if f"{name}.{key}" in values}
         for required in dataclasses.fields(section_type):
             if required.default is dataclasses.MISSING and required.name not in arguments:
-                raise PresetError(f"{where}: section '{name}' lacks the key '{name}.{required.name}'.")
+                raise PresetError(f"{shown}: section '{name}' lacks the key '{name}.{required.name}'.")
         built[name] = section_type(**arguments)
     if "seed" in values:
         built["seed"] = values["seed"]
@@ -276,7 +278,7 @@ def find_preset(name: object, folders: Sequence[Path]) -> Path:
         for ending in endings:
             if (folder / f"{stem}{ending}").is_file():
                 return folder / f"{stem}{ending}"
-    known = sorted(
+    candidates = sorted(
         {
             path.stem
             for folder in folders
@@ -286,9 +288,9 @@ def find_preset(name: object, folders: Sequence[Path]) -> Path:
         }
     )
     looked_in = ", ".join(str(folder) for folder in folders)
-    hint = _did_you_mean(stem, known)
-    if hint == "." and known:
-        hint = f"; known: {listed(known)}."
+    hint = _did_you_mean(stem, candidates)
+    if hint == "." and candidates:
+        hint = f"; known: {listed(candidates)}."
     raise PresetError(f"no preset {name!r} in {looked_in}{hint}")
 
 
@@ -320,6 +322,12 @@ def choose_training_preset(
     return load_preset(path, kind, _overrides(hyperparameters))
 
 
+def preset_name(hyperparameters: Mapping[str, object]) -> str:
+    """Return the name of the preset that a job's hyperparameters name; empty where they name none."""
+    names = [str(hyperparameters[key]) for key in PRESET_NAMES if key in hyperparameters]
+    return names[0].removesuffix(".yaml").removesuffix(".yml") if names else ""
+
+
 def _named_preset(hyperparameters: Mapping[str, object], folders: Sequence[Path]) -> Path:
     names = [hyperparameters[key] for key in PRESET_NAMES if key in hyperparameters]
     if not names:
@@ -337,6 +345,11 @@ def _from_text(raw: object, key: Key) -> object:
     """Hyperparameters may arrive as text, and a flag as 0 or 1."""
     if raw == "null" and type(None) in typing.get_args(key.type):
         return None
+    if isinstance(raw, str) and key.type == Columns | None:
+        try:
+            return json.loads(raw)
+        except ValueError:
+            return raw
     if isinstance(raw, str) and key.type == tuple[str, ...]:
         return [item for text in raw.strip().removeprefix("[").removesuffix("]").split(",") if (item := text.strip())]
     if isinstance(raw, str) and key.type not in TEXT:
@@ -352,8 +365,8 @@ def _words() -> list[str]:
     return [*SECTIONS, *SCHEMA]
 
 
-def _did_you_mean(name: str, known: Iterable[str]) -> str:
-    candidates = list(known)
+def _did_you_mean(name: str, words: Iterable[str]) -> str:
+    candidates = list(words)
     nearest = difflib.get_close_matches(name, candidates, n=1, cutoff=0.6)
     if not nearest:  # a right key without its section, or in another one
         nearest = [word for word in candidates if word.rpartition(".")[2] == name.rpartition(".")[2]][:1]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from batch_rl.errors import PresetError
 
-MARK = "model"  # the key by which a file is known as ReAgent's
+MARK = "model"  # a file with this key is one of ReAgent's
 
 _MODEL = "model.DiscreteDQN"
 _TRAINER = f"{_MODEL}.trainer_param"
@@ -146,7 +146,7 @@ _NO_EFFECT = (
 )
 KNOWN_KEYS = {*_SAME, *_SAME_OFFLINE, *_SAME_ONLINE, *_BY_RULE, *_ONLY, *_NO_EFFECT}
 
-# What ReAgent takes where a file says nothing, and what it always does.
+# ReAgent's defaults, and the behavior that no key of it changes.
 _DEFAULTS: dict[str, object] = {
     "agent.discount": 0.9,
     "agent.target_update_rate": 0.001,
@@ -180,7 +180,7 @@ class Translation:
     notes: list[str]  # for the job's log
 
 
-def translate(leaves: Mapping[str, tuple[int, object]], where: str) -> Translation:
+def translate(leaves: Mapping[str, tuple[int, object]], shown_path: str) -> Translation:
     """Return the preset that a configuration of ReAgent's stands for.
 
     Args:
@@ -191,21 +191,21 @@ def translate(leaves: Mapping[str, tuple[int, object]], where: str) -> Translati
     """
     for key, (line, _) in leaves.items():
         if key not in KNOWN_KEYS:
-            _refuse_unknown(key, f"{where}, line {line}")
+            _refuse_unknown(key, f"{shown_path}, line {line}")
     online = any(mark in leaves for mark in _ONLINE_MARKS)
     same = {**_SAME, **(_SAME_ONLINE if online else _SAME_OFFLINE)}
     defaults = _DEFAULTS | (_DEFAULTS_ONLINE if online else _DEFAULTS_OFFLINE)
-    values: dict[str, tuple[str, object]] = {key: (where, value) for key, value in defaults.items()}
+    values: dict[str, tuple[str, object]] = {key: (shown_path, value) for key, value in defaults.items()}
     without_effect: list[str] = []
     notes: list[str] = []
 
     def put(our_key: str, source: str, value: object) -> None:
-        if our_key in values and values[our_key][0] != where and values[our_key][1] != value:
+        if our_key in values and values[our_key][0] != shown_path and values[our_key][1] != value:
             raise PresetError(f"{source} differs from {values[our_key][0]}, which means the same; leave one out.")
         values[our_key] = (source, value)
 
     for key, (line, value) in leaves.items():
-        source = f"{where}, line {line}: '{key}'"
+        source = f"{shown_path}, line {line}: '{key}'"
         if key in same:
             if value is not None:
                 put(same[key], source, value)
@@ -214,14 +214,14 @@ def translate(leaves: Mapping[str, tuple[int, object]], where: str) -> Translati
                 raise PresetError(f"{source} is {value!r}, which this library does not do; leave it out.")
         elif key not in _BY_RULE:
             without_effect.append(key)
-    _Rules(leaves, where, online, put, without_effect, notes).apply()
+    _Rules(leaves, shown_path, online, put, without_effect, notes).apply()
     if without_effect:
         notes.append(f"without effect here: {', '.join(sorted(without_effect))}")
     sections = {"agent", "training", "evaluation"} | ({"online"} if online else {"data", "bcq", "ope", "preparation"})
     if "environment.name" in values:
         sections |= {"environment"} if online else {"environment", "collection"}
     if not online:
-        put("collection.time_limit", where, True)
+        put("collection.time_limit", shown_path, True)
     return Translation(sections, values, notes)
 
 
@@ -239,10 +239,10 @@ def _refuse_unknown(key: str, place: str) -> None:
 
 @dataclass(frozen=True)
 class _Rules:
-    """The keys whose values are not simply taken over."""
+    """Translates the keys whose values cannot be copied."""
 
     leaves: Mapping[str, tuple[int, object]]
-    where: str
+    shown_path: str
     online: bool
     put: Callable[[str, str, object], None]
     without_effect: list[str]
@@ -252,10 +252,10 @@ class _Rules:
         if key not in self.leaves:
             return None
         line, value = self.leaves[key]
-        return f"{self.where}, line {line}: '{key}'", value
+        return f"{self.shown_path}, line {line}: '{key}'", value
 
     def _flag(self, key: str, *, default: bool) -> tuple[str, bool]:
-        source, value = self._given(key) or (self.where, default)
+        source, value = self._given(key) or (self.shown_path, default)
         if not isinstance(value, bool):
             raise PresetError(f"{source} is {value!r}; must be true or false.")
         return source, value
@@ -276,13 +276,13 @@ class _Rules:
         self._network()
         self._split()
         _, softmax = self._flag(f"{_RL}.softmax_policy", default=False)
-        self.put("evaluation.policy", self.where, "softmax" if softmax else "greedy")
+        self.put("evaluation.policy", self.shown_path, "softmax" if softmax else "greedy")
 
     def _algorithm(self) -> None:
         """DQN or double DQN; BCQ where it has its section; without max-Q the next action is the logged one."""
         _, double = self._flag(f"{_TRAINER}.double_q_learning", default=True)
-        self.put("agent.double_q", self.where, double)
-        algorithm, source = "ddqn" if double else "dqn", self.where
+        self.put("agent.double_q", self.shown_path, double)
+        algorithm, source = "ddqn" if double else "dqn", self.shown_path
         if (threshold := self._number(f"{_TRAINER}.bcq.drop_threshold")) is not None:
             algorithm, source = "ddqn_bcq", threshold[0]
             self.put("bcq.threshold", *threshold)
@@ -291,9 +291,9 @@ class _Rules:
             algorithm, source = "one_step", flag_source
         if self.online and algorithm not in ("dqn", "ddqn"):
             raise PresetError(f"{source} is for logged data; leave it out where a policy learns online.")
-        self.put("agent.algorithm", self.where, algorithm)
+        self.put("agent.algorithm", self.shown_path, algorithm)
         if not self.online:
-            self.put("agent.reward_scaling", self.where, "none")  # ReAgent learns in units of reward
+            self.put("agent.reward_scaling", self.shown_path, "none")  # ReAgent learns in units of reward
         if (steps := self._number(f"{_RL}.multi_steps")) is not None and steps[1] != 1:
             if self.online:
                 raise PresetError(f"{steps[0]} is for logged data; leave it out where a policy learns online.")
@@ -310,7 +310,7 @@ class _Rules:
             self.without_effect.append(f"{_RL}.epsilon")
 
     def _loss_and_optimizer(self) -> None:
-        source, loss = self._given(f"{_RL}.q_network_loss") or (self.where, "mse")
+        source, loss = self._given(f"{_RL}.q_network_loss") or (self.shown_path, "mse")
         if loss not in ("mse", "huber"):
             raise PresetError(f"{source} is {loss!r}; must be one of: mse, huber.")
         self.put("agent.huber_loss", source, loss == "huber")

@@ -20,7 +20,9 @@ LOWER_END = " Low"
 ALGORITHMS = ("ddqn_bcq", "dqn", "ddqn", "dueling", "quantile", "cql", "iql", "one_step", "bc")
 ONLINE_ALGORITHMS = ("dqn", "ddqn", "dueling", "quantile")
 
-Value = bool | int | float | str | None | tuple[int, ...] | tuple[float, ...] | tuple[str, ...]
+Columns = Mapping[str, str | tuple[str, ...]]  # this library's name of a column -> the log's, or several
+Value = bool | int | float | str | None | tuple[int, ...] | tuple[float, ...] | tuple[str, ...] | Columns
+LISTED_COLUMNS = ("state_features", "next_state_features")
 
 
 def _key(
@@ -47,8 +49,17 @@ def _key(
 
 @dataclass(frozen=True)
 class Data:
-    """How the logged episodes are used."""
+    """How the logged episodes are read and used."""
 
+    columns: Columns | None = _key(  # noqa: RUF009 - declares a key, as everywhere; a mapping is taken for mutable
+        "which of the log's columns has which meaning: {reward: gain, state_features: [age, visits]}; null: they have "
+        "the names of docs/data.md",
+        default=None,
+    )
+    action_names: tuple[str, ...] = _key(
+        "of actions 0, 1, ..., a list; []: the log's actions are numbers, or are numbered in the order of their names",
+        default=(),
+    )
     train_fraction: float = _key("share of the episodes that trains; the rest evaluates", default=0.85, within="(0, 1)")
     behavior_policy: str = _key(
         "logged: probabilities are in the data; estimate: fit a model of them, which is a guess",
@@ -197,6 +208,11 @@ class Ope:
         "updates per epoch of the scored policy's values (DM, and q_hat of the doubly robust ones)",
         default=16,
         within="[1, inf)",
+    )
+    fqe_refits: int = _key(
+        "networks of the estimate FQE, which is made after the last epoch alone; 0: none; 16 take as long as 13 epochs",
+        default=0,
+        within="[0, 1000]",
     )
 
 
@@ -349,7 +365,7 @@ class Preset:
 
     entry_point: typing.ClassVar[str]
     aliases: typing.ClassVar[Mapping[str, str]] = {}  # come before ``ALIASES``
-    unread: typing.ClassVar[frozenset[str]] = frozenset()  # keys of its sections that it has no use for
+    unread: typing.ClassVar[frozenset[str]] = frozenset()  # keys of its sections that the entry point does not use
     seed: int = _key("one seed, one result", default=0, within="[0, 4294967295]")
 
 
@@ -379,6 +395,8 @@ class TrainingPreset(Preset):
             raise PresetError(f"training.best_by is '{name}', which is not among ope.estimators; add it there.")
         if name.endswith(LOWER_END) and self.ope.interval == "none":
             raise PresetError(f"training.best_by is '{name}', but ope.interval is none; choose how to make intervals.")
+        if self.ope.fqe_refits == 1:
+            raise PresetError("ope.fqe_refits is 1: an interval needs at least two networks; 0 leaves FQE out.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -547,6 +565,13 @@ def checked_value(value: object, key: Key) -> Value:
         if isinstance(value, bool):
             return value
         raise ValueError(f"{shown}; must be true or false")
+    if key.type == Columns | None:
+        return _checked_columns(value, shown)
+    if key.type == tuple[str, ...] and key.choices is None:
+        names = [str(item) for item in value] if isinstance(value, list | tuple) else [""]
+        if not all(names) or len(set(names)) < len(names):
+            raise ValueError(f"{shown}; must be a list of different names, as [left, right]")
+        return tuple(names)
     if key.type == tuple[str, ...]:
         if not isinstance(value, list | tuple) or any(item not in (key.choices or ()) for item in value):
             raise ValueError(f"{shown}; must be a list of: {', '.join(key.choices or ())}")
@@ -586,8 +611,27 @@ def checked_value(value: object, key: Key) -> Value:
     return number if is_float else value
 
 
+def _checked_columns(value: object, shown: str) -> Columns:
+    if not isinstance(value, Mapping) or not value:
+        raise ValueError(f"{shown}; must be a mapping, as {{reward: gain, state_features: [age, visits]}}")
+    columns: dict[str, str | tuple[str, ...]] = {}
+    for ours, theirs in value.items():
+        if isinstance(theirs, list | tuple) and theirs and str(ours) in LISTED_COLUMNS:
+            columns[str(ours)] = tuple(str(name) for name in theirs)
+        elif isinstance(theirs, str) and theirs:
+            columns[str(ours)] = theirs
+        else:
+            raise ValueError(
+                f"{shown}; '{ours}' must be the name of a column ({' and '.join(LISTED_COLUMNS)}: or a list)"
+            )
+    names = [name for theirs in columns.values() for name in ([theirs] if isinstance(theirs, str) else theirs)]
+    if len(set(names)) < len(names):
+        raise ValueError(f"{shown}; a column is named twice")
+    return columns
+
+
 def item_types(annotation: typing.Any) -> tuple[type, ...]:
-    """Return what items a list of numbers may have; none where the key is no such list."""
+    """Return the types that the items of a list of numbers may have; none where the key is not a list of numbers."""
     kinds = (annotation, *typing.get_args(annotation))
     if tuple[float, ...] in kinds:
         return (int, float)

@@ -117,8 +117,8 @@ def timeline(
         lengths = rows.groupBy("mdp_id").count()
         longest = lengths.agg(f.percentile("count", f.lit(outlier_episode_length_percentile))).collect()[0][0]
         # Without rows there is no longest one, and nothing to keep.
-        kept = lengths.where(f.col("count") <= f.lit(longest)).select("mdp_id")
-        rows = rows.join(kept, "mdp_id", "left_semi")
+        short_enough = lengths.where(f.col("count") <= f.lit(longest)).select("mdp_id")
+        rows = rows.join(short_enough, "mdp_id", "left_semi")
     if rows.isEmpty():
         raise DatasetError("no row is left for the timeline; look at the dates and the limits.")
 
@@ -154,11 +154,11 @@ def timeline(
 
         def listed(name: str) -> "Column":
             # A list leaves out nulls, but not structures of one.
-            return f.transform(f.collect_list(f.struct(name)).over(window), lambda one: one[name])
+            return f.transform(f.collect_list(f.struct(name)).over(window), lambda item: item[name])
 
         numbers, gathered = "_next_number", [*following, *rewards]
         joined = joined.withColumns({name: listed(name) for name in gathered} | {"_numbers": listed(numbers)})
-        differences = f.transform("_numbers", lambda one: f.coalesce(one - f.col("sequence_number"), f.lit(0)))
+        differences = f.transform("_numbers", lambda number: f.coalesce(number - f.col("sequence_number"), f.lit(0)))
         joined = joined.withColumn("time_diff", differences).drop("_numbers")
     if not add_terminal_state_row:
         joined = joined.where(f.col("_next_number").isNotNull())
@@ -188,13 +188,13 @@ def identify_table(frame: "DataFrame", column: str = "state_features", **options
         if len(column) < LEAST_VALUES:
             return pd.DataFrame({"feature": [], "parameters": []}, dtype=object)
         override = {0: overrides[key[0]]} if key[0] in overrides else None
-        found = identify_features(column, feature_overrides=override, **options)[0]
-        return pd.DataFrame({"feature": [key[0]], "parameters": [json.dumps(asdict(found))]})
+        parameters = identify_features(column, feature_overrides=override, **options)[0]
+        return pd.DataFrame({"feature": [key[0]], "parameters": [json.dumps(asdict(parameters))]})
 
-    found = values.groupBy("feature").applyInPandas(identify, "feature string, parameters string").collect()
-    if not found:
+    identified = values.groupBy("feature").applyInPandas(identify, "feature string, parameters string").collect()
+    if not identified:
         raise DatasetError(f"no feature has {LEAST_VALUES} values, which its type could be found from.")
-    return parse_normalization({str(names.index(row["feature"])): row["parameters"] for row in found})
+    return parse_normalization({str(names.index(row["feature"])): row["parameters"] for row in identified})
 
 
 def write_shards(frame: "DataFrame", folder: Path) -> Iterable[Path]:

@@ -64,7 +64,7 @@ def to_reagent_frame(
 
 
 def read_reagent_frame(paths: Sequence[Path]) -> "pd.DataFrame":
-    """Read a log into ReAgent's table: such a table as it is, in Parquet or JSON lines, and any other as episodes.
+    """Read a log as ReAgent's table: unchanged where it is one, in Parquet or JSON lines; else converted from episodes.
 
     Raises:
         DatasetError: it cannot be read, or has faults.
@@ -119,7 +119,7 @@ def write_reagent_parquet(path: Path, frame: "pd.DataFrame") -> None:
         listed = several and name in of_steps
         if kind == number_map:
             cells = [
-                [list(one.items()) for one in cell] if listed else None if cell is None else list(cell.items())
+                [list(item.items()) for item in cell] if listed else None if cell is None else list(cell.items())
                 for cell in cells
             ]
         return pa.array(cells, type=pa.list_(kind) if listed else kind)
@@ -222,7 +222,7 @@ def features_of(frame: "pd.DataFrame", column: str = "state_features") -> np.nda
     import pandas as pd
 
     maps = [dict(cell) for cell in frame[column]]
-    names = sorted_features(name for one in maps for name in one)
+    names = sorted_features(name for features in maps for name in features)
     return pd.DataFrame.from_records(maps, columns=names).to_numpy(dtype=np.float64)
 
 
@@ -244,11 +244,11 @@ def _join_next(
     if with_actions:
         following.append(("possible_next_actions", "possible_actions", []))
     following += [(f"next_{name}", name, None) for name in extras]
-    kept = ["ds"] if "ds" in rows else []
-    kept += ["mdp_id", "sequence_number", "state_features", "action"]
-    kept += ["action_probability"] if "action_probability" in rows else []
-    kept += (["possible_actions"] if with_actions else []) + extras
-    result = rows[kept].copy()
+    columns = ["ds"] if "ds" in rows else []
+    columns += ["mdp_id", "sequence_number", "state_features", "action"]
+    columns += ["action_probability"] if "action_probability" in rows else []
+    columns += (["possible_actions"] if with_actions else []) + extras
+    result = rows[columns].copy()
     result["sequence_number_ordinal"] = np.arange(count) - first + 1
     result["time_since_first"] = rows["time_since_first"].to_numpy()
     steps = multi_steps or 1

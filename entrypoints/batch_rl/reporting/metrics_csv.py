@@ -8,6 +8,7 @@ the preset does not ask for stay empty.
 """
 
 import csv
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -17,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batch_rl.learning.training import EpochResult, TrainingRun
-from batch_rl.ope import PolicyEvaluation
+from batch_rl.ope import EstimatedValue, PolicyEvaluation
 from batch_rl.presets.schema import ESTIMATORS
 
 BATCH_FILE_NAME = "worker_0.batch_rl_graph.main_level.main_level.agent_0.csv"
@@ -27,7 +28,8 @@ SEQUENTIAL_DR = "Sequential Doubly Robust"
 LOGGED_RETURN = "Logged Discounted Return"
 EFFECTIVE_SAMPLE_SIZE = "Effective Sample Size"
 TRAJECTORY = {name: f"{name} (trajectory)" for name in ESTIMATORS}  # columns by estimator
-LOWER, UPPER = " Low", " High"  # behind such a column's name: the ends of the estimate's interval
+FQE = "FQE"  # on the last epoch's row
+LOWER, UPPER = " Low", " High"  # suffixes of a column's name: the ends of the estimate's interval
 
 _SIGNALS = ("Loss", "Learning Rate", "Grads (unclipped)", "Discounted Return", "Q")
 _STATISTICS = ("Mean", "Stdev", "Max", "Min")
@@ -60,6 +62,7 @@ BATCH_COLUMNS = (
     "Evaluated Policy",
     *(f"{column}{end}" for column in TRAJECTORY.values() for end in ("", LOWER, UPPER)),
     "Interval Level",
+    *(f"{FQE}{end}" for end in ("", LOWER, UPPER)),
 )
 EPISODE_COLUMNS = ("Episode #", "Evaluation Reward", "Episode Length", "Success Rate")
 
@@ -70,7 +73,7 @@ class MetricsFile:
     Args:
         path: is replaced if it exists.
         columns: names in order; every row may fill some of them.
-        earlier: the text, with its header, that an earlier run of the job wrote.
+        earlier: the text, with its header, that an earlier run of the job wrote; columns that it lacks stay empty.
     """
 
     def __init__(self, path: Path, columns: Sequence[str], *, earlier: str = "") -> None:
@@ -78,7 +81,10 @@ class MetricsFile:
         self.path = path
         self._file = path.open("w", encoding="utf-8", newline="")
         self._writer = csv.DictWriter(self._file, columns, restval="", lineterminator="\n")
-        if earlier:
+        if earlier and earlier.splitlines()[0] != ",".join(columns):  # of a version that had fewer
+            self._writer.writeheader()
+            self._writer.writerows(csv.DictReader(io.StringIO(earlier)))
+        elif earlier:
             self._file.write(earlier)
         else:
             self._writer.writeheader()
@@ -128,17 +134,28 @@ def epoch_row(run: TrainingRun, result: EpochResult) -> dict[str, object]:
         LOGGED_RETURN: run.logged_return,
         "Evaluated Policy": run.scored_policy,
         **_trajectory(estimates.trajectory),
+        **_refitted(estimates.fqe),
     }
 
 
 def _trajectory(evaluation: PolicyEvaluation | None) -> dict[str, object]:
     row: dict[str, object] = {}
-    for one in evaluation.values.values() if evaluation else ():
-        column = TRAJECTORY[one.name]
-        row[column] = one.value
-        if one.interval:
-            row |= {column + LOWER: one.interval.lower, column + UPPER: one.interval.upper}
-            row["Interval Level"] = one.interval.level
+    for estimate in evaluation.values.values() if evaluation else ():
+        column = TRAJECTORY[estimate.name]
+        row[column] = estimate.value
+        if estimate.interval:
+            row |= {column + LOWER: estimate.interval.lower, column + UPPER: estimate.interval.upper}
+            row["Interval Level"] = estimate.interval.level
+    return row
+
+
+def _refitted(estimate: EstimatedValue | None) -> dict[str, object]:
+    if estimate is None:
+        return {}
+    row: dict[str, object] = {FQE: estimate.value}
+    if estimate.interval:
+        row |= {FQE + LOWER: estimate.interval.lower, FQE + UPPER: estimate.interval.upper}
+        row["Interval Level"] = estimate.interval.level
     return row
 
 

@@ -2,14 +2,16 @@
 
 import html
 import io
+import json
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from batch_rl.files import write_atomically
+from batch_rl.files import write_atomically, write_text_atomically
 from batch_rl.reporting.metrics_csv import (
     EFFECTIVE_SAMPLE_SIZE,
+    FQE,
     LOGGED_RETURN,
     LOWER,
     SEQUENTIAL_DR,
@@ -21,8 +23,30 @@ from batch_rl.reporting.metrics_csv import (
 if TYPE_CHECKING:
     import pandas as pd
 
-WIS_COLOR, DR_COLOR, OTHER_COLOR = "#1f5fa8", "#c8452d", "#6b7280"
+ORIGIN_FILE_NAME = "run.json"
+ORIGIN = ("job", "preset", "dataset", "date")
+WIS_COLOR, DR_COLOR, FQE_COLOR, OTHER_COLOR = "#1f5fa8", "#c8452d", "#15803d", "#6b7280"
 COACHS = {WIS: "WIS", SEQUENTIAL_DR: "sequential DR, the agent's Q"}
+
+
+def write_origin(folder: Path, origin: Mapping[str, str], *, action_names: Sequence[str] = ()) -> None:
+    """Write the origin of a metrics file beside it, for the plots, and the names of actions 0, 1, ...
+
+    Args:
+        origin: texts by ``ORIGIN``; an empty one is left out of the plots.
+    """
+    write_text_atomically(
+        folder / ORIGIN_FILE_NAME, json.dumps({**origin, "action_names": list(action_names)}, indent=2) + "\n"
+    )
+
+
+def _caption(metrics_path: Path) -> str:
+    """Return job, preset, dataset and date; empty beside metrics of version 0.1.0, which did not write them."""
+    path = metrics_path.parent / ORIGIN_FILE_NAME
+    if not path.is_file():
+        return ""
+    origin = json.loads(path.read_text(encoding="utf-8"))
+    return ", ".join(f"{noun} {origin[noun]}" for noun in ORIGIN if origin.get(noun))
 
 
 def plot_estimates(metrics_path: Path, image_paths: Sequence[Path]) -> bool:
@@ -45,9 +69,10 @@ def plot_estimates(metrics_path: Path, image_paths: Sequence[Path]) -> bool:
     metrics = pd.read_csv(metrics_path)
     # Fixed, so that the same metrics give the same page, byte for byte.
     with matplotlib.rc_context({"font.size": 9, "axes.spines.top": False, "svg.hashsalt": "batch_rl"}):
-        figure = _figure(metrics)
+        caption = _caption(metrics_path)
+        figure = _figure(metrics, caption)
         kinds = {_kind(path) for path in image_paths}
-        contents = {kind: _page(metrics, figure) if kind == "html" else _drawn(figure, kind) for kind in kinds}
+        contents = {kind: _page(metrics, figure, caption) if kind == "html" else _drawn(figure, kind) for kind in kinds}
     for path in image_paths:
         _write(path, contents[_kind(path)])
     return True
@@ -67,8 +92,11 @@ def _drawn(figure: Any, kind: str) -> bytes:
     return image.getvalue()
 
 
-def _figure(metrics: "pd.DataFrame") -> Any:
-    """Draw the estimates to trust on top, below them the loss, the episodes in effect, Coach's, and a box for each."""
+def _figure(metrics: "pd.DataFrame", caption: str) -> Any:
+    """Draw the estimates to trust on top, and below them, smaller, the loss, the episodes in effect and every estimate.
+
+    Estimates that are cut at the possible values share a scale; Coach's columns, which are not cut, have their own.
+    """
     from matplotlib.figure import Figure
 
     epochs = metrics["Epoch"]
@@ -78,7 +106,8 @@ def _figure(metrics: "pd.DataFrame") -> Any:
     figure = Figure(figsize=(11, height), dpi=110)
     grid = figure.add_gridspec(2 + rows, 6, height_ratios=[2.6, 1.2, *([1.6] * rows)])
     # Given, and not found by a layout engine, which would draw everything twice.
-    grid.update(left=0.09, right=0.91, bottom=0.5 / height, top=1 - 0.35 / height, wspace=0.65, hspace=0.5)
+    grid.update(left=0.09, right=0.91, bottom=0.5 / height, top=1 - 0.55 / height, wspace=0.65, hspace=0.5)
+    figure.text(0.5, 1 - 0.15 / height, caption, ha="center", va="center", color=OTHER_COLOR, fontsize=8)
     baseline = float(metrics[LOGGED_RETURN].iloc[0])
     values = figure.add_subplot(grid[0, :])
     _draw_leading(values, metrics, set(shown))
@@ -102,7 +131,7 @@ def _figure(metrics: "pd.DataFrame") -> Any:
     boxes = [loss, sizes, coachs]
     for number, name in enumerate(shown):
         column = TRAJECTORY[name]
-        box = figure.add_subplot(grid[2 + number // 3, number % 3 * 2 : number % 3 * 2 + 2])
+        box = figure.add_subplot(grid[2 + number // 3, number % 3 * 2 : number % 3 * 2 + 2], sharey=values)
         box.plot(epochs, metrics[column], color=WIS_COLOR)
         box.fill_between(
             epochs, metrics[column + LOWER], metrics[column + UPPER], color=WIS_COLOR, alpha=0.2, linewidth=0
@@ -128,6 +157,18 @@ def _draw_leading(axes: Any, metrics: "pd.DataFrame", shown: Collection[str]) ->
         axes.fill_between(epochs, low, high, color=WIS_COLOR, alpha=0.15, linewidth=0)
     if "DM" in shown:
         axes.plot(epochs, metrics[TRAJECTORY["DM"]], color=DR_COLOR, linewidth=2, label="fitted Q evaluation (DM)")
+    last = metrics.iloc[-1]
+    if FQE in metrics and last[FQE] == last[FQE]:
+        ends = [[last[FQE] - last[FQE + LOWER]], [last[FQE + UPPER] - last[FQE]]]
+        axes.errorbar(
+            [last["Epoch"]],
+            [last[FQE]],
+            yerr=ends,
+            color=FQE_COLOR,
+            fmt="o",
+            capsize=4,
+            label="FQE, the estimate to trust",
+        )
     if not {"WDR", "DM"} & set(shown):
         axes.plot(epochs, metrics[WIS], color=WIS_COLOR, linewidth=2, label="WIS")
 
@@ -136,26 +177,27 @@ def _baseline(axes: Any, value: float, label: str | None = None) -> None:
     axes.axhline(value, color=OTHER_COLOR, linestyle="--", linewidth=1, label=label)
 
 
-def _page(metrics: "pd.DataFrame", figure: Any) -> bytes:
+def _page(metrics: "pd.DataFrame", figure: Any, caption: str) -> bytes:
     """Return a page with the drawing and the last epoch's numbers, with nothing to load from elsewhere."""
     drawing = _drawn(figure, "svg").decode()
     last = metrics.iloc[-1]
     level = last["Interval Level"]
     rows = []
     coachs = [(f"Coach's {title}", column) for column, title in COACHS.items()]
-    leading = [(name, TRAJECTORY[name]) for name in ("DM", "WDR")]
+    leading = [(FQE, FQE), *((name, TRAJECTORY[name]) for name in ("DM", "WDR"))]
     others = [(name, column) for name, column in TRAJECTORY.items() if (name, column) not in leading]
     for name, column in [*leading, *others, *coachs]:
-        if last.isna()[column]:
+        if column not in metrics or last.isna()[column]:  # version 0.1.0 wrote no FQE
             continue
         ends = [last.get(column + LOWER, float("nan")), last.get(column + UPPER, float("nan"))]
         interval = "" if any(end != end for end in ends) else f"{ends[0]:.2f} to {ends[1]:.2f}"
         rows.append(f"<tr><td>{html.escape(name)}</td><td>{last[column]:.2f}</td><td>{interval}</td></tr>")
     head = "interval" if level != level else f"{level:.0%} interval"
     text = f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>Off-policy evaluation</title>
+<html lang="en"><head><meta charset="utf-8"><title>{html.escape(caption or "Off-policy evaluation")}</title>
 <style>body{{font-family:sans-serif;max-width:70rem;margin:2rem auto}}svg{{width:100%;height:auto}}
 td,th{{padding:.2rem 1rem;text-align:right}}td:first-child,th:first-child{{text-align:left}}</style></head><body>
+<p>{html.escape(caption[:1].upper() + caption[1:])}</p>
 {drawing[drawing.index("<svg") :]}
 <h2>Epoch {last["Epoch"]:.0f}: {html.escape(str(last["Evaluated Policy"]))}, discounted reward per episode</h2>
 <p>The policy that logged the held-out episodes earned {last[LOGGED_RETURN]:.2f} there.

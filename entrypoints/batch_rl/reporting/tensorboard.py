@@ -46,7 +46,7 @@ class EventFile:
         self._write(_text(3, "brain.Event:2"))
 
     def append(self, step: int, scalars: Mapping[str, object]) -> None:
-        """Write the numbers among ``scalars`` as one event; what is no number, or not finite, is left out."""
+        """Write the finite numbers among ``scalars`` as one event, and leave the other values out."""
         values = b""
         for tag, value in scalars.items():
             if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):

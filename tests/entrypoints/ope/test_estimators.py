@@ -23,7 +23,7 @@ def logged(actions, rewards, probabilities, lengths):
 
 
 def weighted(episodes, target, discount=1.0, q_hat=None):
-    return ope.WeightedSteps.from_episodes(episodes, target, discount=discount, q_hat=q_hat)
+    return ope.weigh(ope.LoggedRows.of(episodes), target, discount=discount, q_hat=q_hat)[0]
 
 
 def always(probabilities, rows):
@@ -63,10 +63,10 @@ def test_wis_survives_products_of_ratios_that_leave_the_range_of_floats():
 
 def test_the_diagnostics_of_weights_follow_their_definitions():
     """By hand: weights 2.56 and 0.4: ESS 2.96^2 / (2.56^2 + 0.4^2), mean 1.48, largest share 2.56 / 2.96."""
-    found = ope.describe_weights(weighted(TWO_EPISODES, always([0.8, 0.2], 3)))
-    assert found.effective_sample_size == pytest.approx(2.96**2 / (2.56**2 + 0.4**2))
-    assert found.mean_weight == pytest.approx(1.48)
-    assert found.largest_share == pytest.approx(2.56 / 2.96)
+    weights = ope.describe_weights(weighted(TWO_EPISODES, always([0.8, 0.2], 3)))
+    assert weights.effective_sample_size == pytest.approx(2.96**2 / (2.56**2 + 0.4**2))
+    assert weights.mean_weight == pytest.approx(1.48)
+    assert weights.largest_share == pytest.approx(2.56 / 2.96)
 
 
 def test_a_policy_that_no_logged_episode_follows_has_no_wis():
@@ -124,7 +124,7 @@ def test_wis_is_the_true_value_on_the_whole_distribution(world):
 def test_an_impossible_propensity_is_refused(propensity):
     episodes = logged([0, 1], [1, 1], [[0.5, 0.5], [0.5, propensity]], [1, 1])
     with pytest.raises(DatasetError, match=r"row 1: the propensity is .*; it must be in \(0, 1\]"):
-        weighted(episodes, always([0.5, 0.5], 2))
+        ope.importance_ratios(episodes, always([0.5, 0.5], 2))
 
 
 @pytest.mark.parametrize("target", [always([0.5, 0.5], 3), always([0.5, 0.6], 2), always([-0.5, 1.5], 2)])

@@ -44,7 +44,7 @@ def changed(column, values):
 @pytest.mark.parametrize("kind", [dict, pd.DataFrame])
 def test_one_call_gives_every_estimate_whatever_the_order_of_the_rows(kind):
     """The numbers that the trajectory tests work out by hand."""
-    found = evaluate(kind(ROWS), q_hat=Q_HAT)
+    evaluation = evaluate(kind(ROWS), q_hat=Q_HAT)
     expected = {
         "IPS": 3,
         "WIS": 4,
@@ -54,11 +54,11 @@ def test_one_call_gives_every_estimate_whatever_the_order_of_the_rows(kind):
         "sequential DR": 3.25,
         "WDR": 2.1 + 16 / 15,
     }
-    assert {name: found[name].value for name in expected} == pytest.approx(expected, rel=1e-12)
-    assert list(found.values) == [*expected, "MAGIC"]
-    assert 1.5 <= found["MAGIC"].value <= 2.1 + 16 / 15
-    assert found.weights.effective_sample_size == pytest.approx(1.8)
-    assert found.logged_return == pytest.approx(4.5)
+    assert {name: evaluation[name].value for name in expected} == pytest.approx(expected, rel=1e-12)
+    assert list(evaluation.values) == [*expected, "MAGIC"]
+    assert 1.5 <= evaluation["MAGIC"].value <= 2.1 + 16 / 15
+    assert evaluation.weights.effective_sample_size == pytest.approx(1.8)
+    assert evaluation.logged_return == pytest.approx(4.5)
 
 
 def test_without_a_model_there_are_the_estimators_that_need_none():
@@ -79,8 +79,10 @@ def test_the_table_has_a_row_for_each_estimator_with_interval_and_weights():
 
 
 def test_a_log_of_the_whole_distribution_is_evaluated_exactly(world):
-    found = ope.evaluate(world.rows(), world.target[world.states], world.q, discount=world.discount, interval="none")
-    for name, value in found.values.items():
+    evaluation = ope.evaluate(
+        world.rows(), world.target[world.states], world.q, discount=world.discount, interval="none"
+    )
+    for name, value in evaluation.values.items():
         assert value.value == pytest.approx(world.value, rel=1e-9), name
 
 
@@ -108,37 +110,37 @@ CUT = ROWS | {"terminated": [True, False, False], "truncated": [False, True, Fal
 
 def test_what_follows_a_truncated_episode_counts_as_zero_with_a_warning():
     with pytest.warns(ope.TruncationWarning, match="1 of 2 episodes are truncated"):
-        found = evaluate(CUT)
-    assert found["PDIS"].value == pytest.approx(3.5)
-    assert found.truncated == 1
+        evaluation = evaluate(CUT)
+    assert evaluation["PDIS"].value == pytest.approx(3.5)
+    assert evaluation.truncated == 1
 
 
 def test_a_value_given_for_what_follows_enters_the_estimates_with_a_model_discounted_and_no_others():
     """Whatever else is asked for: WIS beside DM is the WIS that stands alone, and so is the logged return."""
     with warnings.catch_warnings():
         warnings.simplefilter("error", ope.TruncationWarning)
-        found = evaluate(CUT, q_hat=Q_HAT, values_after_truncation=[math.nan, 8, math.nan])
+        evaluation = evaluate(CUT, q_hat=Q_HAT, values_after_truncation=[math.nan, 8, math.nan])
     alone = evaluate(CUT, estimators=["IPS", "WIS", "PDIS", "weighted PDIS"])
     for name, estimate in alone.values.items():
-        assert found[name].value == pytest.approx(estimate.value)
-        assert np.array_equal(found[name].replicates, estimate.replicates)
-    assert found["PDIS"].value == pytest.approx(3.5)
+        assert evaluation[name].value == pytest.approx(estimate.value)
+        assert np.array_equal(evaluation[name].replicates, estimate.replicates)
+    assert evaluation["PDIS"].value == pytest.approx(3.5)
     # sequential DR rises by discount^2 * w_1 * 8 / 2 = 1, and DM reads first observations alone.
-    assert found["sequential DR"].value == pytest.approx(4.25)
-    assert found["DM"].value == pytest.approx(1.5)
-    assert found.logged_return == pytest.approx(4.5)
+    assert evaluation["sequential DR"].value == pytest.approx(4.25)
+    assert evaluation["DM"].value == pytest.approx(1.5)
+    assert evaluation.logged_return == pytest.approx(4.5)
 
 
 def test_a_step_that_terminates_and_is_cut_off_terminates():
-    found = evaluate(ROWS | {"truncated": [False, True, False]})
-    assert found.truncated == 0
+    evaluation = evaluate(ROWS | {"truncated": [False, True, False]})
+    assert evaluation.truncated == 0
 
 
 def test_a_table_that_does_not_say_how_episodes_ended_says_what_was_assumed():
     rows = {name: values for name, values in ROWS.items() if name not in ("terminated", "truncated")}
-    found = evaluate(rows)
-    assert found["PDIS"].value == pytest.approx(3.5)
-    assert "all were taken to have terminated" in found.notes[0]
+    evaluation = evaluate(rows)
+    assert evaluation["PDIS"].value == pytest.approx(3.5)
+    assert "all were taken to have terminated" in evaluation.notes[0]
 
 
 # What an estimate rests on ----------------------------------------------------------------------------------------
@@ -164,30 +166,30 @@ def test_an_estimate_that_rests_on_a_handful_of_episodes_warns():
 def test_an_estimate_that_rests_on_many_does_not():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = evaluate(many(), np.full((200, 2), 0.5))
-    assert found.notes == ()
-    assert found.policy == "a stochastic policy"
+        evaluation = evaluate(many(), np.full((200, 2), 0.5))
+    assert evaluation.notes == ()
+    assert evaluation.policy == "a stochastic policy"
 
 
 def test_a_greedy_policy_that_no_episode_follows_is_named_as_the_reason():
     with pytest.warns(ope.UndefinedEstimateWarning):
-        found = evaluate(target=np.array([[1.0, 0], [1.0, 0], [0, 1.0]]), q_hat=Q_HAT)
-    assert found.deterministic
-    assert math.isnan(found["WIS"].value)
-    assert math.isnan(found["MAGIC"].value)
-    assert found["WIS"].interval is None
-    assert math.isfinite(found["DM"].value)
-    assert found.weights.effective_sample_size == 0
-    assert any("it is deterministic: score a softmax of it" in note for note in found.notes)
+        evaluation = evaluate(target=np.array([[1.0, 0], [1.0, 0], [0, 1.0]]), q_hat=Q_HAT)
+    assert evaluation.deterministic
+    assert math.isnan(evaluation["WIS"].value)
+    assert math.isnan(evaluation["MAGIC"].value)
+    assert evaluation["WIS"].interval is None
+    assert math.isfinite(evaluation["DM"].value)
+    assert evaluation.weights.effective_sample_size == 0
+    assert any("it is deterministic: score a softmax of it" in note for note in evaluation.notes)
 
 
 def test_clipping_is_off_by_default_and_reports_its_share():
     """Ratios 0.5, 2, 0.5 clipped at 1: A weighs 1, then 1/2: PDIS (1 + 1/2 * 1/2 * 4 + 3) / 2."""
     assert evaluate().clipped_share == 0
-    found = evaluate(largest_ratio=1.0)
-    assert found.clipped_share == pytest.approx(1 / 3)
-    assert found["PDIS"].value == pytest.approx(2.5)
-    assert any("33.33% of the ratios were clipped at 1" in note for note in found.notes)
+    evaluation = evaluate(largest_ratio=1.0)
+    assert evaluation.clipped_share == pytest.approx(1 / 3)
+    assert evaluation["PDIS"].value == pytest.approx(2.5)
+    assert any("33.33% of the ratios were clipped at 1" in note for note in evaluation.notes)
 
 
 # Some estimators --------------------------------------------------------------------------------------------------
@@ -216,13 +218,13 @@ def test_a_method_gives_an_interval_to_those_it_holds_for_and_says_why_to_the_ot
     bounds = ope.KnownBounds(ratio=2, reward=(0, 1), horizon=1)
     rows, target, q_hat = many(), np.tile([0.8, 0.2], (200, 1)), np.tile([0.4, 0.5], (200, 1))
     student = evaluate(rows, target, q_hat, interval="student_t")
-    assert {name for name, one in student.values.items() if one.interval} == {"IPS", "PDIS", "sequential DR"}
+    assert {name for name, estimate in student.values.items() if estimate.interval} == {"IPS", "PDIS", "sequential DR"}
     for method in ("hoeffding", "empirical_bernstein"):
-        found = evaluate(rows, target, q_hat, interval=method, bounds=bounds)
-        assert {name for name, one in found.values.items() if one.interval} == {"IPS", "PDIS"}
-        assert "no concentration bound holds for WDR" in found["WDR"].note
-        assert found.table().loc["WDR", "interval"] == found["WDR"].note
-        assert found["MAGIC"].value == pytest.approx(student["MAGIC"].value)
+        evaluation = evaluate(rows, target, q_hat, interval=method, bounds=bounds)
+        assert {name for name, estimate in evaluation.values.items() if estimate.interval} == {"IPS", "PDIS"}
+        assert "no concentration bound holds for WDR" in evaluation["WDR"].note
+        assert evaluation.table().loc["WDR", "interval"] == evaluation["WDR"].note
+        assert evaluation["MAGIC"].value == pytest.approx(student["MAGIC"].value)
 
 
 @pytest.mark.parametrize(
@@ -312,20 +314,20 @@ TRUTHS = {"p0.2": 0.3, "p0.9": 1.0, "p0.5": 0.6}
 
 
 def test_policies_are_ranked_and_the_choice_is_judged():
-    found = ope.compare(policies(), "WIS", truths=TRUTHS)
-    assert found.ranking == ("p0.9", "p0.5", "p0.2")
-    assert found.rank_correlation == pytest.approx(1)
-    assert found.regret == {1: 0, 2: 0, 3: 0}
-    assert found.mean_squared_error < 0.01
-    assert found.probability_best["p0.9"] == 1
-    assert list(found.table().index) == list(found.ranking)
+    comparison = ope.compare(policies(), "WIS", truths=TRUTHS)
+    assert comparison.ranking == ("p0.9", "p0.5", "p0.2")
+    assert comparison.rank_correlation == pytest.approx(1)
+    assert comparison.regret == {1: 0, 2: 0, 3: 0}
+    assert comparison.mean_squared_error < 0.01
+    assert comparison.probability_best["p0.9"] == 1
+    assert list(comparison.table().index) == list(comparison.ranking)
 
 
 def test_regret_is_what_the_best_of_the_first_k_falls_short_by():
     """Truths turned round: the ranking's first is worst. By hand: 1 - 0.3, 1 - 0.6, 0."""
-    found = ope.compare(policies(), "WIS", truths={"p0.2": 1.0, "p0.9": 0.3, "p0.5": 0.6})
-    assert found.regret == pytest.approx({1: 0.7, 2: 0.4, 3: 0})
-    assert found.rank_correlation == pytest.approx(-1)
+    comparison = ope.compare(policies(), "WIS", truths={"p0.2": 1.0, "p0.9": 0.3, "p0.5": 0.6})
+    assert comparison.regret == pytest.approx({1: 0.7, 2: 0.4, 3: 0})
+    assert comparison.rank_correlation == pytest.approx(-1)
 
 
 def test_rank_correlation_shares_the_ranks_of_equal_values():
@@ -338,10 +340,12 @@ def test_a_policy_without_an_estimate_comes_last():
     log = ope.read_rows(ROWS)
     with pytest.warns(ope.UndefinedEstimateWarning):
         never = evaluate(log, np.array([[1.0, 0], [1.0, 0], [0, 1.0]]), interval="none")
-    found = ope.compare({"never": never, "some": evaluate(log, interval="none")}, "WIS", truths={"never": 1, "some": 0})
-    assert found.ranking == ("some", "never")
-    assert found.probability_best == {}
-    assert math.isnan(found.rank_correlation)
+    comparison = ope.compare(
+        {"never": never, "some": evaluate(log, interval="none")}, "WIS", truths={"never": 1, "some": 0}
+    )
+    assert comparison.ranking == ("some", "never")
+    assert comparison.probability_best == {}
+    assert math.isnan(comparison.rank_correlation)
 
 
 def test_what_cannot_be_compared_is_refused():
@@ -362,8 +366,8 @@ def test_episodes_and_a_table_of_their_rows_are_the_same_log(world):
     table = ope.evaluate(world.rows(), target, q_hat, discount=world.discount, interval="none")
     log = ope.LoggedRows.of(world.episodes)
     episodes = ope.evaluate(log, target, q_hat, discount=world.discount, interval="none")
-    assert {name: one.value for name, one in episodes.values.items()} == {
-        name: one.value for name, one in table.values.items()
+    assert {name: estimate.value for name, estimate in episodes.values.items()} == {
+        name: estimate.value for name, estimate in table.values.items()
     }
 
 
@@ -373,12 +377,14 @@ def test_episodes_and_a_table_of_their_rows_are_the_same_log(world):
 def test_a_value_that_no_policy_can_have_is_cut_and_the_note_says_what_the_estimator_said():
     """Rewards of 1 to 6 at discount 0.5: at least 1, for a single step, and at most 6 / (1 - 0.5) = 12."""
     q_hat = np.full((3, 2), 40.0)
-    found = evaluate(q_hat=q_hat, interval="bootstrap")
-    assert found.bounds == (1, 12)
-    assert found["DM"].value == 12
-    assert found["DM"].uncut == pytest.approx(40)
-    assert any("no policy earns less than 1 or more than 12" in note and "DM says 40" in note for note in found.notes)
-    for estimate in found.values.values():
+    evaluation = evaluate(q_hat=q_hat, interval="bootstrap")
+    assert evaluation.bounds == (1, 12)
+    assert evaluation["DM"].value == 12
+    assert evaluation["DM"].uncut == pytest.approx(40)
+    assert any(
+        "no policy earns less than 1 or more than 12" in note and "DM says 40" in note for note in evaluation.notes
+    )
+    for estimate in evaluation.values.values():
         assert 1 <= estimate.value <= 12
         assert estimate.interval is None or 1 <= estimate.interval.lower <= estimate.interval.upper <= 12
 
@@ -387,12 +393,12 @@ def test_an_interval_of_which_all_is_impossible_is_none():
     rows = many() | {"reward": np.full(200, 1.0)}
     # q_hat of the other action alone: corrections never bring it back
     q_hat = np.where(rows["action"][:, None] == [0, 1], 1.0, 90.0 + np.arange(200)[:, None] / 100)
-    found = evaluate(rows, np.full((200, 2), 0.5), q_hat, estimators=["sequential DR"])
-    assert found.bounds == (1, 1)
-    assert found["sequential DR"].value == 1
-    assert found["sequential DR"].uncut > 40
-    assert found["sequential DR"].interval is None
-    assert "beyond what any policy can earn" in found["sequential DR"].note
+    evaluation = evaluate(rows, np.full((200, 2), 0.5), q_hat, estimators=["sequential DR"])
+    assert evaluation.bounds == (1, 1)
+    assert evaluation["sequential DR"].value == 1
+    assert evaluation["sequential DR"].uncut > 40
+    assert evaluation["sequential DR"].interval is None
+    assert "beyond what any policy can earn" in evaluation["sequential DR"].note
 
 
 @pytest.mark.parametrize(
@@ -407,8 +413,8 @@ def test_an_interval_of_which_all_is_impossible_is_none():
     ],
 )
 def test_rewards_and_discount_bound_what_an_episode_can_bring(rewards, lengths, discount, truncated, bounds):
-    found = ope.possible_returns(np.array(rewards), np.array(lengths), discount, truncated=truncated)
-    assert found == pytest.approx(bounds)
+    returns = ope.possible_returns(np.array(rewards), np.array(lengths), discount, truncated=truncated)
+    assert returns == pytest.approx(bounds)
 
 
 def unsupported(share):
@@ -421,12 +427,12 @@ def unsupported(share):
 
 def test_a_policy_that_does_what_was_never_logged_gets_no_interval_and_the_share_is_stated():
     """Exactly 74 % of its probability is on an action of propensity 0."""
-    found = unsupported(0.74)
-    assert found.support.unsupported == pytest.approx(0.74)
-    assert found.support.leaving == pytest.approx(0.74)
-    assert all(estimate.interval is None for estimate in found.values.values())
+    evaluation = unsupported(0.74)
+    assert evaluation.support.unsupported == pytest.approx(0.74)
+    assert evaluation.support.leaving == pytest.approx(0.74)
+    assert all(estimate.interval is None for estimate in evaluation.values.values())
     assert any("74.0% of the policy's probability is on actions that the policy that logged never" in note
-               for note in found.notes)  # fmt: skip
+               for note in evaluation.notes)  # fmt: skip
 
 
 def test_a_little_of_it_is_stated_and_a_policy_within_the_log_has_nothing_to_state():
@@ -442,14 +448,14 @@ def test_the_chance_to_leave_the_log_grows_with_the_steps_of_an_episode():
     layout = ope.Layout.of(np.array([2, 1]))
     behavior = np.tile([1.0, 0.0], (3, 1))
     target = np.array([[0.5, 0.5], [0.5, 0.5], [0.75, 0.25]])[layout.rows]
-    found = ope.measure_support(layout, behavior, target)
-    assert found.leaving == pytest.approx((3 / 4 + 1 / 4) / 2)
-    assert found.unsupported == found.rare == pytest.approx(1.25 / 3)
+    support = ope.measure_support(layout, behavior, target)
+    assert support.leaving == pytest.approx((3 / 4 + 1 / 4) / 2)
+    assert support.unsupported == support.rare == pytest.approx(1.25 / 3)
 
 
 def test_the_mean_weight_speaks_however_many_episodes_are_in_effect():
     """Every ratio is 1/2 or less, so that 200 episodes weigh the same and the mean weight is far below 1."""
     rows = many() | {"propensity": np.full(200, 1.0)}
-    found = evaluate(rows, np.tile([0.2, 0.2, 0.6], (200, 1)))
-    assert found.weights.effective_sample_size == pytest.approx(200)
-    assert any("the mean weight is 0.2 where 1 is expected" in note for note in found.notes)
+    evaluation = evaluate(rows, np.tile([0.2, 0.2, 0.6], (200, 1)))
+    assert evaluation.weights.effective_sample_size == pytest.approx(200)
+    assert any("the mean weight is 0.2 where 1 is expected" in note for note in evaluation.notes)

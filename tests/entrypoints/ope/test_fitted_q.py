@@ -54,9 +54,9 @@ def test_on_the_whole_distribution_the_table_over_state_and_step_is_exact(world)
         cells, world.episodes.actions, world.episodes.rewards, following, ends, np.repeat(world.target, 3, axis=0),
         discount=world.discount,
     )  # fmt: skip
-    steps = ope.WeightedSteps.from_episodes(
-        world.episodes, world.target[world.states], discount=world.discount, q_hat=q[cells]
-    )
+    steps = ope.weigh(
+        ope.LoggedRows.of(world.episodes), world.target[world.states], discount=world.discount, q_hat=q[cells]
+    )[0]
     assert ope.dm(steps) == pytest.approx(world.value, rel=1e-9)
 
 
@@ -124,11 +124,13 @@ def test_shapes_that_do_not_fit_are_refused():
 
 def a_fitted_q(rewards=REWARDS, discount=0.5, rows=(0, 1, 2, 3)):
     return ope.FittedQ(
-        torch.tensor([[-1.0], [-1.0], [1.0], [1.0]]),
-        torch.from_numpy(ACTIONS),
-        torch.from_numpy(rewards).float(),
-        torch.from_numpy(ENDS).float(),
-        torch.from_numpy(np.maximum(NEXT * 2, 0)),
+        ope.LoggedSteps(
+            inputs=torch.tensor([[-1.0], [-1.0], [1.0], [1.0]]),
+            actions=torch.from_numpy(ACTIONS),
+            rewards=torch.from_numpy(rewards).float(),
+            terminated=torch.from_numpy(ENDS).float(),
+            next_rows=torch.from_numpy(np.maximum(NEXT * 2, 0)),
+        ),
         torch.tensor(rows),
         n_actions=2,
         discount=discount,
@@ -168,11 +170,11 @@ def test_going_on_from_a_state_gives_the_same_bits():
     through.fit(uniform, 16)
     stopped.fit(uniform, 16)
     resumed.restore(stopped.state())
-    for one in (through, resumed):
-        one.fit(uniform, 16)
-    where = torch.tensor([[0.3], [-2.0]])
-    assert np.array_equal(through.values(where), resumed.values(where))
-    assert not np.array_equal(through.values(where), stopped.values(where))
+    for fitted in (through, resumed):
+        fitted.fit(uniform, 16)
+    states = torch.tensor([[0.3], [-2.0]])
+    assert np.array_equal(through.values(states), resumed.values(states))
+    assert not np.array_equal(through.values(states), stopped.values(states))
 
 
 def test_values_that_diverge_are_reported():

@@ -43,21 +43,21 @@ def test_the_bootstrap_gives_what_estimating_every_drawn_log_gives(spread, longe
         ratios, rewards, q, v = values[:, rows]
         return ope.WeightedSteps.from_arrays(lengths, ratios, rewards, discount=0.99, q=q, v=v)
 
-    found = ope.bootstrap(steps_of(np.arange(lengths.sum()), lengths), ALL, resamples=8, seed=5)
+    replicates = ope.bootstrap(steps_of(np.arange(lengths.sum()), lengths), ALL, resamples=8, seed=5)
     again = np.random.default_rng(5)
     for number in range(8):
         chosen = again.integers(0, 12, size=12)
         log = drawn_again(steps_of, lengths, chosen)
         for name, estimator in FUNCTIONS.items():
-            assert found[name][number] == pytest.approx(estimator(log), rel=1e-7), name
+            assert replicates[name][number] == pytest.approx(estimator(log), rel=1e-7), name
 
 
 def test_magics_resamples_end_in_dm_and_wdr():
     steps = random_steps(np.random.default_rng(0), [3, 1, 2, 3])
-    found = ope.bootstrap(steps, ["DM", "WDR", "MAGIC"], resamples=20, seed=0)
-    assert found["MAGIC"].shape == (4, 20)
-    assert found["MAGIC"][0] == pytest.approx(found["DM"], rel=1e-12)
-    assert found["MAGIC"][-1] == pytest.approx(found["WDR"], rel=1e-12)
+    replicates = ope.bootstrap(steps, ["DM", "WDR", "MAGIC"], resamples=20, seed=0)
+    assert replicates["MAGIC"].shape == (4, 20)
+    assert replicates["MAGIC"][0] == pytest.approx(replicates["DM"], rel=1e-12)
+    assert replicates["MAGIC"][-1] == pytest.approx(replicates["WDR"], rel=1e-12)
 
 
 def test_one_seed_draws_one_thing_whatever_is_estimated(monkeypatch):
@@ -72,17 +72,17 @@ def test_one_seed_draws_one_thing_whatever_is_estimated(monkeypatch):
 
 def test_a_resample_without_weight_is_undefined():
     steps = ope.WeightedSteps.from_arrays(np.array([1, 1]), np.array([0.0, 1.0]), np.array([1.0, 2.0]), discount=1.0)
-    found = ope.bootstrap(steps, ["WIS", "weighted PDIS"], resamples=60, seed=0)
-    for values in found.values():
+    replicates = ope.bootstrap(steps, ["WIS", "weighted PDIS"], resamples=60, seed=0)
+    for values in replicates.values():
         assert np.isnan(values).any()
         assert (values[np.isfinite(values)] == 2.0).all()
     with pytest.raises(DatasetError, match="bootstrap samples have no estimate"):
-        ope.percentile_interval(found["WIS"], level=0.95)
+        ope.percentile_interval(replicates["WIS"], level=0.95)
 
 
 def test_a_percentile_interval_is_the_middle_of_the_replicates():
-    found = ope.percentile_interval(np.arange(101.0), level=0.9)
-    assert (found.lower, found.upper) == pytest.approx((5, 95))
+    interval = ope.percentile_interval(np.arange(101.0), level=0.9)
+    assert (interval.lower, interval.upper) == pytest.approx((5, 95))
 
 
 VALUES = np.array([0.0, 1.0, 1.0, 2.0])
@@ -90,15 +90,15 @@ VALUES = np.array([0.0, 1.0, 1.0, 2.0])
 
 def test_hoeffdings_interval_by_hand():
     """Range 40, n = 4, level 0.5: radius 40 sqrt(ln 4 / 8) = 16.65; 1 - 16.65 is cut off at the lower bound."""
-    found = ope.hoeffding_interval(VALUES, low=0, high=40, level=0.5)
-    assert (found.lower, found.upper) == pytest.approx((0, 1 + 40 * math.sqrt(math.log(4) / 8)))
+    interval = ope.hoeffding_interval(VALUES, low=0, high=40, level=0.5)
+    assert (interval.lower, interval.upper) == pytest.approx((0, 1 + 40 * math.sqrt(math.log(4) / 8)))
 
 
 def test_the_empirical_bernstein_interval_by_hand():
     """Variance 2/3, n = 4, level 0.5: sqrt(2 * 2/3 * ln 8 / 4) + 7 * 3 * ln 8 / 9."""
-    found = ope.empirical_bernstein_interval(np.append(VALUES, []), low=-50, high=50, level=0.5)
+    interval = ope.empirical_bernstein_interval(np.append(VALUES, []), low=-50, high=50, level=0.5)
     radius = math.sqrt(2 * (2 / 3) * math.log(8) / 4) + 7 * 100 * math.log(8) / 9
-    assert found.upper == pytest.approx(min(50, 1 + radius))
+    assert interval.upper == pytest.approx(min(50, 1 + radius))
     wide = ope.empirical_bernstein_interval(np.tile(VALUES, 1000), low=0, high=3, level=0.5)
     n, variance = 4000, 0.5 * 4000 / 3999
     assert wide.upper == pytest.approx(1 + math.sqrt(2 * variance * math.log(8) / n) + 7 * math.log(8) / (n - 1))
@@ -122,8 +122,8 @@ def test_students_quantiles_are_those_of_the_tables(probability, degrees, quanti
 
 def test_students_interval_by_hand():
     """36 values, half 0 and half 2: mean 1, standard error sqrt(36/35) / 6."""
-    found = ope.student_t_interval(np.tile([0.0, 2.0], 18), level=0.95)
-    assert found.upper - 1 == pytest.approx(2.030107928 * math.sqrt(36 / 35) / 6, rel=1e-6)
+    interval = ope.student_t_interval(np.tile([0.0, 2.0], 18), level=0.95)
+    assert interval.upper - 1 == pytest.approx(2.030107928 * math.sqrt(36 / 35) / 6, rel=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -244,8 +244,8 @@ def test_the_other_intervals_hold_the_truth_at_least_as_often_as_they_claim(meth
 def test_the_unbiased_estimators_are_right_on_average(name):
     """2000 logs of 20 episodes: the mean is within 4.5 standard errors, which fails with probability 7e-6."""
     generator = np.random.default_rng(2)
-    found = np.array([FUNCTIONS[name](simulated(generator, 20)) for _ in range(2000)])
-    assert abs(found.mean() - TRUTH) < 4.5 * found.std() / math.sqrt(2000)
+    estimates = np.array([FUNCTIONS[name](simulated(generator, 20)) for _ in range(2000)])
+    assert abs(estimates.mean() - TRUTH) < 4.5 * estimates.std() / math.sqrt(2000)
 
 
 @pytest.mark.parametrize("name", ["WIS", "weighted PDIS", "WDR"])
@@ -273,7 +273,7 @@ def test_few_episodes_in_effect_widen_the_bootstraps_interval():
 def test_a_betting_interval_leaves_out_whom_a_gambler_got_rich_against():
     """Against plain loops, candidate by candidate."""
     values, level = np.random.default_rng(0).beta(2, 5, size=60), 0.9
-    kept = []
+    candidates = []
     for candidate in np.linspace(0, 1, 2001):
         total, deviations, variance, wealth, richest = 0.0, 0.0, 0.25, [1.0, 1.0], 0.0
         for number, value in enumerate(values, start=1):
@@ -281,15 +281,15 @@ def test_a_betting_interval_leaves_out_whom_a_gambler_got_rich_against():
             up = min(bet, 0.5 / candidate if candidate else math.inf)
             down = min(bet, 0.5 / (1 - candidate) if candidate < 1 else math.inf)
             wealth = [wealth[0] * (1 + up * (value - candidate)), wealth[1] * (1 - down * (value - candidate))]
-            richest = max(richest, *(one / 2 for one in wealth))
+            richest = max(richest, *(side / 2 for side in wealth))
             total += value
             deviations += (value - (0.5 + total) / (number + 1)) ** 2
             variance = (0.25 + deviations) / (number + 1)
         if richest < 1 / (1 - level):
-            kept.append(candidate)
-    found = ope.betting_interval(values * 4 - 1, low=-1, high=3, level=level)
-    assert found.lower == pytest.approx(4 * (kept[0] - 1 / 2000) - 1)
-    assert found.upper == pytest.approx(4 * (kept[-1] + 1 / 2000) - 1)
+            candidates.append(candidate)
+    interval = ope.betting_interval(values * 4 - 1, low=-1, high=3, level=level)
+    assert interval.lower == pytest.approx(4 * (candidates[0] - 1 / 2000) - 1)
+    assert interval.upper == pytest.approx(4 * (candidates[-1] + 1 / 2000) - 1)
 
 
 def test_a_betting_interval_holds_the_mean_however_often_one_looks():
@@ -306,8 +306,8 @@ def test_a_betting_interval_is_the_shortest_of_those_that_always_hold():
     values = (np.random.default_rng(2).random(500) < 0.1).astype(np.float64)
     options = {"low": 0.0, "high": 2.0, "level": 0.95}
     widths = [
-        found.upper - found.lower
-        for found in (
+        interval.upper - interval.lower
+        for interval in (
             make(values, **options)
             for make in (ope.betting_interval, ope.empirical_bernstein_interval, ope.hoeffding_interval)
         )
@@ -330,7 +330,7 @@ def test_the_order_of_the_log_is_that_of_the_bets():
         "terminated": np.concatenate([np.arange(length) == length - 1 for length in lengths]),
     }
     bounds = ope.KnownBounds(ratio=1.5, reward=(0, 1), horizon=2)
-    found = ope.evaluate(
+    evaluation = ope.evaluate(
         rows, np.tile([0.75, 0.25], (steps, 1)), discount=1.0, interval="betting", bounds=bounds, estimators=["PDIS"]
     )
     values = []
@@ -339,6 +339,6 @@ def test_the_order_of_the_log_is_that_of_the_bets():
         values.append(float((np.cumprod(ratios[own]) * rewards[own]).sum()))
     low, high = bounds.range_of("PDIS", 1.0)
     expected = ope.betting_interval(np.array(values), low=low, high=high, level=0.95)
-    assert (found["PDIS"].interval.lower, found["PDIS"].interval.upper) == pytest.approx(
+    assert (evaluation["PDIS"].interval.lower, evaluation["PDIS"].interval.upper) == pytest.approx(
         (expected.lower, expected.upper)
     )

@@ -97,7 +97,7 @@ def test_its_ends_are_dm_and_wdr(world):
     some = world.episodes.select(np.random.default_rng(0).integers(0, len(world.episodes), size=40))
     states = some.observations[:, 0].astype(int)
     q_hat = np.random.default_rng(1).normal(size=(len(states), 2))
-    steps = ope.WeightedSteps.from_episodes(some, world.target[states], discount=0.9, q_hat=q_hat)
+    steps = ope.weigh(ope.LoggedRows.of(some), world.target[states], discount=0.9, q_hat=q_hat)[0]
     blend = ope.magic(steps, wdr_interval=(0.0, 1.0))
     assert blend.returns[0] == pytest.approx(ope.dm(steps), rel=1e-12)
     assert blend.returns[-1] == pytest.approx(ope.wdr(steps), rel=1e-12)
@@ -110,7 +110,7 @@ def test_it_trusts_a_perfect_model_and_leaves_a_wrong_one(world):
     states = some.observations[:, 0].astype(int)
     for shift, near in ((0.0, True), (100.0, False)):
         q_hat = np.array([[1.5, 2.0], [2.0, 4.0]])[states] + shift
-        steps = ope.WeightedSteps.from_episodes(some, world.target[states], discount=0.9, q_hat=q_hat)
+        steps = ope.weigh(ope.LoggedRows.of(some), world.target[states], discount=0.9, q_hat=q_hat)[0]
         value = ope.wdr(steps)
         blend = ope.magic(steps, wdr_interval=(value - 0.5, value + 0.5))
         assert (blend.shares[0] > 0.2) == near

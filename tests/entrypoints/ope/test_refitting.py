@@ -48,12 +48,12 @@ def policy(observations):
 
 def test_the_value_of_a_small_problem_is_found_and_its_interval_holds_it():
     """By hand, discount 0.5: 0.9 + 0.5 * 0.8 * 3 + 0.25 * 0.9 = 2.325."""
-    found = ope.refit_values(two_states(100), policy, discount=0.5, seed=0)
-    assert found.replicates.mean() == pytest.approx(2.325, abs=0.1)
-    interval = ope.refitted_interval(found.replicates, level=0.95)
+    refits = ope.refit_values(two_states(100), policy, discount=0.5, seed=0)
+    assert refits.replicates.mean() == pytest.approx(2.325, abs=0.1)
+    interval = ope.refitted_interval(refits.replicates, level=0.95)
     assert interval.lower < 2.325 < interval.upper
     assert interval.method == "refitted"
-    assert found.q_hat[0] == pytest.approx([1 + 1.2 + 0.225, 1.425], abs=0.25)
+    assert refits.q_hat[0] == pytest.approx([1 + 1.2 + 0.225, 1.425], abs=0.25)
 
 
 def test_answers_do_not_depend_on_the_unit_of_the_rewards():
@@ -105,28 +105,28 @@ def test_what_follows_truncated_episodes_counts_for_policy_and_log_alike():
         )  # fmt: skip
 
     episodes = endless(100)
-    found = ope.refit_values(episodes, policy, discount=0.5, seed=0)
+    refits = ope.refit_values(episodes, policy, discount=0.5, seed=0)
     logged = ope.refit_logged_value(episodes, discount=0.5, seed=0)
-    assert found.replicates.mean() == pytest.approx(2.8, abs=0.15)
+    assert refits.replicates.mean() == pytest.approx(2.8, abs=0.15)
     assert logged.replicates.mean() == pytest.approx(5 / 3, abs=0.15)
     assert logged.logged.mean() < 1.4  # what was logged, and nothing after it
     last = episodes.starts + 2
-    assert found.values_after[last] == pytest.approx(2.4 + 0.5 * 2.8, abs=0.3)
-    assert np.count_nonzero(np.delete(found.values_after, last)) == 0
+    assert refits.values_after[last] == pytest.approx(2.4 + 0.5 * 2.8, abs=0.3)
+    assert np.count_nonzero(np.delete(refits.values_after, last)) == 0
 
 
 @pytest.mark.parametrize(("count", "refits"), [(2, 2), (2, 16), (3, 2), (40, 4)])
 def test_every_episode_has_a_network_that_has_not_seen_it_however_few_there_are(count, refits):
     for seed in range(5):
-        found = ope.refit_values(two_states(count), policy, discount=0.5, seed=seed, refits=refits, updates=2)
-        assert np.isfinite(found.q_hat).all()
-        assert np.isfinite(found.replicates).all()
+        made = ope.refit_values(two_states(count), policy, discount=0.5, seed=seed, refits=refits, updates=2)
+        assert np.isfinite(made.q_hat).all()
+        assert np.isfinite(made.replicates).all()
 
 
 def test_a_value_stays_within_what_rewards_allow():
-    found = ope.refit_values(two_states(5), policy, discount=0.5, seed=0, refits=4, updates=8)
-    assert found.bounds == (0, 6)
-    assert ((found.replicates >= 0) & (found.replicates <= 6)).all()
+    refits = ope.refit_values(two_states(5), policy, discount=0.5, seed=0, refits=4, updates=8)
+    assert refits.bounds == (0, 6)
+    assert ((refits.replicates >= 0) & (refits.replicates <= 6)).all()
     assert ope.refitted_interval(np.array([-50.0, 50.0]), level=0.95, bounds=(0, 6)).upper == 6
 
 
@@ -142,9 +142,9 @@ def test_evaluate_puts_the_refitted_estimate_first_and_shares_its_values(world):
         episodes, lambda some: world.target[some[:, 0].astype(int)], discount=world.discount, seed=0, **FEW
     )
     log, target = ope.LoggedRows.of(episodes), world.target[states]
-    found = ope.evaluate(log, target, refits.q_hat, discount=world.discount, refits=refits, resamples=50)
-    assert list(found.values) == [ope.FQE, *ope.ESTIMATORS]
-    assert found["FQE"].value == pytest.approx(refits.replicates.mean())
-    assert found["FQE"].interval.method == "refitted"
+    evaluation = ope.evaluate(log, target, refits.q_hat, discount=world.discount, refits=refits, resamples=50)
+    assert list(evaluation.values) == [ope.FQE, *ope.ESTIMATORS]
+    assert evaluation["FQE"].value == pytest.approx(refits.replicates.mean())
+    assert evaluation["FQE"].interval.method == "refitted"
     with pytest.raises(DatasetError, match="'FQE' needs refits"):
         ope.evaluate(log, target, discount=world.discount, estimators=["FQE"])

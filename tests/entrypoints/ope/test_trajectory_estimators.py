@@ -65,10 +65,10 @@ def test_wdr_normalises_both_parts_by_their_own_sums():
 
 def test_the_weights_are_described_over_whole_episodes():
     """Weights 1 and 1/2: ESS 1.5^2 / 1.25, mean 0.75, largest share 2/3."""
-    found = ope.describe_weights(BY_HAND)
-    assert found.effective_sample_size == pytest.approx(1.8)
-    assert found.mean_weight == pytest.approx(0.75)
-    assert found.largest_share == pytest.approx(2 / 3)
+    weights = ope.describe_weights(BY_HAND)
+    assert weights.effective_sample_size == pytest.approx(1.8)
+    assert weights.mean_weight == pytest.approx(0.75)
+    assert weights.largest_share == pytest.approx(2 / 3)
 
 
 @pytest.mark.parametrize("estimator", [ope.ips, ope.wis, ope.pdis, ope.weighted_pdis])
@@ -94,9 +94,9 @@ def test_discount_zero_counts_first_rewards_alone():
 
 
 def weighted(world, q_hat):
-    return ope.WeightedSteps.from_episodes(
-        world.episodes, world.target[world.states], discount=world.discount, q_hat=q_hat
-    )
+    return ope.weigh(
+        ope.LoggedRows.of(world.episodes), world.target[world.states], discount=world.discount, q_hat=q_hat
+    )[0]
 
 
 @pytest.mark.parametrize("estimator", [ope.ips, ope.wis, ope.pdis, ope.weighted_pdis, ope.sequential_dr, ope.wdr])
@@ -145,9 +145,9 @@ def test_the_arrays_give_what_plain_loops_give(world, seed):
     episodes = world.episodes.select(generator.integers(0, len(world.episodes), size=50))
     states = episodes.observations[:, 0].astype(int)
     target, q_hat = world.target[states], generator.normal(size=(len(states), 2))
-    steps = ope.WeightedSteps.from_episodes(episodes, target, discount=0.9, q_hat=q_hat)
-    found = ope.wis(steps), ope.sequential_dr(steps), ope.describe_weights(steps).effective_sample_size
-    assert found == pytest.approx(plain_loops(episodes, target, q_hat, 0.9), rel=1e-12)
+    steps = ope.weigh(ope.LoggedRows.of(episodes), target, discount=0.9, q_hat=q_hat)[0]
+    estimates = ope.wis(steps), ope.sequential_dr(steps), ope.describe_weights(steps).effective_sample_size
+    assert estimates == pytest.approx(plain_loops(episodes, target, q_hat, 0.9), rel=1e-12)
 
 
 def test_one_step_episodes_make_the_trajectory_estimators_the_one_step_ones():

@@ -1,4 +1,4 @@
-"""``ddqn_bcq``: double Q-learning among the actions that the log supports, in targets and in what is played.
+"""``ddqn_bcq``: double Q-learning among the actions that the log supports, in targets and in play.
 
 Fujimoto, Conti, Ghavamzadeh, Pineau, "Benchmarking Batch Deep Reinforcement Learning Algorithms", 2019. The policy is
 the best of the supported actions. Section ``bcq`` of the preset says which those are.
