@@ -218,10 +218,10 @@ def _kill_process(name: str) -> None:
 
 
 def _process_of(name: str) -> int:
-    found = subprocess.run(
+    answer = subprocess.run(
         ["pgrep", "-f", f"launcher.endpoints .* {name} "], capture_output=True, text=True, check=True
     )
-    return int(found.stdout.split()[0])
+    return int(answer.stdout.split()[0])
 
 
 def _cpu_seconds(pid: int) -> float:

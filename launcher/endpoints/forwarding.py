@@ -185,12 +185,12 @@ class ModelConnection:
         while (at := self._buffer.find(end)) < 0:
             if len(self._buffer) > _MAX_HEAD_BYTES:
                 raise NoAnswerError("the answer's head is too long")
-            more = self._receive_more(deadline)
-            if not more:
+            received = self._receive_more(deadline)
+            if not received:
                 raise NoAnswerError("the container closed the connection without an answer")
-            self._buffer += more
-        found, self._buffer = self._buffer[:at], self._buffer[at + len(end) :]
-        return found
+            self._buffer += received
+        head, self._buffer = self._buffer[:at], self._buffer[at + len(end) :]
+        return head
 
     def _receive(self, deadline: float, most: int = _CHUNK) -> bytes:
         if self._buffer:
