@@ -75,8 +75,8 @@ def list_endpoints(
     store = _store()
     rows: list[dict[str, Any]] = []
     if configs:
-        found, errors = EndpointConfigStore(store.home).records()
-        rows = [{"EndpointConfigName": name, "CreationTime": utc(record.created)} for name, record in found]
+        records, errors = EndpointConfigStore(store.home).records()
+        rows = [{"EndpointConfigName": name, "CreationTime": utc(record.created)} for name, record in records]
     else:
         endpoints, errors = store.records()
         for name, _ in endpoints:

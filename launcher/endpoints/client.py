@@ -87,13 +87,13 @@ class EndpointClient:
         return answered, parts()
 
     def _connection(self, name: str) -> ModelConnection:
-        kept: dict[str, ModelConnection] = self._local.__dict__.setdefault("connections", {})
-        connection = kept.get(name)
+        connections: dict[str, ModelConnection] = self._local.__dict__.setdefault("connections", {})
+        connection = connections.get(name)
         if connection is not None:
             if connection.usable:
                 return connection
             connection.close()
-        kept[name] = connection = self._fresh(name)
+        connections[name] = connection = self._fresh(name)
         return connection
 
     def _fresh(self, name: str) -> ModelConnection:

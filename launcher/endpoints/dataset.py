@@ -361,7 +361,7 @@ def captured_lines(
         if uri.startswith("s3://"):
             folder = Path(scratch)
             storage = storage_for(uri, None if s3 is None else S3Settings.from_dict(dict(s3)))
-            found = {path: where for path, where in storage.files_below(uri).items() if path.endswith(".jsonl")}
-            storage.download_all({where: folder / path for path, where in found.items() if path not in waiting})
+            uris = {path: place for path, place in storage.files_below(uri).items() if path.endswith(".jsonl")}
+            storage.download_all({place: folder / path for path, place in uris.items() if path not in waiting})
         for source in (*folders, folder):
             yield from read_lines(source)

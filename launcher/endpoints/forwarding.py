@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import select
 import socket
+import struct
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ _CONNECT_SECONDS = 5.0
 _MAX_HEAD_BYTES = 64 << 10
 _CHUNK = 1 << 16
 _NO_BODY = (204, 304)
+_TIMEOUT_PRECISION_SECONDS = 0.1
 
 
 class NoAnswerError(Exception):
@@ -62,6 +64,9 @@ class ModelConnection:
         except OSError as error:
             raise NoAnswerError(f"no connection: {error.strerror or error}", sent=False) from error
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        # The kernel keeps the time: Python's own timeout costs two more system calls for each that matters.
+        self._socket.settimeout(None)
+        self._timeout_seconds = 0.0
         self._buffer = b""
         self._poll = select.poll()
         self._poll.register(self._socket, select.POLLIN)
@@ -116,7 +121,7 @@ class ModelConnection:
         self._set_timeout(deadline)
         try:
             self._socket.sendall(request)
-        except TimeoutError:
+        except BlockingIOError:
             raise AnswerTimeoutError("the container does not read the request") from None
         except OSError:
             # A server that has answered too early, such as 413, may have closed its side: the answer is still there.
@@ -180,12 +185,12 @@ class ModelConnection:
         while (at := self._buffer.find(end)) < 0:
             if len(self._buffer) > _MAX_HEAD_BYTES:
                 raise NoAnswerError("the answer's head is too long")
-            more = self._receive_more(deadline)
-            if not more:
+            received = self._receive_more(deadline)
+            if not received:
                 raise NoAnswerError("the container closed the connection without an answer")
-            self._buffer += more
-        found, self._buffer = self._buffer[:at], self._buffer[at + len(end) :]
-        return found
+            self._buffer += received
+        head, self._buffer = self._buffer[:at], self._buffer[at + len(end) :]
+        return head
 
     def _receive(self, deadline: float, most: int = _CHUNK) -> bytes:
         if self._buffer:
@@ -197,7 +202,7 @@ class ModelConnection:
         self._set_timeout(deadline)
         try:
             return self._socket.recv(most)
-        except TimeoutError:
+        except BlockingIOError:
             raise AnswerTimeoutError("the container does not answer") from None
         except OSError as error:
             raise NoAnswerError(f"the connection broke: {error.strerror or error}") from error
@@ -206,7 +211,11 @@ class ModelConnection:
         left = deadline - time.monotonic()
         if left <= 0:
             raise AnswerTimeoutError("the container does not answer")
-        self._socket.settimeout(left)
+        if abs(left - self._timeout_seconds) > _TIMEOUT_PRECISION_SECONDS:
+            value = struct.pack("@ll", int(left), int(left % 1 * 1e6) or 1)
+            for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+                self._socket.setsockopt(socket.SOL_SOCKET, option, value)
+            self._timeout_seconds = left
 
 
 def _parsed(head: bytes) -> tuple[int, dict[str, str]]:

@@ -236,10 +236,10 @@ def wait_in_service(
         time.sleep(_POLL_SECONDS)
 
 
-def failed(store: EndpointStore, name: str, record: EndpointRecord, what: str = "has failed") -> EndpointFailedError:
+def failed(store: EndpointStore, name: str, record: EndpointRecord, event: str = "has failed") -> EndpointFailedError:
     """Return the error for an endpoint that does not answer as it was asked to."""
     return EndpointFailedError(
-        f"endpoint '{name}' {what}: {record.failure_reason}",
+        f"endpoint '{name}' {event}: {record.failure_reason}",
         f"Logs: {store.folder(name).path}; or: launcher endpoints logs {name}",
     )
 

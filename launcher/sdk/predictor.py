@@ -87,8 +87,8 @@ class Predictor:
     @property
     def last_inference_id(self) -> str | None:
         """The id of this thread's last request, by which a reward is reported. The launcher's own."""
-        found: str | None = getattr(self._local, "inference_id", None)
-        return found
+        identity: str | None = getattr(self._local, "inference_id", None)
+        return identity
 
     def predict(
         self,

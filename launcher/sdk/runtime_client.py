@@ -87,11 +87,11 @@ class RuntimeClient:
         """
         headers = _headers({**options, "InputLocation": InputLocation}, _ASYNC_HEADERS)
         answer = self._client.post(EndpointName, "async-invocations", headers, b"")
-        found = {
+        places = {
             "OutputLocation": answer.headers["x-amzn-sagemaker-outputlocation"],
             "FailureLocation": answer.headers["x-amzn-sagemaker-failurelocation"],
         }
-        return {**json.loads(answer.body), **found, "ResponseMetadata": _metadata(answer)}
+        return {**json.loads(answer.body), **places, "ResponseMetadata": _metadata(answer)}
 
     def invoke_endpoint_with_response_stream(
         self, *, EndpointName: str, Body: Any, **options: Any  # noqa: N803

@@ -246,8 +246,8 @@ def _as_list(value: Any) -> Any:
     return value.tolist() if type(value).__module__.partition(".")[0] == "numpy" else value
 
 
-def _unreadable(value: Any, what: str) -> BadInputError:
+def _unreadable(value: Any, form: str) -> BadInputError:
     return BadInputError(
-        f"a {type(value).__name__} cannot be serialized as {what}.",
+        f"a {type(value).__name__} cannot be serialized as {form}.",
         "Give another value, or the predictor another serializer.",
     )

@@ -321,9 +321,9 @@ def test_what_is_captured_on_the_way_to_an_s3_survives_the_process(world, tmp_pa
     assert [line["eventMetadata"]["inferenceId"] for _, line in captured_lines(world.store, "e")] == ["one"]
     world.ask(InferenceId="two")
     service.delete_endpoint("e", world.home)
-    found = storage_for(f"s3://{bucket}").files_below(f"s3://{bucket}/capture/e")
+    uris = storage_for(f"s3://{bucket}").files_below(f"s3://{bucket}/capture/e")
     lines = list(captured_lines(world.store, "e", f"s3://{bucket}/capture"))
-    assert len(found) == 2
+    assert len(uris) == 2
     assert {line["eventMetadata"]["inferenceId"] for _, line in lines} == {"one", "two"}
 
 

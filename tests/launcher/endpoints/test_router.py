@@ -13,6 +13,7 @@ import pytest
 from launcher.endpoints.capture import Capture, CaptureSettings
 from launcher.endpoints.dataset import read_lines
 from launcher.endpoints.invocations import MAX_PAYLOAD_BYTES, Invocations
+from launcher.endpoints.replies import RefusedError
 from launcher.endpoints.router import Router
 from launcher.endpoints.routing import Instance, Routes, Variant
 from launcher.s3_server.server import listen
@@ -63,7 +64,9 @@ def serve(tmp_path):
         )
         capture = settings and Capture("e", settings, tmp_path / "spool", FileStorage())
         listener = listen("127.0.0.1")
-        router = Router("e", listener, "token", Invocations("e", routes, capture), NoSurroundings())
+        invocations = Invocations("e", routes, capture)
+        router = Router("e", listener, "token", invocations, NoSurroundings())
+        router.invocations = invocations
         router.port = listener.getsockname()[1]
         router.routes = routes
         router.start()
@@ -335,3 +338,13 @@ def test_a_reward_that_is_none_is_refused(serve, models, tmp_path, reward):
 
 def test_a_strangers_question_to_the_process_is_not_answered(serve, models):
     assert raw(serve(("AllTraffic", 1, [models()])), "POST", "/_launcher/wake/nonce/proof")[0] == 404
+
+
+def test_a_container_that_does_not_answer_in_time_is_a_model_error(serve, models):
+    """AWS gives it 60 s, and the status 0, because the container said none."""
+    slow = models(lambda *_: time.sleep(2) or (200, {}, b"late"))
+    router = serve(("AllTraffic", 1, [slow]))
+    with pytest.raises(RefusedError) as raised:
+        router.invocations.answer({}, b"", seconds=0.3)
+    assert (raised.value.status, raised.value.values["OriginalStatusCode"]) == (424, 0)
+    assert "Your invocation timed out" in str(raised.value)
