@@ -312,9 +312,9 @@ class Model:
             f"code/{member}": path for member, path in list_members(source.path, source.members, source.dependencies)
         }
         own = {path.relative_to(model_path).as_posix(): path for path in sorted(model_path.rglob("*"))}
-        kept = {member: path for member, path in own.items() if member.partition("/")[0] != "code"}
+        model_files = {member: path for member, path in own.items() if member.partition("/")[0] != "code"}
         archive = scratch / "model.tar.gz"
-        artifacts.write_archive(sorted({**kept, **code}.items()), archive)
+        artifacts.write_archive(sorted({**model_files, **code}.items()), archive)
         target = f"{self._code_uri(store).rstrip('/')}/{name}/model.tar.gz"
         storage_for(target, self.sagemaker_session.s3 if target.startswith("s3://") else None).put_file(archive, target)
         return target
