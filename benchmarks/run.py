@@ -15,6 +15,7 @@ from pathlib import Path
 
 from commands import demo_rows, import_rows
 from data import data_rows
+from endpoints import endpoint_rows
 from learning import learning_rows
 from measuring import Row, markdown_table
 from model_artifact import artifact_rows
@@ -45,6 +46,7 @@ _GROUPS = (
     "storage",
     "s3",
     "serving",
+    "endpoints",
     "transform",
 )
 
@@ -70,6 +72,7 @@ def main() -> int:
             "storage": lambda: storage_rows(scratch, options.runs, options.size_mib),
             "s3": lambda: s3_rows(scratch, home, options.runs, options.size_mib),
             "serving": lambda: serving_rows(scratch, options.runs),
+            "endpoints": lambda: endpoint_rows(scratch, options.runs),
             "transform": lambda: transform_rows(scratch, options.runs),
         }
         rows: list[Row] = []

@@ -1,25 +1,30 @@
-"""The story of the batch RL notebook, from data to a judged policy, with everything under s3:// and no account.
+"""The story of the batch RL notebook, from data to a policy at work, with everything under s3:// and no account.
 
     python examples/notebook_story.py        Docker if an engine answers, else processes
     LAUNCHER_RUNTIME=process, or docker      where the jobs run
 
-Run it from a checkout, in the environment that "make demo" or "make setup" made. It takes about 20 seconds.
+Run it from a checkout, in the environment that "make demo" or "make setup" made. It takes about 40 seconds.
 """
 
 import io
 import json
+import sys
 import tarfile
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
+from launcher.deserializers import JSONDeserializer
+from launcher.serializers import JSONSerializer
 
 import launcher
-from launcher import RLEstimator, RLFramework, RLToolkit, wait_for_s3_object
+from launcher import Model, RLEstimator, RLFramework, RLToolkit, wait_for_s3_object
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 METRICS_FILE = "worker_0.batch_rl_graph.main_level.main_level.agent_0.csv"
+ENVIRONMENTS = 100
 
 
 def main(folder: Path) -> None:
@@ -77,6 +82,75 @@ def main(folder: Path) -> None:
     result = json.loads((evaluated / "evaluation.json").read_text())
     rewards = evaluation.training_job_analytics.dataframe()["value"]
     print(f"mean reward over {len(rewards)} episodes: {rewards.mean():.1f} (worst {result['min']:.0f})")
+
+    # 5. Batch transform: what would the policy do in each of a hundred states?
+    environments = make_environments()
+    answers = transform_states(session, bucket, training, environments, folder)
+
+    # 6. Each environment plays an episode by the probabilities of its first state: the next dataset. A whole episode
+    # of the policy takes a transform at every step; three_rounds.py does that, and an endpoint does it faster.
+    rollouts = environments.collect_rollouts_with_given_action_probs(num_episodes=1, file_name=answers)
+    first = pd.read_csv(dataset)
+    rollouts["episode_id"] += first["episode_id"].max() + 1  # ids of its own
+    print(f"rollouts: {len(rollouts)} steps of {rollouts['episode_id'].nunique()} episodes")
+    pd.concat([first, rollouts]).to_csv(folder / "next_dataset.csv", index=False)
+    next_uri = session.upload_data(folder / "next_dataset.csv", key_prefix=f"{job_name}/next-dataset")
+    again = RLEstimator(
+        entry_point="train.py",
+        hyperparameters={"preset": "preset-cartpole-ddqnbcq", "training.epochs": 5},
+        base_job_name="train-again",
+        **common,
+    )
+    again.fit({"train": next_uri}, logs="None")
+    print(f"trained again: {again.model_data}")
+
+    # 7. Or one request at a time.
+    predictor = training.deploy(1, "ml.m5.xlarge", serializer=JSONSerializer(), deserializer=JSONDeserializer())
+    try:
+        answer = predictor.predict([0.0, 0.0, 0.05, 0.0])  # the pole leans to the right
+        print(f"endpoint: probabilities {answer['predictions'][0]}, action {answer['actions'][0]}")
+    finally:
+        predictor.delete_endpoint()
+
+
+def make_environments() -> Any:
+    """Return a hundred environments that have just been reset."""
+    sys.path.append(str(CHECKOUT / "entrypoints"))
+    from batch_rl.acting.environments import VectoredGymEnvironment
+
+    return VectoredGymEnvironment("CartPole-v0", ENVIRONMENTS)
+
+
+def transform_states(
+    session: launcher.Session, bucket: str, training: RLEstimator, environments: Any, folder: Path
+) -> Path:
+    """Ask the model about the states of all environments; return the file with its answers, a line for each."""
+    batch = f"{training._current_job_name}/batch_test"
+    states = folder / "env_states.json"
+    environments.dump_environment_states(folder, states.name)
+    session.upload_data(states, key_prefix=f"{batch}/input")
+    model = Model(model_data=training.model_data, role=launcher.get_execution_role(), sagemaker_session=session)
+    transformer = model.transformer(
+        instance_count=1,
+        instance_type="ml.m5.xlarge",
+        output_path=f"s3://{bucket}/{batch}/output/",
+        assemble_with="Line",
+        accept="application/jsonlines",
+        strategy="SingleRecord",
+    )
+    transformer.transform(
+        data=f"s3://{bucket}/{batch}/input/",
+        data_type="S3Prefix",
+        content_type="application/jsonlines",
+        split_type="Line",
+        join_source="Input",
+        logs=False,
+    )
+    transformer.wait()
+    answers = Path(session.download_data(folder / "answers", bucket, f"{batch}/output/{states.name}.out")[0])
+    lines = answers.read_text().splitlines()
+    print(f"batch transform: {len(lines)} answers, the first one {lines[0]}")
+    return answers
 
 
 def fetch_output(bucket: str, job_name: str, folder: Path) -> Path:

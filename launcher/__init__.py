@@ -13,12 +13,15 @@ if TYPE_CHECKING:
     from launcher.errors import BadInputError as BadInputError
     from launcher.errors import JobFailedError as JobFailedError
     from launcher.errors import LauncherError as LauncherError
+    from launcher.errors import ModelError as ModelError
     from launcher.errors import UnsupportedOptionError as UnsupportedOptionError
     from launcher.sdk.analytics import TrainingJobAnalytics as TrainingJobAnalytics
     from launcher.sdk.bundled import fit as fit
+    from launcher.sdk.data_capture import DataCaptureConfig as DataCaptureConfig
     from launcher.sdk.estimator import Estimator as Estimator
     from launcher.sdk.inputs import TrainingInput as TrainingInput
     from launcher.sdk.model import Model as Model
+    from launcher.sdk.predictor import Predictor as Predictor
     from launcher.sdk.rl import RLEstimator as RLEstimator
     from launcher.sdk.rl import RLFramework as RLFramework
     from launcher.sdk.rl import RLToolkit as RLToolkit
@@ -34,11 +37,14 @@ __version__ = "0.1.0"
 
 _HOME_OF_NAME = {
     "BadInputError": "launcher.errors",
+    "DataCaptureConfig": "launcher.sdk.data_capture",
     "Estimator": "launcher.sdk.estimator",
     "JobFailedError": "launcher.errors",
     "LauncherError": "launcher.errors",
     "LocalSession": "launcher.sdk.session",
     "Model": "launcher.sdk.model",
+    "ModelError": "launcher.errors",
+    "Predictor": "launcher.sdk.predictor",
     "RLEstimator": "launcher.sdk.rl",
     "RLFramework": "launcher.sdk.rl",
     "RLToolkit": "launcher.sdk.rl",
@@ -55,7 +61,10 @@ _HOME_OF_NAME = {
 }
 
 # Modules of the SDK that have a counterpart: launcher.session.Session is what sagemaker.session.Session is there.
-_MODULES = ("analytics", "estimator", "inputs", "local", "model", "rl", "session", "transformer")
+_MODULES = (
+    *("analytics", "async_inference", "deserializers", "estimator", "inputs", "local", "model", "model_monitor"),
+    *("predictor", "predictor_async", "rl", "serializers", "serverless", "session", "transformer"),
+)
 
 __all__ = sorted(_HOME_OF_NAME)
 

@@ -164,6 +164,10 @@ class ArtifactError(LauncherError):
     """An archive cannot be packed, or must not be unpacked."""
 
 
+class CaptureError(LauncherError):
+    """What an endpoint captured is no log of decisions."""
+
+
 class ModelHostError(LauncherError):
     """A model's container ended, or never answered its health check.
 
@@ -176,6 +180,45 @@ class ModelHostError(LauncherError):
     def __init__(self, message: str, hint: str = "", *, log_lines: tuple[str, ...] = ()) -> None:
         super().__init__(message, hint)
         self.log_lines = log_lines
+
+
+class EndpointFailedError(LauncherError):
+    """An endpoint does not answer as it was asked to; the message holds its FailureReason."""
+
+
+class InvocationError(LauncherError):
+    """An endpoint answered a request with an error, or did not answer.
+
+    Attributes:
+        response: the error as boto3's ``ClientError`` holds it.
+    """
+
+    def __init__(self, code: str, status: int, message: str, hint: str = "") -> None:
+        super().__init__(message, hint)
+        self.aws_code = code
+        self.response: dict[str, object] = {
+            "Error": {"Code": code, "Message": message},
+            "ResponseMetadata": {"HTTPStatusCode": status},
+        }
+
+
+class ModelError(InvocationError):
+    """A model's container answered a request with an error.
+
+    Attributes:
+        original_status_code: the container's own; 0 where it gave no answer.
+        original_message: what it said.
+    """
+
+    def __init__(self, code: str, status: int, message: str, *, status_of_model: int, message_of_model: str) -> None:
+        super().__init__(code, status, message)
+        self.original_status_code = status_of_model
+        self.original_message = message_of_model
+        self.response |= {"OriginalStatusCode": status_of_model, "OriginalMessage": message_of_model}
+
+
+class AsyncInferenceError(LauncherError):
+    """An asynchronous request has no answer: not yet, or because the model's container answered with an error."""
 
 
 class JobFailedError(LauncherError):

@@ -43,7 +43,7 @@ LAYERS = [
     {"requests"},
     {"running"},
     {"serving"},
-    {"transform"},
+    {"transform", "endpoints"},
     {"sdk"},
     {"cli", "aliases"},
     {"__main__"},
@@ -63,7 +63,11 @@ ONLY_IN = {
     "boto3": {"launcher/storage/s3.py", "launcher/storage/boto_session.py"},
     "botocore": {"launcher/storage/s3.py", "launcher/s3_server/moto_bridge.py"},
     "moto": {"launcher/s3_server/moto_bridge.py"},
-    "numpy": {"launcher/s3_server/checksums.py"},
+    "numpy": {
+        "launcher/s3_server/checksums.py",
+        # Where they are used: a program that sends no arrays loads no numpy.
+        *("launcher/sdk/serializers.py", "launcher/sdk/deserializers.py", "launcher/endpoints/payloads.py"),
+    },
 }
 
 

@@ -73,7 +73,11 @@ def chosen_accept(accept: str, default: str) -> str:
             return name
         kind, _, rest = name.partition("/")
         if rest == "*":
-            fitting = [one for one in (media_type(default), *CONTENT_TYPES) if kind in ("*", one.partition("/")[0])]
+            fitting = [
+                candidate
+                for candidate in (media_type(default), *CONTENT_TYPES)
+                if kind in ("*", candidate.partition("/")[0])
+            ]
             if fitting and fitting[0] in CONTENT_TYPES:
                 return fitting[0]
     raise RequestError(f"Accept {accept!r} is not written here; use one of: {_shown_types()}.", 406)
@@ -183,13 +187,13 @@ def _text(body: bytes) -> str:
         raise RequestError(f"byte {error.start + 1} of the body is not UTF-8.") from error
 
 
-def _load_json(text: str, where: str) -> Any:
+def _load_json(text: str, place: str) -> Any:
     try:
         return json.loads(text)
     except RecursionError as error:
-        raise RequestError(f"{where} is nested too deeply.") from error
+        raise RequestError(f"{place} is nested too deeply.") from error
     except ValueError as error:
-        raise RequestError(f"{where} is not JSON: {error}.") from error
+        raise RequestError(f"{place} is not JSON: {error}.") from error
 
 
 def _json_document(body: bytes) -> Any:

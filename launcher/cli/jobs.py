@@ -228,7 +228,7 @@ def _store_of(kind: str) -> Store[Any]:
     from launcher.settings import home_path
 
     folder = _KIND_NAMES.get(kind, kind)
-    if folder not in KINDS:
+    if folder not in _KIND_NAMES.values():
         raise BadInputError(f"--kind {kind!r} is not known.", f"Use one of: {', '.join(_KIND_NAMES)}.")
     return Store(home_path(), KINDS[folder])
 

@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from launcher import __version__
-from launcher.cli import cache, jobs, storage, transform
+from launcher.cli import cache, endpoints, jobs, storage, transform
 from launcher.cli.documents import placed, read_document
 from launcher.cli.jobs import AsJson, JobName, job_handle, print_ending
 from launcher.cli.printing import print_json
@@ -55,6 +55,7 @@ presets = typer.Typer(help="Show the bundled presets.", no_args_is_help=True)
 app.add_typer(presets, name="presets")
 app.add_typer(storage.app, name="storage")
 app.add_typer(cache.app, name="cache")
+app.add_typer(endpoints.app, name="endpoints")
 
 RuntimeName = Annotated[
     str | None, typer.Option("--runtime", "-r", help="auto, docker or process; LAUNCHER_RUNTIME is the default.")
@@ -246,6 +247,7 @@ app.command()(jobs.logs)
 app.command()(jobs.stop)
 app.command()(jobs.collect)
 app.command("gc")(jobs.collect_garbage)
+app.command()(endpoints.deploy)
 
 
 @app.command()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from launcher.errors import BadInputError, JobExistsError, JobNotFoundError, NotFoundError, TakenError
+from launcher.jobs.endpoint_record import EndpointConfigRecord, EndpointRecord
 from launcher.jobs.record import JobRecord, ModelRecord, Record, TransformRecord
 from launcher.settings import local_arn
 
@@ -89,6 +90,32 @@ MODELS = Kind(
     missing_words='Could not find model "{arn}".',
     listing="launcher ls --kind model",
 )
+ENDPOINT_CONFIGS = Kind(
+    folder="endpoint-configs",
+    record_file="config.json",
+    noun="endpoint configuration",
+    record=EndpointConfigRecord,
+    arn_kind="endpoint-config",
+    taken=TakenError,
+    missing=NotFoundError,
+    taken_words='Cannot create already existing endpoint configuration "{arn}".',
+    missing_words='Could not find endpoint configuration "{arn}".',
+    listing="launcher endpoints ls --configs",
+)
+ENDPOINTS = Kind(
+    folder="endpoints",
+    record_file="endpoint.json",
+    noun="endpoint",
+    record=EndpointRecord,
+    arn_kind="endpoint",
+    taken=TakenError,
+    missing=NotFoundError,
+    taken_words='Cannot create already existing endpoint "{arn}".',
+    missing_words='Could not find endpoint "{arn}".',
+    listing="launcher endpoints ls",
+)
 
-KINDS: dict[str, Kind[Any]] = {kind.folder: kind for kind in (TRAINING_JOBS, TRANSFORM_JOBS, MODELS)}
+KINDS: dict[str, Kind[Any]] = {
+    kind.folder: kind for kind in (TRAINING_JOBS, TRANSFORM_JOBS, MODELS, ENDPOINT_CONFIGS, ENDPOINTS)
+}
 """Every kind, by the name of its folder."""

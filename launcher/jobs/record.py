@@ -33,6 +33,9 @@ _KINDS: Mapping[str, tuple[type, ...]] = {
     "transitions": (list,),
     "final_metrics": (list,),
     "warnings": (list,),
+    "port": (int,),
+    "token": (str,),
+    "given_up": (str,),
 }
 
 

@@ -25,8 +25,9 @@ from launcher.errors import (
     RecordError,
     SettingsError,
 )
+from launcher.jobs.endpoint_record import EndpointConfigRecord, EndpointRecord
 from launcher.jobs.folder import JobFolder
-from launcher.jobs.kinds import MODELS, TRAINING_JOBS, TRANSFORM_JOBS, Kind, RecordType
+from launcher.jobs.kinds import ENDPOINT_CONFIGS, ENDPOINTS, MODELS, TRAINING_JOBS, TRANSFORM_JOBS, Kind, RecordType
 from launcher.jobs.record import JobRecord, ModelRecord, TransformRecord
 from launcher.paths import make_private
 from launcher.settings import default_home
@@ -362,6 +363,20 @@ class ModelStore(Store[ModelRecord]):
 
     def __init__(self, home: Path) -> None:
         super().__init__(home, MODELS)
+
+
+class EndpointConfigStore(Store[EndpointConfigRecord]):
+    """The endpoint configurations of one home."""
+
+    def __init__(self, home: Path) -> None:
+        super().__init__(home, ENDPOINT_CONFIGS)
+
+
+class EndpointStore(Store[EndpointRecord]):
+    """The endpoints of one home."""
+
+    def __init__(self, home: Path) -> None:
+        super().__init__(home, ENDPOINTS)
 
 
 def _unreadable(path: Path, error: OSError) -> LauncherError:

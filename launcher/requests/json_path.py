@@ -73,7 +73,7 @@ class JsonPath:
         spread = False
         for step in self.steps:
             values, spread = (
-                [found for inner in values for found in _step(step, inner, self.text)],
+                [result for inner in values for result in _step(step, inner, self.text)],
                 _spreads(step, spread),
             )
         return values if spread else values[0]

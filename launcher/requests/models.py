@@ -136,13 +136,13 @@ def _model_data(container: dict[str, Any], place: str) -> tuple[str | None, Mode
             return None, "nothing"
         # SageMaker downloads an archive or nothing: version 3 of its SDK passes an empty prefix, and relies on that.
         return _checked(uri, f"{place}.ModelDataUrl"), "archive" if uri.endswith(".tar.gz") else "nothing"
-    where = f"{place}.ModelDataSource.S3DataSource"
-    uri = _checked(source.pop("S3Uri"), f"{where}.S3Uri")
+    member = f"{place}.ModelDataSource.S3DataSource"
+    uri = _checked(source.pop("S3Uri"), f"{member}.S3Uri")
     compressed, is_object = source["CompressionType"] == "Gzip", source["S3DataType"] == "S3Object"
     if compressed:
         if not is_object:
             raise BadInputError(
-                f"{where}: CompressionType=Gzip needs S3DataType=S3Object.", "Name the one archive that is meant."
+                f"{member}: CompressionType=Gzip needs S3DataType=S3Object.", "Name the one archive that is meant."
             )
         return uri, "archive"
     return uri, "file" if is_object else "folder"

@@ -201,6 +201,11 @@ class Acceptor:
             if connection.too_slow(now):
                 connection.drop()
 
+    def drop_all(self) -> None:
+        """Drop every connection."""
+        for connection in self._snapshot():
+            connection.drop()
+
     def close(self) -> None:
         """Take no more connections; those that are there go on."""
         self._over = True

@@ -44,6 +44,10 @@ class Headers(Mapping[str, str]):
     def __len__(self) -> int:
         return len(self._values)
 
+    def as_dict(self) -> dict[str, str]:
+        """Return the values by their names in lower case: quicker to ask, if only by such names."""
+        return self._values
+
 
 @dataclass(frozen=True)
 class Head:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn, Self
+from typing import Any, Self
 
 from launcher.errors import BadInputError, HyperparameterError, JobExistsError, SourceError, UnsupportedOptionError
 from launcher.jobs.spec import hyperparameter_text
@@ -47,6 +47,12 @@ _ATTRIBUTES = {
     "output_path": "_output_path",
     "runtime": "_runtime",
 }
+
+# What deploy() of a model takes and that of an estimator hands on.
+_DEPLOY_OPTIONS = frozenset({
+    *("accept_eula", "endpoint_logging", "update_endpoint", "resources", "managed_instance_scaling", "routing_config"),
+    *("inference_component_name", "inference_ami_version", "model_reference_arn", "endpoint_type"),
+})  # fmt: skip
 
 # Methods that are easily taken for attributes, with what to do instead of assigning to them.
 _METHODS = {
@@ -456,13 +462,65 @@ class Estimator:
             volume_kms_key=volume_kms_key,
         )
 
-    def deploy(self, *_arguments: Any, **_options: Any) -> NoReturn:
-        """Not emulated.
+    def deploy(
+        self,
+        initial_instance_count: int | None = None,
+        instance_type: str | None = None,
+        serializer: Any = None,
+        deserializer: Any = None,
+        accelerator_type: Any = None,
+        endpoint_name: str | None = None,
+        use_compiled_model: bool = False,
+        wait: bool = True,
+        model_name: str | None = None,
+        kms_key: Any = None,
+        data_capture_config: Any = None,
+        tags: Any = None,
+        serverless_inference_config: Any = None,
+        async_inference_config: Any = None,
+        volume_size: int | None = None,
+        model_data_download_timeout: int | None = None,
+        container_startup_health_check_timeout: int | None = None,
+        inference_recommendation_id: Any = None,
+        explainer_config: Any = None,
+        **options: Any,
+    ) -> Any:
+        """Make the latest job's model and an endpoint of it; arguments as the SDK has them, see ``Model.deploy``.
 
-        Raises:
-            UnsupportedOptionError: always.
+        Args:
+            use_compiled_model: not emulated.
+            model_name: default: made from the time.
+            options: of ``create_model``, such as ``entry_point``, ``source_dir`` and ``env``.
+        Returns:
+            A Predictor, or an AsyncPredictor with ``async_inference_config``.
         """
-        _refuse_serving(self, "deploy")
+        if use_compiled_model:
+            raise UnsupportedOptionError(
+                "deploy(use_compiled_model=True) is not emulated.", "Leave it out: models are not compiled."
+            )
+        of_deploy = {name: options.pop(name) for name in tuple(options) if name in _DEPLOY_OPTIONS}
+        model = self.create_model(name=model_name, **options)
+        self.deploy_instance_type = instance_type
+        return model.deploy(
+            initial_instance_count,
+            instance_type,
+            serializer,
+            deserializer,
+            accelerator_type=accelerator_type,
+            endpoint_name=endpoint_name,
+            tags=tags if tags is not None else self.tags,
+            kms_key=kms_key,
+            wait=wait,
+            data_capture_config=data_capture_config,
+            async_inference_config=async_inference_config,
+            serverless_inference_config=serverless_inference_config,
+            volume_size=volume_size,
+            model_data_download_timeout=model_data_download_timeout,
+            container_startup_health_check_timeout=container_startup_health_check_timeout,
+            inference_recommendation_id=inference_recommendation_id,
+            explainer_config=explainer_config,
+            **of_deploy,
+        )
 
     @property
     def _latest(self) -> TrainingJob:
@@ -676,13 +734,6 @@ def _text(path: str | os.PathLike[str] | None) -> str | None:
 def _option_names(cls: type) -> list[str]:
     names = {name for base in cls.__mro__ if "__init__" in vars(base) for name in inspect.signature(base).parameters}
     return sorted(names - {"self", "args", "kwargs"})
-
-
-def _refuse_serving(estimator: Estimator, method: str) -> NoReturn:
-    raise UnsupportedOptionError(
-        f"{type(estimator).__name__}.{method} is not emulated by this version: it trains and evaluates.",
-        "Load the model from latest_training_job.outputs.model_path, or from model_data.",
-    )
 
 
 def _decoded(text: str) -> Any:

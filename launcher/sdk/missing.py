@@ -6,9 +6,9 @@ from launcher.errors import UnsupportedImportError
 
 _SCRIPT = (
     "A framework's script runs unchanged by launcher.Estimator(entry_point=..., source_dir=...); give image_uri for an "
-    "image of your own."
+    "image of your own. A model is served by launcher.Model(model_data=...), with entry_point for code of your own."
 )
-_SERVING = "Use launcher.Model and launcher.Transformer; endpoints are not emulated."
+_SERVING = "Use launcher.Model and launcher.Transformer; launcher.Predictor asks an endpoint."
 _PROCESSING = "Run the script as a job: launcher.Estimator(entry_point=...).fit(inputs)."
 _TUNING = "Start a job for each value: launcher.Estimator(..., hyperparameters=...).fit(wait=False)."
 _PIPELINES = "Call fit() of one estimator after the other; a job's outputs are the next one's inputs."
@@ -26,11 +26,7 @@ INSTEAD = {
         _SCRIPT,
     ),
     **dict.fromkeys(
-        (
-            *("ModelPackage", "Predictor", "PipelineModel", "TensorFlowModel"),
-            *("deserializers", "multidatamodel", "pipeline", "predictor", "serializers"),
-            *("async_inference", "serve", "serverless", "model_monitor"),
-        ),
+        (*("ModelPackage", "PipelineModel", "TensorFlowModel", "multidatamodel", "pipeline", "serve"),),
         _SERVING,
     ),
     **dict.fromkeys(("Processor", "ScriptProcessor", "dataset_definition", "processing", "spark"), _PROCESSING),

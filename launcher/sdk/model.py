@@ -7,7 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from launcher.errors import BadInputError, UnsupportedOptionError
 from launcher.jobs.store import ModelStore
@@ -26,6 +26,13 @@ from launcher.sdk.transformer import Transformer
 from launcher.serving.models import create_model
 from launcher.settings import REGION, home_path
 from launcher.storage import storage_for, to_uri
+
+if TYPE_CHECKING:
+    from launcher.sdk.async_inference import AsyncInferenceConfig
+    from launcher.sdk.data_capture import DataCaptureConfig
+    from launcher.sdk.deserializers import BaseDeserializer
+    from launcher.sdk.serializers import BaseSerializer
+    from launcher.sdk.serverless import ServerlessInferenceConfig
 
 _CODE = "/opt/ml/model/code"
 
@@ -195,6 +202,69 @@ class Model:
             mode=self.sagemaker_session.mode,
         )
 
+    def deploy(
+        self,
+        initial_instance_count: int | None = None,
+        instance_type: str | None = None,
+        serializer: BaseSerializer | None = None,
+        deserializer: BaseDeserializer | None = None,
+        accelerator_type: Any = None,
+        endpoint_name: str | None = None,
+        tags: Any = None,
+        kms_key: Any = None,
+        wait: bool = True,
+        data_capture_config: DataCaptureConfig | None = None,
+        async_inference_config: AsyncInferenceConfig | None = None,
+        serverless_inference_config: ServerlessInferenceConfig | None = None,
+        volume_size: int | None = None,
+        model_data_download_timeout: int | None = None,
+        container_startup_health_check_timeout: int | None = None,
+        inference_recommendation_id: Any = None,
+        explainer_config: Any = None,
+        accept_eula: bool | None = None,
+        endpoint_logging: bool = False,
+        update_endpoint: bool = False,
+        **refused: Any,
+    ) -> Any:
+        """Make the model and an endpoint of it, and return what asks it; arguments as the SDK has them.
+
+        Returns:
+            ``predictor_cls``, else a Predictor; an AsyncPredictor with ``async_inference_config``.
+        Raises:
+            BadInputError: the endpoint cannot be made so; UnsupportedOptionError: an argument is not emulated.
+            EndpointFailedError: its containers do not answer.
+        """
+        from launcher.sdk.deploying import check_instances, deploy, refuse_options
+
+        refused |= {"accelerator_type": accelerator_type, "kms_key": kms_key, "explainer_config": explainer_config}
+        refused |= {"inference_recommendation_id": inference_recommendation_id, "accept_eula": accept_eula}
+        refuse_options(refused)
+        check_instances(initial_instance_count, instance_type, serverless_inference_config)
+        exists = self.name is not None and ModelStore(home_path()).folder(self.name).record_path.exists()
+        runtime = self.runtime.name if isinstance(self.runtime, Runtime) else self.runtime
+        return deploy(
+            str(self.name) if exists else self.create(instance_type),
+            self.sagemaker_session,
+            initial_instance_count=initial_instance_count,
+            instance_type=instance_type,
+            serializer=serializer,
+            deserializer=deserializer,
+            endpoint_name=endpoint_name,
+            base_name=self._base_name or _base_of(self.image_uri),
+            tags=tags,
+            wait=wait,
+            data_capture_config=data_capture_config,
+            async_inference_config=async_inference_config,
+            serverless_inference_config=serverless_inference_config,
+            volume_size=volume_size,
+            model_data_download_timeout=model_data_download_timeout,
+            container_startup_health_check_timeout=container_startup_health_check_timeout,
+            endpoint_logging=endpoint_logging,
+            update_endpoint=update_endpoint,
+            predictor_cls=self.predictor_cls,
+            runtime=runtime or "auto",
+        )
+
     def delete_model(self) -> None:
         """Delete the model, as DeleteModel does; transform jobs that use it go on.
 
@@ -242,9 +312,9 @@ class Model:
             f"code/{member}": path for member, path in list_members(source.path, source.members, source.dependencies)
         }
         own = {path.relative_to(model_path).as_posix(): path for path in sorted(model_path.rglob("*"))}
-        kept = {member: path for member, path in own.items() if member.partition("/")[0] != "code"}
+        model_files = {member: path for member, path in own.items() if member.partition("/")[0] != "code"}
         archive = scratch / "model.tar.gz"
-        artifacts.write_archive(sorted({**kept, **code}.items()), archive)
+        artifacts.write_archive(sorted({**model_files, **code}.items()), archive)
         target = f"{self._code_uri(store).rstrip('/')}/{name}/model.tar.gz"
         storage_for(target, self.sagemaker_session.s3 if target.startswith("s3://") else None).put_file(archive, target)
         return target

@@ -29,12 +29,12 @@ from launcher.settings import (
 from launcher.storage import Storage, storage_for, to_uri, which_s3
 
 if TYPE_CHECKING:
+    from launcher.sdk.runtime_client import RuntimeClient
     from launcher.sdk.training_job import TrainingJob
 
 _POLL_SECONDS = 0.5
 _CLIENTS = {
     "sagemaker_client": "Use describe_training_job, stop_training_job and wait_for_job of the session.",
-    "sagemaker_runtime_client": "There are no endpoints: load the model from latest_training_job.outputs.model_path.",
     "sagemaker_featurestore_runtime_client": "There is no feature store: keep features in files or objects.",
     "sagemaker_metrics_client": "Use metric_definitions; launcher.TrainingJobAnalytics reads the values.",
 }
@@ -99,6 +99,7 @@ class Session:
         self._bucket = DEFAULT_BUCKET if default_bucket is None else default_bucket
         self._endpoint = s3_endpoint_url
         self._config: dict[str, Any] | None = None
+        self._runtime_client: RuntimeClient | None = None
         to_uri(f"s3://{self._bucket}")
 
     def __getattr__(self, name: str) -> Any:
@@ -186,6 +187,104 @@ class Session:
         """Return the URI of a bucket, or of a key of it: ``s3://`` in both modes. The launcher's own."""
         to_uri(f"s3://{bucket}")
         return f"s3://{bucket}/{key}" if key else f"s3://{bucket}"
+
+    @property
+    def sagemaker_runtime_client(self) -> RuntimeClient:
+        """A client of the endpoints of this machine, with the calls of boto3's ``sagemaker-runtime``."""
+        if self._runtime_client is None:
+            from launcher.sdk.runtime_client import RuntimeClient
+
+            self._runtime_client = RuntimeClient(home_path())
+        return self._runtime_client
+
+    def create_endpoint(
+        self, endpoint_name: str, config_name: str, tags: Any = None, wait: bool = True, live_logging: bool = False
+    ) -> str:
+        """Make an endpoint of a configuration; return its name.
+
+        Args:
+            tags: of the endpoint.
+            wait: until it answers.
+            live_logging: taken and not needed: ``launcher endpoints logs -f`` follows the log.
+        Raises:
+            BadInputError: it cannot be made so.
+            EndpointFailedError: its containers do not answer.
+        """
+        from launcher.endpoints import service
+        from launcher.sdk.endpoint_configs import tag_members
+
+        request: dict[str, Any] = {"EndpointName": endpoint_name, "EndpointConfigName": config_name}
+        if tags:
+            request["Tags"] = tag_members(tags)
+        service.create_endpoint(request, home_path())
+        if wait:
+            self.wait_for_endpoint(endpoint_name)
+        return endpoint_name
+
+    def update_endpoint(self, endpoint_name: str, endpoint_config_name: str, wait: bool = True) -> str:
+        """Have an endpoint serve another configuration, without a dropped request; return its name.
+
+        Raises:
+            BadInputError: it cannot be updated so, or not now.
+            EndpointFailedError: the new containers never answered; the old ones still do.
+        """
+        from launcher.endpoints import service
+        from launcher.jobs.store import EndpointStore
+
+        request = {"EndpointName": endpoint_name, "EndpointConfigName": endpoint_config_name}
+        identity = service.update_endpoint(request, home_path())
+        if wait:
+            service.wait_in_service(EndpointStore(home_path()), endpoint_name, identity)
+        return endpoint_name
+
+    def wait_for_endpoint(self, endpoint: str, poll: int = 30, live_logging: bool = False) -> dict[str, Any]:
+        """Wait until an endpoint answers; return what DescribeEndpoint returns.
+
+        Args:
+            endpoint: its name.
+            poll: taken and not needed.
+            live_logging: the same.
+        Raises:
+            NotFoundError: there is none.
+            EndpointFailedError: it has failed.
+        """
+        from launcher.endpoints import service
+        from launcher.jobs.store import EndpointStore
+        from launcher.requests.endpoints import describe_endpoint
+
+        return describe_endpoint(service.wait_in_service(EndpointStore(home_path()), endpoint))
+
+    def describe_endpoint(self, endpoint_name: str) -> dict[str, Any]:
+        """Return what DescribeEndpoint returns, in boto3's types. The launcher's own.
+
+        Raises:
+            NotFoundError: there is none.
+        """
+        from launcher.endpoints import service
+        from launcher.jobs.store import EndpointStore
+        from launcher.requests.endpoints import describe_endpoint
+
+        return describe_endpoint(service.describe(EndpointStore(home_path()), endpoint_name))
+
+    def delete_endpoint(self, endpoint_name: str) -> None:
+        """End an endpoint; nothing of it is left when this returns.
+
+        Raises:
+            NotFoundError: there is none.
+        """
+        from launcher.endpoints import service
+
+        service.delete_endpoint(endpoint_name, home_path())
+
+    def delete_endpoint_config(self, endpoint_config_name: str) -> None:
+        """Delete an endpoint configuration; endpoints that were made of it go on.
+
+        Raises:
+            NotFoundError: there is none.
+        """
+        from launcher.jobs.store import EndpointConfigStore
+
+        EndpointConfigStore(home_path()).remove(endpoint_config_name)
 
     def describe_training_job(self, job_name: str) -> dict[str, Any]:
         """Return what DescribeTrainingJob returns, in boto3's types.

@@ -281,14 +281,14 @@ class ModelHost:
         if code is not None:
             raise self.failure(self._how_it_ended(code))
 
-    def failure(self, what: str) -> ModelHostError:
+    def failure(self, deed: str) -> ModelHostError:
         """Return the error for something that the container did, with the last lines that it printed."""
         path = Path(self.container.log_path)
         lines = log_tail(path)
         tail = "".join(f"\n    {line}" for line in lines)
         name = self.container.image or "the bundled image"
         return ModelHostError(
-            f"the container of model '{self._plan.model.model_name}' ({name}) {what}.",
+            f"the container of model '{self._plan.model.model_name}' ({name}) {deed}.",
             f"Log: {path}" + (f", which ends with:{tail}" if tail else ", which is empty"),
             log_lines=tuple(lines),
         )
@@ -352,12 +352,12 @@ def s3_in_reach(model: ModelSpec, runtime: Runtime, home: Path) -> Iterator[tupl
 
     A container may not need its S3, so one that cannot reach it is told by a warning.
     """
-    with contextlib.ExitStack() as kept:
+    with contextlib.ExitStack() as contexts:
         address, credentials, warning = "", dict[str, str](), ""
         if planned_s3_address(model):
             settings = S3Settings.from_dict(dict(model.s3 or {}))
             try:
-                address = kept.enter_context(s3_within_reach(settings, home, runtime.host_address))
+                address = contexts.enter_context(s3_within_reach(settings, home, runtime.host_address))
                 credentials = credentials_within(settings, home, runtime.host_address)
             except LauncherError as error:
                 warning = f"the model's container cannot reach its S3: {error.message}"

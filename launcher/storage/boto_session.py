@@ -34,7 +34,9 @@ class BotoSession(boto3.Session):  # type: ignore[misc]  # boto3 has no types
         if service_name != "s3":
             raise UnsupportedOptionError(
                 f"boto_session.client('{service_name}') is not emulated: it would talk to AWS.",
-                f"Here a session's boto3 reaches S3 alone; to use AWS itself: boto3.client('{service_name}')",
+                "Ask endpoints by session.sagemaker_runtime_client, or launcher.Predictor."
+                if service_name == "sagemaker-runtime"
+                else f"Here a session's boto3 reaches S3 alone; to use AWS itself: boto3.client('{service_name}')",
             )
         address = options.pop("endpoint_url", None) or self._address()
         if self._s3.kind == "embedded":  # the server has to run: it says which key it asks for

@@ -74,11 +74,11 @@ class EmbeddedStorage(BucketStorage):
 
     def fetch_object(self, uri: str, target: Path) -> Path:
         """Return a link to the object's file; nothing is copied."""
-        found = self._store.head(*split_s3_uri(uri))
-        if found is None:
+        stored_object = self._store.head(*split_s3_uri(uri))
+        if stored_object is None:
             self.download_all({uri: target})  # which says what is missing
         else:
-            self._link(found, target)
+            self._link(stored_object, target)
         return target
 
     def buckets(self) -> list[tuple[str, float]]:

@@ -105,12 +105,12 @@ def _tf_records(file: IO[bytes], limit: int) -> Iterator[Record]:
         yield Record(rest[:length], header + rest)
 
 
-def _exactly(file: IO[bytes], count: int, what: str, *, may_end: bool = False) -> bytes:
+def _exactly(file: IO[bytes], count: int, unit: str, *, may_end: bool = False) -> bytes:
     data = file.read(count)
-    while 0 < len(data) < count and (more := file.read(count - len(data))):
-        data += more
+    while 0 < len(data) < count and (piece := file.read(count - len(data))):
+        data += piece
     if len(data) < count and not (may_end and not data):
-        raise SplitError(f"it ends in the middle of {what}")
+        raise SplitError(f"it ends in the middle of {unit}")
     return data
 
 

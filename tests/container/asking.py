@@ -79,7 +79,7 @@ async def exchange(
     return Reply(start["status"], answered, b"".join(part["body"] for part in rest))
 
 
-def ask(application: Application, body: bytes | Sequence[bytes] | str = b"", **more: str) -> Reply:
+def ask(application: Application, body: bytes | Sequence[bytes] | str = b"", **headers: str) -> Reply:
     """Send one request and wait for its answer; ``content_type="text/csv"`` is a header."""
     data = body.encode() if isinstance(body, str) else body
-    return asyncio.run(exchange(application, data, **more))
+    return asyncio.run(exchange(application, data, **headers))

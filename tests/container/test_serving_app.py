@@ -77,11 +77,11 @@ def test_an_action_of_probability_0_is_never_drawn():
     assert drawn.actions.tolist() == [1, 2]
 
 
-@pytest.mark.parametrize("where", ["variable", "attribute"])
-def test_the_greedy_action_is_answered_with_probability_1(where):
+@pytest.mark.parametrize("place", ["variable", "attribute"])
+def test_the_greedy_action_is_answered_with_probability_1(place):
     """So the answer states the probabilities of the policy that acted, whichever it was."""
-    application = policy_application(LAUNCHER_SERVE_POLICY="greedy" if where == "variable" else "")
-    attributes = "" if where == "variable" else "trace=7; policy=greedy"
+    application = policy_application(LAUNCHER_SERVE_POLICY="greedy" if place == "variable" else "")
+    attributes = "" if place == "variable" else "trace=7; policy=greedy"
     reply = ask(application, b"[[-1, 0], [1, 0]]", x_amzn_sagemaker_custom_attributes=attributes)
     assert reply.json() == {"predictions": [[0.0, 1.0], [1.0, 0.0]], "actions": [1, 0]}
 

@@ -87,6 +87,8 @@ def left_in(home, mode):
             if key.endswith("/output.tar.gz") or key.endswith("/model.tar.gz"):
                 with tarfile.open(fileobj=io.BytesIO(data)) as archive:
                     part = archive.getnames()
+            elif key.endswith(".json.out"):  # the actions are drawn anew in every run
+                part = [json.loads(line)["SageMakerOutput"]["predictions"] for line in data.splitlines()]
             elif key.endswith((".tar.gz", ".pt", ".png", "latest")) or "/checkpoint/" in key:
                 part = hashlib.sha256(data).hexdigest() if key.endswith("sourcedir.tar.gz") else None
             else:
@@ -104,6 +106,22 @@ def test_the_example_runs_in_both_modes_and_on_both_runtimes(story, mode, runtim
     assert re.search(rf"^model: s3://{DEFAULT_BUCKET}/.*/output/model.tar.gz$", said, re.MULTILINE)
     assert f"train/output/intermediate/{METRICS}" in left
     assert {"checkpoint", "checkpoint/latest"} <= set(left["train/output/output.tar.gz"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("mode", "runtime"), STORIES)
+def test_the_examples_policy_acts_by_batch_transform_and_by_endpoint_and_is_trained_again(story, mode, runtime):
+    said, left = story(mode, runtime)
+    answers, states = (
+        left[f"train/batch_test/{key}"] for key in ("output/env_states.json.out", "input/env_states.json")
+    )
+    assert len(answers) == len(states.splitlines()) == 100
+    rows = pd.read_csv(io.BytesIO(left["train/next-dataset/next_dataset.csv"]))
+    acted = rows[rows["episode_id"] >= 500]
+    probabilities = [json.loads(text) for text in acted.groupby("episode_id")["all_action_probabilities"].first()]
+    assert probabilities == [answer[0] for answer in answers], "each environment acts by the answer to its state"
+    assert set(left["train-again/output/model.tar.gz"]) == set(left["train/output/model.tar.gz"])
+    assert re.search(r"^endpoint: probabilities \[0\.\d+, 0\.\d+\], action [01]$", said, re.MULTILINE)
 
 
 @pytest.mark.slow

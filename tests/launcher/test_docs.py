@@ -1,5 +1,6 @@
 """What the documentation promises is there."""
 
+import importlib
 import inspect
 import re
 import runpy
@@ -101,3 +102,18 @@ def test_the_readme_lists_every_environment_variable():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert "LAUNCHER_HOME" in variables
     assert {name for name in variables if f"`{name}`" not in readme} == set()
+
+
+def test_the_names_that_moving_over_imports_are_there():
+    text = (ROOT / "docs/moving-over.md").read_text(encoding="utf-8")
+    imported = re.findall(r"`from (launcher[\w.]*) import (\w[\w, ]*)`", text)
+    modules = [
+        module for line in text.splitlines() if "the same with `launcher`" in line
+        for module in re.findall(r"sagemaker\.(\w+)", line)
+    ]  # fmt: skip
+    assert len(imported) > 2
+    assert len(modules) > 5
+    for module, names in imported:
+        assert all(hasattr(importlib.import_module(module), name) for name in names.split(", ")), module
+    for module in modules:
+        importlib.import_module(f"launcher.{module}")

@@ -93,12 +93,6 @@ def test_experiment_config_is_refused(estimator):
         estimator.fit(experiment_config={"ExperimentName": "x"})
 
 
-@pytest.mark.parametrize("method", ["deploy"])
-def test_serving_says_that_it_is_not_there(estimator, method):
-    with pytest.raises(errors.UnsupportedOptionError, match=f"Estimator.{method} is not emulated"):
-        getattr(estimator, method)(1, "local")
-
-
 def test_attributes_after_fit_are_those_of_the_sdk(estimator, home):
     estimator.fit(logs=False, job_name="job-1")
     assert estimator._current_job_name == "job-1"

@@ -422,7 +422,7 @@ def test_the_sdks_settings_of_local_mode_are_taken_or_refused_by_name():
     assert session.config == {"local": {"local_code": True}}
 
 
-@pytest.mark.parametrize("name", ["sagemaker_client", "sagemaker_runtime_client", "delete_endpoint", "expand_role"])
+@pytest.mark.parametrize("name", ["sagemaker_client", "endpoint_from_job", "expand_role"])
 def test_what_a_session_has_not_is_an_error_that_says_what_it_has(name):
     session = launcher.Session()
     with pytest.raises(errors.UnsupportedOptionError, match=rf"Session\.{name} is not emulated.*\n  .*training_job"):
@@ -469,7 +469,6 @@ def test_the_sdks_modules_are_there_without_another_import(text):
         ("from launcher.pytorch import PyTorch", r"launcher.pytorch is not emulated.*\n.*launcher.Estimator"),
         ("import launcher.sklearn.estimator", r"launcher.sklearn is not emulated.*\n.*launcher.Estimator"),
         ("launcher.tuner", r"launcher.tuner is not emulated.*\n.*hyperparameters"),
-        ("from launcher.predictor import Predictor", r"launcher.predictor is not emulated.*\n.*launcher.Transformer"),
         ("launcher.image_uris.retrieve('xgboost')", r"launcher.image_uris is not emulated.*\n.*image_uri"),
     ],
 )

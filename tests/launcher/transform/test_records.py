@@ -161,9 +161,11 @@ def test_cutting_blocks_and_packing_line_by_line_are_the_same(records, limit, en
     data = b"\n".join(records) + (b"\n" if ended else b"")
     joining = Processing(spec(content_type="text/csv", accept="text/csv", split_type="Line", join_source="Input"))
     cut, packed = payloads(data, limit=limit), payloads(data, limit=limit, processing=joining)
-    assert [(one.body, one.first, one.records) for one in cut] == [(one.body, one.first, one.records) for one in packed]
-    assert [line for one in cut for line in one.body.split(b"\n")] == records
-    assert all(len(one.body) <= limit for one in cut)
+    assert [(payload.body, payload.first, payload.records) for payload in cut] == [
+        (payload.body, payload.first, payload.records) for payload in packed
+    ]
+    assert [line for payload in cut for line in payload.body.split(b"\n")] == records
+    assert all(len(payload.body) <= limit for payload in cut)
     for before, after in itertools.pairwise(cut):
         assert len(before.body) + 1 + len(after.body.split(b"\n")[0]) > limit, "the next record would have fitted"
 

@@ -36,7 +36,7 @@ NAMES = {
 @pytest.mark.parametrize(("function", "names"), NAMES.items(), ids=lambda value: getattr(value, "__qualname__", ""))
 def test_arguments_are_those_of_the_sdk_in_its_order(function, names):
     parameters = inspect.signature(function).parameters.values()
-    assert [one.name for one in parameters if one.kind is not one.KEYWORD_ONLY] == names.split()
+    assert [parameter.name for parameter in parameters if parameter.kind is not parameter.KEYWORD_ONLY] == names.split()
 
 
 @pytest.fixture

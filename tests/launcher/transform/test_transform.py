@@ -486,12 +486,12 @@ def test_clearing_away_leaves_what_a_running_job_needs_and_takes_what_an_ended_o
     remains = [Remains(label, "container 1", lambda: None) for label in (f"transform-jobs/{name}", "transform-jobs/z")]
     monkeypatch.setattr(leftovers, "engine_answers", lambda: True)
     monkeypatch.setattr(leftovers, "get_runtime", lambda runtime: Engine(remains if runtime == "docker" else []))
-    found, _ = leftovers.find_leftovers(JobStore(bench.store.home), with_work=True)
-    assert [entry.text for entry in found] == ["container 1 of transform job 'z'"]
+    leftover_entries, _ = leftovers.find_leftovers(JobStore(bench.store.home), with_work=True)
+    assert [entry.text for entry in leftover_entries] == ["container 1 of transform job 'z'"]
     drive(bench.store, name, runtime=bench.runtime)
     bench.store.folder(name).make_work_path()
-    found, _ = leftovers.find_leftovers(JobStore(bench.store.home), with_work=True)
-    assert sorted(entry.text.partition(" ")[0] for entry in found) == [
+    leftover_entries, _ = leftovers.find_leftovers(JobStore(bench.store.home), with_work=True)
+    assert sorted(entry.text.partition(" ")[0] for entry in leftover_entries) == [
         str(bench.store.folder(name).work_path),
         "container",
         "container",
