@@ -1,12 +1,18 @@
 """What every test gets: a home of its own, and a clear word on why a Docker test did not run."""
 
+import fcntl
+import functools
 import os
 import signal
+import subprocess
+import tempfile
+from pathlib import Path
 
 import pytest
 
 from launcher.jobs.store import JobStore, TransformStore
 from launcher.running.driving import drive
+from launcher.runtimes.image import build_image, image_tag
 from launcher.runtimes.probe import engine_address, engine_answers
 from launcher.s3_server import service
 
@@ -26,6 +32,22 @@ def pytest_collection_modifyitems(items):
 def _docker_may_not_be_missing_in_ci(request):
     if request.node.get_closest_marker("docker_missing"):
         pytest.fail(f"CI=true, and no Docker engine answers at {engine_address()}")
+
+
+@pytest.fixture(autouse=True)
+def _the_image_is_built_before_a_test_counts_seconds(request):
+    if request.node.get_closest_marker("docker") and engine_answers():
+        _build_bundled_image()
+
+
+@functools.cache
+def _build_bundled_image():
+    """Build the bundled image of this checkout once, whichever worker comes first."""
+    with Path(tempfile.gettempdir(), "launcher-test-image.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        tag = image_tag()
+        if subprocess.run(["docker", "image", "inspect", tag], capture_output=True, check=False).returncode != 0:
+            build_image(tag, Path(tempfile.gettempdir(), "launcher-test-image.log"))
 
 
 @pytest.fixture(autouse=True)

@@ -407,6 +407,8 @@ class Driver:
         """Start each host, or find the one that a driver before this one started and could not record."""
         planned = planned_s3_address(self._spec)
         self._runtime.open(self._plan.containers)
+        # From here on a host may have results: Ctrl-C waits until all are started, and stops them in order.
+        self._interrupts.deferred = True
         for container in self._plan.containers:
             execution = self._runtime.find(container) or self._runtime.start(
                 self._with_credentials(with_s3_address(container, planned, self._s3_address))

@@ -20,7 +20,11 @@ from tests.shell import launcher_environment
 RUNTIMES = ["fake", "process", "process-without-namespaces", pytest.param("docker", marks=pytest.mark.docker)]
 # The same on two hosts: what a job can see, leave or suffer does not depend on how many there are either.
 TWO_HOSTS = ["fake-2", "process-2", pytest.param("docker-2", marks=pytest.mark.docker)]
-REAL_RUNTIMES = ["process", pytest.param("docker", marks=pytest.mark.docker)]
+REAL_RUNTIMES = [
+    "process",
+    "process-2",
+    *(pytest.param(name, marks=pytest.mark.docker) for name in ("docker", "docker-2")),
+]
 
 WRITES_EVERYTHING = """
 import os, pathlib
@@ -51,18 +55,22 @@ class On(NamedTuple):
 
 @pytest.fixture(params=[*RUNTIMES, *TWO_HOSTS])
 def runtime(request, monkeypatch):
-    name = request.param.removesuffix("-2")
-    return On(_runtime(name, monkeypatch), 1 if name == request.param else 2)
+    return _on(request.param, monkeypatch)
 
 
 @pytest.fixture(params=TWO_HOSTS)
 def two_hosts(request, monkeypatch):
-    return On(_runtime(request.param.removesuffix("-2"), monkeypatch), 2)
+    return _on(request.param, monkeypatch)
 
 
 @pytest.fixture(params=REAL_RUNTIMES)
 def real_runtime(request, monkeypatch):
-    return _runtime(request.param, monkeypatch)
+    return _on(request.param, monkeypatch)
+
+
+def _on(parameter, monkeypatch):
+    name = parameter.removesuffix("-2")
+    return On(_runtime(name, monkeypatch), 1 if name == parameter else 2)
 
 
 def _runtime(name, monkeypatch):
@@ -78,7 +86,7 @@ def run_script(make_source):
 
     def run(script, runtime, inputs=None, job_name="job-1", **options):
         estimator = launcher.Estimator(
-            entry_point="train.py", source_dir=make_source(textwrap.dedent(script)), **_options(runtime), **options
+            entry_point="train.py", source_dir=make_source(textwrap.dedent(script)), **runtime.options, **options
         )
         try:
             estimator.fit(inputs, logs=False, job_name=job_name)
@@ -89,13 +97,14 @@ def run_script(make_source):
     return run
 
 
-def _options(runtime):
-    return runtime.options if isinstance(runtime, On) else {"runtime": runtime}
-
-
 def members(uri):
     with tarfile.open(uri.removeprefix("file://")) as archive:
         return archive.getnames()
+
+
+def each_hosts(name, runtime):
+    """Return where a file is in an archive that every host of a job has left in one place."""
+    return [name, f"algo-2/{name}"][: runtime.hosts]
 
 
 def files_below(path):
@@ -295,7 +304,7 @@ time.sleep(60)
     assert job.status == "Stopped"
     assert job.failure_reason == ""
     # Two hosts leave the same name: the first one's file has it, the other one's is kept beside it and named.
-    assert members(job.keys.model) == ["saved", "algo-2/saved"][: runtime.hosts]
+    assert members(job.keys.model) == each_hosts("saved", runtime)
     assert len([line for line in job.warnings if "algo-2/saved" in line]) == runtime.hosts - 1
     states = [transition["Status"] for transition in job.describe()["SecondaryStatusTransitions"]]
     assert states == ["Starting", "Downloading", "Training", "Stopping", "Uploading", "Stopped"]
@@ -312,11 +321,11 @@ def test_a_job_that_ignores_sigterm_is_killed_after_the_grace(runtime, make_sour
 def _stopped(runtime, source, store):
     import threading
 
-    estimator = launcher.Estimator(entry_point="train.py", source_dir=source, **_options(runtime))
+    estimator = launcher.Estimator(entry_point="train.py", source_dir=source, **runtime.options)
     job = estimator.submit(job_name="job-1")
     thread = threading.Thread(target=lambda: job.wait(logs=False))
     thread.start()
-    hosts = [f"algo-{number}" for number in range(1, (runtime.hosts if isinstance(runtime, On) else 1) + 1)]
+    hosts = [f"algo-{number}" for number in range(1, runtime.hosts + 1)]
     logs = [store.folder("job-1").log_path(host) for host in hosts]
     wait_until(lambda: all(log.exists() and "ready" in log.read_text() for log in logs))
     store.folder("job-1").request_stop()
@@ -341,7 +350,7 @@ time.sleep(60)
 """
     import threading
 
-    estimator = launcher.Estimator(entry_point="train.py", source_dir=make_source(script), **_options(runtime))
+    estimator = launcher.Estimator(entry_point="train.py", source_dir=make_source(script), **runtime.options)
     job = estimator.submit(job_name="job-1")
     thread = threading.Thread(target=lambda: job.wait(logs=False))
     thread.start()
@@ -355,16 +364,16 @@ time.sleep(60)
 
 def test_code_that_hard_codes_opt_ml_finds_it_and_the_host_never_gets_one(real_runtime, run_script):
     script = """
-    import socket, pathlib
+    import os, socket, pathlib
     assert pathlib.Path("/opt/ml/input/config/resourceconfig.json").exists()
-    assert socket.gethostname() == "algo-1"
+    assert socket.gethostname() == os.environ["SM_CURRENT_HOST"]
     assert socket.gethostbyname("algo-1")
     pathlib.Path("/opt/ml/model/m").write_text("m")
     """
     existed = Path("/opt/ml").exists()
     job = run_script(script, real_runtime)
     assert job.status == "Completed", job.logs()
-    assert members(job.keys.model) == ["m"]
+    assert members(job.keys.model) == each_hosts("m", real_runtime)
     assert Path("/opt/ml").exists() == existed
 
 
@@ -383,11 +392,12 @@ def test_a_channel_cannot_be_changed_by_the_job(real_runtime, run_script, tmp_pa
     assert run_script(script, real_runtime, str(tmp_path / "rows")).status == "Completed"
 
 
-@pytest.mark.parametrize("runtime", RUNTIMES, indirect=True)
 def test_checkpoints_go_from_one_job_to_the_next(runtime, run_script, tmp_path):
-    """The second finds and changes what the first has left, though that was killed."""
+    """The second finds and changes what the first has left, though that was killed. The other host loses none of it."""
     script = """
-    import os, pathlib
+    import os, pathlib, time
+    if os.environ["SM_CURRENT_HOST"] != "algo-1":
+        time.sleep(60)
     folder = pathlib.Path(os.environ.get("SAGEMAKER_BASE_DIR", "/opt/ml"), "checkpoints")
     (folder / "deep").mkdir(exist_ok=True)
     with (folder / "deep" / "epochs").open("a") as file:
@@ -395,7 +405,7 @@ def test_checkpoints_go_from_one_job_to_the_next(runtime, run_script, tmp_path):
     print((folder / "deep" / "epochs").read_text())
     os.kill(os.getpid(), 9)
     """
-    place = tmp_path / "kept"
+    place = tmp_path / "checkpoints"
     for number in (1, 2):
         job = run_script(script, runtime, job_name=f"job-{number}", checkpoint_s3_uri=place)
         assert job.status == "Failed"
@@ -416,7 +426,9 @@ def test_no_process_of_a_job_outlives_it(runtime, run_script):
     assert marker not in _all_command_lines()
 
 
+@pytest.mark.parametrize("real_runtime", REAL_RUNTIMES[::2], indirect=True)
 def test_an_isolated_job_has_no_network(real_runtime, run_script):
+    """Isolated hosts of a job reach each other, by a network without a way out; processes are refused one."""
     script = """
     import os
     assert sorted(os.listdir("/sys/class/net")) == ["lo"] or not open("/proc/net/route").read().splitlines()[1:]
@@ -432,7 +444,7 @@ def test_a_command_of_ones_own_replaces_train(real_runtime, make_source):
         source_dir=make_source("raise SystemExit(9)"),
         container_entry_point=["/bin/sh", "-c"],
         container_arguments=["echo from-a-shell > /opt/ml/model/out"],
-        runtime=real_runtime,
+        **real_runtime.options,
     )
     estimator.fit(logs=False, job_name="job-1")
     assert (estimator.latest_training_job.outputs.model_path / "out").read_text() == "from-a-shell\n"
@@ -440,12 +452,12 @@ def test_a_command_of_ones_own_replaces_train(real_runtime, make_source):
 
 def test_wait_false_returns_at_once_and_the_job_goes_on(real_runtime, make_source):
     source = make_source("import time; time.sleep(1); open('/opt/ml/model/m', 'w').write('m')")
-    estimator = launcher.Estimator(entry_point="train.py", source_dir=source, runtime=real_runtime)
+    estimator = launcher.Estimator(entry_point="train.py", source_dir=source, **real_runtime.options)
     estimator.fit(wait=False, job_name="job-1")
     assert estimator.latest_training_job.status == "InProgress"
     attached = launcher.Estimator.attach("job-1")
     assert attached.latest_training_job.status == "Completed"
-    assert members(attached.model_data) == ["m"]
+    assert members(attached.model_data) == each_hosts("m", real_runtime)
 
 
 def test_a_job_whose_launcher_was_killed_is_taken_up_by_the_next(real_runtime, make_source, home):
@@ -464,7 +476,7 @@ def test_a_job_whose_launcher_was_killed_is_taken_up_by_the_next(real_runtime, m
     job.wait(logs=False)
     assert job.status == "Completed"
     assert [line for line in job.logs().splitlines() if line.startswith("line")] == [f"line {i}" for i in range(30)]
-    assert members(job.keys.model) == ["m"]
+    assert members(job.keys.model) == each_hosts("m", real_runtime)
     assert _containers("job-1") == []
 
 
@@ -473,15 +485,15 @@ def test_ctrl_c_stops_the_job_keeps_its_results_and_reaches_the_caller(real_runt
         "import time; open('/opt/ml/model/m', 'w').write('m'); print('ready', flush=True); time.sleep(60)"
     )
     process = _launcher_process(real_runtime, source)
-    log = home / "jobs" / "job-1" / "job.log"
-    wait_until(lambda: log.exists() and "ready" in log.read_text())
+    logs = [JobStore(home).folder("job-1").log_path(host) for host in ("algo-1", "algo-2")[: real_runtime.hosts]]
+    wait_until(lambda: all(log.exists() and "ready" in log.read_text() for log in logs))
     process.send_signal(2)
     output, _ = process.communicate(timeout=60)
     assert "KeyboardInterrupt" in output
     assert "the next statement ran" not in output
     job = launcher.TrainingJob("job-1")
     assert job.status == "Stopped"
-    assert members(job.keys.model) == ["m"]
+    assert members(job.keys.model) == each_hosts("m", real_runtime)
     assert _containers("job-1") == []
 
 
@@ -555,10 +567,32 @@ def test_two_launchers_with_one_name_start_one_job(real_runtime, make_source, ho
     assert launcher.TrainingJob("job-1").status == "Completed"
 
 
+def test_ctrl_c_while_hosts_are_started_keeps_the_results_of_those_that_run(make_source, store):
+    """The second host is slow to start; the first has written its model by then."""
+
+    class Slow(FakeRuntime):
+        def start(self, container):
+            if container.host == "algo-2":
+                wait_until(lambda: "ready" in store.folder("job-1").log_path("algo-1").read_text())
+                os.kill(os.getpid(), 2)
+            return super().start(container)
+
+    source = make_source(
+        "import os, time; open(os.environ['SM_MODEL_DIR'] + '/m', 'w').close()\n"
+        "print('ready', flush=True); time.sleep(60)"
+    )
+    estimator = launcher.Estimator(entry_point="train.py", source_dir=source, runtime=Slow(), instance_count=2)
+    with pytest.raises(KeyboardInterrupt):
+        estimator.fit(logs=False, job_name="job-1")
+    job = estimator.latest_training_job
+    assert job.status == "Stopped"
+    assert "m" in members(job.keys.model)
+
+
 def _launcher_process(runtime, source):
     script = (
         "import launcher\n"
-        f"e = launcher.Estimator(entry_point='train.py', source_dir={source!r}, runtime={runtime!r})\n"
+        f"e = launcher.Estimator(entry_point='train.py', source_dir={source!r}, **{runtime.options!r})\n"
         "e.fit(job_name='job-1')\nprint('the next statement ran')\n"
     )
     return subprocess.Popen(
