@@ -50,6 +50,7 @@ class DemoResult:
     collecting: TrainingJob
     training: TrainingJob
     evaluation: TrainingJob
+    playing: TrainingJob
     random_reward: float
     estimates: pd.DataFrame
     learned_reward: float
@@ -148,6 +149,7 @@ def run_demo(
         collecting=collecting,
         training=training,
         evaluation=evaluation,
+        playing=played,
         random_reward=float(rows["reward"].sum() / rows["episode_id"].nunique()),
         estimates=training.metrics(),
         learned_reward=float(result["mean"]),

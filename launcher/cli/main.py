@@ -102,7 +102,7 @@ def demo(
         return
     print_json(
         {
-            "jobs": [job.name for job in (result.collecting, result.training, result.evaluation)],
+            "jobs": [job.name for job in (result.collecting, result.training, result.evaluation, result.playing)],
             "random_reward": result.random_reward,
             "learned_reward": result.learned_reward,
             "episodes": result.episodes,

@@ -91,6 +91,8 @@ def left_in(home, mode):
                 part = [json.loads(line)["SageMakerOutput"]["predictions"] for line in data.splitlines()]
             elif key.endswith((".tar.gz", ".pt", ".png", "latest")) or "/checkpoint/" in key:
                 part = hashlib.sha256(data).hexdigest() if key.endswith("sourcedir.tar.gz") else None
+            elif key.endswith("/run.json"):  # names the job and the day
+                part = [json.loads(data)[name] for name in ("preset", "dataset", "action_names")]
             else:
                 part = data
             content[re.sub(r"-\d{4}(-\d\d){5}-\d{3}/", "/", key)] = part
@@ -166,7 +168,7 @@ def test_the_demo_gives_the_same_numbers_with_everything_in_s3(demo):
 def test_another_process_finds_the_demos_artifacts_after_it_has_ended(demo, tmp_path):
     """By boto3 at the embedded S3, and by the command line."""
     home, result = demo["s3"]
-    collecting, training, _ = result["jobs"]
+    collecting, training, *_ = result["jobs"]
     service.stop(home)  # whatever the demo left running, the objects are in no process
     client = client_of(home)
     listed = client.list_objects_v2(Bucket=DEFAULT_BUCKET, Prefix=f"{training}/output/")

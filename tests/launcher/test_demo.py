@@ -18,7 +18,7 @@ def printed(show, *arguments):
 
 
 def result(judgement, not_judged=""):
-    nothing = dict.fromkeys(("collecting", "training", "evaluation"))
+    nothing = dict.fromkeys(("collecting", "training", "evaluation", "playing"))
     numbers = {"random_reward": 21.0, "learned_reward": 200.0, "episodes": 100}
     return demo.DemoResult(**nothing, **numbers, estimates=pd.DataFrame(), judgement=judgement, not_judged=not_judged)
 
