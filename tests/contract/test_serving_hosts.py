@@ -111,8 +111,8 @@ def test_a_container_that_ends_before_it_serves_is_told_with_its_last_lines(host
 def test_a_container_that_never_answers_its_health_check_fails_when_its_time_is_up(host_of):
     host = host_of("import time; print('loading', flush=True); time.sleep(600)", limit_seconds=1)
     host.start()
-    deadline = time.monotonic() + 60
-    while not Path(host.container.log_path).read_text():
+    deadline, log = time.monotonic() + 60, Path(host.container.log_path)
+    while not log.exists() or not log.read_text():
         assert time.monotonic() < deadline, "it never began"
         time.sleep(0.05)
     with pytest.raises(ModelHostError, match="did not pass the ping health check within 1 s") as caught:
