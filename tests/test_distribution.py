@@ -85,6 +85,28 @@ def test_ci_tests_with_the_oldest_python_that_will_do(tmp_path):
     assert PROJECT["requires-python"] == ">=3.11"
 
 
+def test_builds_get_certificates_and_wheels_from_whichever_file_of_pip_names_them(tmp_path):
+    """Where the machine and the user have a file each, ``pip config get`` knows the user's keys alone."""
+    pip = tmp_path / ".venv" / "bin" / "python"
+    pip.parent.mkdir(parents=True)
+    (tmp_path / "ca.pem").write_text("certificates")
+    listing = {"global.cert": f"{tmp_path}/ca.pem", "global.find-links": f"\n{tmp_path}\n/not/here"}
+    (tmp_path / "listing").write_text("".join(f"{name}={value!r}\n" for name, value in listing.items()))
+    pip.write_text('#!/bin/sh\n[ "$4" = list ] && cat listing\n')
+    pip.chmod(0o755)
+    answer = subprocess.run(
+        ["bash", ROOT / ".ci/with-host-settings", "env"],
+        cwd=tmp_path,
+        env={"PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    settings = dict(line.split("=", 1) for line in answer.stdout.splitlines())
+    assert settings["LAUNCHER_BUILD_CA"] == settings["HOST_CA_BUNDLE"] == str(tmp_path / "ca.pem")
+    assert settings["LAUNCHER_BUILD_WHEELS"] == str(tmp_path)
+
+
 def test_the_example_unpacks_on_a_python_whose_tarfile_has_no_filters(monkeypatch, tmp_path):
     """3.11.0 to 3.11.3, such as Debian 12's."""
     specification = importlib.util.spec_from_file_location("notebook_story", ROOT / "examples/notebook_story.py")
