@@ -268,6 +268,8 @@ class Driver:
             self.step("prepare", self._prepare)
             if not self._folder.stop_requested() or self._executions_left():
                 with self._s3_within_reach():
+                    # From here on a host may have results: Ctrl-C stops all of them in order.
+                    self._interrupts.deferred = True
                     with self._interrupts.held():  # cut in two, it would leave a host that is not recorded
                         self.step("start", self._start)
                     self._interrupts.check()
@@ -407,8 +409,6 @@ class Driver:
         """Start each host, or find the one that a driver before this one started and could not record."""
         planned = planned_s3_address(self._spec)
         self._runtime.open(self._plan.containers)
-        # From here on a host may have results: Ctrl-C waits until all are started, and stops them in order.
-        self._interrupts.deferred = True
         for container in self._plan.containers:
             execution = self._runtime.find(container) or self._runtime.start(
                 self._with_credentials(with_s3_address(container, planned, self._s3_address))
@@ -463,7 +463,6 @@ class Driver:
 
     def _follow(self) -> None:
         """Wait for all hosts at once; meanwhile hand on log lines, copy what grows, and stop when asked or overdue."""
-        self._interrupts.deferred = True
         recorder = MetricRecorder(self._spec.metric_definitions, self._folder.metrics_path)
         # Metrics are read from the log's beginning, even where a driver before this one had begun to.
         readers = [self._lines] if self._lines else []
