@@ -44,7 +44,9 @@ LAYERS = [
     {"running"},
     {"serving"},
     {"transform", "endpoints"},
-    {"sdk"},
+    {"processing"},
+    {"tuning"},
+    {"aws", "sdk"},
     {"cli", "aliases"},
     {"__main__"},
 ]
