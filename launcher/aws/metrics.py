@@ -2,8 +2,10 @@
 
 Each operation is a function ``(document, home)``. It returns the answer, with ``datetime`` for a time, or None for
 metrics of another namespace: whoever serves the rest of CloudWatch answers for those. ``ListMetrics`` without a
-namespace answers for training jobs alone, and others are to be put behind them. CloudWatch speaks three protocols: CBOR, which
-new versions of boto3 choose, JSON and query. Times of a request may be ``datetime``, seconds since 1970 or ISO 8601.
+namespace answers for training jobs alone, and others are to be put behind them.
+
+CloudWatch speaks three protocols: CBOR, which new versions of boto3 choose, JSON and query. Times of a request may be
+``datetime``, seconds since 1970 or ISO 8601.
 """
 
 from __future__ import annotations
