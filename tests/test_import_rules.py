@@ -67,8 +67,10 @@ ONLY_IN = {
     "cryptography": {"launcher/proxy/authority.py"},
     "docker": {"launcher/runtimes/docker_engine.py"},
     "boto3": {"launcher/storage/s3.py", "launcher/storage/boto_session.py"},
-    "botocore": {"launcher/storage/s3.py", "launcher/s3_server/moto_bridge.py"},
-    "moto": {"launcher/s3_server/moto_bridge.py"},
+    "botocore": {
+        *("launcher/storage/s3.py", "launcher/s3_server/moto_bridge.py", "launcher/aws/moto_services.py"),
+    },
+    "moto": {"launcher/s3_server/moto_bridge.py", "launcher/aws/moto_services.py"},
     "numpy": {
         "launcher/s3_server/checksums.py",
         # Where they are used: a program that sends no arrays loads no numpy.
