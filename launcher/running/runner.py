@@ -181,17 +181,21 @@ def plan_job(job: AcceptedJob, store: JobStore, *, source_members: Sequence[str]
     return replace(plan, image=job.runtime.describe_image(plan.containers[0]))
 
 
-def submit(request: Mapping[str, Any], store: JobStore, runtime: Runtime | None = None) -> JobFolder:
+def submit(
+    request: Mapping[str, Any], store: JobStore, runtime: Runtime | None = None, *, warnings: Sequence[str] = ()
+) -> JobFolder:
     """Check a CreateTrainingJob document and record it as a job: from here on it cannot be lost.
 
     Args:
         request: as boto3's ``create_training_job`` takes it; its source archive, if it names one, is there.
         store: the home that the job lives in.
         runtime: default: the one that the request names, else ``LAUNCHER_RUNTIME``.
+        warnings: of the caller's, for the record.
     Raises:
         BadInputError: the job cannot be run; nothing has been recorded.
     """
     job = accept(request, runtime)
+    job = replace(job, warnings=(*warnings, *job.warnings))
     plan_job(job, store)
     with store.claim(job.spec.job_name) as claim:
         return record_job(job, claim)
