@@ -490,6 +490,8 @@ class Driver:
                 reader.read()
             self._look_at(readers)
             self._interrupts.check()
+            if codes:
+                self._heed_stop(hosts)
             for host, code in codes.items():
                 self._record.exit_codes[host] = code
                 for warning in hosts.warnings:
@@ -519,6 +521,7 @@ class Driver:
         self._look_at(readers)
         for sync in self._syncs:
             sync.wait()
+        self._heed_stop(hosts)
         self._record.final_metrics = [[point.name, point.value, point.timestamp] for point in recorder.last.values()]
 
     def _look_at(self, readers: Sequence[LogReader]) -> None:
@@ -558,6 +561,11 @@ class Driver:
             self._note(Status.STOPPING, SecondaryStatus.STOPPING, "Stopping the training job")
         self._save()
         hosts.terminate()
+
+    def _heed_stop(self, hosts: _Hosts) -> None:
+        """Let a stop count that was asked for before the end of the hosts is recorded: others were told of it."""
+        if self._folder.stop_requested() and not self._record.stop_reason:
+            self._stop(hosts, StopReason.ASKED)
 
     def _heed_endings(self) -> None:
         """Note what the hosts tell of their end: a host without a driver stops itself at its limit."""

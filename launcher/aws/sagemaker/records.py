@@ -18,6 +18,7 @@ from launcher.terminal import say_error
 
 NOT_FOUND = "Requested resource not found."
 _NOTICING_SECONDS = 1.0
+_STOPPING_SECONDS = 0.8  # less, so that nobody who has asked for a stop sees a job that is InProgress
 _POLL_SECONDS = 0.01
 
 _Record = TypeVar("_Record", bound=Record)
@@ -46,6 +47,22 @@ def looked_after(store: Store[_Record], name: str) -> _Record:
     if not record.terminal and (text := take_up(store, name, record)):
         say_error(text)
     return record
+
+
+def shown_status(store: Store[Any], name: str, record: DrivenRecord) -> Status:
+    """Return the status of a job as its clients see it: one whose stop was asked for is stopping.
+
+    Its driver may be busy with a download, and records the stop when that is over. The end of the hosts counts if it is
+    recorded before: such a job completes, and nobody was told otherwise.
+    """
+    folder = store.folder(name)
+    if record.status != Status.IN_PROGRESS or record.exit_codes or not folder.stop_requested():
+        return record.status
+    try:
+        seconds = time.time() - folder.stop_path.stat().st_mtime
+    except OSError:
+        return record.status
+    return Status.STOPPING if seconds > _STOPPING_SECONDS else record.status
 
 
 def start_driver(store: Store[Any], name: str) -> None:
