@@ -120,6 +120,7 @@ def with_service(values: Mapping[str, Any], service: str) -> dict[str, Any]:
 
     return {
         "botocore": values["botocore"],
+        "not_described": values["not_described"],
         "operations": {
             f"{service}:{name}": {side: f"{service}:{shape}" for side, shape in sides.items()}
             for name, sides in values["operations"].items()
