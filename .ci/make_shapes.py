@@ -23,6 +23,8 @@ OPERATIONS = (
     "DescribeTrainingJob",
     "ListTrainingJobs",
     "StopTrainingJob",
+    "UpdateTrainingJob",
+    "DeleteTrainingJob",
     "CreateModel",
     "DescribeModel",
     "ListModels",
@@ -41,12 +43,19 @@ OPERATIONS = (
     "UpdateEndpoint",
     "UpdateEndpointWeightsAndCapacities",
     "DeleteEndpoint",
+    "AddTags",
+    "ListTags",
+    "DeleteTags",
+    "Search",
 )
 BESIDE = {
     "logs": ("DescribeLogGroups", "DescribeLogStreams", "FilterLogEvents", "GetLogEvents"),
     "cloudwatch": ("GetMetricData", "GetMetricStatistics", "ListMetrics"),
 }
 """Other services, of which a few operations are answered here, by botocore's names."""
+INPUT_ONLY = ("Search",)
+"""Their answers hold the shapes of everything that SageMaker has."""
+
 _KEPT = ("type", "min", "max", "pattern", "enum")
 
 
@@ -64,7 +73,7 @@ def reduced(model: Mapping[str, Any], operations: tuple[str, ...] = OPERATIONS) 
         name: {
             side: model["operations"][name][side]["shape"]
             for side in ("input", "output")
-            if side in model["operations"][name]
+            if side in model["operations"][name] and (side == "input" or name not in INPUT_ONLY)
         }
         for name in operations
     }
@@ -75,7 +84,12 @@ def reduced(model: Mapping[str, Any], operations: tuple[str, ...] = OPERATIONS) 
         if name not in shapes:
             shapes[name] = _reduced_shape(model["shapes"][name])
             waiting += _names_below(shapes[name])
-    return {"botocore": botocore.__version__, "operations": chosen, "shapes": dict(sorted(shapes.items()))}
+    return {
+        "botocore": botocore.__version__,
+        "not_described": sorted(set(model["operations"]) - set(chosen)),
+        "operations": chosen,
+        "shapes": dict(sorted(shapes.items())),
+    }
 
 
 def _reduced_shape(shape: Mapping[str, Any]) -> dict[str, Any]:
@@ -106,6 +120,7 @@ def with_service(values: Mapping[str, Any], service: str) -> dict[str, Any]:
 
     return {
         "botocore": values["botocore"],
+        "not_described": values["not_described"],
         "operations": {
             f"{service}:{name}": {side: f"{service}:{shape}" for side, shape in sides.items()}
             for name, sides in values["operations"].items()
@@ -116,7 +131,7 @@ def with_service(values: Mapping[str, Any], service: str) -> dict[str, Any]:
 
 def as_text(values: Mapping[str, Any]) -> str:
     """Return JSON with a shape a line, so that a new botocore shows as a readable difference."""
-    lines = [f'"botocore": {json.dumps(values["botocore"])}']
+    lines = [f'"{part}": {json.dumps(values[part])}' for part in ("botocore", "not_described")]
     for part in ("operations", "shapes"):
         entries = ",\n".join(f"  {json.dumps(name)}: {json.dumps(entry)}" for name, entry in values[part].items())
         lines.append(f'"{part}": {{\n{entries}\n}}')

@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from launcher import __version__
-from launcher.cli import aws, cache, endpoints, jobs, storage, transform
+from launcher.cli import aws, cache, endpoints, jobs, programs, storage, transform
 from launcher.cli.documents import placed, read_document
 from launcher.cli.jobs import AsJson, JobName, job_handle, print_ending
 from launcher.cli.printing import print_json
@@ -252,6 +252,7 @@ app.command()(jobs.stop)
 app.command()(jobs.collect)
 app.command("gc")(jobs.collect_garbage)
 app.command()(endpoints.deploy)
+app.command("exec")(programs.execute)
 
 
 @app.command()
