@@ -51,7 +51,7 @@ print(json.dumps(failed))
 
 
 def outcomes(lines, *, loaded=()):
-    """Return what each line raises, in a process in which only ``loaded`` was imported before; nothing where it runs."""
+    """Return what each line raises in a process in which only ``loaded`` was imported before; nothing where it runs."""
     text = json.dumps([lines, loaded])
     command = [sys.executable, "-c", IN_FRESH_PROCESSES]
     process = subprocess.run(command, input=text, capture_output=True, text=True, check=True)
@@ -79,8 +79,6 @@ def test_a_module_of_the_sdk_is_there_in_every_way_of_importing_it():
         lines += [
             f"import launcher.{name} as module; [getattr(module, n) for n in module.__all__]",
             f"import launcher as sagemaker; [getattr(sagemaker.{name}, n) for n in sagemaker.{name}.__all__]",
-            f"from launcher.{name} import *",
-            f"import launcher.{name}; launcher.{name}.__all__",
         ]
         parent, _, last = f"launcher.{name}".rpartition(".")
         lines.append(f"from {parent} import {last}; {last}.__all__")
@@ -92,7 +90,7 @@ def test_the_lines_that_programs_have_run_in_any_order():
     lines = [
         "import launcher as sagemaker; sagemaker.session.Session; sagemaker.Session",
         "import launcher as sagemaker; sagemaker.estimator.Estimator; sagemaker.inputs.TrainingInput",
-        "from launcher.pytorch.estimator import PyTorch as P; from launcher import pytorch; assert P is pytorch.PyTorch",
+        "from launcher.pytorch.estimator import PyTorch as A, PyTorch; from launcher import pytorch as p; assert A is p.PyTorch",
         "import launcher, sys; assert [m for m in sys.modules if m.startswith('launcher.')] == []",
         "import launcher; assert {'pytorch', 's3', 'session', 'Estimator'} <= set(dir(launcher))",
     ]
