@@ -93,9 +93,9 @@ def test_everything_with_an_arn_has_tags(home, tmp_path):
 )
 @pytest.mark.parametrize("operation", ["ListTags", "AddTags", "DeleteTags"])
 def test_an_arn_of_nothing_is_refused(client, home, operation, arn):
-    more = {"AddTags": {"Tags": []}, "DeleteTags": {"TagKeys": ["a"]}}.get(operation, {})
+    rest = {"AddTags": {"Tags": []}, "DeleteTags": {"TagKeys": ["a"]}}.get(operation, {})
     with pytest.raises(AwsError, match="Requested resource not found|Could not find endpoint") as caught:
-        answer(operation, {"ResourceArn": arn, **more}, home)
+        answer(operation, {"ResourceArn": arn, **rest}, home)
     assert caught.value.code == "ValidationException"
 
 
