@@ -20,6 +20,7 @@ _PYTHON_TYPES: Mapping[str, tuple[type, ...]] = {
     "map": (dict, Mapping),
     "list": (list, tuple),
     "structure": (dict, Mapping),
+    "timestamp": (datetime, int, float, str),
 }
 _LONGEST_SHOWN = 60
 _MOST_SHOWN = 12

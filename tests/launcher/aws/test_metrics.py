@@ -101,7 +101,7 @@ def test_other_jobs_dimensions_and_units_have_no_points(job, statistics):
         ({"EndTime": BEGAN}, "InvalidParameterCombination", "StartTime must be less"),
         ({"Period": 61}, "InvalidParameterValue", "Period"),
         ({"Period": 0}, "ValidationError", "greater than or equal to 1"),
-        ({"StartTime": "soon"}, "ValidationError", "Invalid type for parameter StartTime"),
+        ({"StartTime": "soon"}, "InvalidParameterValue", "StartTime is no time: soon"),
         ({"StartTime": float("nan")}, "InvalidParameterValue", "StartTime is no time: nan"),
         ({"Period": 1, "EndTime": BEGAN + 1441}, "InvalidParameterCombination", "up to 1,441 datapoints"),
     ],
