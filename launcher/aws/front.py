@@ -22,6 +22,7 @@ from launcher.aws import cbor, wire_formats
 from launcher.aws.errors import AwsError, aws_error
 from launcher.aws.services import (
     BY_VERSION,
+    JOINED_LISTS,
     OWN_OPERATIONS,
     RUNTIME,
     SERVICES,
@@ -136,6 +137,10 @@ class LocalAws:
         if place is not None:
             module, _, function = place.partition(":")
             answer = getattr(import_module(module), function)(_document(call), self._home)
+            joined = JOINED_LISTS.get((call.service, call.operation), "")
+            if answer is not None and joined and self._moto is not None and "nextToken" not in answer:
+                others = json.loads(self._by_moto(call).body)
+                answer = {**answer, joined: [*answer[joined], *others.get(joined, ())]}
             if answer is not None:
                 return _success(call, answer)
         if not SERVICES[call.service].host:

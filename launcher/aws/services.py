@@ -46,6 +46,10 @@ OWN_OPERATIONS: Mapping[tuple[str, str], str] = {
     ("sts", "GetCallerIdentity"): "launcher.aws.identity:get_caller_identity",
     ("iam", "GetRole"): "launcher.aws.identity:get_role",
     ("iam", "SimulatePrincipalPolicy"): "launcher.aws.identity:simulate_principal_policy",
+    ("logs", "DescribeLogGroups"): "launcher.aws.logs:describe_log_groups",
+    ("logs", "DescribeLogStreams"): "launcher.aws.logs:describe_log_streams",
+    ("logs", "FilterLogEvents"): "launcher.aws.logs:filter_log_events",
+    ("logs", "GetLogEvents"): "launcher.aws.logs:get_log_events",
 }
 """(service, operation) -> ``module:function``, asked before moto is.
 
@@ -53,6 +57,9 @@ A function takes ``(document, home)`` and returns the answer as a dict, with ``d
 leaves the request to moto. It raises ``AwsError`` or a ``LauncherError``. A document has the values that JSON would
 have, whichever protocol carried it; times are seconds since 1970.
 """
+
+JOINED_LISTS: Mapping[tuple[str, str], str] = {("logs", "DescribeLogGroups"): "logGroups"}
+"""The lists of ``OWN_OPERATIONS`` that name only what is the launcher's; what moto keeps is put behind."""
 
 _BY_TARGET = {service.target: name for name, service in SERVICES.items() if service.target}
 _BY_SCOPE = {service.signed_as: name for name, service in SERVICES.items() if name != RUNTIME}
