@@ -137,16 +137,25 @@ class LocalAws:
         if place is not None:
             module, _, function = place.partition(":")
             answer = getattr(import_module(module), function)(_document(call), self._home)
-            joined = JOINED_LISTS.get((call.service, call.operation), "")
-            if answer is not None and joined and self._moto is not None and "nextToken" not in answer:
-                others = json.loads(self._by_moto(call).body)
-                answer = {**answer, joined: [*answer[joined], *others.get(joined, ())]}
             if answer is not None:
-                return _success(call, answer)
+                return _success(call, self._with_others(call, answer))
         if not SERVICES[call.service].host:
             operation = call.operation or call.head.target.partition("?")[0][:100]
             raise AwsError("NotImplemented", f"{operation} of {call.service} is not served by the local AWS.", 501)
         return self._by_moto(call)
+
+    def _with_others(self, call: _Call, answer: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the last page of a list of ours with what moto has in such a list, and with its token."""
+        names = JOINED_LISTS.get((call.service, call.operation))
+        if names is None or self._moto is None or call.protocol == "query":
+            return answer
+        joined, token = names
+        if token in answer:
+            return answer
+        text = self._by_moto(call).body
+        others = cbor.decoded(text) if call.protocol == "cbor" else json.loads(text)
+        further = {token: others[token]} if others.get(token) else {}
+        return {**answer, joined: [*answer[joined], *others.get(joined, ())], **further}
 
     def _by_moto(self, call: _Call) -> Response:
         if self._moto is None:

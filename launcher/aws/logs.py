@@ -34,9 +34,11 @@ _TERM = re.compile(r'\s*([?-]?)(?:"((?:[^"\\]|\\.)*)"|%((?:[^%\\]|\\.)*)%|(\S+))
 Document = Mapping[str, Any]
 
 
-def describe_log_groups(document: Document, home: Path) -> dict[str, Any]:
-    """Answer DescribeLogGroups for SageMaker's groups, in the order of their names."""
+def describe_log_groups(document: Document, home: Path) -> dict[str, Any] | None:
+    """Answer DescribeLogGroups for SageMaker's groups, in the order of their names; None for a token of others."""
     check_document(document, "logs:DescribeLogGroups", _INVALID)
+    if "nextToken" in document and not isinstance(_unpacked(document["nextToken"]), int):
+        return None
     prefix, pattern = document.get("logGroupNamePrefix", ""), document.get("logGroupNamePattern", "")
     identifiers = [_name_of(identifier) for identifier in document.get("logGroupIdentifiers", ())]
     if prefix and pattern:

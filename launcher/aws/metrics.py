@@ -115,9 +115,9 @@ def get_metric_data(document: Document, home: Path) -> dict[str, Any] | None:
 
 
 def list_metrics(document: Document, home: Path) -> dict[str, Any] | None:
-    """Answer ListMetrics: every metric of every training job that has a value."""
+    """Answer ListMetrics: every metric of every training job that has a value; None also for a token of others."""
     check_document(document, "cloudwatch:ListMetrics", _INVALID)
-    if document.get("Namespace", NAMESPACE) != NAMESPACE:
+    if document.get("Namespace", NAMESPACE) != NAMESPACE or not document.get("NextToken", "0").isdigit():
         return None
     filters = document.get("Dimensions", ())
     if any(dimension["Name"] != _JOB for dimension in filters):

@@ -50,6 +50,9 @@ OWN_OPERATIONS: Mapping[tuple[str, str], str] = {
     ("logs", "DescribeLogStreams"): "launcher.aws.logs:describe_log_streams",
     ("logs", "FilterLogEvents"): "launcher.aws.logs:filter_log_events",
     ("logs", "GetLogEvents"): "launcher.aws.logs:get_log_events",
+    ("cloudwatch", "GetMetricData"): "launcher.aws.metrics:get_metric_data",
+    ("cloudwatch", "GetMetricStatistics"): "launcher.aws.metrics:get_metric_statistics",
+    ("cloudwatch", "ListMetrics"): "launcher.aws.metrics:list_metrics",
 }
 """(service, operation) -> ``module:function``, asked before moto is.
 
@@ -58,8 +61,12 @@ leaves the request to moto. It raises ``AwsError`` or a ``LauncherError``. A doc
 have, whichever protocol carried it; times are seconds since 1970.
 """
 
-JOINED_LISTS: Mapping[tuple[str, str], str] = {("logs", "DescribeLogGroups"): "logGroups"}
-"""The lists of ``OWN_OPERATIONS`` that name only what is the launcher's; what moto keeps is put behind."""
+JOINED_LISTS: Mapping[tuple[str, str], tuple[str, str]] = {
+    ("logs", "DescribeLogGroups"): ("logGroups", "nextToken"),
+    ("cloudwatch", "ListMetrics"): ("Metrics", "NextToken"),
+}
+"""The lists of ``OWN_OPERATIONS`` that name only what is the launcher's, and their tokens; what moto keeps is put
+behind, except for clients that speak the query protocol."""
 
 _BY_TARGET = {service.target: name for name, service in SERVICES.items() if service.target}
 _BY_SCOPE = {service.signed_as: name for name, service in SERVICES.items() if name != RUNTIME}

@@ -176,5 +176,6 @@ def test_metrics_are_listed_by_job_name_and_activity(job, home):
     assert len(listed(Dimensions=[{"Name": "TrainingJobName"}])) == 3
     assert listed(Dimensions=[{"Name": "Host"}]) == []
     assert listed(RecentlyActive="PT3H") == [("job-2", "reward")]
+    assert metrics.list_metrics({"NextToken": "of others"}, home) is None
     with pytest.raises(AwsError, match="InvalidNextToken"):
-        listed(NextToken="x")
+        listed(NextToken="99")
