@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
+import threading
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote
 
 from launcher.aws import cbor, wire_formats
@@ -38,6 +38,9 @@ from launcher.s3_server.errors import S3Error
 from launcher.s3_server.messages import Response
 from launcher.s3_server.wire import Head
 
+if TYPE_CHECKING:
+    from launcher.aws.moto_services import MotoServices
+
 MAX_BODY_BYTES = 8 << 20
 _TAG_OPERATIONS = {"GET": "ListTagsForResource", "POST": "TagResource", "DELETE": "UntagResource"}
 # What the server says of a request, in the words of services that are not S3.
@@ -55,7 +58,6 @@ _CODES: Mapping[str, str] = {
 }
 _XML_SERVICES = ("route53", "cloudfront")  # refused, and in a form that their clients read
 _STATUS = {"MaxMessageLengthExceeded": 413}
-_LOG = logging.getLogger("launcher.aws")
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,8 @@ class LocalAws:
 
     def __init__(self, home: Path) -> None:
         self._home = home
-        self._moto: Any = None
+        self._moto: MotoServices | None = None
+        self._lock = threading.Lock()
 
     def service_of(self, head: Head) -> str:
         """Return the service that a request is for; empty where it is S3's."""
@@ -138,53 +141,62 @@ class LocalAws:
             module, _, function = place.partition(":")
             answer = getattr(import_module(module), function)(_document(call), self._home)
             if answer is not None:
-                return _success(call, self._with_others(call, answer))
+                return _success(call, self._joined(call, answer))
         if not SERVICES[call.service].host:
             operation = call.operation or call.head.target.partition("?")[0][:100]
             raise AwsError("NotImplemented", f"{operation} of {call.service} is not served by the local AWS.", 501)
         return self._by_moto(call)
 
-    def _with_others(self, call: _Call, answer: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return the last page of a list of ours with what moto has in such a list, and with its token."""
-        names = JOINED_LISTS.get((call.service, call.operation))
-        if names is None or self._moto is None or call.protocol == "query":
+    def _joined(self, call: _Call, answer: dict[str, Any]) -> dict[str, Any]:
+        """Return an answer with what moto keeps behind what is the launcher's own, where it is a list of both."""
+        member, token = JOINED_LISTS.get((call.service, call.operation), ("", ""))
+        if not member or answer.get(token) or self._moto is None or call.protocol == "query":
             return answer
-        joined, token = names
-        if token in answer:
-            return answer
-        text = self._by_moto(call).body
-        others = cbor.decoded(text) if call.protocol == "cbor" else json.loads(text)
-        further = {token: others[token]} if others.get(token) else {}
-        return {**answer, joined: [*answer[joined], *others.get(joined, ())], **further}
+        document = {name: value for name, value in _document(call).items() if name != token}
+        entries, values = list(answer[member]), {token: ""}
+        while token in values and values[token] is not None:
+            page = {token: values[token]} if values[token] else {}
+            values = self._moto_values(call, {**document, **page})
+            entries += values.get(member, ())
+        return {**answer, member: entries}
 
     def _by_moto(self, call: _Call) -> Response:
-        if self._moto is None:
-            from launcher.aws.moto_services import MotoServices
-
-            self._moto = MotoServices()
-        headers, target, body = dict(call.head.headers.items()), call.head.target, call.body
         if call.protocol == "cbor":  # moto does not read it, and CloudWatch speaks JSON as well
-            prefix = SERVICES[call.service].target
-            headers |= {"content-type": "application/x-amz-json-1.0", "x-amz-target": f"{prefix}.{call.operation}"}
-            target, body = "/", wire_formats.json_text(wire_formats.read_cbor(call.body))
-        elif call.protocol == "json":
-            wire_formats.read_json(body)
-        status, answered, text = self._moto.ask(call.service, call.operation, call.head.method, target, headers, body)
-        if call.protocol == "cbor":
-            return self._in_cbor(call, status, answered, text)
+            return _success(call, self._moto_values(call, wire_formats.read_cbor(call.body)))
+        if call.protocol == "json":
+            wire_formats.read_json(call.body)
+        headers = call.head.headers.as_dict()
+        status, answered, text = self._ask_moto(call, call.head.target, headers, call.body)
         answered.setdefault("content-type", _content_type(call.protocol, call.head))
-        kept_headers = {name: value for name, value in answered.items() if name.startswith(("x-amz", "content-type"))}
-        return Response(status, kept_headers, text)
+        passed = {name: value for name, value in answered.items() if name.startswith(("x-amz", "content-type"))}
+        return Response(status, passed, text)
 
-    def _in_cbor(self, call: _Call, status: int, headers: Mapping[str, str], text: bytes) -> Response:
+    def _moto_values(self, call: _Call, document: Mapping[str, Any]) -> dict[str, Any]:
+        """Return moto's answer to a request in JSON, with ``datetime`` for a time.
+
+        Raises:
+            AwsError: it refuses.
+        """
         from launcher.aws.moto_services import with_times
 
+        target = f"{SERVICES[call.service].target}.{call.operation}"
+        headers = call.head.headers.as_dict() | {"content-type": "application/x-amz-json-1.0", "x-amz-target": target}
+        status, answered, text = self._ask_moto(call, "/", headers, wire_formats.json_text(document))
         values = json.loads(text or b"{}")
         if status < 300:
-            return _success(call, with_times(call.service, call.operation, values))
-        code = values.get("__type") or headers.get("x-amzn-errortype") or "InternalFailure"
-        message = values.get("message") or values.get("Message") or ""
-        raise AwsError(code.rpartition("#")[2], message, status if status < 500 else 400)
+            return with_times(call.service, call.operation, values)
+        code = values.get("__type") or answered.get("x-amzn-errortype") or "InternalFailure"
+        raise AwsError(code.rpartition("#")[2], values.get("message") or values.get("Message") or "", status)
+
+    def _ask_moto(
+        self, call: _Call, target: str, headers: Mapping[str, str], body: bytes
+    ) -> tuple[int, dict[str, str], bytes]:
+        with self._lock:
+            if self._moto is None:
+                from launcher.aws.moto_services import MotoServices
+
+                self._moto = MotoServices()
+        return self._moto.ask(call.service, call.operation, call.head.method, target, headers, body)
 
     def _invoke(self, head: Head, body: bytes) -> Response:
         from launcher.aws.invoking import forward

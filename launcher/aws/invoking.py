@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +19,7 @@ _NOT_FORWARDED = frozenset({
     "server", "te", "trailer", "transfer-encoding", "upgrade", "x-amz-content-sha256", "x-amz-date",
     "x-amz-security-token",
 })  # fmt: skip
+_NAME = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}")
 _clients: dict[Path, EndpointClient] = {}
 _lock = threading.Lock()
 
@@ -31,6 +33,12 @@ def forward(home: Path, name: str, operation: str, headers: Mapping[str, str], b
     Raises:
         AwsError: there is no such endpoint, it has failed, or it does not answer.
     """
+    if not _NAME.fullmatch(name):
+        raise AwsError(
+            "ValidationError",
+            f"1 validation error detected: Value '{name[:100]}' at 'endpointName' failed to "
+            f"satisfy constraint: Member must satisfy regular expression pattern: {_NAME.pattern}",
+        )
     with _lock:
         client = _clients.setdefault(home, EndpointClient(home))
     sent = {header: value for header, value in headers.items() if header not in _NOT_FORWARDED}

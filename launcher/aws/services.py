@@ -65,8 +65,10 @@ JOINED_LISTS: Mapping[tuple[str, str], tuple[str, str]] = {
     ("logs", "DescribeLogGroups"): ("logGroups", "nextToken"),
     ("cloudwatch", "ListMetrics"): ("Metrics", "NextToken"),
 }
-"""The lists of ``OWN_OPERATIONS`` that name only what is the launcher's, and their tokens; what moto keeps is put
-behind, except for clients that speak the query protocol."""
+"""The lists of ``OWN_OPERATIONS`` that name only what is the launcher's; what moto keeps is put behind the last page.
+
+The member that holds the list, and the one that says that there are more pages.
+"""
 
 _BY_TARGET = {service.target: name for name, service in SERVICES.items() if service.target}
 _BY_SCOPE = {service.signed_as: name for name, service in SERVICES.items() if name != RUNTIME}

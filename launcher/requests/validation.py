@@ -17,7 +17,6 @@ _PYTHON_TYPES: Mapping[str, tuple[type, ...]] = {
     "boolean": (bool,),
     "float": (float, int),
     "double": (float, int),
-    "timestamp": (datetime, float, int),
     "map": (dict, Mapping),
     "list": (list, tuple),
     "structure": (dict, Mapping),
