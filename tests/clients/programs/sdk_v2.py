@@ -63,8 +63,9 @@ def lines_of(name):
     }
 
 
-(folder / "a.csv").write_text("1\n2\n3\n")
-data = session.upload_data(str(folder / "a.csv"), key_prefix="data")
+(folder / "data").mkdir()
+(folder / "data" / "a.csv").write_text("1\n2\n3\n")
+data = session.upload_data(str(folder / "data" / "a.csv"), key_prefix="data")
 
 # All start at once.
 coach = RLEstimator(
@@ -128,45 +129,43 @@ local = PyTorch(
     sagemaker_session=local_session,
     output_path=f"file://{folder}/out",
 )
-local.fit({"train": f"file://{folder}"}, wait=False)
+local.fit({"train": f"file://{folder}/data"}, wait=False)
 answer = job_ended(local.latest_training_job.name)
 report("local mode", status=answer["TrainingJobStatus"], output=local.model_data.replace(str(folder), ""))
 
-if "serve" in sys.argv:
-    predictor = coach_model = None
-    model = sagemaker.Model(
-        image_uri=coach.training_image_uri(),
-        model_data=coach.model_data,
-        role=role,
-        sagemaker_session=session,
-        predictor_cls=Predictor,
-    )
-    predictor = model.deploy(1, "ml.m5.large", endpoint_name="from-v2", wait=False)
-    while client.describe_endpoint(EndpointName="from-v2")["EndpointStatus"] == "Creating":
-        time.sleep(0.2)
-    predictor = Predictor(
-        "from-v2", sagemaker_session=session, serializer=JSONSerializer(), deserializer=JSONDeserializer()
-    )
-    first = predictor.predict([1, 2.5])
-    described = client.describe_endpoint(EndpointName="from-v2")
-    predictor.update_endpoint(initial_instance_count=1, instance_type="ml.c5.large", wait=False)
-    while client.describe_endpoint(EndpointName="from-v2")["EndpointStatus"] == "Updating":
-        time.sleep(0.2)
-    second = predictor.predict([2])
-    predictor.delete_endpoint()
-    try:
-        while client.describe_endpoint(EndpointName="from-v2"):
-            time.sleep(0.1)
-    except ClientError as error:
-        gone = error.response["Error"]["Message"]
-    report("endpoint", status=described["EndpointStatus"], first=first, second=second, gone=gone)
-    transformer = model.transformer(
-        1, "ml.m5.large", strategy="MultiRecord", assemble_with="Line", accept="text/csv", output_path=f"s3://{bucket}/t"
-    )
-    transformer.transform(data, content_type="text/csv", split_type="Line", wait=False)
-    name = transformer.latest_transform_job.name
-    while client.describe_transform_job(TransformJobName=name)["TransformJobStatus"] == "InProgress":
-        time.sleep(0.2)
-    status = client.describe_transform_job(TransformJobName=name)["TransformJobStatus"]
-    output = session.read_s3_file(bucket, "t/a.csv.out")
-    report("transform", status=status, output=output)
+model = sagemaker.Model(
+    image_uri=coach.training_image_uri(),
+    model_data=coach.model_data,
+    role=role,
+    sagemaker_session=session,
+    predictor_cls=Predictor,
+)
+predictor = model.deploy(1, "ml.m5.large", endpoint_name="from-v2", wait=False)
+while client.describe_endpoint(EndpointName="from-v2")["EndpointStatus"] == "Creating":
+    time.sleep(0.2)
+predictor = Predictor(
+    "from-v2", sagemaker_session=session, serializer=JSONSerializer(), deserializer=JSONDeserializer()
+)
+first = predictor.predict([1, 2.5])
+described = client.describe_endpoint(EndpointName="from-v2")
+predictor.update_endpoint(initial_instance_count=1, instance_type="ml.c5.large", wait=False)
+while client.describe_endpoint(EndpointName="from-v2")["EndpointStatus"] == "Updating":
+    time.sleep(0.2)
+second = predictor.predict([2])
+predictor.delete_endpoint()
+try:
+    while client.describe_endpoint(EndpointName="from-v2"):
+        time.sleep(0.1)
+except ClientError as error:
+    gone = error.response["Error"]["Message"]
+report("endpoint", status=described["EndpointStatus"], first=first, second=second, gone=gone)
+transformer = model.transformer(
+    1, "ml.m5.large", strategy="MultiRecord", assemble_with="Line", accept="text/csv", output_path=f"s3://{bucket}/t"
+)
+transformer.transform(data, content_type="text/csv", split_type="Line", wait=False)
+name = transformer.latest_transform_job.name
+while client.describe_transform_job(TransformJobName=name)["TransformJobStatus"] == "InProgress":
+    time.sleep(0.2)
+status = client.describe_transform_job(TransformJobName=name)["TransformJobStatus"]
+output = session.read_s3_file(bucket, "t/a.csv.out")
+report("transform", status=status, output=output)

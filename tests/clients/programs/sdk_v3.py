@@ -79,46 +79,45 @@ report(
     same=TrainingJob.get(jobs["success"].training_job_name).training_job_arn == jobs["success"].training_job_arn,
 )
 
-if "serve" in sys.argv:
-    model = Model.create(
-        model_name="from-v3",
-        primary_container=ContainerDefinition(
-            image=image.replace("training", "inference"),
-            model_data_url=jobs["success"].model_artifacts.s3_model_artifacts,
-        ),
-        execution_role_arn=jobs["success"].role_arn,
-    )
-    EndpointConfig.create(
-        endpoint_config_name="from-v3",
-        production_variants=[
-            ProductionVariant(
-                variant_name="all", model_name="from-v3", initial_instance_count=1, instance_type="ml.m5.large"
+model = Model.create(
+    model_name="from-v3",
+    primary_container=ContainerDefinition(
+        image=image.replace("training", "inference"),
+        model_data_url=jobs["success"].model_artifacts.s3_model_artifacts,
+    ),
+    execution_role_arn=jobs["success"].role_arn,
+)
+EndpointConfig.create(
+    endpoint_config_name="from-v3",
+    production_variants=[
+        ProductionVariant(
+            variant_name="all", model_name="from-v3", initial_instance_count=1, instance_type="ml.m5.large"
+        )
+    ],
+)
+endpoint = Endpoint.create(endpoint_name="from-v3", endpoint_config_name="from-v3")
+endpoint.wait_for_status("InService", poll=1)
+answer = endpoint.invoke(body=b"[1, 2.5]", content_type="application/json", accept="application/json")
+report("endpoint", status=endpoint.endpoint_status, answer=json.loads(answer.body.read()))
+endpoint.delete()
+endpoint.wait_for_delete(poll=1)
+bucket = jobs["success"].model_artifacts.s3_model_artifacts.split("/")[2]
+transform = TransformJob.create(
+    transform_job_name="from-v3",
+    model_name="from-v3",
+    transform_input=TransformInput(
+        data_source=TransformDataSource(
+            s3_data_source=TransformS3DataSource(
+                s3_data_type="S3Prefix", s3_uri=jobs["success"].input_data_config[0].data_source.s3_data_source.s3_uri
             )
-        ],
-    )
-    endpoint = Endpoint.create(endpoint_name="from-v3", endpoint_config_name="from-v3")
-    endpoint.wait_for_status("InService", poll=1)
-    answer = endpoint.invoke(body=b"[1, 2.5]", content_type="application/json", accept="application/json")
-    report("endpoint", status=endpoint.endpoint_status, answer=json.loads(answer.body.read()))
-    endpoint.delete()
-    endpoint.wait_for_delete(poll=1)
-    bucket = jobs["success"].model_artifacts.s3_model_artifacts.split("/")[2]
-    transform = TransformJob.create(
-        transform_job_name="from-v3",
-        model_name="from-v3",
-        transform_input=TransformInput(
-            data_source=TransformDataSource(
-                s3_data_source=TransformS3DataSource(
-                    s3_data_type="S3Prefix", s3_uri=jobs["success"].input_data_config[0].data_source.s3_data_source.s3_uri
-                )
-            ),
-            content_type="text/csv",
-            split_type="Line",
         ),
-        transform_output=TransformOutput(s3_output_path=f"s3://{bucket}/t3", accept="text/csv", assemble_with="Line"),
-        transform_resources=TransformResources(instance_type="ml.m5.large", instance_count=1),
-    )
-    transform.wait(poll=1)
-    report("transform", status=transform.transform_job_status)
-    model.delete()
-    EndpointConfig.get("from-v3").delete()
+        content_type="text/csv",
+        split_type="Line",
+    ),
+    transform_output=TransformOutput(s3_output_path=f"s3://{bucket}/t3", accept="text/csv", assemble_with="Line"),
+    transform_resources=TransformResources(instance_type="ml.m5.large", instance_count=1),
+)
+transform.wait(poll=1)
+report("transform", status=transform.transform_job_status)
+model.delete()
+EndpointConfig.get("from-v3").delete()
