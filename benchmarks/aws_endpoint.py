@@ -35,7 +35,8 @@ _CLIENTS = (1, 8)
 _JOBS = 1000
 _NAME = "job-0007"
 _MOTO = """
-import time
+import logging, time
+logging.getLogger("werkzeug").setLevel(logging.ERROR)
 from moto.server import ThreadedMotoServer
 server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
 server.start()
