@@ -410,7 +410,7 @@ class Estimator:
         job = self._latest
         isolated = self._enable_network_isolation if enable_network_isolation is None else enable_network_isolation
         model = Model(
-            image_uri or self._serving_image(job),
+            image_uri or job.image_uri,
             self.model_data,
             role or self.role,
             predictor_cls,
@@ -422,10 +422,6 @@ class Estimator:
         )
         model._base_name = self._base_name()
         return model
-
-    def _serving_image(self, job: TrainingJob) -> str | None:
-        """Return what serves the model of a job; None for the bundled image."""
-        return job.image_uri
 
     def transformer(
         self,

@@ -11,10 +11,10 @@ from typing import Any
 from launcher.errors import BadInputError, FrameworkError, UnsupportedOptionError
 from launcher.requests.shapes import OWN_MEMBER
 from launcher.running.source import Source
+from launcher.runtimes.images import is_bundled, local_image
 from launcher.sdk import image_uris
 from launcher.sdk.estimator import Estimator
 from launcher.sdk.model import Model
-from launcher.sdk.training_job import TrainingJob
 from launcher.settings import REGION, data_path
 
 # What a framework's version is the version of, and what its image needs besides.
@@ -111,9 +111,6 @@ class Framework(Estimator):
             **options,
         )
 
-    def _serving_image(self, job: TrainingJob) -> str | None:
-        return job.image_uri if self._image_given else None
-
     def _predictor_class(self) -> Any:
         from launcher.sdk import framework_models
 
@@ -130,6 +127,8 @@ class Framework(Estimator):
     def _warnings(self, runtime: str) -> list[str]:
         """Return what differs from the framework that was asked for."""
         if self._image_given or self.framework_version is None:
+            return []
+        if runtime == "docker" and not is_bundled(local_image(self.image_uri)):
             return []
         distribution = _DISTRIBUTIONS[self._framework_name]
         version = _version_of_image(distribution) if runtime == "docker" else _version_here(distribution)

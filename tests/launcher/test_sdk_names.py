@@ -11,7 +11,6 @@ import pytest
 
 import launcher
 from launcher import aliases, errors
-from launcher.jobs.store import JobStore
 from launcher.sdk import image_uris, s3, utils
 from launcher.sdk.framework_models import (
     HuggingFaceModel,
@@ -226,16 +225,26 @@ def test_a_script_of_pytorch_runs_and_the_user_is_told_of_another_version(script
         SKLearn.attach(job.name)
 
 
-def test_no_word_is_said_of_a_version_that_is_right(script, monkeypatch):
+@pytest.mark.docker
+def test_the_name_of_awss_image_stands_for_the_bundled_one_and_a_user_may_say_otherwise(script, home):
+    estimator = PyTorch("train.py", "1.13.1", "py39", str(script.parent), runtime="docker", **COMMON)
+    estimator.fit(logs=False)
+    job = estimator.latest_training_job
+    assert job.status == "Completed"
+    assert job.image_uri.endswith("/pytorch-training:1.13.1-cpu-py39")
+    assert any(
+        "PyTorch(framework_version='1.13.1'): the launcher's image has torch 2." in line for line in job.warnings
+    )
+    (home / "images.toml").write_text('"pytorch-training" = "python:3.11-slim-bookworm"\n')
+    assert estimator._warnings("docker") == []
+
+
+def test_no_word_is_said_of_a_version_that_is_right(script):
     import torch
 
     major = torch.__version__.partition(".")[0]
-    estimator = PyTorch(str(script), major, "py311", runtime="process", **COMMON)
-    assert estimator.submit(job_name="job-1").warnings == [
-        warning
-        for warning in JobStore(launcher.settings.home_path()).load("job-1").warnings
-        if "is not used" in warning
-    ]
+    job = PyTorch(str(script), major, "py311", runtime="process", **COMMON).submit(job_name="job-1")
+    assert not any("PyTorch(" in warning for warning in job.warnings)
 
 
 def test_tensorflow_gets_a_folder_for_its_model_unless_it_wants_none(script):
