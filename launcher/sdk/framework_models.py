@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from launcher.errors import FrameworkError
+from launcher.runtimes import Runtime, choose_runtime
+from launcher.sdk import image_uris
 from launcher.sdk.deserializers import BaseDeserializer, CSVDeserializer, JSONDeserializer, NumpyDeserializer
 from launcher.sdk.frameworks import check_base_versions, check_versions
 from launcher.sdk.model import Model
 from launcher.sdk.predictor import Predictor
 from launcher.sdk.serializers import BaseSerializer, JSONSerializer, LibSVMSerializer, NumpySerializer
 from launcher.sdk.session import Session
+from launcher.settings import REGION, default_runtime
 
 ModelData = str | os.PathLike[str] | Mapping[str, Any] | None
 
@@ -73,7 +76,7 @@ class XGBoostPredictor(FrameworkPredictor):
 
 
 class FrameworkModel(Model):
-    """A model of a framework, served by the bundled image unless ``image_uri`` is another.
+    """A model of a framework, served by what AWS's image of it stands for here unless ``image_uri`` is another.
 
     Args:
         model_data: as ``Model`` takes it.
@@ -87,6 +90,7 @@ class FrameworkModel(Model):
         BadInputError: neither the versions nor an image were given, as in the SDK.
     """
 
+    _framework_name = "pytorch"
     _predictor: ClassVar[type[Predictor]] = PyTorchPredictor
     _needs_python = True
 
@@ -112,6 +116,22 @@ class FrameworkModel(Model):
         super().__init__(
             image_uri, model_data, role, predictor_cls or self._predictor, env, entry_point=entry_point, **kwargs
         )
+
+    def request(self, name: str | None = None, tags: Sequence[Mapping[str, str]] | None = None) -> dict[str, Any]:
+        """Return the CreateModel document; on Docker with AWS's name of the framework's image."""
+        request = super().request(name, tags)
+        if self.image_uri is None and self._chosen_runtime().runs_images:
+            request["PrimaryContainer"]["Image"] = self._image()
+        return request
+
+    def _chosen_runtime(self) -> Runtime:
+        if isinstance(self.runtime, Runtime):
+            return self.runtime
+        return choose_runtime(self.runtime or default_runtime(), image_uri=None)
+
+    def _image(self) -> str:
+        name, version = self._framework_name, self.framework_version
+        return image_uris.retrieve(name, REGION, version, self.py_version, image_scope="inference")
 
     def _check_versions(self, image_uri: str | None) -> None:
         check_versions(self.framework_version, self.py_version if self._needs_python else "py3", image_uri)
@@ -148,12 +168,14 @@ class PyTorchModel(FrameworkModel):
 class MXNetModel(FrameworkModel):
     """The SDK's model for MXNet."""
 
+    _framework_name = "mxnet"
     _predictor = MXNetPredictor
 
 
 class SKLearnModel(FrameworkModel):
     """The SDK's model for scikit-learn."""
 
+    _framework_name = "sklearn"
     _predictor = SKLearnPredictor
 
     def __init__(
@@ -188,6 +210,7 @@ class SKLearnModel(FrameworkModel):
 class XGBoostModel(FrameworkModel):
     """The SDK's model for XGBoost."""
 
+    _framework_name = "xgboost"
     _predictor = XGBoostPredictor
 
     def __init__(
@@ -218,6 +241,7 @@ class XGBoostModel(FrameworkModel):
 class TensorFlowModel(FrameworkModel):
     """The SDK's model for TensorFlow; its container has no Python version of its own."""
 
+    _framework_name = "tensorflow"
     _predictor = TensorFlowPredictor
     _needs_python = False
 
@@ -248,6 +272,7 @@ class TensorFlowModel(FrameworkModel):
 class HuggingFaceModel(FrameworkModel):
     """The SDK's model for Hugging Face's Transformers."""
 
+    _framework_name = "huggingface"
     _predictor = HuggingFacePredictor
 
     def __init__(
@@ -277,6 +302,13 @@ class HuggingFaceModel(FrameworkModel):
             predictor_cls,
             model_server_workers,
             **kwargs,
+        )
+
+    def _image(self) -> str:
+        base = f"pytorch{self.pytorch_version}" if self.pytorch_version else f"tensorflow{self.tensorflow_version}"
+        name, version = self._framework_name, self.framework_version
+        return image_uris.retrieve(
+            name, REGION, version, self.py_version, image_scope="inference", base_framework_version=base
         )
 
 

@@ -273,6 +273,29 @@ def test_models_of_frameworks_return_predictors_that_speak_as_theirs_do():
     assert model.env == {"A": "b", "SAGEMAKER_MODEL_SERVER_WORKERS": "3"}
 
 
+@pytest.mark.parametrize(
+    ("model_class", "options", "image"),
+    [
+        (PyTorchModel, {"framework_version": "1.13", "py_version": "py39"}, "pytorch-inference:1.13-cpu-py39"),
+        (SKLearnModel, {"framework_version": "1.2-1"}, "sagemaker-scikit-learn:1.2-1-cpu-py3"),
+        (TensorFlowModel, {"framework_version": "2.11"}, "tensorflow-inference:2.11-cpu"),
+        (XGBoostModel, {"framework_version": "1.7-1"}, "sagemaker-xgboost:1.7-1"),
+        (
+            HuggingFaceModel,
+            {"transformers_version": "4.26", "pytorch_version": "1.13", "py_version": "py39"},
+            "huggingface-pytorch-inference:1.13-transformers4.26-cpu-py39",
+        ),
+    ],
+)
+def test_a_model_names_its_image_where_images_run(model_class, options, image, tmp_path):
+    def container(runtime):
+        model = model_class(model_data=f"{tmp_path}/model.tar.gz", role=ROLE, runtime=runtime, **options)
+        return model.request("m")["PrimaryContainer"]
+
+    assert container("docker")["Image"].endswith(f".amazonaws.com/{image}")
+    assert "Image" not in container("process")
+
+
 HANDLERS = """
 import os, sys
 def model_fn(folder):
