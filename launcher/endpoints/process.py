@@ -177,6 +177,12 @@ class EndpointProcess:
         if deployment.identity in (self._record.deployment["identity"], self._record.given_up):
             self._record.coming = {}
             return
+        if self._fleet is not None and deployment.containers == self._fleet.deployment.containers:
+            self._fleet.deployment = deployment
+            self._routes.exchange(self._fleet.variants)
+            self._record.deployment, self._record.coming, self._record.failure_reason = values, {}, ""
+            self._save()
+            return
         self._record.status, self._record.coming = EndpointStatus.UPDATING, values
         self._record.failure_reason = ""
         self._save()
@@ -256,7 +262,7 @@ class EndpointProcess:
                 self._record.leaving.pop(identity, None)
             self._save()
 
-        thread = threading.Thread(target=stop, name=f"stop {identity[:6]}", daemon=True)
+        thread = threading.Thread(target=stop, name=f"stop {identity}", daemon=True)
         thread.start()
         self._leaving.append(thread)
 

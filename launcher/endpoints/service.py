@@ -34,7 +34,13 @@ from launcher.jobs.endpoint_record import EndpointConfigRecord, EndpointRecord, 
 from launcher.jobs.endpoint_spec import Deployment, EndpointConfigSpec
 from launcher.jobs.folder import JobFolder
 from launcher.jobs.store import EndpointConfigStore, EndpointStore, ModelStore
-from launcher.requests.endpoints import check_config_request, check_endpoint_request, config_warnings
+from launcher.requests.endpoints import (
+    check_config_request,
+    check_endpoint_request,
+    check_weights,
+    check_weights_request,
+    config_warnings,
+)
 from launcher.runtimes import Runtime, choose_runtime, get_runtime
 from launcher.s3_server.access import prove
 from launcher.s3_server.server import listen
@@ -119,21 +125,53 @@ def update_endpoint(request: Mapping[str, Any], home: Path, runtime: Runtime | N
     asked = check_endpoint_request(request, "UpdateEndpoint")
     store = EndpointStore(home)
     record = store.load(asked.endpoint_name)
-    folder = store.folder(asked.endpoint_name)
     deployment, _ = _deployment(asked.config_name, home)
-    _check(deployment, folder, home, runtime or get_runtime(record.runtime))
-    ensure(store, asked.endpoint_name)
+    _check(deployment, store.folder(asked.endpoint_name), home, runtime or get_runtime(record.runtime))
+    return _order(store, asked.endpoint_name, lambda _: deployment)
+
+
+def update_weights(request: Mapping[str, Any], home: Path) -> str:
+    """Check an UpdateEndpointWeightsAndCapacities document, and have the endpoint's process make it so.
+
+    Other weights hold from the next request on, by the containers that are there. Where a number of containers
+    differs, a deployment with new containers takes over, as in an update.
+
+    Returns:
+        The deployment's identity, which ``wait_in_service`` takes.
+    Raises:
+        RequestError: the endpoint has no such variant, or none would answer.
+        BadInputError: it cannot be updated now.
+    """
+    asked = check_weights_request(request)
+    store = EndpointStore(home)
+
+    def deployment(record: EndpointRecord) -> Deployment:
+        check_weights(asked, record.current.config)
+        return record.current.resized(asked.weights, asked.instance_counts)
+
+    return _order(store, asked.endpoint_name, deployment)
+
+
+def _order(store: EndpointStore, name: str, deployment_of: Callable[[EndpointRecord], Deployment]) -> str:
+    """Ask the endpoint's process for a deployment, and return its identity.
+
+    Raises:
+        BadInputError: the endpoint is not in service.
+    """
+    ensure(store, name)
+    folder = store.folder(name)
     with (folder.path / "update.lock").open("wb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        record = store.load(asked.endpoint_name)
-        status = status_of(store, asked.endpoint_name, record)
+        record = store.load(name)
+        status = status_of(store, name, record)
         if status != EndpointStatus.IN_SERVICE:
             raise BadInputError(
-                f"Cannot update in-progress endpoint \"{store.kind.arn(asked.endpoint_name)}\": it is {status}.",
+                f'Cannot update in-progress endpoint "{store.kind.arn(name)}": it is {status}.',
                 "Wait until it is InService; one that has failed is deleted and made again.",
-            )  # fmt: skip
+            )
+        deployment = deployment_of(record)
         write_whole(folder.path / WANTED, deployment.to_dict())
-    wake(store, asked.endpoint_name)
+    wake(store, name)
     return deployment.identity
 
 
@@ -277,7 +315,7 @@ def _deployment(config_name: str, home: Path) -> tuple[Deployment, list[str]]:
     models = {variant.name: ModelStore(home).load(variant.model_name).model_spec for variant in config.variants}
     for model in models.values():
         check_model_data(model)
-    return Deployment(uuid.uuid4().hex[:12], config, models), list(record.warnings)
+    return Deployment.new(config, models), list(record.warnings)
 
 
 def _check(deployment: Deployment, folder: JobFolder, home: Path, runtime: Runtime) -> None:

@@ -16,6 +16,7 @@ from launcher.endpoints.fleet import MOST_RESTARTS
 from launcher.endpoints.process import EndpointProcess
 from launcher.errors import BadInputError, EndpointFailedError, InvocationError, NotFoundError, TakenError
 from launcher.jobs.store import EndpointConfigStore, EndpointStore, ModelStore
+from launcher.requests.endpoints import describe_endpoint
 from launcher.s3_server.server import listen
 from launcher.sdk.runtime_client import RuntimeClient
 from launcher.serving.models import create_model
@@ -264,6 +265,72 @@ def test_an_endpoint_is_not_updated_twice_at_once(endpoint):
     with pytest.raises(BadInputError, match='Cannot update in-progress endpoint "arn'):
         service.update_endpoint(request, endpoint.home)
     service.wait_in_service(endpoint.store, "e", identity)
+
+
+@pytest.fixture
+def shared(world):
+    """Return an endpoint 'e' of two variants with a container each, all of whose requests 'v0' answers."""
+    models = [world.model("blue"), world.model("green")]
+    variants = [
+        {"VariantName": f"v{n}", "ModelName": model, "InstanceType": "local", "InitialInstanceCount": 1,
+         "InitialVariantWeight": 1.0 - n}
+        for n, model in enumerate(models)
+    ]  # fmt: skip
+    service.create_config({"EndpointConfigName": "c", "ProductionVariants": variants}, world.home)
+    service.create_endpoint({"EndpointName": "e", "EndpointConfigName": "c"}, world.home, world.runtime)
+    service.wait_in_service(world.store, "e")
+    return world
+
+
+def weights_request(**weights):
+    members = [{"VariantName": name, "DesiredWeight": weight} for name, weight in weights.items()]
+    return {"EndpointName": "e", "DesiredWeightsAndCapacities": members}
+
+
+def test_weights_change_without_a_new_container_and_hold_for_the_next_process(shared):
+    assert {shared.ask()["who"] for _ in range(10)} == {"blue"}
+    started = len(shared.runtime.started)
+    with load(shared) as answers:
+        identity = service.update_weights(weights_request(v0=0, v1=3), shared.home)
+        record = service.wait_in_service(shared.store, "e", identity)
+        assert {shared.ask()["who"] for _ in range(10)} == {"green"}
+    assert lost(answers) == []
+    described = describe_endpoint(record)["ProductionVariants"]
+    assert [(variant["CurrentWeight"], variant["DesiredWeight"]) for variant in described] == [(0, 0), (3, 3)]
+    process, thread = shared.processes[0]
+    process.stop()
+    thread.join()
+    assert {shared.ask()["who"] for _ in range(10)} == {"green"}
+    assert len(shared.runtime.started) == started
+
+
+def test_an_update_after_other_weights_replaces_their_containers(shared):
+    identity = service.update_weights(weights_request(v1=1), shared.home)
+    service.wait_in_service(shared.store, "e", identity)
+    shared.config("d", shared.model("next"))
+    identity = service.update_endpoint({"EndpointName": "e", "EndpointConfigName": "d"}, shared.home)
+    service.wait_in_service(shared.store, "e", identity)
+    wait_until(lambda: len(shared.runtime.running) == 1)
+    assert shared.ask()["who"] == "next"
+
+
+def test_another_number_of_containers_comes_without_a_lost_request(shared):
+    with load(shared) as answers:
+        members = [{"VariantName": "v0", "DesiredInstanceCount": 2}]
+        request = {"EndpointName": "e", "DesiredWeightsAndCapacities": members}
+        identity = service.update_weights(request, shared.home)
+        service.wait_in_service(shared.store, "e", identity)
+    assert lost(answers) == []
+    assert len({shared.ask()["pid"] for _ in range(40)}) == 2
+    wait_until(lambda: len(shared.runtime.running) == 3)
+
+
+def test_weights_of_variants_that_are_not_there_are_refused(shared):
+    with pytest.raises(BadInputError, match=r'The variant name\(s\) "v7" is/are not present within endpoint conf'):
+        service.update_weights(weights_request(v7=1), shared.home)
+    with pytest.raises(BadInputError, match="no production variant would have a weight above 0"):
+        service.update_weights(weights_request(v0=0), shared.home)
+    assert service.describe(shared.store, "e").status == "InService"
 
 
 def test_another_process_finds_the_containers_and_the_port(endpoint):
