@@ -8,6 +8,7 @@ import threading
 import time
 from dataclasses import replace
 
+import boto3
 import pytest
 
 from launcher.endpoints import service
@@ -17,8 +18,10 @@ from launcher.endpoints.process import EndpointProcess
 from launcher.errors import BadInputError, EndpointFailedError, InvocationError, NotFoundError, TakenError
 from launcher.jobs.store import EndpointConfigStore, EndpointStore, ModelStore
 from launcher.requests.endpoints import describe_endpoint
+from launcher.s3_server import service as s3_service
 from launcher.s3_server.server import listen
 from launcher.sdk.runtime_client import RuntimeClient
+from launcher.sdk.session import Session
 from launcher.serving.models import create_model
 from tests.fakes import FakeRuntime
 
@@ -366,7 +369,6 @@ def test_variants_answer_by_name_and_their_containers_are_told_apart(world):
 
 def test_what_is_captured_on_the_way_to_an_s3_survives_the_process(world, tmp_path):
     """Half a line that a killed process left is cut off before the file is sent."""
-    from launcher.sdk.session import Session
     from launcher.storage import storage_for
 
     bucket = Session().default_bucket()
@@ -399,7 +401,6 @@ def test_requests_are_answered_in_s3_also_by_the_next_process(world):
     from launcher.sdk.deserializers import JSONDeserializer
     from launcher.sdk.predictor import Predictor
     from launcher.sdk.serializers import JSONSerializer
-    from launcher.sdk.session import Session
 
     session = Session()
     output = {"S3OutputPath": f"s3://{session.default_bucket()}/answers"}
@@ -419,11 +420,34 @@ def test_requests_are_answered_in_s3_also_by_the_next_process(world):
     assert response.get_result(WaiterConfig(60, 1))["who"] == "first"
 
 
+def test_boto3_asks_for_an_answer_in_s3_at_the_endpoints_port(world):
+    bucket = Session().default_bucket()
+    output = {"S3OutputPath": f"s3://{bucket}/answers", "S3FailurePath": f"s3://{bucket}/failures"}
+    world.config("c", world.model("first"), AsyncInferenceConfig={"OutputConfig": output})
+    service.create_endpoint({"EndpointName": "e", "EndpointConfigName": "c"}, world.home, world.runtime)
+    port = service.wait_in_service(world.store, "e").port
+    keys = {"region_name": "us-east-1", "aws_access_key_id": "a", "aws_secret_access_key": "b"}
+    runtime = boto3.client("sagemaker-runtime", endpoint_url=f"http://127.0.0.1:{port}", **keys)
+    s3 = boto3.client("s3", endpoint_url=s3_service.ensure(world.home), **keys)
+    s3.put_object(Bucket=bucket, Key="question.json", Body=BODY)
+    answer = runtime.invoke_endpoint_async(
+        EndpointName="e",
+        InputLocation=f"s3://{bucket}/question.json",
+        ContentType="application/json",
+        InferenceId="q-1",
+    )
+    assert answer["ResponseMetadata"]["HTTPStatusCode"] == 202
+    assert answer["InferenceId"] == "q-1"
+    assert answer["FailureLocation"].startswith(f"s3://{bucket}/failures/")
+    key = answer["OutputLocation"].removeprefix(f"s3://{bucket}/")
+    s3.get_waiter("object_exists").wait(Bucket=bucket, Key=key, WaiterConfig={"Delay": 1, "MaxAttempts": 60})
+    assert json.loads(s3.get_object(Bucket=bucket, Key=key)["Body"].read())["who"] == "first"
+
+
 def test_an_asynchronous_request_that_the_container_refuses_has_its_reason_in_s3(world):
     from launcher.errors import AsyncInferenceError
     from launcher.sdk.async_inference import AsyncPredictor
     from launcher.sdk.predictor import Predictor
-    from launcher.sdk.session import Session
 
     session = Session()
     output = {"S3OutputPath": f"s3://{session.default_bucket()}/answers"}
