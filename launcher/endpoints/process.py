@@ -32,8 +32,7 @@ from launcher.jobs.endpoint_record import EndpointStatus
 from launcher.jobs.endpoint_spec import Deployment
 from launcher.jobs.store import EndpointStore
 from launcher.runtimes import Runtime, get_runtime
-from launcher.settings import S3Settings
-from launcher.storage import Storage, storage_for
+from launcher.storage import recorded_storage
 
 FAILURE_REASON_CHARACTERS = 1024
 _TICK_SECONDS = 0.5
@@ -162,7 +161,9 @@ class EndpointProcess:
             self._invocations.capture = None
         elif before is None or before.settings != settings:
             spool = spool_folder(self._folder.path, settings.destination, config.s3)
-            self._invocations.capture = Capture(self._name, settings, spool, _storage(settings.destination, config.s3))
+            self._invocations.capture = Capture(
+                self._name, settings, spool, recorded_storage(settings.destination, config.s3)
+            )
         self._queue.configure(config)
         return before if before is not self._invocations.capture else None
 
@@ -341,16 +342,14 @@ class EndpointProcess:
             values = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
             if capture is None or values["destination"] != capture.settings.destination:
                 settings = CaptureSettings(values["destination"])
-                self._close_capture(Capture(self._name, settings, folder, _storage(settings.destination, values["s3"])))
+                self._close_capture(
+                    Capture(self._name, settings, folder, recorded_storage(settings.destination, values["s3"]))
+                )
 
     def _save(self) -> None:
         with self._saving:
             if self._folder.record_path.exists():
                 self._store.save(self._name, self._record)
-
-
-def _storage(uri: str, s3: Mapping[str, Any] | None) -> Storage:
-    return storage_for(uri, None if s3 is None else S3Settings.from_dict(dict(s3)))
 
 
 def _reason(fleet: Fleet) -> str:

@@ -45,8 +45,8 @@ from launcher.runtimes import Runtime, choose_runtime, get_runtime
 from launcher.s3_server.access import prove
 from launcher.s3_server.server import listen
 from launcher.serving.model_host import check_model_data, plan_host
-from launcher.settings import S3Settings, default_runtime
-from launcher.storage import storage_for, which_s3
+from launcher.settings import default_runtime
+from launcher.storage import recorded_storage, which_s3
 
 LOOPBACK = "127.0.0.1"
 _POLL_SECONDS = 0.02
@@ -331,7 +331,7 @@ def _check(deployment: Deployment, folder: JobFolder, home: Path, runtime: Runti
         runtime.check(plan_host(wanted, folder, home=home, kind="endpoints").container)
     output = config.asynchronous.get("OutputConfig", {})
     for place in filter(None, (config.capture.get("DestinationS3Uri"), *map(output.get, output))):
-        storage_for(place, None if config.s3 is None else S3Settings.from_dict(dict(config.s3))).check_writable(place)
+        recorded_storage(place, config.s3).check_writable(place)
 
 
 def _start(store: EndpointStore, name: str) -> None:
