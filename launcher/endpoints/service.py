@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -53,12 +53,13 @@ _POLL_SECONDS = 0.02
 _SETTLING_SECONDS = 10.0
 
 
-def create_config(request: Mapping[str, Any], home: Path) -> EndpointConfigSpec:
+def create_config(request: Mapping[str, Any], home: Path, *, warnings: Sequence[str] = ()) -> EndpointConfigSpec:
     """Check a CreateEndpointConfig document and record the configuration.
 
     Args:
         request: as boto3's ``create_endpoint_config(**request)`` takes it.
         home: where it lives, and its models do.
+        warnings: of the caller's, for the record.
     Raises:
         BadInputError: it cannot be an endpoint's, or its name is used.
     """
@@ -73,18 +74,24 @@ def create_config(request: Mapping[str, Any], home: Path) -> EndpointConfigSpec:
     for variant in spec.variants:
         models.load(variant.model_name)
     record = EndpointConfigRecord(
-        spec=spec.to_dict(), created=time.time(), request=dict(request), warnings=config_warnings(spec)
+        spec=spec.to_dict(),
+        created=time.time(),
+        request=dict(request),
+        warnings=[*warnings, *config_warnings(spec)],
     )
     store.create(spec.config_name, record)
     return spec
 
 
-def create_endpoint(request: Mapping[str, Any], home: Path, runtime: Runtime | None = None) -> str:
+def create_endpoint(
+    request: Mapping[str, Any], home: Path, runtime: Runtime | None = None, *, warnings: Sequence[str] = ()
+) -> str:
     """Check a CreateEndpoint document, record the endpoint, and have a process carry it; return its name.
 
     Args:
         request: as boto3's ``create_endpoint(**request)`` takes it.
         runtime: default: the one that the request names, else ``LAUNCHER_RUNTIME``.
+        warnings: of the caller's, for the record.
     Raises:
         BadInputError: it cannot be an endpoint, or its name is used; nothing has been recorded.
         LauncherError: its process could not be started.
@@ -93,7 +100,7 @@ def create_endpoint(request: Mapping[str, Any], home: Path, runtime: Runtime | N
     store = EndpointStore(home)
     store.check_writable()
     store.check_unused(asked.endpoint_name)
-    deployment, warnings = _deployment(asked.config_name, home)
+    deployment, of_config = _deployment(asked.config_name, home)
     images = [model.image_uri for model in deployment.models.values()]
     if runtime is None:
         name = default_runtime() if asked.runtime == "auto" else asked.runtime
@@ -109,7 +116,7 @@ def create_endpoint(request: Mapping[str, Any], home: Path, runtime: Runtime | N
         request=dict(request),
         token=secrets.token_hex(16),
         deployment=deployment.to_dict(),
-        warnings=warnings,
+        warnings=[*warnings, *of_config],
     )
     store.create(asked.endpoint_name, record)
     ensure(store, asked.endpoint_name)
@@ -173,6 +180,26 @@ def _order(store: EndpointStore, name: str, deployment_of: Callable[[EndpointRec
         write_whole(folder.path / WANTED, deployment.to_dict())
     wake(store, name)
     return deployment.identity
+
+
+def order_deletion(name: str, home: Path) -> None:
+    """Have an endpoint's process end it; it is Deleting until nothing of it is left.
+
+    Raises:
+        NotFoundError: there is none.
+        LauncherError: its process could not be started.
+    """
+    store = EndpointStore(home)
+    store.load(name)
+    folder = store.folder(name)
+    try:
+        (folder.path / DELETION).touch()
+    except FileNotFoundError:
+        return  # it is gone by now
+    if not folder.driven():
+        with suppress(NotFoundError):
+            _start(store, name)
+    wake(store, name)
 
 
 def delete_endpoint(name: str, home: Path) -> None:
@@ -299,8 +326,8 @@ def wake(store: EndpointStore, name: str) -> None:
 
 def log_paths(store: EndpointStore, name: str) -> list[Path]:
     """Return the logs of an endpoint's containers, the newest last, and that of its process."""
-    folder = store.folder(name).path
-    return [*sorted(folder.glob("job*.log"), key=lambda path: path.stat().st_mtime), folder / "driver.log"]
+    folder = store.folder(name)
+    return [*sorted(folder.log_paths(), key=lambda path: path.stat().st_mtime), folder.driver_log_path]
 
 
 def _deployment(config_name: str, home: Path) -> tuple[Deployment, list[str]]:

@@ -63,7 +63,7 @@ def test_what_is_not_emulated_raises_by_name(request_):
     ("members", "words"),
     [
         ([{"VariantName": "v", "DesiredWeight": -1.0}], "greater than or equal to 0"),
-        ([{"VariantName": "v", "DesiredInstanceCount": 0}], "DesiredInstanceCount of variant 'v' is 0"),
+        ([{"VariantName": "v", "DesiredInstanceCount": 0}], "variant 'v' would have no container"),
         ([{"VariantName": "v"}, {"VariantName": "v"}], "named twice"),
         ([{"VariantName": "v", "ServerlessUpdateConfig": {"MaxConcurrency": 5}}], "is not emulated"),
     ],

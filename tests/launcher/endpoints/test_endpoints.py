@@ -331,7 +331,7 @@ def test_another_number_of_containers_comes_without_a_lost_request(shared):
 def test_weights_of_variants_that_are_not_there_are_refused(shared):
     with pytest.raises(BadInputError, match=r'The variant name\(s\) "v7" is/are not present within endpoint conf'):
         service.update_weights(weights_request(v7=1), shared.home)
-    with pytest.raises(BadInputError, match="no production variant would have a weight above 0"):
+    with pytest.raises(BadInputError, match="no variant would have a weight above 0"):
         service.update_weights(weights_request(v0=0), shared.home)
     assert service.describe(shared.store, "e").status == "InService"
 
