@@ -196,14 +196,9 @@ def drive_job(job: JobName, kind: Annotated[str, typer.Option(help="The folder o
 
 def job_handle(name: str) -> TrainingJob:
     """Return a job by its name, or the latest one."""
-    from launcher.sdk.training_job import TrainingJob
+    from launcher.sdk.job_results import find_job
 
-    store = _store()
-    if len(name.encode()) > MAX_NAME_BYTES:
-        raise JobNotFoundError(f"no job '{name:.60}...': that is no job's name.", "List them with: launcher ls")
-    if name == "latest" and (names := store.names()):
-        name = names[-1]
-    return TrainingJob(name, store)
+    return find_job(name)
 
 
 def print_ending(job: Any) -> None:

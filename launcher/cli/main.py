@@ -120,7 +120,7 @@ def fit(
     source_dir: Annotated[str | None, typer.Option(help="The folder that holds the script.")] = None,
     image_uri: Annotated[str | None, typer.Option(help="An image of your own.")] = None,
     inputs: Annotated[
-        list[str] | None, typer.Option("--input", "-i", help="PATH or s3://..., or CHANNEL=PATH; may be repeated.")
+        list[str] | None, typer.Option("--input", "-i", help="[CHANNEL=]PATH, s3://..., JOB or JOB:output/FILE.")
     ] = None,
     hyperparameters: Annotated[
         list[str] | None, typer.Option("--hyperparameter", "-p", help="NAME=VALUE; may be repeated.")
@@ -147,8 +147,9 @@ def fit(
 
     With --dry-run, --json prints the CreateTrainingJob document, which "launcher run" takes.
     """
-    from launcher.sdk.bundled import bundled_estimator, bundled_inputs
+    from launcher.sdk.bundled import BUNDLED_CHANNELS, bundled_estimator, bundled_inputs
     from launcher.sdk.estimator import Estimator as PlainEstimator
+    from launcher.sdk.inputs import DEFAULT_CHANNEL
 
     options: dict[str, Any] = {
         "output_path": output_path,
@@ -168,8 +169,9 @@ def fit(
     channels: Any = _channels(inputs or [])
     if preset is not None and source_dir is None and entry_point is not None:
         estimator = bundled_estimator(preset, entry_point, values, image_uri=image_uri, **options)
-        channels = bundled_inputs(entry_point, channels)
+        channels = bundled_inputs(entry_point, _located(channels, BUNDLED_CHANNELS.get(entry_point, "train")))
     else:
+        channels = _located(channels, DEFAULT_CHANNEL)
         values |= {"preset": preset} if preset is not None else {}
         estimator = PlainEstimator(
             image_uri, entry_point=entry_point, source_dir=source_dir, hyperparameters=values, **options
@@ -468,6 +470,17 @@ def _channels(texts: list[str]) -> str | dict[str, str] | None:
             raise BadInputError(f"--input {text}: channel '{name}' is given twice.", "Give each channel once.")
         channels[name] = path
     return channels
+
+
+def _located(channels: str | dict[str, str] | None, default: str) -> str | dict[str, str] | None:
+    """Return the channels with the path of what a job left for each word that names a job."""
+    from launcher.sdk.job_results import referred_location
+
+    if channels is None:
+        return None
+    if isinstance(channels, str):
+        return referred_location(channels, default, tell=say_error)
+    return {name: referred_location(text, name, tell=say_error) for name, text in channels.items()}
 
 
 def _hyperparameters(texts: list[str]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,9 +33,21 @@ class JobOutputs:
     """
 
     def __init__(self, store: Store[JobRecord], name: str) -> None:
+        self.home = store.home
         self._folder = store.folder(name)
         self._spec = store.load(name).training_spec
         self._keys = job_keys(self._spec)
+
+    @property
+    def job_name(self) -> str:
+        """The job whose results they are."""
+        return self._folder.name
+
+    def part_path(self, part: str) -> Path:
+        """Return the folder of one part: ``model``, ``output`` (the output data) or ``intermediate``."""
+        paths = {"model": "model_path", "output": "data_path", "intermediate": "intermediate_path"}
+        path: Path = getattr(self, paths[part])
+        return path
 
     @property
     def model_path(self) -> Path:
@@ -65,9 +77,13 @@ class JobOutputs:
             storage = job_storage(self._spec, uri)
             if not storage.exists(uri):
                 raise ArtifactError(f"job '{self._folder.name}' left no {uri.rsplit('/', 1)[1]}.", "Read its log.")
-            fetched = self._folder.unpacked_path / f".{part}-archive"
-            artifacts.unpack(storage.fetch(uri, fetched), target)
-            shutil.rmtree(fetched, ignore_errors=True)
+            self._folder.unpacked_path.mkdir(exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix=f".{part}-", dir=self._folder.unpacked_path) as fetched:
+                try:
+                    artifacts.unpack(storage.fetch(uri, Path(fetched)), target)
+                except ArtifactError:
+                    if not target.exists():  # else another process was the first to unpack it
+                        raise
         return target
 
 
