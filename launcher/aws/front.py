@@ -150,7 +150,7 @@ class LocalAws:
     def _joined(self, call: _Call, answer: dict[str, Any]) -> dict[str, Any]:
         """Return an answer with what moto keeps behind what is the launcher's own, where it is a list of both."""
         member, token = JOINED_LISTS.get((call.service, call.operation), ("", ""))
-        if not member or answer.get(token) or self._moto is None or call.protocol == "query":
+        if self._moto is None or not self._moto.loaded or not member or answer.get(token) or call.protocol == "query":
             return answer
         document = {name: value for name, value in _document(call).items() if name != token}
         entries, values = list(answer[member]), {token: ""}
