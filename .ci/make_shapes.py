@@ -56,6 +56,9 @@ BESIDE = {
 INPUT_ONLY = ("Search",)
 """Their answers hold the shapes of everything that SageMaker has."""
 
+OF_RESULTS = ("TrainingJob", "Endpoint")
+"""What Search finds."""
+
 _KEPT = ("type", "min", "max", "pattern", "enum")
 
 
@@ -78,7 +81,7 @@ def reduced(model: Mapping[str, Any], operations: tuple[str, ...] = OPERATIONS) 
         for name in operations
     }
     shapes: dict[str, Any] = {}
-    waiting = [shape for sides in chosen.values() for shape in sides.values()]
+    waiting = [*OF_RESULTS, *(shape for sides in chosen.values() for shape in sides.values())]
     while waiting:
         name = waiting.pop()
         if name not in shapes:

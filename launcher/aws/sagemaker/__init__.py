@@ -23,6 +23,28 @@ OPERATIONS: Mapping[str, str] = {
     "StopTrainingJob": "training:stop",
     "UpdateTrainingJob": "training:update",
     "DeleteTrainingJob": "training:delete",
+    "CreateTransformJob": "transform:create",
+    "DescribeTransformJob": "transform:describe",
+    "ListTransformJobs": "transform:list_jobs",
+    "StopTransformJob": "transform:stop",
+    "CreateModel": "models:create",
+    "DescribeModel": "models:describe",
+    "ListModels": "models:list_models",
+    "DeleteModel": "models:delete",
+    "CreateEndpointConfig": "endpoints:create_config",
+    "DescribeEndpointConfig": "endpoints:describe_endpoint_config",
+    "ListEndpointConfigs": "endpoints:list_configs",
+    "DeleteEndpointConfig": "endpoints:delete_config",
+    "CreateEndpoint": "endpoints:create",
+    "DescribeEndpoint": "endpoints:describe",
+    "ListEndpoints": "endpoints:list_endpoints",
+    "UpdateEndpoint": "endpoints:update",
+    "UpdateEndpointWeightsAndCapacities": "endpoints:update_weights_and_capacities",
+    "DeleteEndpoint": "endpoints:delete",
+    "AddTags": "tags:add",
+    "ListTags": "tags:list_tags",
+    "DeleteTags": "tags:delete",
+    "Search": "search:search",
 }
 """Operation -> ``module:function``; the modules are of this package."""
 
@@ -48,6 +70,8 @@ def answer(operation: str, document: Mapping[str, Any], home: Path) -> dict[str,
         result: dict[str, Any] = getattr(import_module(f"{__name__}.{module}"), function)(request, home)
     except LauncherError as error:
         raise aws_error(error) from error
+    except RecursionError as error:
+        raise AwsError("SerializationException", "The document is nested too deeply.") from error
     return result
 
 

@@ -6,20 +6,25 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from launcher.aws.errors import AwsError
 from launcher.aws.sagemaker.documents import Document
-from launcher.aws.sagemaker.listing import list_page
-from launcher.aws.sagemaker.records import load, looked_after, remove_ended, shown_status, start_driver, with_s3
-from launcher.aws.sagemaker.records import stop as stop_job
-from launcher.jobs.states import SecondaryStatus, Status
+from launcher.aws.sagemaker.records import Jobs, load, start_driver, with_s3
+from launcher.jobs.kinds import TRAINING_JOBS
+from launcher.jobs.states import SecondaryStatus
 from launcher.jobs.store import JobStore
-from launcher.jobs.summaries import Summary, summaries
 from launcher.requests.describe import describe_record, summarize_record
 from launcher.requests.members import UPDATE_MEMBERS, refuse_unsupported
 from launcher.running.runner import submit
-from launcher.settings import training_job_arn
 
-_NOUN = "training job"
+_JOBS = Jobs(
+    kind=TRAINING_JOBS,
+    noun="training job",
+    name_member="TrainingJobName",
+    status_member="TrainingJobStatus",
+    describe_record=describe_record,
+    summarize=summarize_record,
+    stopping={"SecondaryStatus": str(SecondaryStatus.STOPPING)},
+)
+describe, stop, delete = _JOBS.describe, _JOBS.stop, _JOBS.delete
 
 
 def create(document: Document, home: Path) -> dict[str, Any]:
@@ -27,33 +32,14 @@ def create(document: Document, home: Path) -> dict[str, Any]:
     store = JobStore(home)
     name = submit(with_s3(document), store, warnings=document.warnings).name
     start_driver(store, name)
-    return {"TrainingJobArn": training_job_arn(name)}
-
-
-def describe(document: Mapping[str, Any], home: Path) -> dict[str, Any]:
-    """Return what is known of a job, and have a driver see it through."""
-    store, name = JobStore(home), document["TrainingJobName"]
-    record = looked_after(store, name)
-    status = shown_status(store, name, record)
-    answer = describe_record(record)
-    return answer if status == record.status else {**answer, **_stopping()}
+    return {"TrainingJobArn": TRAINING_JOBS.arn(name)}
 
 
 def list_jobs(document: Mapping[str, Any], home: Path) -> dict[str, Any]:
-    """Return a page of the jobs; those that were not driven any more are driven again."""
-    store = JobStore(home)
-    jobs = (
-        [] if {"WarmPoolStatusEquals", "TrainingPlanArnEquals"} & set(document) else summaries(store, summarize_record)
-    )
-    jobs = [job if job.terminal else _as_shown(store, job) for job in jobs]
-    cut = list_page(document, jobs, status=_status, at_once=False)
-    return cut.answer("TrainingJobSummaries", [dict(job.values) for job in cut.entries])
-
-
-def stop(document: Mapping[str, Any], home: Path) -> dict[str, Any]:
-    """Ask for a job's stop: SIGTERM, two minutes, SIGKILL."""
-    stop_job(JobStore(home), document["TrainingJobName"], _NOUN)
-    return {}
+    """Return a page of the jobs. No job has a warm pool or a training plan, so these filters leave none."""
+    if {"WarmPoolStatusEquals", "TrainingPlanArnEquals"} & set(document):
+        return {"TrainingJobSummaries": []}
+    return _JOBS.page(document, home, at_once=False).answer("TrainingJobSummaries")
 
 
 def update(document: Mapping[str, Any], home: Path) -> dict[str, Any]:
@@ -61,27 +47,4 @@ def update(document: Mapping[str, Any], home: Path) -> dict[str, Any]:
     name = document["TrainingJobName"]
     load(JobStore(home), name)
     refuse_unsupported(document, UPDATE_MEMBERS)
-    return {"TrainingJobArn": training_job_arn(name)}
-
-
-def delete(document: Mapping[str, Any], home: Path) -> dict[str, Any]:
-    """Remove the record and the folder of a job that has ended; what it put to S3 stays."""
-    remove_ended(JobStore(home), document["TrainingJobName"], _NOUN)
-    return {}
-
-
-def _as_shown(store: JobStore, job: Summary) -> Summary:
-    try:
-        record = looked_after(store, job.name)
-    except AwsError:  # deleted at this moment
-        return job
-    stopping = shown_status(store, job.name, record) != record.status
-    return job._replace(values={**job.values, **_stopping()}) if stopping else job
-
-
-def _stopping() -> dict[str, str]:
-    return {"TrainingJobStatus": str(Status.STOPPING), "SecondaryStatus": str(SecondaryStatus.STOPPING)}
-
-
-def _status(job: Summary) -> str:
-    return str(job.values["TrainingJobStatus"])
+    return {"TrainingJobArn": TRAINING_JOBS.arn(name)}

@@ -4,8 +4,10 @@ import json
 from datetime import datetime
 
 import boto3
+import pytest
 from botocore.awsrequest import AWSResponse
 from botocore.config import Config
+from botocore.exceptions import ClientError
 
 from launcher.aws.errors import AwsError
 from launcher.aws.sagemaker import answer
@@ -64,3 +66,10 @@ def training_job(name, script="print('done')", **members):
         "StoppingCondition": {"MaxRuntimeInSeconds": 60},
         **members,
     }
+
+
+def refused(call, **request):
+    """Return code and message of the error that a call of boto3 ends in."""
+    with pytest.raises(ClientError) as caught:
+        call(**request)
+    return caught.value.response["Error"]["Code"], caught.value.response["Error"]["Message"]

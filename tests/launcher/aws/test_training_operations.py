@@ -6,14 +6,14 @@ import time
 from pathlib import Path
 
 import pytest
-from botocore.exceptions import ClientError, WaiterError
+from botocore.exceptions import WaiterError
 
 import launcher
 from launcher.aws.errors import AwsError
 from launcher.aws.sagemaker import answer
 from launcher.settings import home_path
 from launcher.storage import bucket_storage, which_s3
-from tests.launcher.aws.clients import sagemaker_client, training_job
+from tests.launcher.aws.clients import refused, sagemaker_client, training_job
 
 WAITS = {"Delay": 0.1, "MaxAttempts": 300}
 
@@ -28,12 +28,6 @@ def client(home, monkeypatch):
 def wait(client, name):
     client.get_waiter("training_job_completed_or_stopped").wait(TrainingJobName=name, WaiterConfig=WAITS)
     return client.describe_training_job(TrainingJobName=name)
-
-
-def refused(call, **request):
-    with pytest.raises(ClientError) as caught:
-        call(**request)
-    return caught.value.response["Error"]["Code"], caught.value.response["Error"]["Message"]
 
 
 def test_a_job_that_boto3_creates_really_runs(client):
