@@ -35,6 +35,7 @@ def clients(tmp_path):
         assert server.wait(20) == 0
 
 
+@pytest.mark.slow
 def test_jobs_run_in_the_folder_beside_the_store_and_what_moto_answers_for_is_refused(clients, tmp_path):
     sagemaker = clients("sagemaker")
     clients("s3").create_bucket(Bucket="results")

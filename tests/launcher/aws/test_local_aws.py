@@ -178,6 +178,7 @@ def test_s3_is_on_the_same_port(client):
     s3.abort_multipart_upload(Bucket="endpoints", Key="name/invocations", UploadId=upload["UploadId"])
 
 
+@pytest.mark.slow
 def test_a_job_outlives_the_server_that_started_it_and_is_known_to_the_next(aws_home, client):
     client("s3").create_bucket(Bucket="results")
     sagemaker = client("sagemaker")
