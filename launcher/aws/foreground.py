@@ -10,15 +10,14 @@ import os
 import sys
 from pathlib import Path
 
-from launcher.aws.front import LocalAws
-from launcher.aws.server import make_local_aws
+from launcher.aws.server import OnDemand, make_local_aws
 from launcher.s3_server import foreground
 
 
 def main(root: str, address: str, port: str, *names: str) -> None:
     """Serve until SIGTERM or SIGINT; jobs, models and all else live in the folder that the store is in."""
 
-    def make(folder: Path) -> LocalAws:
+    def make(folder: Path) -> OnDemand:
         local_aws = make_local_aws(folder)
         # Jobs ask this server too, on the address where it takes any credentials, and start no other.
         os.environ |= {"LAUNCHER_S3_ENDPOINT": f"http://127.0.0.1:{port}", "LAUNCHER_RUNTIME": "process"}

@@ -408,4 +408,5 @@ def test_the_server_of_s3_alone_loads_nothing_of_the_other_services():
         [sys.executable, "-c", script], capture_output=True, text=True, check=True, env=launcher_environment()
     ).stdout.split()
     heavy = {"moto", "boto3", "botocore", "numpy", "requests", "docker", "rich", "typer", "launcher.aws.sagemaker"}
+    heavy |= {"launcher.aws.front", "launcher.settings", "launcher.errors"}
     assert not heavy & set(loaded)
