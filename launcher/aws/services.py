@@ -93,7 +93,7 @@ def service_of(head: Head) -> str:
         return _BY_TARGET.get(prefix) or _BY_SCOPE.get(scope) or scope or prefix[:60] or "unnamed"
     if head.method == "POST" and _RUNTIME_PATH.fullmatch(path):
         return RUNTIME
-    if match := _RPC_PATH.fullmatch(path):
+    if head.method == "POST" and (match := _RPC_PATH.fullmatch(path)):
         return _BY_TARGET.get(match[1], match[1][:60])
     if scope:
         return _BY_SCOPE.get(scope, scope)
@@ -112,7 +112,7 @@ def runtime_call(head: Head) -> tuple[str, str]:
 
 def rpc_operation(head: Head) -> str:
     """Return the operation that the path names, as CBOR's protocol has it; empty where it names none."""
-    match = _RPC_PATH.fullmatch(head.target.partition("?")[0])
+    match = _RPC_PATH.fullmatch(head.target.partition("?")[0]) if head.method == "POST" else None
     return match[2] if match else ""
 
 
