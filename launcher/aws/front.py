@@ -28,6 +28,7 @@ from launcher.aws.services import (
     SERVICES,
     rpc_operation,
     runtime_call,
+    served_services,
     service_of,
     signed_service,
 )
@@ -127,7 +128,7 @@ class LocalAws:
 
     def _respond(self, call: _Call) -> Response:
         if call.service not in SERVICES:
-            served = ", ".join(("s3", *SERVICES))
+            served = ", ".join(("s3", *served_services()))
             raise AwsError("NotImplemented", f"The local AWS does not serve {call.service}. It serves: {served}.", 501)
         if call.service == "sagemaker":
             if call.protocol != "json" or call.head.method != "POST":

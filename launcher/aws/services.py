@@ -104,6 +104,12 @@ def service_of(head: Head) -> str:
     return ""
 
 
+def served_services() -> list[str]:
+    """Return the services beside S3 of which an operation is answered."""
+    answered = {"sagemaker", RUNTIME, *(service for service, _ in OWN_OPERATIONS)}
+    return [name for name, service in SERVICES.items() if name in answered or service.host]
+
+
 def runtime_call(head: Head) -> tuple[str, str]:
     """Return the endpoint that a request invokes, encoded as it came, and the last part of the path."""
     match = _RUNTIME_PATH.fullmatch(head.target.partition("?")[0])
