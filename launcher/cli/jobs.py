@@ -184,16 +184,6 @@ def collect_garbage(
         raise typer.Exit(1)
 
 
-def drive_job(job: JobName, kind: Annotated[str, typer.Option(help="The folder of its kind.")] = "jobs") -> None:
-    """See a job through to its end; what a detached job runs."""
-    from launcher.jobs.kinds import KINDS
-    from launcher.jobs.store import Store
-    from launcher.running.driving import drive_alone
-    from launcher.settings import home_path
-
-    drive_alone(Store(home_path(), KINDS[kind]), job)
-
-
 def job_handle(name: str) -> TrainingJob:
     """Return a job by its name, or the latest one."""
     from launcher.sdk.training_job import TrainingJob
