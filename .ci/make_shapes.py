@@ -81,7 +81,8 @@ def reduced(model: Mapping[str, Any], operations: tuple[str, ...] = OPERATIONS) 
         for name in operations
     }
     shapes: dict[str, Any] = {}
-    waiting = [*OF_RESULTS, *(shape for sides in chosen.values() for shape in sides.values())]
+    results = OF_RESULTS if "Search" in chosen else ()
+    waiting = [*results, *(shape for sides in chosen.values() for shape in sides.values())]
     while waiting:
         name = waiting.pop()
         if name not in shapes:

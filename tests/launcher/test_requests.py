@@ -330,7 +330,8 @@ def documents(draw, name="CreateTrainingJobRequest", path=""):
                 document[member] = draw(documents(inner, inner_path))
         return document
     if kind == "list":
-        unique = (lambda entry: entry["ChannelName"]) if path == "InputDataConfig" else None
+        key = {"InputDataConfig": "ChannelName", "Tags": "Key"}.get(path)
+        unique = (lambda entry: entry[key]) if key else None
         least = definition.get("min", 0)
         items = documents(definition["member"], f"{path}[]")
         return draw(st.lists(items, min_size=least, max_size=least + 3, unique_by=unique))
