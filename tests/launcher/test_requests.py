@@ -8,7 +8,7 @@ from pathlib import Path
 import botocore.session
 import pytest
 from botocore.validate import ParamValidator
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 import launcher
@@ -379,6 +379,7 @@ def contains(whole, part):
 @given(documents())
 def test_a_document_comes_back_whole_from_the_job_that_was_made_of_it(document):
     """Request -> spec -> JSON -> spec -> request is the identity for every member that is taken; so is Describe."""
+    assume(document.get(OWN_MEMBER, {}).get("Estimator") != {})  # says nothing, and is not written again
     before = copy.deepcopy(document)
     spec = check_training_request(document)
     assert document == before, "the caller's document is left alone"
