@@ -64,6 +64,18 @@ def test_the_shapes_are_those_of_the_installed_botocore():
         assert json.loads(path.read_text(encoding="utf-8")) == json.loads(text)
 
 
+def test_every_pattern_of_a_served_operation_becomes_one_of_python():
+    make_shapes = tool("make_shapes")
+    shapes = make_shapes.reduced(make_shapes.service_model())["shapes"].values()
+    patterns = {shape["pattern"] for shape in shapes if "pattern" in shape}
+    assert len(patterns) > 40
+    for pattern in patterns:
+        compiled(pattern)
+    pairs = compiled(r"[\u0020-\uD7FF\uE000-\uFFFD\uD800\uDC00-\uDBFF\uDFFF\t]*")
+    assert pairs.fullmatch("a\U0001f600")
+    assert not pairs.fullmatch("\n")
+
+
 MESSAGES = {
     "pattern": (
         "TrainingJobName",

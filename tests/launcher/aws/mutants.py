@@ -271,6 +271,7 @@ def _below(place: str, name: str) -> str:
 def _compiled(pattern: str) -> re.Pattern[str]:
     for letter in "LNZ":
         pattern = pattern.replace(f"\\p{{{letter}}}", _of_category(letter))
+    pattern = pattern.replace(r"\uD800\uDC00-\uDBFF\uDFFF", "\U00010000-\U0010ffff")
     return re.compile(pattern.replace(r"\p{Alnum}", "A-Za-z0-9"))
 
 
