@@ -87,6 +87,7 @@ def _model(service: str = "") -> Mapping[str, Any]:
     return model
 
 
+@cache
 def shape(name: str) -> Shape:
     """Return a shape by its name: ``type``, limits, and the names of the shapes below it.
 
