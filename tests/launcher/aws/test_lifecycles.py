@@ -55,6 +55,7 @@ class Operations(RuleBasedStateMachine):
         shutil.rmtree(self.folder)
 
 
+@pytest.mark.slow
 def test_no_order_of_operations_makes_an_illegal_move_or_loses_a_job():
     run_state_machine_as_test(
         Operations,
