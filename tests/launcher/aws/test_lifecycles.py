@@ -4,6 +4,7 @@ import random
 import shutil
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,10 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
-from tests.launcher.aws.lifecycles import Jobs, wander
+from launcher.aws.errors import AwsError
+from launcher.jobs.states import Status
+from tests.launcher.aws.clients import training_job
+from tests.launcher.aws.lifecycles import Jobs, answer_or_error, wander
 
 NAMES = st.sampled_from([f"job-{number}" for number in range(4)])
 
@@ -72,4 +76,19 @@ def test_no_order_of_operations_makes_an_illegal_move_or_loses_a_job():
 def test_clients_at_the_same_time_lose_no_job(home, monkeypatch):
     jobs = Jobs(home, monkeypatch)
     wander(jobs, "job-", 15, random.Random(1))
+    jobs.finish()
+
+
+def test_of_clients_that_create_the_same_job_at_once_exactly_one_gets_it(home, monkeypatch):
+    jobs = Jobs(home, monkeypatch)
+    document = training_job(
+        "job-1",
+        Environment={"SECONDS": "0", "CODE": "0"},
+        OutputDataConfig={"S3OutputPath": f"file://{home}/results"},
+    )
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _: answer_or_error(document, home), range(8)))
+    refusals = [answered for answered in answers if isinstance(answered, AwsError)]
+    assert [refusal.code for refusal in refusals] == ["ResourceInUse"] * 7
+    jobs.seen["job-1"] = Status.IN_PROGRESS
     jobs.finish()
