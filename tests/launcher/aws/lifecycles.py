@@ -238,7 +238,7 @@ def wander(jobs, prefix, count, chance):
     """Let a client of its own do what it likes with jobs that nobody else touches, until it has made ``count``."""
     made = 0
     while made < count:
-        own = [name for name in jobs.seen if name.startswith(prefix)]
+        own = [name for name in list(jobs.seen) if name.startswith(prefix)]
         name = chance.choice(own) if own and chance.random() < 0.9 else f"{prefix}{made}"
         match chance.choices(["create", "describe", "stop", "delete", "list"], [4, 6, 2, 3, 1])[0]:
             case "create":
