@@ -41,6 +41,7 @@ LAYERS = [
     {"jobs"},
     {"storage", "runtimes"},
     {"requests"},
+    {"channels"},
     {"running"},
     {"serving"},
     {"transform", "endpoints"},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, TypeVar
 
 OPT_ML = "/opt/ml"
@@ -27,6 +27,9 @@ class Channel:
         name: as in ``/opt/ml/input/data/<name>``.
         uri: where the data lie, always with a scheme.
         content_type: a MIME type, told to the job and not checked; None leaves it out.
+        attribute_names: of an augmented manifest, in the order in which a job gets them.
+        shuffle_seed: decides the order of objects, anew in each epoch of a stream; None keeps the keys' order.
+        writable: the job gets a copy of its own, which it may change.
         without_effect: members of the request that ask for nothing here, as they were given.
     """
 
@@ -38,7 +41,20 @@ class Channel:
     compression: str = "None"
     record_wrapping: str = "None"
     s3_data_type: str = "S3Prefix"
+    attribute_names: tuple[str, ...] = ()
+    shuffle_seed: int | None = None
+    writable: bool = False
     without_effect: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether the job reads it from named pipes."""
+        return self.input_mode == "Pipe"
+
+    @property
+    def is_sharded(self) -> bool:
+        """Whether each host gets another part of the objects."""
+        return self.distribution == "ShardedByS3Key"
 
 
 @dataclass(frozen=True)
@@ -78,6 +94,7 @@ class TrainingJobSpec:
         image_uri: an image that follows the contract; None stands for the bundled one.
         runtime: its name; ``auto`` until it is decided, when the job is submitted.
         hyperparameters: text to text, as a request to SageMaker holds them.
+        input_mode: how channels arrive that do not say it themselves.
         output_uri: the prefix; results go to ``<output_uri>/<job_name>/output/``.
         max_run_seconds: the job is stopped after this time.
         checkpoint_config: None keeps no checkpoints.
@@ -92,6 +109,7 @@ class TrainingJobSpec:
     role: str = ""
     hyperparameters: Mapping[str, str] = field(default_factory=dict)
     channels: tuple[Channel, ...] = ()
+    input_mode: str = "File"
     output_uri: str = ""
     instance_type: str = "local"
     instance_count: int = 1
@@ -121,14 +139,19 @@ class TrainingJobSpec:
 
     @property
     def own_channels(self) -> frozenset[str]:
-        """The channels that the job gets a copy of, to write to: those in which version 3 of the SDK sends code."""
+        """The channels that the job gets a copy of: those asked for, and those in which SDK version 3 sends code."""
+        writable = {channel.name for channel in self.channels if channel.writable}
+        return frozenset(writable | self._code_channels)
+
+    @property
+    def _code_channels(self) -> set[str]:
         names = {channel.name for channel in self.channels}
-        return frozenset(names & SDK_CODE_CHANNELS if SDK_DRIVERS in names else ())
+        return names & SDK_CODE_CHANNELS if SDK_DRIVERS in names else set()
 
     @property
     def brings_code(self) -> bool:
         """Whether the request brings what runs, as both versions of the SDK do; an image then only has to run it."""
-        return bool(self.source_uri or self.own_channels)
+        return bool(self.source_uri or self._code_channels)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values; ``from_dict`` takes them back."""
@@ -154,6 +177,9 @@ class TrainingJobSpec:
             }
         for name, kind in (("channels", Channel), ("metric_definitions", MetricDefinition)):
             given[name] = tuple(dataclass_of(kind, entry) for entry in given.get(name, ()))
+        given["channels"] = tuple(
+            replace(channel, attribute_names=tuple(channel.attribute_names)) for channel in given["channels"]
+        )
         given["tags"] = tuple((key, value) for key, value in given.get("tags", ()))
         if given.get("checkpoint_config") is not None:
             given["checkpoint_config"] = dataclass_of(CheckpointConfig, given["checkpoint_config"])

@@ -42,9 +42,7 @@ MEMBERS: Mapping[str, Member] = {
         Member("Tags"),
         Member("AlgorithmSpecification.TrainingImage"),
         Member("AlgorithmSpecification.AlgorithmName", (), "Name its image in TrainingImage."),
-        Member(
-            "AlgorithmSpecification.TrainingInputMode", ("File",), "Use 'File': local data are mounted, never copied."
-        ),
+        Member("AlgorithmSpecification.TrainingInputMode"),
         Member("AlgorithmSpecification.MetricDefinitions"),
         Member("AlgorithmSpecification.ContainerEntrypoint"),
         Member("AlgorithmSpecification.ContainerArguments"),
@@ -61,28 +59,18 @@ MEMBERS: Mapping[str, Member] = {
         ),
         Member("InputDataConfig[].ChannelName"),
         Member("InputDataConfig[].ContentType"),
-        Member("InputDataConfig[].InputMode", ("File",), "Use 'File': local data are mounted, never copied."),
-        Member("InputDataConfig[].CompressionType", ("None",), "Leave it out: decompress the files before."),
-        Member(
-            "InputDataConfig[].RecordWrapperType", ("None",), "Leave it out: let the job read the files as they are."
-        ),
-        Member("InputDataConfig[].ShuffleConfig", (), "Leave it out: shuffle in the job."),
+        Member("InputDataConfig[].InputMode"),
+        Member("InputDataConfig[].CompressionType"),
+        Member("InputDataConfig[].RecordWrapperType"),
+        Member("InputDataConfig[].ShuffleConfig"),
         Member("InputDataConfig[].DataSource.S3DataSource.S3Uri"),
         Member(
             "InputDataConfig[].DataSource.S3DataSource.S3DataType",
-            ("S3Prefix",),
-            "Leave it out: give a folder that holds just the files wanted.",
+            ("S3Prefix", "ManifestFile", "AugmentedManifestFile"),
+            "Leave it out: a prefix, or a folder, is read as it is.",
         ),
-        Member(
-            "InputDataConfig[].DataSource.S3DataSource.S3DataDistributionType",
-            ("FullyReplicated",),
-            "Leave it out: every host gets all of the data.",
-        ),
-        Member(
-            "InputDataConfig[].DataSource.S3DataSource.AttributeNames",
-            ([],),
-            "Leave it out: let the job read the attributes it wants.",
-        ),
+        Member("InputDataConfig[].DataSource.S3DataSource.S3DataDistributionType"),
+        Member("InputDataConfig[].DataSource.S3DataSource.AttributeNames"),
         Member(
             "InputDataConfig[].DataSource.S3DataSource.InstanceGroupNames",
             ([],),

@@ -18,6 +18,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from launcher.channels.feeding import Feeder
+from launcher.channels.resolving import ChannelSource, ResolvedChannels, resolve_channels
 from launcher.errors import (
     ArtifactError,
     ChannelError,
@@ -41,7 +43,6 @@ from launcher.running.failure import failure_reason
 from launcher.running.following import LogReader
 from launcher.running.opt_ml import FAILURE_REASON_LIMIT, OptMl
 from launcher.running.plan import (
-    ChannelSource,
     RunPlan,
     host_names,
     make_plan,
@@ -61,6 +62,7 @@ _SYNC_SECONDS = 1.0
 _LOOKING_SECONDS = 2.0  # between two questions to a runtime that does not answer
 _KILLED = 128 + signal.SIGKILL
 _ENDED_SECONDS = 10.0
+_FEEDING_SECONDS = 600.0  # a feeder that nobody ends outlives the longest run by this
 
 
 def job_storage(spec: TrainingJobSpec, uri: str) -> Storage:
@@ -68,33 +70,10 @@ def job_storage(spec: TrainingJobSpec, uri: str) -> Storage:
     return storage_for(uri, None if spec.s3 is None else S3Settings.from_dict(dict(spec.s3)))
 
 
-def resolve_channels(spec: TrainingJobSpec, cache_path: Path, *, fetch: bool) -> dict[str, ChannelSource]:
-    """Find the data of every channel on this machine.
-
-    Args:
-        spec: the job.
-        cache_path: a folder for data that has to be copied here.
-        fetch: False copies nothing, and returns where the data would be.
-    Raises:
-        ChannelError: a channel has nothing to read; the message names channel and job.
-        StorageError: an S3 refuses it, or does not answer.
-    """
-    sources = {}
-    for channel in spec.channels:
-        storage, path = job_storage(spec, channel.uri), cache_path / channel.name
-        try:
-            if fetch:
-                path = storage.fetch(channel.uri, path)
-                if channel.name in spec.own_channels:
-                    path = _own_copy(path, cache_path / f".own-{channel.name}")
-                sources[channel.name] = ChannelSource(path, path.is_file())
-            else:
-                sources[channel.name] = ChannelSource(*storage.locate(channel.uri, path))
-        except ChannelError as error:
-            raise ChannelError(
-                f"channel '{channel.name}' of job '{spec.job_name}': {error.message}", error.hint
-            ) from error
-    return sources
+def resolve_job_channels(spec: TrainingJobSpec, work_path: Path, *, fetch: bool) -> ResolvedChannels:
+    """Find the data of every channel of a job on this machine; ``resolve_channels`` says how."""
+    storage_of = partial(job_storage, spec)
+    return resolve_channels(spec, host_names(spec), work_path / "channels", storage_of, fetch=fetch)
 
 
 @dataclass(frozen=True)
@@ -135,9 +114,24 @@ def accept(request: Mapping[str, Any], runtime: Runtime | None = None) -> Accept
         spec = replace(spec, image_uri=None)
     uris = [spec.output_uri, spec.source_uri or "", *(channel.uri for channel in spec.channels)]
     uris.append(spec.checkpoint_config.s3_uri if spec.checkpoint_config else "")
-    if spec.s3 is None and any(uri.startswith("s3://") for uri in uris):
+    manifests = any(channel.s3_data_type != "S3Prefix" for channel in spec.channels)  # which may name s3://
+    if spec.s3 is None and (manifests or any(uri.startswith("s3://") for uri in uris)):
         spec = replace(spec, s3=which_s3().to_dict())
+    warnings += _channel_warnings(spec)
     return AcceptedJob(request, replace(spec, runtime=runtime.name), runtime, tuple(warnings))
+
+
+def _channel_warnings(spec: TrainingJobSpec) -> list[str]:
+    """Name the channels that are read another way than they were asked for."""
+    if spec.s3 is None or spec.s3["kind"] == "embedded":
+        return []
+    place = S3Settings.from_dict(dict(spec.s3)).place
+    return [
+        f"channel '{channel.name}': {channel.input_mode} downloads all objects from {place} before the job starts, "
+        "through the cache"
+        for channel in spec.channels
+        if channel.input_mode != "File" and channel.uri.startswith("s3://")
+    ]
 
 
 def plan_job(job: AcceptedJob, store: JobStore, *, source_members: Sequence[str] | None = None) -> RunPlan:
@@ -157,7 +151,8 @@ def plan_job(job: AcceptedJob, store: JobStore, *, source_members: Sequence[str]
     keys = job_keys(spec)
     # A source in the folder of a job without a record was left by a submission that was killed.
     to_be_written = [] if source_members is None or _lies_within(keys.source, str(folder.path)) else [keys.source]
-    channels = resolve_channels(spec, folder.work_path / "channels", fetch=False)
+    resolved = resolve_job_channels(spec, folder.work_path, fetch=False)
+    places = _channel_places(spec, resolved)
     for uri in (keys.output, keys.model, *to_be_written):
         storage = job_storage(spec, uri)
         if storage.exists(uri):
@@ -168,14 +163,16 @@ def plan_job(job: AcceptedJob, store: JobStore, *, source_members: Sequence[str]
     if source_members is None and spec.source_uri is not None:
         _check_source_archive(spec, spec.source_uri)
     for channel in spec.channels:
-        if _lies_within(spec.output_uri, str(channels[channel.name].path)):
+        if any(_lies_within(spec.output_uri, path) for path in places[channel.name]):
             raise OutputPathError(
                 f"the output path {spec.output_uri} lies inside channel '{channel.name}' ({channel.uri}).",
                 "Write results somewhere else, or the job would read what it writes.",
             )
     if spec.checkpoint_config is not None:
-        _check_checkpoint_place(spec, spec.checkpoint_config, channels, folder)
-    plan = _plan(spec, store, channels, job.runtime.network_interface, source_members or ())
+        _check_checkpoint_place(spec, spec.checkpoint_config, places, folder)
+    plan = _plan(
+        spec, store, resolved.sources, job.runtime.network_interface, source_members or (), notes=resolved.notes
+    )
     for container in plan.containers:
         job.runtime.check(container)
     return replace(plan, image=job.runtime.describe_image(plan.containers[0]))
@@ -243,10 +240,16 @@ class Driver:
         if (config := self._spec.checkpoint_config) is not None:
             storage = job_storage(self._spec, config.s3_uri)
             self._syncs.append(FolderSync("checkpoints", self._trees, config.tree_path, storage, config.s3_uri))
+        self._feeder = Feeder(self._folder.work_path / "feeder")
         self._plan_made: RunPlan | None = None
         self._executions: dict[str, Execution] = {}
         self._s3_address = ""
         self._s3_credentials: dict[str, str] = {}
+
+    @property
+    def _streams(self) -> bool:
+        """Whether a feeder writes streams for the job."""
+        return any(channel.is_stream for channel in self._spec.channels)
 
     @property
     def _trees(self) -> list[tuple[str, Path]]:
@@ -324,6 +327,7 @@ class Driver:
             for effect in (execution.kill, lambda execution=execution: execution.wait(10), execution.remove):
                 with contextlib.suppress(LauncherError, OSError):
                     effect()
+        self._feeder.stop()
         if "prepare" in self._record.steps:
             with contextlib.suppress(LauncherError, OSError):
                 self._runtime.close(self._plan.containers)
@@ -377,8 +381,14 @@ class Driver:
         self._record.marks["started"] = clock_mark()
         self._note(Status.IN_PROGRESS, SecondaryStatus.DOWNLOADING, "Downloading input data")
         self._folder.make_work_path()
-        channels = resolve_channels(self._spec, self._folder.work_path / "channels", fetch=True)
-        self._record.channels = {name: [str(source.path), source.is_file] for name, source in channels.items()}
+        resolved = resolve_job_channels(self._spec, self._folder.work_path, fetch=True)
+        self._record.channels = {name: [str(source.path), source.is_file] for name, source in resolved.sources.items()}
+        if resolved.streams:
+            folders = [tree.channels for _, tree in self._hosts]
+            for folder in folders:
+                folder.mkdir(parents=True, exist_ok=True)
+            longest = self._spec.max_run_seconds + stop_grace_seconds() + _FEEDING_SECONDS
+            self._feeder.prepare(resolved.streams, folders, self._folder.lock_path, longest)
 
     def _write_config(self) -> None:
         plan = self._plan
@@ -409,12 +419,16 @@ class Driver:
         """Start each host, or find the one that a driver before this one started and could not record."""
         planned = planned_s3_address(self._spec)
         self._runtime.open(self._plan.containers)
+        if not self._record.executions:
+            self._feeder.start()
         for container in self._plan.containers:
             execution = self._runtime.find(container) or self._runtime.start(
                 self._with_credentials(with_s3_address(container, planned, self._s3_address))
             )
             self._executions[container.host] = execution
             self._record.executions[container.host] = execution.reference
+        if self._streams:
+            self._feeder.watch([execution.process_id() for execution in self._executions.values()])
         if any(execution.state() is HostState.PENDING for execution in self._executions.values()):
             self._note(Status.IN_PROGRESS, SecondaryStatus.PENDING, "Waiting for a place to run")
         else:
@@ -493,6 +507,9 @@ class Driver:
                 if host in hosts.vanished:
                     self._record.warn(f"{host} was gone when it was looked for")
             self._tell_of_silence(hosts)
+            if self._streams and not self._record.stop_reason and (reason := self._feeder.failure()):
+                self._record.input_failure = reason
+                self._stop(hosts, StopReason.HOST_FAILED)
             failed = next((host for host, code in codes.items() if code != 0), "")
             if failed and hosts.left and not self._record.stop_reason:
                 self._stop(hosts, StopReason.HOST_FAILED)
@@ -513,6 +530,8 @@ class Driver:
         for reader in readers:
             reader.read(final=True)
         self._look_at(readers)
+        if self._streams and not self._record.stop_reason:
+            self._record.input_failure = self._feeder.failure(now=True)
         for sync in self._syncs:
             sync.wait()
         self._record.final_metrics = [[point.name, point.value, point.timestamp] for point in recorder.last.values()]
@@ -615,7 +634,9 @@ class Driver:
         self._warn([f"not read: {line}" for line in skipped.lines])
         host, code = next(((host, code) for host, code in self._record.exit_codes.items() if code != 0), ("", 0))
         self._record.failure_reason = ""
-        if code != 0 and self._record.status != Status.STOPPING:
+        if self._record.input_failure and self._record.status != Status.STOPPING:
+            self._record.failure_reason = f"ClientError: {self._record.input_failure}"[:FAILURE_REASON_LIMIT]
+        elif code != 0 and self._record.status != Status.STOPPING:
             container = next(container for container in self._plan.containers if container.host == host)
             self._record.failure_reason = failure_reason(container, code, self._ending(container), texts[host])
 
@@ -639,6 +660,7 @@ class Driver:
                 self._runtime.close(self._plan.containers)
             except (LauncherError, OSError) as error:
                 self._record.warn(f"what its hosts shared could not be removed: {error}; try: launcher gc")
+        self._feeder.stop()
         try:
             remove_tree(self._folder.work_path)
         except OSError as error:  # every result is in its place, and that counts
@@ -648,7 +670,7 @@ class Driver:
         if self._record.status == Status.STOPPING:
             secondary = STOPS[self._record.stop_reason] or SecondaryStatus.STOPPED
             self._end(Status.STOPPED, secondary, "Training job stopped")
-        elif any(self._record.exit_codes.values()):
+        elif any(self._record.exit_codes.values()) or self._record.input_failure:
             self._end(Status.FAILED, SecondaryStatus.FAILED, "Training job failed")
         else:
             self._end(Status.COMPLETED, SecondaryStatus.COMPLETED, "Training job completed")
@@ -821,26 +843,13 @@ def _check_source_archive(spec: TrainingJobSpec, uri: str) -> None:
         )
 
 
-def _own_copy(path: Path, target: Path) -> Path:
-    """Copy a channel for a job that changes its content; any user may write to the copy."""
-    if path.is_file():
-        target.mkdir(parents=True, exist_ok=True)
-        target /= path.name
-        shutil.copyfile(path, target)
-        target.chmod(0o666)
-        return target
-    shutil.copytree(path, target, dirs_exist_ok=True)
-    for entry in (target, *target.rglob("*")):
-        entry.chmod(0o777 if entry.is_dir() else 0o666)
-    return target
-
-
 def _plan(
     spec: TrainingJobSpec,
     store: JobStore,
-    channels: dict[str, ChannelSource],
+    channels: Mapping[str, ChannelSource],
     network_interface: str,
     members: Sequence[str] = (),
+    notes: Sequence[str] = (),
 ) -> RunPlan:
     folder = store.folder(spec.job_name)
     return make_plan(
@@ -849,13 +858,14 @@ def _plan(
         job_path=folder.path,
         work_path=folder.work_path,
         channels=channels,
+        channel_notes=notes,
         source_members=members,
         network_interface=network_interface,
     )
 
 
 def _check_checkpoint_place(
-    spec: TrainingJobSpec, config: CheckpointConfig, channels: Mapping[str, ChannelSource], folder: JobFolder
+    spec: TrainingJobSpec, config: CheckpointConfig, places: Mapping[str, Sequence[str]], folder: JobFolder
 ) -> None:
     """Refuse a place for checkpoints that cannot be read or written, or that overlaps another place of the job.
 
@@ -871,7 +881,7 @@ def _check_checkpoint_place(
     for channel in spec.channels:
         # A channel in S3 is every key that begins with its URI.
         in_s3 = channel.uri.startswith("s3://") and f"{uri}/".startswith(channel.uri)
-        if in_s3 or _lies_within(uri, str(channels[channel.name].path)):
+        if in_s3 or any(_lies_within(uri, path) for path in places[channel.name]):
             raise OutputPathError(
                 f"checkpoint_s3_uri={uri} lies inside channel '{channel.name}' ({channel.uri}).",
                 "Keep checkpoints somewhere else, or jobs would read them as data.",
@@ -882,6 +892,15 @@ def _check_checkpoint_place(
                 f"checkpoint_s3_uri={uri} contains {place}, which is no checkpoint and would be restored as one.",
                 "Give checkpoints a folder of their own.",
             )
+
+
+def _channel_places(spec: TrainingJobSpec, resolved: ResolvedChannels) -> dict[str, list[str]]:
+    """Return the folders and files that each channel is read from."""
+    places: dict[str, list[str]] = {}
+    for channel in spec.channels:
+        own = [str(source.path) for name, source in resolved.sources.items() if name.rpartition("/")[2] == channel.name]
+        places[channel.name] = [*own, *([channel.uri.removeprefix("file://")] if channel.uri[:7] == "file://" else [])]
+    return places
 
 
 def _lies_within(uri: str, path: str) -> bool:

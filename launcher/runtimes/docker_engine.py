@@ -138,6 +138,15 @@ class DockerExecution(Execution):
                 return str(network["IPAddress"]), port
         raise RuntimeUnavailableError("the container has no address.", "It has ended, or has no network.")
 
+    def process_id(self) -> int:
+        """Return the container's first process, where the engine and this program count processes alike."""
+        try:
+            number = int(_client().inspect_container(self._id)["State"].get("Pid") or 0)
+            groups = Path(f"/proc/{number}/cgroup").read_text(encoding="utf-8")
+        except (RuntimeUnavailableError, *_BROKEN):
+            return 0
+        return number if self._id in groups else 0
+
     def terminate(self) -> None:
         """Send SIGTERM to the container's first process, which hands it on; an engine that is gone gets it later."""
         self._signal("SIGTERM")

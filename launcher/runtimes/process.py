@@ -114,6 +114,10 @@ class ProcessExecution(Execution):
         except (OSError, ValueError) as error:
             raise RuntimeUnavailableError("the process serves no port.", "It has ended, or was no server.") from error
 
+    def process_id(self) -> int:
+        """Return the supervisor's."""
+        return self._pid()
+
     def terminate(self) -> None:
         """Have the supervisor send SIGTERM to the job's main process."""
         self._signal(signal.SIGTERM)

@@ -22,7 +22,7 @@ from launcher.running.runner import AcceptedJob, accept, plan_job, record_job
 from launcher.running.source import Source, check_source, list_members
 from launcher.runtimes import Runtime
 from launcher.sdk.analytics import TrainingJobAnalytics
-from launcher.sdk.inputs import Inputs, hyperparameter_texts, make_channels, without_numpy
+from launcher.sdk.inputs import Inputs, hyperparameter_texts, make_channels, without_numpy, writable_channels
 from launcher.sdk.model import Model
 from launcher.sdk.options import ESTIMATOR_OPTIONS, FIT_OPTIONS, check_options, in_sdk_words, refuse_unknown
 from launcher.sdk.preflight import check_libraries, check_preset
@@ -332,6 +332,7 @@ class Estimator:
             "role": request["RoleArn"],
             "instance_count": resources["InstanceCount"],
             "instance_type": resources["InstanceType"],
+            "input_mode": algorithm["TrainingInputMode"],
             "max_run": request["StoppingCondition"]["MaxRuntimeInSeconds"],
             "output_path": request["OutputDataConfig"]["S3OutputPath"],
             "base_job_name": own.get("BaseJobName"),
@@ -619,6 +620,7 @@ class Estimator:
             Runtime=runtime.name if runtime else self._runtime or default_runtime(),
             S3=self._s3([output_uri, code_uri, archive or "", str(checkpoints), str(channels)]),
             Estimator=self._own_options(source),
+            WritableChannels=writable_channels(inputs) or None,
         )
         with in_sdk_words(ESTIMATOR_OPTIONS):
             job = accept(request, runtime)

@@ -97,7 +97,7 @@ ESTIMATOR_OPTIONS = (
     ),
     Option(
         "input_mode",
-        '`"File"`. `"Pipe"` and `"FastFile"` raise.',
+        '`"File"`, `"FastFile"` or `"Pipe"`, for channels that do not say it themselves ([channels](channels.md)).',
         "AlgorithmSpecification.TrainingInputMode",
     ),
     Option(
@@ -249,15 +249,55 @@ _S3_SOURCE = "InputDataConfig[].DataSource.S3DataSource"
 INPUT_OPTIONS = (
     Option("s3_data", "A path, a `file://` or an `s3://` URI; the name is the SDK's.", kind="path", optional=False),
     Option("content_type", "Told to the job in `inputdataconfig.json`.", "InputDataConfig[].ContentType"),
-    Option("input_mode", '`None` or `"File"`; `"Pipe"` and `"FastFile"` raise.', "InputDataConfig[].InputMode"),
-    _refused("distribution", f"{_S3_SOURCE}.S3DataDistributionType", (None, "FullyReplicated")),
-    _refused("compression", "InputDataConfig[].CompressionType", (None, "None")),
-    _refused("record_wrapping", "InputDataConfig[].RecordWrapperType", (None, "None")),
-    _refused("s3_data_type", f"{_S3_SOURCE}.S3DataType", ("S3Prefix",)),
+    Option(
+        "input_mode",
+        '`None`, which is the estimator\'s, `"File"`, `"FastFile"` or `"Pipe"` ([channels](channels.md)).',
+        "InputDataConfig[].InputMode",
+    ),
+    Option(
+        "distribution",
+        '`None` or `"FullyReplicated"`: every host gets all objects; `"ShardedByS3Key"`: each gets its part of them.',
+        f"{_S3_SOURCE}.S3DataDistributionType",
+    ),
+    Option(
+        "compression",
+        '`None`, or `"Gzip"`, which a Pipe channel decompresses.',
+        "InputDataConfig[].CompressionType",
+    ),
+    Option(
+        "record_wrapping",
+        '`None`, or `"RecordIO"`: in Pipe mode each object, or attribute, is a record.',
+        "InputDataConfig[].RecordWrapperType",
+    ),
+    Option(
+        "s3_data_type",
+        '`"S3Prefix"`, `"ManifestFile"` or `"AugmentedManifestFile"` ([channels](channels.md#which-objects)).',
+        f"{_S3_SOURCE}.S3DataType",
+        optional=False,
+    ),
+    Option(
+        "attribute_names",
+        "The attributes of an augmented manifest that the job gets, in this order; at most 16.",
+        f"{_S3_SOURCE}.AttributeNames",
+    ),
+    Option(
+        "target_attribute_name",
+        "One more attribute, the last, where `attribute_names` lacks it.",
+        kind="text",
+    ),
+    Option(
+        "shuffle_config",
+        'A `launcher.inputs.ShuffleConfig(seed)`, or a dict `{"Seed": 7}`: the order of objects or lines, another one '
+        "in each epoch of a Pipe channel.",
+        kind="seed",
+    ),
+    Option(
+        "writable",
+        "This project's own: `True` gives the job a copy of the channel, which it may change.",
+        kind="boolean",
+        optional=False,
+    ),
     _refused("instance_groups", f"{_S3_SOURCE}.InstanceGroupNames"),
-    _refused("attribute_names", f"{_S3_SOURCE}.AttributeNames"),
-    _refused("target_attribute_name", f"{_S3_SOURCE}.AttributeNames"),
-    _refused("shuffle_config", "InputDataConfig[].ShuffleConfig"),
     _refused("hub_access_config", f"{_S3_SOURCE}.HubAccessConfig"),
     _refused("model_access_config", f"{_S3_SOURCE}.ModelAccessConfig"),
 )
@@ -350,6 +390,11 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 100 else text[:100] + "..."
 
 
+def seed_of(value: Any) -> Any:
+    """Return the seed of a ShuffleConfig: this project's, the SDK's, or the member of a request."""
+    return value.get("Seed") if isinstance(value, Mapping) else getattr(value, "seed", None)
+
+
 def _is_path(value: Any) -> bool:
     """Return whether a value is text, or a path object, that can be a path of this machine or a URI."""
     if not isinstance(value, str | os.PathLike) or not isinstance(os.fspath(value), str):
@@ -377,6 +422,10 @@ _KINDS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "level": (
         lambda value: isinstance(value, int) and not isinstance(value, bool) and value >= 0,
         "a level, such as logging.INFO",
+    ),
+    "seed": (
+        lambda value: isinstance(seed_of(value), int) and not isinstance(seed_of(value), bool),
+        "a ShuffleConfig, or a dict with a whole number as Seed",
     ),
     "anything": (lambda value: True, "anything"),
 }
