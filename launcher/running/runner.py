@@ -37,6 +37,7 @@ from launcher.jobs.record import JobRecord
 from launcher.jobs.spec import CheckpointConfig, ContainerSpec, TrainingJobSpec, job_keys
 from launcher.jobs.states import STOPS, SecondaryStatus, Status, StopReason
 from launcher.jobs.store import DISK_FULL, Claim, JobStore
+from launcher.requests.members import without_effect
 from launcher.requests.training import check_training_request
 from launcher.running import artifacts
 from launcher.running.failure import failure_reason
@@ -106,7 +107,7 @@ def accept(request: Mapping[str, Any], runtime: Runtime | None = None) -> Accept
     if runtime is None:
         name = default_runtime() if spec.runtime == "auto" else spec.runtime
         runtime = choose_runtime(name, image_uri=spec.image_uri)
-    warnings = []
+    warnings = without_effect(request)
     if not runtime.runs_images and spec.image_uri is not None and spec.brings_code:
         warnings.append(
             f"the image {spec.image_uri} is not used: the {runtime.name} runtime runs the request's own code"
