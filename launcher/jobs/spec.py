@@ -87,6 +87,66 @@ class CheckpointConfig:
 
 
 @dataclass(frozen=True)
+class Mount:
+    """A host path that the job sees at ``target``."""
+
+    source: str
+    target: str
+    read_only: bool = True
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a host of a job may use; by default, all that this machine has.
+
+    Attributes:
+        cpus: how many CPUs; 0 sets no limit.
+        memory_bytes: 0 sets no limit of its own.
+        gpus: numbers of the NVIDIA devices that the job sees; None leaves them as they are.
+        gpus_per_host: how many of them each host gets; 0 gives all of them to every host.
+        shm_bytes: the size of ``/dev/shm``; 0 takes the runtime's own.
+        ulimits: ``NAME=SOFT:HARD``, as ``docker run --ulimit`` names them; -1 sets none.
+        mounts: folders and files of this machine that the job sees besides.
+    """
+
+    cpus: int = 0
+    memory_bytes: int = 0
+    gpus: tuple[int, ...] | None = None
+    gpus_per_host: int = 0
+    shm_bytes: int = 0
+    ulimits: tuple[str, ...] = ()
+    mounts: tuple[Mount, ...] = ()
+
+    def of_host(self, number: int) -> Limits:
+        """Return the limits of a host, with the GPUs that are its own, by its place among the hosts of the job."""
+        if not self.gpus or not self.gpus_per_host:
+            return self
+        first = number * self.gpus_per_host
+        return replace(self, gpus=self.gpus[first : first + self.gpus_per_host])
+
+    @property
+    def lines(self) -> list[str]:
+        """The limits for people, a line each."""
+        listed = ", ".join(map(str, self.gpus or ()))
+        return [
+            *([f"{self.cpus} CPUs"] if self.cpus else []),
+            *([f"{self.memory_bytes / 2**20:,.0f} MiB of memory"] if self.memory_bytes else []),
+            *([f"GPUs {listed}" if self.gpus else "no GPUs"] if self.gpus is not None else []),
+            *([f"{self.shm_bytes / 2**20:,.0f} MiB at /dev/shm"] if self.shm_bytes else []),
+            *(f"ulimit {ulimit}" for ulimit in self.ulimits),
+        ]
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Limits:
+        """Return the limits that a spec was written with."""
+        given = dict(values)
+        given["mounts"] = tuple(dataclass_of(Mount, mount) for mount in given.get("mounts", ()))
+        given["ulimits"] = tuple(given.get("ulimits", ()))
+        given["gpus"] = None if given.get("gpus") is None else tuple(given["gpus"])
+        return dataclass_of(cls, given)
+
+
+@dataclass(frozen=True)
 class TrainingJobSpec:
     """Everything that one training job was asked to do; ``requests.training`` makes it of a checked request.
 
@@ -99,6 +159,7 @@ class TrainingJobSpec:
         max_run_seconds: the job is stopped after this time.
         checkpoint_config: None keeps no checkpoints.
         s3: which S3 the job's ``s3://`` URIs mean, as ``S3Settings.to_dict`` writes it; None where it has none.
+        limits: what each host may use, decided when the job is submitted.
         estimator: options of the estimator that no member of AWS holds, for ``attach``.
         without_effect: members of the request that ask for nothing here, as they were given.
     """
@@ -123,6 +184,7 @@ class TrainingJobSpec:
     tags: tuple[tuple[str, str], ...] = ()
     checkpoint_config: CheckpointConfig | None = None
     s3: Mapping[str, Any] | None = None
+    limits: Limits = field(default_factory=Limits)
     estimator: Mapping[str, Any] = field(default_factory=dict)
     without_effect: Mapping[str, Any] = field(default_factory=dict)
 
@@ -183,6 +245,7 @@ class TrainingJobSpec:
         given["tags"] = tuple((key, value) for key, value in given.get("tags", ()))
         if given.get("checkpoint_config") is not None:
             given["checkpoint_config"] = dataclass_of(CheckpointConfig, given["checkpoint_config"])
+        given["limits"] = Limits.from_dict(given.get("limits", {}))
         for name in ("container_entry_point", "container_arguments"):
             given[name] = tuple(given.get(name, ()))
         return dataclass_of(cls, given)
@@ -214,15 +277,6 @@ def dataclass_of(kind: type[_Data], values: Mapping[str, Any]) -> _Data:
 
 
 @dataclass(frozen=True)
-class Mount:
-    """A host path that the job sees at ``target``."""
-
-    source: str
-    target: str
-    read_only: bool = True
-
-
-@dataclass(frozen=True)
 class ContainerSpec:
     """One host of a job, as a runtime has to start it.
 
@@ -240,6 +294,7 @@ class ContainerSpec:
             other files there stay visible.
         hosts: the names of all hosts of the job, this one among them.
         max_run_seconds: the host ends itself after this time, even without a driver; 0 sets no limit.
+        limits: what it may use; its mounts are among ``mounts``.
         port: at which the host answers requests of this machine; 0 for a host that serves nothing.
     """
 
@@ -259,6 +314,7 @@ class ContainerSpec:
     hosts: tuple[str, ...] = ()
     max_run_seconds: int = 0
     port: int = 0
+    limits: Limits = field(default_factory=Limits)
 
     @property
     def bundled(self) -> bool:

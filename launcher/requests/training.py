@@ -30,7 +30,7 @@ from launcher.storage.own_s3 import check_key
 from launcher.storage.s3_uris import split_s3_uri
 
 OPERATION = "CreateTrainingJob"
-LOCAL_INSTANCE_TYPES = ("local", "local_cpu")
+LOCAL_INSTANCE_TYPES = ("local", "local_cpu", "local_gpu")
 DEFAULT_MAX_RUN_SECONDS = 86400
 MAX_RUN_LIMIT_SECONDS = 28 * 24 * 3600
 DEFAULT_VOLUME_GB = 30
@@ -40,7 +40,7 @@ _RESERVED = (
 )
 EXCEPTIONS: Exceptions = {
     "S3Uri": lambda value: value.startswith("file://") and len(value) <= 4096,
-    "TrainingInstanceType": lambda value: value in (*LOCAL_INSTANCE_TYPES, "local_gpu"),
+    "TrainingInstanceType": lambda value: value in LOCAL_INSTANCE_TYPES,
 }
 """What is accepted here though AWS refuses it: folders of this machine, and the SDK's names for it."""
 
@@ -58,7 +58,6 @@ def check_training_request(request: Mapping[str, Any]) -> TrainingJobSpec:
     check(request, operation_shape(OPERATION), exceptions=EXCEPTIONS)
     _check_run_time(request.get("StoppingCondition", {}).get("MaxRuntimeInSeconds", 1))
     check_encodable(request)
-    _check_instance_type(request.get("ResourceConfig", {}).get("InstanceType"))
     refuse_unsupported(request)
     rest = copy.deepcopy(dict(request))
     algorithm = rest.pop("AlgorithmSpecification", {})
@@ -440,14 +439,6 @@ def _check_run_time(seconds: int) -> None:
             "StoppingCondition.MaxRuntimeInSeconds is more than 28 days.",
             f"Give whole seconds, 1 to {MAX_RUN_LIMIT_SECONDS}.",
             members=("StoppingCondition.MaxRuntimeInSeconds",),
-        )
-
-
-def _check_instance_type(instance_type: str | None) -> None:
-    if instance_type == "local_gpu":
-        raise UnsupportedOptionError(
-            "ResourceConfig.InstanceType='local_gpu' is not emulated.",
-            'Use "local"; a job of the process runtime sees the GPUs that this machine has.',
         )
 
 

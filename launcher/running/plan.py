@@ -80,6 +80,7 @@ class RunPlan:
             ]
             lines += [f"  variable {name}={value}" for name, value in sorted(masked(container.environment).items())]
             lines += [f"  variable {name} (inherited, if it is set)" for name in container.inherited]
+            lines += [f"  limit    {line}" for line in container.limits.lines]
             if container.network_isolated:
                 lines.append("  network  none")
         lines += [
@@ -158,6 +159,7 @@ def make_plan(
             entry_point=tuple(entry_point),
             arguments=tuple(arguments),
             environment=environment,
+            limits=spec.limits.of_host(number),
             mounts=_mounts(spec, host, work_path / host / "opt_ml", channels),
             state_path=str(work_path / host),
             log_path=str(job_path / log_file_name(host)),
@@ -168,7 +170,7 @@ def make_plan(
             hosts=tuple(hosts),
             max_run_seconds=spec.max_run_seconds,
         )
-        for host in hosts
+        for number, host in enumerate(hosts)
     )
     return RunPlan(
         job_name=spec.job_name,
@@ -219,7 +221,7 @@ def _mounts(spec: TrainingJobSpec, host: str, tree: Path, channels: Mapping[str,
     if checkpoints is not None and not checkpoints.local_path.startswith(tuple(f"{OPT_ML}/{name}/" for name in names)):
         own = Mount(str(tree / checkpoints.tree_path), checkpoints.local_path, read_only=False)
         mounts += [own] if own not in mounts else []
-    return tuple(mounts)
+    return (*mounts, *spec.limits.mounts)
 
 
 class SeesS3(Protocol):

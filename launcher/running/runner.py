@@ -42,6 +42,7 @@ from launcher.requests.training import check_training_request
 from launcher.running import artifacts
 from launcher.running.failure import failure_reason
 from launcher.running.following import LogReader
+from launcher.running.limits import job_limits
 from launcher.running.opt_ml import FAILURE_REASON_LIMIT, OptMl
 from launcher.running.plan import (
     RunPlan,
@@ -118,7 +119,9 @@ def accept(request: Mapping[str, Any], runtime: Runtime | None = None) -> Accept
     manifests = any(channel.s3_data_type != "S3Prefix" for channel in spec.channels)  # which may name s3://
     if spec.s3 is None and (manifests or any(uri.startswith("s3://") for uri in uris)):
         spec = replace(spec, s3=which_s3().to_dict())
-    warnings += _channel_warnings(spec)
+    allowed = job_limits(spec, runtime)
+    spec = replace(spec, limits=allowed.limits)
+    warnings += [*allowed.warnings, *_channel_warnings(spec)]
     return AcceptedJob(request, replace(spec, runtime=runtime.name), runtime, tuple(warnings))
 
 

@@ -35,6 +35,7 @@ import requests
 
 from launcher.errors import ImageError, RuntimeUnavailableError
 from launcher.jobs.spec import ContainerSpec
+from launcher.runtimes import machine
 from launcher.runtimes.base import EndCause, Ending, Execution, HostState, Remains, Runtime
 from launcher.runtimes.image import build_image, image_tag
 from launcher.runtimes.probe import engine_address
@@ -746,9 +747,12 @@ def _host_config(
         ],
         # Not the engine's default: another process may have to read the log again, whole and in order.
         "log_config": docker.types.LogConfig(type="json-file", config={}),
-        "shm_size": _half_of_memory(),
-        "ulimits": _own_limits(),
+        "shm_size": container.limits.shm_bytes or (container.limits.memory_bytes or machine.memory_bytes()) // 2,
+        "ulimits": [*(_own_limits() or ()), *map(_ulimit, container.limits.ulimits)] or None,
     }
+    if container.limits.gpus:
+        numbers = [str(number) for number in container.limits.gpus]
+        options["device_requests"] = [docker.types.DeviceRequest(device_ids=numbers, capabilities=[["gpu"]])]
     if addresses:
         # Names in a file as well: the engine's own names know a host only while it runs.
         peers = {host: address for host, address in addresses.items() if host != container.host}
@@ -766,7 +770,13 @@ def _host_config(
     if container.bundled:
         options["cap_drop"] = ["ALL"]
     if not _rootless():  # a rootless engine can only set the limits that the machine hands to its users
-        options |= {"pids_limit": _PIDS_LIMIT, "mem_limit": _memory_for_jobs()}
+        allowed = container.limits.memory_bytes
+        options |= {
+            "pids_limit": _PIDS_LIMIT,
+            "mem_limit": min(allowed, _memory_for_jobs()) if allowed else _memory_for_jobs(),
+        }
+        if container.limits.cpus and (cpus := _chosen_cpus(client, container)):
+            options["cpuset_cpus"] = cpus
     config: dict[str, Any] = client.create_host_config(**options)
     return config
 
@@ -841,6 +851,11 @@ def _start_error(container: ContainerSpec, error: docker.errors.APIError) -> Exc
             f"the image {container.image} has no '{command}' that could be started: {text}",
             "An algorithm image must be runnable as: docker run IMAGE train",
         )
+    if container.limits.gpus and "device driver" in text and "gpu" in text:
+        return RuntimeUnavailableError(
+            f"the engine can lend no GPUs: {text}",
+            "Install the NVIDIA Container Toolkit, or: export LAUNCHER_GPUS=none",
+        )
     if "bind source path does not exist" in text:
         return RuntimeUnavailableError(
             f"the engine does not see this machine's folders: {text}", f"{engine_address()} must be on this machine."
@@ -865,17 +880,27 @@ def _rootless() -> bool:
         return False
 
 
-def _half_of_memory() -> int:
-    return _memory() // 2
+def _ulimit(text: str) -> docker.types.Ulimit:
+    name, _, values = text.partition("=")
+    soft, _, hard = values.partition(":")
+    return docker.types.Ulimit(name=name, soft=int(soft), hard=int(hard))
+
+
+def _chosen_cpus(client: docker.APIClient, container: ContainerSpec) -> str:
+    """Return the CPUs of a container, as the engine takes them; empty where it has no more of them than that."""
+    count = int(client.info()["NCPU"])
+    own = machine.cpu_ids()
+    ids = own if len(own) <= count else list(range(count))
+    if container.limits.cpus >= len(ids):
+        return ""
+    chosen = machine.chosen_cpus(ids, container.limits.cpus, f"{container.job_name}/{container.host}")
+    return ",".join(map(str, chosen))
 
 
 def _memory_for_jobs() -> int:
     """Return the memory limit of a container in bytes: a job that wants more is killed before other programs are."""
-    return _memory() - min(_memory() // 16, 1 << 30)
-
-
-def _memory() -> int:
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    memory = machine.memory_bytes()
+    return memory - min(memory // 16, 1 << 30)
 
 
 def _home_hash(container: ContainerSpec) -> str:
