@@ -12,10 +12,8 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import gzip
 import json
 import os
-import random
 import select
 import signal
 import stat
@@ -23,7 +21,6 @@ import struct
 import sys
 import threading
 import time
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
@@ -42,6 +39,8 @@ def shuffled(entries: Sequence[_Entry], seed: int | None, epoch: int) -> list[_E
     """Return the entries in the order of an epoch; without a seed as they are."""
     if seed is None:
         return list(entries)
+    import random  # few channels are shuffled, and the launcher loads this module for every job
+
     ordered = list(entries)
     random.Random(f"{seed}/{epoch}").shuffle(ordered)
     return ordered
@@ -104,7 +103,7 @@ class _Stream:
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(f"{self._name}_{epoch}", dir_fd=self._folder)
                 epoch += 1
-        except (OSError, ValueError, EOFError, zlib.error) as error:
+        except (OSError, ValueError) as error:
             tell(f"channel '{self._name}' cannot be streamed: {error}")
 
     def _entries(self, epoch: int) -> list[Any]:
@@ -134,6 +133,9 @@ class _Stream:
                 _splice(file.fileno(), pipe)
 
     def _write_unzipped(self, pipe: int, file: Any, path: str) -> None:
+        import gzip
+        import zlib
+
         try:
             if self._channel["record_io"]:  # the length comes first: the content is unpacked twice
                 length = sum(len(chunk) for chunk in _chunks(gzip.GzipFile(fileobj=file)))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -158,6 +157,8 @@ def _json(text: str, place: str) -> Any:
 
 
 def _content(uri: str, storage_of: StorageOf) -> str:
+    import tempfile  # slow to load, and few channels are manifests
+
     with tempfile.TemporaryDirectory(prefix="launcher-manifest-") as folder:
         try:
             path = storage_of(uri).fetch_object(uri, Path(folder, "manifest"))

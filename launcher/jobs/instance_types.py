@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -29,6 +28,8 @@ def instance_type(name: str) -> InstanceType | None:
 
 @cache
 def _table() -> dict[str, InstanceType]:
+    import csv
+
     with Path(__file__).with_name("instance_types.csv").open(encoding="utf-8", newline="") as file:
         return {
             row["type"]: InstanceType(int(row["cpus"]), int(float(row["memory_gib"]) * 2**30), int(row["gpus"]))

@@ -85,7 +85,7 @@ def _gpus(spec: TrainingJobSpec, settings: LaunchSettings) -> tuple[tuple[int, .
     if settings.gpus is not None and spec.instance_type != "local_gpu":
         return (), [f"{spec.instance_type} has GPUs, and the job runs without any: LAUNCHER_GPUS is none"]
     raise BadInputError(
-        f"ResourceConfig.InstanceType={spec.instance_type!r} has GPUs, and this machine has no NVIDIA device for a job.",
+        f"ResourceConfig.InstanceType={spec.instance_type!r} has GPUs, and this machine has no NVIDIA device for it.",
         'Use "local" or a type without GPUs; or run a type with GPUs without any: export LAUNCHER_GPUS=none',
     )
 
