@@ -409,6 +409,41 @@ def install_command(extra: str) -> str:
     return shlex.join([sys.executable, "-m", "pip", "install", *constraint, *index, *packages])
 
 
+_PIP_VARIABLES = {
+    "cert": "PIP_CERT",
+    "index-url": "PIP_INDEX_URL",
+    "extra-index-url": "PIP_EXTRA_INDEX_URL",
+    "trusted-host": "PIP_TRUSTED_HOST",
+    "find-links": "PIP_FIND_LINKS",
+}
+
+
+def pip_settings() -> dict[str, str]:
+    """Return what pip's own files of settings say of certificates and indexes, by pip's variables; those win."""
+    from configparser import ConfigParser
+    from configparser import Error as ConfigError
+
+    home = Path(os.environ.get("HOME") or "/nonexistent")
+    files: list[str | Path] = [
+        "/etc/xdg/pip/pip.conf",
+        "/etc/pip.conf",
+        home / ".pip/pip.conf",
+        Path(os.environ.get("XDG_CONFIG_HOME") or home / ".config") / "pip/pip.conf",
+        *([path] if (path := os.environ.get("PIP_CONFIG_FILE", "")) else []),
+    ]
+    parser = ConfigParser(interpolation=None)
+    try:
+        parser.read(files, encoding="utf-8")
+    except (ConfigError, UnicodeDecodeError):
+        return {}  # pip itself says what is wrong with them
+    values: dict[str, str] = {}
+    for section in ("global", "install"):
+        for name, variable in _PIP_VARIABLES.items():
+            if text := parser.get(section, name, fallback=""):
+                values[variable] = " ".join(text.split())
+    return values
+
+
 def build_settings() -> BuildSettings:
     """Read ``LAUNCHER_BASE_IMAGE``, ``LAUNCHER_BUILD_CA``, ``LAUNCHER_BUILD_WHEELS`` and ``TORCH_INDEX_URL``.
 

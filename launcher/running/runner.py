@@ -34,7 +34,7 @@ from launcher.jobs.clock import clock_mark
 from launcher.jobs.folder import JobFolder
 from launcher.jobs.metrics import MetricRecorder
 from launcher.jobs.record import JobRecord
-from launcher.jobs.spec import CheckpointConfig, ContainerSpec, TrainingJobSpec, job_keys
+from launcher.jobs.spec import OPT_ML, CheckpointConfig, ContainerSpec, Limits, Mount, TrainingJobSpec, job_keys
 from launcher.jobs.states import STOPS, SecondaryStatus, Status, StopReason
 from launcher.jobs.store import DISK_FULL, Claim, JobStore
 from launcher.requests.members import without_effect
@@ -51,10 +51,11 @@ from launcher.running.plan import (
     planned_s3_address,
     with_s3_address,
 )
+from launcher.running.requirements import IN_USE, RequirementsCache, entry_name, is_cacheable
 from launcher.running.signals import HandOver, Interrupts
 from launcher.running.syncing import FolderSync
 from launcher.runtimes import EndCause, Ending, Execution, HostState, Runtime, choose_runtime
-from launcher.settings import S3Settings, default_runtime, stop_grace_seconds
+from launcher.settings import S3Settings, cache_bytes, cache_folder, default_runtime, stop_grace_seconds
 from launcher.storage import Storage, storage_for, which_s3
 from launcher.storage.address import credentials_within, s3_within_reach
 from launcher.trees import Skipped, remove_tree
@@ -64,6 +65,8 @@ _SYNC_SECONDS = 1.0
 _LOOKING_SECONDS = 2.0  # between two questions to a runtime that does not answer
 _KILLED = 128 + signal.SIGKILL
 _ENDED_SECONDS = 10.0
+_INSTALLER = "requirements"  # the host that installs them
+_REQUIREMENTS = "LAUNCHER_REQUIREMENTS"  # tells the toolkit where they are
 _FEEDING_SECONDS = 600.0  # a feeder that nobody ends outlives the longest run by this
 
 
@@ -273,7 +276,10 @@ class Driver:
             if self._spec.checkpoint_config is not None:
                 self.step("restore_checkpoints", self._restore_checkpoints)
             self.step("prepare", self._prepare)
-            if not self._folder.stop_requested() or self._executions_left():
+            if self._requirements_file is not None:
+                self.step("install_requirements", self._install_requirements)
+            not_installed = "start" not in self._record.steps and bool(self._record.exit_codes)
+            if not not_installed and (not self._folder.stop_requested() or self._executions_left()):
                 with self._s3_within_reach():
                     # From here on a host may have results: Ctrl-C stops all of them in order.
                     self._interrupts.deferred = True
@@ -419,6 +425,75 @@ class Driver:
         for container in self._plan.containers:
             self._runtime.prepare(container)
 
+    @property
+    def _requirements_file(self) -> Path | None:
+        """What the toolkit of the bundled image would install; None where it has nothing to install."""
+        container = self._plan.containers[0]
+        file = self._hosts[0][1].code / "requirements.txt"
+        installs = container.bundled and not container.entry_point and self._spec.source_uri is not None
+        return file if installs and file.is_file() else None
+
+    def _install_requirements(self) -> None:
+        """Have what ``requirements.txt`` names installed, once for all jobs with the same file.
+
+        It is installed by a host of its own, before the job's: no job can change what another one gets.
+        """
+        container, file = self._plan.containers[0], self._requirements_file
+        if file is None:
+            return
+        text, limit = file.read_text(encoding="utf-8", errors="replace"), cache_bytes()
+        if not is_cacheable(text) or not limit:
+            return  # the toolkit in the job installs it
+        cache = RequirementsCache(cache_folder() / "requirements", limit, self._store.jobs_path)
+        name = entry_name(text, f"{self._runtime.describe_image(container)} {self._runtime.interpreter}")
+        while not self._folder.stop_requested() and not self._interrupts.count:
+            # First the mark, then the look: an entry in use is not removed.
+            (self._folder.work_path / IN_USE).write_text(name, encoding="utf-8")
+            if (entry := cache.entry(name)) is not None:
+                self._record.requirements = str(entry)
+                return
+            with cache.locked(name) as alone:
+                if alone and cache.entry(name) is None and self._installed(cache, name, container) is None:
+                    return
+            time.sleep(TICK_SECONDS)
+            self._interrupts.check()
+
+    def _installed(self, cache: RequirementsCache, name: str, container: ContainerSpec) -> Path | None:
+        """Install into a new entry; None where that failed, or was stopped, or left nothing to lend."""
+        folder = cache.new_folder()
+        log_path = self._folder.path / "requirements.log"
+        installer = replace(
+            container,
+            host=_INSTALLER,
+            hosts=(_INSTALLER,),
+            arguments=("install",),
+            mounts=(*container.mounts, Mount(str(folder), f"{OPT_ML}/requirements", read_only=False)),
+            state_path=str(self._folder.work_path / _INSTALLER),
+            log_path=str(log_path),
+            labels={**container.labels, "launcher.host": _INSTALLER},
+            limits=Limits(),
+        )
+        if (abandoned := self._runtime.find(installer)) is not None:  # of a driver that was killed
+            abandoned.remove()
+            shutil.rmtree(installer.state_path, ignore_errors=True)
+        execution = self._runtime.start(installer)
+        try:
+            while (code := execution.wait(TICK_SECONDS)) is None:
+                if self._folder.stop_requested() or self._interrupts.count:
+                    execution.kill()
+                self._interrupts.check()
+        finally:
+            execution.kill()
+            execution.remove()
+        if code == 0:
+            return cache.add(name, folder)
+        remove_tree(folder)
+        if not self._folder.stop_requested() and not self._interrupts.count:
+            # The failure of a job's own installation: its reason is in the tree of the first host.
+            self._record.exit_codes[container.host] = code
+            shutil.copyfile(log_path, container.log_path)
+        return None
+
     def _start(self) -> None:
         """Start each host, or find the one that a driver before this one started and could not record."""
         planned = planned_s3_address(self._spec)
@@ -427,7 +502,7 @@ class Driver:
             self._feeder.start()
         for container in self._plan.containers:
             execution = self._runtime.find(container) or self._runtime.start(
-                self._with_credentials(with_s3_address(container, planned, self._s3_address))
+                self._with_requirements(self._with_credentials(with_s3_address(container, planned, self._s3_address)))
             )
             self._executions[container.host] = execution
             self._record.executions[container.host] = execution.reference
@@ -464,6 +539,17 @@ class Driver:
         """Return the container with the S3's credentials, which are not recorded; the caller's own variables win."""
         own = {name: value for name, value in self._s3_credentials.items() if name not in self._spec.environment}
         return replace(container, environment={**container.environment, **own})
+
+    def _with_requirements(self, container: ContainerSpec) -> ContainerSpec:
+        """Return the container with the packages that were installed for it, which it can only read."""
+        entry = self._record.requirements
+        if not entry:
+            return container
+        if self._runtime.needs_local_libraries:
+            return replace(container, environment={**container.environment, _REQUIREMENTS: entry})
+        lent = Mount(entry, "/run/launcher/requirements")
+        environment = {**container.environment, _REQUIREMENTS: lent.target}
+        return replace(container, environment=environment, mounts=(*container.mounts, lent))
 
     @contextlib.contextmanager
     def _s3_within_reach(self) -> Iterator[None]:

@@ -142,6 +142,11 @@ class Runtime(ABC):
         """
 
     @property
+    def interpreter(self) -> str:
+        """What tells apart the Pythons that the bundled image, or what stands in for it, may have."""
+        return ""
+
+    @property
     def gpus(self) -> int:
         """How many GPUs a host of a job sees."""
         return 0

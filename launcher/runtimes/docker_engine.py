@@ -39,7 +39,7 @@ from launcher.runtimes import machine
 from launcher.runtimes.base import EndCause, Ending, Execution, HostState, Remains, Runtime
 from launcher.runtimes.image import build_image, image_tag
 from launcher.runtimes.probe import engine_address
-from launcher.settings import build_settings, stop_grace_seconds
+from launcher.settings import build_settings, pip_settings, stop_grace_seconds
 from launcher.trees import NoFolderError, Skipped, Tree
 
 # An engine that does not answer a question in this time counts as hung. Work gets longer: under load it is slow.
@@ -691,20 +691,30 @@ def _lent_for_installing(container: ContainerSpec) -> _Lent:
             mounts.append(docker.types.Mount(inside, str(path.resolve()), type="bind", read_only=True))
         return inside
 
-    wanted = {name: os.environ[name] for name in container.inherited if os.environ.get(name)}
+    given = {name: os.environ[name] for name in container.inherited if os.environ.get(name)}
+    wanted = {name: value for name, value in pip_settings().items() if name in container.inherited} | given
     for name in _CERTIFICATE_VARIABLES:
         if name in wanted and Path(wanted[name]).is_file():
             variables[name] = lend(Path(wanted[name]), f"{_LENT}/{name.lower()}.pem")
     if "PIP_CERT" in container.inherited and not variables and (bundle := build_settings().ca_bundle):
         variables["PIP_CERT"] = lend(bundle, f"{_LENT}/pip_cert.pem")
-    places = []
     if "PIP_FIND_LINKS" in container.inherited and "PIP_FIND_LINKS" not in wanted:
         wanted["PIP_FIND_LINKS"] = " ".join(str(folder) for folder in build_settings().wheel_folders)
-    for number, place in enumerate(wanted.get("PIP_FIND_LINKS", "").split()):
-        path = Path(place.removeprefix("file://"))
-        places.append(lend(path, f"{_LENT}/wheels-{number}") if path.is_dir() else place)
-    if places:
-        variables["PIP_FIND_LINKS"] = " ".join(places)
+    for name, kind in (
+        ("PIP_FIND_LINKS", "wheels"),
+        ("PIP_INDEX_URL", "index"),
+        ("PIP_EXTRA_INDEX_URL", "extra-index"),
+    ):
+        places = []
+        for number, place in enumerate(wanted.get(name, "").split()):
+            path = Path(place.removeprefix("file://"))
+            is_folder = (place.startswith(("file:///", "/")) or name == "PIP_FIND_LINKS") and path.is_dir()
+            inside = lend(path, f"{_LENT}/{kind}-{number}") if is_folder else place
+            places.append(f"file://{inside}" if is_folder and name != "PIP_FIND_LINKS" else inside)
+        if places:
+            variables[name] = " ".join(places)
+    if "PIP_TRUSTED_HOST" in wanted:
+        variables["PIP_TRUSTED_HOST"] = wanted["PIP_TRUSTED_HOST"]
     return _Lent(variables, mounts)
 
 

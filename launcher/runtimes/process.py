@@ -185,6 +185,11 @@ class ProcessRuntime(Runtime):
         return "127.0.0.1"
 
     @property
+    def interpreter(self) -> str:
+        """This one, whatever is at its path later."""
+        return f"{sys.executable} {sys.version}"
+
+    @property
     def gpus(self) -> int:
         """The NVIDIA devices of this machine."""
         return len(machine.gpu_numbers())
