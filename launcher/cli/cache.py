@@ -9,7 +9,9 @@ from typing import Annotated
 
 import typer
 
-from launcher.settings import cache_bytes, cache_folder
+from launcher.jobs.store import JobStore
+from launcher.running.requirements import requirements_cache
+from launcher.settings import cache_bytes, cache_folder, home_path
 from launcher.storage.cache import Cache
 
 app = typer.Typer(help="Show or clear the inputs that were fetched from S3 and kept.", no_args_is_help=True)
@@ -33,8 +35,9 @@ def list_entries(as_json: Annotated[bool, typer.Option("--json", help="Print JSO
 
 @app.command()
 def clear() -> None:
-    """Remove all of it; a job that uses a file keeps it."""
-    print(f"{_cache().prune(0):,} bytes removed from {cache_folder()}")
+    """Remove all of it, installed packages as well; a job that uses a file keeps it."""
+    removed = _cache().prune(0) + requirements_cache(JobStore(home_path()).jobs_path).prune(0)
+    print(f"{removed:,} bytes removed from {cache_folder()}")
 
 
 def _cache() -> Cache:
