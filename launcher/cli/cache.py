@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from launcher.jobs.store import JobStore
-from launcher.running.requirements import requirements_cache
 from launcher.settings import cache_bytes, cache_folder, home_path
-from launcher.storage.cache import Cache
+
+if TYPE_CHECKING:
+    from launcher.storage.cache import Cache
+
 
 app = typer.Typer(help="Show or clear the inputs that were fetched from S3 and kept.", no_args_is_help=True)
 
@@ -36,11 +37,16 @@ def list_entries(as_json: Annotated[bool, typer.Option("--json", help="Print JSO
 @app.command()
 def clear() -> None:
     """Remove all of it, installed packages as well; a job that uses a file keeps it."""
+    from launcher.jobs.store import JobStore
+    from launcher.running.requirements import requirements_cache
+
     removed = _cache().prune(0) + requirements_cache(JobStore(home_path()).jobs_path).prune(0)
     print(f"{removed:,} bytes removed from {cache_folder()}")
 
 
 def _cache() -> Cache:
+    from launcher.storage.cache import Cache
+
     return Cache(cache_folder(), cache_bytes())
 
 

@@ -307,7 +307,7 @@ class Store(Generic[RecordType]):
         )
 
     def _is_missing(self, name: str) -> BadInputError:
-        words = self.kind.missing_words.format(arn=self.kind.arn(name))
+        words = self.kind.missing_words.format(arn=self.kind.arn(name), name=name)
         return self.kind.missing(
             words or f"no {self.kind.noun} '{name}' in {self.path}.", f"List them with: {self.kind.listing}"
         )
