@@ -17,8 +17,9 @@ import pytest
 import launcher
 from launcher import errors
 from launcher.aliases.inputs import ShuffleConfig
+from launcher.requests.training import check_training_request
 from launcher.storage import bucket_storage, storage_for, which_s3
-from tests.shell import launcher_environment
+from tests.shell import launcher_environment, run_launcher
 
 RUNTIMES = ["process", pytest.param("docker", marks=pytest.mark.docker)]
 NAMES = ("train/a.csv", "train/deep/b.csv", "train/z.csv", "tr2.csv")
@@ -501,3 +502,31 @@ def test_a_folder_with_the_name_of_another_channels_pipe_is_refused(make_source,
                 "train_0": str(tmp_path / "rows"),
             }
         )
+
+
+def test_the_command_line_gives_copies_and_modes(tmp_path, make_source):
+    (tmp_path / "rows").write_text("1")
+    source = make_source("")
+    common = ["fit", "--source-dir", source, "--runtime", "process", "--dry-run", "-i", f"a={tmp_path}/rows"]
+    answer = run_launcher(*common, "--writable", "a", "--json", cwd=tmp_path)
+    document = json.loads(answer.stdout)
+    assert document["Launcher"]["WritableChannels"] == ["a"]
+    answer = run_launcher(*common, "--input-mode", "Pipe", cwd=tmp_path)
+    assert "channel    a: 1 object -> a_0, a_1, ..." in answer.stdout
+    answer = run_launcher(*common, "--writable", "b", cwd=tmp_path)
+    assert answer.returncode == 2
+    assert "--writable b: there is no channel 'b'" in answer.stderr
+
+
+def test_a_document_that_names_no_channel_to_write_to_is_refused(tmp_path):
+    request = {
+        "TrainingJobName": "job-1",
+        "RoleArn": "arn:aws:iam::111122223333:role/r",
+        "AlgorithmSpecification": {"TrainingImage": "i", "TrainingInputMode": "File"},
+        "OutputDataConfig": {"S3OutputPath": f"file://{tmp_path}/out"},
+        "ResourceConfig": {"InstanceType": "local", "InstanceCount": 1},
+        "StoppingCondition": {"MaxRuntimeInSeconds": 60},
+        "Launcher": {"WritableChannels": ["b"]},
+    }
+    with pytest.raises(errors.ChannelError, match="WritableChannels names 'b', which is no channel"):
+        check_training_request(request)
