@@ -139,8 +139,8 @@ def test_a_pipe_streams_all_objects_in_order_in_every_epoch(runtime, place, run)
 
 
 def test_a_job_may_close_a_pipe_early_and_open_the_next_one_late(runtime, run, tmp_path):
-    """1 MiB is more than a pipe holds: the writer is in the middle when the reader goes away."""
-    (tmp_path / "big").write_bytes(b"x" * (1 << 20))
+    """4 MiB are more than a pipe holds: the writer is in the middle when the reader goes away."""
+    (tmp_path / "big").write_bytes(b"x" * (4 << 20))
     script = """
     import os, time
     stem = os.environ["SM_CHANNEL_TRAIN"]
@@ -148,7 +148,7 @@ def test_a_job_may_close_a_pipe_early_and_open_the_next_one_late(runtime, run, t
         assert stream.read(10) == b"x" * 10
     time.sleep(0.5)
     with open(stem + "_1", "rb") as stream:
-        assert len(stream.read()) == 1 << 20
+        assert len(stream.read()) == 4 << 20
     print("names", sorted(os.listdir(os.path.dirname(stem))))
     """
     job = run(script, {"train": launcher.TrainingInput(str(tmp_path / "big"), input_mode="Pipe")}, runtime)
@@ -375,6 +375,7 @@ def test_a_feeder_that_is_killed_fails_the_job_which_cannot_know_what_it_missed(
         job.wait(logs=False)
 
 
+@pytest.mark.slow
 def test_a_crash_of_the_driver_leaves_no_feeder_behind(runtime, make_source, store, tmp_path):
     """Nobody takes the job up: its host ends, and the feeder sees that by itself."""
     (tmp_path / "rows").write_text("1")
@@ -504,6 +505,7 @@ def test_a_folder_with_the_name_of_another_channels_pipe_is_refused(make_source,
         )
 
 
+@pytest.mark.slow
 def test_the_command_line_gives_copies_and_modes(tmp_path, make_source):
     (tmp_path / "rows").write_text("1")
     source = make_source("")
