@@ -532,3 +532,26 @@ def test_a_document_that_names_no_channel_to_write_to_is_refused(tmp_path):
     }
     with pytest.raises(errors.ChannelError, match="WritableChannels names 'b', which is no channel"):
         check_training_request(request)
+
+
+def test_without_namespaces_channels_are_the_same_below_another_base(place, run, monkeypatch):
+    """Parts of hosts and copies are folders of the job's own there, and pipes are pipes."""
+    monkeypatch.setenv("LAUNCHER_NAMESPACES", "off")
+    uri = place({f"train/{number}": str(number) for number in range(4)})
+    script = f"""
+    {"".join(SHOW.splitlines(keepends=True)).strip().replace(chr(10), chr(10) + "    ")}
+    with open(os.environ["SM_CHANNEL_STREAM"] + "_0") as stream:
+        assert stream.read() == "0123"
+    copy = pathlib.Path(os.environ["SM_CHANNEL_COPY"], "0")
+    copy.write_text("changed")
+    """
+    channels = {
+        "train": launcher.TrainingInput(f"{uri}/train/", distribution="ShardedByS3Key"),
+        "stream": launcher.TrainingInput(f"{uri}/train/", input_mode="Pipe"),
+        "copy": launcher.TrainingInput(f"{uri}/train/", writable=True),
+    }
+    job = run(script, channels, instance_count=2)
+    assert job.status == "Completed", (job.failure_reason, job.logs())
+    assert [seen(job, "algo-1"), seen(job, "algo-2")] == [{"0": "0", "2": "2"}, {"1": "1", "3": "3"}]
+    storage = storage_for(uri)
+    assert storage.fetch_object(f"{uri}/train/0", job.path / "original").read_text() == "0"
