@@ -106,7 +106,6 @@ class Estimator:
     subnets: Sequence[str] | None
     security_group_ids: Sequence[str] | None
     encrypt_inter_container_traffic: bool | None
-    enable_sagemaker_metrics: bool | None
     max_retry_attempts: int | None
     training_repository_access_mode: str | None
     training_repository_credentials_provider_arn: str | None
@@ -183,6 +182,7 @@ class Estimator:
         self.instance_count = 1 if instance_count is None else instance_count
         self.instance_type = "local" if instance_type is None else instance_type
         self.max_run = max_run
+        self.enable_sagemaker_metrics = enable_sagemaker_metrics
         self.input_mode = input_mode
         self.base_job_name = base_job_name
         self.tags = None if tags is None else list(tags)
@@ -245,6 +245,8 @@ class Estimator:
         job = self.submit(inputs, job_name, experiment_config)
         if shown:
             say(f"Training job {job.name} in {job.path}")
+            for warning in job.warnings:
+                say(f"warning: {warning}")
         if wait:
             job.wait(logs=logs)
         else:
@@ -682,6 +684,7 @@ class Estimator:
             job = accept(request, runtime)
             words = tuple(said_in_sdk_words((*ESTIMATOR_OPTIONS, *FIT_OPTIONS), text) for text in job.warnings)
             job = replace(job, warnings=words)
+        job = replace(job, warnings=(*job.warnings, *self._warnings(job.runtime.name)))
         if source is not None and job.runtime.needs_local_libraries:
             check_libraries(source)
         members = list_members(source.path, source.members, source.dependencies) if source else None
@@ -771,6 +774,10 @@ class Estimator:
             CodeLocation=to_uri(os.fspath(self.code_location)) if self.code_location else None,
             BaseJobName=self.base_job_name or None,
         )
+
+    def _warnings(self, _runtime: str) -> list[str]:
+        """Return what the user should know about a job before it runs on a runtime of this name."""
+        return []
 
     def _s3(self, texts: Sequence[str]) -> dict[str, str] | None:
         """Return which S3 the job's URIs mean; None where it has none."""

@@ -234,7 +234,11 @@ ESTIMATOR_OPTIONS = (
     _refused("rules", "DebugRuleConfigurations", (None, []), _NO_DEBUGGER),
     _refused("debugger_hook_config", "DebugHookConfig", _UNSET, _NO_DEBUGGER),
     _refused("tensorboard_output_config", "TensorBoardOutputConfig"),
-    _noted("enable_sagemaker_metrics", "AlgorithmSpecification.EnableSageMakerMetricsTimeSeries"),
+    Option(
+        "enable_sagemaker_metrics",
+        "`True` or `False`; the whole series of every metric is there, asked for or not.",
+        "AlgorithmSpecification.EnableSageMakerMetricsTimeSeries",
+    ),
     _refused("profiler_config", "ProfilerConfig", instead="Leave it out, or run a profiler in the entry point."),
     _noted("max_retry_attempts", "RetryStrategy.MaximumRetryAttempts"),
     _refused("git_config", instead="Clone the repository and give source_dir."),

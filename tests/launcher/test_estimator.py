@@ -102,7 +102,6 @@ def test_options_that_mean_nothing_here_are_kept_and_named(estimator):
         "enable_infra_check": True,
         "enable_remote_debug": True,
         "enable_session_tag_chaining": True,
-        "enable_sagemaker_metrics": True,
         "training_repository_access_mode": "Vpc",
     }
     for name, value in asked.items():
