@@ -17,6 +17,15 @@ OWN_MEMBER = "Launcher"
 _OWN_SHAPES: Mapping[str, Shape] = {
     "LauncherMember": {
         "type": "structure",
+        "members": {
+            "Runtime": "LauncherWord",
+            "S3": "LauncherS3",
+            "Estimator": "LauncherEstimator",
+            "TuningJobArn": "LauncherText",  # of the tuning job that made it
+        },
+    },
+    "LauncherTuningMember": {
+        "type": "structure",
         "members": {"Runtime": "LauncherWord", "S3": "LauncherS3", "Estimator": "LauncherEstimator"},
     },
     "LauncherS3": {
@@ -59,6 +68,7 @@ _OWN_SHAPES: Mapping[str, Shape] = {
 }
 _OWN_MEMBERS: Mapping[str, str] = {
     "CreateTrainingJob": "LauncherMember",
+    "CreateHyperParameterTuningJob": "LauncherTuningMember",
     "CreateModel": "LauncherModelMember",
     "CreateTransformJob": "LauncherTransformMember",
     "CreateEndpointConfig": "LauncherEndpointMember",
