@@ -26,6 +26,7 @@ SIDES = {
         "isal",
         "moto",
         "numpy",
+        "optuna",  # an extra, loaded where it is used
         "pandas",
         "requests",
         "rich",
@@ -65,6 +66,7 @@ ONLY_IN = {
     "boto3": {"launcher/storage/s3.py", "launcher/storage/boto_session.py"},
     "botocore": {"launcher/storage/s3.py", "launcher/s3_server/moto_bridge.py"},
     "moto": {"launcher/s3_server/moto_bridge.py"},
+    "optuna": {"launcher/tuning/sampling.py"},
     "numpy": {
         "launcher/s3_server/checksums.py",
         # Where they are used: a program that sends no arrays loads no numpy.

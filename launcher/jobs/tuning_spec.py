@@ -142,6 +142,7 @@ class Trial:
         status: how the training job ended; empty while it has not.
         objective: the objective's last value; None where none was emitted.
         epochs: how many values of the objective were emitted.
+        judged: at how many values the rules that stop training jobs have last looked at it.
         failure: why it failed, empty where it did not.
     """
 
@@ -153,6 +154,7 @@ class Trial:
     status: str = ""
     objective: float | None = None
     epochs: int = 0
+    judged: int = 0
     failure: str = ""
 
     @property
