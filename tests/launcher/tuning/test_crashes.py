@@ -39,14 +39,20 @@ def as_processes(tuning, tmp_path):
 
 
 def drive_and_kill(tuning, name, seconds):
-    """Drive a tuning job in a process of its own, which is killed after so many seconds."""
+    """Drive a tuning job in a process of its own, which is killed so many seconds after it has begun.
+
+    Returns whether there was something left to do.
+    """
     command = [sys.executable, "-m", "launcher", "drive", name, "--kind", "tuning-jobs"]
     driver = subprocess.Popen(command, env={**os.environ, "LAUNCHER_HOME": str(tuning.home)})
+    while driver.poll() is None and not tuning.store.folder(name).driven():
+        time.sleep(0.01)
     try:
         driver.wait(seconds)
     except subprocess.TimeoutExpired:
         driver.send_signal(signal.SIGKILL)
         driver.wait()
+    return not tuning.store.load(name).terminal
 
 
 @pytest.mark.slow
@@ -54,8 +60,8 @@ def test_ten_kills_of_the_driver_lose_nothing_and_run_nothing_twice(as_processes
     tuning = as_processes
     names = [tuning.submit("straight"), tuning.submit("killed")]
     straight = drive(tuning.store, "straight")
-    for kill in range(10):
-        drive_and_kill(tuning, "killed", 0.35 + random.Random(kill).uniform(0, 0.5))
+    hits = [drive_and_kill(tuning, "killed", random.Random(kill).uniform(0, 0.4)) for kill in range(10)]
+    assert sum(hits) >= 5
     killed = drive(tuning.store, "killed")
     assert (straight.status, killed.status) == ("Completed", "Completed")
     assert [trial.values for trial in killed.trials] == [trial.values for trial in straight.trials]
@@ -71,7 +77,7 @@ def test_training_jobs_in_parallel_survive_kills_as_well(as_processes):
     tuning = as_processes
     tuning.submit("killed", parallel=3)
     for kill in range(4):
-        drive_and_kill(tuning, "killed", 0.4 + random.Random(kill).uniform(0, 0.4))
+        drive_and_kill(tuning, "killed", random.Random(kill).uniform(0, 0.4))
     record = drive(tuning.store, "killed")
     assert [trial.status for trial in record.trials] == ["Completed"] * JOBS
     assert sorted(tuning.ran.read_text().split()) == sorted(trial.job for trial in record.trials)
@@ -80,7 +86,7 @@ def test_training_jobs_in_parallel_survive_kills_as_well(as_processes):
 def test_a_kill_between_any_two_writes_repeats_no_choice(tuning, monkeypatch):
     """The driver dies before and after each write of its record, in turn."""
     expected = None
-    for writes in range(12):
+    for writes in range(10):
         name = f"tune-{writes:02d}"
         tuning.submit(name, jobs=2, seed=9)
         count, save = [0], tuning.store.save
@@ -104,17 +110,20 @@ def test_a_kill_between_any_two_writes_repeats_no_choice(tuning, monkeypatch):
         assert record.status == "Completed"
         expected = expected or tuning.values(name)
         assert tuning.values(name) == expected
-    assert len(tuning.runtime.started) == 2 * 12
+    assert len(tuning.runtime.started) == 2 * 10
 
 
 @pytest.mark.slow
 def test_sigterm_leaves_the_tuning_job_to_a_driver_of_its_own(as_processes):
     tuning = as_processes
     tuning.submit("left", parallel=2)
-    script = f"from launcher.jobs.store import *; from launcher.running.driving import drive; drive(TuningStore({tuning.home.__class__.__name__}({str(tuning.home)!r})), 'left')"
-    front = subprocess.Popen(
-        [sys.executable, "-c", f"from pathlib import *; {script}"], stderr=subprocess.PIPE, text=True
+    script = (
+        "from pathlib import Path\n"
+        "from launcher.jobs.store import TuningStore\n"
+        "from launcher.running.driving import drive\n"
+        f"drive(TuningStore(Path({str(tuning.home)!r})), 'left')"
     )
+    front = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 20
     while not tuning.store.load("left").trials:
         assert time.monotonic() < deadline
