@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 JobName = Annotated[str, typer.Argument(metavar="JOB", help="A job's name, or 'latest'.")]
 KindName = Annotated[
     str | None,
-    typer.Option("--kind", "-k", help="training, transform or model; by default whichever has such a job."),
+    typer.Option("--kind", "-k", help="training, transform, tuning or model; by default whichever has such a job."),
 ]
-_KIND_NAMES = {"training": "jobs", "transform": "transform-jobs", "model": "models"}
+_KIND_NAMES = {"training": "jobs", "transform": "transform-jobs", "tuning": "tuning-jobs", "model": "models"}
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 
 
 def list_jobs(
-    kind: Annotated[str, typer.Option("--kind", "-k", help="training, transform or model.")] = "training",
+    kind: Annotated[str, typer.Option("--kind", "-k", help="training, transform, tuning or model.")] = "training",
     as_json: AsJson = False,
 ) -> None:
     """List all jobs of a kind, the oldest first; a job without a driver gets a new one."""
@@ -43,7 +43,8 @@ def list_jobs(
     for name, record in records:
         _look_after(store, name, record)
     if as_json:
-        noun = {"jobs": "TrainingJob", "transform-jobs": "TransformJob"}.get(store.kind.folder, "Model")
+        nouns = {"jobs": "TrainingJob", "transform-jobs": "TransformJob", "tuning-jobs": "HyperParameterTuningJob"}
+        noun = nouns.get(store.kind.folder, "Model")
         print_json(
             [
                 {
@@ -101,19 +102,18 @@ def logs(
     kind: KindName = None,
 ) -> None:
     """Print a job's log."""
-    from launcher.jobs.kinds import TRANSFORM_JOBS
+    from launcher.jobs.kinds import TRAINING_JOBS
     from launcher.running.driving import drive, raise_unless_completed
     from launcher.running.following import LogReader
-    from launcher.sdk.transform_job import TransformJob
 
     store, name = _found(job, kind)
     record = store.load(name)
-    if store.kind is TRANSFORM_JOBS:
-        transform = TransformJob(name)
+    if store.kind is not TRAINING_JOBS:
+        handle = _handle(store, name)
         if follow:
-            transform.wait(looking_on=True)
+            handle.wait(looking_on=True)
         else:
-            transform.print_logs()
+            handle.print_logs()
             _look_after(store, name, record)
         return
     on_line = partial(print_line, hosts=record.training_spec.instance_count)
@@ -126,12 +126,8 @@ def logs(
 
 def stop(job: JobName, kind: KindName = None) -> None:
     """Stop a job: SIGTERM, two minutes, SIGKILL; what it has written is kept."""
-    from launcher.jobs.kinds import TRANSFORM_JOBS
-    from launcher.sdk.training_job import TrainingJob
-    from launcher.sdk.transform_job import TransformJob
-
     store, name = _found(job, kind)
-    handle = TransformJob(name) if store.kind is TRANSFORM_JOBS else TrainingJob(name)
+    handle = _handle(store, name)
     handle.stop()
     print(f"{handle.name}: {handle.status}")
 
@@ -212,7 +208,7 @@ def _found(name: str, kind: str | None) -> tuple[Store[Any], str]:
     """Return the store and the name of a job: of the kind that was named, else of the first that has such a job."""
     if len(name.encode()) > MAX_NAME_BYTES:
         raise JobNotFoundError(f"no job '{name:.60}...': that is no job's name.", "List them with: launcher ls")
-    stores = [_store_of(word) for word in ((kind,) if kind else ("training", "transform"))]
+    stores = [_store_of(word) for word in ((kind,) if kind else ("training", "transform", "tuning"))]
     for store in stores:
         if name == "latest" and (names := store.names()):
             return store, names[-1]
@@ -220,6 +216,16 @@ def _found(name: str, kind: str | None) -> tuple[Store[Any], str]:
             return store, name
     stores[0].load(name)  # which says that there is none
     return stores[0], name
+
+
+def _handle(store: Store[Any], name: str) -> Any:
+    """Return the handle on a job of any kind."""
+    from launcher.sdk.training_job import TrainingJob
+    from launcher.sdk.transform_job import TransformJob
+    from launcher.sdk.tuning_job import TuningJob
+
+    handles: dict[str, Any] = {"transform-jobs": TransformJob, "tuning-jobs": TuningJob}
+    return handles.get(store.kind.folder, TrainingJob)(name)
 
 
 def _store_of(kind: str) -> Store[Any]:
@@ -234,12 +240,16 @@ def _store_of(kind: str) -> Store[Any]:
 
 
 def _description(store: Store[Any], name: str) -> dict[str, Any]:
-    from launcher.jobs.record import ModelRecord, TransformRecord
+    from launcher.jobs.record import ModelRecord, TransformRecord, TuningRecord
+    from launcher.jobs.store import TuningStore
     from launcher.requests.describe import describe_record
     from launcher.requests.models import describe_model
     from launcher.requests.transform import describe_transform
+    from launcher.tuning import service
 
     record = store.load(name)
+    if isinstance(record, TuningRecord):
+        return service.describe(TuningStore(store.home), name)
     if isinstance(record, TransformRecord):
         return describe_transform(record)
     return describe_model(record) if isinstance(record, ModelRecord) else describe_record(record)

@@ -10,7 +10,7 @@ _SCRIPT = (
 )
 _SERVING = "Use launcher.Model and launcher.Transformer; launcher.Predictor asks an endpoint."
 _PROCESSING = "Run the script as a job: launcher.Estimator(entry_point=...).fit(inputs)."
-_TUNING = "Start a job for each value: launcher.Estimator(..., hyperparameters=...).fit(wait=False)."
+_TUNING = "Give the ranges yourself: launcher.HyperparameterTuner, or launcher tune."
 _PIPELINES = "Call fit() of one estimator after the other; a job's outputs are the next one's inputs."
 _IMAGES = "Name the image itself, image_uri=..., or leave it out for the bundled one."
 _DATA = "Use launcher.Session: upload_data, download_data, list_s3_files, read_s3_file."
@@ -30,7 +30,7 @@ INSTEAD = {
         _SERVING,
     ),
     **dict.fromkeys(("Processor", "ScriptProcessor", "dataset_definition", "processing", "spark"), _PROCESSING),
-    **dict.fromkeys(("HyperparameterTuner", "parameter", "tuner", "automl", "AutoML"), _TUNING),
+    **dict.fromkeys(("automl", "AutoML"), _TUNING),
     **dict.fromkeys(("workflow", "lineage", "experiments", "feature_store", "remote_function"), _PIPELINES),
     **dict.fromkeys(("image_uris", "get_model_package_args", "jumpstart", "git_utils"), _IMAGES),
     **dict.fromkeys(("S3Uploader", "S3Downloader", "s3", "s3_input"), _DATA),

@@ -12,6 +12,7 @@ from typing import Any
 from launcher.errors import BadInputError
 from launcher.jobs.folder import JobFolder
 from launcher.jobs.record import TuningRecord
+from launcher.jobs.spec import TrainingJobSpec
 from launcher.jobs.store import Claim, JobStore, TuningStore
 from launcher.jobs.tuning_spec import CATEGORICAL, Trial, TuningJobSpec
 from launcher.requests.shapes import OWN_MEMBER
@@ -29,11 +30,13 @@ class TuningPlan:
 
     Attributes:
         spec: with the runtime and the S3 of its training jobs decided.
-        first: the plan of the first training job of each definition; the others differ in values and name.
+        samples: a training job of each definition; the others differ in values and name.
+        first: their plans.
         warnings: for the user, before it runs.
     """
 
     spec: TuningJobSpec
+    samples: tuple[TrainingJobSpec, ...]
     first: tuple[RunPlan, ...]
     warnings: tuple[str, ...] = ()
 
@@ -73,13 +76,14 @@ def plan_tuning(
     store.check_writable()
     store.check_unused(spec.job_name)
     _check_parents(spec, store)
-    plans, definitions = [], []
+    plans, samples, definitions = [], [], []
     warnings: list[str] = []
     runtime_name = spec.runtime
     for place, definition in enumerate(spec.definitions):
         values = {entry.name: entry.values[0] if entry.values else entry.low for entry in definition.ranges}
         sample = Trial(1, f"{spec.job_name}-000-0", place, values)
         job = accept(trial_request(spec, sample), runtime)
+        samples.append(job.spec)
         plans.append(plan_job(job, jobs, source_members=source_members))
         own = {**definition.request[OWN_MEMBER], "Runtime": job.runtime.name}
         if job.spec.s3 is not None:
@@ -88,7 +92,7 @@ def plan_tuning(
         warnings += job.warnings
         runtime_name = job.runtime.name
     decided = replace(spec, definitions=tuple(definitions), runtime=runtime_name)
-    return TuningPlan(decided, tuple(plans), tuple(dict.fromkeys(warnings)))
+    return TuningPlan(decided, tuple(samples), tuple(plans), tuple(dict.fromkeys(warnings)))
 
 
 def record_tuning(plan: TuningPlan, request: Mapping[str, Any], claim: Claim[TuningRecord]) -> JobFolder:

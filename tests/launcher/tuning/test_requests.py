@@ -107,7 +107,10 @@ def test_a_member_that_is_not_emulated_is_refused_by_name(tuning, options, named
             {"config": {"HyperParameterTuningJobObjective": {"Type": "Maximize", "MetricName": "loss"}}},
             "'loss' is not among its MetricDefinitions",
         ),
-        ({"definition": {"OutputDataConfig": {"S3OutputPath": "file://a/b"}}}, "TrainingJobDefinition: OutputDataConfig"),
+        (
+            {"definition": {"OutputDataConfig": {"S3OutputPath": "file://a/b"}}},
+            "TrainingJobDefinition: OutputDataConfig",
+        ),
         ({"definition": {"TuningObjective": {"Type": "Maximize", "MetricName": "score"}}}, "TuningObjective is for"),
     ],
 )
