@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from launcher import __version__
-from launcher.cli import cache, endpoints, jobs, storage, transform, tuning
+from launcher.cli import aws, cache, endpoints, jobs, programs, storage, transform, tuning
 from launcher.cli.arguments import channels_of, exists, hyperparameters_of
 from launcher.cli.documents import placed, read_document
 from launcher.cli.jobs import AsJson, JobName, job_handle, print_ending
@@ -248,6 +248,10 @@ def _see_through(job: TrainingJob, *, detach: bool, as_json: bool) -> None:
 
 app.command()(transform.transform)
 app.command()(tuning.tune)
+app.command()(aws.up)
+app.command()(aws.down)
+app.command()(aws.status)
+app.command("env")(aws.environment)
 app.command("ls")(jobs.list_jobs)
 app.command()(jobs.describe)
 app.command()(jobs.logs)
@@ -255,6 +259,7 @@ app.command()(jobs.stop)
 app.command()(jobs.collect)
 app.command("gc")(jobs.collect_garbage)
 app.command()(endpoints.deploy)
+app.command("exec")(programs.execute)
 
 
 @app.command()

@@ -154,6 +154,24 @@ def describe_tuning(
     return answer
 
 
+def summarize_tuning(record: TuningRecord) -> dict[str, Any]:
+    """Return a record in the shape of HyperParameterTuningJobSummary; a training job that runs is InProgress."""
+    spec = record.tuning_spec
+    summary: dict[str, Any] = {
+        "HyperParameterTuningJobName": spec.job_name,
+        "HyperParameterTuningJobArn": tuning_job_arn(spec.job_name),
+        "HyperParameterTuningJobStatus": str(Status(record.status)),
+        "Strategy": spec.strategy,
+        "CreationTime": utc(record.created),
+        "LastModifiedTime": utc(record.modified),
+        **status_counters(record, {}),
+        "ResourceLimits": copy.deepcopy(record.request["HyperParameterTuningJobConfig"]["ResourceLimits"]),
+    }
+    if record.ended is not None:
+        summary["HyperParameterTuningEndTime"] = utc(record.ended)
+    return summary
+
+
 def completed_tuning(request: Mapping[str, Any]) -> dict[str, Any]:
     """Return a document with AWS's defaults where it says nothing."""
     full = copy.deepcopy(dict(request))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
 from difflib import get_close_matches
 from typing import Any, NamedTuple
 
@@ -19,6 +20,7 @@ _PYTHON_TYPES: Mapping[str, tuple[type, ...]] = {
     "map": (dict, Mapping),
     "list": (list, tuple),
     "structure": (dict, Mapping),
+    "timestamp": (datetime, int, float, str),
 }
 _LONGEST_SHOWN = 60
 _MOST_SHOWN = 12

@@ -30,6 +30,7 @@ from launcher.errors import (
 )
 from launcher.jobs.clock import clock_mark
 from launcher.jobs.folder import JobFolder
+from launcher.jobs.log_times import FolderTimes
 from launcher.jobs.metrics import MetricRecorder
 from launcher.jobs.record import JobRecord
 from launcher.jobs.spec import CheckpointConfig, ContainerSpec, TrainingJobSpec, job_keys
@@ -181,17 +182,21 @@ def plan_job(job: AcceptedJob, store: JobStore, *, source_members: Sequence[str]
     return replace(plan, image=job.runtime.describe_image(plan.containers[0]))
 
 
-def submit(request: Mapping[str, Any], store: JobStore, runtime: Runtime | None = None) -> JobFolder:
+def submit(
+    request: Mapping[str, Any], store: JobStore, runtime: Runtime | None = None, *, warnings: Sequence[str] = ()
+) -> JobFolder:
     """Check a CreateTrainingJob document and record it as a job: from here on it cannot be lost.
 
     Args:
         request: as boto3's ``create_training_job`` takes it; its source archive, if it names one, is there.
         store: the home that the job lives in.
         runtime: default: the one that the request names, else ``LAUNCHER_RUNTIME``.
+        warnings: of the caller's, for the record.
     Raises:
         BadInputError: the job cannot be run; nothing has been recorded.
     """
     job = accept(request, runtime)
+    job = replace(job, warnings=(*warnings, *job.warnings))
     plan_job(job, store)
     with store.claim(job.spec.job_name) as claim:
         return record_job(job, claim)
@@ -466,14 +471,9 @@ class Driver:
         recorder = MetricRecorder(self._spec.metric_definitions, self._folder.metrics_path)
         # Metrics are read from the log's beginning, even where a driver before this one had begun to.
         readers = [self._lines] if self._lines else []
+        times = FolderTimes(self._folder)
         if self._spec.metric_definitions:
-            readers.append(
-                LogReader(
-                    self._folder,
-                    lambda _host, line: recorder.feed(line, time.time()),
-                    "metrics are no longer read from the log",
-                )
-            )
+            readers.append(self._metric_reader(recorder, times))
         hosts = _Hosts(self._runtime, self._plan.containers, self._executions)
         if self._record.stop_reason:
             hosts.terminate()  # a driver before this one may have died before it could
@@ -482,10 +482,13 @@ class Driver:
         while hosts.left:
             codes = hosts.wait(TICK_SECONDS)
             self._executions |= hosts.running
+            times.note()
             for reader in readers:
                 reader.read()
             self._look_at(readers)
             self._interrupts.check()
+            if codes:
+                self._heed_stop(hosts)
             for host, code in codes.items():
                 self._record.exit_codes[host] = code
                 for warning in hosts.warnings:
@@ -515,7 +518,22 @@ class Driver:
         self._look_at(readers)
         for sync in self._syncs:
             sync.wait()
+        self._heed_stop(hosts)
         self._record.final_metrics = [[point.name, point.value, point.timestamp] for point in recorder.last.values()]
+
+    def _metric_reader(self, recorder: MetricRecorder, times: FolderTimes) -> LogReader:
+        """Return what hands the log to a recorder; a value that a driver before this one saw keeps its time."""
+        seen = times.moments()
+
+        def feed(host: str, line: str) -> None:
+            moments = seen.get(host)
+            if moments is None or reader.line_end > moments.size:
+                recorder.feed(line, time.time())
+            else:
+                recorder.feed(line, moments.at(reader.line_end) / 1000)
+
+        reader = LogReader(self._folder, feed, "metrics are no longer read from the log")
+        return reader
 
     def _look_at(self, readers: Sequence[LogReader]) -> None:
         """Note which reader has lost its sink; leave the job to another driver where the caller only looked on."""
@@ -554,6 +572,11 @@ class Driver:
             self._note(Status.STOPPING, SecondaryStatus.STOPPING, "Stopping the training job")
         self._save()
         hosts.terminate()
+
+    def _heed_stop(self, hosts: _Hosts) -> None:
+        """Let a stop count that was asked for before the end of the hosts is recorded: others were told of it."""
+        if self._folder.stop_requested() and not self._record.stop_reason:
+            self._stop(hosts, StopReason.ASKED)
 
     def _heed_endings(self) -> None:
         """Note what the hosts tell of their end: a host without a driver stops itself at its limit."""

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from launcher.s3_server.service import Server
 
 LOOPBACK = "127.0.0.1"
+# What runs as the server: S3 and, on the same port, the rest of the local AWS. By name: it is of a room below this one.
+_MODULE = "launcher.aws.server"
 _Class = TypeVar("_Class", bound=type[Any])
 
 
@@ -72,18 +74,20 @@ def check_key(bucket: str, key: str) -> bytes:
         return names.check_key(bucket, key)
 
 
-def ensure_server(home: Path, address: str = LOOPBACK) -> str:
+def ensure_server(home: Path, address: str = LOOPBACK, port: int | None = None) -> str:
     """Return the URL of the server of the S3 below ``home`` at an address of this machine; start it if need be.
 
+    Args:
+        port: this and no other. Default: the last server's if it is free.
     Raises:
-        StorageError: the address is none of this machine, or the server does not start.
+        StorageError: the address is none of this machine, the port is taken, or the server does not start.
         SettingsError: ``LAUNCHER_S3_IDLE_SECONDS`` or ``LAUNCHER_ACCESS`` has no valid value.
     """
     from launcher.s3_server import service
 
     idle_seconds, access = s3_idle_seconds(), s3_access()
     with s3_errors():
-        return service.ensure(home, address, idle_seconds=idle_seconds, access=access)
+        return service.ensure(home, address, idle_seconds=idle_seconds, access=access, module=_MODULE, port=port)
 
 
 @contextmanager
@@ -94,7 +98,9 @@ def server_in_use(home: Path, address: str = LOOPBACK) -> Iterator[str]:
     idle_seconds, access = s3_idle_seconds(), s3_access()
     with ExitStack() as held:
         with s3_errors():
-            url = held.enter_context(service.in_use(home, address, idle_seconds=idle_seconds, access=access))
+            url = held.enter_context(
+                service.in_use(home, address, idle_seconds=idle_seconds, access=access, module=_MODULE)
+            )
         yield url
 
 

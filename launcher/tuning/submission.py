@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -107,13 +107,18 @@ def record_tuning(plan: TuningPlan, request: Mapping[str, Any], claim: Claim[Tun
     return claim.folder
 
 
-def submit_tuning(request: Mapping[str, Any], home: Path, runtime: Runtime | None = None) -> JobFolder:
+def submit_tuning(
+    request: Mapping[str, Any], home: Path, runtime: Runtime | None = None, *, warnings: Sequence[str] = ()
+) -> JobFolder:
     """Check a CreateHyperParameterTuningJob document and record it as a tuning job.
 
+    Args:
+        warnings: of the caller's, for the record.
     Raises:
         BadInputError: it cannot be run; nothing has been recorded.
     """
     plan = plan_tuning(request, home, runtime)
+    plan = replace(plan, warnings=(*warnings, *plan.warnings))
     with TuningStore(home).claim(plan.spec.job_name) as claim:
         return record_tuning(plan, request, claim)
 
