@@ -131,7 +131,13 @@ def measure_overhead(jobs: int, parallel: Sequence[int]) -> None:
 
 def tune_cartpole(log: Path, jobs: int, parallel: int, seeds: int, epochs: int) -> None:
     """Tune learning from a log by its own estimate of each policy; print every run."""
-    from launcher.tuner import ContinuousParameter, HyperbandStrategyConfig, HyperparameterTuner, StrategyConfig
+    from launcher.tuner import (
+        ContinuousParameter,
+        HyperbandStrategyConfig,
+        HyperparameterTuner,
+        IntegerParameter,
+        StrategyConfig,
+    )
 
     from launcher.sdk.bundled import bundled_estimator, bundled_inputs
 
@@ -143,7 +149,7 @@ def tune_cartpole(log: Path, jobs: int, parallel: int, seeds: int, epochs: int) 
                 *(estimator, "sequential-doubly-robust"),
                 {
                     "agent.learning_rate": ContinuousParameter(1e-5, 1e-1, "Logarithmic"),
-                    "agent.discount": ContinuousParameter(0.9, 0.999, "ReverseLogarithmic"),
+                    "agent.batch_size": IntegerParameter(32, 256, "Logarithmic"),
                 },
                 strategy=strategy,
                 max_jobs=jobs,
