@@ -15,7 +15,8 @@ import random
 import statistics
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from launcher.jobs.tuning_spec import Objective, ParameterRange, Trial, TuningDefinition, TuningJobSpec
@@ -97,7 +98,7 @@ def compare_epochs(seeds: int, jobs: int) -> None:
 
 
 def measure_overhead(jobs: int, parallel: Sequence[int]) -> None:
-    """Time tuning jobs of a script that prints a value and ends."""
+    """Time tuning jobs of a script that prints a value and ends, and plain jobs of it, one after the other."""
     from launcher.tuner import ContinuousParameter, HyperparameterTuner
 
     from launcher import Estimator
@@ -106,13 +107,20 @@ def measure_overhead(jobs: int, parallel: Sequence[int]) -> None:
         os.environ["LAUNCHER_HOME"] = f"{folder}/home"
         script = Path(folder, "train.py")
         script.write_text("import os\nprint(f\"score={os.environ['SM_HP_RATE']}\")\n", encoding="utf-8")
+        estimator = Estimator(
+            entry_point=str(script),
+            runtime="process",
+            hyperparameters={"rate": 0.5},
+            metric_definitions=[{"Name": "score", "Regex": "score=([-0-9.e]+)"}],
+        )
+
+        def plain() -> None:
+            for _ in range(jobs // 5):
+                estimator.submit().wait(logs="None")
+
+        _report("plain jobs", jobs // 5, plain)
         for strategy in ("Random", "Bayesian"):
             for count in parallel:
-                estimator = Estimator(
-                    entry_point=str(script),
-                    runtime="process",
-                    metric_definitions=[{"Name": "score", "Regex": "score=([-0-9.e]+)"}],
-                )
                 tuner = HyperparameterTuner(
                     *(estimator, "score", {"rate": ContinuousParameter(0, 1)}),
                     strategy=strategy,
@@ -121,12 +129,18 @@ def measure_overhead(jobs: int, parallel: Sequence[int]) -> None:
                     random_seed=0,
                 )
                 job = tuner.submit()
-                start = time.monotonic()
-                job.wait(logs=False)
-                seconds = time.monotonic() - start
-                print(
-                    f"{strategy}, {count} at once: {jobs} jobs in {seconds:.1f} s, {1000 * seconds / jobs:.0f} ms each"
-                )
+                _report(f"{strategy}, {count} at once", jobs, partial(job.wait, logs=False))
+
+
+def _report(title: str, jobs: int, run: Callable[[], object]) -> None:
+    """Print how long jobs took, and how much processor time this process, which drives them, used itself."""
+    start, own = time.monotonic(), time.process_time()
+    run()
+    seconds, own = time.monotonic() - start, time.process_time() - own
+    print(
+        f"{title}: {jobs} jobs in {seconds:.1f} s, {1000 * seconds / jobs:.0f} ms each, "
+        f"of them {1000 * own / jobs:.0f} ms of the driver's processor time"
+    )
 
 
 def tune_cartpole(log: Path, jobs: int, parallel: int, seeds: int, epochs: int) -> None:

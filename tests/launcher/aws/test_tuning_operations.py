@@ -95,6 +95,9 @@ def test_the_story_of_a_tuning_job(client, document):
         "HyperParameterTuningJobSummaries"
     ]
     assert (summary["Strategy"], summary["TrainingJobStatusCounters"]["Completed"]) == ("Grid", 3)
+    filters = [{"Name": "HyperParameterTuningJobStatus", "Operator": "Equals", "Value": "Completed"}]
+    hits = client.search(Resource="HyperParameterTuningJob", SearchExpression={"Filters": filters})["Results"]
+    assert [hit["HyperParameterTuningJob"]["HyperParameterTuningJobName"] for hit in hits] == ["tune-1"]
     assert refused(client.create_hyper_parameter_tuning_job, **document())[0] == "ResourceInUse"
     code, message = refused(client.stop_hyper_parameter_tuning_job, HyperParameterTuningJobName="tune-1")
     assert (code, message) == (
