@@ -27,6 +27,9 @@ LOCAL_CREDENTIALS = {"AWS_ACCESS_KEY_ID": "launcher", "AWS_SECRET_ACCESS_KEY": "
 # As the SageMaker SDK names the bucket that it makes for an account.
 DEFAULT_BUCKET = f"sagemaker-{REGION}-{ACCOUNT_ID}"
 DISTRIBUTION = "sagemaker-launcher"
+# What runs as the server of the embedded S3, with the rest of the local AWS on the same port. By name: rooms that start
+# it are above the one that it is in.
+LOCAL_AWS_MODULE = "launcher.aws.server"
 # PyTorch's index of builds without CUDA, whose gigabytes nothing here uses by default.
 CPU_TORCH_INDEX_URL = "https://download.pytorch.org/whl/cpu"
 AWS_DOMAINS = (

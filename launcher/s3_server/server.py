@@ -239,7 +239,7 @@ def _send(connection: Connection, response: Response, *, is_head: bool, keep_ali
     headers = {"Date": formatdate(usegmt=True), "Server": _SERVER, "x-amz-request-id": uuid.uuid4().hex}
     # A stored page may not act in the name of this server.
     headers |= {"X-Content-Type-Options": "nosniff", "Content-Security-Policy": "sandbox"}
-    if response.body:
+    if response.body and "content-type" not in response.headers:
         headers["Content-Type"] = "application/xml"
     headers |= response.headers
     length = response.length if response.file is not None else len(response.body)

@@ -10,14 +10,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from launcher.errors import StorageError
 from launcher.s3_server.errors import S3Error
-from launcher.settings import s3_access, s3_idle_seconds
+from launcher.settings import LOCAL_AWS_MODULE, s3_access, s3_idle_seconds
 
 if TYPE_CHECKING:
     from launcher.s3_server.service import Server
 
 LOOPBACK = "127.0.0.1"
-# What runs as the server: S3 and, on the same port, the rest of the local AWS. By name: it is of a room below this one.
-_MODULE = "launcher.aws.server"
 _Class = TypeVar("_Class", bound=type[Any])
 
 
@@ -87,7 +85,9 @@ def ensure_server(home: Path, address: str = LOOPBACK, port: int | None = None) 
 
     idle_seconds, access = s3_idle_seconds(), s3_access()
     with s3_errors():
-        return service.ensure(home, address, idle_seconds=idle_seconds, access=access, module=_MODULE, port=port)
+        return service.ensure(
+            home, address, idle_seconds=idle_seconds, access=access, module=LOCAL_AWS_MODULE, port=port
+        )
 
 
 @contextmanager
@@ -99,7 +99,7 @@ def server_in_use(home: Path, address: str = LOOPBACK) -> Iterator[str]:
     with ExitStack() as held:
         with s3_errors():
             url = held.enter_context(
-                service.in_use(home, address, idle_seconds=idle_seconds, access=access, module=_MODULE)
+                service.in_use(home, address, idle_seconds=idle_seconds, access=access, module=LOCAL_AWS_MODULE)
             )
         yield url
 

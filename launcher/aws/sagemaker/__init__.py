@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from launcher.aws.errors import AwsError, aws_error
-from launcher.aws.sagemaker.documents import check_document, check_tags, read_document
+from launcher.aws.sagemaker.documents import check_document, read_document
 from launcher.errors import LauncherError
 from launcher.requests.shapes import is_of_sagemaker
 
@@ -73,8 +73,6 @@ def answer(operation: str, document: Mapping[str, Any], home: Path) -> dict[str,
         request = read_document(operation, document)
         if not operation.startswith("Create"):  # those check by themselves, because they accept folders as well
             check_document(operation, request)
-        elif "Tags" in request:
-            check_tags(request["Tags"])
         result: dict[str, Any] = getattr(import_module(f"{__name__}.{module}"), function)(request, home)
     except LauncherError as error:
         raise aws_error(error) from error

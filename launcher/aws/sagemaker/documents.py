@@ -7,12 +7,11 @@ A member that the model does not have is ignored, so that a newer client still g
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from launcher.aws.errors import AwsError
-from launcher.errors import RequestError
 from launcher.requests.shapes import operation_shape, shape
 from launcher.requests.validation import check
 
@@ -64,23 +63,6 @@ def check_document(operation: str, document: Mapping[str, Any]) -> None:
         RequestError: one is broken; the message is AWS's.
     """
     check(document, operation_shape(operation))
-
-
-def check_tags(members: Iterable[Mapping[str, str]]) -> None:
-    """Refuse tags that AWS refuses beside the limits of the model.
-
-    Raises:
-        RequestError: two have one key, or one is AWS's own.
-    """
-    keys = [member.get("Key", "") for member in members]
-    if twice := next((key for key in keys if keys.count(key) > 1), None):
-        raise RequestError(f"Duplicate tag keys found: {twice!r}.", "Give each key once.", members=("Tags",))
-    if reserved := next((key for key in keys if key.lower().startswith("aws:")), None):
-        raise RequestError(
-            f"Tag keys that begin with 'aws:' are reserved for AWS: {reserved!r}.",
-            "Choose another key.",
-            members=("Tags",),
-        )
 
 
 def _converted(value: Any, shape_name: str, place: str, ignored: list[str]) -> Any:

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from launcher.aws.errors import AwsError
-from launcher.aws.sagemaker.documents import check_tags
 from launcher.aws.sagemaker.listing import page
 from launcher.aws.sagemaker.records import NOT_FOUND, load
 from launcher.errors import RequestError
 from launcher.jobs.kinds import KINDS
 from launcher.jobs.store import Store
 from launcher.jobs.tags import change_tags, read_tags
+from launcher.requests.tags import tag_pairs
 
 MOST_TAGS = 50
 """How many tags one thing has at most, in AWS as well."""
@@ -25,8 +25,7 @@ _ARN = re.compile(r"arn:[^:]*:sagemaker:[^:]*:[^:]*:(?P<kind>[a-z0-9-]+)/(?P<nam
 def add(document: Mapping[str, Any], home: Path) -> dict[str, Any]:
     """Add tags, or give them other values; return all that there are."""
     store, name = _tagged(document["ResourceArn"], home)
-    check_tags(document["Tags"])
-    added = {tag["Key"]: tag["Value"] for tag in document["Tags"]}
+    added = dict(tag_pairs(document["Tags"]))
 
     def with_added(tags: Mapping[str, str]) -> Mapping[str, str]:
         together = {**tags, **added}

@@ -94,7 +94,7 @@ def test_everything_with_an_arn_has_tags(home, tmp_path):
 @pytest.mark.parametrize("operation", ["ListTags", "AddTags", "DeleteTags"])
 def test_an_arn_of_nothing_is_refused(client, home, operation, arn):
     rest = {"AddTags": {"Tags": []}, "DeleteTags": {"TagKeys": ["a"]}}.get(operation, {})
-    with pytest.raises(AwsError, match="Requested resource not found|Could not find endpoint") as caught:
+    with pytest.raises(AwsError, match=r"Requested resource not found|Could not find endpoint") as caught:
         answer(operation, {"ResourceArn": arn, **rest}, home)
     assert caught.value.code == "ValidationException"
 
@@ -114,7 +114,7 @@ def test_tags_that_aws_refuses_are_refused(client, home):
         assert message.startswith(words)
     assert tags_of(client) == {"team": "rl", "été": "où/+ x"}
     with pytest.raises(AwsError, match="Duplicate tag keys"):
-        answer("CreateModel", {"ModelName": "m", "Tags": [{"Key": "a", "Value": ""}] * 2}, home)
+        answer("CreateModel", {"ModelName": "m", "PrimaryContainer": {}, "Tags": [{"Key": "a", "Value": ""}] * 2}, home)
 
 
 def test_tags_that_many_add_at_once_are_all_there(client, home):
