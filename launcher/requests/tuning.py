@@ -25,6 +25,7 @@ from launcher.jobs.tuning_spec import (
 )
 from launcher.requests.members import refuse_unsupported
 from launcher.requests.shapes import OWN_MEMBER, operation_shape
+from launcher.requests.tags import tag_pairs
 from launcher.requests.training import EXCEPTIONS, check_encodable, check_training_request
 from launcher.requests.tuning_members import TUNING_MEMBERS
 from launcher.requests.validation import check
@@ -88,7 +89,7 @@ def check_tuning_request(request: Mapping[str, Any]) -> TuningJobSpec:
         max_not_improving=criteria.get("BestObjectiveNotImproving", {}).get("MaxNumberOfTrainingJobsNotImproving", 0),
         warm_start=warm_start.get("WarmStartType", ""),
         parents=tuple(parents),
-        tags=tuple((tag["Key"], tag["Value"]) for tag in request.get("Tags", ())),
+        tags=tag_pairs(request.get("Tags", ())),
     )
 
 

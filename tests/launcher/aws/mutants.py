@@ -136,7 +136,7 @@ def _member_changes(shape, value, place, above):
         inner = _below(place, name)
         if name in shape.required_members:
             text = f"Value null at '{inner}' failed to satisfy constraint: Member must not be null"
-            without = {other: kept for other, kept in value.items() if other != name}
+            without = {other: part for other, part in value.items() if other != name}
             yield f"without {inner}", without, "ValidationException", (text,)
             yield f"{inner} = null", {**value, name: None}, "ValidationException", (text,)
         elif name in value:

@@ -44,7 +44,8 @@ def judged(mutant, home):
 
 @pytest.mark.parametrize("operation", sorted(OPERATIONS))
 def test_every_constraint_of_an_operation_counts(operation, nowhere):
-    cases = list(mutants(operation))
+    # The definitions of a tuning job have the shape of the only one, whose 3,800 mutants are enough.
+    cases = [mutant for mutant in mutants(operation) if "trainingJobDefinitions.1.member." not in mutant.name]
     assert len(cases) > 5
     failures = [f"{mutant.name}: {problem}" for mutant in cases if (problem := judged(mutant, nowhere))]
     assert failures == []
