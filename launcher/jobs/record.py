@@ -287,6 +287,11 @@ class TuningRecord(DrivenRecord):
         """The spec as it was submitted."""
         return TuningJobSpec.from_dict(self.spec)
 
+    @property
+    def results_uri(self) -> str:
+        """The prefix that the results of its training jobs are below."""
+        return str(self.tuning_spec.definitions[0].request["OutputDataConfig"]["S3OutputPath"])
+
     def check_spec(self) -> None:
         """Refuse a spec that is no tuning job's."""
         spec = self.tuning_spec

@@ -8,6 +8,7 @@ hosts go on, and the threads of the next driver find them.
 from __future__ import annotations
 
 import hashlib
+import signal
 import threading
 import time
 from pathlib import Path
@@ -31,6 +32,7 @@ from launcher.tuning.submission import next_values
 
 _TICK_SECONDS = 0.1
 _AGAIN_SECONDS = 2.0  # between two attempts to drive a training job that this machine refuses
+_LEAVING_SECONDS = 10.0
 _ENOUGH_FAILURES = 5  # without a single result: SageMaker gives up
 _DETAILS = (
     "For additional details, please take a look at the training job failures by listing training jobs for the "
@@ -279,11 +281,15 @@ class TuningDriver:
         self._say(f"{ending}{': ' + record.failure_reason if record.failure_reason else ''}{result}")
 
     def _leave_children(self) -> None:
-        """End the threads: at their end they have nothing to do, else the next driver of each job goes on."""
+        """End the threads: at the job's end they have nothing to do, else the next driver of each goes on.
+
+        A thread in the middle of something long, such as the build of an image, ends with its process, as by a kill.
+        """
         for child in self._children.values():
-            child.interrupts.leaving = child.interrupts.leaving or 1
+            child.interrupts.leaving = child.interrupts.leaving or signal.SIGTERM
+        deadline = time.monotonic() + _LEAVING_SECONDS
         for child in self._children.values():
-            child.join()
+            child.join(max(0.0, deadline - time.monotonic()))
 
     def _read_along(self) -> None:
         if self._lines is None:
