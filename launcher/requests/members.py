@@ -48,7 +48,8 @@ MEMBERS: Mapping[str, Member] = {
         Member("AlgorithmSpecification.MetricDefinitions"),
         Member("AlgorithmSpecification.ContainerEntrypoint"),
         Member("AlgorithmSpecification.ContainerArguments"),
-        Member("AlgorithmSpecification.EnableSageMakerMetricsTimeSeries", (False,), "Use metric definitions."),
+        # Of every metric its whole series is there, asked for or not.
+        Member("AlgorithmSpecification.EnableSageMakerMetricsTimeSeries"),
         Member(
             "AlgorithmSpecification.TrainingImageConfig.TrainingRepositoryAccessMode",
             ("Platform",),

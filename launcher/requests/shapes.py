@@ -52,6 +52,9 @@ _OWN_SHAPES: Mapping[str, Shape] = {
             "Toolkit": "LauncherWord",
             "ToolkitVersion": "LauncherText",
             "Framework": "LauncherWord",
+            "FrameworkVersion": "LauncherText",
+            "PyVersion": "LauncherText",
+            "BaseFramework": "LauncherText",
         },
     },
     # Beside the request of a transform job or an endpoint: what only this machine knows of.

@@ -18,6 +18,7 @@ from launcher.jobs.spec import (
     job_keys,
     log_file_name,
 )
+from launcher.runtimes.images import is_bundled, local_image
 from launcher.secrets import masked, masked_json
 from launcher.settings import LOCAL_CREDENTIALS, REGION, training_job_arn
 
@@ -145,7 +146,8 @@ def make_plan(
     else:
         entry_point, arguments = (), ("train",)
     variables, inherited = s3_variables(spec)
-    if not spec.image_uri:
+    image = local_image(spec.image_uri)
+    if is_bundled(image):
         inherited += INSTALLING_VARIABLES
     environment = {
         "TRAINING_JOB_NAME": spec.job_name,
@@ -159,7 +161,7 @@ def make_plan(
         ContainerSpec(
             job_name=spec.job_name,
             host=host,
-            image=spec.image_uri or "",
+            image=image,
             entry_point=tuple(entry_point),
             arguments=tuple(arguments),
             environment=environment,
@@ -178,7 +180,7 @@ def make_plan(
     return RunPlan(
         job_name=spec.job_name,
         runtime=spec.runtime,
-        image=spec.image_uri or "",
+        image=image,
         containers=containers,
         config_files={
             "input/config/hyperparameters.json": _compact(spec.hyperparameters),

@@ -7,7 +7,7 @@ import json
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -223,6 +223,8 @@ class Estimator:
         job = self.submit(inputs, job_name)
         if shown:
             say(f"Training job {job.name} in {job.path}")
+            for warning in job.warnings:
+                say(f"warning: {warning}")
         if wait:
             job.wait(logs=logs)
         else:
@@ -622,6 +624,7 @@ class Estimator:
         )
         with in_sdk_words(ESTIMATOR_OPTIONS):
             job = accept(request, runtime)
+        job = replace(job, warnings=(*job.warnings, *self._warnings(job.runtime.name)))
         if source is not None and job.runtime.needs_local_libraries:
             check_libraries(source)
         members = list_members(source.path, source.members, source.dependencies) if source else None
@@ -682,6 +685,10 @@ class Estimator:
             CodeLocation=to_uri(os.fspath(self.code_location)) if self.code_location else None,
             BaseJobName=self.base_job_name or None,
         )
+
+    def _warnings(self, _runtime: str) -> list[str]:
+        """Return what the user should know about a job before it runs on a runtime of this name."""
+        return []
 
     def _s3(self, texts: Sequence[str]) -> dict[str, str] | None:
         """Return which S3 the job's URIs mean; None where it has none."""
