@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from launcher.errors import LauncherError as LauncherError
     from launcher.errors import ModelError as ModelError
     from launcher.errors import UnsupportedOptionError as UnsupportedOptionError
+    from launcher.sdk.analytics import HyperparameterTuningJobAnalytics as HyperparameterTuningJobAnalytics
     from launcher.sdk.analytics import TrainingJobAnalytics as TrainingJobAnalytics
     from launcher.sdk.bundled import fit as fit
     from launcher.sdk.data_capture import DataCaptureConfig as DataCaptureConfig
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from launcher.sdk.training_job import TrainingJob as TrainingJob
     from launcher.sdk.transform_job import TransformJob as TransformJob
     from launcher.sdk.transformer import Transformer as Transformer
+    from launcher.sdk.tuner import HyperparameterTuner as HyperparameterTuner
+    from launcher.sdk.tuning_job import TuningJob as TuningJob
 
 __version__ = "0.1.0"
 
@@ -39,6 +42,8 @@ _HOME_OF_NAME = {
     "BadInputError": "launcher.errors",
     "DataCaptureConfig": "launcher.sdk.data_capture",
     "Estimator": "launcher.sdk.estimator",
+    "HyperparameterTuner": "launcher.sdk.tuner",
+    "HyperparameterTuningJobAnalytics": "launcher.sdk.analytics",
     "JobFailedError": "launcher.errors",
     "LauncherError": "launcher.errors",
     "LocalSession": "launcher.sdk.session",
@@ -54,6 +59,7 @@ _HOME_OF_NAME = {
     "TrainingJobAnalytics": "launcher.sdk.analytics",
     "TransformJob": "launcher.sdk.transform_job",
     "Transformer": "launcher.sdk.transformer",
+    "TuningJob": "launcher.sdk.tuning_job",
     "UnsupportedOptionError": "launcher.errors",
     "fit": "launcher.sdk.bundled",
     "get_execution_role": "launcher.sdk.session",

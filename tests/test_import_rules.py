@@ -28,6 +28,7 @@ SIDES = {
         "isal",
         "moto",
         "numpy",
+        "optuna",  # an extra, loaded where it is used
         "pandas",
         "requests",
         "rich",
@@ -72,6 +73,7 @@ ONLY_IN = {
         *("launcher/storage/s3.py", "launcher/s3_server/moto_bridge.py", "launcher/aws/moto_services.py"),
     },
     "moto": {"launcher/s3_server/moto_bridge.py", "launcher/aws/moto_services.py"},
+    "optuna": {"launcher/tuning/sampling.py"},
     "numpy": {
         "launcher/s3_server/checksums.py",
         # Where they are used: a program that sends no arrays loads no numpy.

@@ -23,16 +23,16 @@ if TYPE_CHECKING:
 JobName = Annotated[str, typer.Argument(metavar="JOB", help="A job's name, or 'latest'.")]
 KindName = Annotated[
     str | None,
-    typer.Option("--kind", "-k", help="training, transform or model; by default whichever has such a job."),
+    typer.Option("--kind", "-k", help="training, transform, tuning or model; by default whichever has such a job."),
 ]
-_KIND_NAMES = {"training": "jobs", "transform": "transform-jobs", "model": "models"}
-_JOB_KINDS = ("training", "transform")
+_KIND_NAMES = {"training": "jobs", "transform": "transform-jobs", "tuning": "tuning-jobs", "model": "models"}
+_JOB_KINDS = ("training", "transform", "tuning")
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 
 
 def list_jobs(
     kind: Annotated[
-        str | None, typer.Option("--kind", "-k", help="training, transform or model; all jobs by default.")
+        str | None, typer.Option("--kind", "-k", help="training, transform, tuning or model; all jobs by default.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -61,7 +61,8 @@ def list_jobs(
 def _listed(store: Store[Any], name: str, record: Record) -> dict[str, Any]:
     from launcher.jobs.record import DrivenRecord, utc
 
-    noun = {"jobs": "TrainingJob", "transform-jobs": "TransformJob"}.get(store.kind.folder, "Model")
+    nouns = {"jobs": "TrainingJob", "transform-jobs": "TransformJob", "tuning-jobs": "HyperParameterTuningJob"}
+    noun = nouns.get(store.kind.folder, "Model")
     status = {f"{noun}Status": record.status} if isinstance(record, DrivenRecord) else {}
     return {f"{noun}Name": name, **status, "CreationTime": utc(record.created)}
 
@@ -106,19 +107,18 @@ def logs(
     kind: KindName = None,
 ) -> None:
     """Print a job's log."""
-    from launcher.jobs.kinds import TRANSFORM_JOBS
+    from launcher.jobs.kinds import TRAINING_JOBS
     from launcher.running.driving import drive, raise_unless_completed
     from launcher.running.following import LogReader
-    from launcher.sdk.transform_job import TransformJob
 
     store, name = _found(job, kind)
     record = store.load(name)
-    if store.kind is TRANSFORM_JOBS:
-        transform = TransformJob(name)
+    if store.kind is not TRAINING_JOBS:
+        handle = _handle(store, name)
         if follow:
-            transform.wait(looking_on=True)
+            handle.wait(looking_on=True)
         else:
-            transform.print_logs()
+            handle.print_logs()
             _look_after(store, name, record)
         return
     on_line = partial(print_line, hosts=record.training_spec.instance_count)
@@ -131,12 +131,8 @@ def logs(
 
 def stop(job: JobName, kind: KindName = None) -> None:
     """Stop a job: SIGTERM, two minutes, SIGKILL; what it has written is kept."""
-    from launcher.jobs.kinds import TRANSFORM_JOBS
-    from launcher.sdk.training_job import TrainingJob
-    from launcher.sdk.transform_job import TransformJob
-
     store, name = _found(job, kind)
-    handle = TransformJob(name) if store.kind is TRANSFORM_JOBS else TrainingJob(name)
+    handle = _handle(store, name)
     handle.stop()
     print(f"{handle.name}: {handle.status}")
 
@@ -217,6 +213,16 @@ def _found(name: str, kind: str | None) -> tuple[Store[Any], str]:
     return stores[0], name
 
 
+def _handle(store: Store[Any], name: str) -> Any:
+    """Return the handle on a job of any kind."""
+    from launcher.sdk.training_job import TrainingJob
+    from launcher.sdk.transform_job import TransformJob
+    from launcher.sdk.tuning_job import TuningJob
+
+    handles: dict[str, Any] = {"transform-jobs": TransformJob, "tuning-jobs": TuningJob}
+    return handles.get(store.kind.folder, TrainingJob)(name)
+
+
 def _store_of(kind: str) -> Store[Any]:
     from launcher.jobs.kinds import KINDS
     from launcher.jobs.store import Store
@@ -229,12 +235,16 @@ def _store_of(kind: str) -> Store[Any]:
 
 
 def _description(store: Store[Any], name: str) -> dict[str, Any]:
-    from launcher.jobs.record import ModelRecord, TransformRecord
+    from launcher.jobs.record import ModelRecord, TransformRecord, TuningRecord
+    from launcher.jobs.store import TuningStore
     from launcher.requests.describe import describe_record
     from launcher.requests.models import describe_model
     from launcher.requests.transform import describe_transform
+    from launcher.tuning import service
 
     record = store.load(name)
+    if isinstance(record, TuningRecord):
+        return service.describe(TuningStore(store.home), name)
     if isinstance(record, TransformRecord):
         return describe_transform(record)
     return describe_model(record) if isinstance(record, ModelRecord) else describe_record(record)

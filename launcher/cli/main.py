@@ -10,7 +10,8 @@ import typer
 from typer.core import TyperGroup
 
 from launcher import __version__
-from launcher.cli import aws, cache, endpoints, images, jobs, programs, storage, transform
+from launcher.cli import aws, cache, endpoints, images, jobs, programs, storage, transform, tuning
+from launcher.cli.arguments import channels_of, exists, hyperparameters_of
 from launcher.cli.documents import placed, read_document
 from launcher.cli.jobs import AsJson, JobName, job_handle, print_ending
 from launcher.cli.printing import print_json
@@ -164,13 +165,13 @@ def fit(
         "runtime": runtime,
         "mode": mode,
     }
-    values = _hyperparameters(hyperparameters or [])
+    values = hyperparameters_of(hyperparameters or [])
     if entry_point == "":
         raise BadInputError("the entry point is an empty text.", "Name a script, or leave it out for train.py.")
     if image_uri is None:
         entry_point = entry_point or "train.py"
     estimator: Estimator
-    channels: Any = _channels(inputs or [])
+    channels: Any = channels_of(inputs or [])
     if preset is not None and source_dir is None and entry_point is not None:
         estimator = bundled_estimator(preset, entry_point, values, image_uri=image_uri, **options)
         channels = bundled_inputs(entry_point, channels)
@@ -198,7 +199,9 @@ def run(
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Run a CreateTrainingJob document, as boto3's create_training_job takes it; or a CreateTransformJob document.
+    """Run a CreateTrainingJob document, as boto3's create_training_job takes it.
+
+    CreateTransformJob and CreateHyperParameterTuningJob documents run as well.
 
     A CreateModel document makes the model that a transform job names.
 
@@ -214,6 +217,9 @@ def run(
         transform.run_document(document, runtime=runtime, mode=mode, detach=detach, dry_run=dry_run, as_json=as_json)
         return
     document = placed(document, runtime=runtime, mode=mode)
+    if "HyperParameterTuningJobName" in document:
+        tuning.run_document(document, detach=detach, dry_run=dry_run, as_json=as_json)
+        return
     store = JobStore(home_path())
     if dry_run:
         job = accept(document)
@@ -248,6 +254,7 @@ def _see_through(job: TrainingJob, *, detach: bool, as_json: bool) -> None:
 
 
 app.command()(transform.transform)
+app.command()(tuning.tune)
 app.command()(aws.up)
 app.command()(aws.down)
 app.command()(aws.status)
@@ -444,33 +451,10 @@ def show_preset(name: Annotated[str, typer.Argument(help="A bundled preset.")], 
 
 def _checkpoint(text: str) -> Path:
     """Return a checkpoint's path, given as one or by the training job that left it."""
-    if _exists(text) or "/" in text:
+    if exists(text) or "/" in text:
         return checked_path(text, "--checkpoint")
     folder: Path = job_handle(text).outputs.data_path / "checkpoint"
     return folder
-
-
-def _exists(text: str) -> bool:
-    try:
-        return Path(text).exists()
-    except (OSError, ValueError):  # too long for a path: it is something else
-        return False
-
-
-def _channels(texts: list[str]) -> str | dict[str, str] | None:
-    if not texts:
-        return None
-    if len(texts) == 1 and ("=" not in texts[0] or "://" in texts[0].split("=")[0] or _exists(texts[0])):
-        return texts[0]
-    channels: dict[str, str] = {}
-    for text in texts:
-        name, separator, path = text.partition("=")
-        if not separator:
-            raise BadInputError(f"--input {text}: several inputs need names.", "Write --input CHANNEL=PATH.")
-        if name in channels:
-            raise BadInputError(f"--input {text}: channel '{name}' is given twice.", "Give each channel once.")
-        channels[name] = path
-    return channels
 
 
 def _with_copies(channels: Any, writable: list[str]) -> Any:
@@ -485,29 +469,3 @@ def _with_copies(channels: Any, writable: list[str]) -> Any:
             raise BadInputError(f"--writable {name}: there is no channel '{name}'.", "Name one that --input gives.")
         named[name] = TrainingInput(named[name], writable=True)
     return named
-
-
-def _hyperparameters(texts: list[str]) -> dict[str, Any]:
-    values: dict[str, Any] = {}
-    for text in texts:
-        name, value = _hyperparameter(text)
-        if name in values:
-            raise BadInputError(
-                f"--hyperparameter {text!r}: '{name}' is given twice.", "Give each hyperparameter once."
-            )
-        values[name] = value
-    return values
-
-
-def _hyperparameter(text: str) -> tuple[str, Any]:
-    """Return name and value: a number or boolean where the text is one, else the text as it is."""
-    name, separator, value = text.partition("=")
-    if not separator or not name:
-        raise BadInputError(
-            f"--hyperparameter {text!r} is not NAME=VALUE.", "For example: -p agent.learning_rate=0.001"
-        )
-    try:
-        decoded = json.loads(value)
-    except ValueError:
-        return name, value
-    return name, decoded if isinstance(decoded, int | float | bool) else value

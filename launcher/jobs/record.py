@@ -13,9 +13,10 @@ from typing import Any, TypeVar
 from launcher.errors import LauncherError
 from launcher.jobs.clock import seconds_since, wall_mark
 from launcher.jobs.model_spec import ModelSpec
-from launcher.jobs.spec import TrainingJobSpec, job_keys
+from launcher.jobs.spec import TrainingJobSpec, dataclass_of, job_keys
 from launcher.jobs.states import MOVES, STATUSES, SecondaryStatus, Status, StopReason
 from launcher.jobs.transform_spec import TransformJobSpec
+from launcher.jobs.tuning_spec import Trial, TuningJobSpec
 
 RECORD_VERSION = 2
 """Written into each record; records of 0.1.0 have no number and count as 1."""
@@ -31,6 +32,7 @@ _KINDS: Mapping[str, tuple[type, ...]] = {
     "stop_started": (*_NUMBERS, type(None)),
     "unknown_since": (*_NUMBERS, type(None)),
     "transitions": (list,),
+    "trials": (list,),
     "final_metrics": (list,),
     "warnings": (list,),
     "port": (int,),
@@ -114,7 +116,7 @@ class Record:
         given = _object(values, "the record")
         own = {"version": 1, **{name: value for name, value in given.items() if name in names}}
         for name, value in own.items():
-            kinds = _KINDS.get(name, (str,) if name.endswith(("status", "reason")) else (dict,))
+            kinds = _KINDS.get(name, (str,) if name.endswith(("status", "reason", "_by")) else (dict,))
             if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
                 raise ValueError(f"'{name}' is {_kind(value)}")
         if "spec" not in own:
@@ -268,6 +270,51 @@ class TransformRecord(DrivenRecord):
             raise ValueError("'spec' names no job and runtime")
         if self.model:
             self.model_spec  # noqa: B018 - reads it
+
+
+@dataclass
+class TuningRecord(DrivenRecord):
+    """A hyperparameter tuning job.
+
+    Attributes:
+        trials: a training job each, in the order in which their values were chosen.
+        completed_by: which criterion ended it before its last training job; empty where none did.
+    """
+
+    trials: list[Trial] = field(default_factory=list)
+    completed_by: str = ""
+
+    @property
+    def tuning_spec(self) -> TuningJobSpec:
+        """The spec as it was submitted."""
+        return TuningJobSpec.from_dict(self.spec)
+
+    @property
+    def results_uri(self) -> str:
+        """The prefix that the results of its training jobs are below."""
+        return str(self.tuning_spec.definitions[0].request["OutputDataConfig"]["S3OutputPath"])
+
+    def check_spec(self) -> None:
+        """Refuse a spec that is no tuning job's."""
+        spec = self.tuning_spec
+        if not isinstance(spec.job_name, str) or not isinstance(spec.runtime, str):
+            raise ValueError("'spec' names no job and runtime")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values, with every field that a newer version had written.
+
+        Raises:
+            ValueError: status or stop reason stands in no table.
+        """
+        return {**super().to_dict(), "trials": [vars(trial) for trial in self.trials]}
+
+    @classmethod
+    def _decode(cls, own: dict[str, Any]) -> None:
+        super()._decode(own)
+        try:
+            own["trials"] = [dataclass_of(Trial, _object(entry, "a trial")) for entry in own.get("trials", ())]
+        except TypeError as error:
+            raise ValueError(f"a trial cannot be read: {error}") from error
 
 
 @dataclass

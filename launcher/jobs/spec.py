@@ -166,6 +166,7 @@ class TrainingJobSpec:
         s3: which S3 the job's ``s3://`` URIs mean, as ``S3Settings.to_dict`` writes it; None where it has none.
         limits: what each host may use, decided when the job is submitted.
         estimator: options of the estimator that no member of AWS holds, for ``attach``.
+        tuning_job_arn: of the tuning job that made it; empty where none did.
         without_effect: members of the request that ask for nothing here, as they were given.
     """
 
@@ -191,6 +192,7 @@ class TrainingJobSpec:
     s3: Mapping[str, Any] | None = None
     limits: Limits = field(default_factory=Limits)
     estimator: Mapping[str, Any] = field(default_factory=dict)
+    tuning_job_arn: str = ""
     without_effect: Mapping[str, Any] = field(default_factory=dict)
 
     @property

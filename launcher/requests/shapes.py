@@ -22,7 +22,12 @@ _OWN_SHAPES: Mapping[str, Shape] = {
             "S3": "LauncherS3",
             "Estimator": "LauncherEstimator",
             "WritableChannels": "LauncherTexts",
+            "TuningJobArn": "LauncherText",  # of the tuning job that made it
         },
+    },
+    "LauncherTuningMember": {
+        "type": "structure",
+        "members": {"Runtime": "LauncherWord", "S3": "LauncherS3", "Estimator": "LauncherEstimator"},
     },
     "LauncherS3": {
         "type": "structure",
@@ -67,6 +72,7 @@ _OWN_SHAPES: Mapping[str, Shape] = {
 }
 _OWN_MEMBERS: Mapping[str, str] = {
     "CreateTrainingJob": "LauncherMember",
+    "CreateHyperParameterTuningJob": "LauncherTuningMember",
     "CreateModel": "LauncherModelMember",
     "CreateTransformJob": "LauncherTransformMember",
     "CreateEndpointConfig": "LauncherEndpointMember",

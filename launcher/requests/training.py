@@ -91,6 +91,7 @@ def check_training_request(request: Mapping[str, Any]) -> TrainingJobSpec:
         checkpoint_config=None if checkpoints is None else checkpoint_config(checkpoints),
         s3=s3_of(own.get("S3")),
         estimator=own.get("Estimator", {}),
+        tuning_job_arn=own.get("TuningJobArn", ""),
         without_effect={
             **rest,
             **{
@@ -145,6 +146,7 @@ def training_request(spec: TrainingJobSpec) -> dict[str, Any]:
         "S3": None if spec.s3 is None else s3_member(spec.s3),
         "Estimator": dict(spec.estimator) or None,
         "WritableChannels": [channel.name for channel in spec.channels if channel.writable] or None,
+        "TuningJobArn": spec.tuning_job_arn or None,
     }
     request[OWN_MEMBER] = {name: value for name, value in own.items() if value is not None}
     return completed(request)

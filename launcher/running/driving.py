@@ -129,6 +129,20 @@ def drive_alone(store: Store[Any], name: str) -> None:
             time.sleep(TICK_SECONDS)
 
 
+def drive_in_thread(store: Store[Any], name: str, runtime: Runtime, interrupts: Interrupts) -> None:
+    """Drive a job to its end in a thread of a process that has others to drive as well.
+
+    Args:
+        interrupts: what the process wants of it: ``leaving`` ends the thread at the job's next step.
+    Raises:
+        HandOver: the process has to go; everything is as the next driver needs it.
+        JobNotFoundError: the job is gone.
+    """
+    while not _driven_to_its_end(store, name, runtime, None, interrupts, False):
+        interrupts.check()
+        time.sleep(TICK_SECONDS)
+
+
 def collect_again(store: JobStore, name: str) -> None:
     """Pack what a job that has ended left and nobody packed; its status stays as it is.
 

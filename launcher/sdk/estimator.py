@@ -340,7 +340,7 @@ class Estimator:
             **cls._options_of(request),
             model_channel_name=model_channel_name,
             runtime=record.training_spec.runtime,
-            sagemaker_session=session or _session_of(request),
+            sagemaker_session=session or session_of(request),
         )
         job = estimator._follow(TrainingJob(training_job_name, store))
         job.wait()
@@ -385,7 +385,7 @@ class Estimator:
             "output_path": request["OutputDataConfig"]["S3OutputPath"],
             "base_job_name": own.get("BaseJobName"),
             "hyperparameters": {
-                name: _decoded(text) if is_script else text
+                name: decoded(text) if is_script else text
                 for name, text in texts.items()
                 if name not in _PLATFORM_HYPERPARAMETERS
             },
@@ -817,7 +817,7 @@ def _given(**members: Any) -> dict[str, Any]:
     return {name: value for name, value in members.items() if value is not None}
 
 
-def _session_of(request: Mapping[str, Any]) -> Session:
+def session_of(request: Mapping[str, Any]) -> Session:
     """Return a session with the S3 that a job was submitted with."""
     s3 = request[OWN_MEMBER].get("S3")
     return Session(mode="s3" if s3 else "local", s3_endpoint_url=s3.get("EndpointUrl", s3["Kind"]) if s3 else None)
@@ -832,7 +832,8 @@ def _option_names(cls: type) -> list[str]:
     return sorted(names - {"self", "args", "kwargs"})
 
 
-def _decoded(text: str) -> Any:
+def decoded(text: str) -> Any:
+    """Return the value of a hyperparameter that a script gets as JSON; text that is none stays as it is."""
     try:
         return json.loads(text)
     except ValueError:

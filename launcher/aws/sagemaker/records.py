@@ -41,7 +41,7 @@ def load(store: Store[_Record], name: str) -> _Record:
         return store.load(name)
     except (JobNotFoundError, NotFoundError) as error:
         words = store.kind.missing_words.format(arn=store.kind.arn(name), name=name)
-        raise AwsError("ValidationException", words or NOT_FOUND) from error
+        raise AwsError(error.aws_code, words or NOT_FOUND) from error
 
 
 def start_driver(store: Store[Any], name: str) -> None:

@@ -28,7 +28,8 @@ def nowhere(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("operation", sorted(OPERATIONS))
 def test_every_constraint_of_an_operation_counts(operation, nowhere):
-    cases = list(mutants(operation))
+    # The definitions of a tuning job have the shape of the only one, whose 3,800 mutants are enough.
+    cases = [mutant for mutant in mutants(operation) if "trainingJobDefinitions.1.member." not in mutant.name]
     assert len(cases) > 5
     if len(cases) > MOST:
         cases = random.Random(operation).sample(cases, MOST)
