@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeVar
 
 from launcher.errors import BadInputError, JobExistsError, JobNotFoundError, NotFoundError, TakenError
 from launcher.jobs.endpoint_record import EndpointConfigRecord, EndpointRecord
-from launcher.jobs.record import JobRecord, ModelRecord, Record, TransformRecord
+from launcher.jobs.record import JobRecord, ModelRecord, ProcessingRecord, Record, TransformRecord
 from launcher.settings import local_arn
 
 RecordType = TypeVar("RecordType", bound=Record)
@@ -27,7 +27,7 @@ class Kind(Generic[RecordType]):
         taken: the error for a name that is used; takes the words and what to do.
         missing: the error for a name that nothing has.
         taken_words: AWS's words for a name that is used, around the ARN.
-        missing_words: AWS's words for a name that nothing has, around the ARN; empty for the launcher's own.
+        missing_words: AWS's words for a name that nothing has, around its ARN or name; empty for the launcher's own.
         listing: the command that lists them.
         driver: ``module:Class`` of what sees one through to its end; empty where nothing has to.
     """
@@ -78,6 +78,22 @@ TRANSFORM_JOBS = Kind(
     listing="launcher ls --kind transform",
     driver="launcher.transform.driver:TransformDriver",
 )
+PROCESSING_JOBS = Kind(
+    folder="processing-jobs",
+    record_file="job.json",
+    noun="processing job",
+    record=ProcessingRecord,
+    arn_kind="processing-job",
+    taken=JobExistsError,
+    missing=JobNotFoundError,
+    taken_words=(
+        "Processing job names must be unique within an AWS account and region, and a processing job with this name "
+        "already exists ({arn})"
+    ),
+    missing_words="Could not find requested job with name: {name}",
+    listing="launcher ls --kind processing",
+    driver="launcher.processing.driver:ProcessingDriver",
+)
 MODELS = Kind(
     folder="models",
     record_file="model.json",
@@ -116,6 +132,6 @@ ENDPOINTS = Kind(
 )
 
 KINDS: dict[str, Kind[Any]] = {
-    kind.folder: kind for kind in (TRAINING_JOBS, TRANSFORM_JOBS, MODELS, ENDPOINT_CONFIGS, ENDPOINTS)
+    kind.folder: kind for kind in (TRAINING_JOBS, TRANSFORM_JOBS, PROCESSING_JOBS, MODELS, ENDPOINT_CONFIGS, ENDPOINTS)
 }
 """Every kind, by the name of its folder."""

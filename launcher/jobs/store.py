@@ -27,8 +27,17 @@ from launcher.errors import (
 )
 from launcher.jobs.endpoint_record import EndpointConfigRecord, EndpointRecord
 from launcher.jobs.folder import JobFolder
-from launcher.jobs.kinds import ENDPOINT_CONFIGS, ENDPOINTS, MODELS, TRAINING_JOBS, TRANSFORM_JOBS, Kind, RecordType
-from launcher.jobs.record import JobRecord, ModelRecord, TransformRecord
+from launcher.jobs.kinds import (
+    ENDPOINT_CONFIGS,
+    ENDPOINTS,
+    MODELS,
+    PROCESSING_JOBS,
+    TRAINING_JOBS,
+    TRANSFORM_JOBS,
+    Kind,
+    RecordType,
+)
+from launcher.jobs.record import JobRecord, ModelRecord, ProcessingRecord, TransformRecord
 from launcher.paths import make_private
 from launcher.settings import default_home
 
@@ -307,7 +316,7 @@ class Store(Generic[RecordType]):
         )
 
     def _is_missing(self, name: str) -> BadInputError:
-        words = self.kind.missing_words.format(arn=self.kind.arn(name))
+        words = self.kind.missing_words.format(arn=self.kind.arn(name), name=name)
         return self.kind.missing(
             words or f"no {self.kind.noun} '{name}' in {self.path}.", f"List them with: {self.kind.listing}"
         )
@@ -356,6 +365,13 @@ class TransformStore(Store[TransformRecord]):
 
     def __init__(self, home: Path) -> None:
         super().__init__(home, TRANSFORM_JOBS)
+
+
+class ProcessingStore(Store[ProcessingRecord]):
+    """The processing jobs of one home."""
+
+    def __init__(self, home: Path) -> None:
+        super().__init__(home, PROCESSING_JOBS)
 
 
 class ModelStore(Store[ModelRecord]):

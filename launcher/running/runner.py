@@ -12,11 +12,12 @@ import os
 import shutil
 import signal
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from launcher.errors import (
     ArtifactError,
@@ -31,10 +32,11 @@ from launcher.errors import (
 from launcher.jobs.clock import clock_mark
 from launcher.jobs.folder import JobFolder
 from launcher.jobs.metrics import MetricRecorder
-from launcher.jobs.record import JobRecord
-from launcher.jobs.spec import CheckpointConfig, ContainerSpec, TrainingJobSpec, job_keys
+from launcher.jobs.processing_spec import ProcessingJobSpec
+from launcher.jobs.record import HostsRecord, JobRecord
+from launcher.jobs.spec import CheckpointConfig, ContainerSpec, JobKeys, TrainingJobSpec, job_keys
 from launcher.jobs.states import STOPS, SecondaryStatus, Status, StopReason
-from launcher.jobs.store import DISK_FULL, Claim, JobStore
+from launcher.jobs.store import DISK_FULL, Claim, JobStore, Store
 from launcher.requests.training import check_training_request
 from launcher.running import artifacts
 from launcher.running.failure import failure_reason
@@ -42,6 +44,7 @@ from launcher.running.following import LogReader
 from launcher.running.opt_ml import FAILURE_REASON_LIMIT, OptMl
 from launcher.running.plan import (
     ChannelSource,
+    HostsSpec,
     RunPlan,
     host_names,
     make_plan,
@@ -54,7 +57,7 @@ from launcher.runtimes import EndCause, Ending, Execution, HostState, Runtime, c
 from launcher.settings import S3Settings, default_runtime, stop_grace_seconds
 from launcher.storage import Storage, storage_for, which_s3
 from launcher.storage.address import credentials_within, s3_within_reach
-from launcher.trees import Skipped, remove_tree
+from launcher.trees import OnSkip, Skipped, remove_tree
 
 TICK_SECONDS = 0.1
 _SYNC_SECONDS = 1.0
@@ -63,12 +66,16 @@ _KILLED = 128 + signal.SIGKILL
 _ENDED_SECONDS = 10.0
 
 
-def job_storage(spec: TrainingJobSpec, uri: str) -> Storage:
+_Spec = TypeVar("_Spec", TrainingJobSpec, ProcessingJobSpec)
+_Record = TypeVar("_Record", bound=HostsRecord)
+
+
+def job_storage(spec: HostsSpec, uri: str) -> Storage:
     """Return the storage of one of the job's URIs: its ``s3://`` means what it meant when the job was submitted."""
     return storage_for(uri, None if spec.s3 is None else S3Settings.from_dict(dict(spec.s3)))
 
 
-def resolve_channels(spec: TrainingJobSpec, cache_path: Path, *, fetch: bool) -> dict[str, ChannelSource]:
+def resolve_channels(spec: HostsSpec, cache_path: Path, *, fetch: bool) -> dict[str, ChannelSource]:
     """Find the data of every channel on this machine.
 
     Args:
@@ -86,7 +93,7 @@ def resolve_channels(spec: TrainingJobSpec, cache_path: Path, *, fetch: bool) ->
             if fetch:
                 path = storage.fetch(channel.uri, path)
                 if channel.name in spec.own_channels:
-                    path = _own_copy(path, cache_path / f".own-{channel.name}")
+                    path = own_copy(path, cache_path / f".own-{channel.name}")
                 sources[channel.name] = ChannelSource(path, path.is_file())
             else:
                 sources[channel.name] = ChannelSource(*storage.locate(channel.uri, path))
@@ -124,6 +131,24 @@ def accept(request: Mapping[str, Any], runtime: Runtime | None = None) -> Accept
         BadInputError: it cannot be run as it was written.
     """
     spec = check_training_request(request)
+    uris = [spec.output_uri, spec.source_uri or "", *(channel.uri for channel in spec.channels)]
+    uris.append(spec.checkpoint_config.s3_uri if spec.checkpoint_config else "")
+    placed, runtime, warnings = place_job(spec, uris, runtime)
+    return AcceptedJob(request, placed, runtime, warnings)
+
+
+def place_job(
+    spec: _Spec, uris: Sequence[str], runtime: Runtime | None = None
+) -> tuple[_Spec, Runtime, tuple[str, ...]]:
+    """Decide where a checked job runs and which S3 it means; changes nothing.
+
+    Args:
+        spec: the job.
+        uris: all that it reads and writes.
+        runtime: default: the one that the request names, else ``LAUNCHER_RUNTIME``.
+    Returns:
+        The job as it will run, what runs it, and warnings for the user.
+    """
     if runtime is None:
         name = default_runtime() if spec.runtime == "auto" else spec.runtime
         runtime = choose_runtime(name, image_uri=spec.image_uri)
@@ -133,11 +158,9 @@ def accept(request: Mapping[str, Any], runtime: Runtime | None = None) -> Accept
             f"the image {spec.image_uri} is not used: the {runtime.name} runtime runs the request's own code"
         )
         spec = replace(spec, image_uri=None)
-    uris = [spec.output_uri, spec.source_uri or "", *(channel.uri for channel in spec.channels)]
-    uris.append(spec.checkpoint_config.s3_uri if spec.checkpoint_config else "")
     if spec.s3 is None and any(uri.startswith("s3://") for uri in uris):
         spec = replace(spec, s3=which_s3().to_dict())
-    return AcceptedJob(request, replace(spec, runtime=runtime.name), runtime, tuple(warnings))
+    return replace(spec, runtime=runtime.name), runtime, tuple(warnings)
 
 
 def plan_job(job: AcceptedJob, store: JobStore, *, source_members: Sequence[str] | None = None) -> RunPlan:
@@ -206,8 +229,10 @@ def record_job(job: AcceptedJob, claim: Claim[JobRecord]) -> JobFolder:
     return claim.folder
 
 
-class Driver:
+class HostsDriver(ABC, Generic[_Record]):
     """Carries a job through the steps that are not recorded yet; the caller holds the driver's lock.
+
+    What a kind of job has besides, its files and its results, its own driver adds.
 
     Args:
         lines: reads the log for the caller.
@@ -215,9 +240,15 @@ class Driver:
         looking_on: whether the job is left to another driver when the sink of ``lines`` has failed.
     """
 
+    activity = "training"
+    """What the hosts do, in the words of a status."""
+
+    uploading = "Uploading generated training model"
+    """The message of a status: the hosts have ended."""
+
     def __init__(
         self,
-        store: JobStore,
+        store: Store[_Record],
         name: str,
         runtime: Runtime,
         lines: LogReader | None = None,
@@ -229,24 +260,40 @@ class Driver:
         self._name = name
         self._folder = store.folder(name)
         self._record = store.load(name)
-        self._spec = self._record.training_spec
         self._runtime = runtime
         self._lines = lines
         self._looking_on = looking_on
         self._interrupts = interrupts or Interrupts()
         self._hosts = [(host, OptMl(self._folder.tree_path(host))) for host in host_names(self._spec)]
-        self._keys = job_keys(self._spec)
-        self._storage = job_storage(self._spec, self._keys.output)
-        self._syncs = [
-            FolderSync("intermediate files", self._trees, "output/intermediate", self._storage, self._keys.intermediate)
-        ]
-        if (config := self._spec.checkpoint_config) is not None:
-            storage = job_storage(self._spec, config.s3_uri)
-            self._syncs.append(FolderSync("checkpoints", self._trees, config.tree_path, storage, config.s3_uri))
+        self._syncs = self._folders_to_follow()
         self._plan_made: RunPlan | None = None
         self._executions: dict[str, Execution] = {}
         self._s3_address = ""
         self._s3_credentials: dict[str, str] = {}
+
+    @property
+    @abstractmethod
+    def _spec(self) -> HostsSpec:
+        """The job."""
+
+    @abstractmethod
+    def _folders_to_follow(self) -> list[FolderSync]:
+        """Return the folders whose files are copied out while the job runs."""
+
+    @abstractmethod
+    def _make_plan(self, channels: Mapping[str, ChannelSource]) -> RunPlan:
+        """Return what runs, with the inputs where they were found."""
+
+    @abstractmethod
+    def _results(self) -> tuple[Callable[[], None], ...]:
+        """Return what puts the results in their places, in order; an error of one does not stop the others."""
+
+    @abstractmethod
+    def _lay_out(self) -> None:
+        """Add to each host's tree what this kind of job has besides its configuration; can be repeated."""
+
+    def _prepare_folders(self) -> None:
+        """Do further steps before the image is prepared."""
 
     @property
     def _trees(self) -> list[tuple[str, Path]]:
@@ -263,8 +310,7 @@ class Driver:
         try:
             self.step("fetch_channels", self._fetch_channels)
             self.step("write_config", self._write_config)
-            if self._spec.checkpoint_config is not None:
-                self.step("restore_checkpoints", self._restore_checkpoints)
+            self._prepare_folders()
             self.step("prepare", self._prepare)
             if not self._folder.stop_requested() or self._executions_left():
                 with self._s3_within_reach():
@@ -299,7 +345,7 @@ class Driver:
         if not self._folder.work_path.is_dir():
             raise ArtifactError(
                 f"job '{self._name}' has nothing left to pack: {self._folder.work_path} is gone.",
-                f"What was packed when it ended is in {self._keys.model.rpartition('/')[0]}.",
+                f"What was packed when it ended is in {self._record.results_uri}.",
             )
         reason = self._record.failure_reason
         self._reclaim()
@@ -347,13 +393,13 @@ class Driver:
             return
         with contextlib.suppress(LauncherError, OSError):  # must not hide what went wrong first
             if isinstance(error, KeyboardInterrupt | SystemExit) or self._folder.stop_requested():
-                self._move(Status.STOPPING, SecondaryStatus.STOPPING, "Stopping the training job")
-                self._end(Status.STOPPED, SecondaryStatus.STOPPED, "Training job stopped")
+                self._move(Status.STOPPING, SecondaryStatus.STOPPING, f"Stopping the {self.activity} job")
+                self._end(Status.STOPPED, SecondaryStatus.STOPPED, f"{self.activity.capitalize()} job stopped")
             else:
                 kind = "ClientError" if isinstance(error, LauncherError) else "InternalServerError"
                 text = error.message if isinstance(error, LauncherError) else f"{type(error).__name__}: {error}"
                 self._record.failure_reason = f"{kind}: {text}"[:FAILURE_REASON_LIMIT]
-                self._end(Status.FAILED, SecondaryStatus.FAILED, "Training job failed")
+                self._end(Status.FAILED, SecondaryStatus.FAILED, f"{self.activity.capitalize()} job failed")
 
     @property
     def _left_behind(self) -> str:
@@ -382,24 +428,9 @@ class Driver:
 
     def _write_config(self) -> None:
         plan = self._plan
-        source = None
-        if self._spec.source_uri is not None:
-            storage = job_storage(self._spec, self._spec.source_uri)
-            source = storage.fetch(self._spec.source_uri, self._folder.work_path / "source")
         for host, tree in self._hosts:
-            tree.prepare({**plan.config_files, **plan.host_files[host]}, plan.mount_points)
-            if source is not None:
-                shutil.rmtree(tree.code, ignore_errors=True)
-                artifacts.unpack(source, tree.code)
-
-    def _restore_checkpoints(self) -> None:
-        """Copy the checkpoints of earlier jobs to every host; the job may change them, so nothing is linked."""
-        sync = self._syncs[-1]
-        for folder in sync.folders:
-            remove_tree(folder)  # a driver before this one may have died in the middle
-        sync.restore()
-        for (_, tree), folder in zip(self._hosts, sync.folders, strict=True):
-            tree.share(folder)
+            tree.prepare({**plan.config_files, **plan.host_files[host]}, plan.mount_points, plan.folders)
+        self._lay_out()
 
     def _prepare(self) -> None:
         for container in self._plan.containers:
@@ -439,7 +470,8 @@ class Driver:
 
     def _note_training(self) -> None:
         self._record.marks["training"] = clock_mark()
-        message = "Training image download completed. Training in progress."
+        activity = self.activity.capitalize()
+        message = f"{activity} image download completed. {activity} in progress."
         self._note(Status.IN_PROGRESS, SecondaryStatus.TRAINING, message)
 
     def _with_credentials(self, container: ContainerSpec) -> ContainerSpec:
@@ -551,7 +583,7 @@ class Driver:
         self._record.stop_started, self._record.stop_reason = time.time(), reason
         self._record.marks["stopping"] = clock_mark()
         if STOPS[reason] is not None:
-            self._note(Status.STOPPING, SecondaryStatus.STOPPING, "Stopping the training job")
+            self._note(Status.STOPPING, SecondaryStatus.STOPPING, f"Stopping the {self.activity} job")
         self._save()
         hosts.terminate()
 
@@ -562,7 +594,7 @@ class Driver:
             return
         if any(self._ending(container).cause is EndCause.MAX_RUNTIME for container in self._plan.containers):
             self._record.stop_started, self._record.stop_reason = time.time(), StopReason.MAX_RUNTIME_EXCEEDED
-            self._move(Status.STOPPING, SecondaryStatus.STOPPING, "Stopping the training job")
+            self._move(Status.STOPPING, SecondaryStatus.STOPPING, f"Stopping the {self.activity} job")
 
     def _reclaim(self) -> None:
         self._heed_endings()
@@ -578,28 +610,15 @@ class Driver:
             Exception: the first error, after all parts were tried.
         """
         if not self._record.terminal:
-            self._move(self._record.status, SecondaryStatus.UPLOADING, "Uploading generated training model")
+            self._move(self._record.status, SecondaryStatus.UPLOADING, self.uploading)
         errors = []
-        parts: tuple[Callable[[], None], ...] = (
-            partial(self._pack, "model", self._keys.model),
-            partial(self._pack, "output/data", self._keys.output),
-            self._note_failure_reason,
-            *(partial(self._copy_out, sync) for sync in self._syncs),
-        )
-        for part in parts:
+        for part in self._results():
             try:
                 part()
             except Exception as error:  # noqa: BLE001 - raised below
                 errors.append(error)
         if errors:
             raise errors[0]
-
-    def _pack(self, inside: str, uri: str) -> None:
-        archive = self._folder.work_path / uri.rsplit("/", 1)[1]
-        report = artifacts.pack_hosts(self._trees, inside, archive)
-        self._warn([f"not packed: {line}" for line in report.skipped])
-        if archive.exists():
-            self._storage.put_file(archive, uri)
 
     def _copy_out(self, sync: FolderSync) -> None:
         self._warn(sync.run())
@@ -611,13 +630,17 @@ class Driver:
     def _note_failure_reason(self) -> None:
         """Note why the job failed: the first host that did says so, the others were only stopped for it."""
         skipped = Skipped()
-        texts = {host: tree.read_failure(skipped.add) for host, tree in self._hosts}
+        texts = self._last_words(skipped.add)
         self._warn([f"not read: {line}" for line in skipped.lines])
         host, code = next(((host, code) for host, code in self._record.exit_codes.items() if code != 0), ("", 0))
         self._record.failure_reason = ""
         if code != 0 and self._record.status != Status.STOPPING:
             container = next(container for container in self._plan.containers if container.host == host)
             self._record.failure_reason = failure_reason(container, code, self._ending(container), texts[host])
+
+    def _last_words(self, on_skip: OnSkip) -> dict[str, str]:
+        """Return what each host says of its failure, by host."""
+        return {host: tree.read_failure(on_skip) for host, tree in self._hosts}
 
     def _ending(self, container: ContainerSpec) -> Ending:
         """Return how a host ended, also where another driver saw it end."""
@@ -644,14 +667,14 @@ class Driver:
         except OSError as error:  # every result is in its place, and that counts
             self._record.warn(f"{self._folder.work_path} could not be removed: {error}")
         if self._folder.stop_requested() and not self._record.exit_codes:
-            self._move(Status.STOPPING, SecondaryStatus.STOPPING, "Stopping the training job")
+            self._move(Status.STOPPING, SecondaryStatus.STOPPING, f"Stopping the {self.activity} job")
         if self._record.status == Status.STOPPING:
             secondary = STOPS[self._record.stop_reason] or SecondaryStatus.STOPPED
-            self._end(Status.STOPPED, secondary, "Training job stopped")
+            self._end(Status.STOPPED, secondary, f"{self.activity.capitalize()} job stopped")
         elif any(self._record.exit_codes.values()):
-            self._end(Status.FAILED, SecondaryStatus.FAILED, "Training job failed")
+            self._end(Status.FAILED, SecondaryStatus.FAILED, f"{self.activity.capitalize()} job failed")
         else:
-            self._end(Status.COMPLETED, SecondaryStatus.COMPLETED, "Training job completed")
+            self._end(Status.COMPLETED, SecondaryStatus.COMPLETED, f"{self.activity.capitalize()} job completed")
 
     def _end(self, status: Status, secondary: SecondaryStatus, message: str) -> None:
         self._record.ended = time.time()
@@ -687,7 +710,7 @@ class Driver:
         if self._plan_made is None:
             places = self._record.channels.items()
             channels = {name: ChannelSource(Path(path), is_file) for name, (path, is_file) in places}
-            self._plan_made = _plan(self._spec, self._store, channels, self._runtime.network_interface)
+            self._plan_made = self._make_plan(channels)
         return self._plan_made
 
     def _executions_left(self) -> bool:
@@ -703,6 +726,69 @@ class Driver:
                 execution = self._executions.get(container.host) or self._runtime.find(container)
                 if execution is not None:
                     yield execution
+
+
+class Driver(HostsDriver[JobRecord]):
+    """Sees a training job through."""
+
+    @property
+    def _spec(self) -> TrainingJobSpec:
+        return self._record.training_spec
+
+    @property
+    def _keys(self) -> JobKeys:
+        return job_keys(self._spec)
+
+    @property
+    def _storage(self) -> Storage:
+        return job_storage(self._spec, self._keys.output)
+
+    def _folders_to_follow(self) -> list[FolderSync]:
+        inside, uri = "output/intermediate", self._keys.intermediate
+        syncs = [FolderSync("intermediate files", self._trees, inside, self._storage, uri)]
+        if (config := self._spec.checkpoint_config) is not None:
+            storage = job_storage(self._spec, config.s3_uri)
+            syncs.append(FolderSync("checkpoints", self._trees, config.tree_path, storage, config.s3_uri))
+        return syncs
+
+    def _make_plan(self, channels: Mapping[str, ChannelSource]) -> RunPlan:
+        return _plan(self._spec, self._store, channels, self._runtime.network_interface)
+
+    def _lay_out(self) -> None:
+        if self._spec.source_uri is not None:
+            storage = job_storage(self._spec, self._spec.source_uri)
+            source = storage.fetch(self._spec.source_uri, self._folder.work_path / "source")
+            for _, tree in self._hosts:
+                shutil.rmtree(tree.code, ignore_errors=True)
+                artifacts.unpack(source, tree.code)
+
+    def _prepare_folders(self) -> None:
+        if self._spec.checkpoint_config is not None:
+            self.step("restore_checkpoints", self._restore_checkpoints)
+
+    def _restore_checkpoints(self) -> None:
+        """Copy the checkpoints of earlier jobs to every host; the job may change them, so nothing is linked."""
+        sync = self._syncs[-1]
+        for folder in sync.folders:
+            remove_tree(folder)  # a driver before this one may have died in the middle
+        sync.restore()
+        for (_, tree), folder in zip(self._hosts, sync.folders, strict=True):
+            tree.share(folder)
+
+    def _results(self) -> tuple[Callable[[], None], ...]:
+        return (
+            partial(self._pack, "model", self._keys.model),
+            partial(self._pack, "output/data", self._keys.output),
+            self._note_failure_reason,
+            *(partial(self._copy_out, sync) for sync in self._syncs),
+        )
+
+    def _pack(self, inside: str, uri: str) -> None:
+        archive = self._folder.work_path / uri.rsplit("/", 1)[1]
+        report = artifacts.pack_hosts(self._trees, inside, archive)
+        self._warn([f"not packed: {line}" for line in report.skipped])
+        if archive.exists():
+            self._storage.put_file(archive, uri)
 
 
 class _Hosts:
@@ -821,7 +907,7 @@ def _check_source_archive(spec: TrainingJobSpec, uri: str) -> None:
         )
 
 
-def _own_copy(path: Path, target: Path) -> Path:
+def own_copy(path: Path, target: Path) -> Path:
     """Copy a channel for a job that changes its content; any user may write to the copy."""
     if path.is_file():
         target.mkdir(parents=True, exist_ok=True)
@@ -837,8 +923,8 @@ def _own_copy(path: Path, target: Path) -> Path:
 
 def _plan(
     spec: TrainingJobSpec,
-    store: JobStore,
-    channels: dict[str, ChannelSource],
+    store: Store[JobRecord],
+    channels: Mapping[str, ChannelSource],
     network_interface: str,
     members: Sequence[str] = (),
 ) -> RunPlan:
