@@ -671,7 +671,7 @@ class HostsDriver(ABC, Generic[_Record]):
         if self._record.status == Status.STOPPING:
             secondary = STOPS[self._record.stop_reason] or SecondaryStatus.STOPPED
             self._end(Status.STOPPED, secondary, f"{self.activity.capitalize()} job stopped")
-        elif any(self._record.exit_codes.values()):
+        elif any(self._record.exit_codes.values()) or self._record.failure_reason:
             self._end(Status.FAILED, SecondaryStatus.FAILED, f"{self.activity.capitalize()} job failed")
         else:
             self._end(Status.COMPLETED, SecondaryStatus.COMPLETED, f"{self.activity.capitalize()} job completed")
