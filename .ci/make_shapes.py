@@ -22,6 +22,8 @@ OPERATIONS = (
     "DescribeTrainingJob",
     "ListTrainingJobs",
     "StopTrainingJob",
+    "UpdateTrainingJob",
+    "DeleteTrainingJob",
     "CreateModel",
     "DescribeModel",
     "ListModels",
@@ -45,7 +47,14 @@ OPERATIONS = (
     "UpdateEndpoint",
     "UpdateEndpointWeightsAndCapacities",
     "DeleteEndpoint",
+    "AddTags",
+    "ListTags",
+    "DeleteTags",
+    "Search",
 )
+INPUT_ONLY = ("Search",)
+"""Their answers hold the shapes of everything that SageMaker has."""
+
 _KEPT = ("type", "min", "max", "pattern", "enum")
 
 
@@ -63,7 +72,7 @@ def reduced(model: Mapping[str, Any], operations: tuple[str, ...] = OPERATIONS) 
         name: {
             side: model["operations"][name][side]["shape"]
             for side in ("input", "output")
-            if side in model["operations"][name]
+            if side in model["operations"][name] and (side == "input" or name not in INPUT_ONLY)
         }
         for name in operations
     }
@@ -74,7 +83,12 @@ def reduced(model: Mapping[str, Any], operations: tuple[str, ...] = OPERATIONS) 
         if name not in shapes:
             shapes[name] = _reduced_shape(model["shapes"][name])
             waiting += _names_below(shapes[name])
-    return {"botocore": botocore.__version__, "operations": chosen, "shapes": dict(sorted(shapes.items()))}
+    return {
+        "botocore": botocore.__version__,
+        "not_described": sorted(set(model["operations"]) - set(chosen)),
+        "operations": chosen,
+        "shapes": dict(sorted(shapes.items())),
+    }
 
 
 def _reduced_shape(shape: Mapping[str, Any]) -> dict[str, Any]:
@@ -96,7 +110,7 @@ def _names_below(shape: Mapping[str, Any]) -> Iterator[str]:
 
 def as_text(values: Mapping[str, Any]) -> str:
     """Return JSON with a shape a line, so that a new botocore shows as a readable difference."""
-    lines = [f'"botocore": {json.dumps(values["botocore"])}']
+    lines = [f'"{part}": {json.dumps(values[part])}' for part in ("botocore", "not_described")]
     for part in ("operations", "shapes"):
         entries = ",\n".join(f"  {json.dumps(name)}: {json.dumps(entry)}" for name, entry in values[part].items())
         lines.append(f'"{part}": {{\n{entries}\n}}')

@@ -15,9 +15,9 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ from launcher.errors import (
     RecordError,
 )
 from launcher.jobs.endpoint_record import EndpointConfigRecord, EndpointRecord, EndpointStatus
-from launcher.jobs.endpoint_spec import Deployment, EndpointConfigSpec
+from launcher.jobs.endpoint_spec import Deployment, EndpointConfigSpec, VariantSpec
 from launcher.jobs.folder import JobFolder
 from launcher.jobs.store import EndpointConfigStore, EndpointStore, ModelStore
 from launcher.requests.endpoints import check_config_request, check_endpoint_request, config_warnings
@@ -47,12 +47,29 @@ _POLL_SECONDS = 0.02
 _SETTLING_SECONDS = 10.0
 
 
-def create_config(request: Mapping[str, Any], home: Path) -> EndpointConfigSpec:
+@dataclass(frozen=True)
+class VariantChange:
+    """What an update changes of a variant; None leaves it."""
+
+    weight: float | None = None
+    instance_count: int | None = None
+
+    def of(self, variant: VariantSpec) -> VariantSpec:
+        """Return the variant with the change."""
+        return replace(
+            variant,
+            weight=variant.weight if self.weight is None else self.weight,
+            instance_count=variant.instance_count if self.instance_count is None else self.instance_count,
+        )
+
+
+def create_config(request: Mapping[str, Any], home: Path, *, warnings: Sequence[str] = ()) -> EndpointConfigSpec:
     """Check a CreateEndpointConfig document and record the configuration.
 
     Args:
         request: as boto3's ``create_endpoint_config(**request)`` takes it.
         home: where it lives, and its models do.
+        warnings: of the caller's, for the record.
     Raises:
         BadInputError: it cannot be an endpoint's, or its name is used.
     """
@@ -67,18 +84,24 @@ def create_config(request: Mapping[str, Any], home: Path) -> EndpointConfigSpec:
     for variant in spec.variants:
         models.load(variant.model_name)
     record = EndpointConfigRecord(
-        spec=spec.to_dict(), created=time.time(), request=dict(request), warnings=config_warnings(spec)
+        spec=spec.to_dict(),
+        created=time.time(),
+        request=dict(request),
+        warnings=[*warnings, *config_warnings(spec)],
     )
     store.create(spec.config_name, record)
     return spec
 
 
-def create_endpoint(request: Mapping[str, Any], home: Path, runtime: Runtime | None = None) -> str:
+def create_endpoint(
+    request: Mapping[str, Any], home: Path, runtime: Runtime | None = None, *, warnings: Sequence[str] = ()
+) -> str:
     """Check a CreateEndpoint document, record the endpoint, and have a process carry it; return its name.
 
     Args:
         request: as boto3's ``create_endpoint(**request)`` takes it.
         runtime: default: the one that the request names, else ``LAUNCHER_RUNTIME``.
+        warnings: of the caller's, for the record.
     Raises:
         BadInputError: it cannot be an endpoint, or its name is used; nothing has been recorded.
         LauncherError: its process could not be started.
@@ -87,7 +110,7 @@ def create_endpoint(request: Mapping[str, Any], home: Path, runtime: Runtime | N
     store = EndpointStore(home)
     store.check_writable()
     store.check_unused(asked.endpoint_name)
-    deployment, warnings = _deployment(asked.config_name, home)
+    deployment, of_config = _deployment(asked.config_name, home)
     images = [model.image_uri for model in deployment.models.values()]
     if runtime is None:
         name = default_runtime() if asked.runtime == "auto" else asked.runtime
@@ -103,7 +126,7 @@ def create_endpoint(request: Mapping[str, Any], home: Path, runtime: Runtime | N
         request=dict(request),
         token=secrets.token_hex(16),
         deployment=deployment.to_dict(),
-        warnings=warnings,
+        warnings=[*warnings, *of_config],
     )
     store.create(asked.endpoint_name, record)
     ensure(store, asked.endpoint_name)
@@ -119,22 +142,83 @@ def update_endpoint(request: Mapping[str, Any], home: Path, runtime: Runtime | N
     asked = check_endpoint_request(request, "UpdateEndpoint")
     store = EndpointStore(home)
     record = store.load(asked.endpoint_name)
-    folder = store.folder(asked.endpoint_name)
     deployment, _ = _deployment(asked.config_name, home)
-    _check(deployment, folder, home, runtime or get_runtime(record.runtime))
-    ensure(store, asked.endpoint_name)
+    _check(deployment, store.folder(asked.endpoint_name), home, runtime or get_runtime(record.runtime))
+    return _deploy(store, asked.endpoint_name, lambda _: deployment)
+
+
+def update_variants(name: str, changes: Mapping[str, VariantChange], home: Path) -> str:
+    """Have the endpoint's process change weights and numbers of containers; return the deployment's identity.
+
+    New containers take the place of the old ones, as in every update.
+
+    Args:
+        changes: by the name of the variant.
+    Raises:
+        BadInputError: the endpoint has no such variant, no variant would have a weight, or it cannot be updated now.
+    """
+
+    def changed(deployment: Deployment) -> Deployment:
+        config = deployment.config
+        names = [variant.name for variant in config.variants]
+        if unknown := sorted(set(changes) - set(names)):
+            raise BadInputError(
+                f"The variant name(s) \"{', '.join(unknown)}\" is/are not present within endpoint '{name}'.",
+                f"It has: {', '.join(names)}.",
+            )
+        variants = tuple(changes.get(variant.name, VariantChange()).of(variant) for variant in config.variants)
+        if empty := [variant.name for variant in variants if variant.instance_count < 1]:
+            raise BadInputError(
+                f"variant '{empty[0]}' would have no container.", "Give it a weight of 0, and one container."
+            )
+        if not any(variant.weight for variant in variants):
+            raise BadInputError("no variant would have a weight above 0, so none would answer.", "Leave one a weight.")
+        return replace(deployment, identity=_new_identity(), config=replace(config, variants=variants))
+
+    return _deploy(EndpointStore(home), name, changed)
+
+
+def _deploy(store: EndpointStore, name: str, following: Callable[[Deployment], Deployment]) -> str:
+    """Order the deployment that follows the one that answers now; return its identity.
+
+    Raises:
+        BadInputError: the endpoint cannot be updated now.
+    """
+    ensure(store, name)
+    folder = store.folder(name)
     with (folder.path / "update.lock").open("wb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        record = store.load(asked.endpoint_name)
-        status = status_of(store, asked.endpoint_name, record)
+        record = store.load(name)
+        status = status_of(store, name, record)
         if status != EndpointStatus.IN_SERVICE:
             raise BadInputError(
-                f"Cannot update in-progress endpoint \"{store.kind.arn(asked.endpoint_name)}\": it is {status}.",
+                f'Cannot update in-progress endpoint "{store.kind.arn(name)}": it is {status}.',
                 "Wait until it is InService; one that has failed is deleted and made again.",
-            )  # fmt: skip
+            )
+        deployment = following(record.current)
         write_whole(folder.path / WANTED, deployment.to_dict())
-    wake(store, asked.endpoint_name)
+    wake(store, name)
     return deployment.identity
+
+
+def order_deletion(name: str, home: Path) -> None:
+    """Have an endpoint's process end it; it is Deleting until nothing of it is left.
+
+    Raises:
+        NotFoundError: there is none.
+        LauncherError: its process could not be started.
+    """
+    store = EndpointStore(home)
+    store.load(name)
+    folder = store.folder(name)
+    try:
+        (folder.path / DELETION).touch()
+    except FileNotFoundError:
+        return  # it is gone by now
+    if not folder.driven():
+        with suppress(NotFoundError):
+            _start(store, name)
+    wake(store, name)
 
 
 def delete_endpoint(name: str, home: Path) -> None:
@@ -277,7 +361,11 @@ def _deployment(config_name: str, home: Path) -> tuple[Deployment, list[str]]:
     models = {variant.name: ModelStore(home).load(variant.model_name).model_spec for variant in config.variants}
     for model in models.values():
         check_model_data(model)
-    return Deployment(uuid.uuid4().hex[:12], config, models), list(record.warnings)
+    return Deployment(_new_identity(), config, models), list(record.warnings)
+
+
+def _new_identity() -> str:
+    return uuid.uuid4().hex[:12]
 
 
 def _check(deployment: Deployment, folder: JobFolder, home: Path, runtime: Runtime) -> None:

@@ -27,7 +27,7 @@ class Kind(Generic[RecordType]):
         taken: the error for a name that is used; takes the words and what to do.
         missing: the error for a name that nothing has.
         taken_words: AWS's words for a name that is used, around the ARN.
-        missing_words: AWS's words for a name that nothing has, around its ARN or name; empty for the launcher's own.
+        missing_words: AWS's words for a name that nothing has, around the ARN or the name; empty for our own.
         listing: the command that lists them.
         driver: ``module:Class`` of what sees one through to its end; empty where nothing has to.
     """

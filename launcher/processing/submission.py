@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -105,17 +105,25 @@ def plan_processing(
     return replace(plan, image=job.runtime.describe_image(plan.containers[0]))
 
 
-def submit_processing(request: Mapping[str, Any], store: ProcessingStore, runtime: Runtime | None = None) -> JobFolder:
+def submit_processing(
+    request: Mapping[str, Any],
+    store: ProcessingStore,
+    runtime: Runtime | None = None,
+    *,
+    warnings: Sequence[str] = (),
+) -> JobFolder:
     """Check a CreateProcessingJob document and record it as a job: from here on it cannot be lost.
 
     Args:
         request: as boto3's ``create_processing_job`` takes it; its inputs are there.
         store: the home that the job lives in.
         runtime: default: the one that the request names, else ``LAUNCHER_RUNTIME``.
+        warnings: of the caller's, for the record.
     Raises:
         BadInputError: the job cannot be run; nothing has been recorded.
     """
     job = accept_processing(request, runtime)
+    job = replace(job, warnings=(*warnings, *job.warnings))
     plan_processing(job, store)
     with store.claim(job.spec.job_name) as claim:
         return record_processing(job, claim)

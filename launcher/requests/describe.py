@@ -11,6 +11,20 @@ from launcher.requests.training import completed, training_request
 from launcher.settings import LOCAL_ROLE_ARN, training_job_arn
 
 
+def summarize_record(record: JobRecord) -> dict[str, Any]:
+    """Return a record in the shape of an entry of ListTrainingJobs."""
+    name = str(record.spec["job_name"])
+    return {
+        "TrainingJobName": name,
+        "TrainingJobArn": training_job_arn(name),
+        "CreationTime": utc(record.created),
+        "LastModifiedTime": utc(record.modified),
+        "TrainingJobStatus": str(record.status),
+        "SecondaryStatus": str(record.secondary_status),
+        **({"TrainingEndTime": utc(record.ended)} if record.ended is not None else {}),
+    }
+
+
 def describe_record(record: JobRecord) -> dict[str, Any]:
     """Return a record in the shape of DescribeTrainingJob's answer: the request as it was accepted, and the state.
 

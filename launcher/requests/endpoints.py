@@ -150,6 +150,16 @@ def describe_config(record: EndpointConfigRecord) -> dict[str, Any]:
     }
 
 
+def summarize_config(record: EndpointConfigRecord) -> dict[str, Any]:
+    """Return a record in the shape of an entry of ListEndpointConfigs."""
+    name = str(record.spec["config_name"])
+    return {
+        "EndpointConfigName": name,
+        "EndpointConfigArn": local_arn("endpoint-config", name),
+        "CreationTime": utc(record.created),
+    }
+
+
 def describe_endpoint(record: EndpointRecord) -> dict[str, Any]:
     """Return a record in the shape of DescribeEndpoint's answer."""
     deployment = record.current

@@ -156,6 +156,23 @@ MEMBERS: Mapping[str, Member] = {
     )
 }
 
+UPDATE_MEMBERS: Mapping[str, Member] = {
+    row.path: row
+    for row in (
+        Member("TrainingJobName"),
+        Member(
+            "ProfilerConfig.DisableProfiler", (True,), "Nothing is profiled here; run a profiler in the entry point."
+        ),
+        Member("ProfilerConfig.S3OutputPath", (), "Leave it out, or run a profiler in the entry point."),
+        Member("ProfilerConfig.ProfilingIntervalInMilliseconds", (), "Leave it out."),
+        Member("ProfilerConfig.ProfilingParameters", ({},), "Leave it out, or run a profiler in the entry point."),
+        Member("ProfilerRuleConfigurations", ([],), "Leave it out, or run a profiler in the entry point."),
+        Member("ResourceConfig.KeepAlivePeriodInSeconds", (0,), "Give 0: nothing is kept after a job."),
+        Member("RemoteDebugConfig.EnableRemoteDebug", (False,), "Attach to the process on this machine directly."),
+    )
+}
+"""The same for UpdateTrainingJob."""
+
 
 def refuse_unsupported(request: Mapping[str, Any], members: Mapping[str, Member] = MEMBERS) -> None:
     """Raise for the first member of a checked request that asks for something that is not emulated.

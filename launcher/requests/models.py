@@ -121,6 +121,12 @@ def describe_model(record: ModelRecord) -> dict[str, Any]:
     }
 
 
+def summarize_model(record: ModelRecord) -> dict[str, Any]:
+    """Return a record in the shape of an entry of ListModels."""
+    name = str(record.spec["model_name"])
+    return {"ModelName": name, "ModelArn": local_arn("model", name), "CreationTime": utc(record.created)}
+
+
 def _model_data(container: dict[str, Any], place: str) -> tuple[str | None, ModelForm]:
     """Take what a container says of its model; return where it lies and what it is."""
     source = container.get("ModelDataSource", {}).get("S3DataSource")

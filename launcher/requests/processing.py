@@ -153,6 +153,21 @@ def describe_processing(record: ProcessingRecord) -> dict[str, Any]:
     return answer
 
 
+def summarize_processing(record: ProcessingRecord) -> dict[str, Any]:
+    """Return a record in the shape of an entry of ListProcessingJobs."""
+    name = str(record.spec["job_name"])
+    return {
+        "ProcessingJobName": name,
+        "ProcessingJobArn": local_arn("processing-job", name),
+        "CreationTime": utc(record.created),
+        "LastModifiedTime": utc(record.modified),
+        "ProcessingJobStatus": str(record.status),
+        **({"ProcessingEndTime": utc(record.ended)} if record.ended is not None else {}),
+        **({"FailureReason": record.failure_reason} if record.failure_reason else {}),
+        **({"ExitMessage": record.exit_message} if record.exit_message else {}),
+    }
+
+
 def _inputs(members: list[dict[str, Any]]) -> tuple[ProcessingInput, ...]:
     inputs: dict[str, ProcessingInput] = {}
     for position, member in enumerate(members):

@@ -96,6 +96,16 @@ def operation_shape(operation: str, side: str = "input") -> str:
     return name
 
 
+def is_described(operation: str) -> bool:
+    """Return whether the shapes of an operation are here."""
+    return operation in _model()["operations"]
+
+
+def is_of_sagemaker(operation: str) -> bool:
+    """Return whether SageMaker has an operation of that name."""
+    return is_described(operation) or operation in _model()["not_described"]
+
+
 def member_shape(operation: str, path: str) -> str:
     """Return the name of the shape at a dotted path, such as ``InputDataConfig[].ChannelName``, of an operation."""
     name = operation_shape(operation)

@@ -160,6 +160,20 @@ def describe_transform(record: TransformRecord) -> dict[str, Any]:
     return answer
 
 
+def summarize_transform(record: TransformRecord) -> dict[str, Any]:
+    """Return a record in the shape of an entry of ListTransformJobs."""
+    name = str(record.spec["job_name"])
+    return {
+        "TransformJobName": name,
+        "TransformJobArn": local_arn("transform-job", name),
+        "CreationTime": utc(record.created),
+        "LastModifiedTime": utc(record.modified),
+        "TransformJobStatus": str(record.status),
+        **({"TransformEndTime": utc(record.ended)} if record.ended is not None else {}),
+        **({"FailureReason": record.failure_reason} if record.failure_reason else {}),
+    }
+
+
 def media_type(content_type: str | None) -> str:
     """Return a content type without its parameters, such as ``text/csv`` of ``text/csv; charset=utf-8``."""
     return (content_type or "").partition(";")[0].strip().lower()

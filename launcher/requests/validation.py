@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
 from difflib import get_close_matches
 from typing import Any, NamedTuple
 
@@ -16,6 +17,7 @@ _PYTHON_TYPES: Mapping[str, tuple[type, ...]] = {
     "boolean": (bool,),
     "float": (float, int),
     "double": (float, int),
+    "timestamp": (datetime, float, int),
     "map": (dict, Mapping),
     "list": (list, tuple),
     "structure": (dict, Mapping),

@@ -204,17 +204,21 @@ def plan_job(job: AcceptedJob, store: JobStore, *, source_members: Sequence[str]
     return replace(plan, image=job.runtime.describe_image(plan.containers[0]))
 
 
-def submit(request: Mapping[str, Any], store: JobStore, runtime: Runtime | None = None) -> JobFolder:
+def submit(
+    request: Mapping[str, Any], store: JobStore, runtime: Runtime | None = None, *, warnings: Sequence[str] = ()
+) -> JobFolder:
     """Check a CreateTrainingJob document and record it as a job: from here on it cannot be lost.
 
     Args:
         request: as boto3's ``create_training_job`` takes it; its source archive, if it names one, is there.
         store: the home that the job lives in.
         runtime: default: the one that the request names, else ``LAUNCHER_RUNTIME``.
+        warnings: of the caller's, for the record.
     Raises:
         BadInputError: the job cannot be run; nothing has been recorded.
     """
     job = accept(request, runtime)
+    job = replace(job, warnings=(*warnings, *job.warnings))
     plan_job(job, store)
     with store.claim(job.spec.job_name) as claim:
         return record_job(job, claim)
@@ -518,6 +522,8 @@ class HostsDriver(ABC, Generic[_Record]):
                 reader.read()
             self._look_at(readers)
             self._interrupts.check()
+            if codes:
+                self._heed_stop(hosts)
             for host, code in codes.items():
                 self._record.exit_codes[host] = code
                 for warning in hosts.warnings:
@@ -547,6 +553,7 @@ class HostsDriver(ABC, Generic[_Record]):
         self._look_at(readers)
         for sync in self._syncs:
             sync.wait()
+        self._heed_stop(hosts)
         self._record.final_metrics = [[point.name, point.value, point.timestamp] for point in recorder.last.values()]
 
     def _look_at(self, readers: Sequence[LogReader]) -> None:
@@ -586,6 +593,11 @@ class HostsDriver(ABC, Generic[_Record]):
             self._note(Status.STOPPING, SecondaryStatus.STOPPING, f"Stopping the {self.activity} job")
         self._save()
         hosts.terminate()
+
+    def _heed_stop(self, hosts: _Hosts) -> None:
+        """Let a stop count that was asked for before the end of the hosts is recorded: others were told of it."""
+        if self._folder.stop_requested() and not self._record.stop_reason:
+            self._stop(hosts, StopReason.ASKED)
 
     def _heed_endings(self) -> None:
         """Note what the hosts tell of their end: a host without a driver stops itself at its limit."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,12 +15,13 @@ from launcher.serving.model_host import check_model_data
 from launcher.storage import which_s3
 
 
-def create_model(request: Mapping[str, Any], store: ModelStore) -> ModelSpec:
+def create_model(request: Mapping[str, Any], store: ModelStore, *, warnings: Sequence[str] = ()) -> ModelSpec:
     """Check a CreateModel document and record the model.
 
     Args:
         request: as boto3's ``create_model(**request)`` takes it.
         store: the home that the model lives in.
+        warnings: of the caller's, for the record.
     Raises:
         BadInputError: it cannot be a model, or its name is used.
         ArtifactError: its data are not there.
@@ -31,5 +32,6 @@ def create_model(request: Mapping[str, Any], store: ModelStore) -> ModelSpec:
     store.check_writable()
     store.check_unused(spec.model_name)
     check_model_data(spec)
-    store.create(spec.model_name, ModelRecord(spec=spec.to_dict(), created=time.time(), request=dict(request)))
+    record = ModelRecord(spec=spec.to_dict(), created=time.time(), request=dict(request), warnings=list(warnings))
+    store.create(spec.model_name, record)
     return spec

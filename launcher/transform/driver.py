@@ -193,6 +193,7 @@ class TransformDriver:
             self._run_all(works, progress)
         counts = sum((work.counts for work in works), Counts())
         self._record.done = {name: getattr(counts, name) for name in ("requests", "retried", "bytes_in")}
+        self._check_stop()  # one that was asked for before the end is recorded counts: others were told of it
 
     def _left(self, journal: Journal) -> set[str]:
         """Return the objects that no driver has done; with ``resume`` what is there already is done too."""

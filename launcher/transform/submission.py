@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -172,10 +172,17 @@ def batch_variables(spec: TransformJobSpec) -> dict[str, str]:
 
 
 def submit_transform(
-    request: Mapping[str, Any], store: TransformStore, models: ModelStore, runtime: Runtime | None = None
+    request: Mapping[str, Any],
+    store: TransformStore,
+    models: ModelStore,
+    runtime: Runtime | None = None,
+    *,
+    warnings: Sequence[str] = (),
 ) -> JobFolder:
     """Check a CreateTransformJob document and record it as a job: from here on it cannot be lost.
 
+    Args:
+        warnings: of the caller's, for the record.
     Raises:
         BadInputError: the job cannot be run; nothing has been recorded.
     """
@@ -185,6 +192,10 @@ def submit_transform(
     except ChannelError as error:
         raise ChannelError(f"transform job '{job.spec.job_name}': {error.message}", error.hint) from error
     record = TransformRecord(
-        spec=job.spec.to_dict(), created=time.time(), request=dict(job.request), model=job.model.to_dict()
+        spec=job.spec.to_dict(),
+        created=time.time(),
+        request=dict(job.request),
+        warnings=list(warnings),
+        model=job.model.to_dict(),
     )
     return store.create(job.spec.job_name, record)

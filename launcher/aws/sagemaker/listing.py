@@ -1,0 +1,144 @@
+"""Lists by page: filters, order and tokens, the same for everything that SageMaker lists."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple, TypeVar
+
+from launcher.aws.errors import AwsError
+from launcher.jobs.summaries import Summary
+
+DEFAULT_RESULTS = 10
+"""How many entries a page has where a request does not say, as ListEndpoints and ListTransformJobs document it."""
+
+_Item = TypeVar("_Item")
+
+
+class Page(NamedTuple):
+    """A page of a list.
+
+    Attributes:
+        token: for the next page; empty on the last one.
+    """
+
+    entries: list[Any]
+    token: str
+
+    def answer(self, member: str, entries: list[Any] | None = None) -> dict[str, Any]:
+        """Return the answer with the entries as ``member``; ``NextToken`` is absent on the last page, never null."""
+        values: dict[str, Any] = {member: self.entries if entries is None else entries}
+        return {**values, "NextToken": self.token} if self.token else values
+
+
+def list_page(
+    document: Mapping[str, Any],
+    summaries: Iterable[Summary],
+    *,
+    status: Callable[[Summary], str] = lambda summary: "",
+    at_once: bool = True,
+) -> Page:
+    """Return a page of a List operation, of the summaries that its filters leave.
+
+    Args:
+        document: the request, checked; times in seconds since 1970.
+        summaries: everything of the kind.
+        status: of a summary, where the kind has a status.
+        at_once: False filters by status what is on a page: a page of ListTrainingJobs may be short, as AWS says.
+    Raises:
+        AwsError: the token is not of this list.
+    """
+    chosen = [summary for summary in summaries if _passes(document, summary)]
+    wanted = document.get("StatusEquals")
+    if wanted is not None and (at_once or "MaxResults" not in document):
+        chosen = [summary for summary in chosen if status(summary) == wanted]
+    keys: dict[str, Callable[[Summary], Any]] = {
+        "Name": lambda summary: summary.name,
+        "CreationTime": lambda summary: summary.created,
+        "LastModifiedTime": lambda summary: summary.modified,
+        "Status": status,
+    }
+    cut = page(document, chosen, keys[document.get("SortBy", "CreationTime")], lambda summary: summary.name)
+    if wanted is not None:
+        return cut._replace(entries=[summary for summary in cut.entries if status(summary) == wanted])
+    return cut
+
+
+def page(
+    document: Mapping[str, Any],
+    items: Iterable[_Item],
+    key: Callable[[_Item], Any],
+    name: Callable[[_Item], str],
+    *,
+    default_results: int = DEFAULT_RESULTS,
+    default_order: str = "Descending",
+) -> Page:
+    """Return the page of items that a request asks for.
+
+    A token names the last entry of the page before, not a number: what is made or deleted meanwhile moves nothing.
+
+    Args:
+        key: what they are sorted by; a number or a text, or a tuple or list of such.
+        name: unique among the items, and the order of those whose keys are the same.
+    Raises:
+        AwsError: the token is not of this list.
+    """
+    descending = document.get("SortOrder", default_order) == "Descending"
+    digest = _digest(document)
+    ordered = sorted(((_plain(key(item)), name(item), item) for item in items), key=lambda entry: entry[:2])
+    if descending:
+        ordered.reverse()
+    if "NextToken" in document:
+        last = _position(document["NextToken"], digest)
+        try:
+            ordered = [entry for entry in ordered if (entry[:2] < last if descending else entry[:2] > last)]
+        except TypeError as error:  # a value of another type than the list is sorted by
+            raise _invalid_token() from error
+    count = document.get("MaxResults", default_results)
+    cut = ordered[:count]
+    token = _token(digest, cut[-1][0], cut[-1][1]) if len(ordered) > count else ""
+    return Page([item for _, _, item in cut], token)
+
+
+def _passes(document: Mapping[str, Any], summary: Summary) -> bool:
+    get = document.get
+    return (
+        get("NameContains", "") in summary.name
+        and get("CreationTimeAfter", summary.created) <= summary.created <= get("CreationTimeBefore", summary.created)
+        and get("LastModifiedTimeAfter", summary.modified) <= summary.modified
+        and summary.modified <= get("LastModifiedTimeBefore", summary.modified)
+    )
+
+
+def _plain(value: Any) -> Any:
+    """Return a key as it comes back out of JSON."""
+    return [_plain(item) for item in value] if isinstance(value, tuple) else value
+
+
+def _digest(document: Mapping[str, Any]) -> str:
+    """Return what tells the lists of two requests apart, whatever the size of their pages."""
+    asked = {name: value for name, value in document.items() if name not in ("NextToken", "MaxResults")}
+    return hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def _token(digest: str, value: Any, name: str) -> str:
+    return base64.urlsafe_b64encode(json.dumps([digest, value, name]).encode()).decode()
+
+
+def _position(token: str, digest: str) -> tuple[Any, str]:
+    try:
+        of_list, value, name = json.loads(base64.b64decode(token.encode("ascii"), b"-_", validate=True))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise _invalid_token() from error
+    if of_list != digest or not isinstance(name, str):
+        raise _invalid_token()
+    return value, name
+
+
+def _invalid_token() -> AwsError:
+    return AwsError(
+        "ValidationException",
+        "Invalid NextToken.\n  Pass the token of the answer before, with the same filters and the same order.",
+    )
