@@ -19,9 +19,15 @@ if TYPE_CHECKING:
     from launcher.sdk.bundled import fit as fit
     from launcher.sdk.data_capture import DataCaptureConfig as DataCaptureConfig
     from launcher.sdk.estimator import Estimator as Estimator
+    from launcher.sdk.framework_processors import FrameworkProcessor as FrameworkProcessor
     from launcher.sdk.inputs import TrainingInput as TrainingInput
     from launcher.sdk.model import Model as Model
     from launcher.sdk.predictor import Predictor as Predictor
+    from launcher.sdk.processing import Processor as Processor
+    from launcher.sdk.processing import ScriptProcessor as ScriptProcessor
+    from launcher.sdk.processing_inputs import ProcessingInput as ProcessingInput
+    from launcher.sdk.processing_inputs import ProcessingOutput as ProcessingOutput
+    from launcher.sdk.processing_job import ProcessingJob as ProcessingJob
     from launcher.sdk.rl import RLEstimator as RLEstimator
     from launcher.sdk.rl import RLFramework as RLFramework
     from launcher.sdk.rl import RLToolkit as RLToolkit
@@ -39,15 +45,21 @@ _HOME_OF_NAME = {
     "BadInputError": "launcher.errors",
     "DataCaptureConfig": "launcher.sdk.data_capture",
     "Estimator": "launcher.sdk.estimator",
+    "FrameworkProcessor": "launcher.sdk.framework_processors",
     "JobFailedError": "launcher.errors",
     "LauncherError": "launcher.errors",
     "LocalSession": "launcher.sdk.session",
     "Model": "launcher.sdk.model",
     "ModelError": "launcher.errors",
     "Predictor": "launcher.sdk.predictor",
+    "ProcessingInput": "launcher.sdk.processing_inputs",
+    "ProcessingJob": "launcher.sdk.processing_job",
+    "ProcessingOutput": "launcher.sdk.processing_inputs",
+    "Processor": "launcher.sdk.processing",
     "RLEstimator": "launcher.sdk.rl",
     "RLFramework": "launcher.sdk.rl",
     "RLToolkit": "launcher.sdk.rl",
+    "ScriptProcessor": "launcher.sdk.processing",
     "Session": "launcher.sdk.session",
     "TrainingInput": "launcher.sdk.inputs",
     "TrainingJob": "launcher.sdk.training_job",
@@ -63,7 +75,17 @@ _HOME_OF_NAME = {
 # Modules of the SDK that have a counterpart: launcher.session.Session is what sagemaker.session.Session is there.
 _MODULES = (
     *("analytics", "async_inference", "deserializers", "estimator", "inputs", "local", "model", "model_monitor"),
-    *("predictor", "predictor_async", "rl", "serializers", "serverless", "session", "transformer"),
+    *(
+        "network",
+        "predictor",
+        "predictor_async",
+        "processing",
+        "rl",
+        "serializers",
+        "serverless",
+        "session",
+        "transformer",
+    ),
 )
 
 __all__ = sorted(_HOME_OF_NAME)

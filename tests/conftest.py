@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.jobs.store import JobStore, TransformStore
+from launcher.jobs.store import JobStore, ProcessingStore, TransformStore
 from launcher.running.driving import drive
 from launcher.runtimes.image import build_image, image_tag
 from launcher.runtimes.probe import engine_address, engine_answers
@@ -71,7 +71,7 @@ def home(tmp_path, monkeypatch):
     monkeypatch.setenv("LAUNCHER_STOP_GRACE_SECONDS", "5")
     yield path
     monkeypatch.setenv("LAUNCHER_STOP_GRACE_SECONDS", "0")
-    for store in (JobStore(path), TransformStore(path)):
+    for store in (JobStore(path), TransformStore(path), ProcessingStore(path)):
         for name in store.names():
             record = store.load(name)
             # What a test serves itself ends with the test.

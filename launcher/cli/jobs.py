@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,24 +12,31 @@ from launcher.cli.printing import print_json, print_table, to_json
 from launcher.errors import BadInputError, JobNotFoundError, LauncherError
 from launcher.paths import MAX_NAME_BYTES
 from launcher.secrets import masked_description
-from launcher.terminal import neutralised_text, print_line, say, say_error
+from launcher.terminal import neutralised_text, say, say_error
 
 if TYPE_CHECKING:
     from launcher.jobs.record import Record
     from launcher.jobs.store import JobStore, Store
+    from launcher.sdk.job_handle import JobHandle
     from launcher.sdk.training_job import TrainingJob
 
 JobName = Annotated[str, typer.Argument(metavar="JOB", help="A job's name, or 'latest'.")]
 KindName = Annotated[
     str | None,
-    typer.Option("--kind", "-k", help="training, transform or model; by default whichever has such a job."),
+    typer.Option("--kind", "-k", help="training, processing, transform or model; by default whichever has such a job."),
 ]
-_KIND_NAMES = {"training": "jobs", "transform": "transform-jobs", "model": "models"}
+_KIND_NAMES = {
+    "training": "jobs",
+    "processing": "processing-jobs",
+    "transform": "transform-jobs",
+    "model": "models",
+}
+_JOB_KINDS = ("training", "processing", "transform")
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 
 
 def list_jobs(
-    kind: Annotated[str, typer.Option("--kind", "-k", help="training, transform or model.")] = "training",
+    kind: Annotated[str, typer.Option("--kind", "-k", help="training, processing, transform or model.")] = "training",
     as_json: AsJson = False,
 ) -> None:
     """List all jobs of a kind, the oldest first; a job without a driver gets a new one."""
@@ -43,7 +49,7 @@ def list_jobs(
     for name, record in records:
         _look_after(store, name, record)
     if as_json:
-        noun = {"jobs": "TrainingJob", "transform-jobs": "TransformJob"}.get(store.kind.folder, "Model")
+        noun = "".join(word.capitalize() for word in store.kind.arn_kind.split("-"))
         print_json(
             [
                 {
@@ -101,52 +107,34 @@ def logs(
     kind: KindName = None,
 ) -> None:
     """Print a job's log."""
-    from launcher.jobs.kinds import TRANSFORM_JOBS
-    from launcher.running.driving import drive, raise_unless_completed
-    from launcher.running.following import LogReader
-    from launcher.sdk.transform_job import TransformJob
-
     store, name = _found(job, kind)
-    record = store.load(name)
-    if store.kind is TRANSFORM_JOBS:
-        transform = TransformJob(name)
-        if follow:
-            transform.wait(looking_on=True)
-        else:
-            transform.print_logs()
-            _look_after(store, name, record)
-        return
-    on_line = partial(print_line, hosts=record.training_spec.instance_count)
+    handle = _handle(store, name)
     if follow:
-        raise_unless_completed(store, drive(store, name, on_line=on_line, looking_on=True))
+        handle.wait(looking_on=True)
         return
-    LogReader(store.folder(name), on_line).read(final=True)
-    _look_after(store, name, record)
+    handle.print_logs()
+    _look_after(store, name, store.load(name))
 
 
 def stop(job: JobName, kind: KindName = None) -> None:
     """Stop a job: SIGTERM, two minutes, SIGKILL; what it has written is kept."""
-    from launcher.jobs.kinds import TRANSFORM_JOBS
-    from launcher.sdk.training_job import TrainingJob
-    from launcher.sdk.transform_job import TransformJob
-
     store, name = _found(job, kind)
-    handle = TransformJob(name) if store.kind is TRANSFORM_JOBS else TrainingJob(name)
+    handle = _handle(store, name)
     handle.stop()
     print(f"{handle.name}: {handle.status}")
 
 
-def collect(job: JobName) -> None:
+def collect(job: JobName, kind: KindName = None) -> None:
     """Pack the results of a job that has ended and whose results could not be packed then."""
     from launcher.running.driving import collect_again, drive
 
-    name, store = job_handle(job).name, _store()
+    store, name = _found(job, kind)
     if not store.load(name).terminal:
         drive(store, name)
     else:
         collect_again(store, name)
-    handle = job_handle(name)
-    print(f"{name}: {handle.status}. Results: {handle.model_data.removeprefix('file://').rpartition('/')[0]}")
+    record = store.load(name)
+    print(f"{name}: {record.status}. Results: {record.results_uri.removeprefix('file://')}")
 
 
 def collect_garbage(
@@ -212,7 +200,7 @@ def _found(name: str, kind: str | None) -> tuple[Store[Any], str]:
     """Return the store and the name of a job: of the kind that was named, else of the first that has such a job."""
     if len(name.encode()) > MAX_NAME_BYTES:
         raise JobNotFoundError(f"no job '{name:.60}...': that is no job's name.", "List them with: launcher ls")
-    stores = [_store_of(word) for word in ((kind,) if kind else ("training", "transform"))]
+    stores = [_store_of(word) for word in ((kind,) if kind else _JOB_KINDS)]
     for store in stores:
         if name == "latest" and (names := store.names()):
             return store, names[-1]
@@ -220,6 +208,18 @@ def _found(name: str, kind: str | None) -> tuple[Store[Any], str]:
             return store, name
     stores[0].load(name)  # which says that there is none
     return stores[0], name
+
+
+def _handle(store: Store[Any], name: str) -> TrainingJob | JobHandle[Any]:
+    """Return a handle on a job, whatever its kind."""
+    from launcher.jobs.kinds import PROCESSING_JOBS, TRANSFORM_JOBS
+    from launcher.sdk.processing_job import ProcessingJob
+    from launcher.sdk.training_job import TrainingJob
+    from launcher.sdk.transform_job import TransformJob
+
+    if store.kind is TRANSFORM_JOBS:
+        return TransformJob(name)
+    return ProcessingJob(name) if store.kind is PROCESSING_JOBS else TrainingJob(name)
 
 
 def _store_of(kind: str) -> Store[Any]:
@@ -234,12 +234,15 @@ def _store_of(kind: str) -> Store[Any]:
 
 
 def _description(store: Store[Any], name: str) -> dict[str, Any]:
-    from launcher.jobs.record import ModelRecord, TransformRecord
+    from launcher.jobs.record import ModelRecord, ProcessingRecord, TransformRecord
     from launcher.requests.describe import describe_record
     from launcher.requests.models import describe_model
+    from launcher.requests.processing import describe_processing
     from launcher.requests.transform import describe_transform
 
     record = store.load(name)
+    if isinstance(record, ProcessingRecord):
+        return describe_processing(record)
     if isinstance(record, TransformRecord):
         return describe_transform(record)
     return describe_model(record) if isinstance(record, ModelRecord) else describe_record(record)

@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from launcher import __version__
-from launcher.cli import cache, endpoints, jobs, storage, transform
+from launcher.cli import cache, endpoints, jobs, processing, storage, transform
 from launcher.cli.documents import placed, read_document
 from launcher.cli.jobs import AsJson, JobName, job_handle, print_ending
 from launcher.cli.printing import print_json
@@ -191,9 +191,10 @@ def run(
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Run a CreateTrainingJob document, as boto3's create_training_job takes it; or a CreateTransformJob document.
+    """Run a CreateTrainingJob document, as boto3's create_training_job takes it.
 
-    A CreateModel document makes the model that a transform job names.
+    A CreateProcessingJob or CreateTransformJob document is run as well. A CreateModel document makes the model that a
+    transform job names.
 
     The source archive that it names, and its channels, must be there: what writes such a document uploads them first.
     """
@@ -203,6 +204,9 @@ def run(
     from launcher.settings import home_path
 
     document = read_document(request)
+    if "ProcessingJobName" in document:
+        processing.run_document(document, runtime=runtime, mode=mode, detach=detach, dry_run=dry_run, as_json=as_json)
+        return
     if "TransformJobName" in document or ("ModelName" in document and "TrainingJobName" not in document):
         transform.run_document(document, runtime=runtime, mode=mode, detach=detach, dry_run=dry_run, as_json=as_json)
         return
@@ -241,6 +245,7 @@ def _see_through(job: TrainingJob, *, detach: bool, as_json: bool) -> None:
 
 
 app.command()(transform.transform)
+app.command()(processing.process)
 app.command("ls")(jobs.list_jobs)
 app.command()(jobs.describe)
 app.command()(jobs.logs)

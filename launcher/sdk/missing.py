@@ -9,7 +9,7 @@ _SCRIPT = (
     "image of your own. A model is served by launcher.Model(model_data=...), with entry_point for code of your own."
 )
 _SERVING = "Use launcher.Model and launcher.Transformer; launcher.Predictor asks an endpoint."
-_PROCESSING = "Run the script as a job: launcher.Estimator(entry_point=...).fit(inputs)."
+_PROCESSING = "Run the program as a job: launcher.ScriptProcessor(...).run(code=...)."
 _TUNING = "Start a job for each value: launcher.Estimator(..., hyperparameters=...).fit(wait=False)."
 _PIPELINES = "Call fit() of one estimator after the other; a job's outputs are the next one's inputs."
 _IMAGES = "Name the image itself, image_uri=..., or leave it out for the bundled one."
@@ -29,7 +29,7 @@ INSTEAD = {
         (*("ModelPackage", "PipelineModel", "TensorFlowModel", "multidatamodel", "pipeline", "serve"),),
         _SERVING,
     ),
-    **dict.fromkeys(("Processor", "ScriptProcessor", "dataset_definition", "processing", "spark"), _PROCESSING),
+    **dict.fromkeys(("dataset_definition", "spark"), _PROCESSING),
     **dict.fromkeys(("HyperparameterTuner", "parameter", "tuner", "automl", "AutoML"), _TUNING),
     **dict.fromkeys(("workflow", "lineage", "experiments", "feature_store", "remote_function"), _PIPELINES),
     **dict.fromkeys(("image_uris", "get_model_package_args", "jumpstart", "git_utils"), _IMAGES),
@@ -49,5 +49,5 @@ def refuse_name(name: str) -> None:
     """
     if name in INSTEAD:
         raise UnsupportedImportError(
-            f"launcher.{name} is not emulated: this version trains, evaluates and transforms.", INSTEAD[name]
+            f"launcher.{name} is not emulated: this version processes, trains, evaluates and transforms.", INSTEAD[name]
         )

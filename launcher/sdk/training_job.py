@@ -160,18 +160,19 @@ class TrainingJob:
         """Return the metric CSV as far as it is written, a row an epoch."""
         return read_metric_csv(self.outputs.intermediate_path)
 
-    def wait(self, logs: str | bool = "All", on_line: LineSink | None = None) -> None:
+    def wait(self, logs: str | bool = "All", on_line: LineSink | None = None, *, looking_on: bool = False) -> None:
         """Follow the job until it has ended, and drive it if it has no driver.
 
         Args:
             logs: whether to print its log, by the SDK's values.
             on_line: gets every line of the log instead.
+            looking_on: whether the caller only wants to see the log.
         Raises:
             JobFailedError: it failed.
         """
         hosts = self._record.training_spec.instance_count
         printed: LineSink | None = partial(print_line, hosts=hosts) if logs_wanted(logs) else None
-        record = drive(self._store, self.name, runtime=self._runtime, on_line=on_line or printed)
+        record = drive(self._store, self.name, runtime=self._runtime, on_line=on_line or printed, looking_on=looking_on)
         raise_unless_completed(self._store, record)
 
     def detach(self) -> None:
