@@ -97,7 +97,7 @@ class ProcessingDriver(HostsDriver[ProcessingRecord]):
         if self._record.status != Status.STOPPING and self._record.exit_codes and not failed:
             self._copy_out(self._sync(output, output.uri))
             return
-        place = self._folder.path / "output" / output.name
+        place = self._folder.path / "incomplete" / output.name
         self._copy_out(self._sync(output, to_uri(str(place))))
         if place.exists():
             self._record.warn(f"the output '{output.name}' was not uploaded, since the job did not complete: {place}")

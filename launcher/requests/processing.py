@@ -64,7 +64,7 @@ def check_processing_request(request: Mapping[str, Any]) -> ProcessingJobSpec:
         job_name=rest.pop("ProcessingJobName"),
         runtime=own.get("Runtime", "auto"),
         image_uri=None if image == BUNDLED_IMAGE else image,
-        role=rest.pop("RoleArn", ""),
+        role=rest.pop("RoleArn"),
         inputs=_inputs(rest.pop("ProcessingInputs", [])),
         outputs=_outputs(outputs.pop("Outputs", [])),
         instance_type=cluster.pop("InstanceType", "local"),
@@ -105,6 +105,7 @@ def processing_request(spec: ProcessingJobSpec) -> dict[str, Any]:
         application["ContainerArguments"] = list(spec.container_arguments)
     request |= {
         "ProcessingJobName": spec.job_name,
+        "RoleArn": spec.role,
         "AppSpecification": application,
         "ProcessingResources": {
             "ClusterConfig": {
@@ -118,8 +119,6 @@ def processing_request(spec: ProcessingJobSpec) -> dict[str, Any]:
         "StoppingCondition": {"MaxRuntimeInSeconds": spec.max_run_seconds},
         "Tags": [{"Key": key, "Value": value} for key, value in spec.tags],
     }
-    if spec.role:
-        request["RoleArn"] = spec.role
     request.setdefault("NetworkConfig", {})["EnableNetworkIsolation"] = spec.enable_network_isolation
     if spec.inputs:
         request["ProcessingInputs"] = [_input_member(given) for given in spec.inputs]
@@ -138,6 +137,8 @@ def describe_processing(record: ProcessingRecord) -> dict[str, Any]:
     answer = processing_request(spec)
     for member in ("Tags", OWN_MEMBER):
         answer.pop(member)
+    if record.request:  # its image may have given way to this machine's Python
+        answer["AppSpecification"] = copy.deepcopy(record.request["AppSpecification"])
     answer |= {
         "ProcessingJobArn": local_arn("processing-job", spec.job_name),
         "ProcessingJobStatus": str(Status(record.status)),
@@ -170,8 +171,8 @@ def summarize_processing(record: ProcessingRecord) -> dict[str, Any]:
 
 def _inputs(members: list[dict[str, Any]]) -> tuple[ProcessingInput, ...]:
     inputs: dict[str, ProcessingInput] = {}
-    for position, member in enumerate(members):
-        place = f"ProcessingInputs[{position}]"
+    for position, given in enumerate(members):
+        place, member = f"ProcessingInputs[{position}]", copy.deepcopy(given)
         name, app_managed = member.pop("InputName"), member.pop("AppManaged", False)
         source = member.pop("S3Input", None)
         if source is None:
