@@ -1,9 +1,10 @@
 """Write ``launcher/requests/shapes.json``: what SageMaker's service model says of the operations that matter here.
 
-    python .ci/make_shapes.py            after a new botocore, or with another operation in OPERATIONS
+    python .ci/make_shapes.py            after a new botocore, or with another operation in a table
 
-The file holds names, types, required members and limits; no documentation. The launcher reads it in place of botocore,
-which takes hundreds of times as long to load the whole model.
+``shapes-logs.json`` and its like say the same of other services; their names begin with the service. The files hold
+names, types, required members and limits; no documentation. The launcher reads them in place of botocore, which takes
+hundreds of times as long to load a whole model.
 """
 
 from __future__ import annotations
@@ -52,16 +53,24 @@ OPERATIONS = (
     "DeleteTags",
     "Search",
 )
+BESIDE = {
+    "logs": ("DescribeLogGroups", "DescribeLogStreams", "FilterLogEvents", "GetLogEvents"),
+    "cloudwatch": ("GetMetricData", "GetMetricStatistics", "ListMetrics"),
+}
+"""Other services, of which a few operations are answered here, by botocore's names."""
 INPUT_ONLY = ("Search",)
 """Their answers hold the shapes of everything that SageMaker has."""
+
+OF_RESULTS = ("TrainingJob", "Endpoint")
+"""What Search finds."""
 
 _KEPT = ("type", "min", "max", "pattern", "enum")
 
 
-def service_model() -> dict[str, Any]:
-    """Return SageMaker's model as the installed botocore ships it."""
-    path = Path(botocore.__file__).parent / "data" / "sagemaker" / "2017-07-24" / "service-2.json.gz"
-    with gzip.open(path) as file:
+def service_model(service: str = "sagemaker") -> dict[str, Any]:
+    """Return a service's newest model as the installed botocore ships it."""
+    folder = Path(botocore.__file__).parent / "data" / service
+    with gzip.open(max(folder.glob("*/service-2.json.gz"))) as file:
         model: dict[str, Any] = json.load(file)
     return model
 
@@ -77,7 +86,8 @@ def reduced(model: Mapping[str, Any], operations: tuple[str, ...] = OPERATIONS) 
         for name in operations
     }
     shapes: dict[str, Any] = {}
-    waiting = [shape for sides in chosen.values() for shape in sides.values()]
+    results = [name for name in OF_RESULTS if name in model["shapes"]]
+    waiting = [*results, *(shape for sides in chosen.values() for shape in sides.values())]
     while waiting:
         name = waiting.pop()
         if name not in shapes:
@@ -108,6 +118,26 @@ def _names_below(shape: Mapping[str, Any]) -> Iterator[str]:
     yield from (shape[key] for key in ("member", "key", "value") if key in shape)
 
 
+def with_service(values: Mapping[str, Any], service: str) -> dict[str, Any]:
+    """Return what ``reduced`` returned, with the service before every name: ``logs:GetLogEvents``."""
+
+    def renamed(shape: Mapping[str, Any]) -> dict[str, Any]:
+        changed = {key: f"{service}:{shape[key]}" for key in ("member", "key", "value") if key in shape}
+        if "members" in shape:
+            changed["members"] = {name: f"{service}:{inner}" for name, inner in shape["members"].items()}
+        return {**shape, **changed}
+
+    return {
+        "botocore": values["botocore"],
+        "not_described": values["not_described"],
+        "operations": {
+            f"{service}:{name}": {side: f"{service}:{shape}" for side, shape in sides.items()}
+            for name, sides in values["operations"].items()
+        },
+        "shapes": {f"{service}:{name}": renamed(shape) for name, shape in values["shapes"].items()},
+    }
+
+
 def as_text(values: Mapping[str, Any]) -> str:
     """Return JSON with a shape a line, so that a new botocore shows as a readable difference."""
     lines = [f'"{part}": {json.dumps(values[part])}' for part in ("botocore", "not_described")]
@@ -117,6 +147,16 @@ def as_text(values: Mapping[str, Any]) -> str:
     return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
+def files() -> dict[Path, str]:
+    """Return every file that is generated, with its text."""
+    texts = {TARGET: as_text(reduced(service_model()))}
+    for service, operations in BESIDE.items():
+        values = with_service(reduced(service_model(service), operations), service)
+        texts[TARGET.with_name(f"shapes-{service}.json")] = as_text(values)
+    return texts
+
+
 if __name__ == "__main__":
-    TARGET.write_text(as_text(reduced(service_model())), encoding="utf-8")
-    print(f"{TARGET}: {TARGET.stat().st_size:,} bytes of botocore {botocore.__version__}")
+    for path, text in files().items():
+        path.write_text(text, encoding="utf-8")
+        print(f"{path}: {len(text):,} bytes of botocore {botocore.__version__}")

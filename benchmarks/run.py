@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from aws_endpoint import aws_rows
 from commands import demo_rows, import_rows
 from data import data_rows
 from endpoints import endpoint_rows
@@ -48,6 +49,7 @@ _GROUPS = (
     "serving",
     "endpoints",
     "transform",
+    "aws",
 )
 
 
@@ -74,6 +76,7 @@ def main() -> int:
             "serving": lambda: serving_rows(scratch, options.runs),
             "endpoints": lambda: endpoint_rows(scratch, options.runs),
             "transform": lambda: transform_rows(scratch, options.runs),
+            "aws": lambda: aws_rows(scratch, home, options.runs),
         }
         rows: list[Row] = []
         for group in options.only or _GROUPS:

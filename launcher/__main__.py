@@ -1,5 +1,5 @@
 """``python -m launcher``: the command line."""
 
-from launcher.cli.main import main
+from launcher.cli.entry import main
 
 main()

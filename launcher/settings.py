@@ -27,9 +27,18 @@ LOCAL_CREDENTIALS = {"AWS_ACCESS_KEY_ID": "launcher", "AWS_SECRET_ACCESS_KEY": "
 # As the SageMaker SDK names the bucket that it makes for an account.
 DEFAULT_BUCKET = f"sagemaker-{REGION}-{ACCOUNT_ID}"
 DISTRIBUTION = "sagemaker-launcher"
+# What runs as the server of the embedded S3, with the rest of the local AWS on the same port. By name: rooms that start
+# it are above the one that it is in.
+LOCAL_AWS_MODULE = "launcher.aws.server"
 # PyTorch's index of builds without CUDA, whose gigabytes nothing here uses by default.
 CPU_TORCH_INDEX_URL = "https://download.pytorch.org/whl/cpu"
-_AWS_DOMAINS = ("amazonaws.com", "amazonaws.com.cn", "api.aws")
+AWS_DOMAINS = (
+    *("amazonaws.com", "amazonaws.com.cn", "amazonaws.eu", "aws"),
+    *("api.amazonwebservices.com.cn", "api.amazonwebservices.eu"),
+    *("c2s.ic.gov", "api.aws.ic.gov", "sc2s.sgov.gov", "api.aws.scloud", "csp.hci.ic.gov", "api.aws.hci.ic.gov"),
+    *("cloud.adc-e.uk", "api.cloud-aws.adc-e.uk"),
+)
+"""Below these are AWS's services, in all of its partitions."""
 
 
 def training_job_arn(name: str) -> str:
@@ -262,7 +271,7 @@ def s3_settings(endpoint_url: str | None = None) -> S3Settings:
     profile = os.environ.get("AWS_PROFILE") or None
     if value == "aws" and not variable.startswith("AWS_"):
         # A private endpoint of AWS (PrivateLink) still counts; an address elsewhere would not be AWS.
-        private = next((url for _, url in configured if _is_aws(url)), None)
+        private = next((url for _, url in configured if is_aws_host(urlsplit(url).hostname or "")), None)
         return S3Settings("aws", private, region, profile)
     try:
         parts = urlsplit(value)
@@ -274,7 +283,7 @@ def s3_settings(endpoint_url: str | None = None) -> S3Settings:
             f"{variable} is {value!r}, which is no endpoint of S3.",
             "Use 'embedded', 'aws' or a URL, for example http://127.0.0.1:9000",
         )
-    if _is_aws(value):
+    if is_aws_host(parts.hostname or ""):
         raise SettingsError(
             f"{variable} is {value}, which is real AWS.",
             "AWS is only used when it is asked for by name: export LAUNCHER_S3_ENDPOINT=aws",
@@ -282,9 +291,10 @@ def s3_settings(endpoint_url: str | None = None) -> S3Settings:
     return S3Settings("endpoint", value.rstrip("/"), region, profile)
 
 
-def _is_aws(url: str) -> bool:
-    host = (urlsplit(url).hostname or "").rstrip(".")
-    return any(host == domain or host.endswith(f".{domain}") for domain in _AWS_DOMAINS)
+def is_aws_host(name: str) -> bool:
+    """Return whether a host name is one of AWS's services."""
+    name = name.rstrip(".").lower()
+    return any(name == domain or name.endswith(f".{domain}") for domain in AWS_DOMAINS)
 
 
 @dataclass(frozen=True)

@@ -18,10 +18,12 @@ SIDES = {
         *("onnx", "onnxscript", "minari", "h5py", "pyspark", "PIL", "pygame"),  # extras, loaded where they are used
     },
     "entrypoints": {"job_toolkit", "batch_rl", "train_online", "train_offline"},
+    "launcher/proxy/shim": {"sagemaker"},  # in programs of others: their SDK, which need not be there
     "launcher": {
         "launcher",
         "boto3",
         "botocore",
+        "cryptography",
         "docker",
         "isal",
         "moto",
@@ -47,6 +49,7 @@ LAYERS = [
     {"processing"},
     {"tuning"},
     {"aws", "sdk"},
+    {"proxy"},
     {"cli", "aliases"},
     {"__main__"},
 ]
@@ -61,10 +64,13 @@ LIBRARY_LAYERS = [
     {"reporting", "judging"},
 ]
 ONLY_IN = {
+    "cryptography": {"launcher/proxy/authority.py"},
     "docker": {"launcher/runtimes/docker_engine.py"},
     "boto3": {"launcher/storage/s3.py", "launcher/storage/boto_session.py"},
-    "botocore": {"launcher/storage/s3.py", "launcher/s3_server/moto_bridge.py"},
-    "moto": {"launcher/s3_server/moto_bridge.py"},
+    "botocore": {
+        *("launcher/storage/s3.py", "launcher/s3_server/moto_bridge.py", "launcher/aws/moto_services.py"),
+    },
+    "moto": {"launcher/s3_server/moto_bridge.py", "launcher/aws/moto_services.py"},
     "numpy": {
         "launcher/s3_server/checksums.py",
         # Where they are used: a program that sends no arrays loads no numpy.

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from launcher.settings import cache_bytes, cache_folder
-from launcher.storage.cache import Cache
+
+if TYPE_CHECKING:
+    from launcher.storage.cache import Cache
+
 
 app = typer.Typer(help="Show or clear the inputs that were fetched from S3 and kept.", no_args_is_help=True)
 
@@ -38,6 +41,8 @@ def clear() -> None:
 
 
 def _cache() -> Cache:
+    from launcher.storage.cache import Cache
+
     return Cache(cache_folder(), cache_bytes())
 
 

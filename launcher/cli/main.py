@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from launcher import __version__
-from launcher.cli import cache, endpoints, jobs, processing, storage, transform
+from launcher.cli import aws, cache, endpoints, jobs, processing, programs, storage, transform
 from launcher.cli.documents import placed, read_document
 from launcher.cli.jobs import AsJson, JobName, job_handle, print_ending
 from launcher.cli.printing import print_json
@@ -246,6 +246,10 @@ def _see_through(job: TrainingJob, *, detach: bool, as_json: bool) -> None:
 
 app.command()(transform.transform)
 app.command()(processing.process)
+app.command()(aws.up)
+app.command()(aws.down)
+app.command()(aws.status)
+app.command("env")(aws.environment)
 app.command("ls")(jobs.list_jobs)
 app.command()(jobs.describe)
 app.command()(jobs.logs)
@@ -253,6 +257,7 @@ app.command()(jobs.stop)
 app.command()(jobs.collect)
 app.command("gc")(jobs.collect_garbage)
 app.command()(endpoints.deploy)
+app.command("exec")(programs.execute)
 
 
 @app.command()

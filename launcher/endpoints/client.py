@@ -86,6 +86,44 @@ class EndpointClient:
 
         return answered, parts()
 
+    def forward(
+        self, name: str, operation: str, headers: Mapping[str, str], body: bytes
+    ) -> tuple[int, dict[str, str], Iterator[bytes]]:
+        """Return status, headers and body of the answer to a request, whatever it is.
+
+        Raises:
+            InvocationError: there is no such endpoint, or it does not answer.
+            EndpointFailedError: it has failed.
+            ConnectionError: the answer breaks off, while its body is read.
+        """
+        deadline = time.monotonic() + INVOCATION_SECONDS + _PATIENCE_SECONDS
+        request = _request(name, operation, headers, body)
+        for attempt in range(_TRIES):
+            try:
+                connection = self._connection(name)
+                status, answered = connection.begin(request, deadline)
+            except NoAnswerError as error:
+                self._forget(name)
+                if attempt == _TRIES - 1 or isinstance(error, AnswerTimeoutError):
+                    raise InvocationError("ServiceUnavailable", 503, f"endpoint '{name}': {error}") from error
+                self._take_up(name)
+                continue
+            return status, answered, self._parts(name, connection, status, answered, deadline)
+        raise AssertionError
+
+    def _parts(
+        self, name: str, connection: ModelConnection, status: int, headers: dict[str, str], deadline: float
+    ) -> Iterator[bytes]:
+        is_whole = False
+        try:
+            yield from connection.parts(status, headers, deadline)
+            is_whole = True
+        except NoAnswerError as error:
+            raise ConnectionError(f"endpoint '{name}': {error}") from error
+        finally:
+            if not (is_whole and connection.reusable):
+                self._forget(name)
+
     def _connection(self, name: str) -> ModelConnection:
         connections: dict[str, ModelConnection] = self._local.__dict__.setdefault("connections", {})
         connection = connections.get(name)

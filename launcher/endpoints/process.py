@@ -30,6 +30,7 @@ from launcher.endpoints.routing import Routes
 from launcher.errors import LauncherError, ModelHostError
 from launcher.jobs.endpoint_record import EndpointStatus
 from launcher.jobs.endpoint_spec import Deployment
+from launcher.jobs.log_times import FolderTimes
 from launcher.jobs.store import EndpointStore
 from launcher.runtimes import Runtime, get_runtime
 from launcher.settings import S3Settings
@@ -61,6 +62,7 @@ class EndpointProcess:
         self._store = store
         self._name = name
         self._folder = store.folder(name)
+        self._times = FolderTimes(self._folder)
         self._record = store.load(name)
         self._runtime = runtime or get_runtime(self._record.runtime)
         self._saving = threading.Lock()
@@ -115,6 +117,7 @@ class EndpointProcess:
                 if self._record.status == EndpointStatus.FAILED:
                     return
                 self._tick_capture()
+                self._times.note()
                 is_starting = self._record.status in (EndpointStatus.CREATING, EndpointStatus.UPDATING)
                 self._woken.wait(_STARTING_TICK_SECONDS if is_starting else _TICK_SECONDS)
                 self._woken.clear()

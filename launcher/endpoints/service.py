@@ -345,8 +345,8 @@ def wake(store: EndpointStore, name: str) -> None:
 
 def log_paths(store: EndpointStore, name: str) -> list[Path]:
     """Return the logs of an endpoint's containers, the newest last, and that of its process."""
-    folder = store.folder(name).path
-    return [*sorted(folder.glob("job*.log"), key=lambda path: path.stat().st_mtime), folder / "driver.log"]
+    folder = store.folder(name)
+    return [*sorted(folder.log_paths(), key=lambda path: path.stat().st_mtime), folder.driver_log_path]
 
 
 def _deployment(config_name: str, home: Path) -> tuple[Deployment, list[str]]:

@@ -46,6 +46,10 @@ class JobFolder:
         """Return where everything that ``host`` prints is kept."""
         return self.path / log_file_name(host)
 
+    def log_paths(self) -> list[Path]:
+        """Return the logs of all hosts that have begun to print, in the order of their names."""
+        return sorted(self.path.glob("job*.log"))
+
     def tree_path(self, host: str) -> Path:
         """Return the folder that ``host`` sees as ``/opt/ml``."""
         return self.work_path / host / "opt_ml"

@@ -19,6 +19,11 @@ def log_file_name(host: str) -> str:
     return "job.log" if host == "algo-1" else f"job.{host}.log"
 
 
+def host_of_log(file_name: str) -> str:
+    """Return the host that ``log_file_name`` made a name for."""
+    return file_name.removeprefix("job").removesuffix("log").strip(".") or "algo-1"
+
+
 @dataclass(frozen=True)
 class Channel:
     """One named input of a training job.

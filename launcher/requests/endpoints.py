@@ -15,6 +15,7 @@ from launcher.requests.endpoint_members import CONFIG_MEMBERS, ENDPOINT_MEMBERS
 from launcher.requests.members import refuse_unsupported
 from launcher.requests.models import is_local_uri
 from launcher.requests.shapes import OWN_MEMBER, operation_shape
+from launcher.requests.tags import tag_pairs
 from launcher.requests.training import LOCAL_INSTANCE_TYPES, check_encodable, checked_uri, s3_member, s3_of
 from launcher.requests.validation import Exceptions, check
 from launcher.settings import local_arn
@@ -82,7 +83,7 @@ def check_config_request(request: Mapping[str, Any]) -> EndpointConfigSpec:
         asynchronous=asynchronous,
         enable_network_isolation=rest.pop("EnableNetworkIsolation", False),
         role=rest.pop("ExecutionRoleArn", ""),
-        tags=_tags(rest.pop("Tags", [])),
+        tags=tag_pairs(rest.pop("Tags", [])),
         s3=s3_of(own.get("S3")),
         without_effect=rest,
     )
@@ -112,7 +113,7 @@ def check_endpoint_request(request: Mapping[str, Any], operation: str = "CreateE
         request["EndpointName"],
         request["EndpointConfigName"],
         own.get("Runtime", "auto"),
-        _tags(request.get("Tags", [])),
+        tag_pairs(request.get("Tags", [])),
     )
 
 
@@ -236,10 +237,6 @@ def _variant_request(variant: VariantSpec) -> dict[str, Any]:
     if variant.health_check_seconds is not None:
         request["ContainerStartupHealthCheckTimeoutInSeconds"] = variant.health_check_seconds
     return request
-
-
-def _tags(members: list[Mapping[str, str]]) -> tuple[tuple[str, str], ...]:
-    return tuple((tag["Key"], tag["Value"]) for tag in members)
 
 
 def _uri(uri: str, member: str) -> str:

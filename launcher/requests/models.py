@@ -12,6 +12,7 @@ from launcher.jobs.record import ModelRecord, utc
 from launcher.requests.members import refuse_unsupported
 from launcher.requests.serving_members import MODEL_MEMBERS
 from launcher.requests.shapes import OWN_MEMBER, operation_shape
+from launcher.requests.tags import tag_pairs
 from launcher.requests.training import check_encodable, checked_uri, s3_member, s3_of
 from launcher.requests.validation import Exceptions, check
 from launcher.settings import LOCAL_ROLE_ARN, local_arn
@@ -72,7 +73,7 @@ def check_model_request(request: Mapping[str, Any]) -> ModelSpec:
         role=rest.pop("ExecutionRoleArn", ""),
         container_hostname=container.pop("ContainerHostname", None),
         enable_network_isolation=rest.pop("EnableNetworkIsolation", False),
-        tags=tuple((tag["Key"], tag["Value"]) for tag in rest.pop("Tags", [])),
+        tags=tag_pairs(rest.pop("Tags", [])),
         in_list=bool(listed),
         s3=s3_of(own.get("S3")),
         without_effect=rest,

@@ -1,4 +1,4 @@
-"""What SageMaker's service model says of a request: the generated ``shapes.json``, and the shapes of our own member."""
+"""What the service models say of a request: the generated ``shapes*.json``, and the shapes of our own member."""
 
 from __future__ import annotations
 
@@ -76,8 +76,11 @@ _CLASSES = {
 
 
 @cache
-def _model() -> Mapping[str, Any]:
-    model: dict[str, Any] = json.loads(Path(__file__).with_name("shapes.json").read_text(encoding="utf-8"))
+def _model(service: str = "") -> Mapping[str, Any]:
+    file = f"shapes-{service}.json" if service else "shapes.json"
+    model: dict[str, Any] = json.loads(Path(__file__).with_name(file).read_text(encoding="utf-8"))
+    if service:
+        return model
     model["shapes"].update(_OWN_SHAPES)
     for operation, own in _OWN_MEMBERS.items():
         model["shapes"][model["operations"][operation]["input"]]["members"][OWN_MEMBER] = own
@@ -85,14 +88,17 @@ def _model() -> Mapping[str, Any]:
 
 
 def shape(name: str) -> Shape:
-    """Return a shape by its name: ``type``, limits, and the names of the shapes below it."""
-    shape: Shape = _model()["shapes"][name]
+    """Return a shape by its name: ``type``, limits, and the names of the shapes below it.
+
+    A name of another service than SageMaker begins with it, ``logs:NextToken``; so does that of an operation.
+    """
+    shape: Shape = _model(name.rpartition(":")[0])["shapes"][name]
     return shape
 
 
 def operation_shape(operation: str, side: str = "input") -> str:
     """Return the name of the shape that an operation takes (``input``) or answers (``output``)."""
-    name: str = _model()["operations"][operation][side]
+    name: str = _model(operation.rpartition(":")[0])["operations"][operation][side]
     return name
 
 

@@ -24,6 +24,7 @@ from launcher.errors import (
 from launcher.jobs.spec import CHECKPOINTS, OPT_ML, Channel, CheckpointConfig, MetricDefinition, TrainingJobSpec
 from launcher.requests.members import refuse_unsupported
 from launcher.requests.shapes import OWN_MEMBER, operation_shape
+from launcher.requests.tags import tag_pairs
 from launcher.requests.validation import Exceptions, check
 from launcher.storage import to_uri
 from launcher.storage.own_s3 import check_key
@@ -85,7 +86,7 @@ def check_training_request(request: Mapping[str, Any]) -> TrainingJobSpec:
         container_entry_point=tuple(algorithm.pop("ContainerEntrypoint", ())),
         container_arguments=tuple(algorithm.pop("ContainerArguments", ())),
         enable_network_isolation=rest.pop("EnableNetworkIsolation", False),
-        tags=tuple((tag["Key"], tag["Value"]) for tag in rest.pop("Tags", [])),
+        tags=tag_pairs(rest.pop("Tags", [])),
         checkpoint_config=None if checkpoints is None else checkpoint_config(checkpoints),
         s3=s3_of(own.get("S3")),
         estimator=own.get("Estimator", {}),

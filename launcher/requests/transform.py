@@ -15,6 +15,7 @@ from launcher.requests.members import refuse_unsupported
 from launcher.requests.models import is_local_uri
 from launcher.requests.serving_members import TRANSFORM_MEMBERS
 from launcher.requests.shapes import OWN_MEMBER, operation_shape
+from launcher.requests.tags import tag_pairs
 from launcher.requests.training import LOCAL_INSTANCE_TYPES, check_encodable, checked_uri, s3_member, s3_of
 from launcher.requests.validation import Exceptions, check
 from launcher.settings import local_arn
@@ -75,7 +76,7 @@ def check_transform_request(request: Mapping[str, Any]) -> TransformJobSpec:
         input_filter=processing.pop("InputFilter", "$"),
         output_filter=processing.pop("OutputFilter", "$"),
         join_source=processing.pop("JoinSource", "None"),
-        tags=tuple((tag["Key"], tag["Value"]) for tag in rest.pop("Tags", [])),
+        tags=tag_pairs(rest.pop("Tags", [])),
         resume=own.get("Resume", False),
         s3=s3_of(own.get("S3")),
         without_effect={

@@ -17,10 +17,10 @@ _PYTHON_TYPES: Mapping[str, tuple[type, ...]] = {
     "boolean": (bool,),
     "float": (float, int),
     "double": (float, int),
-    "timestamp": (datetime, float, int),
     "map": (dict, Mapping),
     "list": (list, tuple),
     "structure": (dict, Mapping),
+    "timestamp": (datetime, int, float, str),
 }
 _LONGEST_SHOWN = 60
 _MOST_SHOWN = 12

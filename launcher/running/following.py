@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from launcher.jobs.folder import JobFolder
+from launcher.jobs.spec import host_of_log
 
 _CHUNK_BYTES = 1 << 20
 _LOG_TAIL_BYTES = 4096
@@ -27,6 +28,7 @@ class LogReader:
 
     Attributes:
         failure: why the sink was dropped, as a warning; empty as long as it works.
+        line_end: of the line that the sink has: how many bytes of its log end with it.
     """
 
     def __init__(self, folder: JobFolder, sink: LineSink, purpose: str = "the log is no longer printed") -> None:
@@ -36,11 +38,12 @@ class LogReader:
         self._offsets: dict[str, int] = {}
         self._rests: dict[str, bytes] = {}
         self.failure = ""
+        self.line_end = 0
 
     def read(self, *, final: bool = False) -> None:
         """Hand on what is new; with ``final`` also a last line that has no end."""
-        for path in sorted(self._folder.path.glob("job*.log")):
-            host = path.name.removeprefix("job").removesuffix("log").strip(".") or "algo-1"
+        for path in self._folder.log_paths():
+            host = host_of_log(path.name)
             try:
                 log = path.open("rb")
             except FileNotFoundError:
@@ -48,10 +51,13 @@ class LogReader:
             with log:
                 log.seek(self._offsets.get(host, 0))
                 while not self.failure and (chunk := log.read(_CHUNK_BYTES)):
-                    self._hand_on(host, self._rests.pop(host, b"") + chunk)
+                    data = self._rests.pop(host, b"") + chunk
+                    self.line_end = log.tell() - len(data)
+                    self._hand_on(host, data)
                 self._offsets[host] = log.tell()
-            if final and self._rests.get(host):
-                self._hand_on(host, self._rests.pop(host) + b"\n")
+            if final and (rest := self._rests.pop(host, b"")):
+                self.line_end = self._offsets[host] - len(rest) - 1
+                self._hand_on(host, rest + b"\n")
 
     def _hand_on(self, host: str, data: bytes) -> None:
         *lines, rest = data.split(b"\n")
@@ -61,6 +67,7 @@ class LogReader:
         for line in lines:
             if self.failure:
                 return
+            self.line_end += len(line) + 1
             try:
                 self._sink(host, line.decode("utf-8", "replace").rstrip("\r"))
             except Exception as error:  # noqa: BLE001 - a viewer's own; it becomes a warning of the job

@@ -31,6 +31,7 @@ from launcher.errors import (
 )
 from launcher.jobs.clock import clock_mark
 from launcher.jobs.folder import JobFolder
+from launcher.jobs.log_times import FolderTimes
 from launcher.jobs.metrics import MetricRecorder
 from launcher.jobs.processing_spec import ProcessingJobSpec
 from launcher.jobs.record import HostsRecord, JobRecord
@@ -502,14 +503,9 @@ class HostsDriver(ABC, Generic[_Record]):
         recorder = MetricRecorder(self._spec.metric_definitions, self._folder.metrics_path)
         # Metrics are read from the log's beginning, even where a driver before this one had begun to.
         readers = [self._lines] if self._lines else []
+        times = FolderTimes(self._folder)
         if self._spec.metric_definitions:
-            readers.append(
-                LogReader(
-                    self._folder,
-                    lambda _host, line: recorder.feed(line, time.time()),
-                    "metrics are no longer read from the log",
-                )
-            )
+            readers.append(self._metric_reader(recorder, times))
         hosts = _Hosts(self._runtime, self._plan.containers, self._executions)
         if self._record.stop_reason:
             hosts.terminate()  # a driver before this one may have died before it could
@@ -518,6 +514,7 @@ class HostsDriver(ABC, Generic[_Record]):
         while hosts.left:
             codes = hosts.wait(TICK_SECONDS)
             self._executions |= hosts.running
+            times.note()
             for reader in readers:
                 reader.read()
             self._look_at(readers)
@@ -555,6 +552,20 @@ class HostsDriver(ABC, Generic[_Record]):
             sync.wait()
         self._heed_stop(hosts)
         self._record.final_metrics = [[point.name, point.value, point.timestamp] for point in recorder.last.values()]
+
+    def _metric_reader(self, recorder: MetricRecorder, times: FolderTimes) -> LogReader:
+        """Return what hands the log to a recorder; a value that a driver before this one saw keeps its time."""
+        seen = times.moments()
+
+        def feed(host: str, line: str) -> None:
+            moments = seen.get(host)
+            if moments is None or reader.line_end > moments.size:
+                recorder.feed(line, time.time())
+            else:
+                recorder.feed(line, moments.at(reader.line_end) / 1000)
+
+        reader = LogReader(self._folder, feed, "metrics are no longer read from the log")
+        return reader
 
     def _look_at(self, readers: Sequence[LogReader]) -> None:
         """Note which reader has lost its sink; leave the job to another driver where the caller only looked on."""

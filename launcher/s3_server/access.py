@@ -32,7 +32,7 @@ _SKEW_SECONDS = 900
 _PRESIGNED_MAX_SECONDS = 604_800
 _EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
 _HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{1,5})?")
-_CREDENTIAL = re.compile(r"([^/]+)/([0-9]{8})/([^/]+)/s3/aws4_request")
+_CREDENTIAL = re.compile(r"([^/]+)/([0-9]{8})/([^/]+)/([^/]+)/aws4_request")
 # What Signature Version 2 signs of a query.
 _V2_SUBRESOURCES = frozenset({
     "accelerate", "acl", "cors", "defaultObjectAcl", "delete", "inventory", "lifecycle", "location", "logging",
@@ -111,7 +111,8 @@ def check_host(host: str, names: Sequence[str] = ()) -> None:
     """Refuse a name that somebody else's DNS could point at this machine.
 
     Args:
-        names: names to answer to besides addresses, ``localhost`` and ``*.localhost``.
+        names: names to answer to besides addresses, ``localhost`` and ``*.localhost``; with a dot in front, all names
+            that end so.
     Raises:
         S3Error: InvalidRequest, or AccessDenied.
     """
@@ -120,6 +121,8 @@ def check_host(host: str, names: Sequence[str] = ()) -> None:
         raise S3Error("InvalidRequest", "The header Host is not valid.")
     name = match[1].strip("[]").lower()
     if name == "localhost" or name.endswith(".localhost") or name in names:
+        return
+    if any(name.endswith(ending) for ending in names if ending.startswith(".")):
         return
     try:
         ipaddress.ip_address(name)
@@ -177,12 +180,20 @@ class ChunkSigner:
 
 @dataclass(frozen=True)
 class SignedRequest:
-    """What of a request is signed; ``bucket_in_host`` is empty unless the host names the bucket."""
+    """What of a request is signed.
+
+    Attributes:
+        bucket_in_host: empty unless the host names the bucket.
+        service: whom it is signed for.
+        digest: SHA-256 of the body in hexadecimal, where a service has no header for it; empty for S3.
+    """
 
     method: str
     target: str
     headers: Mapping[str, str]
     bucket_in_host: str = ""
+    service: str = "s3"
+    digest: str = ""
 
     @property
     def path(self) -> str:
@@ -259,7 +270,7 @@ def _check_v4_header(request: SignedRequest, authorization: str, key: Key, now: 
         credential, names, signature = fields["Credential"], fields["SignedHeaders"], fields["Signature"]
     except KeyError:
         raise S3Error("AuthorizationHeaderMalformed", "The authorization header you provided is invalid.") from None
-    payload = request.headers.get("x-amz-content-sha256", "")
+    payload = request.digest or request.headers.get("x-amz-content-sha256", "")
     if not payload:
         raise S3Error("InvalidRequest", "Missing required header for this request: x-amz-content-sha256")
     moment = request.headers.get("x-amz-date", "")
@@ -280,7 +291,8 @@ def _check_v4_query(request: SignedRequest, query: Mapping[str, str], key: Key, 
     if any(name not in query for name in needed):
         raise S3Error("AuthorizationQueryParametersError", f"Query-string authentication requires {', '.join(needed)}")
     check_not_expired(query, now)
-    payload = request.headers.get("x-amz-content-sha256") or query.get("X-Amz-Content-Sha256") or "UNSIGNED-PAYLOAD"
+    payload = request.headers.get("x-amz-content-sha256") or query.get("X-Amz-Content-Sha256")
+    payload = request.digest or payload or "UNSIGNED-PAYLOAD"
     credential, names, signature, moment = (query[name] for name in needed[:4])
     if _basic_time(moment) > now + _SKEW_SECONDS:
         raise S3Error("AccessDenied", "Request is not yet valid")
@@ -292,7 +304,7 @@ def _check_v4(
 ) -> tuple[bytes, str]:
     """Check a signature of version 4; return the signing key and the scope."""
     match = _CREDENTIAL.fullmatch(credential)
-    if match is None or match[2] != moment[:8]:
+    if match is None or match[2] != moment[:8] or match[4] != request.service:
         raise S3Error(
             "AuthorizationHeaderMalformed", "The authorization header is malformed; the Credential is not valid."
         )
@@ -310,8 +322,11 @@ def _check_v4(
     pairs = sorted((_quoted(name), _quoted(value)) for name, value in request.query if name != "X-Amz-Signature")
     headers = "".join(f"{name}:{' '.join(request.headers.get(name, '').split())}\n" for name in signed)
     query = "&".join(f"{name}={value}" for name, value in pairs)
-    # Clients sign the path either as they send it, or encoded once from what it means.
-    for path in dict.fromkeys((quote(unquote(request.path), safe="/-_.~"), request.path)):
+    # Clients sign the path as they send it, encoded once from what it means, or, but for S3, encoded once more.
+    paths = [quote(unquote(request.path), safe="/-_.~"), request.path]
+    if request.service != "s3":
+        paths.append(quote(request.path, safe="/-_.~"))
+    for path in dict.fromkeys(paths):
         canonical = "\n".join((request.method, path, query, headers, names, payload))
         digest = hashlib.sha256(canonical.encode("latin-1")).hexdigest()
         text = "\n".join((_ALGORITHM, moment, scope, digest))

@@ -91,15 +91,21 @@ class Body:
             )
         return {name: self._compared(name, checksum) for name, checksum in checksums.items()}
 
-    def text(self, *, checksums_are_of_body: bool = True) -> bytes:
-        """Return a short body, such as XML, checked."""
+    def text(self, *, checksums_are_of_body: bool = True, limit: int = _MAX_XML_BYTES) -> bytes:
+        """Return a short body, such as XML, checked.
+
+        Raises:
+            S3Error: MaxMessageLengthExceeded: it has more than ``limit`` bytes; and as ``receive``.
+        """
         text = bytearray()
 
         def take(chunk: bytes) -> None:
             text.extend(chunk)
-            if len(text) > _MAX_XML_BYTES:
-                raise S3Error("MaxMessageLengthExceeded", "Your request was too big.")
+            if len(text) > limit:
+                raise _too_big()
 
+        if self.announced > limit:
+            raise _too_big()
         self.receive(take, checksums_are_of_body=checksums_are_of_body)
         return bytes(text)
 
@@ -190,6 +196,10 @@ def _decoded(text: str, length: int) -> bytes:
 
 def _is_sha256(text: str) -> bool:
     return len(text) == 64 and all(digit in "0123456789abcdefABCDEF" for digit in text)
+
+
+def _too_big() -> S3Error:
+    return S3Error("MaxMessageLengthExceeded", "Your request was too big.")
 
 
 def too_large() -> S3Error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import calendar
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from email.header import Header
@@ -77,7 +77,10 @@ class Request:
 
 @dataclass
 class Response:
-    """What is answered: ``body``, or ``length`` bytes of ``file`` from ``offset`` on."""
+    """What is answered: ``body``, or ``length`` bytes of ``file`` from ``offset`` on, or ``parts`` as they come.
+
+    ``parts`` is closed in any case; what it raises must be an ``OSError``, which ends the connection.
+    """
 
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
@@ -85,6 +88,7 @@ class Response:
     file: BinaryIO | None = None
     offset: int = 0
     length: int = 0
+    parts: Iterator[bytes] | None = None
 
 
 def split_target(target: str, host: str) -> tuple[str, str, dict[str, str]]:
@@ -110,6 +114,9 @@ def split_target(target: str, host: str) -> tuple[str, str, dict[str, str]]:
 def bucket_of_host(host: str) -> str:
     """Return the bucket that a ``Host`` header names, empty where it names none."""
     name = host.rpartition(":")[0] or host
+    if name.endswith(".amazonaws.com"):  # as it comes through a proxy in front of this server
+        bucket, _, rest = f".{name}".rpartition(".s3.")
+        return bucket[1:] if rest else ""
     if not name.endswith(".localhost"):
         return ""
     bucket = name.removesuffix(".localhost").removesuffix(".s3")

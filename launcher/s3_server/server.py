@@ -17,16 +17,17 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
 from email.utils import formatdate
 from http import HTTPStatus
 from pathlib import Path
-from typing import cast
+from typing import Protocol, cast
 
 from launcher.s3_server.access import (
     Access,
     ChunkSigner,
+    Key,
     SignedRequest,
     check_host,
     check_origin,
@@ -52,17 +53,43 @@ _SERVER = "launcher-s3"
 _LOG = logging.getLogger("launcher.s3_server")
 
 
+class OtherServices(Protocol):
+    """What is served on the port besides S3."""
+
+    def service_of(self, head: Head) -> str:
+        """Return the name of the service that a request is for; empty where it is S3's."""
+
+    def answer(self, service: str, head: Head, body: Body, key: Key | None) -> Response:
+        """Answer a request, and refuse it in the service's own words.
+
+        Args:
+            key: what the request has to be signed with; None where any will do.
+        Raises:
+            S3Error: it is not well-formed, or not signed.
+        """
+
+    def refusal(self, service: str, head: Head, error: S3Error, status: int) -> Response:
+        """Return the answer to a request that was refused, in the shape in which this service says so."""
+
+
 class S3Server:
     """Serves a store on an address.
 
     Args:
+        others: what is served besides; None for S3 alone.
         token: what a ping is answered with a proof of, so that a caller knows whose server it has found.
         access: whether callers on a loopback address have to bring the key as well; all others have to.
         names: host names to answer to besides addresses and ``localhost``.
     """
 
     def __init__(
-        self, listener: socket.socket, store: ObjectStore, token: str, access: Access = "any", names: Sequence[str] = ()
+        self,
+        listener: socket.socket,
+        store: ObjectStore,
+        token: str,
+        access: Access = "any",
+        names: Sequence[str] = (),
+        others: OtherServices | None = None,
     ) -> None:
         self.acceptor = Acceptor(listener, self._serve, connection_limit())
         self.api = S3Api(store, MotoBridge())
@@ -71,6 +98,7 @@ class S3Server:
         self._token = token
         self._access = access
         self._names = names
+        self._others = others
         self._busy = 0
         self._ending = False
         self._last_use = time.monotonic()
@@ -116,6 +144,8 @@ class S3Server:
     def _answer(self, connection: Connection, head: Head) -> bool:
         """Answer a request; return whether the connection may be used for another."""
         target, body = head.target, None
+        service = self._others.service_of(head) if self._others is not None else ""
+        ask = (lambda: connection.send(b"HTTP/1.1 100 Continue\r\n\r\n")) if head.expects_continue else _nothing
         with ExitStack() as cleanup:
             try:
                 host = head.headers.get("Host", "")
@@ -123,29 +153,33 @@ class S3Server:
                 check_origin(head.headers)
                 if target.startswith(CONTROL_PATH):
                     response = self._control(head.method, target.removeprefix(CONTROL_PATH))
+                elif service and self._others is not None:
+                    body = Body(connection.reader, head, ask)
+                    asked_key = home_key(self._store.root) if needs_key(connection.address, self._access) else None
+                    response = self._others.answer(service, head, body, asked_key)
                 else:
                     signer = self._check_key(connection, head, host)
-                    ask = (
-                        (lambda: connection.send(b"HTTP/1.1 100 Continue\r\n\r\n"))
-                        if head.expects_continue
-                        else _nothing
-                    )
                     body = Body(connection.reader, head, ask, signer)
                     bucket, key, query = split_target(target, host)
                     request = Request(head.method, bucket, key, query, head.headers, body, f"http://{host}", cleanup)
                     response = self.api.answer(request)
             except S3Error as error:
-                response = _refusal(error, target)
+                response = self._refusal(error, head, service)
             except (ConnectionError, TimeoutError):
                 raise
             except Exception as error:  # noqa: BLE001 - whatever it is, the client is told and the log has it
                 _LOG.error("%s %s", head.method, target, exc_info=error)
-                response = _refusal(_internal(error), target)
+                response = self._refusal(_internal(error), head, service)
             keep_alive = head.keep_alive and self._drained(connection, head, body)
             whole = _send(connection, response, is_head=head.method == "HEAD", keep_alive=keep_alive)
         if head.keep_alive and not keep_alive:
             connection.linger(_DRAINED_BYTES)
         return keep_alive and whole
+
+    def _refusal(self, error: S3Error, head: Head, service: str) -> Response:
+        if service and self._others is not None:
+            return self._others.refusal(service, head, error, STATUS.get(error.code, 400))
+        return _refusal(error, head.target)
 
     def _check_key(self, connection: Connection, head: Head, host: str) -> ChunkSigner | None:
         """Hold the request against the key of this home, where it is asked for."""
@@ -205,11 +239,13 @@ def _send(connection: Connection, response: Response, *, is_head: bool, keep_ali
     headers = {"Date": formatdate(usegmt=True), "Server": _SERVER, "x-amz-request-id": uuid.uuid4().hex}
     # A stored page may not act in the name of this server.
     headers |= {"X-Content-Type-Options": "nosniff", "Content-Security-Policy": "sandbox"}
-    if response.body:
+    if response.body and "content-type" not in response.headers:
         headers["Content-Type"] = "application/xml"
     headers |= response.headers
     length = response.length if response.file is not None else len(response.body)
-    if response.status not in (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED):
+    if response.parts is not None:
+        headers["Transfer-Encoding"] = "chunked"
+    elif response.status not in (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED):
         headers["Content-Length"] = str(length)
     if not keep_alive:
         headers["Connection"] = "close"
@@ -218,6 +254,13 @@ def _send(connection: Connection, response: Response, *, is_head: bool, keep_ali
     if any("\r" in line or "\n" in line for line in lines):
         lines = [line.replace("\r", " ").replace("\n", " ") for line in lines]
     head = ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1", "replace")
+    if response.parts is not None:
+        with closing(response.parts):  # type: ignore[type-var]
+            connection.send(head)
+            for part in () if is_head else response.parts:
+                connection.send(b"%x\r\n%b\r\n" % (len(part), part) if part else b"")
+            connection.send(b"" if is_head else b"0\r\n\r\n")
+        return True
     if is_head or response.file is None:
         connection.send(head + (b"" if is_head else response.body))
         return True
@@ -225,15 +268,19 @@ def _send(connection: Connection, response: Response, *, is_head: bool, keep_ali
     return connection.send_file(response.file, response.offset, length)
 
 
-def listen(address: str, port: int = 0) -> socket.socket:
-    """Return a socket bound to an address, and to the port if it is free, else to any."""
+def listen(address: str, port: int = 0, *, exactly: bool = False) -> socket.socket:
+    """Return a socket bound to an address, and to the port if it is free, else to any.
+
+    Raises:
+        OSError: the address is none of this machine; or ``exactly`` that port was asked for, and it is taken.
+    """
     listener = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         try:
             listener.bind((address, port))
         except OSError:
-            if not port:
+            if not port or exactly:
                 raise
             listener.bind((address, 0))
     except OSError:
@@ -250,10 +297,15 @@ def serve(
     use_path: Path,
     access: Access = "any",
     names: Sequence[str] = (),
+    others: OtherServices | None = None,
 ) -> None:
-    """Serve until a stop is wanted, or nobody asks for ``idle_seconds`` and nobody holds a lock on ``use_path``."""
+    """Serve until a stop is wanted, or nobody asks for ``idle_seconds`` and nobody holds a lock on ``use_path``.
+
+    A file ``ADDRESS.stay`` beside ``ADDRESS.use`` keeps it up however long it is idle.
+    """
     address = listener.getsockname()[:2]
-    server = S3Server(listener, store, token, access, names)
+    server = S3Server(listener, store, token, access, names, others)
+    stay_path = use_path.with_name(f"{use_path.name.removesuffix('.use')}.stay")
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: server.stop_wanted.set())
     threading.Thread(target=server.acceptor.run, daemon=True).start()
@@ -264,7 +316,7 @@ def serve(
         _LOG.warning("left-over files stay: %s", error)
     while not server.stop_wanted.wait(max(0.05, min(1.0, idle_seconds / 4))):
         server.acceptor.drop_slow()
-        if not _held(use_path) and server.end(idle_seconds):
+        if not _held(use_path) and not stay_path.exists() and server.end(idle_seconds):
             break
     server.acceptor.close()
     deadline = time.monotonic() + _LAST_REQUESTS_SECONDS
@@ -286,16 +338,22 @@ def _held(path: Path) -> bool:
     return False
 
 
-def main(arguments: list[str]) -> None:
-    """Run as a process of its own: what ``service`` starts, with its descriptors."""
+def main(arguments: list[str], make_others: Callable[[Path], OtherServices] | None = None) -> None:
+    """Run as a process of its own: what ``service`` starts, with its descriptors.
+
+    Args:
+        make_others: given the store's folder, makes what is served besides S3.
+    """
     root, use_path, listener, lock, token, idle_seconds, access = arguments
     if os.fork():
         os._exit(0)  # whoever waits for this process need not wait for the server
-    os.set_inheritable(int(lock), False)  # held until this process ends
+    for descriptor in (listener, lock):  # the lock is held until this process ends, and by no child of it
+        os.set_inheritable(int(descriptor), False)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     serve(
         ObjectStore(Path(root)), socket.socket(fileno=int(listener)), token, float(idle_seconds), Path(use_path),
-        cast("Access", access),
+        cast("Access", access), (".amazonaws.com",) if make_others else (),
+        make_others(Path(root)) if make_others else None,
     )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ while it is free.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import http.client
 import json
@@ -31,17 +32,26 @@ _CONTROL_PATH = "/_launcher/"  # of server.py, which is imported by who starts o
 _START_SECONDS = 30
 _PING_SECONDS = 5
 IDLE_SECONDS = 900.0
+MODULE = "launcher.s3_server.server"
+"""What is run as the server's process: S3 alone."""
 
 
 @dataclass(frozen=True)
 class Server:
-    """A server that answers."""
+    """A server that answers.
+
+    Attributes:
+        module: what runs as its process.
+        stays: whether it stays up when nobody uses it.
+    """
 
     address: str
     port: int
     pid: int
     token: str = field(repr=False)
     access: Access
+    module: str = MODULE
+    stays: bool = False
 
     @property
     def needs_key(self) -> bool:
@@ -54,23 +64,43 @@ class Server:
         return _url(self.address, self.port)
 
 
-def ensure(home: Path, address: str = LOOPBACK, *, idle_seconds: float = IDLE_SECONDS, access: Access = "any") -> str:
+def ensure(
+    home: Path,
+    address: str = LOOPBACK,
+    *,
+    idle_seconds: float = IDLE_SECONDS,
+    access: Access = "any",
+    module: str = MODULE,
+    port: int | None = None,
+) -> str:
     """Return the URL of a server of the store below ``home`` that listens on ``address``; start it when there is none.
 
-    It ends by itself when nobody has used it for ``idle_seconds`` and nobody holds ``in_use``.
+    It ends by itself when nobody has used it for ``idle_seconds``, nobody holds ``in_use`` and ``stay`` was not called.
 
     Args:
         access: ``key`` asks for the key of this home on a loopback address as well; a server that does not ask is
             replaced by another. ``any`` leaves a server that asks as it is.
+        module: what is run as the server's process, and serves S3 and maybe more; a server of S3 alone is replaced.
+        port: this and no other; a server on another port is replaced. Default: the last server's if it is free.
     Raises:
-        S3Error: the address is none of this machine, or the server does not start.
+        S3Error: the address is none of this machine, the port is taken, or the server does not start.
     """
     place = _Place(home, address)
     server = place.running()
-    if server is not None and access == "key" and not server.needs_key:
+    if server is not None and (
+        (access == "key" and not server.needs_key)
+        or (module not in (MODULE, server.module))
+        or (port not in (None, server.port))
+    ):
         _stop(home, server)
         server = None
-    return server.url if server is not None else place.start(idle_seconds, access).url
+    return server.url if server is not None else place.start(idle_seconds, access, module, port).url
+
+
+def stay(home: Path, address: str = LOOPBACK) -> None:
+    """Have the server on ``address`` stay up until it is stopped, however long nobody uses it."""
+    _make_folder(home)
+    _Place(home, address).file("stay").touch()
 
 
 def credentials(home: Path, address: str = LOOPBACK) -> dict[str, str]:
@@ -98,6 +128,8 @@ def is_ours(home: Path, url: str) -> bool:
 
 def stop(home: Path) -> list[Server]:
     """End the servers that are up, after the requests they are at; return them."""
+    for path in _folder(home).glob("*.stay"):
+        path.unlink(missing_ok=True)
     stopped = status(home)
     for server in stopped:
         _stop(home, server)
@@ -116,14 +148,19 @@ def _stop(home: Path, server: Server) -> None:
 
 @contextmanager
 def in_use(
-    home: Path, address: str = LOOPBACK, *, idle_seconds: float = IDLE_SECONDS, access: Access = "any"
+    home: Path,
+    address: str = LOOPBACK,
+    *,
+    idle_seconds: float = IDLE_SECONDS,
+    access: Access = "any",
+    module: str = MODULE,
 ) -> Iterator[str]:
     """Start a server if there is none, and keep it from ending as idle; give its URL."""
     place = _Place(home, address)
     _make_folder(home)
     with place.file("use").open("ab") as use:
         fcntl.flock(use, fcntl.LOCK_SH)
-        yield ensure(home, address, idle_seconds=idle_seconds, access=access)
+        yield ensure(home, address, idle_seconds=idle_seconds, access=access, module=module)
 
 
 class _Place:
@@ -148,7 +185,10 @@ class _Place:
             return None
         if not isinstance(answer, dict) or answer.get("proof") != prove(noted["token"], "answer", nonce):
             return None
-        return Server(self._address, noted["port"], answer["pid"], noted["token"], noted.get("access", "any"))
+        return Server(
+            self._address, noted["port"], answer["pid"], noted["token"], noted.get("access", "any"),
+            noted.get("module", MODULE), self.file("stay").exists(),
+        )  # fmt: skip
 
     def last_url(self) -> str | None:
         """Return where the last server listened, whether it is up or not."""
@@ -175,7 +215,7 @@ class _Place:
             return True
         return False
 
-    def start(self, idle_seconds: float, access: Access) -> Server:
+    def start(self, idle_seconds: float, access: Access, module: str, port: int | None) -> Server:
         """Start a server, or find the one that somebody else has started meanwhile."""
         _make_folder(self._home)
         deadline = time.monotonic() + _START_SECONDS
@@ -192,7 +232,7 @@ class _Place:
                     if time.monotonic() > deadline:
                         raise self._failed("holds its lock and does not answer") from None
                     time.sleep(0.05)
-            self._launch(alive.fileno(), idle_seconds, access)
+            self._launch(alive.fileno(), idle_seconds, access, module, port)
         while time.monotonic() < deadline:
             server = self.running()
             if server is not None:
@@ -202,14 +242,19 @@ class _Place:
             time.sleep(0.02)
         raise self._failed("did not start")
 
-    def _launch(self, lock: int, idle_seconds: float, access: Access) -> None:
+    def _launch(self, lock: int, idle_seconds: float, access: Access, module: str, port: int | None) -> None:
         """Bind the port, hand it and the lock to a new process, and write down where it will answer."""
         from launcher.s3_server.server import listen
 
         noted = self._known()
         try:
-            listener = listen(self._address, noted["port"] if noted else 0)
+            listener = listen(self._address, port or (noted["port"] if noted else 0), exactly=port is not None)
         except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                raise S3Error(
+                    "InternalError", f"port {port} of {self._address} is taken", "the embedded S3",
+                    "Name another, or leave it out for any that is free.",
+                ) from error  # fmt: skip
             raise S3Error(
                 "InternalError", f"cannot listen on {self._address}: {error.strerror or error}", "the embedded S3",
                 "Is it an address of this machine? ip addr shows them.",
@@ -217,7 +262,7 @@ class _Place:
         token = uuid.uuid4().hex
         with listener, self.file("log").open("ab") as log:
             new = self.file("json").with_suffix(".new")
-            values = {"port": listener.getsockname()[1], "token": token, "access": access}
+            values = {"port": listener.getsockname()[1], "token": token, "access": access, "module": module}
             new.unlink(missing_ok=True)
             with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
                 json.dump(values, file)
@@ -227,7 +272,7 @@ class _Place:
             arguments = [_root(self._home), self.file("use"), *descriptors, token, idle_seconds, access]
             # It forks and returns at once, so that the server is nobody's child to wait for.
             subprocess.run(
-                [sys.executable, "-m", "launcher.s3_server.server", *map(str, arguments)],
+                [sys.executable, "-m", module, *map(str, arguments)],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", check=False,
                 env={**os.environ, "PYTHONPATH": search_path}, pass_fds=descriptors, start_new_session=True,
             )  # fmt: skip

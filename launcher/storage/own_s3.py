@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from launcher.errors import StorageError
 from launcher.s3_server.errors import S3Error
-from launcher.settings import s3_access, s3_idle_seconds
+from launcher.settings import LOCAL_AWS_MODULE, s3_access, s3_idle_seconds
 
 if TYPE_CHECKING:
     from launcher.s3_server.service import Server
@@ -72,18 +72,22 @@ def check_key(bucket: str, key: str) -> bytes:
         return names.check_key(bucket, key)
 
 
-def ensure_server(home: Path, address: str = LOOPBACK) -> str:
+def ensure_server(home: Path, address: str = LOOPBACK, port: int | None = None) -> str:
     """Return the URL of the server of the S3 below ``home`` at an address of this machine; start it if need be.
 
+    Args:
+        port: this and no other. Default: the last server's if it is free.
     Raises:
-        StorageError: the address is none of this machine, or the server does not start.
+        StorageError: the address is none of this machine, the port is taken, or the server does not start.
         SettingsError: ``LAUNCHER_S3_IDLE_SECONDS`` or ``LAUNCHER_ACCESS`` has no valid value.
     """
     from launcher.s3_server import service
 
     idle_seconds, access = s3_idle_seconds(), s3_access()
     with s3_errors():
-        return service.ensure(home, address, idle_seconds=idle_seconds, access=access)
+        return service.ensure(
+            home, address, idle_seconds=idle_seconds, access=access, module=LOCAL_AWS_MODULE, port=port
+        )
 
 
 @contextmanager
@@ -94,7 +98,9 @@ def server_in_use(home: Path, address: str = LOOPBACK) -> Iterator[str]:
     idle_seconds, access = s3_idle_seconds(), s3_access()
     with ExitStack() as held:
         with s3_errors():
-            url = held.enter_context(service.in_use(home, address, idle_seconds=idle_seconds, access=access))
+            url = held.enter_context(
+                service.in_use(home, address, idle_seconds=idle_seconds, access=access, module=LOCAL_AWS_MODULE)
+            )
         yield url
 
 

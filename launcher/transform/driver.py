@@ -18,6 +18,7 @@ from typing import Any
 
 from launcher.errors import JobFolderError, LauncherError, ModelHostError
 from launcher.jobs.clock import clock_mark
+from launcher.jobs.log_times import FolderTimes
 from launcher.jobs.record import TransformRecord
 from launcher.jobs.states import Status, StopReason
 from launcher.jobs.store import DISK_FULL, TransformStore
@@ -73,6 +74,7 @@ class TransformDriver:
         self._model = self._record.model_spec
         self._runtime = runtime
         self._lines = lines
+        self._times = FolderTimes(self._folder)
         self._interrupts = interrupts or Interrupts()
         self._looking_on = looking_on
         self._hosts: list[ModelHost] = []
@@ -243,6 +245,7 @@ class TransformDriver:
         host.check_alive()
 
     def _tick(self) -> None:
+        self._times.note()
         if self._lines:
             self._lines.read()
             if self._lines.failure:

@@ -46,6 +46,10 @@ OPERATIONS: Mapping[str, str] = {
     "UpdateEndpoint": "endpoints:update",
     "UpdateEndpointWeightsAndCapacities": "endpoints:update_weights_and_capacities",
     "DeleteEndpoint": "endpoints:delete",
+    "AddTags": "tags:add",
+    "ListTags": "tags:list_tags",
+    "DeleteTags": "tags:delete",
+    "Search": "search:search",
 }
 """Operation -> ``module:function``; the modules are of this package."""
 
@@ -71,6 +75,8 @@ def answer(operation: str, document: Mapping[str, Any], home: Path) -> dict[str,
         result: dict[str, Any] = getattr(import_module(f"{__name__}.{module}"), function)(request, home)
     except LauncherError as error:
         raise aws_error(error) from error
+    except RecursionError as error:
+        raise AwsError("SerializationException", "The document is nested too deeply.") from error
     return result
 
 

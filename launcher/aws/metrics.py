@@ -1,0 +1,230 @@
+"""CloudWatch's metrics of training jobs, computed from the values that jobs' logs held.
+
+Each operation is a function ``(document, home)``. It returns the answer, with ``datetime`` for a time, or None for
+metrics of another namespace: whoever serves the rest of CloudWatch answers for those. ``ListMetrics`` without a
+namespace answers for training jobs alone, and others are to be put behind them.
+
+CloudWatch speaks three protocols: CBOR, which new versions of boto3 choose, JSON and query. Times of a request may be
+``datetime``, seconds since 1970 or ISO 8601.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from launcher.aws.checking import check_document
+from launcher.aws.errors import AwsError
+from launcher.jobs.metrics import MetricPoint, read_points
+from launcher.jobs.record import utc
+from launcher.jobs.store import JobStore
+
+NAMESPACE = "/aws/sagemaker/TrainingJobs"
+
+_JOB = "TrainingJobName"
+_INVALID = "ValidationError"
+_MINUTE = 60
+_SHORT_PERIODS = (1, 5, 10, 20, 30)
+_MOST_STATISTICS, _MOST_DATA, _MOST_LISTED = 1440, 100_800, 500
+_RECENT_SECONDS = 3 * 3600
+_PERCENTILE = re.compile(r"p(\d{1,2}(?:\.\d{1,10})?|100)")
+
+Document = Mapping[str, Any]
+
+
+def get_metric_statistics(document: Document, home: Path) -> dict[str, Any] | None:
+    """Answer GetMetricStatistics: a point for each period with values, the oldest first."""
+    check_document(document, "cloudwatch:GetMetricStatistics", _INVALID)
+    if document["Namespace"] != NAMESPACE:
+        return None
+    statistics = [*document.get("Statistics", ()), *document.get("ExtendedStatistics", ())]
+    if not statistics:
+        raise AwsError("InvalidParameterCombination", "Must specify either Statistics or ExtendedStatistics")
+    begin, end = _range(document, document["Period"])
+    count = math.ceil((end - begin) / document["Period"])
+    if count > _MOST_STATISTICS:
+        raise AwsError(
+            "InvalidParameterCombination",
+            f"You have requested up to {count:,} datapoints, which exceeds the limit of {_MOST_STATISTICS:,}. You may "
+            "reduce the datapoints requested by increasing Period, or decreasing the time range.",
+        )
+    series = _series(document, document.get("Unit"), home)
+    points = []
+    for moment, values in _periods(series, begin, end, document["Period"]):
+        point: dict[str, Any] = {"Timestamp": utc(moment), "Unit": "None"}
+        for name in document.get("Statistics", ()):
+            point[name] = _statistic(name, values)
+        if extended := document.get("ExtendedStatistics"):
+            point["ExtendedStatistics"] = {name: _statistic(name, values) for name in extended}
+        points.append(point)
+    return {"Label": document["MetricName"], "Datapoints": points}
+
+
+def get_metric_data(document: Document, home: Path) -> dict[str, Any] | None:
+    """Answer GetMetricData for queries that name a metric, in pages of ``MaxDatapoints``."""
+    check_document(document, "cloudwatch:GetMetricData", _INVALID)
+    queries = document["MetricDataQueries"]
+    own = [query for query in queries if query.get("MetricStat", {}).get("Metric", {}).get("Namespace") == NAMESPACE]
+    if not own:
+        return None
+    for query in queries:
+        if "Expression" in query:
+            raise AwsError(_INVALID, f"Expression of query {query['Id']} is not emulated. Ask for its metrics alone.")
+        if query not in own:
+            raise AwsError(_INVALID, f"Metrics of {NAMESPACE} and of other namespaces cannot be asked for at once.")
+    if len({query["Id"] for query in queries}) < len(queries):
+        raise AwsError(_INVALID, "The values for parameter id in MetricDataQueries must be unique.")
+    flat = []
+    for number, query in enumerate(queries):
+        wanted = query["MetricStat"]
+        begin, end = _range(document, wanted["Period"])
+        series = _series(wanted["Metric"], wanted.get("Unit"), home)
+        points = [
+            (number, utc(moment), _statistic(wanted["Stat"], values))
+            for moment, values in _periods(series, begin, end, wanted["Period"])
+        ]
+        is_rising = document.get("ScanBy") == "TimestampAscending"
+        flat += points if is_rising else points[::-1]
+    first = _place(document, len(flat))
+    last = min(len(flat), first + document.get("MaxDatapoints", _MOST_DATA))
+    shown: defaultdict[int, list[tuple[datetime, float]]] = defaultdict(list)
+    for number, moment, value in flat[first:last]:
+        shown[number].append((moment, value))
+    waiting = {number for number, _, _ in flat[last:]}
+    return {
+        "MetricDataResults": [
+            {
+                "Id": query["Id"],
+                "Label": query.get("Label", query["MetricStat"]["Metric"]["MetricName"]),
+                "Timestamps": [moment for moment, _ in shown[number]],
+                "Values": [value for _, value in shown[number]],
+                "StatusCode": "PartialData" if number in waiting else "Complete",
+            }
+            for number, query in enumerate(queries)
+            if query.get("ReturnData", True)
+        ],
+        "Messages": [],
+        **({"NextToken": str(last)} if last < len(flat) else {}),
+    }
+
+
+def list_metrics(document: Document, home: Path) -> dict[str, Any] | None:
+    """Answer ListMetrics: every metric of every training job that has a value."""
+    check_document(document, "cloudwatch:ListMetrics", _INVALID)
+    if document.get("Namespace", NAMESPACE) != NAMESPACE:
+        return None
+    filters = document.get("Dimensions", ())
+    if any(dimension["Name"] != _JOB for dimension in filters):
+        return {"Metrics": []}
+    jobs = {dimension["Value"] for dimension in filters if "Value" in dimension}
+    metrics = []
+    for job in _job_names(home):
+        if jobs and jobs != {job}:
+            continue
+        latest: dict[str, float] = {}
+        for point in _points(job, home):
+            latest[point.name] = max(point.timestamp, latest.get(point.name, 0.0))
+        metrics += [
+            {"Namespace": NAMESPACE, "MetricName": name, "Dimensions": [{"Name": _JOB, "Value": job}]}
+            for name, moment in sorted(latest.items())
+            if document.get("MetricName", name) == name
+            and ("RecentlyActive" not in document or time.time() - moment < _RECENT_SECONDS)
+        ]
+    first = _place(document, len(metrics))
+    last = min(len(metrics), first + _MOST_LISTED)
+    return {"Metrics": metrics[first:last], **({"NextToken": str(last)} if last < len(metrics) else {})}
+
+
+def _job_names(home: Path) -> list[str]:
+    folder = JobStore(home).path
+    return sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
+
+
+def _points(job: str, home: Path) -> list[MetricPoint]:
+    return read_points(JobStore(home).folder(job).metrics_path)
+
+
+def _series(metric: Document, unit: str | None, home: Path) -> list[MetricPoint]:
+    """Return all values of a metric; none for dimensions that no training job has."""
+    match metric.get("Dimensions", ()):
+        case [{"Name": "TrainingJobName", "Value": str(job)}] if unit in (None, "None"):
+            if job in _job_names(home):  # and no path to somewhere else
+                return [point for point in _points(job, home) if point.name == metric["MetricName"]]
+    return []
+
+
+def _range(document: Document, period: int) -> tuple[float, float]:
+    """Return the seconds since 1970 that are asked for: CloudWatch begins at a whole minute, or second."""
+    if period not in _SHORT_PERIODS and period % _MINUTE:
+        raise AwsError(
+            "InvalidParameterValue",
+            f"The parameter Period must be one of {', '.join(map(str, _SHORT_PERIODS))}, or a multiple of 60.",
+        )
+    begin, end = _seconds(document["StartTime"], "StartTime"), _seconds(document["EndTime"], "EndTime")
+    if begin >= end:
+        raise AwsError(
+            "InvalidParameterCombination", "The parameter StartTime must be less than the parameter EndTime."
+        )
+    unit = 1 if period < _MINUTE else _MINUTE
+    return begin // unit * unit, end
+
+
+def _seconds(value: object, member: str) -> float:
+    try:
+        moment = (
+            value if isinstance(value, datetime) else datetime.fromisoformat(value) if isinstance(value, str) else None
+        )
+    except ValueError as error:
+        raise AwsError("InvalidParameterValue", f"The parameter {member} is no time: {value}.") from error
+    if moment is not None:
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    if isinstance(value, int | float) and math.isfinite(value):
+        return float(value)
+    raise AwsError("InvalidParameterValue", f"The parameter {member} is no time: {value}.")
+
+
+def _periods(
+    points: Iterable[MetricPoint], begin: float, end: float, period: int
+) -> list[tuple[float, Sequence[float]]]:
+    """Return the values of each period that has some, with the moment at which it begins."""
+    values: defaultdict[float, list[float]] = defaultdict(list)
+    for point in points:
+        if begin <= point.timestamp < end:
+            values[begin + (point.timestamp - begin) // period * period].append(point.value)
+    return sorted(values.items())
+
+
+def _statistic(name: str, values: Sequence[float]) -> float:
+    match name:
+        case "Average":
+            return math.fsum(values) / len(values)
+        case "Sum":
+            return math.fsum(values)
+        case "Minimum":
+            return min(values)
+        case "Maximum":
+            return max(values)
+        case "SampleCount":
+            return float(len(values))
+    match = _PERCENTILE.fullmatch(name)
+    if match is None:
+        raise AwsError("InvalidParameterValue", f"The statistic {name} is not emulated. Use pNN for a percentile.")
+    ordered = sorted(values)
+    place = float(match.group(1)) / 100 * (len(ordered) - 1)
+    low = math.floor(place)
+    high = min(low + 1, len(ordered) - 1)
+    return ordered[low] + (place - low) * (ordered[high] - ordered[low])
+
+
+def _place(document: Document, count: int) -> int:
+    """Return the number of the first entry of a page."""
+    token = document.get("NextToken", "0")
+    if not token.isascii() or not token.isdigit() or int(token[:9]) > count:
+        raise AwsError("InvalidNextToken", "The next token is invalid.")
+    return int(token[:9])

@@ -1,0 +1,74 @@
+"""The tags of what lives in a home: those of its request until they change, then a file beside its record."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from launcher.errors import RecordError
+from launcher.jobs.record import Record
+from launcher.jobs.store import Store
+
+_FILE = "tags.json"
+_LOCK = "tags.lock"
+
+
+def read_tags(store: Store[Any], name: str, record: Record) -> dict[str, str]:
+    """Return the tags, in the order in which they were given.
+
+    Args:
+        record: what is written of it, with the tags that it was made with.
+    Raises:
+        RecordError: the file is damaged.
+    """
+    changed = changed_tags(store, name)
+    return tags_of(record) if changed is None else changed
+
+
+def changed_tags(store: Store[Any], name: str) -> dict[str, str] | None:
+    """Return the tags where they have changed since something was made; None where they have not.
+
+    Raises:
+        RecordError: the file is damaged.
+    """
+    path = store.folder(name).path / _FILE
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        return {str(key): str(value) for key, value in values.items()}
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (ValueError, AttributeError) as error:
+        raise RecordError(f"the tags of {store.kind.noun} '{name}' cannot be read: {path}.", "Remove it.") from error
+
+
+def tags_of(record: Record) -> dict[str, str]:
+    """Return the tags that something was made with."""
+    if "Tags" in record.request:
+        return {tag["Key"]: tag["Value"] for tag in record.request["Tags"]}
+    return {str(key): str(value) for key, value in record.spec.get("tags", ())}
+
+
+def change_tags(
+    store: Store[Any], name: str, change: Callable[[Mapping[str, str]], Mapping[str, str]]
+) -> Mapping[str, str]:
+    """Write other tags in place of those there are, whoever else does meanwhile; return them.
+
+    Raises:
+        BadInputError: nothing has this name, or ``change`` refuses.
+        OSError: they cannot be written.
+    """
+    record = store.load(name)
+    folder = store.folder(name).path
+    with (folder / _LOCK).open("wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        tags = change(read_tags(store, name, record))
+        part = folder / f"{_FILE}.part"
+        with part.open("w", encoding="utf-8") as file:
+            json.dump(dict(tags), file)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(folder / _FILE)
+    return tags
