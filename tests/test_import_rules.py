@@ -46,7 +46,7 @@ LAYERS = [
     {"running"},
     {"serving"},
     {"transform", "endpoints"},
-    {"processing"},
+    {"processing_jobs"},
     {"tuning"},
     {"aws", "sdk"},
     {"proxy"},

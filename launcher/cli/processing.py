@@ -89,8 +89,8 @@ def process(
     distribution = "ShardedByS3Key" if sharded else "FullyReplicated"
     upload_mode = "Continuous" if continuous else "EndOfJob"
     options: dict[str, Any] = {
-        "inputs": [_input(text, distribution) for text in inputs or []],
-        "outputs": [_output(text, upload_mode) for text in outputs or []],
+        "inputs": [as_input(text, distribution) for text in inputs or []],
+        "outputs": [as_output(text, upload_mode) for text in outputs or []],
         "arguments": arguments,
         "job_name": job_name,
     }
@@ -112,7 +112,7 @@ def run_document(
     """Run the processing job of a document as boto3 takes it."""
     from launcher.cli.documents import placed
     from launcher.jobs.store import ProcessingStore
-    from launcher.processing.submission import accept_processing, plan_processing, submit_processing
+    from launcher.processing_jobs.submission import accept_processing, plan_processing, submit_processing
     from launcher.sdk.processing_job import ProcessingJob
     from launcher.settings import home_path
 
@@ -147,7 +147,12 @@ def see_through(job: ProcessingJob, *, detach: bool, as_json: bool) -> None:
         raise typer.Exit(1)
 
 
-def _input(text: str, distribution: str) -> Any:
+def as_input(text: str, distribution: str) -> Any:
+    """Return the input of ``--input [NAME=]PATH:/opt/ml/processing/...``.
+
+    Raises:
+        BadInputError: the text is something else.
+    """
     from launcher.sdk.processing_inputs import ProcessingInput
 
     name, rest = _named(text)
@@ -159,7 +164,12 @@ def _input(text: str, distribution: str) -> Any:
     return ProcessingInput(source, f"/opt/ml/processing{path}", input_name=name, s3_data_distribution_type=distribution)
 
 
-def _output(text: str, upload_mode: str) -> Any:
+def as_output(text: str, upload_mode: str) -> Any:
+    """Return the output of ``--output [NAME=]/opt/ml/processing/...[:PATH]``.
+
+    Raises:
+        BadInputError: the text is something else.
+    """
     from launcher.sdk.processing_inputs import ProcessingOutput
 
     name, rest = _named(text)

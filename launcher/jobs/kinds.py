@@ -92,7 +92,7 @@ PROCESSING_JOBS = Kind(
     ),
     missing_words="Could not find requested job with name: {name}",
     listing="launcher ls --kind processing",
-    driver="launcher.processing.driver:ProcessingDriver",
+    driver="launcher.processing_jobs.driver:ProcessingDriver",
 )
 MODELS = Kind(
     folder="models",

@@ -14,7 +14,12 @@ from launcher.jobs.processing_spec import BUNDLED_IMAGE, CODE_PATH
 from launcher.jobs.record import ProcessingRecord
 from launcher.jobs.store import Claim, ProcessingStore
 from launcher.paths import checked_path
-from launcher.processing.submission import AcceptedProcessing, accept_processing, plan_processing, record_processing
+from launcher.processing_jobs.submission import (
+    AcceptedProcessing,
+    accept_processing,
+    plan_processing,
+    record_processing,
+)
 from launcher.requests.names import make_job_name
 from launcher.requests.shapes import OWN_MEMBER
 from launcher.requests.training import DEFAULT_VOLUME_GB, s3_member

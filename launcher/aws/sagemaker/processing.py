@@ -10,7 +10,7 @@ from launcher.aws.sagemaker.documents import Document
 from launcher.aws.sagemaker.records import Jobs, start_driver, with_s3
 from launcher.jobs.kinds import PROCESSING_JOBS
 from launcher.jobs.store import ProcessingStore
-from launcher.processing.submission import submit_processing
+from launcher.processing_jobs.submission import submit_processing
 from launcher.requests.processing import describe_processing, summarize_processing
 
 _JOBS = Jobs(

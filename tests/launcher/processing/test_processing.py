@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from launcher.errors import BadInputError, JobExistsError, OutputPathError, RuntimeUnavailableError
-from launcher.processing.driver import ProcessingDriver
+from launcher.processing_jobs.driver import ProcessingDriver
 from launcher.running import runner
 from launcher.sdk.processing import Processor
 from launcher.sdk.processing_inputs import NetworkConfig, ProcessingInput, ProcessingOutput

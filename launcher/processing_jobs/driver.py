@@ -11,7 +11,7 @@ from pathlib import Path
 from launcher.jobs.processing_spec import ProcessingInput, ProcessingJobSpec, ProcessingOutput
 from launcher.jobs.record import ProcessingRecord
 from launcher.jobs.states import Status
-from launcher.processing.plan import INPUTS, Placement, is_sharded, make_processing_plan, placement, present_inputs
+from launcher.processing_jobs.plan import INPUTS, Placement, is_sharded, make_processing_plan, placement, present_inputs
 from launcher.running.opt_ml import OptMl
 from launcher.running.plan import ChannelSource, RunPlan
 from launcher.running.runner import HostsDriver, job_storage, own_copy

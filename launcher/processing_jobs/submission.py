@@ -14,7 +14,7 @@ from launcher.jobs.processing_spec import ProcessingJobSpec
 from launcher.jobs.record import ProcessingRecord
 from launcher.jobs.states import SecondaryStatus, Status
 from launcher.jobs.store import Claim, ProcessingStore
-from launcher.processing.plan import make_processing_plan
+from launcher.processing_jobs.plan import make_processing_plan
 from launcher.requests.processing import check_processing_request
 from launcher.requests.training import DEFAULT_VOLUME_GB
 from launcher.running.plan import RunPlan
