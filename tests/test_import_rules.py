@@ -43,6 +43,7 @@ LAYERS = [
     {"jobs"},
     {"storage", "runtimes"},
     {"requests"},
+    {"channels"},
     {"running"},
     {"serving"},
     {"transform", "endpoints"},

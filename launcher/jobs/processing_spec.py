@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from launcher.jobs.spec import OPT_ML, Channel, MetricDefinition, dataclass_of
+from launcher.jobs.spec import OPT_ML, Channel, Limits, MetricDefinition, TrainingJobSpec, dataclass_of
 
 PROCESSING = f"{OPT_ML}/processing"
 CODE_PATH = f"{PROCESSING}/input/code"
@@ -30,6 +30,11 @@ class ProcessingInput:
     local_path: str
     app_managed: bool = False
     without_effect: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def tree_path(self) -> str:
+        """Where the job sees them, relative to its own tree."""
+        return self.local_path.removeprefix(f"{OPT_ML}/")
 
     @property
     def copied(self) -> bool:
@@ -75,6 +80,7 @@ class ProcessingJobSpec:
         container_entry_point: the command; empty runs the image's own.
         max_run_seconds: the job is stopped after this time.
         s3: which S3 the job's ``s3://`` URIs mean, as ``S3Settings.to_dict`` writes it; None where it has none.
+        limits: what each host may use.
         without_effect: members of the request that ask for nothing here, as they were given.
     """
 
@@ -94,6 +100,7 @@ class ProcessingJobSpec:
     enable_network_isolation: bool = False
     tags: tuple[tuple[str, str], ...] = ()
     s3: Mapping[str, Any] | None = None
+    limits: Limits = field(default_factory=Limits)
     without_effect: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -103,8 +110,13 @@ class ProcessingJobSpec:
 
     @property
     def own_channels(self) -> frozenset[str]:
-        """The channels that the job gets a shared copy of: none, since every host has its own."""
-        return frozenset()
+        """The inputs that each host gets a copy of."""
+        return frozenset(given.channel.name for given in self.inputs if given.copied)
+
+    @property
+    def source_uri(self) -> str | None:
+        """None: the program comes as an input."""
+        return None
 
     @property
     def entry_point(self) -> str | None:
@@ -138,7 +150,12 @@ class ProcessingJobSpec:
             for entry in given.get("inputs", ())
         )
         given["outputs"] = tuple(dataclass_of(ProcessingOutput, entry) for entry in given.get("outputs", ()))
+        given["limits"] = Limits.from_dict(given.get("limits", {}))
         given["tags"] = tuple((key, value) for key, value in given.get("tags", ()))
         for name in ("container_entry_point", "container_arguments"):
             given[name] = tuple(given.get(name, ()))
         return dataclass_of(cls, given)
+
+
+HostsSpec = TrainingJobSpec | ProcessingJobSpec
+"""A job whose hosts run to their end by themselves."""

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from launcher.errors import LauncherError
 from launcher.jobs.clock import seconds_since, wall_mark
 from launcher.jobs.model_spec import ModelSpec
-from launcher.jobs.processing_spec import ProcessingJobSpec
+from launcher.jobs.processing_spec import HostsSpec, ProcessingJobSpec
 from launcher.jobs.spec import TrainingJobSpec, job_keys
 from launcher.jobs.states import MOVES, STATUSES, SecondaryStatus, Status, StopReason
 from launcher.jobs.transform_spec import TransformJobSpec
@@ -38,6 +38,8 @@ _KINDS: Mapping[str, tuple[type, ...]] = {
     "token": (str,),
     "exit_message": (str,),
     "given_up": (str,),
+    "input_failure": (str,),
+    "requirements": (str,),
 }
 
 
@@ -276,16 +278,20 @@ class HostsRecord(DrivenRecord):
 
     Attributes:
         secondary_status: a ``SecondaryStatus``; text where a newer version has written another.
-        channels: host path, and whether it is a file, of every input, by channel.
+        channels: host path, and whether it is a file, of every input, by channel, or by host and channel.
+        input_failure: why the streams of Pipe channels were not what was asked for; empty where all is well.
+        requirements: the folder of packages that the job was lent; empty where it was lent none.
     """
 
     secondary_status: str = SecondaryStatus.STARTING
     transitions: list[Transition] = field(default_factory=list)
     channels: dict[str, list[Any]] = field(default_factory=dict)
+    input_failure: str = ""
+    requirements: str = ""
     final_metrics: list[list[Any]] = field(default_factory=list)
 
     @property
-    def hosts_spec(self) -> TrainingJobSpec | ProcessingJobSpec:
+    def hosts_spec(self) -> HostsSpec:
         """The spec as it was submitted."""
         raise NotImplementedError
 

@@ -8,13 +8,13 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
-from launcher.jobs.processing_spec import ProcessingInput, ProcessingJobSpec, ProcessingOutput
+from launcher.channels.resolving import ChannelSource, source_of
+from launcher.jobs.processing_spec import ProcessingJobSpec, ProcessingOutput
 from launcher.jobs.record import ProcessingRecord
 from launcher.jobs.states import Status
-from launcher.processing_jobs.plan import INPUTS, Placement, is_sharded, make_processing_plan, placement, present_inputs
-from launcher.running.opt_ml import OptMl
-from launcher.running.plan import ChannelSource, RunPlan
-from launcher.running.runner import HostsDriver, job_storage, own_copy
+from launcher.processing_jobs.plan import INPUTS, is_linked, make_processing_plan, present_inputs
+from launcher.running.plan import RunPlan
+from launcher.running.runner import HostsDriver, job_storage
 from launcher.running.syncing import FolderSync
 from launcher.storage import to_uri
 from launcher.trees import OnSkip, Skipped
@@ -55,33 +55,13 @@ class ProcessingDriver(HostsDriver[ProcessingRecord]):
         )
 
     def _lay_out(self) -> None:
-        """Put copies and links of inputs into each host's tree; what is mounted is there when the host starts."""
-        for given in present_inputs(self._spec):
-            path, is_file = self._record.channels[given.channel.name]
-            source = ChannelSource(Path(path), is_file)
-            how = placement(self._spec, given, source)
-            for number, (_, tree) in enumerate(self._hosts):
-                target = tree.path / given.local_path.removeprefix("/opt/ml/")
-                if how is Placement.COPIED:
-                    own_copy(source.path, target)
-                elif how is Placement.LINKED:
-                    self._link(given, source, number, tree, target)
-
-    def _link(self, given: ProcessingInput, source: ChannelSource, host: int, tree: OptMl, target: Path) -> None:
-        """Make a link for each file of an input, or of this host's share of them, which go round by their names."""
-        mounted = tree.path / INPUTS / given.channel.name
-        names = [source.path.name] if source.is_file else _files_below(source.path)
-        hosts = len(self._hosts) if is_sharded(self._spec, given) else 1
-        for name in names[host % hosts :: hosts]:
-            link = target / name
-            link.parent.mkdir(parents=True, exist_ok=True)
-            # Relative, so that it leads there in the job as well, wherever its tree is mounted.
-            aim = os.path.relpath(mounted / name, link.parent)
-            if not (link.is_symlink() and os.readlink(link) == aim):  # noqa: PTH115 - text, not a path
-                link.unlink(missing_ok=True)
-                link.symlink_to(aim)
-        for parent, _, _ in os.walk(target):  # no link is followed
-            Path(parent).chmod(0o777)
+        """Put links into each host's tree where something else lies inside an input; the rest is mounted."""
+        channels = {name: ChannelSource(Path(path), is_file) for name, (path, is_file) in self._record.channels.items()}
+        for host, tree in self._hosts:
+            for given in present_inputs(self._spec):
+                source = source_of(channels, host, given.channel.name)
+                if is_linked(self._spec, given, source):
+                    _link_files(source.path, tree.path / INPUTS / given.channel.name, tree.path / given.tree_path)
 
     def _results(self) -> tuple[Callable[[], None], ...]:
         return (
@@ -120,6 +100,20 @@ class ProcessingDriver(HostsDriver[ProcessingRecord]):
     def _last_words(self, on_skip: OnSkip) -> dict[str, str]:
         """Return nothing: what the job says is in its ExitMessage."""
         return {host: "" for host, _ in self._hosts}
+
+
+def _link_files(source: Path, mounted: Path, target: Path) -> None:
+    """Make a link in ``target`` for each file of an input, to where the job will have it mounted."""
+    for name in _files_below(source):
+        link = target / name
+        link.parent.mkdir(parents=True, exist_ok=True)
+        # Relative, so that it leads there in the job as well, wherever its tree is mounted.
+        aim = os.path.relpath(mounted / name, link.parent)
+        if not (link.is_symlink() and os.readlink(link) == aim):  # noqa: PTH115 - text, not a path
+            link.unlink(missing_ok=True)
+            link.symlink_to(aim)
+    for parent, _, _ in os.walk(target):  # no link is followed
+        Path(parent).chmod(0o777)
 
 
 def _files_below(folder: Path) -> list[str]:

@@ -2,52 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from enum import StrEnum
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from launcher.channels.resolving import ChannelSource, source_of
 from launcher.jobs.kinds import PROCESSING_JOBS
 from launcher.jobs.processing_spec import ProcessingInput, ProcessingJobSpec
 from launcher.jobs.spec import OPT_ML, Mount
 from launcher.requests.processing import processing_request
 from launcher.requests.shapes import OWN_MEMBER
-from launcher.running.plan import ChannelSource, RunPlan, compact, host_names, make_containers, resource_config
+from launcher.running.plan import RunPlan, compact, host_names, make_containers, resource_config
 
 INPUTS = "processing/.inputs"
-"""Below ``/opt/ml``: where inputs are mounted that the job sees elsewhere, file by file, as links."""
+"""Below ``/opt/ml``: where inputs are mounted that the job sees elsewhere, as links to their files."""
 
 _FOLDERS = ("processing", "config", "output")
 
 
-class Placement(StrEnum):
-    """How an input comes to its place on a host."""
+def is_linked(spec: ProcessingJobSpec, given: ProcessingInput, source: ChannelSource) -> bool:
+    """Return whether a job sees links to an input's files, because something else lies inside the input.
 
-    MOUNTED = "mounted"
-    COPIED = "copied"
-    LINKED = "linked"
-    """Each file is a link to where the input is mounted: something else lies inside it, or the host has only a part."""
-
-
-def placement(spec: ProcessingJobSpec, given: ProcessingInput, source: ChannelSource) -> Placement:
-    """Return how an input comes to its place."""
-    if given.copied:
-        return Placement.COPIED
-    if is_sharded(spec, given):
-        return Placement.LINKED
+    It is mounted aside then: a mount inside the caller's own folder would need a folder there.
+    """
     others = [*(other.local_path for other in spec.inputs), *(output.local_path for output in spec.outputs)]
-    nests = not source.is_file and any(path.startswith(f"{given.local_path}/") for path in others)
-    return Placement.LINKED if nests else Placement.MOUNTED
-
-
-def is_sharded(spec: ProcessingJobSpec, given: ProcessingInput) -> bool:
-    """Return whether a host gets only a part of an input."""
-    return given.channel.distribution == "ShardedByS3Key" and spec.instance_count > 1
-
-
-def tree_path(local_path: str) -> str:
-    """Return a path of the job relative to its tree."""
-    return local_path.removeprefix(f"{OPT_ML}/")
+    is_outer = any(path.startswith(f"{given.local_path}/") for path in others)
+    return is_outer and not given.copied and not source.is_file
 
 
 def present_inputs(spec: ProcessingJobSpec) -> tuple[ProcessingInput, ...]:
@@ -62,6 +42,7 @@ def make_processing_plan(
     job_path: Path,
     work_path: Path,
     channels: Mapping[str, ChannelSource],
+    channel_notes: Sequence[str] = (),
     network_interface: str,
 ) -> RunPlan:
     """Work out every container, file, mount and result of a job.
@@ -71,12 +52,13 @@ def make_processing_plan(
         home: the store's folder.
         job_path: the job's folder, for the logs.
         work_path: the folder with each host's ``/opt/ml`` tree and the runtimes' own folders.
-        channels: what the inputs resolve to, by name.
+        channels: what the inputs resolve to, by name, or by host and name.
+        channel_notes: about inputs that are no plain mounts.
         network_interface: by which the hosts of the job reach each other.
     """
     hosts = host_names(spec)
     interface = "lo" if spec.enable_network_isolation and len(hosts) == 1 else network_interface
-    points = {point: is_file for point, (_, is_file) in _mounted(spec, channels).items()}
+    points = {point: source.is_file for point, (_, source) in _mounted(spec, hosts[0], channels).items()}
     containers = make_containers(
         spec,
         label=f"{PROCESSING_JOBS.folder}/{spec.job_name}",
@@ -86,7 +68,7 @@ def make_processing_plan(
         entry_point=spec.container_entry_point,
         arguments=spec.container_arguments,
         environment={},
-        mounts=lambda host: _mounts(spec, work_path / host / "opt_ml", channels),
+        mounts=lambda host: _mounts(spec, host, work_path / host / "opt_ml", channels),
     )
     return RunPlan(
         job_name=spec.job_name,
@@ -109,29 +91,33 @@ def make_processing_plan(
         max_run_seconds=spec.max_run_seconds,
         folders=(
             *_FOLDERS,
-            *(tree_path(given.local_path) for given in present_inputs(spec)),
+            *(given.tree_path for given in present_inputs(spec)),
             *(output.tree_path for output in spec.outputs if output.local_path),
         ),
+        channel_notes=tuple(channel_notes),
     )
 
 
-def _mounted(spec: ProcessingJobSpec, channels: Mapping[str, ChannelSource]) -> dict[str, tuple[Path, bool]]:
-    """Return what is mounted, by its point below ``/opt/ml``: the path, and whether it is a file."""
+def _mounted(
+    spec: ProcessingJobSpec, host: str, channels: Mapping[str, ChannelSource]
+) -> dict[str, tuple[ProcessingInput, ChannelSource]]:
+    """Return the inputs of a host by their mount points below ``/opt/ml``."""
     mounted = {}
     for given in present_inputs(spec):
-        source = channels[given.channel.name]
-        how = placement(spec, given, source)
-        if how is Placement.COPIED:
-            continue
-        point = tree_path(given.local_path) if how is Placement.MOUNTED else f"{INPUTS}/{given.channel.name}"
-        mounted[point + (f"/{source.path.name}" if source.is_file else "")] = (source.path, source.is_file)
+        source = source_of(channels, host, given.channel.name)
+        linked = is_linked(spec, given, source)
+        point = f"{INPUTS}/{given.channel.name}" if linked else given.tree_path
+        mounted[point + (f"/{source.path.name}" if source.is_file else "")] = given, source
     return mounted
 
 
-def _mounts(spec: ProcessingJobSpec, tree: Path, channels: Mapping[str, ChannelSource]) -> tuple[Mount, ...]:
+def _mounts(spec: ProcessingJobSpec, host: str, tree: Path, channels: Mapping[str, ChannelSource]) -> tuple[Mount, ...]:
     own = [Mount(str(tree / name), f"{OPT_ML}/{name}", read_only=False) for name in _FOLDERS]
-    inputs = sorted(_mounted(spec, channels).items())
-    return (*own, *(Mount(str(path), f"{OPT_ML}/{point}", read_only=True) for point, (path, _) in inputs))
+    inputs = sorted(_mounted(spec, host, channels).items(), key=lambda entry: entry[0])
+    mounts = [
+        Mount(str(source.path), f"{OPT_ML}/{point}", read_only=not given.copied) for point, (given, source) in inputs
+    ]
+    return (*own, *mounts, *spec.limits.mounts)
 
 
 def _job_config(spec: ProcessingJobSpec) -> dict[str, Any]:

@@ -15,10 +15,11 @@ from launcher.jobs.record import ProcessingRecord
 from launcher.jobs.states import SecondaryStatus, Status
 from launcher.jobs.store import Claim, ProcessingStore
 from launcher.processing_jobs.plan import make_processing_plan
+from launcher.requests.members import without_effect
 from launcher.requests.processing import check_processing_request
-from launcher.requests.training import DEFAULT_VOLUME_GB
+from launcher.requests.processing_members import PROCESSING_MEMBERS
 from launcher.running.plan import RunPlan
-from launcher.running.runner import job_storage, place_job, resolve_channels
+from launcher.running.runner import job_storage, place_job, resolve_job_channels
 from launcher.runtimes import Runtime
 
 
@@ -51,11 +52,7 @@ def accept_processing(request: Mapping[str, Any], runtime: Runtime | None = None
     spec = check_processing_request(request)
     uris = [*(given.channel.uri for given in spec.inputs), *(output.uri for output in spec.outputs)]
     placed, chosen, warnings = place_job(spec, uris, runtime)
-    if spec.volume_size_gb != DEFAULT_VOLUME_GB:
-        warnings += (f"VolumeSizeInGB={spec.volume_size_gb}: the job has the disk of LAUNCHER_HOME, whatever its size",)
-    if spec.without_effect.get("ExperimentConfig"):
-        warnings += ("ExperimentConfig is in the job's description; no trial is made of it",)
-    return AcceptedProcessing(request, placed, chosen, warnings)
+    return AcceptedProcessing(request, placed, chosen, (*without_effect(request, PROCESSING_MEMBERS), *warnings))
 
 
 def plan_processing(
@@ -81,12 +78,12 @@ def plan_processing(
         else given
         for given in spec.inputs
     )
-    channels = resolve_channels(replace(spec, inputs=inputs), folder.work_path / "channels", fetch=False)
+    resolved = resolve_job_channels(replace(spec, inputs=inputs), folder.work_path, fetch=False)
     for output in spec.outputs:
         if output.app_managed:
             continue
         job_storage(spec, output.uri).check_writable(output.uri)
-        for name, source in channels.items():
+        for name, source in resolved.sources.items():
             if output.uri.startswith("file://") and _path(output.uri).is_relative_to(source.path):
                 raise OutputPathError(
                     f"the output '{output.name}', {output.uri}, lies inside the input '{name}'.",
@@ -97,7 +94,8 @@ def plan_processing(
         home=store.home,
         job_path=folder.path,
         work_path=folder.work_path,
-        channels=channels,
+        channels=resolved.sources,
+        channel_notes=resolved.notes,
         network_interface=job.runtime.network_interface,
     )
     for container in plan.containers:

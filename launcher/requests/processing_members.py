@@ -27,11 +27,7 @@ PROCESSING_MEMBERS: Mapping[str, Member] = {
         Member("ProcessingInputs[].AppManaged"),
         Member("ProcessingInputs[].S3Input.S3Uri"),
         Member("ProcessingInputs[].S3Input.LocalPath"),
-        Member(
-            "ProcessingInputs[].S3Input.S3DataType",
-            ("S3Prefix",),
-            "Use 'S3Prefix': give a prefix that holds just the files wanted.",
-        ),
+        Member("ProcessingInputs[].S3Input.S3DataType"),
         Member(
             "ProcessingInputs[].S3Input.S3InputMode", ("File",), "Use 'File': local data are mounted, never copied."
         ),
@@ -50,12 +46,16 @@ PROCESSING_MEMBERS: Mapping[str, Member] = {
         Member(
             "ProcessingOutputConfig.Outputs[].FeatureStoreOutput", (), "Leave it out: write files, and give S3Output."
         ),
-        Member("ProcessingOutputConfig.KmsKeyId", ("",), f"Leave it out: {_NO_ENCRYPTION}."),
+        Member("ProcessingOutputConfig.KmsKeyId", ("",), _NO_ENCRYPTION, noted=True),
         Member("ProcessingResources.ClusterConfig.InstanceCount"),
         Member("ProcessingResources.ClusterConfig.InstanceType"),
-        # Asks for nothing: the job has the disk of LAUNCHER_HOME, whatever its size.
-        Member("ProcessingResources.ClusterConfig.VolumeSizeInGB"),
-        Member("ProcessingResources.ClusterConfig.VolumeKmsKeyId", ("",), f"Leave it out: {_NO_ENCRYPTION}."),
+        Member(
+            "ProcessingResources.ClusterConfig.VolumeSizeInGB",
+            (30,),
+            "the job uses the disk of LAUNCHER_HOME",
+            noted=True,
+        ),
+        Member("ProcessingResources.ClusterConfig.VolumeKmsKeyId", ("",), _NO_ENCRYPTION, noted=True),
         Member("ProcessingResources.ClusterConfig.InstancePreferences", (), _ONE_TYPE),
         Member("ProcessingResources.ClusterConfig.SelectedInstanceType", (), _ONE_TYPE),
         Member("ProcessingResources.ClusterConfig.SelectedInstanceCount", (), _ONE_TYPE),
@@ -64,14 +64,16 @@ PROCESSING_MEMBERS: Mapping[str, Member] = {
         Member(
             "NetworkConfig.EnableInterContainerTrafficEncryption",
             (False,),
-            "Leave it out: what hosts say to each other stays on this machine.",
+            "what the hosts send each other stays on this machine",
+            noted=True,
         ),
         Member(
             "NetworkConfig.VpcConfig",
             (),
-            "Leave it out: the job runs on this machine, as you; network isolation takes the network away.",
+            "the job runs on this machine, as you; network isolation takes the network away",
+            noted=True,
         ),
-        Member("ExperimentConfig"),
+        Member("ExperimentConfig", ({},), "a job's record is in its folder, under its name", noted=True),
         Member(OWN_MEMBER),
     )
 }

@@ -17,7 +17,12 @@ OWN_MEMBER = "Launcher"
 _OWN_SHAPES: Mapping[str, Shape] = {
     "LauncherMember": {
         "type": "structure",
-        "members": {"Runtime": "LauncherWord", "S3": "LauncherS3", "Estimator": "LauncherEstimator"},
+        "members": {
+            "Runtime": "LauncherWord",
+            "S3": "LauncherS3",
+            "Estimator": "LauncherEstimator",
+            "WritableChannels": "LauncherTexts",
+        },
     },
     "LauncherS3": {
         "type": "structure",

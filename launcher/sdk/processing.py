@@ -76,7 +76,7 @@ class Processor:
         instance_count: hosts; None is 1.
         instance_type: kept and told to the job; None is ``local``.
         entrypoint: the command, a list of words; None runs the image's own.
-        volume_size_in_gb: kept; the job has this machine's disk.
+        volume_size_in_gb, volume_kms_key, output_kms_key: kept; the job has this machine's disk.
         max_runtime_in_seconds: the job is stopped after this time; None is a day.
         base_job_name: the beginning of generated names.
         sagemaker_session: default: ``Session(mode=mode)``.
@@ -126,6 +126,8 @@ class Processor:
         self.instance_type = instance_type or "local"
         self.entrypoint = entrypoint
         self.volume_size_in_gb = volume_size_in_gb
+        self.volume_kms_key = volume_kms_key
+        self.output_kms_key = output_kms_key
         self.max_runtime_in_seconds = max_runtime_in_seconds
         self.base_job_name = base_job_name
         self.sagemaker_session = sagemaker_session or Session(mode=mode)
@@ -271,7 +273,6 @@ class Processor:
         uris = [member["S3Input"]["S3Uri"] for member in members] + [member["S3Output"]["S3Uri"] for member in taken]
         session = self.sagemaker_session
         uses_s3 = session.mode == "s3" or any(uri.startswith("s3://") for uri in uris)
-        isolated = self.network_config is not None and self.network_config.enable_network_isolation
         runtime = self._own_runtime
         return {
             "ProcessingJobName": name,
@@ -281,20 +282,23 @@ class Processor:
                 ContainerArguments=list(arguments or ()) or None,
             ),
             "ProcessingResources": {
-                "ClusterConfig": {
-                    "InstanceCount": self.instance_count,
-                    "InstanceType": self.instance_type,
-                    "VolumeSizeInGB": self.volume_size_in_gb,
-                }
+                "ClusterConfig": _given(
+                    InstanceCount=self.instance_count,
+                    InstanceType=self.instance_type,
+                    VolumeSizeInGB=self.volume_size_in_gb,
+                    VolumeKmsKeyId=self.volume_kms_key,
+                )
             },
             "RoleArn": role_arn(self.role),
             **_given(
                 ProcessingInputs=members or None,
-                ProcessingOutputConfig={"Outputs": taken} if taken else None,
+                ProcessingOutputConfig=_given(Outputs=taken, KmsKeyId=self.output_kms_key)
+                if taken or self.output_kms_key
+                else None,
                 Environment=None if self.env is None else dict(self.env),
                 Tags=None if self.tags is None else [dict(tag) for tag in self.tags],
                 ExperimentConfig=None if experiment_config is None else dict(experiment_config),
-                NetworkConfig={"EnableNetworkIsolation": True} if isolated else None,
+                NetworkConfig=None if self.network_config is None else self.network_config.to_member(),
                 StoppingCondition=None
                 if self.max_runtime_in_seconds is None
                 else {"MaxRuntimeInSeconds": self.max_runtime_in_seconds},

@@ -125,7 +125,7 @@ class NetworkConfig:
 
     Args:
         enable_network_isolation: the job has no network.
-        security_group_ids, subnets, encrypt_inter_container_traffic: not emulated.
+        security_group_ids, subnets, encrypt_inter_container_traffic: kept; a warning says that they have no effect.
     """
 
     def __init__(
@@ -135,14 +135,19 @@ class NetworkConfig:
         subnets: Any = None,
         encrypt_inter_container_traffic: bool | None = None,
     ) -> None:
-        for name, value in (
-            ("security_group_ids", security_group_ids),
-            ("subnets", subnets),
-            ("encrypt_inter_container_traffic", encrypt_inter_container_traffic or None),
-        ):
-            if value is not None:
-                raise UnsupportedOptionError(
-                    f"NetworkConfig({name}=...) is not emulated.",
-                    "Leave it out: the job runs on this machine; enable_network_isolation takes the network away.",
-                )
         self.enable_network_isolation = enable_network_isolation
+        self.security_group_ids = security_group_ids
+        self.subnets = subnets
+        self.encrypt_inter_container_traffic = encrypt_inter_container_traffic
+
+    def to_member(self) -> dict[str, Any]:
+        """Return the member NetworkConfig."""
+        member: dict[str, Any] = {"EnableNetworkIsolation": self.enable_network_isolation}
+        if self.encrypt_inter_container_traffic is not None:
+            member["EnableInterContainerTrafficEncryption"] = self.encrypt_inter_container_traffic
+        if self.security_group_ids is not None or self.subnets is not None:
+            member["VpcConfig"] = {
+                "SecurityGroupIds": list(self.security_group_ids or ()),
+                "Subnets": list(self.subnets or ()),
+            }
+        return member

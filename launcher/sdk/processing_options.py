@@ -23,8 +23,8 @@ PROCESSOR_OPTIONS = (
     Option("base_job_name", kind="text"),
     Option("env", member="Environment", kind="mapping"),
     Option("tags", member="Tags", kind="anything"),
-    _refused("volume_kms_key", _NO_ENCRYPTION),
-    _refused("output_kms_key", _NO_ENCRYPTION),
+    Option("volume_kms_key", member=f"{_CLUSTER}.VolumeKmsKeyId", kind="text"),
+    Option("output_kms_key", member="ProcessingOutputConfig.KmsKeyId", kind="text"),
 )
 PROCESSOR_RUN_OPTIONS = (
     Option("job_name", member="ProcessingJobName", kind="text"),

@@ -375,8 +375,22 @@ def test_without_a_network_the_job_has_none(bench):
 
 
 def test_what_is_kept_and_changes_nothing_is_named_in_the_warnings(bench):
-    job = bench.submit("print('yes')", volume_size_in_gb=100)
-    assert job.warnings == ["VolumeSizeInGB=100: the job has the disk of LAUNCHER_HOME, whatever its size"]
+    network = NetworkConfig(subnets=["s"], security_group_ids=["sg"])
+    job = bench.submit("print('yes')", volume_size_in_gb=100, output_kms_key="key", network_config=network)
+    assert [text.partition(" has no effect here")[0] for text in job.warnings] == [
+        "ProcessingResources.ClusterConfig.VolumeSizeInGB=100",
+        "ProcessingOutputConfig.KmsKeyId='key'",
+        "NetworkConfig.VpcConfig={'SecurityGroupIds': ['sg'], 'Subnets': ['s']}",
+    ]
+    assert job.describe()["NetworkConfig"]["VpcConfig"]["Subnets"] == ["s"]
+
+
+def test_a_manifest_names_the_files_of_an_input(bench):
+    manifest = bench.path / "files.manifest"
+    manifest.write_text(json.dumps([{"prefix": f"file://{bench.data}/"}, "a.csv", "deep/c.csv"]))
+    job = bench.run(COPIES, "process", inputs=[bench.input(manifest, s3_data_type="ManifestFile")])
+    assert job.status == "Completed"
+    assert bench.written() == {"a.csv": "A", "deep/c.csv": "C"}
 
 
 def test_leftovers_of_a_job_are_found(bench, tmp_path):

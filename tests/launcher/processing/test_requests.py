@@ -167,13 +167,9 @@ def test_every_member_of_the_service_model_is_taken_or_refused_by_a_row():
 
 
 NOT_EMULATED = {
-    "ProcessingInputs.0.S3Input.S3DataType": "ManifestFile",
     "ProcessingInputs.0.S3Input.S3InputMode": "Pipe",
     "ProcessingInputs.0.S3Input.S3CompressionType": "Gzip",
-    "ProcessingOutputConfig.KmsKeyId": "key",
     "ProcessingOutputConfig.Outputs.0.FeatureStoreOutput": {"FeatureGroupName": "g"},
-    "NetworkConfig.VpcConfig": {"SecurityGroupIds": ["sg"], "Subnets": ["s"]},
-    "NetworkConfig.EnableInterContainerTrafficEncryption": True,
 }
 
 

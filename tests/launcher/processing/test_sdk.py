@@ -151,9 +151,7 @@ def test_sklearns_processor_runs_a_script(bench):
 @pytest.mark.parametrize(
     ("make", "error", "words"),
     [
-        (lambda: launcher.Processor(volume_kms_key="k"), UnsupportedOptionError, "volume_kms_key"),
         (lambda: launcher.Processor(network_config={}), BadInputError, "no NetworkConfig"),
-        (lambda: NetworkConfig(subnets=["s"]), UnsupportedOptionError, "subnets"),
         (lambda: ProcessingInput(), BadInputError, "no source"),
         (lambda: ProcessingInput("x", dataset_definition=1), UnsupportedOptionError, "dataset_definition"),
         (lambda: ProcessingOutput(feature_store_output=1), UnsupportedOptionError, "feature_store_output"),
