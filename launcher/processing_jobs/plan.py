@@ -73,7 +73,7 @@ def make_processing_plan(
     return RunPlan(
         job_name=spec.job_name,
         runtime=spec.runtime,
-        image=spec.image_uri or "",
+        image=containers[0].image,
         containers=containers,
         config_files={"config/processingjobconfig.json": compact(_job_config(spec))},
         host_files={

@@ -159,7 +159,7 @@ def make_plan(
     return RunPlan(
         job_name=spec.job_name,
         runtime=spec.runtime,
-        image=spec.image_uri or "",
+        image=containers[0].image,
         containers=containers,
         config_files={
             "input/config/hyperparameters.json": compact(spec.hyperparameters),
