@@ -277,6 +277,13 @@ def _check_rules(spec: ProcessingJobSpec) -> None:
                 f"'{paths[path]}' and '{name}' have the same LocalPath {path}.", "Give each a folder of its own."
             )
         paths[path] = name
+    programs = [given.local_path for given in spec.inputs if given.copied]
+    for output in spec.outputs:
+        if any(output.local_path.startswith(f"{path}/") for path in programs):
+            raise BadInputError(
+                f"the output '{output.name}' lies inside the program's own folder: {output.local_path}.",
+                f"For example: {PROCESSING}/output",
+            )
     for name, value in spec.environment.items():
         if not name or "\0" in value:
             raise BadInputError(

@@ -206,6 +206,12 @@ def test_other_bad_documents_are_refused_by_name(path, value, error, words):
         check_processing_request(changed(WHOLE, path, value))
 
 
+def test_an_output_inside_the_programs_folder_is_refused():
+    document = changed(WHOLE, f"{IN}.S3Input.LocalPath", "/opt/ml/processing/input/code")
+    with pytest.raises(BadInputError, match="inside the program's own folder"):
+        check_processing_request(changed(document, f"{OUT}.S3Output.LocalPath", "/opt/ml/processing/input/code/out"))
+
+
 def test_two_inputs_of_one_name_are_refused():
     with pytest.raises(BadInputError, match="two inputs 'raw'"):
         check_processing_request({**WHOLE, "ProcessingInputs": WHOLE["ProcessingInputs"] * 2})
