@@ -18,7 +18,7 @@ SIDES = {
         *("onnx", "onnxscript", "minari", "h5py", "pyspark", "PIL", "pygame"),  # extras, loaded where they are used
     },
     "entrypoints": {"job_toolkit", "batch_rl", "train_online", "train_offline"},
-    "launcher/proxy/shim": {"sagemaker"},  # in programs of others: their SDK, which need not be there
+    "launcher/proxy/shim": {"launcher_exec_shim", "sagemaker"},  # in programs of others, whose SDK it is
     "launcher": {
         "launcher",
         "boto3",

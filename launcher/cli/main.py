@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from launcher import __version__
-from launcher.cli import aws, cache, endpoints, jobs, processing, programs, storage, transform
+from launcher.cli import aws, cache, endpoints, images, jobs, processing, programs, storage, transform
 from launcher.cli.documents import placed, read_document
 from launcher.cli.jobs import AsJson, JobName, job_handle, print_ending
 from launcher.cli.printing import print_json
@@ -55,6 +55,7 @@ presets = typer.Typer(help="Show the bundled presets.", no_args_is_help=True)
 app.add_typer(presets, name="presets")
 app.add_typer(storage.app, name="storage")
 app.add_typer(cache.app, name="cache")
+app.add_typer(images.app, name="images")
 app.add_typer(endpoints.app, name="endpoints")
 
 RuntimeName = Annotated[

@@ -287,7 +287,8 @@ class ContainerSpec:
 
     Attributes:
         host: its name, ``algo-1`` and so on.
-        image: the image; empty for the bundled one, which a runtime provides in its own way.
+        image: the image; empty for the bundled one, which a runtime provides in its own way; ``bundled + PACKAGE ...``
+            for the bundled one with more in it.
         entry_point: replaces the image's, when not empty.
         arguments: the command, ``("train",)`` by the contract.
         mounts: folders and files of this machine, an outer one before those inside it.
@@ -324,7 +325,13 @@ class ContainerSpec:
     @property
     def bundled(self) -> bool:
         """Whether the job runs in the launcher's own image."""
-        return not self.image
+        return not self.image or bool(self.packages)
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """What the launcher's own image gets on top, as packages of Python's index."""
+        name, _, packages = self.image.partition(" + ")
+        return tuple(packages.split()) if name == "bundled" else ()
 
 
 @dataclass(frozen=True)

@@ -50,12 +50,8 @@ MEMBERS: Mapping[str, Member] = {
         Member("AlgorithmSpecification.MetricDefinitions"),
         Member("AlgorithmSpecification.ContainerEntrypoint"),
         Member("AlgorithmSpecification.ContainerArguments"),
-        Member(
-            "AlgorithmSpecification.EnableSageMakerMetricsTimeSeries",
-            (False,),
-            "values are read from the log by metric definitions",
-            noted=True,
-        ),
+        # Of every metric its whole series is there, asked for or not.
+        Member("AlgorithmSpecification.EnableSageMakerMetricsTimeSeries"),
         Member(
             "AlgorithmSpecification.TrainingImageConfig.TrainingRepositoryAccessMode",
             ("Platform",),

@@ -48,6 +48,9 @@ _OWN_SHAPES: Mapping[str, Shape] = {
             "Toolkit": "LauncherWord",
             "ToolkitVersion": "LauncherText",
             "Framework": "LauncherWord",
+            "FrameworkVersion": "LauncherText",
+            "PyVersion": "LauncherText",
+            "BaseFramework": "LauncherText",
         },
     },
     # Beside the request of a transform job or an endpoint: what only this machine knows of.
@@ -76,6 +79,7 @@ _CLASSES = {
     r"\p{L}": r"\w",
     r"\p{N}": r"\w",
     r"\p{Alnum}": "A-Za-z0-9",
+    r"\uD800\uDC00-\uDBFF\uDFFF": r"\U00010000-\U0010FFFF",  # Java counts in units of 16 bits
     r"\p{Z}": " \u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000",
 }
 

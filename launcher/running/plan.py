@@ -20,6 +20,7 @@ from launcher.jobs.spec import (
     log_file_name,
 )
 from launcher.running.opt_ml import TRAINING_FOLDERS
+from launcher.runtimes.images import is_bundled, local_image
 from launcher.secrets import masked, masked_json
 from launcher.settings import LOCAL_CREDENTIALS, REGION, training_job_arn
 
@@ -206,14 +207,15 @@ def make_containers(
     """
     hosts = host_names(spec)
     variables, inherited = s3_variables(spec)
-    if not spec.image_uri:
+    image = local_image(spec.image_uri)
+    if is_bundled(image):
         inherited += INSTALLING_VARIABLES
     wanted = {**environment, "AWS_REGION": REGION, "AWS_DEFAULT_REGION": REGION, **variables, **spec.environment}
     return tuple(
         ContainerSpec(
             job_name=spec.job_name,
             host=host,
-            image=spec.image_uri or "",
+            image=image,
             entry_point=tuple(entry_point),
             arguments=tuple(arguments),
             environment=wanted,

@@ -67,6 +67,7 @@ from launcher.running.requirements import IN_USE, RequirementsCache, entry_name,
 from launcher.running.signals import HandOver, Interrupts
 from launcher.running.syncing import FolderSync
 from launcher.runtimes import EndCause, Ending, Execution, HostState, Runtime, choose_runtime
+from launcher.runtimes.images import image_note
 from launcher.settings import S3Settings, cache_bytes, cache_folder, default_runtime, stop_grace_seconds
 from launcher.storage import Storage, storage_for, which_s3
 from launcher.storage.address import credentials_within, s3_within_reach
@@ -145,7 +146,7 @@ def place_job(
     if runtime is None:
         name = default_runtime() if spec.runtime == "auto" else spec.runtime
         runtime = choose_runtime(name, image_uri=spec.image_uri)
-    warnings: list[str] = []
+    warnings: list[str] = [line] if (line := image_note(spec.image_uri)) else []
     if not runtime.runs_images and spec.image_uri is not None and spec.brings_code:
         warnings.append(
             f"the image {spec.image_uri} is not used: the {runtime.name} runtime runs the request's own code"

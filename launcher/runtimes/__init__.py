@@ -60,6 +60,7 @@ def choose_runtime(name: str, *, image_uri: str | None) -> Runtime:
     """
     if name != "auto":
         return get_runtime(name)
+    from launcher.runtimes.images import is_bundled, local_image
     from launcher.runtimes.probe import engine_answers
 
-    return get_runtime("docker" if image_uri or engine_answers() else "process")
+    return get_runtime("docker" if not is_bundled(local_image(image_uri)) or engine_answers() else "process")

@@ -37,7 +37,8 @@ from launcher.errors import ImageError, RuntimeUnavailableError
 from launcher.jobs.spec import ContainerSpec
 from launcher.runtimes import machine
 from launcher.runtimes.base import EndCause, Ending, Execution, HostState, Remains, Runtime
-from launcher.runtimes.image import build_image, image_tag
+from launcher.runtimes.image import build_image, extend_image, extended_tag, image_tag
+from launcher.runtimes.images import is_of_aws, line_to_add
 from launcher.runtimes.probe import engine_address
 from launcher.settings import build_settings, pip_settings, stop_grace_seconds
 from launcher.trees import NoFolderError, Skipped, Tree
@@ -378,6 +379,12 @@ class DockerRuntime(Runtime):
                 return
             client.inspect_image(container.image)
         except docker.errors.ImageNotFound:
+            if is_of_aws(container.image):
+                raise ImageError(
+                    f"image '{container.image}' is in a registry of AWS and not on this machine, and nothing is "
+                    "pulled from AWS.",
+                    f"Say what runs in its place, for example: {line_to_add(container.image)}",
+                ) from None
             self._pull(_worker(), container.image)
         except docker.errors.APIError as error:
             raise ImageError(f"image '{container.image}': {_text(error)}", "Check how it is written.") from error
@@ -386,7 +393,9 @@ class DockerRuntime(Runtime):
 
     def describe_image(self, container: ContainerSpec) -> str:
         """Return the image's name."""
-        return container.image or self._own_image
+        if not container.bundled:
+            return container.image
+        return extended_tag(self._own_image, container.packages) if container.packages else self._own_image
 
     @cached_property
     def _own_image(self) -> str:
@@ -396,14 +405,20 @@ class DockerRuntime(Runtime):
         """Build the bundled image, if this engine has none of this content."""
         if not container.bundled:
             return
-        tag = self._own_image
+        log_path = Path(container.log_path).with_name("image-build.log")
+        self._have(self._own_image, lambda tag: build_image(tag, log_path))
+        if container.packages:
+            base, packages = self._own_image, container.packages
+            self._have(self.describe_image(container), lambda tag: extend_image(tag, base, packages, log_path))
+
+    def _have(self, tag: str, build: Callable[[str], None]) -> None:
         try:
             _client().inspect_image(tag)
         except docker.errors.ImageNotFound:
             print(
                 f"Building the image {tag}; this happens once and can take some minutes.", file=sys.stderr, flush=True
             )
-            build_image(tag, Path(container.log_path).with_name("image-build.log"))
+            build(tag)
 
     def open(self, containers: Sequence[ContainerSpec]) -> None:
         """Make a network for a job of several hosts, and for one that serves without a way out."""
@@ -448,7 +463,7 @@ class DockerRuntime(Runtime):
         try:
             addresses = _addresses(client, container)
             created = client.create_container(
-                container.image or self._own_image,
+                self.describe_image(container),
                 command=list(container.arguments),
                 entrypoint=list(container.entry_point) or None,
                 environment={
@@ -512,7 +527,7 @@ class DockerRuntime(Runtime):
             with opened:
                 if not _take_over(opened, uid, gid, change=uid == 0) or uid == 0:
                     return
-        _change_owner(_worker(), container.image or self._own_image, tree, "0:0" if _rootless() else f"{uid}:{gid}")
+        _change_owner(_worker(), self.describe_image(container), tree, "0:0" if _rootless() else f"{uid}:{gid}")
 
     def leftovers(self, home: str) -> list[Remains]:
         """Return the containers and networks that carry the labels of a home."""

@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from launcher.errors import ImageError, RuntimeUnavailableError
@@ -18,6 +19,17 @@ from launcher.settings import BuildSettings, build_settings, data_path
 REPOSITORY = "launcher-job"
 _NOT_CONTENT = {"wheels", "__pycache__", "make-base-image", ".dockerignore"}
 _SHOWN_LINES = 15
+_EXTENDING = """\
+ARG BASE_IMAGE
+FROM ${BASE_IMAGE}
+RUN --mount=type=cache,target=/var/cache/pip \\
+    --mount=type=secret,id=ca \\
+    --mount=type=bind,source=constraints.txt,target=/tmp/constraints.txt \\
+    --mount=type=bind,source=requirements.txt,target=/tmp/requirements.txt \\
+    if [ -s /run/secrets/ca ]; then export PIP_CERT=/run/secrets/ca; fi \\
+    && python -m pip install --disable-pip-version-check --root-user-action=ignore --cache-dir /var/cache/pip \\
+        --constraint /tmp/constraints.txt --requirement /tmp/requirements.txt
+"""
 _NO_BASE_HINT = "If the base image cannot be pulled, make one of Debian packages: make base-image"
 _HINTS = (
     ("CERTIFICATE_VERIFY_FAILED", "Downloads meet a certificate of your own: export LAUNCHER_BUILD_CA=/path/ca.pem"),
@@ -54,30 +66,49 @@ def build_image(tag: str, log_path: Path) -> None:
         RuntimeUnavailableError: there is no docker command.
         ImageError: the build failed; the message has its last lines.
     """
-    settings = build_settings()
+    with tempfile.TemporaryDirectory(prefix="launcher-build-") as scratch:
+        context, settings = Path(scratch), build_settings()
+        _fill_context(context, settings)
+        arguments = (f"BASE_IMAGE={settings.base_image}", f"TORCH_INDEX_URL={settings.torch_index_url}")
+        _build(tag, context, arguments, settings, log_path)
+
+
+def extended_tag(base: str, packages: Sequence[str]) -> str:
+    """Return the name of the image that is the bundled one, ``base``, with packages on top."""
+    digest = hashlib.sha256("\0".join((base, _EXTENDING, *sorted(packages))).encode()).hexdigest()
+    return f"{REPOSITORY}-with:{digest[:12]}"
+
+
+def extend_image(tag: str, base: str, packages: Sequence[str], log_path: Path) -> None:
+    """Build the bundled image with packages of Python's index on top; everything else as for ``build_image``."""
+    with tempfile.TemporaryDirectory(prefix="launcher-build-") as scratch:
+        context, settings = Path(scratch), build_settings()
+        (context / "Dockerfile").write_text(_EXTENDING, encoding="utf-8")
+        (context / "requirements.txt").write_text("".join(f"{name}\n" for name in sorted(packages)), encoding="utf-8")
+        shutil.copyfile(data_path("container") / "constraints.txt", context / "constraints.txt")
+        _build(tag, context, (f"BASE_IMAGE={base}",), settings, log_path)
+
+
+def _build(tag: str, context: Path, arguments: Sequence[str], settings: BuildSettings, log_path: Path) -> None:
     docker = shutil.which("docker")
     if docker is None:
         raise RuntimeUnavailableError(
             f"the image {tag} has to be built, and there is no docker command to do it.",
             'Install the Docker client with its buildx plugin, or run as a process: runtime="process".',
         )
-    with tempfile.TemporaryDirectory(prefix="launcher-build-") as scratch:
-        context = Path(scratch)
-        _fill_context(context, settings)
-        command = [*_build_command(docker), "--tag", tag, "--build-arg", f"BASE_IMAGE={settings.base_image}"]
-        command += ["--build-arg", f"TORCH_INDEX_URL={settings.torch_index_url}"]
-        if settings.ca_bundle:
-            command += ["--secret", f"id=ca,src={settings.ca_bundle}"]
-        log_path.parent.mkdir(parents=True, exist_ok=True)
-        with log_path.open("wb") as log:
-            answer = subprocess.run(
-                [*command, str(context)],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env={**os.environ, "DOCKER_BUILDKIT": "1", "BUILDKIT_PROGRESS": "plain"},
-                check=False,
-            )
+    command = [*_build_command(docker), "--tag", tag, *(f"--build-arg={argument}" for argument in arguments)]
+    if settings.ca_bundle:
+        command += ["--secret", f"id=ca,src={settings.ca_bundle}"]
+    log_path.parent.mkdir(parents=True, exist_ok=True)
+    with log_path.open("wb") as log:
+        answer = subprocess.run(
+            [*command, str(context)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "DOCKER_BUILDKIT": "1", "BUILDKIT_PROGRESS": "plain"},
+            check=False,
+        )
     if answer.returncode != 0:
         text = log_path.read_text(encoding="utf-8", errors="replace")
         tail = "".join(f"\n    {line}" for line in text.strip().splitlines()[-_SHOWN_LINES:])

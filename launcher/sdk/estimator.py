@@ -245,6 +245,8 @@ class Estimator:
         job = self.submit(inputs, job_name, experiment_config)
         if shown:
             say(f"Training job {job.name} in {job.path}")
+            for warning in job.warnings:
+                say(f"warning: {warning}")
         if wait:
             job.wait(logs=logs)
         else:
@@ -680,7 +682,8 @@ class Estimator:
         )
         with in_sdk_words(ESTIMATOR_OPTIONS):
             job = accept(request, runtime)
-            words = tuple(said_in_sdk_words((*ESTIMATOR_OPTIONS, *FIT_OPTIONS), text) for text in job.warnings)
+            said = (*job.warnings, *self._warnings(job.runtime.name))
+            words = tuple(said_in_sdk_words((*ESTIMATOR_OPTIONS, *FIT_OPTIONS), text) for text in said)
             job = replace(job, warnings=words)
         if source is not None and job.runtime.needs_local_libraries:
             check_libraries(source)
@@ -771,6 +774,10 @@ class Estimator:
             CodeLocation=to_uri(os.fspath(self.code_location)) if self.code_location else None,
             BaseJobName=self.base_job_name or None,
         )
+
+    def _warnings(self, _runtime: str) -> list[str]:
+        """Return what the user should know about a job before it runs on a runtime of this name."""
+        return []
 
     def _s3(self, texts: Sequence[str]) -> dict[str, str] | None:
         """Return which S3 the job's URIs mean; None where it has none."""

@@ -15,12 +15,14 @@ from launcher.requests.training import DEFAULT_VOLUME_GB
 from launcher.running import artifacts
 from launcher.running.source import check_source, list_members
 from launcher.runtimes import Runtime
+from launcher.sdk import image_uris
 from launcher.sdk.options import check_options
 from launcher.sdk.processing import Processor, Program, ScriptProcessor, Upload
 from launcher.sdk.processing_inputs import NetworkConfig, ProcessingInput, ProcessingOutput
 from launcher.sdk.processing_job import ProcessingJob
 from launcher.sdk.processing_options import PROCESSOR_RUN_OPTIONS
 from launcher.sdk.session import Session
+from launcher.settings import REGION
 
 _SOURCE_MTIME = 315532800  # 1980: the same files make the same bytes
 _ENTRYPOINT = "runproc.sh"
@@ -44,10 +46,13 @@ class FrameworkProcessor(Processor):
     Args:
         estimator_cls: kept; the image says which framework there is.
         framework_version, py_version: kept.
-        image_uri: an image with the framework; None takes the bundled one, or this machine's Python.
+        image_uri: an image with the framework; None takes that of the framework's version, in whose place an image of
+            this machine runs, and without a version the bundled one; on the process runtime this machine's Python.
         command: what runs the program, a list of words; None is ``python3``.
         code_location: not emulated.
     """
+
+    _framework_name = ""
 
     def __init__(
         self,
@@ -74,9 +79,10 @@ class FrameworkProcessor(Processor):
         mode: str | None = None,
     ) -> None:
         check_options(PROCESSOR_RUN_OPTIONS, {"code_location": code_location}, type(self).__name__)
+        framework = getattr(estimator_cls, "_framework_name", None) or self._framework_name
         super().__init__(
             role,
-            image_uri,
+            image_uri or _image(framework, framework_version, py_version, instance_type),
             instance_count,
             instance_type,
             None,
@@ -177,17 +183,25 @@ class _OwnFramework(FrameworkProcessor):
 class PyTorchProcessor(_OwnFramework):
     """Runs a PyTorch program; see ``FrameworkProcessor``."""
 
+    _framework_name = "pytorch"
+
 
 class TensorFlowProcessor(_OwnFramework):
     """Runs a TensorFlow program; see ``FrameworkProcessor``."""
+
+    _framework_name = "tensorflow"
 
 
 class MXNetProcessor(_OwnFramework):
     """Runs an MXNet program; see ``FrameworkProcessor``."""
 
+    _framework_name = "mxnet"
+
 
 class XGBoostProcessor(_OwnFramework):
     """Runs an XGBoost program; see ``FrameworkProcessor``."""
+
+    _framework_name = "xgboost"
 
 
 class HuggingFaceProcessor(FrameworkProcessor):
@@ -223,8 +237,7 @@ class SKLearnProcessor(ScriptProcessor):
 
     Args:
         framework_version: kept.
-        image_uri: this project's own: an image with scikit-learn; None takes the bundled one, or this machine's
-            Python.
+        image_uri: this project's own: an image with scikit-learn; None takes that of the version, as above.
     """
 
     def __init__(
@@ -238,8 +251,16 @@ class SKLearnProcessor(ScriptProcessor):
         image_uri: str | None = None,
         **options: Any,
     ) -> None:
-        super().__init__(role, image_uri, command, instance_count, instance_type, *positional, **options)
+        image = image_uri or _image("sklearn", framework_version, "py3", instance_type)
+        super().__init__(role, image, command, instance_count, instance_type, *positional, **options)
         self.framework_version = framework_version
+
+
+def _image(framework: str, version: str | None, py_version: str | None, instance_type: str | None) -> str | None:
+    """Return the name of a framework's image, in whose place an image of this machine runs; None without a version."""
+    if not framework or version is None:
+        return None
+    return image_uris.retrieve(framework, REGION, version, py_version, instance_type or "local", image_scope="training")
 
 
 def _write_archive(members: Sequence[tuple[str, Path]], target: Path) -> None:

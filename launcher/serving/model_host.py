@@ -23,6 +23,7 @@ from launcher.running.following import log_tail
 from launcher.running.opt_ml import OptMl
 from launcher.running.plan import INSTALLING_VARIABLES, planned_s3_address, s3_variables, with_s3_address
 from launcher.runtimes import EndCause, Execution, Runtime
+from launcher.runtimes.images import is_bundled, local_image
 from launcher.settings import REGION, S3Settings
 from launcher.storage import Storage, storage_for
 from launcher.storage.address import credentials_within, s3_within_reach
@@ -78,7 +79,8 @@ def plan_host(
         hosts: default: this one alone; hosts without a way out share a network.
     """
     variables, inherited = s3_variables(model)
-    if model.image_uri is None:
+    image = local_image(model.image_uri)
+    if is_bundled(image):
         inherited += INSTALLING_VARIABLES
     wanted = {
         "AWS_REGION": REGION,
@@ -91,7 +93,7 @@ def plan_host(
     container = ContainerSpec(
         job_name=folder.name,
         host=host,
-        image=model.image_uri or "",
+        image=image,
         entry_point=(),
         arguments=("serve",),
         environment=wanted,

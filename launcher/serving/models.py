@@ -11,6 +11,7 @@ from launcher.jobs.model_spec import ModelSpec
 from launcher.jobs.record import ModelRecord
 from launcher.jobs.store import ModelStore
 from launcher.requests.models import check_model_request
+from launcher.runtimes.images import image_note
 from launcher.serving.model_host import check_model_data
 from launcher.storage import which_s3
 
@@ -32,6 +33,7 @@ def create_model(request: Mapping[str, Any], store: ModelStore, *, warnings: Seq
     store.check_writable()
     store.check_unused(spec.model_name)
     check_model_data(spec)
-    record = ModelRecord(spec=spec.to_dict(), created=time.time(), request=dict(request), warnings=list(warnings))
+    notes = [*warnings, *filter(None, [image_note(spec.image_uri)])]
+    record = ModelRecord(spec=spec.to_dict(), created=time.time(), request=dict(request), warnings=notes)
     store.create(spec.model_name, record)
     return spec

@@ -266,7 +266,8 @@ def _below(place: str, name: str) -> str:
 def _compiled(pattern: str) -> re.Pattern[str]:
     for letter in "LNZ":
         pattern = pattern.replace(f"\\p{{{letter}}}", _of_category(letter))
-    return re.compile(pattern.replace(r"\p{Alnum}", "A-Za-z0-9"))
+    plain = pattern.replace(r"\p{Alnum}", "A-Za-z0-9").replace(r"\uD800\uDC00-\uDBFF\uDFFF", r"\U00010000-\U0010FFFF")
+    return re.compile(plain)
 
 
 @cache

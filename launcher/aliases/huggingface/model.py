@@ -1,0 +1,5 @@
+"""The names of ``sagemaker.huggingface.model`` of the SDK that have a counterpart here."""
+
+from launcher.sdk.framework_models import HuggingFaceModel, HuggingFacePredictor
+
+__all__ = ["HuggingFaceModel", "HuggingFacePredictor"]

@@ -1,0 +1,6 @@
+"""The names of ``sagemaker.pytorch`` of the SDK that have a counterpart here."""
+
+from launcher.sdk.framework_models import PyTorchModel, PyTorchPredictor
+from launcher.sdk.frameworks import PyTorch
+
+__all__ = ["PyTorch", "PyTorchModel", "PyTorchPredictor"]

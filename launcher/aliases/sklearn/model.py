@@ -1,0 +1,5 @@
+"""The names of ``sagemaker.sklearn.model`` of the SDK that have a counterpart here."""
+
+from launcher.sdk.framework_models import SKLearnModel, SKLearnPredictor
+
+__all__ = ["SKLearnModel", "SKLearnPredictor"]

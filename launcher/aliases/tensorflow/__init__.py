@@ -1,0 +1,6 @@
+"""The names of ``sagemaker.tensorflow`` of the SDK that have a counterpart here."""
+
+from launcher.sdk.framework_models import TensorFlowModel, TensorFlowPredictor
+from launcher.sdk.frameworks import TensorFlow
+
+__all__ = ["TensorFlow", "TensorFlowModel", "TensorFlowPredictor"]

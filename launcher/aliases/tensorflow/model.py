@@ -1,0 +1,5 @@
+"""The names of ``sagemaker.tensorflow.model`` of the SDK that have a counterpart here."""
+
+from launcher.sdk.framework_models import TensorFlowModel, TensorFlowPredictor
+
+__all__ = ["TensorFlowModel", "TensorFlowPredictor"]
