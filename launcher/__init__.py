@@ -85,6 +85,16 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module 'launcher' has no attribute {name!r}")
 
 
+def load_ipython_extension(_ipython: object) -> None:
+    """``%load_ext launcher``: programs for real AWS that run in this notebook reach the local one."""
+    import_module("launcher.proxy.notebook").load()
+
+
+def unload_ipython_extension(_ipython: object) -> None:
+    """``%unload_ext launcher``: what is asked from here on goes where it went before."""
+    import_module("launcher.proxy.notebook").unload()
+
+
 def __dir__() -> list[str]:
     return [*__all__, *_modules(), "__version__"]
 

@@ -1,4 +1,4 @@
-"""The SDK's models and predictors of frameworks: ``Model`` and ``Predictor`` with the framework's defaults."""
+"""The SDK's models of frameworks: ``Model`` with the framework's defaults."""
 
 from __future__ import annotations
 
@@ -9,70 +9,20 @@ from typing import Any, ClassVar
 from launcher.errors import FrameworkError
 from launcher.runtimes import Runtime, choose_runtime
 from launcher.sdk import image_uris
-from launcher.sdk.deserializers import BaseDeserializer, CSVDeserializer, JSONDeserializer, NumpyDeserializer
+from launcher.sdk.framework_predictors import (
+    HuggingFacePredictor,
+    MXNetPredictor,
+    PyTorchPredictor,
+    SKLearnPredictor,
+    TensorFlowPredictor,
+    XGBoostPredictor,
+)
 from launcher.sdk.frameworks import check_base_versions, check_versions
 from launcher.sdk.model import Model
 from launcher.sdk.predictor import Predictor
-from launcher.sdk.serializers import BaseSerializer, JSONSerializer, LibSVMSerializer, NumpySerializer
-from launcher.sdk.session import Session
 from launcher.settings import REGION, default_runtime
 
 ModelData = str | os.PathLike[str] | Mapping[str, Any] | None
-
-
-class FrameworkPredictor(Predictor):
-    """Asks an endpoint in the form that the framework's container of AWS takes by default."""
-
-    _serializer: ClassVar[type[BaseSerializer]] = NumpySerializer
-    _deserializer: ClassVar[type[BaseDeserializer]] = NumpyDeserializer
-
-    def __init__(
-        self,
-        endpoint_name: str,
-        sagemaker_session: Session | None = None,
-        serializer: BaseSerializer | None = None,
-        deserializer: BaseDeserializer | None = None,
-        component_name: str | None = None,
-    ) -> None:
-        super().__init__(
-            endpoint_name,
-            sagemaker_session,
-            serializer or self._serializer(),
-            deserializer or self._deserializer(),
-            component_name,
-        )
-
-
-class PyTorchPredictor(FrameworkPredictor):
-    """Sends and takes numpy arrays."""
-
-
-class SKLearnPredictor(FrameworkPredictor):
-    """Sends and takes numpy arrays."""
-
-
-class MXNetPredictor(FrameworkPredictor):
-    """Sends and takes JSON."""
-
-    _serializer, _deserializer = JSONSerializer, JSONDeserializer
-
-
-class TensorFlowPredictor(FrameworkPredictor):
-    """Sends and takes JSON."""
-
-    _serializer, _deserializer = JSONSerializer, JSONDeserializer
-
-
-class HuggingFacePredictor(FrameworkPredictor):
-    """Sends and takes JSON."""
-
-    _serializer, _deserializer = JSONSerializer, JSONDeserializer
-
-
-class XGBoostPredictor(FrameworkPredictor):
-    """Sends LibSVM, takes CSV."""
-
-    _serializer, _deserializer = LibSVMSerializer, CSVDeserializer
 
 
 class FrameworkModel(Model):
@@ -310,14 +260,3 @@ class HuggingFaceModel(FrameworkModel):
         return image_uris.retrieve(
             name, REGION, version, self.py_version, image_scope="inference", base_framework_version=base
         )
-
-
-PREDICTORS: Mapping[str, type[Predictor]] = {
-    "pytorch": PyTorchPredictor,
-    "mxnet": MXNetPredictor,
-    "tensorflow": TensorFlowPredictor,
-    "sklearn": SKLearnPredictor,
-    "xgboost": XGBoostPredictor,
-    "huggingface": HuggingFacePredictor,
-}
-"""By framework, what ``deploy`` of its estimator returns."""

@@ -14,6 +14,7 @@ from launcher.running.source import Source
 from launcher.runtimes.images import is_bundled, local_image
 from launcher.sdk import image_uris
 from launcher.sdk.estimator import Estimator
+from launcher.sdk.framework_predictors import PREDICTORS
 from launcher.sdk.model import Model
 from launcher.settings import REGION, data_path
 
@@ -112,9 +113,7 @@ class Framework(Estimator):
         )
 
     def _predictor_class(self) -> Any:
-        from launcher.sdk import framework_models
-
-        return framework_models.PREDICTORS[self._framework_name]
+        return PREDICTORS[self._framework_name]
 
     def _check_versions(self, image_uri: str | None) -> None:
         check_versions(self.framework_version, self.py_version, image_uri)

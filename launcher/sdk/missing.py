@@ -47,7 +47,8 @@ INSTEAD = {
     **dict.fromkeys(("dataset_definition", "spark"), _PROCESSING),
     **dict.fromkeys(("HyperparameterTuner", "parameter", "tuner", "automl", "AutoML"), _TUNING),
     **dict.fromkeys(("workflow", "lineage", "experiments", "feature_store", "remote_function"), _PIPELINES),
-    **dict.fromkeys(("get_model_package_args", "jumpstart", "git_utils"), _IMAGES),
+    **dict.fromkeys(("get_model_package_args", "jumpstart"), _IMAGES),
+    "git_utils": "Clone the repository and give source_dir.",
     "s3_input": "Use launcher.TrainingInput.",
     **dict.fromkeys(("FileSystemInput", "ShuffleConfig"), _DATA),
     **dict.fromkeys(

@@ -331,3 +331,35 @@ def test_the_proxy_ends_with_the_program_and_drops_who_is_connected(home):
 
 def test_every_service_that_is_served_has_a_host():
     assert all(service_of(f"{service}.us-east-1.amazonaws.com") == service for service in SERVED)
+
+
+def test_a_notebook_reaches_the_local_aws_until_the_extension_is_unloaded(home):
+    """By a plain Python: the two functions are all that IPython calls."""
+    script = """
+import os, socket, sys
+os.environ["AWS_PROFILE"] = "mine"
+before = dict(os.environ)
+import launcher
+assert "launcher.proxy" not in sys.modules
+launcher.load_ipython_extension(None)
+launcher.load_ipython_extension(None)
+import boto3
+print(boto3.client("sts").get_caller_identity()["Account"], os.environ.get("AWS_PROFILE"))
+def refused():
+    try:
+        socket.getaddrinfo("sts.amazonaws.com", 443)
+    except ConnectionRefusedError:
+        return True
+    except OSError:
+        return False
+print(refused())
+launcher.unload_ipython_extension(None)
+print(dict(os.environ) == before)
+launcher.load_ipython_extension(None)
+print(boto3.client("sts").get_caller_identity()["Account"])
+"""
+    output = subprocess.run(
+        [sys.executable, "-c", script], env={**os.environ, "LAUNCHER_HOME": str(home)}, capture_output=True, text=True
+    )
+    assert output.stdout.split() == ["000000000000", "None", "True", "True", "000000000000"], output.stderr
+    assert "boto3 was imported before" in output.stderr

@@ -15,13 +15,11 @@ from launcher.sdk import image_uris, s3, utils
 from launcher.sdk.framework_models import (
     HuggingFaceModel,
     PyTorchModel,
-    PyTorchPredictor,
     SKLearnModel,
     TensorFlowModel,
-    TensorFlowPredictor,
     XGBoostModel,
-    XGBoostPredictor,
 )
+from launcher.sdk.framework_predictors import PyTorchPredictor, TensorFlowPredictor, XGBoostPredictor
 from launcher.sdk.frameworks import HuggingFace, MXNet, PyTorch, SKLearn, TensorFlow, XGBoost
 
 # Runs each line in a child of its own, so that no module of the SDK's was imported before it. What they are made of may

@@ -465,11 +465,11 @@ def test_the_sdks_modules_are_there_without_another_import(text):
 @pytest.mark.parametrize(
     ("statement", "words"),
     [
-        ("from launcher import PyTorch", r"launcher.PyTorch is not emulated.*\n.*launcher.Estimator\(entry_point"),
-        ("from launcher.pytorch import PyTorch", r"launcher.pytorch is not emulated.*\n.*launcher.Estimator"),
-        ("import launcher.sklearn.estimator", r"launcher.sklearn is not emulated.*\n.*launcher.Estimator"),
+        ("from launcher import PyTorch", r"launcher.PyTorch is not emulated.*\n.*from launcher.pytorch import PyTorch"),
+        ("from launcher.chainer import Chainer", r"launcher.chainer is not emulated.*\n.*launcher.Estimator"),
+        ("import launcher.amazon.kmeans", r"launcher.amazon is not emulated.*\n.*image_uri"),
         ("launcher.tuner", r"launcher.tuner is not emulated.*\n.*hyperparameters"),
-        ("launcher.image_uris.retrieve('xgboost')", r"launcher.image_uris is not emulated.*\n.*image_uri"),
+        ("launcher.git_utils.git_clone_repo", r"launcher.git_utils is not emulated.*\n.*source_dir"),
     ],
 )
 def test_names_of_the_sdk_without_counterpart_say_what_to_use(statement, words):

@@ -18,10 +18,20 @@ AWS_DOMAINS = (
 _ENDINGS = tuple(f".{domain}" for domain in AWS_DOMAINS)
 _RESOLVING = ("socket.getaddrinfo", "socket.gethostbyname", "socket.connect")
 _PATCHED_MODULE = "sagemaker.estimator"
+_installed: list[Any] = []
+
+
+active = False
+"""Whether connections to AWS are refused."""
 
 
 def install() -> None:
-    """Begin; it is to be called once in a process."""
+    """Begin, or begin again."""
+    global active
+    active = True
+    if _installed:
+        return
+    _installed.append(_refuse_aws)
     sys.addaudithook(_refuse_aws)
     if _PATCHED_MODULE in sys.modules:
         send_local_mode_here(sys.modules[_PATCHED_MODULE])
@@ -31,7 +41,7 @@ def install() -> None:
 
 def _refuse_aws(event: str, arguments: tuple[Any, ...]) -> None:
     """Refuse a connection to AWS that goes past the proxy; an audit hook cannot be taken away again."""
-    if event not in _RESOLVING:
+    if event not in _RESOLVING or not active:
         return
     host = arguments[1] if event == "socket.connect" else arguments[0]
     host = host[0] if isinstance(host, tuple) and host else host
