@@ -27,6 +27,7 @@ from typing import Any, BinaryIO, TypeVar
 
 _CHUNK_BYTES = 1 << 20
 _TICK_SECONDS = 0.2
+_F_SETPIPE_SZ = 1031
 _LONELY_SECONDS = 10.0  # without a driver and before any host is there
 _MAGIC = 0xCED7230A
 _LONGEST_RECORD = 1 << 29  # the upper bits of a length are flags
@@ -117,6 +118,8 @@ class _Stream:
         if not stat.S_ISFIFO(os.fstat(pipe).st_mode):
             os.close(pipe)
             raise ValueError(f"{name} is no pipe any more")
+        with contextlib.suppress(OSError):  # a user may have only so many large pipes
+            fcntl.fcntl(pipe, _F_SETPIPE_SZ, _CHUNK_BYTES)
         return pipe
 
     def _write(self, pipe: int, part: dict[str, str]) -> None:

@@ -19,6 +19,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from launcher.settings import cache_bytes, cache_folder
 from launcher.trees import remove_tree
 
 COMPLETE = ".launcher-complete"
@@ -98,24 +99,32 @@ class RequirementsCache:
         size = sum(file.lstat().st_size for file in folder.rglob("*"))
         folder.rename(target)
         self._note(name).write_text(json.dumps({"bytes": size}), encoding="utf-8")
-        self._prune(name)
+        self.prune(self._max_bytes, name)
         return target
 
-    def _prune(self, newest: str) -> None:
+    def prune(self, max_bytes: int, newest: str = "") -> int:
+        """Remove the least recently used entries until ``max_bytes`` suffice; return how many bytes were removed.
+
+        Args:
+            max_bytes: what may stay; entries that running jobs use stay in any case.
+            newest: an entry that stays.
+        """
         used = {self._read(path) for path in self._jobs_path.glob(f"*/work/{IN_USE}")} | {newest}
+        removed = 0
         notes = sorted(self._path.glob("*.json"), key=lambda note: note.stat().st_mtime)
         sizes = {note.stem: self._size(note) for note in notes}
         total = sum(sizes.values())
         for name, size in sizes.items():
-            if total > self._max_bytes and name not in used:
+            if total - removed > max_bytes and name not in used:
                 with self.locked(name) as alone:
                     if alone:
                         self._note(name).unlink(missing_ok=True)
                         remove_tree(self._path / name)
-                        total -= size
+                        removed += size
         for folder in self._path.glob("new-*"):
             if time.time() - folder.stat().st_mtime > _ABANDONED_SECONDS:
                 shutil.rmtree(folder, ignore_errors=True)
+        return removed
 
     def _note(self, name: str) -> Path:
         return self._path / f"{name}.json"
@@ -133,3 +142,8 @@ class RequirementsCache:
             return path.read_text(encoding="utf-8")
         except OSError:
             return ""
+
+
+def requirements_cache(jobs_path: Path) -> RequirementsCache:
+    """Return the cache of this home."""
+    return RequirementsCache(cache_folder() / "requirements", cache_bytes(), jobs_path)

@@ -63,12 +63,12 @@ from launcher.running.plan import (
     planned_s3_address,
     with_s3_address,
 )
-from launcher.running.requirements import IN_USE, RequirementsCache, entry_name, is_cacheable
+from launcher.running.requirements import IN_USE, RequirementsCache, entry_name, is_cacheable, requirements_cache
 from launcher.running.signals import HandOver, Interrupts
 from launcher.running.syncing import FolderSync
 from launcher.runtimes import EndCause, Ending, Execution, HostState, Runtime, choose_runtime
 from launcher.runtimes.images import image_note
-from launcher.settings import S3Settings, cache_bytes, cache_folder, default_runtime, stop_grace_seconds
+from launcher.settings import S3Settings, cache_bytes, default_runtime, stop_grace_seconds
 from launcher.storage import Storage, storage_for, which_s3
 from launcher.storage.address import credentials_within, s3_within_reach
 from launcher.trees import OnSkip, Skipped, remove_tree
@@ -485,10 +485,10 @@ class HostsDriver(ABC, Generic[_Record]):
         container, file = self._plan.containers[0], self._requirements_file
         if file is None:
             return
-        text, limit = file.read_text(encoding="utf-8", errors="replace"), cache_bytes()
-        if not is_cacheable(text) or not limit:
+        text = file.read_text(encoding="utf-8", errors="replace")
+        if not is_cacheable(text) or not cache_bytes():
             return  # the toolkit in the job installs it
-        cache = RequirementsCache(cache_folder() / "requirements", limit, self._store.path)
+        cache = requirements_cache(self._store.path)
         name = entry_name(text, f"{self._runtime.describe_image(container)} {self._runtime.interpreter}")
         while not self._folder.stop_requested() and not self._interrupts.count:
             # First the mark, then the look: an entry in use is not removed.

@@ -75,7 +75,7 @@ class Estimator:
         image_uri: an image that follows the training contract; default: the bundled one.
         role: shown by describe; no permission is checked here.
         instance_count: how many hosts; each is a container or a process of this machine.
-        instance_type: ``local``, or a SageMaker type; the job sees its name, and uses this machine as it is.
+        instance_type: ``local``, or a SageMaker type; the job gets what such a machine has, or this one.
         max_run: seconds after which the job is stopped.
         output_path: a path, a ``file://`` or ``s3://`` URI; results go to ``<output_path>/<job>/output/``. Default:
             the session's bucket; in local mode without a session, the job's own folder under ``LAUNCHER_HOME``.

@@ -97,7 +97,8 @@ ESTIMATOR_OPTIONS = (
     Option(
         "instance_type",
         '`"local"`, `"local_cpu"` (the default is `"local"`), or any type that SageMaker trains on. The job is told it '
-        'in `resourceconfig.json`; it uses this machine as it is. `"local_gpu"` raises; an unknown type is an error '
+        "in `resourceconfig.json`, and gets [its CPUs, memory and GPUs](job-contract.md#what-an-instance-type-means) "
+        'as far as this machine has them. `"local_gpu"` gets the GPUs of this machine. An unknown type is an error '
         "that names similar ones.",
         "ResourceConfig.InstanceType",
     ),

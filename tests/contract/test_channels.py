@@ -17,8 +17,9 @@ import pytest
 import launcher
 from launcher import errors
 from launcher.aliases.inputs import ShuffleConfig
+from launcher.requests.training import check_training_request
 from launcher.storage import bucket_storage, storage_for, which_s3
-from tests.shell import launcher_environment
+from tests.shell import launcher_environment, run_launcher
 
 RUNTIMES = ["process", pytest.param("docker", marks=pytest.mark.docker)]
 NAMES = ("train/a.csv", "train/deep/b.csv", "train/z.csv", "tr2.csv")
@@ -138,8 +139,8 @@ def test_a_pipe_streams_all_objects_in_order_in_every_epoch(runtime, place, run)
 
 
 def test_a_job_may_close_a_pipe_early_and_open_the_next_one_late(runtime, run, tmp_path):
-    """1 MiB is more than a pipe holds: the writer is in the middle when the reader goes away."""
-    (tmp_path / "big").write_bytes(b"x" * (1 << 20))
+    """4 MiB are more than a pipe holds: the writer is in the middle when the reader goes away."""
+    (tmp_path / "big").write_bytes(b"x" * (4 << 20))
     script = """
     import os, time
     stem = os.environ["SM_CHANNEL_TRAIN"]
@@ -147,7 +148,7 @@ def test_a_job_may_close_a_pipe_early_and_open_the_next_one_late(runtime, run, t
         assert stream.read(10) == b"x" * 10
     time.sleep(0.5)
     with open(stem + "_1", "rb") as stream:
-        assert len(stream.read()) == 1 << 20
+        assert len(stream.read()) == 4 << 20
     print("names", sorted(os.listdir(os.path.dirname(stem))))
     """
     job = run(script, {"train": launcher.TrainingInput(str(tmp_path / "big"), input_mode="Pipe")}, runtime)
@@ -374,6 +375,7 @@ def test_a_feeder_that_is_killed_fails_the_job_which_cannot_know_what_it_missed(
         job.wait(logs=False)
 
 
+@pytest.mark.slow
 def test_a_crash_of_the_driver_leaves_no_feeder_behind(runtime, make_source, store, tmp_path):
     """Nobody takes the job up: its host ends, and the feeder sees that by itself."""
     (tmp_path / "rows").write_text("1")
@@ -501,3 +503,55 @@ def test_a_folder_with_the_name_of_another_channels_pipe_is_refused(make_source,
                 "train_0": str(tmp_path / "rows"),
             }
         )
+
+
+@pytest.mark.slow
+def test_the_command_line_gives_copies_and_modes(tmp_path, make_source):
+    (tmp_path / "rows").write_text("1")
+    source = make_source("")
+    common = ["fit", "--source-dir", source, "--runtime", "process", "--dry-run", "-i", f"a={tmp_path}/rows"]
+    answer = run_launcher(*common, "--writable", "a", "--json", cwd=tmp_path)
+    document = json.loads(answer.stdout)
+    assert document["Launcher"]["WritableChannels"] == ["a"]
+    answer = run_launcher(*common, "--input-mode", "Pipe", cwd=tmp_path)
+    assert "channel    a: 1 object -> a_0, a_1, ..." in answer.stdout
+    answer = run_launcher(*common, "--writable", "b", cwd=tmp_path)
+    assert answer.returncode == 2
+    assert "--writable b: there is no channel 'b'" in answer.stderr
+
+
+def test_a_document_that_names_no_channel_to_write_to_is_refused(tmp_path):
+    request = {
+        "TrainingJobName": "job-1",
+        "RoleArn": "arn:aws:iam::111122223333:role/r",
+        "AlgorithmSpecification": {"TrainingImage": "i", "TrainingInputMode": "File"},
+        "OutputDataConfig": {"S3OutputPath": f"file://{tmp_path}/out"},
+        "ResourceConfig": {"InstanceType": "local", "InstanceCount": 1},
+        "StoppingCondition": {"MaxRuntimeInSeconds": 60},
+        "Launcher": {"WritableChannels": ["b"]},
+    }
+    with pytest.raises(errors.ChannelError, match="WritableChannels names 'b', which is no channel"):
+        check_training_request(request)
+
+
+def test_without_namespaces_channels_are_the_same_below_another_base(place, run, monkeypatch):
+    """Parts of hosts and copies are folders of the job's own there, and pipes are pipes."""
+    monkeypatch.setenv("LAUNCHER_NAMESPACES", "off")
+    uri = place({f"train/{number}": str(number) for number in range(4)})
+    script = f"""
+    {"".join(SHOW.splitlines(keepends=True)).strip().replace(chr(10), chr(10) + "    ")}
+    with open(os.environ["SM_CHANNEL_STREAM"] + "_0") as stream:
+        assert stream.read() == "0123"
+    copy = pathlib.Path(os.environ["SM_CHANNEL_COPY"], "0")
+    copy.write_text("changed")
+    """
+    channels = {
+        "train": launcher.TrainingInput(f"{uri}/train/", distribution="ShardedByS3Key"),
+        "stream": launcher.TrainingInput(f"{uri}/train/", input_mode="Pipe"),
+        "copy": launcher.TrainingInput(f"{uri}/train/", writable=True),
+    }
+    job = run(script, channels, instance_count=2)
+    assert job.status == "Completed", (job.failure_reason, job.logs())
+    assert [seen(job, "algo-1"), seen(job, "algo-2")] == [{"0": "0", "2": "2"}, {"1": "1", "3": "3"}]
+    storage = storage_for(uri)
+    assert storage.fetch_object(f"{uri}/train/0", job.path / "original").read_text() == "0"

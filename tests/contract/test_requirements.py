@@ -123,6 +123,7 @@ def test_only_a_text_that_says_it_all_is_cached(text, answer):
     assert is_cacheable(text) is answer
 
 
+@pytest.mark.slow
 def test_many_jobs_at_once_install_once(run, wheels, home, make_source):
     source = make_source(SCRIPT)
     Path(source, "requirements.txt").write_text("--no-index\nsmall-answer==1.0\n")
@@ -139,6 +140,7 @@ def test_many_jobs_at_once_install_once(run, wheels, home, make_source):
     assert list((home / "cache" / "requirements").glob("new-*")) == []
 
 
+@pytest.mark.slow
 def test_a_second_start_costs_little_more_than_none(run, wheels, make_source):
     """At most 50 ms, by the best of some; here with room for a machine that is busy."""
 
@@ -177,6 +179,7 @@ def test_what_was_cut_off_is_no_entry(tmp_path):
         assert (alone, second) == (True, False)
 
 
+@pytest.mark.slow
 def test_a_stop_while_packages_are_installed_stops_the_job(run, make_source, store, wheels, tmp_path):
     """pip waits for an index that never answers."""
     import socket

@@ -203,7 +203,6 @@ def test_people_are_not_shown_the_values_of_variables_nor_225_instance_types():
         ("Environment", {"A": "a\0"}, r"a NUL"),
         ("HyperParameters", {"": "1"}, r"has no name"),
         ("ResourceConfig.InstanceCount", 0, r"InstanceCount=0 is no count"),
-        ("ResourceConfig.InstanceType", "local_gpu", r"local_gpu"),
         ("OutputDataConfig.S3OutputPath", "https://bucket/x", r"OutputDataConfig.S3OutputPath: .*unknown scheme"),
         ("OutputDataConfig.S3OutputPath", "file://out", r"no absolute path"),
         ("OutputDataConfig.S3OutputPath", "s3://B/x", r"bucket is not valid"),
