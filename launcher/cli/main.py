@@ -447,9 +447,6 @@ def show_preset(name: Annotated[str, typer.Argument(help="A bundled preset.")], 
             print(f"    also {other}")
 
 
-app.command("drive", hidden=True)(jobs.drive_job)
-
-
 def _checkpoint(text: str) -> Path:
     """Return a checkpoint's path, given as one or by the training job that left it."""
     if _exists(text) or "/" in text:

@@ -74,12 +74,13 @@ _OWN_MEMBERS: Mapping[str, str] = {
     "CreateEndpointConfig": "LauncherEndpointMember",
     "CreateEndpoint": "LauncherEndpointMember",
 }
-# Unicode's classes, which Java's patterns have and Python's have not. The characters of \p{Z} are listed.
+# What Java's patterns have and Python's have not: Unicode's classes, of which the characters of \p{Z} are listed, and a
+# range of characters that Java writes as pairs.
 _CLASSES = {
+    r"\uD800\uDC00-\uDBFF\uDFFF": "\U00010000-\U0010ffff",
     r"\p{L}": r"\w",
     r"\p{N}": r"\w",
     r"\p{Alnum}": "A-Za-z0-9",
-    r"\uD800\uDC00-\uDBFF\uDFFF": r"\U00010000-\U0010FFFF",  # Java counts in units of 16 bits
     r"\p{Z}": " \u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000",
 }
 
@@ -96,6 +97,7 @@ def _model(service: str = "") -> Mapping[str, Any]:
     return model
 
 
+@cache
 def shape(name: str) -> Shape:
     """Return a shape by its name: ``type``, limits, and the names of the shapes below it.
 

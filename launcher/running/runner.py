@@ -69,7 +69,7 @@ from launcher.running.syncing import FolderSync
 from launcher.runtimes import EndCause, Ending, Execution, HostState, Runtime, choose_runtime
 from launcher.runtimes.images import image_note
 from launcher.settings import S3Settings, cache_bytes, default_runtime, stop_grace_seconds
-from launcher.storage import Storage, storage_for, which_s3
+from launcher.storage import Storage, recorded_storage, which_s3
 from launcher.storage.address import credentials_within, s3_within_reach
 from launcher.trees import OnSkip, Skipped, remove_tree
 
@@ -89,7 +89,7 @@ _Record = TypeVar("_Record", bound=HostsRecord)
 
 def job_storage(spec: HostsSpec, uri: str) -> Storage:
     """Return the storage of one of the job's URIs: its ``s3://`` means what it meant when the job was submitted."""
-    return storage_for(uri, None if spec.s3 is None else S3Settings.from_dict(dict(spec.s3)))
+    return recorded_storage(uri, spec.s3)
 
 
 def resolve_job_channels(spec: HostsSpec, work_path: Path, *, fetch: bool) -> ResolvedChannels:

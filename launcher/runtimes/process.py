@@ -60,6 +60,7 @@ _ENDING_SECONDS = 10.0
 
 
 _LOOPBACK = "127.0.0.1"
+_PROBING = threading.Lock()
 _PORT_FILE = "port"  # in the state folder: the port that the process was told to serve at
 
 
@@ -418,6 +419,11 @@ def namespaces_missing(scratch_parent: Path) -> str:
     """
     if not namespaces_wanted():
         return "LAUNCHER_NAMESPACES is off"
+    with _PROBING:  # threads of a server ask at the same time
+        return _probe_namespaces(scratch_parent)
+
+
+def _probe_namespaces(scratch_parent: Path) -> str:
     scratch = scratch_parent / f".probe-{os.getpid()}"
     created = [path for path in (scratch_parent, *scratch_parent.parents) if not path.exists()]
     try:
@@ -444,4 +450,5 @@ def namespaces_missing(scratch_parent: Path) -> str:
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
         for path in created:
-            path.rmdir()
+            with contextlib.suppress(OSError):  # another process has put something there meanwhile
+                path.rmdir()

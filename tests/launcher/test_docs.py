@@ -10,7 +10,9 @@ import pytest
 from typer.main import get_command
 
 import launcher
+from launcher.aws.sagemaker import OPERATIONS
 from launcher.cli.main import app
+from launcher.requests.shapes import is_of_sagemaker
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("examples/*.md")])
@@ -124,3 +126,12 @@ def test_the_names_that_moving_over_imports_are_there():
         assert all(hasattr(importlib.import_module(module), name) for name in names.split(", ")), module
     for module in modules:
         importlib.import_module(f"launcher.{module}")
+
+
+def test_every_operation_of_sagemaker_that_is_served_has_a_row():
+    """A row may hold several; one of an operation that there is not would mislead."""
+    text = (ROOT / "docs/aws-operations.md").read_text(encoding="utf-8").split("<!-- table operations -->")[1]
+    table = text.split("\n\n")[0]
+    named = {name for line in table.splitlines()[2:] for name in re.findall(r"`(\w+)`", line.split(" | ")[0])}
+    assert set(OPERATIONS) - named == set()
+    assert [name for name in sorted(named) if not is_of_sagemaker(name)] == []
