@@ -20,9 +20,15 @@ if TYPE_CHECKING:
     from launcher.sdk.bundled import fit as fit
     from launcher.sdk.data_capture import DataCaptureConfig as DataCaptureConfig
     from launcher.sdk.estimator import Estimator as Estimator
+    from launcher.sdk.framework_processors import FrameworkProcessor as FrameworkProcessor
     from launcher.sdk.inputs import TrainingInput as TrainingInput
     from launcher.sdk.model import Model as Model
     from launcher.sdk.predictor import Predictor as Predictor
+    from launcher.sdk.processing import Processor as Processor
+    from launcher.sdk.processing import ScriptProcessor as ScriptProcessor
+    from launcher.sdk.processing_inputs import ProcessingInput as ProcessingInput
+    from launcher.sdk.processing_inputs import ProcessingOutput as ProcessingOutput
+    from launcher.sdk.processing_job import ProcessingJob as ProcessingJob
     from launcher.sdk.rl import RLEstimator as RLEstimator
     from launcher.sdk.rl import RLFramework as RLFramework
     from launcher.sdk.rl import RLToolkit as RLToolkit
@@ -42,6 +48,7 @@ _HOME_OF_NAME = {
     "BadInputError": "launcher.errors",
     "DataCaptureConfig": "launcher.sdk.data_capture",
     "Estimator": "launcher.sdk.estimator",
+    "FrameworkProcessor": "launcher.sdk.framework_processors",
     "HyperparameterTuner": "launcher.sdk.tuner",
     "HyperparameterTuningJobAnalytics": "launcher.sdk.analytics",
     "JobFailedError": "launcher.errors",
@@ -50,9 +57,14 @@ _HOME_OF_NAME = {
     "Model": "launcher.sdk.model",
     "ModelError": "launcher.errors",
     "Predictor": "launcher.sdk.predictor",
+    "ProcessingInput": "launcher.sdk.processing_inputs",
+    "ProcessingJob": "launcher.sdk.processing_job",
+    "ProcessingOutput": "launcher.sdk.processing_inputs",
+    "Processor": "launcher.sdk.processing",
     "RLEstimator": "launcher.sdk.rl",
     "RLFramework": "launcher.sdk.rl",
     "RLToolkit": "launcher.sdk.rl",
+    "ScriptProcessor": "launcher.sdk.processing",
     "Session": "launcher.sdk.session",
     "TrainingInput": "launcher.sdk.inputs",
     "TrainingJob": "launcher.sdk.training_job",

@@ -127,9 +127,10 @@ class FakeRuntime(Runtime):
                 port = probe.getsockname()[1]
             environment |= {"SAGEMAKER_BIND_TO_PORT": str(port), "LAUNCHER_SERVE_HOST": "127.0.0.1"}
         command = [sys.executable, "-m", "job_toolkit"] if not container.entry_point else [*container.entry_point]
+        words = [*command, *container.arguments]
         with Path(container.log_path).open("wb") as log:
             child = subprocess.Popen(
-                [*command, *container.arguments],
+                [str(base / word[8:]) if word.startswith("/opt/ml/") else word for word in words],
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

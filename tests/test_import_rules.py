@@ -48,7 +48,7 @@ LAYERS = [
     {"running"},
     {"serving"},
     {"transform", "endpoints"},
-    {"processing"},
+    {"processing_jobs"},
     {"tuning"},
     {"aws", "sdk"},
     {"proxy"},

@@ -13,7 +13,8 @@ from typing import Any
 from launcher.channels.feeder import share_of, shuffled
 from launcher.channels.listing import Part, StorageOf, augmented_lines, channel_objects, check_whole_folder
 from launcher.errors import ChannelError
-from launcher.jobs.spec import Channel, TrainingJobSpec
+from launcher.jobs.processing_spec import HostsSpec
+from launcher.jobs.spec import Channel
 
 _FICLONE = 0x40049409
 _CLONING = ("btrfs", "xfs", "bcachefs", "ocfs2")
@@ -53,7 +54,7 @@ def source_of(sources: Mapping[str, ChannelSource], host: str, channel: str) -> 
 
 
 def resolve_channels(
-    spec: TrainingJobSpec, hosts: Sequence[str], cache_path: Path, storage_of: StorageOf, *, fetch: bool
+    spec: HostsSpec, hosts: Sequence[str], cache_path: Path, storage_of: StorageOf, *, fetch: bool
 ) -> ResolvedChannels:
     """Find the data of every channel on this machine.
 

@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from launcher import __version__
-from launcher.cli import aws, cache, endpoints, images, jobs, programs, storage, transform, tuning
+from launcher.cli import aws, cache, endpoints, images, jobs, processing, programs, storage, transform, tuning
 from launcher.cli.arguments import channels_of, exists, hyperparameters_of
 from launcher.cli.documents import placed, read_document
 from launcher.cli.jobs import AsJson, JobName, job_handle, print_ending
@@ -201,9 +201,10 @@ def run(
 ) -> None:
     """Run a CreateTrainingJob document, as boto3's create_training_job takes it.
 
-    CreateTransformJob and CreateHyperParameterTuningJob documents run as well.
+    CreateProcessingJob, CreateTransformJob and CreateHyperParameterTuningJob documents run as well.
 
-    A CreateModel document makes the model that a transform job names.
+    A CreateProcessingJob or CreateTransformJob document is run as well. A CreateModel document makes the model that a
+    transform job names.
 
     The source archive that it names, and its channels, must be there: what writes such a document uploads them first.
     """
@@ -213,6 +214,9 @@ def run(
     from launcher.settings import home_path
 
     document = read_document(request)
+    if "ProcessingJobName" in document:
+        processing.run_document(document, runtime=runtime, mode=mode, detach=detach, dry_run=dry_run, as_json=as_json)
+        return
     if "TransformJobName" in document or ("ModelName" in document and "TrainingJobName" not in document):
         transform.run_document(document, runtime=runtime, mode=mode, detach=detach, dry_run=dry_run, as_json=as_json)
         return
@@ -255,6 +259,7 @@ def _see_through(job: TrainingJob, *, detach: bool, as_json: bool) -> None:
 
 app.command()(transform.transform)
 app.command()(tuning.tune)
+app.command()(processing.process)
 app.command()(aws.up)
 app.command()(aws.down)
 app.command()(aws.status)

@@ -76,7 +76,7 @@ def transform(
         assemble_with=assemble_with,
         output_path=output_path,
         accept=accept,
-        env=_variables(env or []),
+        env=variables(env or []),
         max_concurrent_transforms=max_concurrent,
         max_payload=max_payload,
     )
@@ -159,11 +159,16 @@ def _see_through(job: TransformJob, *, detach: bool, as_json: bool) -> None:
         raise typer.Exit(1)
 
 
-def _variables(texts: list[str]) -> dict[str, str] | None:
-    variables = {}
+def variables(texts: list[str]) -> dict[str, str] | None:
+    """Return the variables of ``--env NAME=VALUE``; None where there are none.
+
+    Raises:
+        BadInputError: a text is something else.
+    """
+    values = {}
     for text in texts:
         name, separator, value = text.partition("=")
         if not separator or not name:
             raise BadInputError(f"--env {text!r} is not NAME=VALUE.", "For example: --env WORKERS=2")
-        variables[name] = value
-    return variables or None
+        values[name] = value
+    return values or None

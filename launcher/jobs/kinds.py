@@ -15,7 +15,7 @@ from launcher.errors import (
     TuningJobNotFoundError,
 )
 from launcher.jobs.endpoint_record import EndpointConfigRecord, EndpointRecord
-from launcher.jobs.record import JobRecord, ModelRecord, Record, TransformRecord, TuningRecord
+from launcher.jobs.record import JobRecord, ModelRecord, ProcessingRecord, Record, TransformRecord, TuningRecord
 from launcher.settings import local_arn
 
 RecordType = TypeVar("RecordType", bound=Record)
@@ -85,6 +85,22 @@ TRANSFORM_JOBS = Kind(
     listing="launcher ls --kind transform",
     driver="launcher.transform.driver:TransformDriver",
 )
+PROCESSING_JOBS = Kind(
+    folder="processing-jobs",
+    record_file="job.json",
+    noun="processing job",
+    record=ProcessingRecord,
+    arn_kind="processing-job",
+    taken=JobExistsError,
+    missing=JobNotFoundError,
+    taken_words=(
+        "Processing job names must be unique within an AWS account and region, and a processing job with this name "
+        "already exists ({arn})"
+    ),
+    missing_words="Could not find requested job with name: {name}",
+    listing="launcher ls --kind processing",
+    driver="launcher.processing_jobs.driver:ProcessingDriver",
+)
 TUNING_JOBS = Kind(
     folder="tuning-jobs",
     record_file="job.json",
@@ -139,6 +155,7 @@ ENDPOINTS = Kind(
 )
 
 KINDS: dict[str, Kind[Any]] = {
-    kind.folder: kind for kind in (TRAINING_JOBS, TRANSFORM_JOBS, TUNING_JOBS, MODELS, ENDPOINT_CONFIGS, ENDPOINTS)
+    kind.folder: kind
+    for kind in (TRAINING_JOBS, PROCESSING_JOBS, TRANSFORM_JOBS, TUNING_JOBS, MODELS, ENDPOINT_CONFIGS, ENDPOINTS)
 }
 """Every kind, by the name of its folder."""

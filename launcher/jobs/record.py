@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from launcher.errors import LauncherError
 from launcher.jobs.clock import seconds_since, wall_mark
 from launcher.jobs.model_spec import ModelSpec
+from launcher.jobs.processing_spec import HostsSpec, ProcessingJobSpec
 from launcher.jobs.spec import TrainingJobSpec, dataclass_of, job_keys
 from launcher.jobs.states import MOVES, STATUSES, SecondaryStatus, Status, StopReason
 from launcher.jobs.transform_spec import TransformJobSpec
@@ -37,6 +38,7 @@ _KINDS: Mapping[str, tuple[type, ...]] = {
     "warnings": (list,),
     "port": (int,),
     "token": (str,),
+    "exit_message": (str,),
     "given_up": (str,),
     "input_failure": (str,),
     "requirements": (str,),
@@ -318,8 +320,8 @@ class TuningRecord(DrivenRecord):
 
 
 @dataclass
-class JobRecord(DrivenRecord):
-    """All that is known of a training job; written to ``job.json`` after each step.
+class HostsRecord(DrivenRecord):
+    """A job whose hosts run to their end by themselves: a training job or a processing job.
 
     Attributes:
         secondary_status: a ``SecondaryStatus``; text where a newer version has written another.
@@ -336,20 +338,15 @@ class JobRecord(DrivenRecord):
     final_metrics: list[list[Any]] = field(default_factory=list)
 
     @property
-    def training_spec(self) -> TrainingJobSpec:
+    def hosts_spec(self) -> HostsSpec:
         """The spec as it was submitted."""
-        return TrainingJobSpec.from_dict(self.spec)
+        raise NotImplementedError
 
     def check_spec(self) -> None:
-        """Refuse a spec that is no training job's."""
-        spec = self.training_spec
+        """Refuse a spec that is none of this kind of job."""
+        spec = self.hosts_spec
         if not isinstance(spec.job_name, str) or not isinstance(spec.runtime, str):
             raise ValueError("'spec' names no job and runtime")
-
-    @property
-    def results_uri(self) -> str:
-        """The folder or prefix that its results are in."""
-        return job_keys(self.training_spec).model.rpartition("/")[0]
 
     def move(self, status: Status, secondary_status: SecondaryStatus, message: str, now: float) -> None:
         """Change the status, if that move is legal, and note the transition.
@@ -396,6 +393,52 @@ class JobRecord(DrivenRecord):
         super()._decode(own)
         if own.get("secondary_status") in set(SecondaryStatus):
             own["secondary_status"] = SecondaryStatus(own["secondary_status"])
+
+
+@dataclass
+class JobRecord(HostsRecord):
+    """All that is known of a training job; written to ``job.json`` after each step."""
+
+    @property
+    def training_spec(self) -> TrainingJobSpec:
+        """The spec as it was submitted."""
+        return TrainingJobSpec.from_dict(self.spec)
+
+    @property
+    def hosts_spec(self) -> TrainingJobSpec:
+        """The spec as it was submitted."""
+        return self.training_spec
+
+    @property
+    def results_uri(self) -> str:
+        """The folder or prefix that its results are in."""
+        return job_keys(self.training_spec).model.rpartition("/")[0]
+
+
+@dataclass
+class ProcessingRecord(HostsRecord):
+    """All that is known of a processing job.
+
+    Attributes:
+        exit_message: ExitMessage: what the hosts left in ``/opt/ml/output/message``.
+    """
+
+    exit_message: str = ""
+
+    @property
+    def processing_spec(self) -> ProcessingJobSpec:
+        """The spec as it was submitted."""
+        return ProcessingJobSpec.from_dict(self.spec)
+
+    @property
+    def hosts_spec(self) -> ProcessingJobSpec:
+        """The spec as it was submitted."""
+        return self.processing_spec
+
+    @property
+    def results_uri(self) -> str:
+        """The place of its outputs: of the first, where there are several; empty where there is none."""
+        return next((output.uri for output in self.processing_spec.outputs), "")
 
 
 def _stop_reason(text: str, status: Status) -> StopReason:

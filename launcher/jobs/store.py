@@ -31,13 +31,14 @@ from launcher.jobs.kinds import (
     ENDPOINT_CONFIGS,
     ENDPOINTS,
     MODELS,
+    PROCESSING_JOBS,
     TRAINING_JOBS,
     TRANSFORM_JOBS,
     TUNING_JOBS,
     Kind,
     RecordType,
 )
-from launcher.jobs.record import JobRecord, ModelRecord, TransformRecord, TuningRecord
+from launcher.jobs.record import JobRecord, ModelRecord, ProcessingRecord, TransformRecord, TuningRecord
 from launcher.paths import make_private
 from launcher.settings import default_home
 
@@ -365,6 +366,13 @@ class TransformStore(Store[TransformRecord]):
 
     def __init__(self, home: Path) -> None:
         super().__init__(home, TRANSFORM_JOBS)
+
+
+class ProcessingStore(Store[ProcessingRecord]):
+    """The processing jobs of one home."""
+
+    def __init__(self, home: Path) -> None:
+        super().__init__(home, PROCESSING_JOBS)
 
 
 class TuningStore(Store[TuningRecord]):

@@ -64,6 +64,7 @@ _OWN_SHAPES: Mapping[str, Shape] = {
         "type": "structure",
         "members": {"Runtime": "LauncherWord", "S3": "LauncherS3", "Resume": "LauncherFlag"},
     },
+    "LauncherProcessingMember": {"type": "structure", "members": {"Runtime": "LauncherWord", "S3": "LauncherS3"}},
     "LauncherEndpointMember": {"type": "structure", "members": {"Runtime": "LauncherWord", "S3": "LauncherS3"}},
     "LauncherFlag": {"type": "boolean"},
     "LauncherWord": {"type": "string", "min": 1, "max": 64, "pattern": r"[A-Za-z0-9._-]+"},
@@ -75,6 +76,7 @@ _OWN_MEMBERS: Mapping[str, str] = {
     "CreateHyperParameterTuningJob": "LauncherTuningMember",
     "CreateModel": "LauncherModelMember",
     "CreateTransformJob": "LauncherTransformMember",
+    "CreateProcessingJob": "LauncherProcessingMember",
     "CreateEndpointConfig": "LauncherEndpointMember",
     "CreateEndpoint": "LauncherEndpointMember",
 }

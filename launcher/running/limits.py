@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from launcher.errors import BadInputError
 from launcher.jobs.instance_types import instance_type
-from launcher.jobs.spec import OPT_ML, Limits, Mount, TrainingJobSpec
+from launcher.jobs.processing_spec import HostsSpec
+from launcher.jobs.spec import OPT_ML, Limits, Mount
 from launcher.runtimes import Runtime, machine
 from launcher.settings import LaunchSettings, launch_settings
 
@@ -28,7 +29,7 @@ class JobLimits:
     warnings: tuple[str, ...] = ()
 
 
-def job_limits(spec: TrainingJobSpec, runtime: Runtime) -> JobLimits:
+def job_limits(spec: HostsSpec, runtime: Runtime) -> JobLimits:
     """Return what the hosts of a job may use: the smaller of what their type has and of what this machine has.
 
     Raises:
@@ -64,7 +65,7 @@ def job_limits(spec: TrainingJobSpec, runtime: Runtime) -> JobLimits:
     )
 
 
-def _gpus(spec: TrainingJobSpec, settings: LaunchSettings) -> tuple[tuple[int, ...] | None, list[str]]:
+def _gpus(spec: HostsSpec, settings: LaunchSettings) -> tuple[tuple[int, ...] | None, list[str]]:
     """Return the devices that a job gets, None for those that a job without a type sees, and warnings."""
     kind = instance_type(spec.instance_type)
     wanted = _ALL if spec.instance_type == "local_gpu" else kind.gpus if kind is not None else 0

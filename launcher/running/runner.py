@@ -12,11 +12,12 @@ import os
 import shutil
 import signal
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from launcher.channels.feeding import Feeder
 from launcher.channels.resolving import ChannelSource, ResolvedChannels, resolve_channels
@@ -34,16 +35,26 @@ from launcher.jobs.clock import clock_mark
 from launcher.jobs.folder import JobFolder
 from launcher.jobs.log_times import FolderTimes
 from launcher.jobs.metrics import MetricRecorder
-from launcher.jobs.record import JobRecord
-from launcher.jobs.spec import OPT_ML, CheckpointConfig, ContainerSpec, Limits, Mount, TrainingJobSpec, job_keys
+from launcher.jobs.processing_spec import HostsSpec, ProcessingJobSpec
+from launcher.jobs.record import HostsRecord, JobRecord
+from launcher.jobs.spec import (
+    OPT_ML,
+    CheckpointConfig,
+    ContainerSpec,
+    JobKeys,
+    Limits,
+    Mount,
+    TrainingJobSpec,
+    job_keys,
+)
 from launcher.jobs.states import STOPS, SecondaryStatus, Status, StopReason
-from launcher.jobs.store import DISK_FULL, Claim, JobStore
+from launcher.jobs.store import DISK_FULL, Claim, JobStore, Store
 from launcher.requests.members import without_effect
 from launcher.requests.training import check_training_request
 from launcher.running import artifacts
 from launcher.running.failure import failure_reason
 from launcher.running.following import LogReader
-from launcher.running.limits import job_limits
+from launcher.running.limits import JobLimits, job_limits
 from launcher.running.opt_ml import FAILURE_REASON_LIMIT, OptMl
 from launcher.running.plan import (
     RunPlan,
@@ -60,7 +71,7 @@ from launcher.runtimes.images import image_note
 from launcher.settings import S3Settings, cache_bytes, default_runtime, stop_grace_seconds
 from launcher.storage import Storage, recorded_storage, which_s3
 from launcher.storage.address import credentials_within, s3_within_reach
-from launcher.trees import Skipped, remove_tree
+from launcher.trees import OnSkip, Skipped, remove_tree
 
 TICK_SECONDS = 0.1
 _SYNC_SECONDS = 1.0
@@ -72,12 +83,16 @@ _REQUIREMENTS = "LAUNCHER_REQUIREMENTS"  # tells the toolkit where they are
 _FEEDING_SECONDS = 600.0  # a feeder that nobody ends outlives the longest run by this
 
 
-def job_storage(spec: TrainingJobSpec, uri: str) -> Storage:
+_Spec = TypeVar("_Spec", TrainingJobSpec, ProcessingJobSpec)
+_Record = TypeVar("_Record", bound=HostsRecord)
+
+
+def job_storage(spec: HostsSpec, uri: str) -> Storage:
     """Return the storage of one of the job's URIs: its ``s3://`` means what it meant when the job was submitted."""
     return recorded_storage(uri, spec.s3)
 
 
-def resolve_job_channels(spec: TrainingJobSpec, work_path: Path, *, fetch: bool) -> ResolvedChannels:
+def resolve_job_channels(spec: HostsSpec, work_path: Path, *, fetch: bool) -> ResolvedChannels:
     """Find the data of every channel of a job on this machine; ``resolve_channels`` says how."""
     storage_of = partial(job_storage, spec)
     return resolve_channels(spec, host_names(spec), work_path / "channels", storage_of, fetch=fetch)
@@ -110,27 +125,42 @@ def accept(request: Mapping[str, Any], runtime: Runtime | None = None) -> Accept
         BadInputError: it cannot be run as it was written.
     """
     spec = check_training_request(request)
+    uris = [spec.output_uri, spec.source_uri or "", *(channel.uri for channel in spec.channels)]
+    uris.append(spec.checkpoint_config.s3_uri if spec.checkpoint_config else "")
+    placed, runtime, warnings = place_job(spec, uris, runtime)
+    return AcceptedJob(request, placed, runtime, (*without_effect(request), *warnings))
+
+
+def place_job(
+    spec: _Spec, uris: Sequence[str], runtime: Runtime | None = None
+) -> tuple[_Spec, Runtime, tuple[str, ...]]:
+    """Decide where a checked job runs and which S3 it means; changes nothing.
+
+    Args:
+        spec: the job.
+        uris: all that it reads and writes.
+        runtime: default: the one that the request names, else ``LAUNCHER_RUNTIME``.
+    Returns:
+        The job as it will run, what runs it, and warnings for the user.
+    """
     if runtime is None:
         name = default_runtime() if spec.runtime == "auto" else spec.runtime
         runtime = choose_runtime(name, image_uri=spec.image_uri)
-    warnings = [*without_effect(request), *([line] if (line := image_note(spec.image_uri)) else [])]
+    warnings: list[str] = [line] if (line := image_note(spec.image_uri)) else []
     if not runtime.runs_images and spec.image_uri is not None and spec.brings_code:
         warnings.append(
             f"the image {spec.image_uri} is not used: the {runtime.name} runtime runs the request's own code"
         )
         spec = replace(spec, image_uri=None)
-    uris = [spec.output_uri, spec.source_uri or "", *(channel.uri for channel in spec.channels)]
-    uris.append(spec.checkpoint_config.s3_uri if spec.checkpoint_config else "")
     manifests = any(channel.s3_data_type != "S3Prefix" for channel in spec.channels)  # which may name s3://
     if spec.s3 is None and (manifests or any(uri.startswith("s3://") for uri in uris)):
         spec = replace(spec, s3=which_s3().to_dict())
-    allowed = job_limits(spec, runtime)
-    spec = replace(spec, limits=allowed.limits)
+    allowed: JobLimits = job_limits(spec, runtime)
     warnings += [*allowed.warnings, *_channel_warnings(spec)]
-    return AcceptedJob(request, replace(spec, runtime=runtime.name), runtime, tuple(warnings))
+    return replace(spec, limits=allowed.limits, runtime=runtime.name), runtime, tuple(warnings)
 
 
-def _channel_warnings(spec: TrainingJobSpec) -> list[str]:
+def _channel_warnings(spec: HostsSpec) -> list[str]:
     """Name the channels that are read another way than they were asked for."""
     if spec.s3 is None or spec.s3["kind"] == "embedded":
         return []
@@ -216,8 +246,10 @@ def record_job(job: AcceptedJob, claim: Claim[JobRecord]) -> JobFolder:
     return claim.folder
 
 
-class Driver:
+class HostsDriver(ABC, Generic[_Record]):
     """Carries a job through the steps that are not recorded yet; the caller holds the driver's lock.
+
+    What a kind of job has besides, its files and its results, its own driver adds.
 
     Args:
         lines: reads the log for the caller.
@@ -225,9 +257,15 @@ class Driver:
         looking_on: whether the job is left to another driver when the sink of ``lines`` has failed.
     """
 
+    activity = "training"
+    """What the hosts do, in the words of a status."""
+
+    uploading = "Uploading generated training model"
+    """The message of a status: the hosts have ended."""
+
     def __init__(
         self,
-        store: JobStore,
+        store: Store[_Record],
         name: str,
         runtime: Runtime,
         lines: LogReader | None = None,
@@ -239,25 +277,41 @@ class Driver:
         self._name = name
         self._folder = store.folder(name)
         self._record = store.load(name)
-        self._spec = self._record.training_spec
         self._runtime = runtime
         self._lines = lines
         self._looking_on = looking_on
         self._interrupts = interrupts or Interrupts()
         self._hosts = [(host, OptMl(self._folder.tree_path(host))) for host in host_names(self._spec)]
-        self._keys = job_keys(self._spec)
-        self._storage = job_storage(self._spec, self._keys.output)
-        self._syncs = [
-            FolderSync("intermediate files", self._trees, "output/intermediate", self._storage, self._keys.intermediate)
-        ]
-        if (config := self._spec.checkpoint_config) is not None:
-            storage = job_storage(self._spec, config.s3_uri)
-            self._syncs.append(FolderSync("checkpoints", self._trees, config.tree_path, storage, config.s3_uri))
+        self._syncs = self._folders_to_follow()
         self._feeder = Feeder(self._folder.work_path / "feeder")
         self._plan_made: RunPlan | None = None
         self._executions: dict[str, Execution] = {}
         self._s3_address = ""
         self._s3_credentials: dict[str, str] = {}
+
+    @property
+    @abstractmethod
+    def _spec(self) -> HostsSpec:
+        """The job."""
+
+    @abstractmethod
+    def _folders_to_follow(self) -> list[FolderSync]:
+        """Return the folders whose files are copied out while the job runs."""
+
+    @abstractmethod
+    def _make_plan(self, channels: Mapping[str, ChannelSource]) -> RunPlan:
+        """Return what runs, with the inputs where they are."""
+
+    @abstractmethod
+    def _results(self) -> tuple[Callable[[], None], ...]:
+        """Return what puts the results in their places, in order; an error of one does not stop the others."""
+
+    @abstractmethod
+    def _lay_out(self) -> None:
+        """Add to each host's tree what this kind of job has besides its configuration; can be repeated."""
+
+    def _prepare_folders(self) -> None:
+        """Do further steps before the image is prepared."""
 
     @property
     def _streams(self) -> bool:
@@ -279,8 +333,7 @@ class Driver:
         try:
             self.step("fetch_channels", self._fetch_channels)
             self.step("write_config", self._write_config)
-            if self._spec.checkpoint_config is not None:
-                self.step("restore_checkpoints", self._restore_checkpoints)
+            self._prepare_folders()
             self.step("prepare", self._prepare)
             if self._requirements_file is not None:
                 self.step("install_requirements", self._install_requirements)
@@ -318,7 +371,7 @@ class Driver:
         if not self._folder.work_path.is_dir():
             raise ArtifactError(
                 f"job '{self._name}' has nothing left to pack: {self._folder.work_path} is gone.",
-                f"What was packed when it ended is in {self._keys.model.rpartition('/')[0]}.",
+                f"What was packed when it ended is in {self._record.results_uri}.",
             )
         reason = self._record.failure_reason
         self._reclaim()
@@ -367,13 +420,13 @@ class Driver:
             return
         with contextlib.suppress(LauncherError, OSError):  # must not hide what went wrong first
             if isinstance(error, KeyboardInterrupt | SystemExit) or self._folder.stop_requested():
-                self._move(Status.STOPPING, SecondaryStatus.STOPPING, "Stopping the training job")
-                self._end(Status.STOPPED, SecondaryStatus.STOPPED, "Training job stopped")
+                self._move(Status.STOPPING, SecondaryStatus.STOPPING, f"Stopping the {self.activity} job")
+                self._end(Status.STOPPED, SecondaryStatus.STOPPED, f"{self.activity.capitalize()} job stopped")
             else:
                 kind = "ClientError" if isinstance(error, LauncherError) else "InternalServerError"
                 text = error.message if isinstance(error, LauncherError) else f"{type(error).__name__}: {error}"
                 self._record.failure_reason = f"{kind}: {text}"[:FAILURE_REASON_LIMIT]
-                self._end(Status.FAILED, SecondaryStatus.FAILED, "Training job failed")
+                self._end(Status.FAILED, SecondaryStatus.FAILED, f"{self.activity.capitalize()} job failed")
 
     @property
     def _left_behind(self) -> str:
@@ -408,24 +461,9 @@ class Driver:
 
     def _write_config(self) -> None:
         plan = self._plan
-        source = None
-        if self._spec.source_uri is not None:
-            storage = job_storage(self._spec, self._spec.source_uri)
-            source = storage.fetch(self._spec.source_uri, self._folder.work_path / "source")
         for host, tree in self._hosts:
-            tree.prepare({**plan.config_files, **plan.host_files[host]}, plan.mount_points)
-            if source is not None:
-                shutil.rmtree(tree.code, ignore_errors=True)
-                artifacts.unpack(source, tree.code)
-
-    def _restore_checkpoints(self) -> None:
-        """Copy the checkpoints of earlier jobs to every host; the job may change them, so nothing is linked."""
-        sync = self._syncs[-1]
-        for folder in sync.folders:
-            remove_tree(folder)  # a driver before this one may have died in the middle
-        sync.restore()
-        for (_, tree), folder in zip(self._hosts, sync.folders, strict=True):
-            tree.share(folder)
+            tree.prepare({**plan.config_files, **plan.host_files[host]}, plan.mount_points, plan.folders)
+        self._lay_out()
 
     def _prepare(self) -> None:
         for container in self._plan.containers:
@@ -450,7 +488,7 @@ class Driver:
         text = file.read_text(encoding="utf-8", errors="replace")
         if not is_cacheable(text) or not cache_bytes():
             return  # the toolkit in the job installs it
-        cache = requirements_cache(self._store.jobs_path)
+        cache = requirements_cache(self._store.path)
         name = entry_name(text, f"{self._runtime.describe_image(container)} {self._runtime.interpreter}")
         while not self._folder.stop_requested() and not self._interrupts.count:
             # First the mark, then the look: an entry in use is not removed.
@@ -538,7 +576,8 @@ class Driver:
 
     def _note_training(self) -> None:
         self._record.marks["training"] = clock_mark()
-        message = "Training image download completed. Training in progress."
+        activity = self.activity.capitalize()
+        message = f"{activity} image download completed. {activity} in progress."
         self._note(Status.IN_PROGRESS, SecondaryStatus.TRAINING, message)
 
     def _with_credentials(self, container: ContainerSpec) -> ContainerSpec:
@@ -679,7 +718,7 @@ class Driver:
         self._record.stop_started, self._record.stop_reason = time.time(), reason
         self._record.marks["stopping"] = clock_mark()
         if STOPS[reason] is not None:
-            self._note(Status.STOPPING, SecondaryStatus.STOPPING, "Stopping the training job")
+            self._note(Status.STOPPING, SecondaryStatus.STOPPING, f"Stopping the {self.activity} job")
         self._save()
         hosts.terminate()
 
@@ -695,7 +734,7 @@ class Driver:
             return
         if any(self._ending(container).cause is EndCause.MAX_RUNTIME for container in self._plan.containers):
             self._record.stop_started, self._record.stop_reason = time.time(), StopReason.MAX_RUNTIME_EXCEEDED
-            self._move(Status.STOPPING, SecondaryStatus.STOPPING, "Stopping the training job")
+            self._move(Status.STOPPING, SecondaryStatus.STOPPING, f"Stopping the {self.activity} job")
 
     def _reclaim(self) -> None:
         self._heed_endings()
@@ -711,28 +750,15 @@ class Driver:
             Exception: the first error, after all parts were tried.
         """
         if not self._record.terminal:
-            self._move(self._record.status, SecondaryStatus.UPLOADING, "Uploading generated training model")
+            self._move(self._record.status, SecondaryStatus.UPLOADING, self.uploading)
         errors = []
-        parts: tuple[Callable[[], None], ...] = (
-            partial(self._pack, "model", self._keys.model),
-            partial(self._pack, "output/data", self._keys.output),
-            self._note_failure_reason,
-            *(partial(self._copy_out, sync) for sync in self._syncs),
-        )
-        for part in parts:
+        for part in self._results():
             try:
                 part()
             except Exception as error:  # noqa: BLE001 - raised below
                 errors.append(error)
         if errors:
             raise errors[0]
-
-    def _pack(self, inside: str, uri: str) -> None:
-        archive = self._folder.work_path / uri.rsplit("/", 1)[1]
-        report = artifacts.pack_hosts(self._trees, inside, archive)
-        self._warn([f"not packed: {line}" for line in report.skipped])
-        if archive.exists():
-            self._storage.put_file(archive, uri)
 
     def _copy_out(self, sync: FolderSync) -> None:
         self._warn(sync.run())
@@ -744,7 +770,7 @@ class Driver:
     def _note_failure_reason(self) -> None:
         """Note why the job failed: the first host that did says so, the others were only stopped for it."""
         skipped = Skipped()
-        texts = {host: tree.read_failure(skipped.add) for host, tree in self._hosts}
+        texts = self._last_words(skipped.add)
         self._warn([f"not read: {line}" for line in skipped.lines])
         host, code = next(((host, code) for host, code in self._record.exit_codes.items() if code != 0), ("", 0))
         self._record.failure_reason = ""
@@ -753,6 +779,10 @@ class Driver:
         elif code != 0 and self._record.status != Status.STOPPING:
             container = next(container for container in self._plan.containers if container.host == host)
             self._record.failure_reason = failure_reason(container, code, self._ending(container), texts[host])
+
+    def _last_words(self, on_skip: OnSkip) -> dict[str, str]:
+        """Return what each host says of its failure, by host."""
+        return {host: tree.read_failure(on_skip) for host, tree in self._hosts}
 
     def _ending(self, container: ContainerSpec) -> Ending:
         """Return how a host ended, also where another driver saw it end."""
@@ -780,14 +810,14 @@ class Driver:
         except OSError as error:  # every result is in its place, and that counts
             self._record.warn(f"{self._folder.work_path} could not be removed: {error}")
         if self._folder.stop_requested() and not self._record.exit_codes:
-            self._move(Status.STOPPING, SecondaryStatus.STOPPING, "Stopping the training job")
+            self._move(Status.STOPPING, SecondaryStatus.STOPPING, f"Stopping the {self.activity} job")
         if self._record.status == Status.STOPPING:
             secondary = STOPS[self._record.stop_reason] or SecondaryStatus.STOPPED
-            self._end(Status.STOPPED, secondary, "Training job stopped")
-        elif any(self._record.exit_codes.values()) or self._record.input_failure:
-            self._end(Status.FAILED, SecondaryStatus.FAILED, "Training job failed")
+            self._end(Status.STOPPED, secondary, f"{self.activity.capitalize()} job stopped")
+        elif any(self._record.exit_codes.values()) or self._record.failure_reason or self._record.input_failure:
+            self._end(Status.FAILED, SecondaryStatus.FAILED, f"{self.activity.capitalize()} job failed")
         else:
-            self._end(Status.COMPLETED, SecondaryStatus.COMPLETED, "Training job completed")
+            self._end(Status.COMPLETED, SecondaryStatus.COMPLETED, f"{self.activity.capitalize()} job completed")
 
     def _end(self, status: Status, secondary: SecondaryStatus, message: str) -> None:
         self._record.ended = time.time()
@@ -823,7 +853,7 @@ class Driver:
         if self._plan_made is None:
             places = self._record.channels.items()
             channels = {name: ChannelSource(Path(path), is_file) for name, (path, is_file) in places}
-            self._plan_made = _plan(self._spec, self._store, channels, self._runtime.network_interface)
+            self._plan_made = self._make_plan(channels)
         return self._plan_made
 
     def _executions_left(self) -> bool:
@@ -839,6 +869,69 @@ class Driver:
                 execution = self._executions.get(container.host) or self._runtime.find(container)
                 if execution is not None:
                     yield execution
+
+
+class Driver(HostsDriver[JobRecord]):
+    """Sees a training job through."""
+
+    @property
+    def _spec(self) -> TrainingJobSpec:
+        return self._record.training_spec
+
+    @property
+    def _keys(self) -> JobKeys:
+        return job_keys(self._spec)
+
+    @property
+    def _storage(self) -> Storage:
+        return job_storage(self._spec, self._keys.output)
+
+    def _folders_to_follow(self) -> list[FolderSync]:
+        inside, uri = "output/intermediate", self._keys.intermediate
+        syncs = [FolderSync("intermediate files", self._trees, inside, self._storage, uri)]
+        if (config := self._spec.checkpoint_config) is not None:
+            storage = job_storage(self._spec, config.s3_uri)
+            syncs.append(FolderSync("checkpoints", self._trees, config.tree_path, storage, config.s3_uri))
+        return syncs
+
+    def _make_plan(self, channels: Mapping[str, ChannelSource]) -> RunPlan:
+        return _plan(self._spec, self._store, channels, self._runtime.network_interface)
+
+    def _lay_out(self) -> None:
+        if self._spec.source_uri is not None:
+            storage = job_storage(self._spec, self._spec.source_uri)
+            source = storage.fetch(self._spec.source_uri, self._folder.work_path / "source")
+            for _, tree in self._hosts:
+                shutil.rmtree(tree.code, ignore_errors=True)
+                artifacts.unpack(source, tree.code)
+
+    def _prepare_folders(self) -> None:
+        if self._spec.checkpoint_config is not None:
+            self.step("restore_checkpoints", self._restore_checkpoints)
+
+    def _restore_checkpoints(self) -> None:
+        """Copy the checkpoints of earlier jobs to every host; the job may change them, so nothing is linked."""
+        sync = self._syncs[-1]
+        for folder in sync.folders:
+            remove_tree(folder)  # a driver before this one may have died in the middle
+        sync.restore()
+        for (_, tree), folder in zip(self._hosts, sync.folders, strict=True):
+            tree.share(folder)
+
+    def _results(self) -> tuple[Callable[[], None], ...]:
+        return (
+            partial(self._pack, "model", self._keys.model),
+            partial(self._pack, "output/data", self._keys.output),
+            self._note_failure_reason,
+            *(partial(self._copy_out, sync) for sync in self._syncs),
+        )
+
+    def _pack(self, inside: str, uri: str) -> None:
+        archive = self._folder.work_path / uri.rsplit("/", 1)[1]
+        report = artifacts.pack_hosts(self._trees, inside, archive)
+        self._warn([f"not packed: {line}" for line in report.skipped])
+        if archive.exists():
+            self._storage.put_file(archive, uri)
 
 
 class _Hosts:
@@ -959,7 +1052,7 @@ def _check_source_archive(spec: TrainingJobSpec, uri: str) -> None:
 
 def _plan(
     spec: TrainingJobSpec,
-    store: JobStore,
+    store: Store[JobRecord],
     channels: Mapping[str, ChannelSource],
     network_interface: str,
     members: Sequence[str] = (),

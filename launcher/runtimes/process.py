@@ -248,6 +248,10 @@ class ProcessRuntime(Runtime):
         toolkit = data_path("container")
         own = {name: os.environ[name] for name in _INHERITED if name in os.environ}
         environment = own | {"PYTHONPATH": str(toolkit), "PYTHONUNBUFFERED": "1", "TMPDIR": str(temporary)}
+        if container.entry_point:  # its "python3" is the caller's own Python, as it is for a script
+            environment["PATH"] = os.pathsep.join(
+                [str(Path(sys.executable).parent), environment.get("PATH", os.defpath)]
+            )
         (state_path / "hosts").write_text(_hosts_file(container.hosts or (container.host,)), encoding="utf-8")
         serving = {}
         limits = container.limits

@@ -147,7 +147,7 @@ class _Job:
             os.write(1, f"launcher: {error.filename2 or error.filename}: {error.strerror}\n".encode())
             return _EXIT_SETUP_FAILED
         for mount in self._request["mounts"]:
-            point = Path(base) / Path(mount["target"]).relative_to("/opt/ml")
+            point = Path(_in_base(base, mount["target"]))
             if Path(mount["source"]) == point:
                 continue
             if not point.is_symlink():
@@ -156,6 +156,8 @@ class _Job:
                 else:
                     point.unlink(missing_ok=True)
                 point.symlink_to(mount["source"])
+        # A program that came with the job, and folders that it is told, lie below the base as well.
+        self._request["argv"] = [_in_base(base, word) for word in self._request["argv"]]
         pid = os.fork()
         if pid == 0:
             os.close(self._lock)
@@ -315,6 +317,11 @@ class _Job:
         except OSError as error:
             os.write(2, f"launcher: {argv[0]}: {error.strerror}\n".encode())
             os._exit(127)
+
+
+def _in_base(base: str, word: str) -> str:
+    """Return a path below ``/opt/ml`` where a job without namespaces has it; any other text as it is."""
+    return base + word.removeprefix("/opt/ml") if f"{word}/".startswith("/opt/ml/") else word
 
 
 def _become_toolkit(folder: str, argv: list[str], environment: dict[str, str]) -> NoReturn:

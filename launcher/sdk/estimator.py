@@ -682,9 +682,9 @@ class Estimator:
         )
         with in_sdk_words(ESTIMATOR_OPTIONS):
             job = accept(request, runtime)
-            words = tuple(said_in_sdk_words((*ESTIMATOR_OPTIONS, *FIT_OPTIONS), text) for text in job.warnings)
+            said = (*job.warnings, *self._warnings(job.runtime.name))
+            words = tuple(said_in_sdk_words((*ESTIMATOR_OPTIONS, *FIT_OPTIONS), text) for text in said)
             job = replace(job, warnings=words)
-        job = replace(job, warnings=(*job.warnings, *self._warnings(job.runtime.name)))
         if source is not None and job.runtime.needs_local_libraries:
             check_libraries(source)
         members = list_members(source.path, source.members, source.dependencies) if source else None

@@ -11,7 +11,7 @@ _SCRIPT = (
 _ALGORITHM = "AWS's own algorithms have no code outside AWS. Give image_uri for an image of your own."
 _EXEC = "With the SDK installed, the program runs as it is: launcher exec -- python SCRIPT"
 _SERVING = "Use launcher.Model and launcher.Transformer; launcher.Predictor asks an endpoint."
-_PROCESSING = "Run the script as a job: launcher.Estimator(entry_point=...).fit(inputs)."
+_PROCESSING = "Run the program as a job: launcher.ScriptProcessor(...).run(code=...)."
 _TUNING = "Give the ranges yourself: launcher.HyperparameterTuner, or launcher tune."
 _PIPELINES = "Call fit() of one estimator after the other; a job's outputs are the next one's inputs."
 _IMAGES = "Name the image itself, image_uri=..., or leave it out for the bundled one."
@@ -44,7 +44,7 @@ INSTEAD = {
         (*("ModelPackage", "PipelineModel", "multidatamodel", "pipeline", "serve"),),
         _SERVING,
     ),
-    **dict.fromkeys(("Processor", "ScriptProcessor", "dataset_definition", "processing", "spark"), _PROCESSING),
+    **dict.fromkeys(("dataset_definition", "spark"), _PROCESSING),
     **dict.fromkeys(("automl", "AutoML"), _TUNING),
     **dict.fromkeys(("workflow", "lineage", "experiments", "feature_store", "remote_function"), _PIPELINES),
     **dict.fromkeys(("get_model_package_args", "jumpstart"), _IMAGES),
