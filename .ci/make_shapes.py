@@ -25,6 +25,12 @@ OPERATIONS = (
     "StopTrainingJob",
     "UpdateTrainingJob",
     "DeleteTrainingJob",
+    "CreateHyperParameterTuningJob",
+    "DescribeHyperParameterTuningJob",
+    "ListHyperParameterTuningJobs",
+    "StopHyperParameterTuningJob",
+    "DeleteHyperParameterTuningJob",
+    "ListTrainingJobsForHyperParameterTuningJob",
     "CreateModel",
     "DescribeModel",
     "ListModels",
@@ -33,6 +39,11 @@ OPERATIONS = (
     "DescribeTransformJob",
     "ListTransformJobs",
     "StopTransformJob",
+    "CreateProcessingJob",
+    "DescribeProcessingJob",
+    "ListProcessingJobs",
+    "StopProcessingJob",
+    "DeleteProcessingJob",
     "CreateEndpointConfig",
     "DescribeEndpointConfig",
     "ListEndpointConfigs",
@@ -56,7 +67,7 @@ BESIDE = {
 INPUT_ONLY = ("Search",)
 """Their answers hold the shapes of everything that SageMaker has."""
 
-OF_RESULTS = ("TrainingJob", "Endpoint")
+OF_RESULTS = ("TrainingJob", "HyperParameterTuningJobSearchEntity", "Endpoint")
 """What Search finds."""
 
 _KEPT = ("type", "min", "max", "pattern", "enum")

@@ -15,13 +15,20 @@ if TYPE_CHECKING:
     from launcher.errors import LauncherError as LauncherError
     from launcher.errors import ModelError as ModelError
     from launcher.errors import UnsupportedOptionError as UnsupportedOptionError
+    from launcher.sdk.analytics import HyperparameterTuningJobAnalytics as HyperparameterTuningJobAnalytics
     from launcher.sdk.analytics import TrainingJobAnalytics as TrainingJobAnalytics
     from launcher.sdk.bundled import fit as fit
     from launcher.sdk.data_capture import DataCaptureConfig as DataCaptureConfig
     from launcher.sdk.estimator import Estimator as Estimator
+    from launcher.sdk.framework_processors import FrameworkProcessor as FrameworkProcessor
     from launcher.sdk.inputs import TrainingInput as TrainingInput
     from launcher.sdk.model import Model as Model
     from launcher.sdk.predictor import Predictor as Predictor
+    from launcher.sdk.processing import Processor as Processor
+    from launcher.sdk.processing import ScriptProcessor as ScriptProcessor
+    from launcher.sdk.processing_inputs import ProcessingInput as ProcessingInput
+    from launcher.sdk.processing_inputs import ProcessingOutput as ProcessingOutput
+    from launcher.sdk.processing_job import ProcessingJob as ProcessingJob
     from launcher.sdk.rl import RLEstimator as RLEstimator
     from launcher.sdk.rl import RLFramework as RLFramework
     from launcher.sdk.rl import RLToolkit as RLToolkit
@@ -32,6 +39,8 @@ if TYPE_CHECKING:
     from launcher.sdk.training_job import TrainingJob as TrainingJob
     from launcher.sdk.transform_job import TransformJob as TransformJob
     from launcher.sdk.transformer import Transformer as Transformer
+    from launcher.sdk.tuner import HyperparameterTuner as HyperparameterTuner
+    from launcher.sdk.tuning_job import TuningJob as TuningJob
 
 __version__ = "0.1.0"
 
@@ -39,21 +48,30 @@ _HOME_OF_NAME = {
     "BadInputError": "launcher.errors",
     "DataCaptureConfig": "launcher.sdk.data_capture",
     "Estimator": "launcher.sdk.estimator",
+    "FrameworkProcessor": "launcher.sdk.framework_processors",
+    "HyperparameterTuner": "launcher.sdk.tuner",
+    "HyperparameterTuningJobAnalytics": "launcher.sdk.analytics",
     "JobFailedError": "launcher.errors",
     "LauncherError": "launcher.errors",
     "LocalSession": "launcher.sdk.session",
     "Model": "launcher.sdk.model",
     "ModelError": "launcher.errors",
     "Predictor": "launcher.sdk.predictor",
+    "ProcessingInput": "launcher.sdk.processing_inputs",
+    "ProcessingJob": "launcher.sdk.processing_job",
+    "ProcessingOutput": "launcher.sdk.processing_inputs",
+    "Processor": "launcher.sdk.processing",
     "RLEstimator": "launcher.sdk.rl",
     "RLFramework": "launcher.sdk.rl",
     "RLToolkit": "launcher.sdk.rl",
+    "ScriptProcessor": "launcher.sdk.processing",
     "Session": "launcher.sdk.session",
     "TrainingInput": "launcher.sdk.inputs",
     "TrainingJob": "launcher.sdk.training_job",
     "TrainingJobAnalytics": "launcher.sdk.analytics",
     "TransformJob": "launcher.sdk.transform_job",
     "Transformer": "launcher.sdk.transformer",
+    "TuningJob": "launcher.sdk.tuning_job",
     "UnsupportedOptionError": "launcher.errors",
     "fit": "launcher.sdk.bundled",
     "get_execution_role": "launcher.sdk.session",

@@ -94,6 +94,12 @@ class NotFoundError(BadInputError):
     """No model, endpoint or configuration has this name."""
 
 
+class TuningJobNotFoundError(JobNotFoundError):
+    """No tuning job has this name."""
+
+    aws_code = "ResourceNotFound"
+
+
 class RecordError(LauncherError):
     """A job's record is damaged, or of a form that this version cannot read; other jobs are not affected."""
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from launcher.jobs.store import JobStore, TransformStore
+from launcher.jobs.record import TuningRecord
+from launcher.jobs.store import JobStore, ProcessingStore, TransformStore, TuningStore
 from launcher.running.driving import drive
 from launcher.runtimes.image import build_image, image_tag
 from launcher.runtimes.probe import engine_address, engine_answers
@@ -77,9 +78,13 @@ def home(tmp_path, monkeypatch):
     monkeypatch.setenv("LAUNCHER_STOP_GRACE_SECONDS", "5")
     yield path
     monkeypatch.setenv("LAUNCHER_STOP_GRACE_SECONDS", "0")
-    for store in (JobStore(path), TransformStore(path)):
+    for store in (TuningStore(path), JobStore(path), TransformStore(path), ProcessingStore(path)):
         for name in store.names():
             record = store.load(name)
+            if isinstance(record, TuningRecord) and not record.terminal:
+                store.folder(name).request_stop()
+                drive(store, name)
+                continue
             # What a test serves itself ends with the test.
             if record.executions and not record.terminal and "fake-serving" not in str(record.executions):
                 store.folder(name).request_stop()

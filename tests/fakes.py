@@ -99,7 +99,8 @@ class FakeRuntime(Runtime):
         self.opened.add(containers[0].job_name)
 
     def close(self, containers):
-        assert all(execution.removed for execution in self.executions.values()), "a host still runs"
+        own = [execution for (job, _), execution in self.executions.items() if job == containers[0].job_name]
+        assert all(execution.removed for execution in own), "a host still runs"
         self.opened.discard(containers[0].job_name)
 
     def start(self, container):
@@ -126,9 +127,10 @@ class FakeRuntime(Runtime):
                 port = probe.getsockname()[1]
             environment |= {"SAGEMAKER_BIND_TO_PORT": str(port), "LAUNCHER_SERVE_HOST": "127.0.0.1"}
         command = [sys.executable, "-m", "job_toolkit"] if not container.entry_point else [*container.entry_point]
+        words = [*command, *container.arguments]
         with Path(container.log_path).open("wb") as log:
             child = subprocess.Popen(
-                [*command, *container.arguments],
+                [str(base / word[8:]) if word.startswith("/opt/ml/") else word for word in words],
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

@@ -28,6 +28,7 @@ SIDES = {
         "isal",
         "moto",
         "numpy",
+        "optuna",  # an extra, loaded where it is used
         "pandas",
         "requests",
         "rich",
@@ -43,10 +44,11 @@ LAYERS = [
     {"jobs"},
     {"storage", "runtimes"},
     {"requests"},
+    {"channels"},
     {"running"},
     {"serving"},
     {"transform", "endpoints"},
-    {"processing"},
+    {"processing_jobs"},
     {"tuning"},
     {"aws", "sdk"},
     {"proxy"},
@@ -71,6 +73,7 @@ ONLY_IN = {
         *("launcher/storage/s3.py", "launcher/s3_server/moto_bridge.py", "launcher/aws/moto_services.py"),
     },
     "moto": {"launcher/s3_server/moto_bridge.py", "launcher/aws/moto_services.py"},
+    "optuna": {"launcher/tuning/sampling.py"},
     "numpy": {
         "launcher/s3_server/checksums.py",
         # Where they are used: a program that sends no arrays loads no numpy.
@@ -194,8 +197,9 @@ def test_the_model_server_loads_what_computes_only_where_a_model_is_loaded(path)
     assert path.name == "policy.py" or not heavy & {name.split(".")[0] for name in imports(path)}
 
 
-def test_the_supervisor_runs_without_any_package():
-    path = ROOT / "launcher/runtimes/supervisor.py"
+@pytest.mark.parametrize("name", ["runtimes/supervisor.py", "channels/feeder.py"])
+def test_what_runs_beside_a_job_needs_no_package(name):
+    path = ROOT / "launcher" / name
     assert {name.split(".")[0] for name in imports(path)} <= set(sys.stdlib_module_names)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,7 +12,7 @@ from launcher.cli.printing import print_json, print_table, to_json
 from launcher.errors import BadInputError, JobNotFoundError, LauncherError
 from launcher.paths import MAX_NAME_BYTES
 from launcher.secrets import masked_description
-from launcher.terminal import neutralised_text, print_line, say, say_error
+from launcher.terminal import neutralised_text, say, say_error
 
 if TYPE_CHECKING:
     from launcher.jobs.record import Record
@@ -23,16 +22,25 @@ if TYPE_CHECKING:
 JobName = Annotated[str, typer.Argument(metavar="JOB", help="A job's name, or 'latest'.")]
 KindName = Annotated[
     str | None,
-    typer.Option("--kind", "-k", help="training, transform or model; by default whichever has such a job."),
+    typer.Option(
+        "--kind", "-k", help="training, processing, transform, tuning or model; by default the first with such a job."
+    ),
 ]
-_KIND_NAMES = {"training": "jobs", "transform": "transform-jobs", "model": "models"}
-_JOB_KINDS = ("training", "transform")
+_KIND_NAMES = {
+    "training": "jobs",
+    "processing": "processing-jobs",
+    "transform": "transform-jobs",
+    "tuning": "tuning-jobs",
+    "model": "models",
+}
+_JOB_KINDS = ("training", "processing", "transform", "tuning")
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 
 
 def list_jobs(
     kind: Annotated[
-        str | None, typer.Option("--kind", "-k", help="training, transform or model; all jobs by default.")
+        str | None,
+        typer.Option("--kind", "-k", help="training, processing, transform, tuning, model; by default all."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -61,7 +69,7 @@ def list_jobs(
 def _listed(store: Store[Any], name: str, record: Record) -> dict[str, Any]:
     from launcher.jobs.record import DrivenRecord, utc
 
-    noun = {"jobs": "TrainingJob", "transform-jobs": "TransformJob"}.get(store.kind.folder, "Model")
+    noun = "".join(word.capitalize() for word in store.kind.arn_kind.split("-"))
     status = {f"{noun}Status": record.status} if isinstance(record, DrivenRecord) else {}
     return {f"{noun}Name": name, **status, "CreationTime": utc(record.created)}
 
@@ -106,52 +114,34 @@ def logs(
     kind: KindName = None,
 ) -> None:
     """Print a job's log."""
-    from launcher.jobs.kinds import TRANSFORM_JOBS
-    from launcher.running.driving import drive, raise_unless_completed
-    from launcher.running.following import LogReader
-    from launcher.sdk.transform_job import TransformJob
-
     store, name = _found(job, kind)
-    record = store.load(name)
-    if store.kind is TRANSFORM_JOBS:
-        transform = TransformJob(name)
-        if follow:
-            transform.wait(looking_on=True)
-        else:
-            transform.print_logs()
-            _look_after(store, name, record)
-        return
-    on_line = partial(print_line, hosts=record.training_spec.instance_count)
+    handle = _handle(store, name)
     if follow:
-        raise_unless_completed(store, drive(store, name, on_line=on_line, looking_on=True))
+        handle.wait(looking_on=True)
         return
-    LogReader(store.folder(name), on_line).read(final=True)
-    _look_after(store, name, record)
+    handle.print_logs()
+    _look_after(store, name, store.load(name))
 
 
 def stop(job: JobName, kind: KindName = None) -> None:
     """Stop a job: SIGTERM, two minutes, SIGKILL; what it has written is kept."""
-    from launcher.jobs.kinds import TRANSFORM_JOBS
-    from launcher.sdk.training_job import TrainingJob
-    from launcher.sdk.transform_job import TransformJob
-
     store, name = _found(job, kind)
-    handle = TransformJob(name) if store.kind is TRANSFORM_JOBS else TrainingJob(name)
+    handle = _handle(store, name)
     handle.stop()
     print(f"{handle.name}: {handle.status}")
 
 
-def collect(job: JobName) -> None:
+def collect(job: JobName, kind: KindName = None) -> None:
     """Pack the results of a job that has ended and whose results could not be packed then."""
     from launcher.running.driving import collect_again, drive
 
-    name, store = job_handle(job).name, _store()
+    store, name = _found(job, kind)
     if not store.load(name).terminal:
         drive(store, name)
     else:
         collect_again(store, name)
-    handle = job_handle(name)
-    print(f"{name}: {handle.status}. Results: {handle.model_data.removeprefix('file://').rpartition('/')[0]}")
+    record = store.load(name)
+    print(f"{name}: {record.status}. Results: {record.results_uri.removeprefix('file://')}")
 
 
 def collect_garbage(
@@ -184,16 +174,6 @@ def collect_garbage(
         raise typer.Exit(1)
 
 
-def drive_job(job: JobName, kind: Annotated[str, typer.Option(help="The folder of its kind.")] = "jobs") -> None:
-    """See a job through to its end; what a detached job runs."""
-    from launcher.jobs.kinds import KINDS
-    from launcher.jobs.store import Store
-    from launcher.running.driving import drive_alone
-    from launcher.settings import home_path
-
-    drive_alone(Store(home_path(), KINDS[kind]), job)
-
-
 def job_handle(name: str) -> TrainingJob:
     """Return a job by its name, or the latest one."""
     from launcher.sdk.job_results import find_job
@@ -222,6 +202,17 @@ def _found(name: str, kind: str | None) -> tuple[Store[Any], str]:
     return stores[0], name
 
 
+def _handle(store: Store[Any], name: str) -> Any:
+    """Return the handle on a job, whatever its kind."""
+    from launcher.sdk.processing_job import ProcessingJob
+    from launcher.sdk.training_job import TrainingJob
+    from launcher.sdk.transform_job import TransformJob
+    from launcher.sdk.tuning_job import TuningJob
+
+    handles = {"transform-jobs": TransformJob, "processing-jobs": ProcessingJob, "tuning-jobs": TuningJob}
+    return handles.get(store.kind.folder, TrainingJob)(name)
+
+
 def _store_of(kind: str) -> Store[Any]:
     from launcher.jobs.kinds import KINDS
     from launcher.jobs.store import Store
@@ -234,12 +225,19 @@ def _store_of(kind: str) -> Store[Any]:
 
 
 def _description(store: Store[Any], name: str) -> dict[str, Any]:
-    from launcher.jobs.record import ModelRecord, TransformRecord
+    from launcher.jobs.record import ModelRecord, ProcessingRecord, TransformRecord, TuningRecord
+    from launcher.jobs.store import TuningStore
     from launcher.requests.describe import describe_record
     from launcher.requests.models import describe_model
+    from launcher.requests.processing import describe_processing
     from launcher.requests.transform import describe_transform
+    from launcher.tuning import service
 
     record = store.load(name)
+    if isinstance(record, TuningRecord):
+        return service.describe(TuningStore(store.home), name)
+    if isinstance(record, ProcessingRecord):
+        return describe_processing(record)
     if isinstance(record, TransformRecord):
         return describe_transform(record)
     return describe_model(record) if isinstance(record, ModelRecord) else describe_record(record)

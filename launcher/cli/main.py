@@ -10,7 +10,8 @@ import typer
 from typer.core import TyperGroup
 
 from launcher import __version__
-from launcher.cli import aws, cache, endpoints, images, jobs, programs, storage, transform
+from launcher.cli import aws, cache, endpoints, images, jobs, processing, programs, storage, transform, tuning
+from launcher.cli.arguments import channels_of, exists, hyperparameters_of, located
 from launcher.cli.documents import placed, read_document
 from launcher.cli.jobs import AsJson, JobName, job_handle, print_ending
 from launcher.cli.printing import print_json
@@ -122,6 +123,10 @@ def fit(
     inputs: Annotated[
         list[str] | None, typer.Option("--input", "-i", help="[CHANNEL=]PATH, s3://..., JOB or JOB:output/FILE.")
     ] = None,
+    writable: Annotated[
+        list[str] | None, typer.Option(help="A channel that the job gets a copy of, to change; may be repeated.")
+    ] = None,
+    input_mode: Annotated[str, typer.Option(help="How channels arrive: File, FastFile or Pipe.")] = "File",
     hyperparameters: Annotated[
         list[str] | None, typer.Option("--hyperparameter", "-p", help="NAME=VALUE; may be repeated.")
     ] = None,
@@ -157,25 +162,27 @@ def fit(
         "instance_type": instance_type,
         "instance_count": instance_count,
         "max_run": max_run,
+        "input_mode": input_mode,
         "runtime": runtime,
         "mode": mode,
     }
-    values = _hyperparameters(hyperparameters or [])
+    values = hyperparameters_of(hyperparameters or [])
     if entry_point == "":
         raise BadInputError("the entry point is an empty text.", "Name a script, or leave it out for train.py.")
     if image_uri is None:
         entry_point = entry_point or "train.py"
     estimator: Estimator
-    channels: Any = _channels(inputs or [])
+    channels: Any = channels_of(inputs or [])
     if preset is not None and source_dir is None and entry_point is not None:
         estimator = bundled_estimator(preset, entry_point, values, image_uri=image_uri, **options)
-        channels = bundled_inputs(entry_point, _located(channels, BUNDLED_CHANNELS.get(entry_point, "train")))
+        channels = bundled_inputs(entry_point, located(channels, BUNDLED_CHANNELS.get(entry_point, "train")))
     else:
-        channels = _located(channels, DEFAULT_CHANNEL)
+        channels = located(channels, DEFAULT_CHANNEL)
         values |= {"preset": preset} if preset is not None else {}
         estimator = PlainEstimator(
             image_uri, entry_point=entry_point, source_dir=source_dir, hyperparameters=values, **options
         )
+    channels = _with_copies(channels, writable or [])
     if dry_run:
         if as_json:
             print_json(estimator.request(channels, job_name=job_name))
@@ -194,9 +201,12 @@ def run(
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Run a CreateTrainingJob document, as boto3's create_training_job takes it; or a CreateTransformJob document.
+    """Run a CreateTrainingJob document, as boto3's create_training_job takes it.
 
-    A CreateModel document makes the model that a transform job names.
+    CreateProcessingJob, CreateTransformJob and CreateHyperParameterTuningJob documents run as well.
+
+    A CreateProcessingJob or CreateTransformJob document is run as well. A CreateModel document makes the model that a
+    transform job names.
 
     The source archive that it names, and its channels, must be there: what writes such a document uploads them first.
     """
@@ -206,10 +216,16 @@ def run(
     from launcher.settings import home_path
 
     document = read_document(request)
+    if "ProcessingJobName" in document:
+        processing.run_document(document, runtime=runtime, mode=mode, detach=detach, dry_run=dry_run, as_json=as_json)
+        return
     if "TransformJobName" in document or ("ModelName" in document and "TrainingJobName" not in document):
         transform.run_document(document, runtime=runtime, mode=mode, detach=detach, dry_run=dry_run, as_json=as_json)
         return
     document = placed(document, runtime=runtime, mode=mode)
+    if "HyperParameterTuningJobName" in document:
+        tuning.run_document(document, detach=detach, dry_run=dry_run, as_json=as_json)
+        return
     store = JobStore(home_path())
     if dry_run:
         job = accept(document)
@@ -244,6 +260,8 @@ def _see_through(job: TrainingJob, *, detach: bool, as_json: bool) -> None:
 
 
 app.command()(transform.transform)
+app.command()(tuning.tune)
+app.command()(processing.process)
 app.command()(aws.up)
 app.command()(aws.down)
 app.command()(aws.status)
@@ -438,72 +456,23 @@ def show_preset(name: Annotated[str, typer.Argument(help="A bundled preset.")], 
             print(f"    also {other}")
 
 
-app.command("drive", hidden=True)(jobs.drive_job)
-
-
 def _checkpoint(text: str) -> Path:
     """Return a checkpoint's path, given as one or by the training job that left it."""
-    if _exists(text) or "/" in text:
+    if exists(text) or "/" in text:
         return checked_path(text, "--checkpoint")
     folder: Path = job_handle(text).outputs.data_path / "checkpoint"
     return folder
 
 
-def _exists(text: str) -> bool:
-    try:
-        return Path(text).exists()
-    except (OSError, ValueError):  # too long for a path: it is something else
-        return False
+def _with_copies(channels: Any, writable: list[str]) -> Any:
+    """Return the channels, with copies for those that the job may write to."""
+    if not writable:
+        return channels
+    from launcher.sdk.inputs import DEFAULT_CHANNEL, TrainingInput
 
-
-def _channels(texts: list[str]) -> str | dict[str, str] | None:
-    if not texts:
-        return None
-    if len(texts) == 1 and ("=" not in texts[0] or "://" in texts[0].split("=")[0] or _exists(texts[0])):
-        return texts[0]
-    channels: dict[str, str] = {}
-    for text in texts:
-        name, separator, path = text.partition("=")
-        if not separator:
-            raise BadInputError(f"--input {text}: several inputs need names.", "Write --input CHANNEL=PATH.")
-        if name in channels:
-            raise BadInputError(f"--input {text}: channel '{name}' is given twice.", "Give each channel once.")
-        channels[name] = path
-    return channels
-
-
-def _located(channels: str | dict[str, str] | None, default: str) -> str | dict[str, str] | None:
-    """Return the channels with the path of what a job left for each word that names a job."""
-    from launcher.sdk.job_results import referred_location
-
-    if channels is None:
-        return None
-    if isinstance(channels, str):
-        return referred_location(channels, default, tell=say_error)
-    return {name: referred_location(text, name, tell=say_error) for name, text in channels.items()}
-
-
-def _hyperparameters(texts: list[str]) -> dict[str, Any]:
-    values: dict[str, Any] = {}
-    for text in texts:
-        name, value = _hyperparameter(text)
-        if name in values:
-            raise BadInputError(
-                f"--hyperparameter {text!r}: '{name}' is given twice.", "Give each hyperparameter once."
-            )
-        values[name] = value
-    return values
-
-
-def _hyperparameter(text: str) -> tuple[str, Any]:
-    """Return name and value: a number or boolean where the text is one, else the text as it is."""
-    name, separator, value = text.partition("=")
-    if not separator or not name:
-        raise BadInputError(
-            f"--hyperparameter {text!r} is not NAME=VALUE.", "For example: -p agent.learning_rate=0.001"
-        )
-    try:
-        decoded = json.loads(value)
-    except ValueError:
-        return name, value
-    return name, decoded if isinstance(decoded, int | float | bool) else value
+    named = {DEFAULT_CHANNEL: channels} if isinstance(channels, str) else dict(channels or {})
+    for name in writable:
+        if name not in named:
+            raise BadInputError(f"--writable {name}: there is no channel '{name}'.", "Name one that --input gives.")
+        named[name] = TrainingInput(named[name], writable=True)
+    return named

@@ -6,9 +6,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from launcher.errors import BadInputError, JobExistsError, JobNotFoundError, NotFoundError, TakenError
+from launcher.errors import (
+    BadInputError,
+    JobExistsError,
+    JobNotFoundError,
+    NotFoundError,
+    TakenError,
+    TuningJobNotFoundError,
+)
 from launcher.jobs.endpoint_record import EndpointConfigRecord, EndpointRecord
-from launcher.jobs.record import JobRecord, ModelRecord, Record, TransformRecord
+from launcher.jobs.record import JobRecord, ModelRecord, ProcessingRecord, Record, TransformRecord, TuningRecord
 from launcher.settings import local_arn
 
 RecordType = TypeVar("RecordType", bound=Record)
@@ -78,6 +85,38 @@ TRANSFORM_JOBS = Kind(
     listing="launcher ls --kind transform",
     driver="launcher.transform.driver:TransformDriver",
 )
+PROCESSING_JOBS = Kind(
+    folder="processing-jobs",
+    record_file="job.json",
+    noun="processing job",
+    record=ProcessingRecord,
+    arn_kind="processing-job",
+    taken=JobExistsError,
+    missing=JobNotFoundError,
+    taken_words=(
+        "Processing job names must be unique within an AWS account and region, and a processing job with this name "
+        "already exists ({arn})"
+    ),
+    missing_words="Could not find requested job with name: {name}",
+    listing="launcher ls --kind processing",
+    driver="launcher.processing_jobs.driver:ProcessingDriver",
+)
+TUNING_JOBS = Kind(
+    folder="tuning-jobs",
+    record_file="job.json",
+    noun="tuning job",
+    record=TuningRecord,
+    arn_kind="hyper-parameter-tuning-job",
+    taken=JobExistsError,
+    missing=TuningJobNotFoundError,
+    taken_words=(
+        "Hyper parameter tuning job names must be unique within an AWS account and region, and a tuning job with this "
+        "name already exists ({arn})"
+    ),
+    missing_words="Amazon SageMaker can't find a tuning job with the name {name}. Check the name and try again.",
+    listing="launcher ls --kind tuning",
+    driver="launcher.tuning.driver:TuningDriver",
+)
 MODELS = Kind(
     folder="models",
     record_file="model.json",
@@ -116,6 +155,7 @@ ENDPOINTS = Kind(
 )
 
 KINDS: dict[str, Kind[Any]] = {
-    kind.folder: kind for kind in (TRAINING_JOBS, TRANSFORM_JOBS, MODELS, ENDPOINT_CONFIGS, ENDPOINTS)
+    kind.folder: kind
+    for kind in (TRAINING_JOBS, PROCESSING_JOBS, TRANSFORM_JOBS, TUNING_JOBS, MODELS, ENDPOINT_CONFIGS, ENDPOINTS)
 }
 """Every kind, by the name of its folder."""

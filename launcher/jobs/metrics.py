@@ -59,10 +59,12 @@ class MetricRecorder:
 
 
 def read_points(path: Path) -> list[MetricPoint]:
-    """Return what a recorder wrote; none when there is no file."""
-    if not path.exists():
+    """Return what a recorder wrote; none when there is no file. A line that is not whole yet is left out."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
         return []
-    return [MetricPoint(*json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
+    return [MetricPoint(*json.loads(line)) for line in text[: text.rfind("\n") + 1].splitlines()]
 
 
 def points_table(points: Sequence[MetricPoint], names: Sequence[str] | None = None) -> pd.DataFrame:

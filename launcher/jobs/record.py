@@ -13,9 +13,11 @@ from typing import Any, TypeVar
 from launcher.errors import LauncherError
 from launcher.jobs.clock import seconds_since, wall_mark
 from launcher.jobs.model_spec import ModelSpec
-from launcher.jobs.spec import TrainingJobSpec, job_keys
+from launcher.jobs.processing_spec import HostsSpec, ProcessingJobSpec
+from launcher.jobs.spec import TrainingJobSpec, dataclass_of, job_keys
 from launcher.jobs.states import MOVES, STATUSES, SecondaryStatus, Status, StopReason
 from launcher.jobs.transform_spec import TransformJobSpec
+from launcher.jobs.tuning_spec import Trial, TuningJobSpec
 
 RECORD_VERSION = 2
 """Written into each record; records of 0.1.0 have no number and count as 1."""
@@ -31,11 +33,15 @@ _KINDS: Mapping[str, tuple[type, ...]] = {
     "stop_started": (*_NUMBERS, type(None)),
     "unknown_since": (*_NUMBERS, type(None)),
     "transitions": (list,),
+    "trials": (list,),
     "final_metrics": (list,),
     "warnings": (list,),
     "port": (int,),
     "token": (str,),
+    "exit_message": (str,),
     "given_up": (str,),
+    "input_failure": (str,),
+    "requirements": (str,),
 }
 
 
@@ -112,7 +118,7 @@ class Record:
         given = _object(values, "the record")
         own = {"version": 1, **{name: value for name, value in given.items() if name in names}}
         for name, value in own.items():
-            kinds = _KINDS.get(name, (str,) if name.endswith(("status", "reason")) else (dict,))
+            kinds = _KINDS.get(name, (str,) if name.endswith(("status", "reason", "_by")) else (dict,))
             if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
                 raise ValueError(f"'{name}' is {_kind(value)}")
         if "spec" not in own:
@@ -269,34 +275,78 @@ class TransformRecord(DrivenRecord):
 
 
 @dataclass
-class JobRecord(DrivenRecord):
-    """All that is known of a training job; written to ``job.json`` after each step.
+class TuningRecord(DrivenRecord):
+    """A hyperparameter tuning job.
+
+    Attributes:
+        trials: a training job each, in the order in which their values were chosen.
+        completed_by: which criterion ended it before its last training job; empty where none did.
+    """
+
+    trials: list[Trial] = field(default_factory=list)
+    completed_by: str = ""
+
+    @property
+    def tuning_spec(self) -> TuningJobSpec:
+        """The spec as it was submitted."""
+        return TuningJobSpec.from_dict(self.spec)
+
+    @property
+    def results_uri(self) -> str:
+        """The prefix that the results of its training jobs are below."""
+        return str(self.tuning_spec.definitions[0].request["OutputDataConfig"]["S3OutputPath"])
+
+    def check_spec(self) -> None:
+        """Refuse a spec that is no tuning job's."""
+        spec = self.tuning_spec
+        if not isinstance(spec.job_name, str) or not isinstance(spec.runtime, str):
+            raise ValueError("'spec' names no job and runtime")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values, with every field that a newer version had written.
+
+        Raises:
+            ValueError: status or stop reason stands in no table.
+        """
+        return {**super().to_dict(), "trials": [vars(trial) for trial in self.trials]}
+
+    @classmethod
+    def _decode(cls, own: dict[str, Any]) -> None:
+        super()._decode(own)
+        try:
+            own["trials"] = [dataclass_of(Trial, _object(entry, "a trial")) for entry in own.get("trials", ())]
+        except TypeError as error:
+            raise ValueError(f"a trial cannot be read: {error}") from error
+
+
+@dataclass
+class HostsRecord(DrivenRecord):
+    """A job whose hosts run to their end by themselves: a training job or a processing job.
 
     Attributes:
         secondary_status: a ``SecondaryStatus``; text where a newer version has written another.
-        channels: host path, and whether it is a file, of every input, by channel.
+        channels: host path, and whether it is a file, of every input, by channel, or by host and channel.
+        input_failure: why the streams of Pipe channels were not what was asked for; empty where all is well.
+        requirements: the folder of packages that the job was lent; empty where it was lent none.
     """
 
     secondary_status: str = SecondaryStatus.STARTING
     transitions: list[Transition] = field(default_factory=list)
     channels: dict[str, list[Any]] = field(default_factory=dict)
+    input_failure: str = ""
+    requirements: str = ""
     final_metrics: list[list[Any]] = field(default_factory=list)
 
     @property
-    def training_spec(self) -> TrainingJobSpec:
+    def hosts_spec(self) -> HostsSpec:
         """The spec as it was submitted."""
-        return TrainingJobSpec.from_dict(self.spec)
+        raise NotImplementedError
 
     def check_spec(self) -> None:
-        """Refuse a spec that is no training job's."""
-        spec = self.training_spec
+        """Refuse a spec that is none of this kind of job."""
+        spec = self.hosts_spec
         if not isinstance(spec.job_name, str) or not isinstance(spec.runtime, str):
             raise ValueError("'spec' names no job and runtime")
-
-    @property
-    def results_uri(self) -> str:
-        """The folder or prefix that its results are in."""
-        return job_keys(self.training_spec).model.rpartition("/")[0]
 
     def move(self, status: Status, secondary_status: SecondaryStatus, message: str, now: float) -> None:
         """Change the status, if that move is legal, and note the transition.
@@ -343,6 +393,52 @@ class JobRecord(DrivenRecord):
         super()._decode(own)
         if own.get("secondary_status") in set(SecondaryStatus):
             own["secondary_status"] = SecondaryStatus(own["secondary_status"])
+
+
+@dataclass
+class JobRecord(HostsRecord):
+    """All that is known of a training job; written to ``job.json`` after each step."""
+
+    @property
+    def training_spec(self) -> TrainingJobSpec:
+        """The spec as it was submitted."""
+        return TrainingJobSpec.from_dict(self.spec)
+
+    @property
+    def hosts_spec(self) -> TrainingJobSpec:
+        """The spec as it was submitted."""
+        return self.training_spec
+
+    @property
+    def results_uri(self) -> str:
+        """The folder or prefix that its results are in."""
+        return job_keys(self.training_spec).model.rpartition("/")[0]
+
+
+@dataclass
+class ProcessingRecord(HostsRecord):
+    """All that is known of a processing job.
+
+    Attributes:
+        exit_message: ExitMessage: what the hosts left in ``/opt/ml/output/message``.
+    """
+
+    exit_message: str = ""
+
+    @property
+    def processing_spec(self) -> ProcessingJobSpec:
+        """The spec as it was submitted."""
+        return ProcessingJobSpec.from_dict(self.spec)
+
+    @property
+    def hosts_spec(self) -> ProcessingJobSpec:
+        """The spec as it was submitted."""
+        return self.processing_spec
+
+    @property
+    def results_uri(self) -> str:
+        """The place of its outputs: of the first, where there are several; empty where there is none."""
+        return next((output.uri for output in self.processing_spec.outputs), "")
 
 
 def _stop_reason(text: str, status: Status) -> StopReason:

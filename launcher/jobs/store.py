@@ -27,8 +27,18 @@ from launcher.errors import (
 )
 from launcher.jobs.endpoint_record import EndpointConfigRecord, EndpointRecord
 from launcher.jobs.folder import JobFolder
-from launcher.jobs.kinds import ENDPOINT_CONFIGS, ENDPOINTS, MODELS, TRAINING_JOBS, TRANSFORM_JOBS, Kind, RecordType
-from launcher.jobs.record import JobRecord, ModelRecord, TransformRecord
+from launcher.jobs.kinds import (
+    ENDPOINT_CONFIGS,
+    ENDPOINTS,
+    MODELS,
+    PROCESSING_JOBS,
+    TRAINING_JOBS,
+    TRANSFORM_JOBS,
+    TUNING_JOBS,
+    Kind,
+    RecordType,
+)
+from launcher.jobs.record import JobRecord, ModelRecord, ProcessingRecord, TransformRecord, TuningRecord
 from launcher.paths import make_private
 from launcher.settings import default_home
 
@@ -356,6 +366,20 @@ class TransformStore(Store[TransformRecord]):
 
     def __init__(self, home: Path) -> None:
         super().__init__(home, TRANSFORM_JOBS)
+
+
+class ProcessingStore(Store[ProcessingRecord]):
+    """The processing jobs of one home."""
+
+    def __init__(self, home: Path) -> None:
+        super().__init__(home, PROCESSING_JOBS)
+
+
+class TuningStore(Store[TuningRecord]):
+    """The hyperparameter tuning jobs of one home."""
+
+    def __init__(self, home: Path) -> None:
+        super().__init__(home, TUNING_JOBS)
 
 
 class ModelStore(Store[ModelRecord]):

@@ -61,7 +61,6 @@ def child_environment(
         "AWS_SHARED_CREDENTIALS_FILE": str(folder / "credentials"),
         "AWS_EC2_METADATA_DISABLED": "true",
         "LAUNCHER_HOME": str(home),
-        "LAUNCHER_EXEC": proxy_url,
         "PYTHONPATH": search_path,
     }
 

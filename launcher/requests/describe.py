@@ -60,6 +60,8 @@ def describe_record(record: JobRecord) -> dict[str, Any]:
         ],
         "ProfilingStatus": "Disabled",
     }
+    if spec.tuning_job_arn:
+        answer["TuningJobArn"] = spec.tuning_job_arn
     if record.failure_reason:
         answer["FailureReason"] = record.failure_reason
     if record.started is not None:

@@ -17,6 +17,16 @@ OWN_MEMBER = "Launcher"
 _OWN_SHAPES: Mapping[str, Shape] = {
     "LauncherMember": {
         "type": "structure",
+        "members": {
+            "Runtime": "LauncherWord",
+            "S3": "LauncherS3",
+            "Estimator": "LauncherEstimator",
+            "WritableChannels": "LauncherTexts",
+            "TuningJobArn": "LauncherText",  # of the tuning job that made it
+        },
+    },
+    "LauncherTuningMember": {
+        "type": "structure",
         "members": {"Runtime": "LauncherWord", "S3": "LauncherS3", "Estimator": "LauncherEstimator"},
     },
     "LauncherS3": {
@@ -54,6 +64,7 @@ _OWN_SHAPES: Mapping[str, Shape] = {
         "type": "structure",
         "members": {"Runtime": "LauncherWord", "S3": "LauncherS3", "Resume": "LauncherFlag"},
     },
+    "LauncherProcessingMember": {"type": "structure", "members": {"Runtime": "LauncherWord", "S3": "LauncherS3"}},
     "LauncherEndpointMember": {"type": "structure", "members": {"Runtime": "LauncherWord", "S3": "LauncherS3"}},
     "LauncherFlag": {"type": "boolean"},
     "LauncherWord": {"type": "string", "min": 1, "max": 64, "pattern": r"[A-Za-z0-9._-]+"},
@@ -62,13 +73,17 @@ _OWN_SHAPES: Mapping[str, Shape] = {
 }
 _OWN_MEMBERS: Mapping[str, str] = {
     "CreateTrainingJob": "LauncherMember",
+    "CreateHyperParameterTuningJob": "LauncherTuningMember",
     "CreateModel": "LauncherModelMember",
     "CreateTransformJob": "LauncherTransformMember",
+    "CreateProcessingJob": "LauncherProcessingMember",
     "CreateEndpointConfig": "LauncherEndpointMember",
     "CreateEndpoint": "LauncherEndpointMember",
 }
-# Unicode's classes, which Java's patterns have and Python's have not. The characters of \p{Z} are listed.
+# What Java's patterns have and Python's have not: Unicode's classes, of which the characters of \p{Z} are listed, and a
+# range of characters that Java writes as pairs.
 _CLASSES = {
+    r"\uD800\uDC00-\uDBFF\uDFFF": "\U00010000-\U0010ffff",
     r"\p{L}": r"\w",
     r"\p{N}": r"\w",
     r"\p{Alnum}": "A-Za-z0-9",
@@ -88,6 +103,7 @@ def _model(service: str = "") -> Mapping[str, Any]:
     return model
 
 
+@cache
 def shape(name: str) -> Shape:
     """Return a shape by its name: ``type``, limits, and the names of the shapes below it.
 

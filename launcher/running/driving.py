@@ -10,13 +10,13 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from launcher.errors import BadInputError, JobFailedError, JobFolderError
+from launcher.errors import ArtifactError, BadInputError, JobFailedError, JobFolderError
 from launcher.jobs.kinds import TRAINING_JOBS
-from launcher.jobs.record import DrivenRecord, JobRecord, Record
+from launcher.jobs.record import DrivenRecord, HostsRecord, Record
 from launcher.jobs.states import Status
-from launcher.jobs.store import JobStore, Store
+from launcher.jobs.store import Store
 from launcher.running.following import LineSink, LogReader, log_tail
-from launcher.running.runner import TICK_SECONDS, Driver
+from launcher.running.runner import TICK_SECONDS, HostsDriver
 from launcher.running.signals import HandOver, Interrupts, watch_signals
 from launcher.runtimes import Runtime, get_runtime
 from launcher.secrets import masked_text
@@ -129,7 +129,21 @@ def drive_alone(store: Store[Any], name: str) -> None:
             time.sleep(TICK_SECONDS)
 
 
-def collect_again(store: JobStore, name: str) -> None:
+def drive_in_thread(store: Store[Any], name: str, runtime: Runtime, interrupts: Interrupts) -> None:
+    """Drive a job to its end in a thread of a process that has others to drive as well.
+
+    Args:
+        interrupts: what the process wants of it: ``leaving`` ends the thread at the job's next step.
+    Raises:
+        HandOver: the process has to go; everything is as the next driver needs it.
+        JobNotFoundError: the job is gone.
+    """
+    while not _driven_to_its_end(store, name, runtime, None, interrupts, False):
+        interrupts.check()
+        time.sleep(TICK_SECONDS)
+
+
+def collect_again(store: Store[Any], name: str) -> None:
     """Pack what a job that has ended left and nobody packed; its status stays as it is.
 
     Raises:
@@ -139,8 +153,11 @@ def collect_again(store: JobStore, name: str) -> None:
     with store.folder(name).driving(wait=False) as had:
         if not had:
             raise JobFolderError(f"job '{name}' is being driven by another process.", f"See: launcher logs -f {name}")
-        runtime = get_runtime(store.load(name).training_spec.runtime)
-        Driver(store, name, runtime).collect_again()
+        runtime = get_runtime(store.load(name).runtime)
+        driver = _driver_class(store)(store, name, runtime)
+        if not isinstance(driver, HostsDriver):
+            raise ArtifactError(f"a {store.kind.noun} packs nothing when it ends.", "Its outputs are in their places.")
+        driver.collect_again()
 
 
 def hand_over(store: Store[Any], name: str, leaving: HandOver) -> None:
@@ -193,7 +210,7 @@ def _logs_command(store: Store[Any], name: str) -> str:
     return f"launcher logs -f {name}" + ("" if store.kind is TRAINING_JOBS else f" --kind {store.kind.folder}")
 
 
-def raise_unless_completed(store: Store[JobRecord], record: JobRecord) -> None:
+def raise_unless_completed(store: Store[Any], record: HostsRecord) -> None:
     """Raise the error of a failed job; a stopped one is no error, as with SageMaker.
 
     Raises:
@@ -201,7 +218,7 @@ def raise_unless_completed(store: Store[JobRecord], record: JobRecord) -> None:
     """
     if record.status != Status.FAILED:
         return
-    spec = record.training_spec
+    spec = record.hosts_spec
     folder = store.folder(spec.job_name)
     seconds = record.billable_seconds
     if seconds is None:
@@ -215,7 +232,7 @@ def raise_unless_completed(store: Store[JobRecord], record: JobRecord) -> None:
     log_path = folder.log_path(host)
     tail = "".join(f"\n    {line}" for line in log_tail(log_path))
     error = JobFailedError(
-        neutralised_text(f"job '{spec.job_name}': {ending}. {masked_text(record.failure_reason)}"),
+        neutralised_text(f"{store.kind.noun} '{spec.job_name}': {ending}. {masked_text(record.failure_reason)}"),
         neutralised_text(f"Log: {log_path}" + (f", which ends with:{tail}" if tail else "")),
         job_name=spec.job_name,
         reason=record.failure_reason,

@@ -29,10 +29,9 @@ def failure_reason(container: ContainerSpec, exit_code: int, ending: Ending, sai
         pass
     elif ending.cause is EndCause.NO_PROGRAM:
         command = " ".join([*container.entry_point, *container.arguments])
-        text = (
-            f"there is no '{command}' to run ({ending.detail}); "
-            "an algorithm image must be runnable as: docker run IMAGE train"
-        )
+        text = f"there is no '{command}' to run ({ending.detail})"
+        if container.arguments == ("train",):
+            text += "; an algorithm image must be runnable as: docker run IMAGE train"
     elif exit_code == _KILLED:
         text = "the job was killed by signal 9, not by the launcher; nothing says that memory ran out"
     elif exit_code > 128:

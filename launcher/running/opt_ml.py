@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from launcher.terminal import neutralised_text
 from launcher.trees import NoFolderError, OnSkip, Tree, why_no_folder
 
 FAILURE_REASON_LIMIT = 1024
+TRAINING_FOLDERS = ("model", "output/data", "output/intermediate", "input/data", "input/config", "checkpoints")
+"""What a training job sees below ``/opt/ml`` when it begins, beside its source."""
+
 _SHARED = 0o777
 _SHARED_FILE = 0o666
 
@@ -25,15 +28,15 @@ class OptMl:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.model = path / "model"
-        self.output = path / "output"
-        self.output_data = path / "output" / "data"
-        self.intermediate = path / "output" / "intermediate"
-        self.failure = path / "output" / "failure"
         self.code = path / "code"
         self.channels = path / "input" / "data"
-        self.config = path / "input" / "config"
 
-    def prepare(self, config_files: Mapping[str, str], mount_points: Mapping[str, bool]) -> None:
+    def prepare(
+        self,
+        config_files: Mapping[str, str],
+        mount_points: Mapping[str, bool],
+        folders: Sequence[str] = TRAINING_FOLDERS,
+    ) -> None:
         """Make the tree and write the configuration; doing it again changes nothing.
 
         Every folder is open to any user, because an image may run as any user. The folder around the tree is the
@@ -42,17 +45,10 @@ class OptMl:
         Args:
             config_files: content by path below ``/opt/ml``.
             mount_points: paths below ``/opt/ml`` that something will be mounted on; True for a file.
+            folders: paths below ``/opt/ml`` of the folders that the job has.
         """
-        folders = [
-            self.model,
-            self.output_data,
-            self.intermediate,
-            self.channels,
-            self.config,
-            self.path / "checkpoints",
-        ]
-        for folder in folders:
-            folder.mkdir(parents=True, exist_ok=True)
+        for name in folders:
+            (self.path / name).mkdir(parents=True, exist_ok=True)
         for relative, is_file in mount_points.items():
             # An engine that has to make a mount point makes it as root: it must be there before.
             point = self.path / relative
@@ -83,17 +79,26 @@ class OptMl:
         Args:
             on_skip: is told of one that is no regular file, or that cannot be read.
         """
+        text = self.read_output("failure", 4 * FAILURE_REASON_LIMIT, on_skip).decode("utf-8", "replace")
+        return neutralised_text("\n".join(text.splitlines()), colours=False).strip()[:FAILURE_REASON_LIMIT]
+
+    def read_output(self, name: str, size: int, on_skip: OnSkip) -> bytes:
+        """Return the beginning of a file in ``output``, at most ``size`` bytes; nothing when there is none.
+
+        Args:
+            name: of the file.
+            size: in bytes.
+            on_skip: is told of one that is no regular file, or that cannot be read.
+        """
         try:
             with Tree.open(self.path, "output", make_readable=True) as output:
-                descriptor = output.open_file("failure", make_readable=True)
+                descriptor = output.open_file(name, make_readable=True)
             with os.fdopen(descriptor, "rb") as file:
-                text = file.read(4 * FAILURE_REASON_LIMIT).decode("utf-8", "replace")
+                return file.read(size)
         except NoFolderError as error:
             on_skip(f"output: {why_no_folder(error.cause)}")
-            return ""
         except FileNotFoundError:
-            return ""
+            pass
         except OSError as error:
-            on_skip(f"output/failure: {'a link' if error.errno == errno.ELOOP else error.strerror}")
-            return ""
-        return neutralised_text("\n".join(text.splitlines()), colours=False).strip()[:FAILURE_REASON_LIMIT]
+            on_skip(f"output/{name}: {'a link' if error.errno == errno.ELOOP else error.strerror}")
+        return b""

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
+from launcher.channels.resolving import ChannelSource, source_of
+from launcher.jobs.processing_spec import HostsSpec
 from launcher.jobs.spec import (
     OPT_ML,
     CheckpointConfig,
     ContainerSpec,
-    JobKeys,
     Mount,
     TrainingJobSpec,
     job_keys,
     log_file_name,
 )
+from launcher.running.opt_ml import TRAINING_FOLDERS
 from launcher.runtimes.images import is_bundled, local_image
 from launcher.secrets import masked, masked_json
 from launcher.settings import LOCAL_CREDENTIALS, REGION, training_job_arn
@@ -42,19 +44,6 @@ _CREDENTIAL_VARIABLES = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESS
 
 
 @dataclass(frozen=True)
-class ChannelSource:
-    """Where the runner found a channel's data.
-
-    Attributes:
-        path: a file or a folder of this machine.
-        is_file: a channel of one file is a folder with that file in it.
-    """
-
-    path: Path
-    is_file: bool
-
-
-@dataclass(frozen=True)
 class RunPlan:
     """Everything that will be run, read and written. As a text it shows no secrets; its fields have the real values.
 
@@ -64,7 +53,11 @@ class RunPlan:
         config_files: content by path below ``/opt/ml``, the same on every host.
         host_files: the same for what each host is told apart, by host.
         source_members: what ``sourcedir.tar.gz`` will hold, where it is still to be packed.
-        mount_points: paths below ``/opt/ml`` that inputs are mounted on; True for a file.
+        mount_points: paths below ``/opt/ml`` that inputs are mounted on, the same on every host; True for a file.
+        results: where what the job writes goes, a line for people each.
+        source_uri: the source archive; empty where there is none.
+        folders: paths below ``/opt/ml`` of the folders that are there when the job begins.
+        channel_notes: a line about each channel that is no plain mount, for people.
     """
 
     job_name: str
@@ -75,12 +68,16 @@ class RunPlan:
     host_files: Mapping[str, Mapping[str, str]]
     source_members: tuple[str, ...]
     mount_points: Mapping[str, bool]
-    keys: JobKeys
+    results: tuple[str, ...]
     max_run_seconds: int
+    source_uri: str = ""
+    folders: tuple[str, ...] = TRAINING_FOLDERS
     checkpoint_config: CheckpointConfig | None = None
+    channel_notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         lines = [f"job        {self.job_name}", f"runtime    {self.runtime}", f"image      {self.image}"]
+        lines += [f"channel    {note}" for note in self.channel_notes]
         for container in self.containers:
             command = " ".join([*container.entry_point, *container.arguments])
             lines.append(f"host       {container.host}: {command}")
@@ -90,6 +87,7 @@ class RunPlan:
             ]
             lines += [f"  variable {name}={value}" for name, value in sorted(masked(container.environment).items())]
             lines += [f"  variable {name} (inherited, if it is set)" for name in container.inherited]
+            lines += [f"  limit    {line}" for line in container.limits.lines]
             if container.network_isolated:
                 lines.append("  network  none")
         lines += [
@@ -104,10 +102,8 @@ class RunPlan:
             uri, path = self.checkpoint_config.s3_uri, self.checkpoint_config.local_path
             lines += [f"restores   {path}/ <- {uri}/", f"writes     {uri}/ <- {path}/ (while it runs)"]
         lines += [
-            f"{'writes' if self.source_members else 'unpacks':<10} {self.keys.source}" if self.keys.source else "",
-            f"writes     {self.keys.model}",
-            f"writes     {self.keys.output}",
-            f"writes     {self.keys.intermediate}/ (while it runs)",
+            f"{'writes' if self.source_members else 'unpacks':<10} {self.source_uri}" if self.source_uri else "",
+            *(f"writes     {result}" for result in self.results),
             f"stops      after {self.max_run_seconds} s at the latest",
         ]
         return "\n".join(line for line in lines if line)
@@ -120,6 +116,7 @@ def make_plan(
     job_path: Path,
     work_path: Path,
     channels: Mapping[str, ChannelSource],
+    channel_notes: Sequence[str] = (),
     source_members: Sequence[str] = (),
     network_interface: str = "eth0",
 ) -> RunPlan:
@@ -130,7 +127,8 @@ def make_plan(
         home: the store's folder; containers carry it as a label, so that they are found by it.
         job_path: the job's folder, for the logs.
         work_path: the folder with each host's ``/opt/ml`` tree and the runtimes' own folders.
-        channels: what the inputs resolve to, by channel.
+        channels: what the inputs resolve to, by channel, or by host and channel.
+        channel_notes: about channels that are no plain mounts.
         source_members: names in the source archive.
         network_interface: by which the hosts of the job reach each other.
     """
@@ -138,67 +136,105 @@ def make_plan(
     # A lone host without a network has its loopback; several still reach each other.
     interface = "lo" if spec.enable_network_isolation and len(hosts) == 1 else network_interface
     mount_points = {
-        _channel_point(channel.name, channels[channel.name]): channels[channel.name].is_file
+        _channel_point(channel.name, source): source.is_file
         for channel in spec.channels
+        if not channel.is_stream
+        for source in [source_of(channels, hosts[0], channel.name)]
     }
     if spec.container_entry_point or spec.container_arguments:
         entry_point, arguments = spec.container_entry_point, spec.container_arguments
     else:
         entry_point, arguments = (), ("train",)
+    keys = job_keys(spec)
+    containers = make_containers(
+        spec,
+        label=spec.job_name,
+        home=home,
+        job_path=job_path,
+        work_path=work_path,
+        entry_point=entry_point,
+        arguments=arguments,
+        environment={"TRAINING_JOB_NAME": spec.job_name, "TRAINING_JOB_ARN": training_job_arn(spec.job_name)},
+        mounts=lambda host: _mounts(spec, host, work_path / host / "opt_ml", channels),
+    )
+    return RunPlan(
+        job_name=spec.job_name,
+        runtime=spec.runtime,
+        image=containers[0].image,
+        containers=containers,
+        config_files={
+            "input/config/hyperparameters.json": compact(spec.hyperparameters),
+            "input/config/inputdataconfig.json": compact(input_data_config(spec)),
+        },
+        host_files={
+            host: {"input/config/resourceconfig.json": compact(resource_config(spec, host, hosts, interface))}
+            for host in hosts
+        },
+        source_members=tuple(source_members),
+        mount_points=mount_points,
+        results=(keys.model, keys.output, f"{keys.intermediate}/ (while it runs)"),
+        source_uri=keys.source,
+        max_run_seconds=spec.max_run_seconds,
+        checkpoint_config=spec.checkpoint_config,
+        channel_notes=tuple(channel_notes),
+    )
+
+
+def make_containers(
+    spec: HostsSpec,
+    *,
+    label: str,
+    home: Path,
+    job_path: Path,
+    work_path: Path,
+    entry_point: Sequence[str],
+    arguments: Sequence[str],
+    environment: Mapping[str, str],
+    mounts: Callable[[str], tuple[Mount, ...]],
+) -> tuple[ContainerSpec, ...]:
+    """Work out the containers of a job, one for each host.
+
+    Args:
+        spec: the job.
+        label: what runtimes call the job; its name and kind, so that no other job of the home has it.
+        home: the store's folder.
+        job_path: the job's folder.
+        work_path: the folder with each host's tree and the runtimes' own folders.
+        entry_point: replaces the image's, when not empty.
+        arguments: the command.
+        environment: variables beside the request's own, which win.
+        mounts: what a host gets of its tree and its inputs, by its name.
+    """
+    hosts = host_names(spec)
     variables, inherited = s3_variables(spec)
     image = local_image(spec.image_uri)
     if is_bundled(image):
         inherited += INSTALLING_VARIABLES
-    environment = {
-        "TRAINING_JOB_NAME": spec.job_name,
-        "TRAINING_JOB_ARN": training_job_arn(spec.job_name),
-        "AWS_REGION": REGION,
-        "AWS_DEFAULT_REGION": REGION,
-        **variables,
-        **spec.environment,
-    }
-    containers = tuple(
+    wanted = {**environment, "AWS_REGION": REGION, "AWS_DEFAULT_REGION": REGION, **variables, **spec.environment}
+    return tuple(
         ContainerSpec(
             job_name=spec.job_name,
             host=host,
             image=image,
             entry_point=tuple(entry_point),
             arguments=tuple(arguments),
-            environment=environment,
-            mounts=_mounts(spec, work_path / host / "opt_ml", channels),
+            environment=wanted,
+            limits=spec.limits.of_host(number),
+            mounts=mounts(host),
             state_path=str(work_path / host),
             log_path=str(job_path / log_file_name(host)),
-            labels={"launcher.job": spec.job_name, "launcher.host": host, "launcher.home": str(home)},
+            labels={"launcher.job": label, "launcher.host": host, "launcher.home": str(home)},
             network_isolated=spec.enable_network_isolation,
             inherited=tuple(name for name in inherited if name not in spec.environment),
             tree_path=str(work_path / host / "opt_ml"),
             hosts=tuple(hosts),
             max_run_seconds=spec.max_run_seconds,
         )
-        for host in hosts
-    )
-    return RunPlan(
-        job_name=spec.job_name,
-        runtime=spec.runtime,
-        image=image,
-        containers=containers,
-        config_files={
-            "input/config/hyperparameters.json": _compact(spec.hyperparameters),
-            "input/config/inputdataconfig.json": _compact(input_data_config(spec)),
-        },
-        host_files={
-            host: {"input/config/resourceconfig.json": _compact(resource_config(spec, host, hosts, interface))}
-            for host in hosts
-        },
-        source_members=tuple(source_members),
-        mount_points=mount_points,
-        keys=job_keys(spec),
-        max_run_seconds=spec.max_run_seconds,
-        checkpoint_config=spec.checkpoint_config,
+        for number, host in enumerate(hosts)
     )
 
 
-def host_names(spec: TrainingJobSpec) -> list[str]:
+def host_names(spec: HostsSpec) -> list[str]:
     """Return the names of a job's hosts."""
     return [f"algo-{number}" for number in range(1, spec.instance_count + 1)]
 
@@ -207,7 +243,7 @@ def _channel_point(name: str, source: ChannelSource) -> str:
     return f"input/data/{name}" + (f"/{source.path.name}" if source.is_file else "")
 
 
-def _mounts(spec: TrainingJobSpec, tree: Path, channels: Mapping[str, ChannelSource]) -> tuple[Mount, ...]:
+def _mounts(spec: TrainingJobSpec, host: str, tree: Path, channels: Mapping[str, ChannelSource]) -> tuple[Mount, ...]:
     """Return what a host gets of its tree, its inputs and its checkpoints.
 
     Each folder of the contract is mounted by itself, ``code`` only where there is a source: everything else below
@@ -216,14 +252,16 @@ def _mounts(spec: TrainingJobSpec, tree: Path, channels: Mapping[str, ChannelSou
     names = [*CONTRACT_FOLDERS, *(["code"] if spec.source_uri is not None else [])]
     mounts = [Mount(str(tree / name), f"{OPT_ML}/{name}", read_only=False) for name in names]
     for channel in spec.channels:
-        source = channels[channel.name]
+        if channel.is_stream:
+            continue
+        source = source_of(channels, host, channel.name)
         point = f"{OPT_ML}/{_channel_point(channel.name, source)}"
         mounts.append(Mount(str(source.path), point, read_only=channel.name not in spec.own_channels))
     checkpoints = spec.checkpoint_config
     if checkpoints is not None and not checkpoints.local_path.startswith(tuple(f"{OPT_ML}/{name}/" for name in names)):
         own = Mount(str(tree / checkpoints.tree_path), checkpoints.local_path, read_only=False)
         mounts += [own] if own not in mounts else []
-    return tuple(mounts)
+    return (*mounts, *spec.limits.mounts)
 
 
 class SeesS3(Protocol):
@@ -278,14 +316,15 @@ def input_data_config(spec: TrainingJobSpec) -> dict[str, dict[str, str]]:
         content_type = {"ContentType": channel.content_type} if channel.content_type else {}
         config[channel.name] = {
             **content_type,
-            "TrainingInputMode": channel.input_mode,
+            # A job reads FastFile as it reads File, and is told so.
+            "TrainingInputMode": "Pipe" if channel.is_stream else "File",
             "S3DistributionType": channel.distribution,
             "RecordWrapperType": channel.record_wrapping,
         }
     return config
 
 
-def resource_config(spec: TrainingJobSpec, host: str, hosts: Sequence[str], interface: str) -> dict[str, object]:
+def resource_config(spec: HostsSpec, host: str, hosts: Sequence[str], interface: str) -> dict[str, object]:
     """Return what ``resourceconfig.json`` tells ``host``."""
     group = "homogeneousCluster"
     return {
@@ -298,5 +337,6 @@ def resource_config(spec: TrainingJobSpec, host: str, hosts: Sequence[str], inte
     }
 
 
-def _compact(value: object) -> str:
+def compact(value: object) -> str:
+    """Return JSON as the files of a job's configuration hold it."""
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False)

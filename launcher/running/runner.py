@@ -12,12 +12,15 @@ import os
 import shutil
 import signal
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
+from launcher.channels.feeding import Feeder
+from launcher.channels.resolving import ChannelSource, ResolvedChannels, resolve_channels
 from launcher.errors import (
     ArtifactError,
     ChannelError,
@@ -32,71 +35,67 @@ from launcher.jobs.clock import clock_mark
 from launcher.jobs.folder import JobFolder
 from launcher.jobs.log_times import FolderTimes
 from launcher.jobs.metrics import MetricRecorder
-from launcher.jobs.record import JobRecord
-from launcher.jobs.spec import CheckpointConfig, ContainerSpec, TrainingJobSpec, job_keys
+from launcher.jobs.processing_spec import HostsSpec, ProcessingJobSpec
+from launcher.jobs.record import HostsRecord, JobRecord
+from launcher.jobs.spec import (
+    OPT_ML,
+    CheckpointConfig,
+    ContainerSpec,
+    JobKeys,
+    Limits,
+    Mount,
+    TrainingJobSpec,
+    job_keys,
+)
 from launcher.jobs.states import STOPS, SecondaryStatus, Status, StopReason
-from launcher.jobs.store import DISK_FULL, Claim, JobStore
+from launcher.jobs.store import DISK_FULL, Claim, JobStore, Store
+from launcher.requests.members import without_effect
 from launcher.requests.training import check_training_request
 from launcher.running import artifacts
 from launcher.running.failure import failure_reason
 from launcher.running.following import LogReader
+from launcher.running.limits import JobLimits, job_limits
 from launcher.running.opt_ml import FAILURE_REASON_LIMIT, OptMl
 from launcher.running.plan import (
-    ChannelSource,
     RunPlan,
     host_names,
     make_plan,
     planned_s3_address,
     with_s3_address,
 )
+from launcher.running.requirements import IN_USE, RequirementsCache, entry_name, is_cacheable, requirements_cache
 from launcher.running.signals import HandOver, Interrupts
 from launcher.running.syncing import FolderSync
 from launcher.runtimes import EndCause, Ending, Execution, HostState, Runtime, choose_runtime
 from launcher.runtimes.images import image_note
-from launcher.settings import S3Settings, default_runtime, stop_grace_seconds
+from launcher.settings import S3Settings, cache_bytes, default_runtime, stop_grace_seconds
 from launcher.storage import Storage, recorded_storage, which_s3
 from launcher.storage.address import credentials_within, s3_within_reach
-from launcher.trees import Skipped, remove_tree
+from launcher.trees import OnSkip, Skipped, remove_tree
 
 TICK_SECONDS = 0.1
 _SYNC_SECONDS = 1.0
 _LOOKING_SECONDS = 2.0  # between two questions to a runtime that does not answer
 _KILLED = 128 + signal.SIGKILL
 _ENDED_SECONDS = 10.0
+_INSTALLER = "requirements"  # the host that installs them
+_REQUIREMENTS = "LAUNCHER_REQUIREMENTS"  # tells the toolkit where they are
+_FEEDING_SECONDS = 600.0  # a feeder that nobody ends outlives the longest run by this
 
 
-def job_storage(spec: TrainingJobSpec, uri: str) -> Storage:
+_Spec = TypeVar("_Spec", TrainingJobSpec, ProcessingJobSpec)
+_Record = TypeVar("_Record", bound=HostsRecord)
+
+
+def job_storage(spec: HostsSpec, uri: str) -> Storage:
     """Return the storage of one of the job's URIs: its ``s3://`` means what it meant when the job was submitted."""
     return recorded_storage(uri, spec.s3)
 
 
-def resolve_channels(spec: TrainingJobSpec, cache_path: Path, *, fetch: bool) -> dict[str, ChannelSource]:
-    """Find the data of every channel on this machine.
-
-    Args:
-        spec: the job.
-        cache_path: a folder for data that has to be copied here.
-        fetch: False copies nothing, and returns where the data would be.
-    Raises:
-        ChannelError: a channel has nothing to read; the message names channel and job.
-        StorageError: an S3 refuses it, or does not answer.
-    """
-    sources = {}
-    for channel in spec.channels:
-        storage, path = job_storage(spec, channel.uri), cache_path / channel.name
-        try:
-            if fetch:
-                path = storage.fetch(channel.uri, path)
-                if channel.name in spec.own_channels:
-                    path = _own_copy(path, cache_path / f".own-{channel.name}")
-                sources[channel.name] = ChannelSource(path, path.is_file())
-            else:
-                sources[channel.name] = ChannelSource(*storage.locate(channel.uri, path))
-        except ChannelError as error:
-            raise ChannelError(
-                f"channel '{channel.name}' of job '{spec.job_name}': {error.message}", error.hint
-            ) from error
-    return sources
+def resolve_job_channels(spec: HostsSpec, work_path: Path, *, fetch: bool) -> ResolvedChannels:
+    """Find the data of every channel of a job on this machine; ``resolve_channels`` says how."""
+    storage_of = partial(job_storage, spec)
+    return resolve_channels(spec, host_names(spec), work_path / "channels", storage_of, fetch=fetch)
 
 
 @dataclass(frozen=True)
@@ -126,20 +125,52 @@ def accept(request: Mapping[str, Any], runtime: Runtime | None = None) -> Accept
         BadInputError: it cannot be run as it was written.
     """
     spec = check_training_request(request)
+    uris = [spec.output_uri, spec.source_uri or "", *(channel.uri for channel in spec.channels)]
+    uris.append(spec.checkpoint_config.s3_uri if spec.checkpoint_config else "")
+    placed, runtime, warnings = place_job(spec, uris, runtime)
+    return AcceptedJob(request, placed, runtime, (*without_effect(request), *warnings))
+
+
+def place_job(
+    spec: _Spec, uris: Sequence[str], runtime: Runtime | None = None
+) -> tuple[_Spec, Runtime, tuple[str, ...]]:
+    """Decide where a checked job runs and which S3 it means; changes nothing.
+
+    Args:
+        spec: the job.
+        uris: all that it reads and writes.
+        runtime: default: the one that the request names, else ``LAUNCHER_RUNTIME``.
+    Returns:
+        The job as it will run, what runs it, and warnings for the user.
+    """
     if runtime is None:
         name = default_runtime() if spec.runtime == "auto" else spec.runtime
         runtime = choose_runtime(name, image_uri=spec.image_uri)
-    warnings = [line] if (line := image_note(spec.image_uri)) else []
+    warnings: list[str] = [line] if (line := image_note(spec.image_uri)) else []
     if not runtime.runs_images and spec.image_uri is not None and spec.brings_code:
         warnings.append(
             f"the image {spec.image_uri} is not used: the {runtime.name} runtime runs the request's own code"
         )
         spec = replace(spec, image_uri=None)
-    uris = [spec.output_uri, spec.source_uri or "", *(channel.uri for channel in spec.channels)]
-    uris.append(spec.checkpoint_config.s3_uri if spec.checkpoint_config else "")
-    if spec.s3 is None and any(uri.startswith("s3://") for uri in uris):
+    manifests = any(channel.s3_data_type != "S3Prefix" for channel in spec.channels)  # which may name s3://
+    if spec.s3 is None and (manifests or any(uri.startswith("s3://") for uri in uris)):
         spec = replace(spec, s3=which_s3().to_dict())
-    return AcceptedJob(request, replace(spec, runtime=runtime.name), runtime, tuple(warnings))
+    allowed: JobLimits = job_limits(spec, runtime)
+    warnings += [*allowed.warnings, *_channel_warnings(spec)]
+    return replace(spec, limits=allowed.limits, runtime=runtime.name), runtime, tuple(warnings)
+
+
+def _channel_warnings(spec: HostsSpec) -> list[str]:
+    """Name the channels that are read another way than they were asked for."""
+    if spec.s3 is None or spec.s3["kind"] == "embedded":
+        return []
+    place = S3Settings.from_dict(dict(spec.s3)).place
+    return [
+        f"channel '{channel.name}': {channel.input_mode} downloads all objects from {place} before the job starts, "
+        "through the cache"
+        for channel in spec.channels
+        if channel.input_mode != "File" and channel.uri.startswith("s3://")
+    ]
 
 
 def plan_job(job: AcceptedJob, store: JobStore, *, source_members: Sequence[str] | None = None) -> RunPlan:
@@ -159,7 +190,8 @@ def plan_job(job: AcceptedJob, store: JobStore, *, source_members: Sequence[str]
     keys = job_keys(spec)
     # A source in the folder of a job without a record was left by a submission that was killed.
     to_be_written = [] if source_members is None or _lies_within(keys.source, str(folder.path)) else [keys.source]
-    channels = resolve_channels(spec, folder.work_path / "channels", fetch=False)
+    resolved = resolve_job_channels(spec, folder.work_path, fetch=False)
+    places = _channel_places(spec, resolved)
     for uri in (keys.output, keys.model, *to_be_written):
         storage = job_storage(spec, uri)
         if storage.exists(uri):
@@ -170,14 +202,16 @@ def plan_job(job: AcceptedJob, store: JobStore, *, source_members: Sequence[str]
     if source_members is None and spec.source_uri is not None:
         _check_source_archive(spec, spec.source_uri)
     for channel in spec.channels:
-        if _lies_within(spec.output_uri, str(channels[channel.name].path)):
+        if any(_lies_within(spec.output_uri, path) for path in places[channel.name]):
             raise OutputPathError(
                 f"the output path {spec.output_uri} lies inside channel '{channel.name}' ({channel.uri}).",
                 "Write results somewhere else, or the job would read what it writes.",
             )
     if spec.checkpoint_config is not None:
-        _check_checkpoint_place(spec, spec.checkpoint_config, channels, folder)
-    plan = _plan(spec, store, channels, job.runtime.network_interface, source_members or ())
+        _check_checkpoint_place(spec, spec.checkpoint_config, places, folder)
+    plan = _plan(
+        spec, store, resolved.sources, job.runtime.network_interface, source_members or (), notes=resolved.notes
+    )
     for container in plan.containers:
         job.runtime.check(container)
     return replace(plan, image=job.runtime.describe_image(plan.containers[0]))
@@ -212,8 +246,10 @@ def record_job(job: AcceptedJob, claim: Claim[JobRecord]) -> JobFolder:
     return claim.folder
 
 
-class Driver:
+class HostsDriver(ABC, Generic[_Record]):
     """Carries a job through the steps that are not recorded yet; the caller holds the driver's lock.
+
+    What a kind of job has besides, its files and its results, its own driver adds.
 
     Args:
         lines: reads the log for the caller.
@@ -221,9 +257,15 @@ class Driver:
         looking_on: whether the job is left to another driver when the sink of ``lines`` has failed.
     """
 
+    activity = "training"
+    """What the hosts do, in the words of a status."""
+
+    uploading = "Uploading generated training model"
+    """The message of a status: the hosts have ended."""
+
     def __init__(
         self,
-        store: JobStore,
+        store: Store[_Record],
         name: str,
         runtime: Runtime,
         lines: LogReader | None = None,
@@ -235,24 +277,46 @@ class Driver:
         self._name = name
         self._folder = store.folder(name)
         self._record = store.load(name)
-        self._spec = self._record.training_spec
         self._runtime = runtime
         self._lines = lines
         self._looking_on = looking_on
         self._interrupts = interrupts or Interrupts()
         self._hosts = [(host, OptMl(self._folder.tree_path(host))) for host in host_names(self._spec)]
-        self._keys = job_keys(self._spec)
-        self._storage = job_storage(self._spec, self._keys.output)
-        self._syncs = [
-            FolderSync("intermediate files", self._trees, "output/intermediate", self._storage, self._keys.intermediate)
-        ]
-        if (config := self._spec.checkpoint_config) is not None:
-            storage = job_storage(self._spec, config.s3_uri)
-            self._syncs.append(FolderSync("checkpoints", self._trees, config.tree_path, storage, config.s3_uri))
+        self._syncs = self._folders_to_follow()
+        self._feeder = Feeder(self._folder.work_path / "feeder")
         self._plan_made: RunPlan | None = None
         self._executions: dict[str, Execution] = {}
         self._s3_address = ""
         self._s3_credentials: dict[str, str] = {}
+
+    @property
+    @abstractmethod
+    def _spec(self) -> HostsSpec:
+        """The job."""
+
+    @abstractmethod
+    def _folders_to_follow(self) -> list[FolderSync]:
+        """Return the folders whose files are copied out while the job runs."""
+
+    @abstractmethod
+    def _make_plan(self, channels: Mapping[str, ChannelSource]) -> RunPlan:
+        """Return what runs, with the inputs where they are."""
+
+    @abstractmethod
+    def _results(self) -> tuple[Callable[[], None], ...]:
+        """Return what puts the results in their places, in order; an error of one does not stop the others."""
+
+    @abstractmethod
+    def _lay_out(self) -> None:
+        """Add to each host's tree what this kind of job has besides its configuration; can be repeated."""
+
+    def _prepare_folders(self) -> None:
+        """Do further steps before the image is prepared."""
+
+    @property
+    def _streams(self) -> bool:
+        """Whether a feeder writes streams for the job."""
+        return any(channel.is_stream for channel in self._spec.channels)
 
     @property
     def _trees(self) -> list[tuple[str, Path]]:
@@ -269,10 +333,12 @@ class Driver:
         try:
             self.step("fetch_channels", self._fetch_channels)
             self.step("write_config", self._write_config)
-            if self._spec.checkpoint_config is not None:
-                self.step("restore_checkpoints", self._restore_checkpoints)
+            self._prepare_folders()
             self.step("prepare", self._prepare)
-            if not self._folder.stop_requested() or self._executions_left():
+            if self._requirements_file is not None:
+                self.step("install_requirements", self._install_requirements)
+            not_installed = "start" not in self._record.steps and bool(self._record.exit_codes)
+            if not not_installed and (not self._folder.stop_requested() or self._executions_left()):
                 with self._s3_within_reach():
                     # From here on a host may have results: Ctrl-C stops all of them in order.
                     self._interrupts.deferred = True
@@ -305,7 +371,7 @@ class Driver:
         if not self._folder.work_path.is_dir():
             raise ArtifactError(
                 f"job '{self._name}' has nothing left to pack: {self._folder.work_path} is gone.",
-                f"What was packed when it ended is in {self._keys.model.rpartition('/')[0]}.",
+                f"What was packed when it ended is in {self._record.results_uri}.",
             )
         reason = self._record.failure_reason
         self._reclaim()
@@ -330,6 +396,7 @@ class Driver:
             for effect in (execution.kill, lambda execution=execution: execution.wait(10), execution.remove):
                 with contextlib.suppress(LauncherError, OSError):
                     effect()
+        self._feeder.stop()
         if "prepare" in self._record.steps:
             with contextlib.suppress(LauncherError, OSError):
                 self._runtime.close(self._plan.containers)
@@ -353,13 +420,13 @@ class Driver:
             return
         with contextlib.suppress(LauncherError, OSError):  # must not hide what went wrong first
             if isinstance(error, KeyboardInterrupt | SystemExit) or self._folder.stop_requested():
-                self._move(Status.STOPPING, SecondaryStatus.STOPPING, "Stopping the training job")
-                self._end(Status.STOPPED, SecondaryStatus.STOPPED, "Training job stopped")
+                self._move(Status.STOPPING, SecondaryStatus.STOPPING, f"Stopping the {self.activity} job")
+                self._end(Status.STOPPED, SecondaryStatus.STOPPED, f"{self.activity.capitalize()} job stopped")
             else:
                 kind = "ClientError" if isinstance(error, LauncherError) else "InternalServerError"
                 text = error.message if isinstance(error, LauncherError) else f"{type(error).__name__}: {error}"
                 self._record.failure_reason = f"{kind}: {text}"[:FAILURE_REASON_LIMIT]
-                self._end(Status.FAILED, SecondaryStatus.FAILED, "Training job failed")
+                self._end(Status.FAILED, SecondaryStatus.FAILED, f"{self.activity.capitalize()} job failed")
 
     @property
     def _left_behind(self) -> str:
@@ -383,44 +450,108 @@ class Driver:
         self._record.marks["started"] = clock_mark()
         self._note(Status.IN_PROGRESS, SecondaryStatus.DOWNLOADING, "Downloading input data")
         self._folder.make_work_path()
-        channels = resolve_channels(self._spec, self._folder.work_path / "channels", fetch=True)
-        self._record.channels = {name: [str(source.path), source.is_file] for name, source in channels.items()}
+        resolved = resolve_job_channels(self._spec, self._folder.work_path, fetch=True)
+        self._record.channels = {name: [str(source.path), source.is_file] for name, source in resolved.sources.items()}
+        if resolved.streams:
+            folders = [tree.channels for _, tree in self._hosts]
+            for folder in folders:
+                folder.mkdir(parents=True, exist_ok=True)
+            longest = self._spec.max_run_seconds + stop_grace_seconds() + _FEEDING_SECONDS
+            self._feeder.prepare(resolved.streams, folders, self._folder.lock_path, longest)
 
     def _write_config(self) -> None:
         plan = self._plan
-        source = None
-        if self._spec.source_uri is not None:
-            storage = job_storage(self._spec, self._spec.source_uri)
-            source = storage.fetch(self._spec.source_uri, self._folder.work_path / "source")
         for host, tree in self._hosts:
-            tree.prepare({**plan.config_files, **plan.host_files[host]}, plan.mount_points)
-            if source is not None:
-                shutil.rmtree(tree.code, ignore_errors=True)
-                artifacts.unpack(source, tree.code)
-
-    def _restore_checkpoints(self) -> None:
-        """Copy the checkpoints of earlier jobs to every host; the job may change them, so nothing is linked."""
-        sync = self._syncs[-1]
-        for folder in sync.folders:
-            remove_tree(folder)  # a driver before this one may have died in the middle
-        sync.restore()
-        for (_, tree), folder in zip(self._hosts, sync.folders, strict=True):
-            tree.share(folder)
+            tree.prepare({**plan.config_files, **plan.host_files[host]}, plan.mount_points, plan.folders)
+        self._lay_out()
 
     def _prepare(self) -> None:
         for container in self._plan.containers:
             self._runtime.prepare(container)
 
+    @property
+    def _requirements_file(self) -> Path | None:
+        """What the toolkit of the bundled image would install; None where it has nothing to install."""
+        container = self._plan.containers[0]
+        file = self._hosts[0][1].code / "requirements.txt"
+        installs = container.bundled and not container.entry_point and self._spec.source_uri is not None
+        return file if installs and file.is_file() else None
+
+    def _install_requirements(self) -> None:
+        """Have what ``requirements.txt`` names installed, once for all jobs with the same file.
+
+        It is installed by a host of its own, before the job's: no job can change what another one gets.
+        """
+        container, file = self._plan.containers[0], self._requirements_file
+        if file is None:
+            return
+        text = file.read_text(encoding="utf-8", errors="replace")
+        if not is_cacheable(text) or not cache_bytes():
+            return  # the toolkit in the job installs it
+        cache = requirements_cache(self._store.path)
+        name = entry_name(text, f"{self._runtime.describe_image(container)} {self._runtime.interpreter}")
+        while not self._folder.stop_requested() and not self._interrupts.count:
+            # First the mark, then the look: an entry in use is not removed.
+            (self._folder.work_path / IN_USE).write_text(name, encoding="utf-8")
+            if (entry := cache.entry(name)) is not None:
+                self._record.requirements = str(entry)
+                return
+            with cache.locked(name) as alone:
+                if alone and cache.entry(name) is None and self._installed(cache, name, container) is None:
+                    return
+            time.sleep(TICK_SECONDS)
+            self._interrupts.check()
+
+    def _installed(self, cache: RequirementsCache, name: str, container: ContainerSpec) -> Path | None:
+        """Install into a new entry; None where that failed, or was stopped, or left nothing to lend."""
+        folder = cache.new_folder()
+        log_path = self._folder.path / "requirements.log"
+        installer = replace(
+            container,
+            host=_INSTALLER,
+            hosts=(_INSTALLER,),
+            arguments=("install",),
+            mounts=(*container.mounts, Mount(str(folder), f"{OPT_ML}/requirements", read_only=False)),
+            state_path=str(self._folder.work_path / _INSTALLER),
+            log_path=str(log_path),
+            labels={**container.labels, "launcher.host": _INSTALLER},
+            limits=Limits(),
+        )
+        if (abandoned := self._runtime.find(installer)) is not None:  # of a driver that was killed
+            abandoned.remove()
+            shutil.rmtree(installer.state_path, ignore_errors=True)
+        execution = self._runtime.start(installer)
+        try:
+            while (code := execution.wait(TICK_SECONDS)) is None:
+                if self._folder.stop_requested() or self._interrupts.count:
+                    execution.kill()
+                self._interrupts.check()
+        finally:
+            execution.kill()
+            execution.remove()
+        if code == 0:
+            return cache.add(name, folder)
+        remove_tree(folder)
+        if not self._folder.stop_requested() and not self._interrupts.count:
+            # The failure of a job's own installation: its reason is in the tree of the first host.
+            self._record.exit_codes[container.host] = code
+            shutil.copyfile(log_path, container.log_path)
+        return None
+
     def _start(self) -> None:
         """Start each host, or find the one that a driver before this one started and could not record."""
         planned = planned_s3_address(self._spec)
         self._runtime.open(self._plan.containers)
+        if not self._record.executions:
+            self._feeder.start()
         for container in self._plan.containers:
             execution = self._runtime.find(container) or self._runtime.start(
-                self._with_credentials(with_s3_address(container, planned, self._s3_address))
+                self._with_requirements(self._with_credentials(with_s3_address(container, planned, self._s3_address)))
             )
             self._executions[container.host] = execution
             self._record.executions[container.host] = execution.reference
+        if self._streams:
+            self._feeder.watch([execution.process_id() for execution in self._executions.values()])
         if any(execution.state() is HostState.PENDING for execution in self._executions.values()):
             self._note(Status.IN_PROGRESS, SecondaryStatus.PENDING, "Waiting for a place to run")
         else:
@@ -445,13 +576,25 @@ class Driver:
 
     def _note_training(self) -> None:
         self._record.marks["training"] = clock_mark()
-        message = "Training image download completed. Training in progress."
+        activity = self.activity.capitalize()
+        message = f"{activity} image download completed. {activity} in progress."
         self._note(Status.IN_PROGRESS, SecondaryStatus.TRAINING, message)
 
     def _with_credentials(self, container: ContainerSpec) -> ContainerSpec:
         """Return the container with the S3's credentials, which are not recorded; the caller's own variables win."""
         own = {name: value for name, value in self._s3_credentials.items() if name not in self._spec.environment}
         return replace(container, environment={**container.environment, **own})
+
+    def _with_requirements(self, container: ContainerSpec) -> ContainerSpec:
+        """Return the container with the packages that were installed for it, which it can only read."""
+        entry = self._record.requirements
+        if not entry:
+            return container
+        if self._runtime.needs_local_libraries:
+            return replace(container, environment={**container.environment, _REQUIREMENTS: entry})
+        lent = Mount(entry, "/run/launcher/requirements")
+        environment = {**container.environment, _REQUIREMENTS: lent.target}
+        return replace(container, environment=environment, mounts=(*container.mounts, lent))
 
     @contextlib.contextmanager
     def _s3_within_reach(self) -> Iterator[None]:
@@ -497,6 +640,9 @@ class Driver:
                 if host in hosts.vanished:
                     self._record.warn(f"{host} was gone when it was looked for")
             self._tell_of_silence(hosts)
+            if self._streams and not self._record.stop_reason and (reason := self._feeder.failure()):
+                self._record.input_failure = reason
+                self._stop(hosts, StopReason.HOST_FAILED)
             failed = next((host for host, code in codes.items() if code != 0), "")
             if failed and hosts.left and not self._record.stop_reason:
                 self._stop(hosts, StopReason.HOST_FAILED)
@@ -517,6 +663,8 @@ class Driver:
         for reader in readers:
             reader.read(final=True)
         self._look_at(readers)
+        if self._streams and not self._record.stop_reason:
+            self._record.input_failure = self._feeder.failure(now=True)
         for sync in self._syncs:
             sync.wait()
         self._heed_stop(hosts)
@@ -570,7 +718,7 @@ class Driver:
         self._record.stop_started, self._record.stop_reason = time.time(), reason
         self._record.marks["stopping"] = clock_mark()
         if STOPS[reason] is not None:
-            self._note(Status.STOPPING, SecondaryStatus.STOPPING, "Stopping the training job")
+            self._note(Status.STOPPING, SecondaryStatus.STOPPING, f"Stopping the {self.activity} job")
         self._save()
         hosts.terminate()
 
@@ -586,7 +734,7 @@ class Driver:
             return
         if any(self._ending(container).cause is EndCause.MAX_RUNTIME for container in self._plan.containers):
             self._record.stop_started, self._record.stop_reason = time.time(), StopReason.MAX_RUNTIME_EXCEEDED
-            self._move(Status.STOPPING, SecondaryStatus.STOPPING, "Stopping the training job")
+            self._move(Status.STOPPING, SecondaryStatus.STOPPING, f"Stopping the {self.activity} job")
 
     def _reclaim(self) -> None:
         self._heed_endings()
@@ -602,28 +750,15 @@ class Driver:
             Exception: the first error, after all parts were tried.
         """
         if not self._record.terminal:
-            self._move(self._record.status, SecondaryStatus.UPLOADING, "Uploading generated training model")
+            self._move(self._record.status, SecondaryStatus.UPLOADING, self.uploading)
         errors = []
-        parts: tuple[Callable[[], None], ...] = (
-            partial(self._pack, "model", self._keys.model),
-            partial(self._pack, "output/data", self._keys.output),
-            self._note_failure_reason,
-            *(partial(self._copy_out, sync) for sync in self._syncs),
-        )
-        for part in parts:
+        for part in self._results():
             try:
                 part()
             except Exception as error:  # noqa: BLE001 - raised below
                 errors.append(error)
         if errors:
             raise errors[0]
-
-    def _pack(self, inside: str, uri: str) -> None:
-        archive = self._folder.work_path / uri.rsplit("/", 1)[1]
-        report = artifacts.pack_hosts(self._trees, inside, archive)
-        self._warn([f"not packed: {line}" for line in report.skipped])
-        if archive.exists():
-            self._storage.put_file(archive, uri)
 
     def _copy_out(self, sync: FolderSync) -> None:
         self._warn(sync.run())
@@ -635,13 +770,19 @@ class Driver:
     def _note_failure_reason(self) -> None:
         """Note why the job failed: the first host that did says so, the others were only stopped for it."""
         skipped = Skipped()
-        texts = {host: tree.read_failure(skipped.add) for host, tree in self._hosts}
+        texts = self._last_words(skipped.add)
         self._warn([f"not read: {line}" for line in skipped.lines])
         host, code = next(((host, code) for host, code in self._record.exit_codes.items() if code != 0), ("", 0))
         self._record.failure_reason = ""
-        if code != 0 and self._record.status != Status.STOPPING:
+        if self._record.input_failure and self._record.status != Status.STOPPING:
+            self._record.failure_reason = f"ClientError: {self._record.input_failure}"[:FAILURE_REASON_LIMIT]
+        elif code != 0 and self._record.status != Status.STOPPING:
             container = next(container for container in self._plan.containers if container.host == host)
             self._record.failure_reason = failure_reason(container, code, self._ending(container), texts[host])
+
+    def _last_words(self, on_skip: OnSkip) -> dict[str, str]:
+        """Return what each host says of its failure, by host."""
+        return {host: tree.read_failure(on_skip) for host, tree in self._hosts}
 
     def _ending(self, container: ContainerSpec) -> Ending:
         """Return how a host ended, also where another driver saw it end."""
@@ -663,19 +804,20 @@ class Driver:
                 self._runtime.close(self._plan.containers)
             except (LauncherError, OSError) as error:
                 self._record.warn(f"what its hosts shared could not be removed: {error}; try: launcher gc")
+        self._feeder.stop()
         try:
             remove_tree(self._folder.work_path)
         except OSError as error:  # every result is in its place, and that counts
             self._record.warn(f"{self._folder.work_path} could not be removed: {error}")
         if self._folder.stop_requested() and not self._record.exit_codes:
-            self._move(Status.STOPPING, SecondaryStatus.STOPPING, "Stopping the training job")
+            self._move(Status.STOPPING, SecondaryStatus.STOPPING, f"Stopping the {self.activity} job")
         if self._record.status == Status.STOPPING:
             secondary = STOPS[self._record.stop_reason] or SecondaryStatus.STOPPED
-            self._end(Status.STOPPED, secondary, "Training job stopped")
-        elif any(self._record.exit_codes.values()):
-            self._end(Status.FAILED, SecondaryStatus.FAILED, "Training job failed")
+            self._end(Status.STOPPED, secondary, f"{self.activity.capitalize()} job stopped")
+        elif any(self._record.exit_codes.values()) or self._record.failure_reason or self._record.input_failure:
+            self._end(Status.FAILED, SecondaryStatus.FAILED, f"{self.activity.capitalize()} job failed")
         else:
-            self._end(Status.COMPLETED, SecondaryStatus.COMPLETED, "Training job completed")
+            self._end(Status.COMPLETED, SecondaryStatus.COMPLETED, f"{self.activity.capitalize()} job completed")
 
     def _end(self, status: Status, secondary: SecondaryStatus, message: str) -> None:
         self._record.ended = time.time()
@@ -711,7 +853,7 @@ class Driver:
         if self._plan_made is None:
             places = self._record.channels.items()
             channels = {name: ChannelSource(Path(path), is_file) for name, (path, is_file) in places}
-            self._plan_made = _plan(self._spec, self._store, channels, self._runtime.network_interface)
+            self._plan_made = self._make_plan(channels)
         return self._plan_made
 
     def _executions_left(self) -> bool:
@@ -727,6 +869,69 @@ class Driver:
                 execution = self._executions.get(container.host) or self._runtime.find(container)
                 if execution is not None:
                     yield execution
+
+
+class Driver(HostsDriver[JobRecord]):
+    """Sees a training job through."""
+
+    @property
+    def _spec(self) -> TrainingJobSpec:
+        return self._record.training_spec
+
+    @property
+    def _keys(self) -> JobKeys:
+        return job_keys(self._spec)
+
+    @property
+    def _storage(self) -> Storage:
+        return job_storage(self._spec, self._keys.output)
+
+    def _folders_to_follow(self) -> list[FolderSync]:
+        inside, uri = "output/intermediate", self._keys.intermediate
+        syncs = [FolderSync("intermediate files", self._trees, inside, self._storage, uri)]
+        if (config := self._spec.checkpoint_config) is not None:
+            storage = job_storage(self._spec, config.s3_uri)
+            syncs.append(FolderSync("checkpoints", self._trees, config.tree_path, storage, config.s3_uri))
+        return syncs
+
+    def _make_plan(self, channels: Mapping[str, ChannelSource]) -> RunPlan:
+        return _plan(self._spec, self._store, channels, self._runtime.network_interface)
+
+    def _lay_out(self) -> None:
+        if self._spec.source_uri is not None:
+            storage = job_storage(self._spec, self._spec.source_uri)
+            source = storage.fetch(self._spec.source_uri, self._folder.work_path / "source")
+            for _, tree in self._hosts:
+                shutil.rmtree(tree.code, ignore_errors=True)
+                artifacts.unpack(source, tree.code)
+
+    def _prepare_folders(self) -> None:
+        if self._spec.checkpoint_config is not None:
+            self.step("restore_checkpoints", self._restore_checkpoints)
+
+    def _restore_checkpoints(self) -> None:
+        """Copy the checkpoints of earlier jobs to every host; the job may change them, so nothing is linked."""
+        sync = self._syncs[-1]
+        for folder in sync.folders:
+            remove_tree(folder)  # a driver before this one may have died in the middle
+        sync.restore()
+        for (_, tree), folder in zip(self._hosts, sync.folders, strict=True):
+            tree.share(folder)
+
+    def _results(self) -> tuple[Callable[[], None], ...]:
+        return (
+            partial(self._pack, "model", self._keys.model),
+            partial(self._pack, "output/data", self._keys.output),
+            self._note_failure_reason,
+            *(partial(self._copy_out, sync) for sync in self._syncs),
+        )
+
+    def _pack(self, inside: str, uri: str) -> None:
+        archive = self._folder.work_path / uri.rsplit("/", 1)[1]
+        report = artifacts.pack_hosts(self._trees, inside, archive)
+        self._warn([f"not packed: {line}" for line in report.skipped])
+        if archive.exists():
+            self._storage.put_file(archive, uri)
 
 
 class _Hosts:
@@ -845,26 +1050,13 @@ def _check_source_archive(spec: TrainingJobSpec, uri: str) -> None:
         )
 
 
-def _own_copy(path: Path, target: Path) -> Path:
-    """Copy a channel for a job that changes its content; any user may write to the copy."""
-    if path.is_file():
-        target.mkdir(parents=True, exist_ok=True)
-        target /= path.name
-        shutil.copyfile(path, target)
-        target.chmod(0o666)
-        return target
-    shutil.copytree(path, target, dirs_exist_ok=True)
-    for entry in (target, *target.rglob("*")):
-        entry.chmod(0o777 if entry.is_dir() else 0o666)
-    return target
-
-
 def _plan(
     spec: TrainingJobSpec,
-    store: JobStore,
-    channels: dict[str, ChannelSource],
+    store: Store[JobRecord],
+    channels: Mapping[str, ChannelSource],
     network_interface: str,
     members: Sequence[str] = (),
+    notes: Sequence[str] = (),
 ) -> RunPlan:
     folder = store.folder(spec.job_name)
     return make_plan(
@@ -873,13 +1065,14 @@ def _plan(
         job_path=folder.path,
         work_path=folder.work_path,
         channels=channels,
+        channel_notes=notes,
         source_members=members,
         network_interface=network_interface,
     )
 
 
 def _check_checkpoint_place(
-    spec: TrainingJobSpec, config: CheckpointConfig, channels: Mapping[str, ChannelSource], folder: JobFolder
+    spec: TrainingJobSpec, config: CheckpointConfig, places: Mapping[str, Sequence[str]], folder: JobFolder
 ) -> None:
     """Refuse a place for checkpoints that cannot be read or written, or that overlaps another place of the job.
 
@@ -895,7 +1088,7 @@ def _check_checkpoint_place(
     for channel in spec.channels:
         # A channel in S3 is every key that begins with its URI.
         in_s3 = channel.uri.startswith("s3://") and f"{uri}/".startswith(channel.uri)
-        if in_s3 or _lies_within(uri, str(channels[channel.name].path)):
+        if in_s3 or any(_lies_within(uri, path) for path in places[channel.name]):
             raise OutputPathError(
                 f"checkpoint_s3_uri={uri} lies inside channel '{channel.name}' ({channel.uri}).",
                 "Keep checkpoints somewhere else, or jobs would read them as data.",
@@ -906,6 +1099,15 @@ def _check_checkpoint_place(
                 f"checkpoint_s3_uri={uri} contains {place}, which is no checkpoint and would be restored as one.",
                 "Give checkpoints a folder of their own.",
             )
+
+
+def _channel_places(spec: TrainingJobSpec, resolved: ResolvedChannels) -> dict[str, list[str]]:
+    """Return the folders and files that each channel is read from."""
+    places: dict[str, list[str]] = {}
+    for channel in spec.channels:
+        own = [str(source.path) for name, source in resolved.sources.items() if name.rpartition("/")[2] == channel.name]
+        places[channel.name] = [*own, *([channel.uri.removeprefix("file://")] if channel.uri[:7] == "file://" else [])]
+    return places
 
 
 def _lies_within(uri: str, path: str) -> bool:

@@ -1,15 +1,16 @@
-"""The metrics that a job printed, as a table."""
+"""The metrics that a job printed, and the results of a tuning job, as tables."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from launcher.errors import UnsupportedOptionError
 from launcher.jobs.metrics import points_table, read_points
 from launcher.sdk.session import check_session
 from launcher.sdk.training_job import TrainingJob
+from launcher.sdk.tuning_job import TuningJob
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -75,3 +76,59 @@ class TrainingJobAnalytics:
     def clear_cache(self) -> None:
         """Read the metrics again next time."""
         self._table = None
+
+
+class HyperparameterTuningJobAnalytics:
+    """The training jobs of a tuning job as a table, with the SDK's arguments.
+
+    Args:
+        hyperparameter_tuning_job_name: the tuning job.
+        sagemaker_session: a ``launcher.Session``, which is not needed.
+    Raises:
+        TuningJobNotFoundError: there is no such tuning job.
+    """
+
+    def __init__(self, hyperparameter_tuning_job_name: str, sagemaker_session: object | None = None) -> None:
+        check_session(sagemaker_session, "HyperparameterTuningJobAnalytics")
+        self._job = TuningJob(hyperparameter_tuning_job_name)
+        self._table: pd.DataFrame | None = None
+
+    @property
+    def name(self) -> str:
+        """The tuning job's name."""
+        return self._job.name
+
+    @property
+    def tuning_ranges(self) -> dict[str, Any]:
+        """The ranges of the hyperparameters that are tuned, by name; by definition first where there are several."""
+        description = self.description()
+        if "TrainingJobDefinition" in description:
+            return _by_name(description["HyperParameterTuningJobConfig"]["ParameterRanges"])
+        definitions = description["TrainingJobDefinitions"]
+        return {entry["DefinitionName"]: _by_name(entry["HyperParameterRanges"]) for entry in definitions}
+
+    def description(self, force_refresh: bool = False) -> dict[str, Any]:
+        """Return what DescribeHyperParameterTuningJob returns; it is read again each time."""
+        return self._job.describe()
+
+    def training_job_summaries(self, force_refresh: bool = False) -> list[dict[str, Any]]:
+        """Return what ListTrainingJobsForHyperParameterTuningJob returns; it is read again each time."""
+        return self._job.training_jobs()
+
+    def dataframe(self, force_refresh: bool = False) -> pd.DataFrame:
+        """Return a row for each training job: its values, name, status, FinalObjectiveValue and times."""
+        if self._table is None or force_refresh:
+            self._table = self._job.dataframe()
+        return self._table
+
+    def export_csv(self, filename: str) -> None:
+        """Write the table as CSV."""
+        self.dataframe().to_csv(filename)
+
+    def clear_cache(self) -> None:
+        """Read the results again next time."""
+        self._table = None
+
+
+def _by_name(ranges: dict[str, list[dict[str, Any]]]) -> dict[str, dict[str, Any]]:
+    return {entry["Name"]: entry for listed in ranges.values() for entry in listed}

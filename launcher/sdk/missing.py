@@ -11,8 +11,8 @@ _SCRIPT = (
 _ALGORITHM = "AWS's own algorithms have no code outside AWS. Give image_uri for an image of your own."
 _EXEC = "With the SDK installed, the program runs as it is: launcher exec -- python SCRIPT"
 _SERVING = "Use launcher.Model and launcher.Transformer; launcher.Predictor asks an endpoint."
-_PROCESSING = "Run the script as a job: launcher.Estimator(entry_point=...).fit(inputs)."
-_TUNING = "Start a job for each value: launcher.Estimator(..., hyperparameters=...).fit(wait=False)."
+_PROCESSING = "Run the program as a job: launcher.ScriptProcessor(...).run(code=...)."
+_TUNING = "Give the ranges yourself: launcher.HyperparameterTuner, or launcher tune."
 _PIPELINES = "Call fit() of one estimator after the other; a job's outputs are the next one's inputs."
 _IMAGES = "Name the image itself, image_uri=..., or leave it out for the bundled one."
 _DATA = "Use launcher.TrainingInput with a path, a file:// or an s3:// URI."
@@ -44,8 +44,8 @@ INSTEAD = {
         (*("ModelPackage", "PipelineModel", "multidatamodel", "pipeline", "serve"),),
         _SERVING,
     ),
-    **dict.fromkeys(("Processor", "ScriptProcessor", "dataset_definition", "processing", "spark"), _PROCESSING),
-    **dict.fromkeys(("HyperparameterTuner", "parameter", "tuner", "automl", "AutoML"), _TUNING),
+    **dict.fromkeys(("dataset_definition", "spark"), _PROCESSING),
+    **dict.fromkeys(("automl", "AutoML"), _TUNING),
     **dict.fromkeys(("workflow", "lineage", "experiments", "feature_store", "remote_function"), _PIPELINES),
     **dict.fromkeys(("get_model_package_args", "jumpstart"), _IMAGES),
     "git_utils": "Clone the repository and give source_dir.",

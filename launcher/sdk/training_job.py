@@ -128,17 +128,18 @@ class TrainingJob(JobHandle[JobRecord]):
         """Return the metric CSV as far as it is written, a row an epoch."""
         return read_metric_csv(self.outputs.intermediate_path)
 
-    def wait(self, logs: str | bool = "All", on_line: LineSink | None = None) -> None:
+    def wait(self, logs: str | bool = "All", on_line: LineSink | None = None, *, looking_on: bool = False) -> None:
         """Follow the job until it has ended, and drive it if it has no driver.
 
         Args:
             logs: whether to print its log, by the SDK's values.
             on_line: gets every line of the log instead.
+            looking_on: whether the caller only wants to see the log.
         Raises:
             JobFailedError: it failed.
         """
         printed = self._printer() if logs_wanted(logs) else None
-        raise_unless_completed(self._store, self._drive(on_line or printed))
+        raise_unless_completed(self._store, self._drive(on_line or printed, looking_on=looking_on))
 
     @property
     def _hosts(self) -> int:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from launcher.errors import ArtifactError, OutputPathError
+from launcher.jobs.folder import JobFolder
 from launcher.jobs.record import JobRecord
 from launcher.jobs.spec import TrainingJobSpec, job_keys
 from launcher.jobs.store import Claim
@@ -25,7 +26,12 @@ def upload_source(members: Sequence[tuple[str, Path]], spec: TrainingJobSpec, cl
     Raises:
         OutputPathError, StorageError: a member could not be read, the disk is full, or the place cannot be written.
     """
-    archive = claim.folder.path / "sourcedir.tar.gz"
+    put_source(members, spec, claim.folder)
+
+
+def put_source(members: Sequence[tuple[str, Path]], spec: TrainingJobSpec, folder: JobFolder) -> None:
+    """Do the same for a folder that the caller holds: that of a tuning job, whose training jobs share an archive."""
+    archive = folder.path / "sourcedir.tar.gz"
     uri = job_keys(spec).source
     try:
         artifacts.write_archive(members, archive, mtime=_SOURCE_MTIME, durable=False)

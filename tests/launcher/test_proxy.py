@@ -293,7 +293,7 @@ if len(sys.argv) == 1:
 
 def test_a_programs_own_sitecustomize_is_loaded_too(home, tmp_path, monkeypatch):
     (tmp_path / "own").mkdir()
-    (tmp_path / "own" / "sitecustomize.py").write_text("import os; print('LAUNCHER_EXEC' in os.environ)")
+    (tmp_path / "own" / "sitecustomize.py").write_text("import os; print('AWS_CONFIG_FILE' in os.environ)")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "own"))
     output, _ = _exec(home, "--", sys.executable, "-c", "print('program')").communicate(timeout=60)
     assert output.split() == ["False", "True", "program"]  # the launcher's own Python, and the program's

@@ -1,7 +1,5 @@
 """The documents of models and transform jobs: what is taken, what raises by name, and that nothing of them is lost."""
 
-import copy
-
 import pytest
 
 from launcher.errors import (
@@ -18,9 +16,10 @@ from launcher.jobs.store import ModelStore
 from launcher.jobs.transform_spec import TransformJobSpec
 from launcher.requests.models import check_model_request, describe_model, model_request
 from launcher.requests.serving_members import MODEL_MEMBERS, TRANSFORM_MEMBERS
-from launcher.requests.shapes import operation_shape, shape
+from launcher.requests.shapes import operation_shape
 from launcher.requests.transform import check_transform_request, describe_transform, transform_request
 from launcher.serving.models import create_model
+from tests.documents import changed, member_paths
 
 ROLE = "arn:aws:iam::111122223333:role/service-role/r"
 MODEL = {
@@ -64,16 +63,6 @@ TRANSFORM = {
 }
 
 
-def changed(document, path, value):
-    document = copy.deepcopy(document)
-    inner = document
-    *steps, last = path.split(".")
-    for step in steps:
-        inner = inner.setdefault(step, {})
-    inner[last] = value
-    return document
-
-
 def test_a_models_document_comes_back_whole():
     spec = check_model_request(MODEL)
     assert model_request(spec) == MODEL
@@ -90,17 +79,6 @@ def test_a_transform_jobs_document_comes_back_whole():
     spec = check_transform_request(TRANSFORM)
     assert transform_request(spec) == TRANSFORM
     assert TransformJobSpec.from_dict(spec.to_dict()) == spec
-
-
-def member_paths(name, path=""):
-    definition = shape(name)
-    if definition["type"] == "structure":
-        for member, inner in definition["members"].items():
-            yield from member_paths(inner, f"{path}.{member}" if path else member)
-    elif definition["type"] == "list" and shape(definition["member"])["type"] == "structure":
-        yield from member_paths(definition["member"], f"{path}[]")
-    else:
-        yield path
 
 
 @pytest.mark.parametrize(

@@ -9,16 +9,17 @@ from typing import Any
 
 from launcher.aws.sagemaker.filters import Entity, Property, expression
 from launcher.aws.sagemaker.listing import page
-from launcher.errors import UnsupportedOptionError
+from launcher.errors import RequestError, UnsupportedOptionError
 from launcher.jobs.endpoint_record import EndpointRecord
-from launcher.jobs.kinds import ENDPOINTS, TRAINING_JOBS, Kind
-from launcher.jobs.record import JobRecord, Record
+from launcher.jobs.kinds import ENDPOINTS, TRAINING_JOBS, TUNING_JOBS, Kind
+from launcher.jobs.record import JobRecord, Record, TuningRecord
 from launcher.jobs.store import Store
 from launcher.jobs.summaries import summaries
 from launcher.jobs.tags import changed_tags, tags_of
 from launcher.requests.describe import describe_record
 from launcher.requests.endpoints import describe_endpoint
 from launcher.requests.shapes import shape
+from launcher.requests.tuning import describe_tuning
 
 DEFAULT_RESULTS = 100
 
@@ -54,8 +55,15 @@ def _endpoint(record: EndpointRecord) -> Entity:
     return entity("Endpoint", describe_endpoint(record), record)
 
 
+def _tuning_job(record: TuningRecord) -> Entity:
+    return entity("HyperParameterTuningJobSearchEntity", describe_tuning(record, {}), record)
+
+
 RESOURCES: Mapping[str, Resource] = {
     "TrainingJob": Resource(TRAINING_JOBS, "TrainingJob", "TrainingJob", _training_job),
+    "HyperParameterTuningJob": Resource(
+        TUNING_JOBS, "HyperParameterTuningJob", "HyperParameterTuningJobSearchEntity", _tuning_job
+    ),
     "Endpoint": Resource(ENDPOINTS, "Endpoint", "Endpoint", _endpoint),
 }
 """What can be searched for, by its name in a request."""
@@ -74,9 +82,14 @@ def search(document: Mapping[str, Any], home: Path) -> dict[str, Any]:
         )
     holds = expression(document["SearchExpression"], resource.shape) if "SearchExpression" in document else None
     sort_by = Property(document.get("SortBy", "LastModifiedTime"), resource.shape)
-    visible = [
-        (Property(entry["Key"], resource.shape), entry["Value"]) for entry in document.get("VisibilityConditions", ())
-    ]
+    conditions = document.get("VisibilityConditions", ())
+    if any(not entry.get("Key", "").startswith("Tags.") or "Value" not in entry for entry in conditions):
+        raise RequestError(
+            "VisibilityConditions: a condition has the form Tags.<key> in Key, and a Value.",
+            'For example: {"Key": "Tags.team", "Value": "rl"}',
+            members=("VisibilityConditions",),
+        )
+    visible = [(Property(entry["Key"], resource.shape), entry["Value"]) for entry in conditions]
     hits = [
         (name, values)
         for name, values in _entities(Store(home, resource.kind), resource)

@@ -18,7 +18,7 @@ from sagemaker.pytorch import PyTorch
 from sagemaker.rl import RLEstimator, RLFramework, RLToolkit
 from sagemaker.serializers import JSONSerializer
 
-folder, source = Path(sys.argv[1]), sys.argv[2]
+folder, source, story = Path(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3])
 session = sagemaker.Session()
 role = sagemaker.get_execution_role()
 client = session.sagemaker_client
@@ -83,6 +83,14 @@ waiting = PyTorch(**torch_options, hyperparameters={"ending": "wait"})
 waiting.fit({"train": data}, wait=False)
 two = PyTorch(**{**torch_options, "instance_count": 2})
 two.fit({"train": data}, wait=False)
+batch_rl = RLEstimator(
+    **{**options, "source_dir": story["source"]},
+    toolkit=RLToolkit.COACH,
+    toolkit_version="1.0.0",
+    framework=RLFramework.TENSORFLOW,
+    hyperparameters=story["hyperparameters"],
+)
+batch_rl.fit({"train": session.upload_data(story["data"], key_prefix="logged")}, wait=False)
 
 answer = job_ended(coach.latest_training_job.name)
 with (folder / "model.tar.gz").open("wb") as file:
@@ -119,6 +127,13 @@ report(
     "listing",
     failed=[entry["TrainingJobName"] for entry in listed] == [failing.latest_training_job.name],
     stopped=[entry["TrainingJob"]["TrainingJobName"] for entry in searched] == [waiting.latest_training_job.name],
+)
+
+name = batch_rl.latest_training_job.name
+report(
+    "story",
+    status=job_ended(name)["TrainingJobStatus"],
+    metrics=session.read_s3_file(bucket, f"{name}/output/intermediate/{story['metrics']}"),
 )
 
 # Local mode, as its users write it: no bucket, no cloud.

@@ -1,0 +1,1 @@
+"""Processing jobs: a program over data, with folders in and folders out."""

@@ -1,0 +1,116 @@
+"""A processing job that was submitted, by whichever process: its description, log and outputs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from launcher.jobs.record import ProcessingRecord
+from launcher.jobs.store import ProcessingStore
+from launcher.requests.processing import describe_processing
+from launcher.running.driving import raise_unless_completed
+from launcher.running.following import LineSink
+from launcher.runtimes import Runtime
+from launcher.sdk.job_handle import JobHandle
+from launcher.sdk.processing_inputs import ProcessingInput, ProcessingOutput
+from launcher.sdk.session import Session, check_session
+from launcher.settings import home_path
+
+
+class ProcessingJob(JobHandle[ProcessingRecord]):
+    """A handle on one processing job.
+
+    Args:
+        name: the job.
+        store: the home it lives in; None takes ``LAUNCHER_HOME``.
+        runtime: None takes the one it was submitted for.
+    Raises:
+        JobNotFoundError: there is no such job.
+    """
+
+    def __init__(self, name: str, store: ProcessingStore | None = None, runtime: Runtime | None = None) -> None:
+        super().__init__(name, store or ProcessingStore(home_path()), runtime)
+
+    @classmethod
+    def from_processing_name(
+        cls, sagemaker_session: Session | None = None, processing_job_name: str = ""
+    ) -> ProcessingJob:
+        """Return the job of that name.
+
+        Raises:
+            JobNotFoundError: there is no such job.
+        """
+        check_session(sagemaker_session, "ProcessingJob")
+        return cls(processing_job_name)
+
+    @classmethod
+    def from_processing_arn(
+        cls, sagemaker_session: Session | None = None, processing_job_arn: str = ""
+    ) -> ProcessingJob:
+        """Return the job of that ARN.
+
+        Raises:
+            JobNotFoundError: there is no such job.
+        """
+        return cls.from_processing_name(sagemaker_session, processing_job_arn.rpartition("/")[2])
+
+    @property
+    def inputs(self) -> list[ProcessingInput]:
+        """Its inputs, those with its program among them."""
+        return [
+            ProcessingInput(
+                source=given.channel.uri,
+                destination=given.local_path or None,
+                input_name=given.channel.name,
+                s3_data_type=given.channel.s3_data_type,
+                s3_input_mode=given.channel.input_mode,
+                s3_data_distribution_type=given.channel.distribution,
+                s3_compression_type=given.channel.compression,
+                app_managed=given.app_managed,
+            )
+            for given in self._record.processing_spec.inputs
+        ]
+
+    @property
+    def outputs(self) -> list[ProcessingOutput]:
+        """Its outputs: ``destination`` is where the files are."""
+        return [
+            ProcessingOutput(
+                source=output.local_path or None,
+                destination=output.uri,
+                output_name=output.name,
+                s3_upload_mode="Continuous" if output.continuous else "EndOfJob",
+                app_managed=output.app_managed,
+            )
+            for output in self._record.processing_spec.outputs
+        ]
+
+    @property
+    def exit_message(self) -> str:
+        """What its program left in ``/opt/ml/output/message``; empty where it left nothing."""
+        return self._record.exit_message
+
+    @property
+    def output_uris(self) -> dict[str, str]:
+        """The place of each output, by its name; this project's own."""
+        return {output.name: output.uri for output in self._record.processing_spec.outputs}
+
+    def describe(self) -> dict[str, Any]:
+        """Return what DescribeProcessingJob returns, in boto3's types."""
+        return describe_processing(self._looked_after())
+
+    def wait(self, logs: bool = True, on_line: LineSink | None = None, *, looking_on: bool = False) -> None:
+        """Follow the job until it has ended, and take it up if nobody drives it any more.
+
+        Args:
+            logs: whether to print what the job prints.
+            on_line: gets every line of the log instead.
+            looking_on: whether the caller only wants to see the log.
+        Raises:
+            JobFailedError: it failed.
+        """
+        printed = self._printer() if logs else None
+        raise_unless_completed(self._store, self._drive(on_line or printed, looking_on=looking_on))
+
+    @property
+    def _hosts(self) -> int:
+        return self._record.processing_spec.instance_count

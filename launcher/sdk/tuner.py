@@ -1,0 +1,576 @@
+"""``HyperparameterTuner``: the SDK's tuning API (its version 2), as a translator to CreateHyperParameterTuningJob."""
+
+from __future__ import annotations
+
+import copy
+import re
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any, Self
+
+from launcher.errors import BadInputError, HyperparameterError, UnsupportedNameError, UnsupportedOptionError
+from launcher.jobs.store import TuningStore
+from launcher.requests.shapes import OWN_MEMBER, member_shape, shape
+from launcher.requests.training import check_training_request, training_request
+from launcher.requests.tuning import OBJECTIVE_HYPERPARAMETER, OPERATION, check_tuning_request
+from launcher.runtimes import Runtime
+from launcher.sdk.analytics import HyperparameterTuningJobAnalytics
+from launcher.sdk.endpoint_configs import tag_members
+from launcher.sdk.estimator import Estimator, decoded, session_of
+from launcher.sdk.inputs import Inputs
+from launcher.sdk.parameters import CategoricalParameter, ContinuousParameter, IntegerParameter, ParameterRange
+from launcher.sdk.session import Session, check_session
+from launcher.sdk.tuning_job import TuningJob, tuning_job
+from launcher.sdk.uploading import put_source
+from launcher.settings import home_path
+from launcher.terminal import say
+from launcher.tuning.submission import TuningPlan, plan_tuning, record_tuning
+
+_SAMPLE = "sample"
+_RANGE_LISTS = {
+    "Integer": "IntegerParameterRanges",
+    "Continuous": "ContinuousParameterRanges",
+    "Categorical": "CategoricalParameterRanges",
+}
+_DEFINITION_MEMBERS = frozenset({
+    *("RoleArn", "InputDataConfig", "OutputDataConfig", "ResourceConfig", "StoppingCondition", "Environment"),
+    *("EnableNetworkIsolation", "CheckpointConfig"),
+})  # fmt: skip
+_SEVERAL = "Give a document with TrainingJobDefinitions to: launcher run"
+
+
+class WarmStartTypes(Enum):
+    """How a tuning job uses the results of its parents."""
+
+    IDENTICAL_DATA_AND_ALGORITHM = "IdenticalDataAndAlgorithm"
+    TRANSFER_LEARNING = "TransferLearning"
+
+
+class WarmStartConfig:
+    """The tuning jobs whose results a new one begins with.
+
+    Args:
+        warm_start_type: ``WarmStartTypes.IDENTICAL_DATA_AND_ALGORITHM`` or ``TRANSFER_LEARNING``.
+        parents: their names, 1 to 5.
+    Raises:
+        ValueError: another type, or no parents, as in the SDK.
+    """
+
+    def __init__(self, warm_start_type: WarmStartTypes, parents: Iterable[str]) -> None:
+        if warm_start_type not in list(WarmStartTypes):
+            raise BadInputError(
+                f"WarmStartConfig(warm_start_type={warm_start_type!r}) is no type.",
+                f"Use one of: {', '.join(str(entry) for entry in WarmStartTypes)}.",
+            )
+        if not parents:
+            raise BadInputError("WarmStartConfig names no parents.", "Name 1 to 5 tuning jobs that have ended.")
+        self.type = warm_start_type
+        self.parents = set(parents)
+
+    @classmethod
+    def from_job_desc(cls, warm_start_config: Mapping[str, Any] | None) -> WarmStartConfig | None:
+        """Return the configuration that a description holds; None where it holds none."""
+        if not warm_start_config:
+            return None
+        parents = [
+            entry["HyperParameterTuningJobName"] for entry in warm_start_config["ParentHyperParameterTuningJobs"]
+        ]
+        return cls(WarmStartTypes(warm_start_config["WarmStartType"]), parents)
+
+    def to_input_req(self) -> dict[str, Any]:
+        """Return the member of the request."""
+        parents = [{"HyperParameterTuningJobName": parent} for parent in sorted(self.parents)]
+        return {"WarmStartType": self.type.value, "ParentHyperParameterTuningJobs": parents}
+
+
+@dataclass
+class HyperbandStrategyConfig:
+    """Hyperband's limits, in values of the objective that a training job emits, such as epochs."""
+
+    max_resource: int
+    min_resource: int
+
+    def to_input_req(self) -> dict[str, int]:
+        """Return the member of the request."""
+        return {"MinResource": self.min_resource, "MaxResource": self.max_resource}
+
+
+@dataclass
+class StrategyConfig:
+    """The configuration of a strategy; only Hyperband has any."""
+
+    hyperband_strategy_config: HyperbandStrategyConfig
+
+    def to_input_req(self) -> dict[str, Any]:
+        """Return the member of the request."""
+        return {"HyperbandStrategyConfig": self.hyperband_strategy_config.to_input_req()}
+
+
+@dataclass
+class TuningJobCompletionCriteriaConfig:
+    """What ends a tuning job before its last training job.
+
+    Attributes:
+        max_number_of_training_jobs_not_improving: so many in a row, at least 3.
+        complete_on_convergence: not emulated.
+        target_objective_metric_value: a training job is as good.
+    """
+
+    max_number_of_training_jobs_not_improving: int | None = None
+    complete_on_convergence: bool | None = None
+    target_objective_metric_value: float | None = None
+
+    def to_input_req(self) -> dict[str, Any]:
+        """Return the member of the request."""
+        request: dict[str, Any] = {}
+        if self.max_number_of_training_jobs_not_improving is not None:
+            count = self.max_number_of_training_jobs_not_improving
+            request["BestObjectiveNotImproving"] = {"MaxNumberOfTrainingJobsNotImproving": count}
+        if self.target_objective_metric_value is not None:
+            request["TargetObjectiveMetricValue"] = self.target_objective_metric_value
+        if self.complete_on_convergence is not None:
+            converged = "Enabled" if self.complete_on_convergence else "Disabled"
+            request["ConvergenceDetected"] = {"CompleteOnConvergence": converged}
+        return request
+
+
+class HyperparameterTuner:
+    """Finds good hyperparameters of an estimator's training jobs, with the arguments that the SDK has.
+
+    Args:
+        estimator: makes the training jobs; its hyperparameters are those that are not tuned.
+        objective_metric_name: one of the metric definitions.
+        hyperparameter_ranges: by the names of hyperparameters: ``ContinuousParameter``, ``IntegerParameter``,
+            ``CategoricalParameter``.
+        metric_definitions: default: the estimator's.
+        strategy: ``Bayesian`` (needs the extra ``tuning``), ``Random``, ``Grid`` or ``Hyperband``.
+        objective_type: ``Maximize`` or ``Minimize``.
+        max_jobs: training jobs in all; default: the combinations of ``Grid``, else 1.
+        max_parallel_jobs: training jobs at once.
+        max_runtime_in_seconds: of the whole tuning job, at least 120.
+        tags: of the tuning job and its training jobs, beside the estimator's.
+        base_tuning_job_name: the beginning of generated names.
+        warm_start_config: earlier tuning jobs whose results count; ``Bayesian`` only.
+        strategy_config: Hyperband's limits.
+        completion_criteria_config: what ends the tuning job early.
+        early_stopping_type: ``Auto`` stops training jobs by the median rule.
+        random_seed: the same one chooses the same values.
+    Raises:
+        UnsupportedOptionError: an option that is not emulated.
+        BadInputError: a value that SageMaker would refuse.
+    """
+
+    TUNING_JOB_NAME_MAX_LENGTH = 32
+
+    def __init__(
+        self,
+        estimator: Estimator,
+        objective_metric_name: str,
+        hyperparameter_ranges: Mapping[str, ParameterRange],
+        metric_definitions: Sequence[Mapping[str, str]] | None = None,
+        strategy: str = "Bayesian",
+        objective_type: str = "Maximize",
+        max_jobs: int | None = None,
+        max_parallel_jobs: int = 1,
+        max_runtime_in_seconds: int | None = None,
+        tags: Any = None,
+        base_tuning_job_name: str | None = None,
+        warm_start_config: WarmStartConfig | None = None,
+        strategy_config: StrategyConfig | None = None,
+        completion_criteria_config: TuningJobCompletionCriteriaConfig | None = None,
+        early_stopping_type: str = "Off",
+        estimator_name: str | None = None,
+        random_seed: int | None = None,
+        autotune: bool = False,
+        hyperparameters_to_keep_static: Sequence[str] | None = None,
+    ) -> None:
+        if autotune or hyperparameters_to_keep_static is not None:
+            raise UnsupportedOptionError(
+                "HyperparameterTuner(autotune=True) is not emulated.", "Leave it out, and give the ranges yourself."
+            )
+        if estimator_name is not None:
+            raise UnsupportedOptionError("HyperparameterTuner(estimator_name=...) is not emulated.", _SEVERAL)
+        if not isinstance(estimator, Estimator):
+            raise BadInputError(
+                f"HyperparameterTuner(estimator=...) got a {type(estimator).__name__}.", "Give a launcher.Estimator."
+            )
+        if not isinstance(hyperparameter_ranges, Mapping) or not hyperparameter_ranges:
+            raise HyperparameterError(
+                "Need to specify hyperparameter ranges or set autotune=True.",
+                "For example: hyperparameter_ranges={'lr': ContinuousParameter(1e-5, 1e-2)}",
+            )
+        for name, entry in hyperparameter_ranges.items():
+            if not isinstance(entry, ParameterRange) or not entry.kind:
+                raise HyperparameterError(
+                    f"the range of '{name}' is a {type(entry).__name__}.",
+                    "Use ContinuousParameter, IntegerParameter or CategoricalParameter.",
+                )
+        self.estimator = estimator
+        self.objective_metric_name = objective_metric_name
+        self._hyperparameter_ranges = dict(hyperparameter_ranges)
+        self.metric_definitions = None if metric_definitions is None else [dict(entry) for entry in metric_definitions]
+        self.strategy = strategy
+        self.objective_type = objective_type
+        self.max_jobs = 1 if max_jobs is None and strategy != "Grid" else max_jobs
+        self.max_parallel_jobs = max_parallel_jobs
+        self.max_runtime_in_seconds = max_runtime_in_seconds
+        self.tags = tags
+        self.base_tuning_job_name = base_tuning_job_name
+        self.warm_start_config = warm_start_config
+        self.strategy_config = strategy_config
+        self.completion_criteria_config = completion_criteria_config
+        self.early_stopping_type = early_stopping_type
+        self.random_seed = random_seed
+        self.latest_tuning_job: TuningJob | None = None
+        self._current_job_name: str | None = None
+
+    def fit(
+        self,
+        inputs: Inputs = None,
+        job_name: str | None = None,
+        include_cls_metadata: bool = False,
+        estimator_kwargs: Mapping[str, Any] | None = None,
+        wait: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        """Tune: submit a tuning job and, unless told otherwise, follow it to its end.
+
+        Args:
+            inputs: of every training job, as ``Estimator.fit`` takes them.
+            job_name: up to 32 characters; default: ``base_tuning_job_name`` and the time.
+            include_cls_metadata: taken and not needed: ``attach`` knows the estimator.
+            estimator_kwargs: not emulated.
+            wait: False returns at once; another process drives it.
+        Raises:
+            JobFailedError: it failed: no training job has a result.
+            BadInputError: it cannot be run as asked; nothing was started.
+        """
+        if estimator_kwargs or kwargs:
+            raise UnsupportedOptionError(
+                f"fit({', '.join(['estimator_kwargs', *kwargs] if estimator_kwargs else kwargs)}) is not emulated.",
+                "Leave it out; options of the training jobs belong to the estimator.",
+            )
+        if not wait and isinstance(self.estimator._runtime, Runtime):
+            raise BadInputError("wait=False needs a runtime by name.", 'Use runtime="docker" or "process".')
+        job = self.submit(inputs, job_name)
+        say(f"Tuning job {job.name} in {job.path}")
+        if wait:
+            job.wait()
+        else:
+            job.detach()
+
+    def request(self, inputs: Inputs = None, job_name: str | None = None) -> dict[str, Any]:
+        """Return the CreateHyperParameterTuningJob document that ``fit`` would submit. The launcher's own.
+
+        Raises:
+            BadInputError: it cannot be run as asked.
+        """
+        return self._submission(inputs, job_name)[0]
+
+    def plan(self, inputs: Inputs = None, job_name: str | None = None) -> TuningPlan:
+        """Return what ``fit`` would run; print it. Nothing is written. The launcher's own."""
+        request, members, runtime = self._submission(inputs, job_name)
+        return plan_tuning(request, home_path(), runtime, source_members=_names(members))
+
+    def submit(self, inputs: Inputs = None, job_name: str | None = None) -> TuningJob:
+        """Upload the source as it is now and record a tuning job, without running it. The launcher's own.
+
+        Raises:
+            BadInputError: it cannot be run as asked; nothing was uploaded or recorded.
+        """
+        store = TuningStore(home_path())
+        request, members, runtime = self._submission(inputs, job_name)
+        plan = plan_tuning(request, store.home, runtime, source_members=_names(members))
+        with store.claim(plan.spec.job_name) as claim:
+            if members is not None:
+                put_source(members, plan.samples[0], claim.folder)
+            record_tuning(plan, request, claim)
+        self.latest_tuning_job = TuningJob(plan.spec.job_name, store, runtime)
+        self._current_job_name = plan.spec.job_name
+        return self.latest_tuning_job
+
+    def wait(self) -> None:
+        """Follow the latest tuning job to its end.
+
+        Raises:
+            JobFailedError: it failed.
+        """
+        self._latest.wait()
+
+    def stop_tuning_job(self) -> None:
+        """Ask the latest tuning job and its training jobs to stop, and do not wait for that."""
+        self._latest.stop(wait=False)
+
+    def describe(self) -> dict[str, Any]:
+        """Return what DescribeHyperParameterTuningJob returns for the latest tuning job."""
+        return self._latest.describe()
+
+    def best_training_job(self) -> str:
+        """Return the name of the training job with the best objective.
+
+        Raises:
+            BadInputError: none has a result yet.
+        """
+        best = self._latest.best_training_job
+        if best is None:
+            raise BadInputError(
+                f"Best training job not available for tuning job: {self._latest.name}",
+                "Wait for a training job that emits the objective; see: launcher describe NAME --kind tuning",
+            )
+        return best.name
+
+    def best_estimator(self, best_training_job: Mapping[str, Any] | None = None) -> Estimator:
+        """Return an estimator for the best training job, ready to ``deploy`` or ``transformer``.
+
+        Args:
+            best_training_job: a description or a summary with TrainingJobName; default: the best one.
+        """
+        name = best_training_job["TrainingJobName"] if best_training_job else self.best_training_job()
+        return type(self.estimator).attach(name)
+
+    def deploy(self, initial_instance_count: int, instance_type: str, *args: Any, **kwargs: Any) -> Any:
+        """Deploy the best training job's model; arguments as ``Estimator.deploy`` has them."""
+        return self.best_estimator().deploy(initial_instance_count, instance_type, *args, **kwargs)
+
+    def analytics(self) -> HyperparameterTuningJobAnalytics:
+        """Return the latest tuning job's results as a table."""
+        return HyperparameterTuningJobAnalytics(self._latest.name)
+
+    def hyperparameter_ranges(self) -> dict[str, list[dict[str, Any]]]:
+        """Return the ranges as the request has them, by their kind."""
+        ranges: dict[str, list[dict[str, Any]]] = {member: [] for member in _RANGE_LISTS.values()}
+        is_script = self.estimator.entry_point is not None
+        for name, entry in self._hyperparameter_ranges.items():
+            if is_script and isinstance(entry, CategoricalParameter):
+                member = entry.as_json_range(name)
+            else:
+                member = entry.as_tuning_range(name)
+            ranges[_RANGE_LISTS[entry.kind]].append(member)
+        return ranges
+
+    def identical_dataset_and_algorithm_tuner(self, additional_parents: Iterable[str] | None = None) -> Self:
+        """Return a tuner that goes on from the latest tuning job with the same data and algorithm."""
+        return self._warm_started(WarmStartTypes.IDENTICAL_DATA_AND_ALGORITHM, additional_parents, self.estimator)
+
+    def transfer_learning_tuner(
+        self, additional_parents: Iterable[str] | None = None, estimator: Estimator | None = None
+    ) -> Self:
+        """Return a tuner that goes on from the latest tuning job with other data or another estimator."""
+        return self._warm_started(WarmStartTypes.TRANSFER_LEARNING, additional_parents, estimator or self.estimator)
+
+    @classmethod
+    def attach(
+        cls,
+        tuning_job_name: str,
+        sagemaker_session: object | None = None,
+        job_details: object | None = None,
+        estimator_cls: type[Estimator] | None = None,
+    ) -> Self:
+        """Return a tuner for an existing tuning job, whichever process began it.
+
+        Args:
+            tuning_job_name: its name.
+            sagemaker_session: a ``launcher.Session``, for the estimator.
+            job_details: not emulated.
+            estimator_cls: default: ``Estimator``.
+        Raises:
+            TuningJobNotFoundError: there is no such tuning job.
+        """
+        if job_details is not None:
+            raise UnsupportedOptionError(
+                "attach(job_details=...) is not emulated.", "Leave it out: the record is read."
+            )
+        session = check_session(sagemaker_session, "attach")
+        job = tuning_job(tuning_job_name)
+        record = job._record
+        spec = record.tuning_spec
+        if len(spec.definitions) > 1:
+            raise UnsupportedOptionError(
+                f"tuning job '{tuning_job_name}' has several definitions; a tuner has a single estimator.",
+                "Use launcher.TuningJob, and launcher.Estimator.attach for its training jobs.",
+            )
+        definition = spec.definitions[0]
+        sample = {**definition.request, "TrainingJobName": _SAMPLE}
+        template = training_request(check_training_request(sample))
+        options = (estimator_cls or Estimator)._options_of(template)
+        options["hyperparameters"].pop(OBJECTIVE_HYPERPARAMETER, None)
+        options |= {"runtime": spec.runtime, "sagemaker_session": session or session_of(template)}
+        estimator = (estimator_cls or Estimator)(**options)
+        config = record.request["HyperParameterTuningJobConfig"]
+        limits = config["ResourceLimits"]
+        ranges = _ranges_of(config["ParameterRanges"], is_script=estimator.entry_point is not None)
+        hyperband = config.get("StrategyConfig", {}).get("HyperbandStrategyConfig")
+        tuner = cls(
+            estimator,
+            definition.objective.metric,
+            ranges,
+            strategy=spec.strategy,
+            objective_type=definition.objective.kind,
+            max_jobs=limits.get("MaxNumberOfTrainingJobs"),
+            max_parallel_jobs=limits["MaxParallelTrainingJobs"],
+            max_runtime_in_seconds=limits.get("MaxRuntimeInSeconds"),
+            warm_start_config=WarmStartConfig.from_job_desc(record.request.get("WarmStartConfig")),
+            strategy_config=StrategyConfig(
+                HyperbandStrategyConfig(hyperband.get("MaxResource"), hyperband.get("MinResource"))
+            )
+            if hyperband
+            else None,
+            early_stopping_type=config.get("TrainingJobEarlyStoppingType", "Off"),
+            random_seed=config.get("RandomSeed"),
+        )
+        tuner.latest_tuning_job, tuner._current_job_name = job, tuning_job_name
+        return tuner
+
+    @classmethod
+    def create(cls, *_args: Any, **_kwargs: Any) -> Self:
+        """Refuse several estimators in a single tuning job.
+
+        Raises:
+            UnsupportedNameError: always.
+        """
+        raise UnsupportedNameError("HyperparameterTuner.create is not emulated.", _SEVERAL)
+
+    def add_estimator(self, *_args: Any, **_kwargs: Any) -> None:
+        """Refuse a further estimator.
+
+        Raises:
+            UnsupportedNameError: always.
+        """
+        raise UnsupportedNameError("HyperparameterTuner.add_estimator is not emulated.", _SEVERAL)
+
+    def override_resource_config(self, *_args: Any, **_kwargs: Any) -> None:
+        """Refuse other machines for the training jobs.
+
+        Raises:
+            UnsupportedNameError: always.
+        """
+        raise UnsupportedNameError(
+            "HyperparameterTuner.override_resource_config is not emulated.",
+            "Leave it out: there is one machine to choose from.",
+        )
+
+    @property
+    def sagemaker_session(self) -> Session:
+        """The estimator's session."""
+        return self.estimator.sagemaker_session
+
+    @property
+    def _latest(self) -> TuningJob:
+        if self.latest_tuning_job is None:
+            raise BadInputError("No tuning job available", "Call fit() first, or attach().")
+        return self.latest_tuning_job
+
+    def _warm_started(self, kind: WarmStartTypes, parents: Iterable[str] | None, estimator: Estimator) -> Self:
+        tuner = copy.copy(self)
+        tuner.estimator = estimator
+        tuner.warm_start_config = WarmStartConfig(kind, {self._latest.name, *(parents or ())})
+        tuner.latest_tuning_job, tuner._current_job_name = None, None
+        return tuner
+
+    def _submission(
+        self, inputs: Inputs, job_name: str | None
+    ) -> tuple[dict[str, Any], list[tuple[str, Path]] | None, Runtime | None]:
+        """Return the document, the members of the source archive that is to be uploaded, and a runtime given whole."""
+        name = self._new_name() if job_name is None else job_name
+        estimator = copy.copy(self.estimator)
+        if self.metric_definitions is not None:
+            estimator.metric_definitions = list(self.metric_definitions)
+        samples = {name: entry.sample for name, entry in self._hyperparameter_ranges.items()}
+        estimator._hyperparameters = {**estimator._hyperparameters, **samples}
+        if estimator.container_entry_point or estimator.container_arguments:
+            raise UnsupportedOptionError(
+                "HyperparameterTuner: CreateHyperParameterTuningJob has no member for the estimator's "
+                "container_entry_point and container_arguments.",
+                "Build them into the image, or use an entry_point.",
+            )
+        given_place = estimator.code_location
+        if given_place is None and not estimator._output_path and not estimator._session_given:
+            # The source belongs to the tuning job, not to a training job of its name.
+            estimator.code_location = str(TuningStore(home_path()).path)
+        submission = estimator._submission(inputs, name)
+        training = submission.request
+        own = training[OWN_MEMBER]
+        if given_place is None:
+            own.get("Estimator", {}).pop("CodeLocation", None)
+        definition = {member: value for member, value in training.items() if member in _DEFINITION_MEMBERS}
+        definition["AlgorithmSpecification"] = training["AlgorithmSpecification"]
+        definition["StaticHyperParameters"] = {
+            name: text for name, text in training["HyperParameters"].items() if name not in self._hyperparameter_ranges
+        }
+        definition["StaticHyperParameters"].pop("sagemaker_job_name", None)  # each training job has its own
+        config: dict[str, Any] = {
+            "Strategy": self.strategy,
+            "HyperParameterTuningJobObjective": {
+                "Type": self.objective_type,
+                "MetricName": self.objective_metric_name,
+            },
+            "ResourceLimits": {
+                "MaxParallelTrainingJobs": self.max_parallel_jobs,
+                **({} if self.max_jobs is None else {"MaxNumberOfTrainingJobs": self.max_jobs}),
+                **({} if self.max_runtime_in_seconds is None else {"MaxRuntimeInSeconds": self.max_runtime_in_seconds}),
+            },
+            "ParameterRanges": {member: listed for member, listed in self.hyperparameter_ranges().items() if listed},
+            "TrainingJobEarlyStoppingType": self.early_stopping_type,
+        }
+        if self.strategy_config is not None:
+            config["StrategyConfig"] = self.strategy_config.to_input_req()
+        if self.completion_criteria_config is not None:
+            config["TuningJobCompletionCriteria"] = self.completion_criteria_config.to_input_req()
+        if self.random_seed is not None:
+            config["RandomSeed"] = self.random_seed
+        tags = tag_members(self.tags) if self.tags else []
+        tags += [tag for tag in training["Tags"] if tag not in tags]
+        request: dict[str, Any] = {
+            "HyperParameterTuningJobName": name,
+            "HyperParameterTuningJobConfig": config,
+            "TrainingJobDefinition": definition,
+            OWN_MEMBER: own,
+        }
+        if tags:
+            request["Tags"] = tags
+        if self.warm_start_config is not None:
+            request["WarmStartConfig"] = self.warm_start_config.to_input_req()
+        check_tuning_request(request)
+        runtime = self.estimator._runtime
+        return request, submission.members, runtime if isinstance(runtime, Runtime) else None
+
+    def _new_name(self) -> str:
+        base = self.base_tuning_job_name or self.estimator._base_name()
+        longest = shape(member_shape(OPERATION, "HyperParameterTuningJobName"))["max"]
+        now = time.time()
+        stamp = time.strftime("%y%m%d-%H%M%S-", time.gmtime(now)) + f"{int(now * 1000) % 1000:03d}"
+        cleaned = re.sub(r"-+", "-", re.sub(r"[^a-zA-Z0-9-]", "-", base)).strip("-") or "tuning"
+        return f"{cleaned[: longest - len(stamp) - 1].strip('-')}-{stamp}"
+
+
+def _ranges_of(members: Mapping[str, Any], *, is_script: bool) -> dict[str, ParameterRange]:
+    """Return the ranges that a request was made of."""
+    ranges: dict[str, ParameterRange] = {}
+    for listed in members.get("IntegerParameterRanges", ()), members.get("ContinuousParameterRanges", ()):
+        for entry in listed:
+            low, high = (
+                float(text) if set(text) & set(".eE") else int(text) for text in (entry["MinValue"], entry["MaxValue"])
+            )
+            kind = IntegerParameter if listed is members.get("IntegerParameterRanges") else ContinuousParameter
+            ranges[entry["Name"]] = kind(low, high, entry.get("ScalingType", "Auto"))
+    for entry in members.get("CategoricalParameterRanges", ()):
+        values = [decoded(text) if is_script else text for text in entry["Values"]]
+        ranges[entry["Name"]] = CategoricalParameter(values)
+    return ranges
+
+
+def _names(members: list[tuple[str, Path]] | None) -> list[str] | None:
+    return None if members is None else [name for name, _ in members]
+
+
+__all__ = [
+    "HyperbandStrategyConfig",
+    "HyperparameterTuner",
+    "StrategyConfig",
+    "TuningJobCompletionCriteriaConfig",
+    "WarmStartConfig",
+    "WarmStartTypes",
+]

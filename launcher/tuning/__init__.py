@@ -1,0 +1,1 @@
+"""Hyperparameter tuning jobs: training jobs in parallel, whose values a strategy chooses by the results so far."""
