@@ -50,7 +50,7 @@ def deploy(
     from launcher.sdk.data_capture import DataCaptureConfig
     from launcher.sdk.session import Session
 
-    model = _model(job, model_data, image_uri, _variables(variables or []), runtime)
+    model = _model(job, model_data, image_uri, variables_of(variables or [], "LAUNCHER_SERVE_POLICY=greedy") or {}, runtime)
     config = None if capture is None else DataCaptureConfig(True, 100, capture)
     predictor = model.deploy(instance_count, "local", endpoint_name=endpoint_name, data_capture_config=config)
     description = Session().describe_endpoint(predictor.endpoint_name)
@@ -237,7 +237,7 @@ def update(
         return
     model_name = None
     if job or model_data or image_uri:
-        model_name = _model(job, model_data, image_uri, _variables(variables or []), runtime).create()
+        model_name = _model(job, model_data, image_uri, variables_of(variables or [], "LAUNCHER_SERVE_POLICY=greedy") or {}, runtime).create()
     elif variables:
         raise BadInputError("--env goes with a model.", "Name it: --job, --model-data or --image-uri.")
     Predictor(name).update_endpoint(initial_instance_count=instance_count, model_name=model_name)
@@ -274,7 +274,8 @@ def _update_weights(store: EndpointStore, name: str, text: str) -> None:
 def _model(
     job: str | None, model_data: str | None, image_uri: str | None, variables: dict[str, str], runtime: str | None
 ) -> Model:
-    from launcher.cli.jobs import job_handle
+    from launcher.cli.arguments import variables_of
+from launcher.cli.jobs import job_handle
     from launcher.sdk.model import Model
 
     if job is not None and model_data is not None:
@@ -285,16 +286,6 @@ def _model(
         handle = job_handle(job)
         model_data, image_uri = handle.model_data, image_uri or handle.image_uri
     return Model(image_uri, model_data, env=variables, runtime=runtime)
-
-
-def _variables(texts: list[str]) -> dict[str, str]:
-    variables = {}
-    for text in texts:
-        name, separator, value = text.partition("=")
-        if not separator or not name:
-            raise BadInputError(f"--env {text!r} is not NAME=VALUE.", "For example: --env LAUNCHER_SERVE_POLICY=greedy")
-        variables[name] = value
-    return variables
 
 
 def _body(text: str) -> bytes:

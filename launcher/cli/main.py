@@ -11,7 +11,7 @@ from typer.core import TyperGroup
 
 from launcher import __version__
 from launcher.cli import aws, cache, endpoints, images, jobs, processing, programs, storage, transform, tuning
-from launcher.cli.arguments import channels_of, exists, hyperparameters_of, located
+from launcher.cli.arguments import channels_of, exists, hyperparameters_of, located, metrics_of, variables_of
 from launcher.cli.documents import placed, read_document
 from launcher.cli.jobs import AsJson, JobName, job_handle, print_ending
 from launcher.cli.printing import print_json
@@ -130,6 +130,14 @@ def fit(
     hyperparameters: Annotated[
         list[str] | None, typer.Option("--hyperparameter", "-p", help="NAME=VALUE; may be repeated.")
     ] = None,
+    env: Annotated[list[str] | None, typer.Option("--env", "-e", help="NAME=VALUE; may be repeated.")] = None,
+    metrics: Annotated[
+        list[str] | None,
+        typer.Option("--metric", "-m", help="NAME=REGEX, group 1 is the value in a line of the log; may be repeated."),
+    ] = None,
+    dependencies: Annotated[
+        list[str] | None, typer.Option(help="A file or folder packed beside the script; may be repeated.")
+    ] = None,
     job_name: Annotated[str | None, typer.Option(help="Made from the time by default.")] = None,
     output_path: Annotated[str | None, typer.Option(help="Where results go, a folder or s3://...")] = None,
     checkpoint_s3_uri: Annotated[
@@ -152,7 +160,7 @@ def fit(
 
     With --dry-run, --json prints the CreateTrainingJob document, which "launcher run" takes.
     """
-    from launcher.sdk.bundled import BUNDLED_CHANNELS, bundled_estimator, bundled_inputs
+    from launcher.sdk.bundled import BUNDLED_CHANNELS, BUNDLED_METRIC_DEFINITIONS, bundled_estimator, bundled_inputs
     from launcher.sdk.estimator import Estimator as PlainEstimator
     from launcher.sdk.inputs import DEFAULT_CHANNEL
 
@@ -166,6 +174,8 @@ def fit(
         "runtime": runtime,
         "mode": mode,
     }
+    options |= {"environment": variables_of(env or []), "dependencies": dependencies}
+    definitions = metrics_of(metrics or [])
     values = hyperparameters_of(hyperparameters or [])
     if entry_point == "":
         raise BadInputError("the entry point is an empty text.", "Name a script, or leave it out for train.py.")
@@ -174,13 +184,19 @@ def fit(
     estimator: Estimator
     channels: Any = channels_of(inputs or [])
     if preset is not None and source_dir is None and entry_point is not None:
+        options["metric_definitions"] = [*BUNDLED_METRIC_DEFINITIONS, *definitions]
         estimator = bundled_estimator(preset, entry_point, values, image_uri=image_uri, **options)
         channels = bundled_inputs(entry_point, located(channels, BUNDLED_CHANNELS.get(entry_point, "train")))
     else:
         channels = located(channels, DEFAULT_CHANNEL)
         values |= {"preset": preset} if preset is not None else {}
         estimator = PlainEstimator(
-            image_uri, entry_point=entry_point, source_dir=source_dir, hyperparameters=values, **options
+            image_uri,
+            entry_point=entry_point,
+            source_dir=source_dir,
+            hyperparameters=values,
+            metric_definitions=definitions,
+            **options,
         )
     channels = _with_copies(channels, writable or [])
     if dry_run:

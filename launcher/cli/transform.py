@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from launcher.cli.arguments import variables_of
 from launcher.cli.jobs import AsJson, job_handle
 from launcher.cli.printing import print_json
 from launcher.errors import BadInputError
@@ -78,7 +79,7 @@ def transform(
         assemble_with=assemble_with,
         output_path=output_path,
         accept=accept,
-        env=variables(env or []),
+        env=variables_of(env or []),
         max_concurrent_transforms=max_concurrent,
         max_payload=max_payload,
     )
@@ -159,18 +160,3 @@ def _see_through(job: TransformJob, *, detach: bool, as_json: bool) -> None:
     )
     if job.status != "Completed":
         raise typer.Exit(1)
-
-
-def variables(texts: list[str]) -> dict[str, str] | None:
-    """Return the variables of ``--env NAME=VALUE``; None where there are none.
-
-    Raises:
-        BadInputError: a text is something else.
-    """
-    values = {}
-    for text in texts:
-        name, separator, value = text.partition("=")
-        if not separator or not name:
-            raise BadInputError(f"--env {text!r} is not NAME=VALUE.", "For example: --env WORKERS=2")
-        values[name] = value
-    return values or None

@@ -31,8 +31,8 @@ class TrainingInput:
     """One channel, with the arguments of the SageMaker SDK's class of that name.
 
     Args:
-        s3_data: a path, a ``file://`` or an ``s3://`` URI; the name is the SDK's. A ``TrainingJob``, or its ``outputs``,
-            stands for its output data, and where it left none for its model.
+        s3_data: a path, a ``file://`` or an ``s3://`` URI; the name is the SDK's. A ``TrainingJob``, or its
+            ``outputs``, stands for its output data, and where it left none for its model.
         distribution: ``FullyReplicated``, or ``ShardedByS3Key``: each host gets its part of the objects.
         compression: ``Gzip``, for a Pipe channel.
         content_type: a MIME type that is told to the job.

@@ -46,7 +46,8 @@ class ProcessingInput:
                 )
         if source is None:
             raise BadInputError("ProcessingInput has no source.", "Give a path or an s3:// URI.")
-        self.source = os.fspath(as_location(source))
+        location: str | os.PathLike[str] = as_location(source)
+        self.source = os.fspath(location)
         self.destination = destination
         self.input_name = input_name
         self.s3_data_type = s3_data_type
