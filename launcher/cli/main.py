@@ -10,11 +10,11 @@ import typer
 from typer.core import TyperGroup
 
 from launcher import __version__
-from launcher.cli import aws, cache, endpoints, images, jobs, processing, programs, storage, transform, tuning
+from launcher.cli import aws, cache, endpoints, images, jobs, processing, programs, results, storage, transform, tuning
 from launcher.cli.arguments import channels_of, exists, hyperparameters_of, located, metrics_of, variables_of
 from launcher.cli.documents import placed, read_document
-from launcher.cli.jobs import AsJson, JobName, job_handle, print_ending
-from launcher.cli.printing import print_json
+from launcher.cli.jobs import AsJson, JobName, job_handle
+from launcher.cli.printing import print_json, print_table
 from launcher.errors import BadInputError, LauncherError
 from launcher.paths import checked_path
 from launcher.secrets import masked_description
@@ -69,6 +69,22 @@ Detach = Annotated[bool, typer.Option("--detach", "-d", help="Return at once; th
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would be run, and run nothing.")]
 
 
+def _complete_preset(incomplete: str) -> list[str]:
+    """Return the names of bundled presets for a shell that completes one."""
+    return [name for name in _preset_lines() if name.startswith(incomplete)]
+
+
+def _preset_lines() -> dict[str, str]:
+    """Return what each bundled preset does, by its name: the first sentence of its file."""
+    from launcher.settings import data_path
+
+    lines = {}
+    for path in sorted(data_path("presets").glob("*.y*ml")):
+        begin = [line.removeprefix("#").strip() for line in path.read_text(encoding="utf-8").splitlines()[:5]]
+        lines[path.stem] = " ".join(begin).split(". ", 1)[0].rstrip(".") + "."
+    return lines
+
+
 def main() -> None:
     """Run the command line; a named error ends it with its own exit code and no traceback."""
     open_standard_streams()
@@ -117,7 +133,9 @@ def demo(
 @app.command()
 def fit(
     entry_point: Annotated[str | None, typer.Argument(help="The script to run; train.py by default.")] = None,
-    preset: Annotated[str | None, typer.Option(help="A bundled preset, or a YAML file.")] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="A bundled preset, or a YAML file.", autocompletion=_complete_preset)
+    ] = None,
     source_dir: Annotated[str | None, typer.Option(help="The folder that holds the script.")] = None,
     image_uri: Annotated[str | None, typer.Option(help="An image of your own.")] = None,
     inputs: Annotated[
@@ -270,7 +288,7 @@ def _see_through(job: TrainingJob, *, detach: bool, as_json: bool) -> None:
     elif detach:
         say(job.name)
     else:
-        print_ending(job)
+        results.print_results(job)
         if job.status != "Completed":
             raise typer.Exit(1)
 
@@ -286,6 +304,9 @@ app.command("ls")(jobs.list_jobs)
 app.command()(jobs.describe)
 app.command()(jobs.logs)
 app.command()(jobs.stop)
+app.command()(results.outputs)
+app.command()(results.metrics)
+app.command("rm")(jobs.remove)
 app.command()(jobs.collect)
 app.command("gc")(jobs.collect_garbage)
 app.command()(endpoints.deploy)
@@ -448,15 +469,16 @@ def doctor(as_json: AsJson = False) -> None:
 
 @presets.command("ls")
 def list_presets() -> None:
-    """List the bundled presets."""
-    from launcher.settings import data_path
-
-    for name in sorted({path.stem for path in data_path("presets").glob("*.y*ml")}):
-        print(name)
+    """List the bundled presets, and what each does."""
+    lines = _preset_lines()
+    print_table([("PRESET", "WHAT IT DOES"), *lines.items()], fit=True)
 
 
 @presets.command("show")
-def show_preset(name: Annotated[str, typer.Argument(help="A bundled preset.")], as_json: AsJson = False) -> None:
+def show_preset(
+    name: Annotated[str, typer.Argument(help="A bundled preset.", autocompletion=_complete_preset)],
+    as_json: AsJson = False,
+) -> None:
     """Print every value of a preset, what it means, what it may be, and its other names."""
     from launcher.sdk.preflight import describe_preset
 

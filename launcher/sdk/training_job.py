@@ -49,6 +49,19 @@ class JobOutputs:
         path: Path = getattr(self, paths[part])
         return path
 
+    def files(self, part: str) -> list[tuple[str, int]]:
+        """Return path and size in bytes of each file of a part; nothing is unpacked, and none is no error."""
+        uri: str = getattr(self._keys, part)
+        storage = job_storage(self._spec, uri)
+        if not storage.exists(uri):
+            return []
+        if part == "intermediate":
+            folder = self.intermediate_path
+            paths = sorted(path for path in folder.rglob("*") if path.is_file())
+            return [(path.relative_to(folder).as_posix(), path.stat().st_size) for path in paths]
+        with tempfile.TemporaryDirectory(prefix="launcher-") as fetched:
+            return artifacts.list_files(storage.fetch(uri, Path(fetched)))
+
     @property
     def model_path(self) -> Path:
         """What the job left in ``/opt/ml/model``."""
@@ -116,6 +129,11 @@ class TrainingJob(JobHandle[JobRecord]):
         return self._record.training_spec.image_uri
 
     @property
+    def entry_point(self) -> str | None:
+        """The script that it ran; None for an image's own program."""
+        return self._record.training_spec.entry_point
+
+    @property
     def outputs(self) -> JobOutputs:
         """Its results as folders."""
         return JobOutputs(self._store, self.name)
@@ -139,7 +157,9 @@ class TrainingJob(JobHandle[JobRecord]):
             JobFailedError: it failed.
         """
         printed = self._printer() if logs_wanted(logs) else None
-        raise_unless_completed(self._store, self._drive(on_line or printed, looking_on=looking_on))
+        sink = on_line or printed
+        record = self._drive(sink, looking_on=looking_on)
+        raise_unless_completed(self._store, record, log_shown=sink is not None)
 
     @property
     def _hosts(self) -> int:
