@@ -498,8 +498,9 @@ def _checkpoint(text: str) -> Path:
     """Return a checkpoint's path, given as one or by the training job that left it."""
     if exists(text) or "/" in text:
         return checked_path(text, "--checkpoint")
-    folder: Path = job_handle(text).outputs.data_path / "checkpoint"
-    return folder
+    from launcher.sdk.job_results import CHECKPOINT_CHANNEL, results_path
+
+    return results_path(job_handle(text).outputs, channel=CHECKPOINT_CHANNEL)
 
 
 def _with_copies(channels: Any, writable: list[str]) -> Any:

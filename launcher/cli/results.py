@@ -93,8 +93,8 @@ def print_results(job: TrainingJob) -> None:
         if Path(archive).is_file() and Path(archive).stat().st_size <= _MAX_ARCHIVE_BYTES
     }
     for part, names in files.items():
-        more = f" and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else ""
-        say(f"  {_archives(job)[part]}: {', '.join(names[:_MAX_NAMES])}{more}")
+        rest = f" and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else ""
+        say(f"  {_archives(job)[part]}: {', '.join(names[:_MAX_NAMES])}{rest}")
     for line in _translated(job, files):
         say(f"  {line}")
     if files:

@@ -36,6 +36,7 @@ class JobOutputs:
         self.home = store.home
         self._folder = store.folder(name)
         self._spec = store.load(name).training_spec
+        self._store = store
         self._keys = job_keys(self._spec)
 
     @property
@@ -80,7 +81,9 @@ class JobOutputs:
         if not storage.exists(uri):
             raise ArtifactError(
                 f"job '{self._folder.name}' has written nothing to /opt/ml/output/intermediate.",
-                "A running job's files arrive there a second after they were written.",
+                f"It has ended. What patterns found in its log: launcher metrics {self.job_name}"
+                if self._store.load(self.job_name).terminal
+                else "A running job's files arrive there a second after they were written.",
             )
         return storage.fetch(uri, self._folder.unpacked_path / "intermediate")
 

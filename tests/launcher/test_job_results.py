@@ -8,7 +8,7 @@ import pytest
 
 from launcher import Estimator, Model, TrainingInput
 from launcher.cli.printing import print_table
-from launcher.errors import ChannelError, JobFailedError, RuntimeUnavailableError
+from launcher.errors import ArtifactError, ChannelError, JobFailedError, RuntimeUnavailableError
 from launcher.runtimes import get_runtime
 from launcher.sdk.bundled import bundled_inputs
 from launcher.sdk.inputs import make_channels
@@ -299,3 +299,19 @@ def test_without_the_right_to_use_the_engines_socket_a_line_says_so(tmp_path, mo
     assert error.value.__cause__ is None
     assert error.value.__suppress_context__, "the client's own tracebacks are no help"
     assert "usermod" in error.value.hint
+
+
+def test_a_job_without_metrics_of_its_own_says_where_those_of_its_log_are(make_job):
+    with pytest.raises(ArtifactError, match=r"has ended\. What patterns found in its log: launcher metrics job-1"):
+        make_job("job-1").metrics()
+
+
+def test_results_of_a_job_that_runs_are_not_there_yet(tmp_path, store):
+    (tmp_path / "slow.py").write_text("import time; time.sleep(60)")
+    run_launcher("fit", "slow.py", "-d", "-r", "process", "--job-name", "job-1", cwd=tmp_path)
+    with pytest.raises(ChannelError, match="job 'job-1' is InProgress; its results are packed when it has ended"):
+        referred_location("job-1", "train")
+    (tmp_path / "log.csv").write_text("1")
+    answer = run_launcher("ope", "-d", "log.csv", "-c", "latest", cwd=tmp_path)
+    assert answer.returncode == 2
+    assert "launcher logs -f job-1" in answer.stderr
