@@ -16,7 +16,8 @@ python := $(venv)/bin/python
 pip_install := $(python) -m pip install --disable-pip-version-check --constraint container/constraints.txt
 versions := pyproject.toml container/constraints.txt
 # Tests of one file share what is dear to make (an image, a trained policy), so a file stays on one worker.
-pytest := $(python) -m pytest --numprocesses auto --dist loadfile
+# Files as they come: with the default order those with few tests, which are the slow ones, would be the last.
+pytest := $(python) -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help demo setup test check lint bench base-image clean

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from launcher.requests.members import MEMBERS
+from launcher.requests.members import MEMBERS, Member
 from launcher.sdk.options import ESTIMATOR_OPTIONS, FIT_OPTIONS, INPUT_OPTIONS, Option
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "options.md"
@@ -19,8 +19,18 @@ PAGE = Path(__file__).resolve().parents[1] / "docs" / "options.md"
 
 def taken(options: Iterable[Option]) -> str:
     """Return the table of the options that do something."""
-    rows = [(f"`{option.name}`", option.here, _code(option.member)) for option in options if option.accepted is None]
+    rows = [
+        (f"`{option.name}`", option.here, _code(option.member))
+        for option in options
+        if option.accepted is None and not option.noted
+    ]
     return _table(("argument", "here", "member of the request"), rows)
+
+
+def noted(options: Iterable[Option]) -> str:
+    """Return the table of the options that mean nothing on one machine."""
+    rows = [(f"`{option.name}`", option.advice, _code(option.member)) for option in options if option.noted]
+    return _table(("argument", "why it has no effect", "member of the request"), rows)
 
 
 def refused(options: Iterable[Option]) -> str:
@@ -38,16 +48,24 @@ def members() -> str:
     rows = [
         (
             f"`{row.path}`",
-            "any" if row.accepted is None else ", ".join(f"`{value!r}`" for value in row.accepted) or "none",
+            _accepted(row),
             row.instead,
         )
         for row in MEMBERS.values()
     ]
-    return _table(("member", "accepted", "what to do instead"), rows)
+    return _table(("member", "accepted", "what to do instead, or why it has no effect"), rows)
+
+
+def _accepted(row: Member) -> str:
+    """Return the values that are accepted, in a few words."""
+    if row.noted:
+        return "any, with a warning"
+    return "any" if row.accepted is None else ", ".join(f"`{value!r}`" for value in row.accepted) or "none"
 
 
 TABLES: dict[str, Callable[[], str]] = {
     "estimator": lambda: taken(ESTIMATOR_OPTIONS),
+    "noted": lambda: noted((*ESTIMATOR_OPTIONS, *FIT_OPTIONS)),
     "raise": lambda: refused((*ESTIMATOR_OPTIONS, *FIT_OPTIONS)),
     "training-input": lambda: taken(INPUT_OPTIONS),
     "training-input-raise": lambda: refused(INPUT_OPTIONS),

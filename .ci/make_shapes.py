@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,8 +70,10 @@ def service_model(service: str = "sagemaker") -> dict[str, Any]:
     return model
 
 
-def reduced(model: Mapping[str, Any], operations: tuple[str, ...] = OPERATIONS) -> dict[str, Any]:
-    """Return the operations and every shape below them, without what only people read."""
+def reduced(
+    model: Mapping[str, Any], operations: tuple[str, ...] = OPERATIONS, besides: Sequence[str] = OF_RESULTS
+) -> dict[str, Any]:
+    """Return the operations and every shape below them, and of other shapes, without what only people read."""
     chosen = {
         name: {
             side: model["operations"][name][side]["shape"]
@@ -81,7 +83,7 @@ def reduced(model: Mapping[str, Any], operations: tuple[str, ...] = OPERATIONS) 
         for name in operations
     }
     shapes: dict[str, Any] = {}
-    waiting = [*OF_RESULTS, *(shape for sides in chosen.values() for shape in sides.values())]
+    waiting = [*besides, *(shape for sides in chosen.values() for shape in sides.values())]
     while waiting:
         name = waiting.pop()
         if name not in shapes:
@@ -145,7 +147,7 @@ def files() -> dict[Path, str]:
     """Return every file that is generated, with its text."""
     texts = {TARGET: as_text(reduced(service_model()))}
     for service, operations in BESIDE.items():
-        values = with_service(reduced(service_model(service), operations), service)
+        values = with_service(reduced(service_model(service), operations, ()), service)
         texts[TARGET.with_name(f"shapes-{service}.json")] = as_text(values)
     return texts
 

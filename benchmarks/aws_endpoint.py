@@ -22,6 +22,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import boto3
+from engine import Engine, EngineMissingError, engine_for
 from measuring import Aim, Row
 
 from launcher.jobs.states import SecondaryStatus, Status
@@ -34,6 +35,7 @@ _SECONDS = 2.0
 _CLIENTS = (1, 8)
 _JOBS = 1000
 _NAME = "job-0007"
+_TELL_TIME = ["date", "+%s.%N"]
 _MOTO = """
 import logging, time
 logging.getLogger("werkzeug").setLevel(logging.ERROR)
@@ -86,7 +88,49 @@ def aws_rows(scratch: Path, home: Path, runs: int) -> list[Row]:
             Row("aws", "DescribeTrainingJob, the middle one", floor=medians[0], ours=medians[1], aims=(Aim("ours", 3),))
         )
         rows.append(_memory_row(home, url))
+        rows.append(_create_row(home, url, rounds))
     return rows
+
+
+def _create_row(home: Path, url: str, runs: int) -> Row:
+    """Compare the times until a program in a container says what time it is."""
+    title = "CreateTrainingJob to a running container, against docker-py"
+    try:
+        with engine_for(home) as engine:
+            client = boto3.client(
+                "sagemaker", endpoint_url=url, region_name="us-east-1", aws_access_key_id="any",
+                aws_secret_access_key="any",
+            )  # fmt: skip
+            floor, ours = [], []
+            for number in range(runs + 1):
+                floor.append(_begun_by_engine(engine))
+                ours.append(_begun_by_request(home, client, engine.tiny_image, f"create-{number}"))
+            return Row("aws", title, floor=floor[1:], ours=ours[1:], aims=(Aim("ratio", 1.3),))
+    except EngineMissingError as error:
+        return Row("aws", title, skipped=str(error))
+
+
+def _begun_by_engine(engine: Engine) -> float:
+    began = time.time()
+    config = engine.client.create_host_config(init=True)
+    container = engine.client.create_container(engine.tiny_image, command=_TELL_TIME, host_config=config)["Id"]
+    try:
+        engine.client.start(container)
+        engine.client.wait(container)
+        return (float(engine.client.logs(container)) - began) * 1000
+    finally:
+        engine.client.remove_container(container, v=True, force=True)
+
+
+def _begun_by_request(home: Path, client: Any, image: str, name: str) -> float:
+    document = _document(name)
+    document["AlgorithmSpecification"] |= {"TrainingImage": image, "ContainerEntrypoint": _TELL_TIME}
+    began = time.time()
+    client.create_training_job(**document)
+    while client.describe_training_job(TrainingJobName=name)["TrainingJobStatus"] == "InProgress":
+        time.sleep(0.1)
+    text = JobStore(home).folder(name).log_path("algo-1").read_text()
+    return (float(text.split()[-1]) - began) * 1000
 
 
 def _record_jobs(home: Path) -> None:

@@ -60,22 +60,13 @@ _HOME_OF_NAME = {
     "wait_for_s3_object": "launcher.sdk.session",
 }
 
-# Modules of the SDK that have a counterpart: launcher.session.Session is what sagemaker.session.Session is there.
-_MODULES = (
-    *("analytics", "async_inference", "deserializers", "estimator", "inputs", "local", "model", "model_monitor"),
-    *("predictor", "predictor_async", "rl", "serializers", "serverless", "session", "transformer"),
-)
-
 __all__ = sorted(_HOME_OF_NAME)
-
-# They lie in a folder of their own and are found as modules of this package.
-__path__ += [f"{__path__[0]}/aliases"]
 
 
 def __getattr__(name: str) -> Any:
     if name in _HOME_OF_NAME:
         return getattr(import_module(_HOME_OF_NAME[name]), name)
-    if name in _MODULES:
+    if name in _modules():
         return import_module(f"launcher.{name}")
     if not name.startswith("_"):
         _refuse(name)
@@ -93,21 +84,25 @@ def unload_ipython_extension(_ipython: object) -> None:
 
 
 def __dir__() -> list[str]:
-    return [*__all__, *_MODULES, "__version__"]
+    return [*__all__, *_modules(), "__version__"]
+
+
+def _modules() -> list[str]:
+    names: list[str] = import_module("launcher.aliases").names()
+    return names
 
 
 def _refuse(name: str) -> None:
     import_module("launcher.sdk.missing").refuse_name(name)
 
 
-class _MissingModules:
-    """Says what to use where ``launcher.pytorch`` and its like are imported; the last finder that is asked."""
+class _AliasFinder:
+    """Finds launcher.session, which is what sagemaker.session is in the SDK; the last finder that is asked."""
 
     @staticmethod
-    def find_spec(full_name: str, _path: object = None, _target: object = None) -> None:
+    def find_spec(full_name: str, _path: object = None, _target: object = None) -> Any:
         package, _, name = full_name.partition(".")
-        if package == "launcher" and name:
-            _refuse(name)
+        return import_module("launcher.aliases").find(name) if package == "launcher" and name else None
 
 
-sys.meta_path.append(_MissingModules)
+sys.meta_path.append(_AliasFinder)

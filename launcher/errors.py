@@ -114,6 +114,10 @@ class UnsupportedImportError(UnsupportedOptionError, ImportError):
     """A name or a module of the SageMaker SDK that is not emulated."""
 
 
+class FrameworkError(BadInputError, AttributeError):
+    """Arguments of a framework's estimator or model that the SDK refuses with an AttributeError."""
+
+
 class ImageError(BadInputError):
     """A container image is unknown, cannot be built, or does not follow the contract."""
 

@@ -41,6 +41,10 @@ AWS_DOMAINS = (
 """Below these are AWS's services, in all of its partitions."""
 
 
+_UNITS = {"": 0, "b": 0, "k": 10, "kb": 10, "kib": 10, "m": 20, "mb": 20, "mib": 20, "g": 30, "gb": 30, "gib": 30}
+ULIMITS = ("core", "cpu", "data", "fsize", "memlock", "nofile", "nproc", "rss", "rtprio", "stack")
+
+
 def training_job_arn(name: str) -> str:
     """Return the ARN that the local account gives a training job."""
     return local_arn("training-job", name)
@@ -192,6 +196,91 @@ def namespaces_wanted() -> bool:
     return os.environ.get("LAUNCHER_NAMESPACES", "") != "off"
 
 
+@dataclass(frozen=True)
+class LaunchSettings:
+    """What the caller lends to every job, or takes from it.
+
+    Attributes:
+        gpus: the NVIDIA devices that jobs may use; empty for none, None for all that are there.
+        shm_bytes: the size of a container's ``/dev/shm``; 0 for the runtime's own.
+        ulimits: ``NAME=SOFT:HARD``.
+        mounts: folders and files that jobs see besides: here, in the job, and whether it may only read.
+    """
+
+    gpus: tuple[int, ...] | None
+    shm_bytes: int
+    ulimits: tuple[str, ...]
+    mounts: tuple[tuple[str, str, bool], ...]
+
+
+def launch_settings() -> LaunchSettings:
+    """Read ``LAUNCHER_GPUS``, ``LAUNCHER_SHM_SIZE``, ``LAUNCHER_ULIMITS`` and ``LAUNCHER_MOUNTS``.
+
+    Raises:
+        SettingsError: one of them cannot be read, or a mount's source is not there.
+    """
+    return LaunchSettings(_gpus(), _bytes_of("LAUNCHER_SHM_SIZE"), _ulimits(), _mounts())
+
+
+def _gpus() -> tuple[int, ...] | None:
+    text = os.environ.get("LAUNCHER_GPUS", "").strip()
+    if not text:
+        return None
+    if text == "none":
+        return ()
+    numbers = text.split(",")
+    if not all(number.strip().isdecimal() for number in numbers):
+        raise SettingsError(f"LAUNCHER_GPUS is {text!r}.", "Write numbers of devices, such as 0 or 1,3; or none.")
+    return tuple(dict.fromkeys(int(number) for number in numbers))
+
+
+def _bytes_of(variable: str) -> int:
+    text = os.environ.get(variable, "").strip().lower()
+    digits = text.rstrip("kmgbi")
+    unit = text[len(digits) :]
+    if not text:
+        return 0
+    if not digits.isdecimal() or unit not in _UNITS:
+        raise SettingsError(f"{variable} is {text!r}, which is no size.", "For example: 2g, 512m, or bytes.")
+    return int(digits) << _UNITS[unit]
+
+
+def _ulimits() -> tuple[str, ...]:
+    ulimits = []
+    for text in os.environ.get("LAUNCHER_ULIMITS", "").replace(",", " ").split():
+        name, separator, values = text.partition("=")
+        soft, _, hard = values.partition(":")
+        if name not in ULIMITS or not separator or not all(_is_limit(value) for value in (soft, hard or soft)):
+            raise SettingsError(
+                f"LAUNCHER_ULIMITS has {text!r}, which is no limit.",
+                f"Write NAME=SOFT or NAME=SOFT:HARD, -1 for none; names are {', '.join(ULIMITS)}.",
+            )
+        ulimits.append(f"{name}={soft}:{hard or soft}")
+    return tuple(ulimits)
+
+
+def _is_limit(text: str) -> bool:
+    return text == "-1" or text.isdecimal()
+
+
+def _mounts() -> tuple[tuple[str, str, bool], ...]:
+    mounts = []
+    for text in os.environ.get("LAUNCHER_MOUNTS", "").split(";"):
+        if not text.strip():
+            continue
+        parts = text.strip().split(":")
+        mode = parts.pop() if len(parts) == 3 else "ro"
+        if len(parts) != 2 or mode not in ("ro", "rw") or not all(part.startswith("/") for part in parts):
+            raise SettingsError(
+                f"LAUNCHER_MOUNTS has {text!r}, which is no mount.",
+                "Write /path/here:/path/in/the/job, with :rw at its end for one to write to; several with ';' between.",
+            )
+        if not Path(parts[0]).exists():
+            raise SettingsError(f"LAUNCHER_MOUNTS names {parts[0]}, which is not there.", "Make it, or leave it out.")
+        mounts.append((os.path.normpath(parts[0]), os.path.normpath(parts[1]), mode == "ro"))
+    return tuple(mounts)
+
+
 def data_path(name: str) -> Path:
     """Return the folder ``container``, ``entrypoints`` or ``presets`` that belongs to this installation.
 
@@ -328,6 +417,41 @@ def install_command(extra: str) -> str:
     index = ["--extra-index-url", url] if (url := torch_index_url()) and sys.platform == "linux" else []
     constraint = ["--constraint", str(container / "constraints.txt")]
     return shlex.join([sys.executable, "-m", "pip", "install", *constraint, *index, *packages])
+
+
+_PIP_VARIABLES = {
+    "cert": "PIP_CERT",
+    "index-url": "PIP_INDEX_URL",
+    "extra-index-url": "PIP_EXTRA_INDEX_URL",
+    "trusted-host": "PIP_TRUSTED_HOST",
+    "find-links": "PIP_FIND_LINKS",
+}
+
+
+def pip_settings() -> dict[str, str]:
+    """Return what pip's own files of settings say of certificates and indexes, by pip's variables; those win."""
+    from configparser import ConfigParser
+    from configparser import Error as ConfigError
+
+    home = Path(os.environ.get("HOME") or "/nonexistent")
+    files: list[str | Path] = [
+        "/etc/xdg/pip/pip.conf",
+        "/etc/pip.conf",
+        home / ".pip/pip.conf",
+        Path(os.environ.get("XDG_CONFIG_HOME") or home / ".config") / "pip/pip.conf",
+        *([path] if (path := os.environ.get("PIP_CONFIG_FILE", "")) else []),
+    ]
+    parser = ConfigParser(interpolation=None)
+    try:
+        parser.read(files, encoding="utf-8")
+    except (ConfigError, UnicodeDecodeError):
+        return {}  # pip itself says what is wrong with them
+    values: dict[str, str] = {}
+    for section in ("global", "install"):
+        for name, variable in _PIP_VARIABLES.items():
+            if text := parser.get(section, name, fallback=""):
+                values[variable] = " ".join(text.split())
+    return values
 
 
 def build_settings() -> BuildSettings:

@@ -17,9 +17,15 @@ from launcher.runtimes.probe import engine_address, engine_answers
 from launcher.s3_server import service
 
 IN_CI = os.environ.get("CI") == "true"
+WHOLE = "LAUNCHER_WHOLE_TESTS" in os.environ
+_LONG = ("tests/end_to_end/", "tests/contract/")
 
 
 def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: not item.nodeid.startswith(_LONG))  # a long file that begins last is waited for alone
+    for item in items:
+        if item.get_closest_marker("whole") and not WHOLE:
+            item.add_marker(pytest.mark.skip(reason="a smaller test shows the same; .ci/whole runs it"))
     if engine_answers():
         return
     reason = f"no Docker engine answers at {engine_address()}"

@@ -4,12 +4,12 @@ import os
 import sys
 
 from job_toolkit.failure import fail_job
-from job_toolkit.trainer import StopSignals, run_job
+from job_toolkit.trainer import StopSignals, install_requirements, run_job
 
 JOB_COMMANDS = ("train", "evaluate", "collect")
 
 HELP = f"""\
-usage: python -m job_toolkit {{{",".join(JOB_COMMANDS)},serve}}
+usage: python -m job_toolkit {{{",".join(JOB_COMMANDS)},serve,install}}
 
 Runs one job in this container, as Amazon SageMaker would.
 
@@ -17,6 +17,7 @@ Runs one job in this container, as Amazon SageMaker would.
   evaluate  the same with evaluate.py
   collect   the same with collect.py
   serve     answer inference requests at port 8080, or $SAGEMAKER_BIND_TO_PORT, with the model in model/
+  install   install the requirements.txt of code/ into requirements/, for the launcher's cache
 
 The job finds its files below /opt/ml, or below $SAGEMAKER_BASE_DIR:
   code/            source files; a requirements.txt there is installed first
@@ -34,8 +35,8 @@ def main(arguments: list[str]) -> int:
         print(HELP, end="")
         return 0
     command = arguments[0] if arguments else "train"
-    if command not in (*JOB_COMMANDS, "serve"):
-        commands = ", ".join((*JOB_COMMANDS, "serve"))
+    if command not in (*JOB_COMMANDS, "serve", "install"):
+        commands = ", ".join((*JOB_COMMANDS, "serve", "install"))
         print(f"job_toolkit: unknown command {command!r}; the commands are: {commands}.", file=sys.stderr)
         return 2
     if len(arguments) > 1:
@@ -50,6 +51,8 @@ def main(arguments: list[str]) -> int:
         os.execv(sys.executable, [sys.executable, "-m", "model_server"])
     try:
         with StopSignals().caught() as signals:
+            if command == "install":
+                return install_requirements(signals)
             return run_job(command, signals)
     except OSError as error:
         fail_job(f"Framework Error: {error}")

@@ -227,8 +227,14 @@ def count_cpus() -> int:
 
 
 def count_gpus() -> int:
-    """Return how many NVIDIA devices this container has; looks at ``/dev`` so that it costs nothing."""
-    return sum(1 for device in Path("/dev").glob("nvidia*") if device.name[len("nvidia") :].isdigit())
+    """Return how many NVIDIA devices this job may use; looks at ``/dev`` so that it costs nothing."""
+    present = sum(1 for device in Path("/dev").glob("nvidia*") if device.name[len("nvidia") :].isdigit())
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
+        return present
+    # As CUDA reads it: up to the first that is no device.
+    names = [name.strip() for name in visible.split(",")]
+    return min(present, next((count for count, name in enumerate(names) if name in ("", "-1")), len(names)))
 
 
 def _is_platform_name(name: str) -> bool:

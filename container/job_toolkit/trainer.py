@@ -27,6 +27,8 @@ from job_toolkit.failure import write_failure, write_stop_reason
 from job_toolkit.paths import JobPaths, job_paths
 
 MAX_RUN_VARIABLE, GRACE_VARIABLE = "LAUNCHER_MAX_RUN_SECONDS", "LAUNCHER_STOP_GRACE_SECONDS"
+# A folder where the requirements are installed already, and the file that says that an installation is over.
+REQUIREMENTS_VARIABLE, COMPLETE = "LAUNCHER_REQUIREMENTS", ".launcher-complete"
 CHUNK_BYTES = 64 * 1024
 TAIL_BYTES = 64 * 1024
 # The platform shows 1024 characters of a failure file: the message, then the command, must both fit.
@@ -219,26 +221,56 @@ def installed_requirements(code: Path, signals: StopSignals) -> Iterator[Path | 
     Raises:
         ChildFailedError: pip failed; the failure file says why.
     """
+    # Removed: it is the platform's business, and a program of the script may be a job as well.
+    lent = os.environ.pop(REQUIREMENTS_VARIABLE, "")
     requirements = code / "requirements.txt"
     if not requirements.is_file():
         yield None
         return
+    if lent:
+        yield Path(lent)
+        return
     import tempfile  # slow to load, and few jobs get here
 
     with tempfile.TemporaryDirectory(prefix="job-requirements-") as target:
-        pip = ChildProcess(
-            kind="InstallRequirementsError",
-            arguments=[
-                *(sys.executable, "-m", "pip", "install", "--disable-pip-version-check", "--no-input"),
-                *("--target", target, "--requirement", requirements.name),
-            ],
-            variables={},
-            working_directory=code,
-        )
-        exit_code = _run_reported(pip, signals)
-        if exit_code != 0:
-            raise ChildFailedError(exit_code)
+        _install(requirements, target, signals)
         yield Path(target)
+
+
+def install_requirements(signals: StopSignals) -> int:
+    """Install the requirements of this job into the folder ``requirements`` of its tree, for this job and others.
+
+    Returns:
+        The exit code for the container.
+    """
+    paths = job_paths()
+    target = paths.base / "requirements"
+    try:
+        _install(paths.code / "requirements.txt", str(target), signals)
+    except ChildFailedError as error:
+        return error.exit_code
+    (target / COMPLETE).touch()
+    return 0
+
+
+def _install(requirements: Path, target: str, signals: StopSignals) -> None:
+    """Run pip.
+
+    Raises:
+        ChildFailedError: it failed; the failure file says why.
+    """
+    pip = ChildProcess(
+        kind="InstallRequirementsError",
+        arguments=[
+            *(sys.executable, "-m", "pip", "install", "--disable-pip-version-check", "--no-input"),
+            *("--target", target, "--requirement", requirements.name),
+        ],
+        variables={},
+        working_directory=requirements.parent,
+    )
+    exit_code = _run_reported(pip, signals)
+    if exit_code != 0:
+        raise ChildFailedError(exit_code)
 
 
 def _run_reported(child: ChildProcess, signals: StopSignals) -> int:

@@ -1,5 +1,5 @@
 """The names of ``sagemaker.inputs`` of the SDK that have a counterpart here."""
 
-from launcher.sdk.inputs import TrainingInput
+from launcher.sdk.inputs import ShuffleConfig, TrainingInput
 
-__all__ = ["TrainingInput"]
+__all__ = ["ShuffleConfig", "TrainingInput"]

@@ -28,6 +28,7 @@ from launcher.aws.services import (
     SERVICES,
     rpc_operation,
     runtime_call,
+    served_services,
     service_of,
     signed_service,
 )
@@ -127,7 +128,7 @@ class LocalAws:
 
     def _respond(self, call: _Call) -> Response:
         if call.service not in SERVICES:
-            served = ", ".join(("s3", *SERVICES))
+            served = ", ".join(("s3", *served_services()))
             raise AwsError("NotImplemented", f"The local AWS does not serve {call.service}. It serves: {served}.", 501)
         if call.service == "sagemaker":
             if call.protocol != "json" or call.head.method != "POST":
@@ -150,7 +151,7 @@ class LocalAws:
     def _joined(self, call: _Call, answer: dict[str, Any]) -> dict[str, Any]:
         """Return an answer with what moto keeps behind what is the launcher's own, where it is a list of both."""
         member, token = JOINED_LISTS.get((call.service, call.operation), ("", ""))
-        if not member or answer.get(token) or self._moto is None or call.protocol == "query":
+        if self._moto is None or not self._moto.loaded or not member or answer.get(token) or call.protocol == "query":
             return answer
         document = {name: value for name, value in _document(call).items() if name != token}
         entries, values = list(answer[member]), {token: ""}

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from launcher.errors import LauncherError
 from launcher.jobs.endpoint_record import EndpointRecord
@@ -34,6 +34,10 @@ _ENDPOINTS = "/aws/sagemaker/Endpoints/"
 _ENDPOINT_HOST = re.compile(r"(.+)-(\d+)-\d+-[0-9a-f]{6}(?:-\d+)?")
 
 
+def _matches_all(_message: str) -> bool:
+    return True
+
+
 @dataclass(frozen=True)
 class Stream:
     """A log stream: the log file of one host.
@@ -51,8 +55,7 @@ class Stream:
     ended: bool
 
 
-@dataclass(frozen=True, order=True)
-class Event:
+class Event(NamedTuple):
     """One line of a log, or a part of a long one; in order by time, then by stream and place.
 
     Attributes:
@@ -85,7 +88,7 @@ class Window:
     count: int
     start: int = 0
     stop: int | None = None
-    matches: Callable[[str], bool] = lambda _message: True
+    matches: Callable[[str], bool] = _matches_all
 
     def page(self, events: Iterable[Event]) -> tuple[list[Event], bool]:
         """Return as many events, from the first on, as one answer holds, and whether there are more."""
@@ -158,10 +161,10 @@ class EventLog:
     def after(self, offset: int, window: Window) -> Iterator[Event]:
         """Yield the events from an offset on that a window wants, whatever its count."""
         first = self._line_begin(self._moments.length_before(window.start)) if window.start else 0
-        for event in self._events(max(offset, first)):
+        for event in self._events(max(offset, first), window.matches):
             if window.stop is not None and event.timestamp >= window.stop:
                 return
-            if event.timestamp >= window.start and window.matches(event.message):
+            if event.timestamp >= window.start:
                 yield event
 
     def page_before(self, offset: int, window: Window) -> list[Event]:
@@ -183,7 +186,7 @@ class EventLog:
                 return window.page(reversed(events))[0][::-1]
             span *= 4
 
-    def _events(self, offset: int) -> Iterator[Event]:
+    def _events(self, offset: int, matches: Callable[[str], bool] = _matches_all) -> Iterator[Event]:
         span = _FIRST_READ_BYTES
         while offset < self.size:
             with self._path.open("rb") as log:  # not for longer: a group may have more streams than a process has files
@@ -196,13 +199,14 @@ class EventLog:
                 if not piece:
                     break
                 end = begin + len(piece)
-                if text := piece.removesuffix(b"\n").rstrip(b"\r"):
+                text = piece.removesuffix(b"\n").rstrip(b"\r")
+                if text and matches(message := text.decode("utf-8", "replace")):
                     yield Event(
                         self._moments.at(offset + end),
                         self._name,
                         offset + begin,
                         offset + end,
-                        text.decode("utf-8", "replace"),
+                        message,
                         len(text) + _EVENT_OVERHEAD_BYTES,
                     )
                 begin = end

@@ -128,7 +128,7 @@ def filter_log_events(document: Document, home: Path) -> dict[str, Any] | None:
         chosen = [_stream(group, name, home) for name in sorted(set(names))]
     else:
         chosen = _streams(group, home, prefix)
-    window = _window(document, _matcher(document.get("filterPattern", "")))
+    window = replace(_window(document), matches=_matcher(document.get("filterPattern", "")))
     last: tuple[int, str, int] | None = None
     if token := document.get("nextToken"):
         match _unpacked(token):
@@ -217,8 +217,8 @@ def _event_id(event: Event) -> str:
     return f"{event.timestamp:020d}{zlib.crc32(event.stream.encode()):010d}{event.begin:026d}"
 
 
-def _window(document: Document, matches: Callable[[str], bool] = lambda _message: True) -> Window:
-    return Window(document.get("limit", _MOST_EVENTS), document.get("startTime", 0), document.get("endTime"), matches)
+def _window(document: Document) -> Window:
+    return Window(document.get("limit", _MOST_EVENTS), document.get("startTime", 0), document.get("endTime"))
 
 
 def _part(document: Document, count: int) -> tuple[int, int]:

@@ -5,7 +5,7 @@ metrics of another namespace: whoever serves the rest of CloudWatch answers for 
 namespace answers for training jobs alone, and others are to be put behind them.
 
 CloudWatch speaks three protocols: CBOR, which new versions of boto3 choose, JSON and query. Times of a request may be
-``datetime``, seconds since 1970 or ISO 8601.
+``datetime`` or seconds since 1970.
 """
 
 from __future__ import annotations
@@ -176,14 +176,8 @@ def _range(document: Document, period: int) -> tuple[float, float]:
 
 
 def _seconds(value: object, member: str) -> float:
-    try:
-        moment = (
-            value if isinstance(value, datetime) else datetime.fromisoformat(value) if isinstance(value, str) else None
-        )
-    except ValueError as error:
-        raise AwsError("InvalidParameterValue", f"The parameter {member} is no time: {value}.") from error
-    if moment is not None:
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    if isinstance(value, datetime):
+        return (value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp()
     if isinstance(value, int | float) and math.isfinite(value):
         return float(value)
     raise AwsError("InvalidParameterValue", f"The parameter {member} is no time: {value}.")

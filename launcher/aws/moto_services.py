@@ -30,6 +30,11 @@ class MotoServices:
         self._lock = threading.Lock()
         self._stubber: Any = None
 
+    @property
+    def loaded(self) -> bool:
+        """Whether anything can be in its memory."""
+        return self._stubber is not None
+
     def ask(
         self, service: str, operation: str, method: str, target: str, headers: Mapping[str, str], body: bytes
     ) -> tuple[int, dict[str, str], bytes]:

@@ -1,17 +1,28 @@
 """The local AWS as a process: the server of the embedded S3, with the other services on the same port.
 
-``launcher.s3_server.service`` starts it, and finds it again; ``python -m launcher.aws.server`` with its arguments.
+``launcher.s3_server.service`` starts it, and finds it again; ``python -m launcher.aws.server`` with its arguments. Who
+uses S3 alone waits for nothing else to be loaded.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+import threading
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from launcher.aws.front import LocalAws
+from launcher.aws.services import service_of
 from launcher.s3_server import server
-from launcher.settings import ACCOUNT_ID
+from launcher.s3_server.documents import ACCOUNT_ID
+
+if TYPE_CHECKING:
+    from launcher.aws.front import LocalAws
+    from launcher.s3_server.access import Key
+    from launcher.s3_server.body import Body
+    from launcher.s3_server.errors import S3Error
+    from launcher.s3_server.messages import Response
+    from launcher.s3_server.wire import Head
 
 # Would lead a request that came here to another S3, or to AWS.
 _VARIABLES_OF_CALLERS = (
@@ -20,7 +31,44 @@ _VARIABLES_OF_CALLERS = (
 )
 
 
-def make_local_aws(root: Path) -> LocalAws:
+class OnDemand:
+    """The local AWS, loaded at the first request that is not S3's; its methods are those of ``LocalAws``.
+
+    Args:
+        home: where jobs and all other things live.
+    """
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+        self._front: LocalAws | None = None
+        self._lock = threading.Lock()
+
+    def service_of(self, head: Head) -> str:
+        """Return the service that a request is for; empty where it is S3's."""
+        return service_of(head)
+
+    def answer(self, service: str, head: Head, body: Body, key: Key | None) -> Response:
+        """Answer a request, and refuse it in the service's own words.
+
+        Raises:
+            S3Error: it is not well-formed, or not signed.
+        """
+        return self._loaded().answer(service, head, body, key)
+
+    def refusal(self, service: str, head: Head, error: S3Error, status: int) -> Response:
+        """Return the answer to a request that was refused, in the shape in which this service says so."""
+        return self._loaded().refusal(service, head, error, status)
+
+    def _loaded(self) -> LocalAws:
+        with self._lock:
+            if self._front is None:
+                from launcher.aws.front import LocalAws
+
+                self._front = LocalAws(self._home)
+            return self._front
+
+
+def make_local_aws(root: Path) -> OnDemand:
     """Return what is served besides the store in ``root``, which is in the launcher's home; this process is its own.
 
     The surroundings of whoever happened to start it do not count: ``s3://`` means the S3 on this port.
@@ -29,7 +77,7 @@ def make_local_aws(root: Path) -> LocalAws:
     for name in _VARIABLES_OF_CALLERS:
         os.environ.pop(name, None)
     os.environ |= {"LAUNCHER_HOME": str(home), "MOTO_ACCOUNT_ID": ACCOUNT_ID}
-    return LocalAws(home)
+    return OnDemand(home)
 
 
 if __name__ == "__main__":

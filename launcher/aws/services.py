@@ -93,7 +93,7 @@ def service_of(head: Head) -> str:
         return _BY_TARGET.get(prefix) or _BY_SCOPE.get(scope) or scope or prefix[:60] or "unnamed"
     if head.method == "POST" and _RUNTIME_PATH.fullmatch(path):
         return RUNTIME
-    if match := _RPC_PATH.fullmatch(path):
+    if head.method == "POST" and (match := _RPC_PATH.fullmatch(path)):
         return _BY_TARGET.get(match[1], match[1][:60])
     if scope:
         return _BY_SCOPE.get(scope, scope)
@@ -104,6 +104,12 @@ def service_of(head: Head) -> str:
     return ""
 
 
+def served_services() -> list[str]:
+    """Return the services beside S3 of which an operation is answered."""
+    answered = {"sagemaker", RUNTIME, *(service for service, _ in OWN_OPERATIONS)}
+    return [name for name, service in SERVICES.items() if name in answered or service.host]
+
+
 def runtime_call(head: Head) -> tuple[str, str]:
     """Return the endpoint that a request invokes, encoded as it came, and the last part of the path."""
     match = _RUNTIME_PATH.fullmatch(head.target.partition("?")[0])
@@ -112,7 +118,7 @@ def runtime_call(head: Head) -> tuple[str, str]:
 
 def rpc_operation(head: Head) -> str:
     """Return the operation that the path names, as CBOR's protocol has it; empty where it names none."""
-    match = _RPC_PATH.fullmatch(head.target.partition("?")[0])
+    match = _RPC_PATH.fullmatch(head.target.partition("?")[0]) if head.method == "POST" else None
     return match[2] if match else ""
 
 

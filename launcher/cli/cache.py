@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from launcher.settings import cache_bytes, cache_folder
+from launcher.settings import cache_bytes, cache_folder, home_path
 
 if TYPE_CHECKING:
     from launcher.storage.cache import Cache
@@ -36,8 +36,12 @@ def list_entries(as_json: Annotated[bool, typer.Option("--json", help="Print JSO
 
 @app.command()
 def clear() -> None:
-    """Remove all of it; a job that uses a file keeps it."""
-    print(f"{_cache().prune(0):,} bytes removed from {cache_folder()}")
+    """Remove all of it, installed packages as well; a job that uses a file keeps it."""
+    from launcher.jobs.store import JobStore
+    from launcher.running.requirements import requirements_cache
+
+    removed = _cache().prune(0) + requirements_cache(JobStore(home_path()).jobs_path).prune(0)
+    print(f"{removed:,} bytes removed from {cache_folder()}")
 
 
 def _cache() -> Cache:

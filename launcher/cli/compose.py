@@ -38,6 +38,7 @@ CHANNELS = {"train": "train", "evaluate": "checkpoint"}
 INPUT_VARIABLES = {"train": "DATASET", "evaluate": "CHECKPOINT"}
 LATEST = "latest"  # in a bucket: LATEST/COMMAND holds the name of the newest job that succeeded
 S3_SERVICE, S3_PORT = "s3", 9000
+AWS_SERVICE = "aws"
 _S3_START_SECONDS = 30
 _STOPPED = 143  # 128 + SIGTERM
 _FAILED = 1
@@ -59,6 +60,9 @@ def main(arguments: list[str]) -> int:
         if arguments == [S3_SERVICE]:
             become_owner(home_path() / "jobs")
             serve_bucket(home_path() / "jobs")
+        if arguments == [AWS_SERVICE]:
+            become_owner(home_path() / "jobs")
+            serve_aws(home_path() / "jobs")
         request = read_request(arguments, os.environ)
         become_owner(home_path() / "jobs")
         endpoint = os.environ.get("AWS_ENDPOINT_URL", "")
@@ -133,6 +137,12 @@ def serve_bucket(jobs: Path) -> NoReturn:
     """Become the S3 of S3 mode: the launcher's own, with its objects in ``jobs/s3``."""
     module = "launcher.s3_server.foreground"
     os.execv(sys.executable, [sys.executable, "-m", module, str(jobs / "s3"), "0.0.0.0", str(S3_PORT), S3_SERVICE])
+
+
+def serve_aws(jobs: Path) -> NoReturn:
+    """Become the local AWS, with the same objects, and with all that it runs in ``jobs``."""
+    module = "launcher.aws.foreground"
+    os.execv(sys.executable, [sys.executable, "-m", module, str(jobs / "s3"), "0.0.0.0", str(S3_PORT), AWS_SERVICE])
 
 
 def run_request(request: Request, place: _Jobs | _Bucket) -> int:

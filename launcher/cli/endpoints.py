@@ -218,11 +218,23 @@ def update(
     image_uri: ImageUri = None,
     variables: Annotated[list[str] | None, typer.Option("--env", help="NAME=VALUE; may be repeated.")] = None,
     instance_count: Annotated[int | None, typer.Option(help="Containers.")] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="VARIANT=WEIGHT,...: the shares of the requests, by the same containers.")
+    ] = None,
 ) -> None:
-    """Have an endpoint serve another model, or by more containers; no request is dropped."""
+    """Have an endpoint serve another model, by more containers or with other weights; no request is dropped.
+
+    launcher endpoints update cartpole --weights old=1,new=3
+    """
     from launcher.sdk.predictor import Predictor
 
-    runtime = _store().load(name).runtime
+    store = _store()
+    runtime = store.load(name).runtime
+    if weights is not None:
+        if job or model_data or image_uri or variables or instance_count is not None:
+            raise BadInputError("--weights goes with no other change.", "Update the endpoint twice.")
+        _update_weights(store, name, weights)
+        return
     model_name = None
     if job or model_data or image_uri:
         model_name = _model(job, model_data, image_uri, _variables(variables or []), runtime).create()
@@ -241,6 +253,22 @@ def delete(
     from launcher.sdk.predictor import Predictor
 
     Predictor(name).delete_endpoint(delete_endpoint_config=not keep_config)
+
+
+def _update_weights(store: EndpointStore, name: str, text: str) -> None:
+    from launcher.endpoints import service
+
+    members = []
+    for pair in text.split(","):
+        variant, _, weight = pair.partition("=")
+        try:
+            members.append({"VariantName": variant.strip(), "DesiredWeight": float(weight)})
+        except ValueError as error:
+            raise BadInputError(f"--weights {pair!r} is not VARIANT=WEIGHT.", "For example: a=1,b=3") from error
+    identity = service.update_weights({"EndpointName": name, "DesiredWeightsAndCapacities": members}, store.home)
+    record = service.wait_in_service(store, name, identity)
+    shares = ", ".join(f"{variant.name}={variant.weight:g}" for variant in record.current.config.variants)
+    say(f"{name}: InService with weights {shares}")
 
 
 def _model(

@@ -1,6 +1,7 @@
-"""Where the command line begins: ``launcher up`` at once, every other command by ``main``.
+"""Where the command line begins: ``launcher up`` and a job's driver at once, every other command by ``main``.
 
-To load the command line takes longer than to start the local AWS, and somebody waits for that.
+To load the command line takes longer than to start either of them, and somebody waits; in the image of the jobs, where
+the local AWS of compose drives some, it cannot be loaded at all.
 """
 
 from __future__ import annotations
@@ -11,11 +12,34 @@ from collections.abc import Sequence
 
 def main() -> None:
     """Run the command line."""
-    if sys.argv[1:2] == ["up"] and _up(sys.argv[2:]):
-        return
-    from launcher.cli.main import main as run
+    match sys.argv[1:]:
+        case ["up", *arguments] if _up(arguments):
+            return
+        case ["drive", job]:
+            _drive(job, "jobs")
+        case ["drive", job, "--kind", folder]:
+            _drive(job, folder)
+        case _:
+            from launcher.cli.main import main as run
 
-    run()
+            run()
+
+
+def _drive(job: str, folder: str) -> None:
+    """See a job through to its end; ``folder`` is that of its kind."""
+    from launcher.errors import LauncherError
+    from launcher.jobs.kinds import KINDS
+    from launcher.jobs.store import Store
+    from launcher.running.driving import drive_alone
+    from launcher.settings import home_path
+    from launcher.terminal import open_standard_streams, say_error
+
+    open_standard_streams()
+    try:
+        drive_alone(Store(home_path(), KINDS[folder]), job)
+    except LauncherError as error:
+        say_error(f"{type(error).__name__}: {error}")
+        sys.exit(error.exit_code)
 
 
 def _up(arguments: Sequence[str]) -> bool:

@@ -26,51 +26,56 @@ KindName = Annotated[
     typer.Option("--kind", "-k", help="training, transform or model; by default whichever has such a job."),
 ]
 _KIND_NAMES = {"training": "jobs", "transform": "transform-jobs", "model": "models"}
+_JOB_KINDS = ("training", "transform")
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 
 
 def list_jobs(
-    kind: Annotated[str, typer.Option("--kind", "-k", help="training, transform or model.")] = "training",
+    kind: Annotated[
+        str | None, typer.Option("--kind", "-k", help="training, transform or model; all jobs by default.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List all jobs of a kind, the oldest first; a job without a driver gets a new one."""
+    """List all jobs, the oldest first; a job without a driver gets a new one."""
+    stores = [_store_of(word) for word in ((kind,) if kind else _JOB_KINDS)]
+    entries: list[tuple[Store[Any], str, Record]] = []
+    for store in stores:
+        records, errors = store.records()
+        entries += [(store, name, record) for name, record in records]
+        for error in errors:
+            say_error(f"{type(error).__name__}: {error}")
+    entries.sort(key=lambda entry: entry[2].created)
+    for entry in entries:
+        _look_after(*entry)
+    if as_json:
+        print_json([_listed(*entry) for entry in entries])
+    elif not entries:
+        print(f"no {stores[0].kind.noun}s in {stores[0].path if kind else stores[0].home}")
+    else:
+        headings = ["JOB", "STATUS", "RUNTIME", "CREATED", "SECONDS", "KIND"]
+        if kind:
+            headings = ["MODEL", "CREATED"] if stores[0].kind.folder == "models" else headings[:-1]
+        print_table([headings, *(_row(*entry)[: len(headings)] for entry in entries)])
+
+
+def _listed(store: Store[Any], name: str, record: Record) -> dict[str, Any]:
     from launcher.jobs.record import DrivenRecord, utc
 
-    store = _store_of(kind)
-    records, errors = store.records()
-    for error in errors:
-        say_error(f"{type(error).__name__}: {error}")
-    for name, record in records:
-        _look_after(store, name, record)
-    if as_json:
-        noun = {"jobs": "TrainingJob", "transform-jobs": "TransformJob"}.get(store.kind.folder, "Model")
-        print_json(
-            [
-                {
-                    f"{noun}Name": name,
-                    **({f"{noun}Status": record.status} if isinstance(record, DrivenRecord) else {}),
-                    "CreationTime": utc(record.created),
-                }
-                for name, record in records
-            ]
-        )
-        return
-    if not records:
-        print(f"no {store.kind.noun}s in {store.path}")
-        return
-    if not isinstance(records[0][1], DrivenRecord):
-        times = [(name, utc(record.created).astimezone()) for name, record in records]
-        rows = [(name, created.strftime("%Y-%m-%d %H:%M:%S")) for name, created in times]
-        print_table([(store.kind.noun.upper(), "CREATED"), *rows])
-        return
-    lines = [("JOB", "STATUS", "RUNTIME", "CREATED", "SECONDS")]
-    for name, record in records:
-        last = record.ended or (record.modified if record.terminal else time.time())
-        seconds = f"{last - record.created:.0f}"
-        created = utc(record.created).astimezone().strftime("%Y-%m-%d %H:%M:%S")
-        unknown = " (unknown)" if record.unknown_since is not None else ""
-        lines.append((name, f"{record.status}{unknown}", record.runtime, created, seconds))
-    print_table(lines)
+    noun = {"jobs": "TrainingJob", "transform-jobs": "TransformJob"}.get(store.kind.folder, "Model")
+    status = {f"{noun}Status": record.status} if isinstance(record, DrivenRecord) else {}
+    return {f"{noun}Name": name, **status, "CreationTime": utc(record.created)}
+
+
+def _row(store: Store[Any], name: str, record: Record) -> tuple[str, ...]:
+    from launcher.jobs.record import DrivenRecord, utc
+
+    created = utc(record.created).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    if not isinstance(record, DrivenRecord):
+        return name, created
+    last = record.ended or (record.modified if record.terminal else time.time())
+    unknown = " (unknown)" if record.unknown_since is not None else ""
+    kind = next(word for word, folder in _KIND_NAMES.items() if folder == store.kind.folder)
+    return name, f"{record.status}{unknown}", record.runtime, created, f"{last - record.created:.0f}", kind
 
 
 def describe(
@@ -179,16 +184,6 @@ def collect_garbage(
         raise typer.Exit(1)
 
 
-def drive_job(job: JobName, kind: Annotated[str, typer.Option(help="The folder of its kind.")] = "jobs") -> None:
-    """See a job through to its end; what a detached job runs."""
-    from launcher.jobs.kinds import KINDS
-    from launcher.jobs.store import Store
-    from launcher.running.driving import drive_alone
-    from launcher.settings import home_path
-
-    drive_alone(Store(home_path(), KINDS[kind]), job)
-
-
 def job_handle(name: str) -> TrainingJob:
     """Return a job by its name, or the latest one."""
     from launcher.sdk.training_job import TrainingJob
@@ -212,7 +207,7 @@ def _found(name: str, kind: str | None) -> tuple[Store[Any], str]:
     """Return the store and the name of a job: of the kind that was named, else of the first that has such a job."""
     if len(name.encode()) > MAX_NAME_BYTES:
         raise JobNotFoundError(f"no job '{name:.60}...': that is no job's name.", "List them with: launcher ls")
-    stores = [_store_of(word) for word in ((kind,) if kind else ("training", "transform"))]
+    stores = [_store_of(word) for word in ((kind,) if kind else _JOB_KINDS)]
     for store in stores:
         if name == "latest" and (names := store.names()):
             return store, names[-1]

@@ -122,6 +122,10 @@ def fit(
     inputs: Annotated[
         list[str] | None, typer.Option("--input", "-i", help="PATH or s3://..., or CHANNEL=PATH; may be repeated.")
     ] = None,
+    writable: Annotated[
+        list[str] | None, typer.Option(help="A channel that the job gets a copy of, to change; may be repeated.")
+    ] = None,
+    input_mode: Annotated[str, typer.Option(help="How channels arrive: File, FastFile or Pipe.")] = "File",
     hyperparameters: Annotated[
         list[str] | None, typer.Option("--hyperparameter", "-p", help="NAME=VALUE; may be repeated.")
     ] = None,
@@ -156,6 +160,7 @@ def fit(
         "instance_type": instance_type,
         "instance_count": instance_count,
         "max_run": max_run,
+        "input_mode": input_mode,
         "runtime": runtime,
         "mode": mode,
     }
@@ -174,6 +179,7 @@ def fit(
         estimator = PlainEstimator(
             image_uri, entry_point=entry_point, source_dir=source_dir, hyperparameters=values, **options
         )
+    channels = _with_copies(channels, writable or [])
     if dry_run:
         if as_json:
             print_json(estimator.request(channels, job_name=job_name))
@@ -436,9 +442,6 @@ def show_preset(name: Annotated[str, typer.Argument(help="A bundled preset.")], 
             print(f"    also {other}")
 
 
-app.command("drive", hidden=True)(jobs.drive_job)
-
-
 def _checkpoint(text: str) -> Path:
     """Return a checkpoint's path, given as one or by the training job that left it."""
     if _exists(text) or "/" in text:
@@ -468,6 +471,20 @@ def _channels(texts: list[str]) -> str | dict[str, str] | None:
             raise BadInputError(f"--input {text}: channel '{name}' is given twice.", "Give each channel once.")
         channels[name] = path
     return channels
+
+
+def _with_copies(channels: Any, writable: list[str]) -> Any:
+    """Return the channels, with copies for those that the job may write to."""
+    if not writable:
+        return channels
+    from launcher.sdk.inputs import DEFAULT_CHANNEL, TrainingInput
+
+    named = {DEFAULT_CHANNEL: channels} if isinstance(channels, str) else dict(channels or {})
+    for name in writable:
+        if name not in named:
+            raise BadInputError(f"--writable {name}: there is no channel '{name}'.", "Name one that --input gives.")
+        named[name] = TrainingInput(named[name], writable=True)
+    return named
 
 
 def _hyperparameters(texts: list[str]) -> dict[str, Any]:

@@ -17,8 +17,7 @@ from launcher.endpoints.invocations import Invocations
 from launcher.endpoints.replies import RefusedError, Reply, json_reply, new_id
 from launcher.errors import LauncherError
 from launcher.jobs.endpoint_spec import EndpointConfigSpec
-from launcher.settings import S3Settings
-from launcher.storage import Storage, storage_for
+from launcher.storage import Storage, recorded_storage
 
 INPUT_LOCATION = "x-amzn-sagemaker-inputlocation"
 DEFAULT_SECONDS = 900
@@ -151,7 +150,7 @@ class AsyncQueue:
 
     def _storage(self, uri: str) -> Storage:
         s3 = self._config.s3 if self._config else None
-        return storage_for(uri, None if s3 is None else S3Settings.from_dict(dict(s3)))
+        return recorded_storage(uri, s3)
 
 
 def _container_headers(headers: Mapping[str, str]) -> dict[str, str]:

@@ -21,8 +21,7 @@ from launcher.endpoints.files import SPOOL
 from launcher.endpoints.payloads import decisions_of, observations_of
 from launcher.errors import CaptureError
 from launcher.jobs.store import EndpointStore
-from launcher.settings import S3Settings
-from launcher.storage import storage_for, to_uri
+from launcher.storage import recorded_storage, to_uri
 
 
 @dataclass
@@ -360,7 +359,7 @@ def captured_lines(
         folder = Path(uri.removeprefix("file://"))
         if uri.startswith("s3://"):
             folder = Path(scratch)
-            storage = storage_for(uri, None if s3 is None else S3Settings.from_dict(dict(s3)))
+            storage = recorded_storage(uri, s3)
             uris = {path: place for path, place in storage.files_below(uri).items() if path.endswith(".jsonl")}
             storage.download_all({place: folder / path for path, place in uris.items() if path not in waiting})
         for source in (*folders, folder):

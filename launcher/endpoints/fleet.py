@@ -114,7 +114,7 @@ class Fleet:
             Variant(
                 variant.name,
                 variant.weight,
-                tuple(replica.instance for replica in self._replicas if replica.variant is variant),
+                tuple(replica.instance for replica in self._replicas if replica.variant.name == variant.name),
             )
             for variant in self.deployment.config.variants
         ]
@@ -185,7 +185,7 @@ class Fleet:
         return [Path(replica.host.container.log_path) for replica in self._replicas]
 
     def _replica(self, variant: VariantSpec, position: int, number: int) -> _Replica:
-        identity = self.deployment.identity[:6]
+        identity = self.deployment.containers
         name = f"{variant.name[:_HOST_NAME_CHARACTERS]}-{position + 1}-{number + 1}-{identity}"
         model = self.deployment.models[variant.name]
         if self.deployment.config.enable_network_isolation:

@@ -33,8 +33,7 @@ from launcher.jobs.endpoint_spec import Deployment
 from launcher.jobs.log_times import FolderTimes
 from launcher.jobs.store import EndpointStore
 from launcher.runtimes import Runtime, get_runtime
-from launcher.settings import S3Settings
-from launcher.storage import Storage, storage_for
+from launcher.storage import recorded_storage
 
 FAILURE_REASON_CHARACTERS = 1024
 _TICK_SECONDS = 0.5
@@ -165,7 +164,9 @@ class EndpointProcess:
             self._invocations.capture = None
         elif before is None or before.settings != settings:
             spool = spool_folder(self._folder.path, settings.destination, config.s3)
-            self._invocations.capture = Capture(self._name, settings, spool, _storage(settings.destination, config.s3))
+            self._invocations.capture = Capture(
+                self._name, settings, spool, recorded_storage(settings.destination, config.s3)
+            )
         self._queue.configure(config)
         return before if before is not self._invocations.capture else None
 
@@ -179,6 +180,12 @@ class EndpointProcess:
         deployment = Deployment.from_dict(values)
         if deployment.identity in (self._record.deployment["identity"], self._record.given_up):
             self._record.coming = {}
+            return
+        if self._fleet is not None and deployment.containers == self._fleet.deployment.containers:
+            self._fleet.deployment = deployment
+            self._routes.exchange(self._fleet.variants)
+            self._record.deployment, self._record.coming, self._record.failure_reason = values, {}, ""
+            self._save()
             return
         self._record.status, self._record.coming = EndpointStatus.UPDATING, values
         self._record.failure_reason = ""
@@ -259,7 +266,7 @@ class EndpointProcess:
                 self._record.leaving.pop(identity, None)
             self._save()
 
-        thread = threading.Thread(target=stop, name=f"stop {identity[:6]}", daemon=True)
+        thread = threading.Thread(target=stop, name=f"stop {identity}", daemon=True)
         thread.start()
         self._leaving.append(thread)
 
@@ -338,16 +345,14 @@ class EndpointProcess:
             values = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
             if capture is None or values["destination"] != capture.settings.destination:
                 settings = CaptureSettings(values["destination"])
-                self._close_capture(Capture(self._name, settings, folder, _storage(settings.destination, values["s3"])))
+                self._close_capture(
+                    Capture(self._name, settings, folder, recorded_storage(settings.destination, values["s3"]))
+                )
 
     def _save(self) -> None:
         with self._saving:
             if self._folder.record_path.exists():
                 self._store.save(self._name, self._record)
-
-
-def _storage(uri: str, s3: Mapping[str, Any] | None) -> Storage:
-    return storage_for(uri, None if s3 is None else S3Settings.from_dict(dict(s3)))
 
 
 def _reason(fleet: Fleet) -> str:

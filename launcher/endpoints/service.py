@@ -17,7 +17,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,36 +31,26 @@ from launcher.errors import (
     RecordError,
 )
 from launcher.jobs.endpoint_record import EndpointConfigRecord, EndpointRecord, EndpointStatus
-from launcher.jobs.endpoint_spec import Deployment, EndpointConfigSpec, VariantSpec
+from launcher.jobs.endpoint_spec import Deployment, EndpointConfigSpec
 from launcher.jobs.folder import JobFolder
 from launcher.jobs.store import EndpointConfigStore, EndpointStore, ModelStore
-from launcher.requests.endpoints import check_config_request, check_endpoint_request, config_warnings
+from launcher.requests.endpoints import (
+    check_config_request,
+    check_endpoint_request,
+    check_weights,
+    check_weights_request,
+    config_warnings,
+)
 from launcher.runtimes import Runtime, choose_runtime, get_runtime
 from launcher.s3_server.access import prove
 from launcher.s3_server.server import listen
 from launcher.serving.model_host import check_model_data, plan_host
-from launcher.settings import S3Settings, default_runtime
-from launcher.storage import storage_for, which_s3
+from launcher.settings import default_runtime
+from launcher.storage import recorded_storage, which_s3
 
 LOOPBACK = "127.0.0.1"
 _POLL_SECONDS = 0.02
 _SETTLING_SECONDS = 10.0
-
-
-@dataclass(frozen=True)
-class VariantChange:
-    """What an update changes of a variant; None leaves it."""
-
-    weight: float | None = None
-    instance_count: int | None = None
-
-    def of(self, variant: VariantSpec) -> VariantSpec:
-        """Return the variant with the change."""
-        return replace(
-            variant,
-            weight=variant.weight if self.weight is None else self.weight,
-            instance_count=variant.instance_count if self.instance_count is None else self.instance_count,
-        )
 
 
 def create_config(request: Mapping[str, Any], home: Path, *, warnings: Sequence[str] = ()) -> EndpointConfigSpec:
@@ -144,45 +134,36 @@ def update_endpoint(request: Mapping[str, Any], home: Path, runtime: Runtime | N
     record = store.load(asked.endpoint_name)
     deployment, _ = _deployment(asked.config_name, home)
     _check(deployment, store.folder(asked.endpoint_name), home, runtime or get_runtime(record.runtime))
-    return _deploy(store, asked.endpoint_name, lambda _: deployment)
+    return _order(store, asked.endpoint_name, lambda _: deployment)
 
 
-def update_variants(name: str, changes: Mapping[str, VariantChange], home: Path) -> str:
-    """Have the endpoint's process change weights and numbers of containers; return the deployment's identity.
+def update_weights(request: Mapping[str, Any], home: Path) -> str:
+    """Check an UpdateEndpointWeightsAndCapacities document, and have the endpoint's process make it so.
 
-    New containers take the place of the old ones, as in every update.
+    Other weights hold from the next request on, by the containers that are there. Where a number of containers
+    differs, a deployment with new containers takes over, as in an update.
 
-    Args:
-        changes: by the name of the variant.
+    Returns:
+        The deployment's identity, which ``wait_in_service`` takes.
     Raises:
-        BadInputError: the endpoint has no such variant, no variant would have a weight, or it cannot be updated now.
+        RequestError: the endpoint has no such variant, or none would answer.
+        BadInputError: it cannot be updated now.
     """
+    asked = check_weights_request(request)
+    store = EndpointStore(home)
 
-    def changed(deployment: Deployment) -> Deployment:
-        config = deployment.config
-        names = [variant.name for variant in config.variants]
-        if unknown := sorted(set(changes) - set(names)):
-            raise BadInputError(
-                f"The variant name(s) \"{', '.join(unknown)}\" is/are not present within endpoint '{name}'.",
-                f"It has: {', '.join(names)}.",
-            )
-        variants = tuple(changes.get(variant.name, VariantChange()).of(variant) for variant in config.variants)
-        if empty := [variant.name for variant in variants if variant.instance_count < 1]:
-            raise BadInputError(
-                f"variant '{empty[0]}' would have no container.", "Give it a weight of 0, and one container."
-            )
-        if not any(variant.weight for variant in variants):
-            raise BadInputError("no variant would have a weight above 0, so none would answer.", "Leave one a weight.")
-        return replace(deployment, identity=_new_identity(), config=replace(config, variants=variants))
+    def deployment(record: EndpointRecord) -> Deployment:
+        check_weights(asked, record.current.config)
+        return record.current.resized(asked.weights, asked.instance_counts)
 
-    return _deploy(EndpointStore(home), name, changed)
+    return _order(store, asked.endpoint_name, deployment)
 
 
-def _deploy(store: EndpointStore, name: str, following: Callable[[Deployment], Deployment]) -> str:
-    """Order the deployment that follows the one that answers now; return its identity.
+def _order(store: EndpointStore, name: str, deployment_of: Callable[[EndpointRecord], Deployment]) -> str:
+    """Ask the endpoint's process for a deployment, and return its identity.
 
     Raises:
-        BadInputError: the endpoint cannot be updated now.
+        BadInputError: the endpoint is not in service.
     """
     ensure(store, name)
     folder = store.folder(name)
@@ -195,7 +176,7 @@ def _deploy(store: EndpointStore, name: str, following: Callable[[Deployment], D
                 f'Cannot update in-progress endpoint "{store.kind.arn(name)}": it is {status}.',
                 "Wait until it is InService; one that has failed is deleted and made again.",
             )
-        deployment = following(record.current)
+        deployment = deployment_of(record)
         write_whole(folder.path / WANTED, deployment.to_dict())
     wake(store, name)
     return deployment.identity
@@ -361,11 +342,7 @@ def _deployment(config_name: str, home: Path) -> tuple[Deployment, list[str]]:
     models = {variant.name: ModelStore(home).load(variant.model_name).model_spec for variant in config.variants}
     for model in models.values():
         check_model_data(model)
-    return Deployment(_new_identity(), config, models), list(record.warnings)
-
-
-def _new_identity() -> str:
-    return uuid.uuid4().hex[:12]
+    return Deployment.new(config, models), list(record.warnings)
 
 
 def _check(deployment: Deployment, folder: JobFolder, home: Path, runtime: Runtime) -> None:
@@ -381,7 +358,7 @@ def _check(deployment: Deployment, folder: JobFolder, home: Path, runtime: Runti
         runtime.check(plan_host(wanted, folder, home=home, kind="endpoints").container)
     output = config.asynchronous.get("OutputConfig", {})
     for place in filter(None, (config.capture.get("DestinationS3Uri"), *map(output.get, output))):
-        storage_for(place, None if config.s3 is None else S3Settings.from_dict(dict(config.s3))).check_writable(place)
+        recorded_storage(place, config.s3).check_writable(place)
 
 
 def _start(store: EndpointStore, name: str) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from launcher.jobs.model_spec import ModelSpec
 from launcher.jobs.spec import dataclass_of
+
+_CONTAINERS = 6  # characters of an identity
 
 
 @dataclass(frozen=True)
@@ -71,13 +74,42 @@ class Deployment:
     """What answers for an endpoint, or is to: nothing of it changes when its models and configuration are deleted.
 
     Attributes:
-        identity: tells it from other deployments of the endpoint; part of its containers' names.
+        identity: tells it from other deployments of the endpoint.
         models: by the name of the variant.
     """
 
     identity: str
     config: EndpointConfigSpec
     models: Mapping[str, ModelSpec]
+
+    @classmethod
+    def new(cls, config: EndpointConfigSpec, models: Mapping[str, ModelSpec]) -> Deployment:
+        """Return a deployment with containers of its own."""
+        return cls(uuid.uuid4().hex[:12], config, models)
+
+    @property
+    def containers(self) -> str:
+        """Part of its containers' names; deployments that differ in nothing but weights share them."""
+        return self.identity[:_CONTAINERS]
+
+    def resized(self, weights: Mapping[str, float], counts: Mapping[str, int]) -> Deployment:
+        """Return a deployment with other weights and numbers of containers, by variant, and all else as it is.
+
+        Where no number differs it keeps the containers.
+        """
+        variants = tuple(
+            replace(
+                variant,
+                weight=weights.get(variant.name, variant.weight),
+                instance_count=counts.get(variant.name, variant.instance_count),
+            )
+            for variant in self.config.variants
+        )
+        deployment = Deployment.new(replace(self.config, variants=variants), self.models)
+        before = [variant.instance_count for variant in self.config.variants]
+        if [variant.instance_count for variant in variants] != before:
+            return deployment
+        return replace(deployment, identity=self.containers + deployment.identity[_CONTAINERS:])
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values; ``from_dict`` takes them back."""

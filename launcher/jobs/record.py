@@ -36,6 +36,8 @@ _KINDS: Mapping[str, tuple[type, ...]] = {
     "port": (int,),
     "token": (str,),
     "given_up": (str,),
+    "input_failure": (str,),
+    "requirements": (str,),
 }
 
 
@@ -274,12 +276,16 @@ class JobRecord(DrivenRecord):
 
     Attributes:
         secondary_status: a ``SecondaryStatus``; text where a newer version has written another.
-        channels: host path, and whether it is a file, of every input, by channel.
+        channels: host path, and whether it is a file, of every input, by channel, or by host and channel.
+        input_failure: why the streams of Pipe channels were not what was asked for; empty where all is well.
+        requirements: the folder of packages that the job was lent; empty where it was lent none.
     """
 
     secondary_status: str = SecondaryStatus.STARTING
     transitions: list[Transition] = field(default_factory=list)
     channels: dict[str, list[Any]] = field(default_factory=dict)
+    input_failure: str = ""
+    requirements: str = ""
     final_metrics: list[list[Any]] = field(default_factory=list)
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, TypeVar
 
 OPT_ML = "/opt/ml"
@@ -32,6 +32,9 @@ class Channel:
         name: as in ``/opt/ml/input/data/<name>``.
         uri: where the data lie, always with a scheme.
         content_type: a MIME type, told to the job and not checked; None leaves it out.
+        attribute_names: of an augmented manifest, in the order in which a job gets them.
+        shuffle_seed: decides the order of objects, anew in each epoch of a stream; None keeps the keys' order.
+        writable: the job gets a copy of its own, which it may change.
         without_effect: members of the request that ask for nothing here, as they were given.
     """
 
@@ -43,7 +46,20 @@ class Channel:
     compression: str = "None"
     record_wrapping: str = "None"
     s3_data_type: str = "S3Prefix"
+    attribute_names: tuple[str, ...] = ()
+    shuffle_seed: int | None = None
+    writable: bool = False
     without_effect: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether the job reads it from named pipes."""
+        return self.input_mode == "Pipe"
+
+    @property
+    def is_sharded(self) -> bool:
+        """Whether each host gets another part of the objects."""
+        return self.distribution == "ShardedByS3Key"
 
 
 @dataclass(frozen=True)
@@ -76,6 +92,66 @@ class CheckpointConfig:
 
 
 @dataclass(frozen=True)
+class Mount:
+    """A host path that the job sees at ``target``."""
+
+    source: str
+    target: str
+    read_only: bool = True
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a host of a job may use; by default, all that this machine has.
+
+    Attributes:
+        cpus: how many CPUs; 0 sets no limit.
+        memory_bytes: 0 sets no limit of its own.
+        gpus: numbers of the NVIDIA devices that the job sees; None leaves them as they are.
+        gpus_per_host: how many of them each host gets; 0 gives all of them to every host.
+        shm_bytes: the size of ``/dev/shm``; 0 takes the runtime's own.
+        ulimits: ``NAME=SOFT:HARD``, as ``docker run --ulimit`` names them; -1 sets none.
+        mounts: folders and files of this machine that the job sees besides.
+    """
+
+    cpus: int = 0
+    memory_bytes: int = 0
+    gpus: tuple[int, ...] | None = None
+    gpus_per_host: int = 0
+    shm_bytes: int = 0
+    ulimits: tuple[str, ...] = ()
+    mounts: tuple[Mount, ...] = ()
+
+    def of_host(self, number: int) -> Limits:
+        """Return the limits of a host, with the GPUs that are its own, by its place among the hosts of the job."""
+        if not self.gpus or not self.gpus_per_host:
+            return self
+        first = number * self.gpus_per_host
+        return replace(self, gpus=self.gpus[first : first + self.gpus_per_host])
+
+    @property
+    def lines(self) -> list[str]:
+        """The limits for people, a line each."""
+        listed = ", ".join(map(str, self.gpus or ()))
+        return [
+            *([f"{self.cpus} CPUs"] if self.cpus else []),
+            *([f"{self.memory_bytes / 2**20:,.0f} MiB of memory"] if self.memory_bytes else []),
+            *([f"GPUs {listed}" if self.gpus else "no GPUs"] if self.gpus is not None else []),
+            *([f"{self.shm_bytes / 2**20:,.0f} MiB at /dev/shm"] if self.shm_bytes else []),
+            *(f"ulimit {ulimit}" for ulimit in self.ulimits),
+        ]
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Limits:
+        """Return the limits that a spec was written with."""
+        given = dict(values)
+        given["mounts"] = tuple(dataclass_of(Mount, mount) for mount in given.get("mounts", ()))
+        given["ulimits"] = tuple(given.get("ulimits", ()))
+        given["gpus"] = None if given.get("gpus") is None else tuple(given["gpus"])
+        return dataclass_of(cls, given)
+
+
+@dataclass(frozen=True)
 class TrainingJobSpec:
     """Everything that one training job was asked to do; ``requests.training`` makes it of a checked request.
 
@@ -83,10 +159,12 @@ class TrainingJobSpec:
         image_uri: an image that follows the contract; None stands for the bundled one.
         runtime: its name; ``auto`` until it is decided, when the job is submitted.
         hyperparameters: text to text, as a request to SageMaker holds them.
+        input_mode: how channels arrive that do not say it themselves.
         output_uri: the prefix; results go to ``<output_uri>/<job_name>/output/``.
         max_run_seconds: the job is stopped after this time.
         checkpoint_config: None keeps no checkpoints.
         s3: which S3 the job's ``s3://`` URIs mean, as ``S3Settings.to_dict`` writes it; None where it has none.
+        limits: what each host may use, decided when the job is submitted.
         estimator: options of the estimator that no member of AWS holds, for ``attach``.
         without_effect: members of the request that ask for nothing here, as they were given.
     """
@@ -97,6 +175,7 @@ class TrainingJobSpec:
     role: str = ""
     hyperparameters: Mapping[str, str] = field(default_factory=dict)
     channels: tuple[Channel, ...] = ()
+    input_mode: str = "File"
     output_uri: str = ""
     instance_type: str = "local"
     instance_count: int = 1
@@ -110,6 +189,7 @@ class TrainingJobSpec:
     tags: tuple[tuple[str, str], ...] = ()
     checkpoint_config: CheckpointConfig | None = None
     s3: Mapping[str, Any] | None = None
+    limits: Limits = field(default_factory=Limits)
     estimator: Mapping[str, Any] = field(default_factory=dict)
     without_effect: Mapping[str, Any] = field(default_factory=dict)
 
@@ -126,14 +206,19 @@ class TrainingJobSpec:
 
     @property
     def own_channels(self) -> frozenset[str]:
-        """The channels that the job gets a copy of, to write to: those in which version 3 of the SDK sends code."""
+        """The channels that the job gets a copy of: those asked for, and those in which SDK version 3 sends code."""
+        writable = {channel.name for channel in self.channels if channel.writable}
+        return frozenset(writable | self._code_channels)
+
+    @property
+    def _code_channels(self) -> set[str]:
         names = {channel.name for channel in self.channels}
-        return frozenset(names & SDK_CODE_CHANNELS if SDK_DRIVERS in names else ())
+        return names & SDK_CODE_CHANNELS if SDK_DRIVERS in names else set()
 
     @property
     def brings_code(self) -> bool:
         """Whether the request brings what runs, as both versions of the SDK do; an image then only has to run it."""
-        return bool(self.source_uri or self.own_channels)
+        return bool(self.source_uri or self._code_channels)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values; ``from_dict`` takes them back."""
@@ -159,9 +244,13 @@ class TrainingJobSpec:
             }
         for name, kind in (("channels", Channel), ("metric_definitions", MetricDefinition)):
             given[name] = tuple(dataclass_of(kind, entry) for entry in given.get(name, ()))
+        given["channels"] = tuple(
+            replace(channel, attribute_names=tuple(channel.attribute_names)) for channel in given["channels"]
+        )
         given["tags"] = tuple((key, value) for key, value in given.get("tags", ()))
         if given.get("checkpoint_config") is not None:
             given["checkpoint_config"] = dataclass_of(CheckpointConfig, given["checkpoint_config"])
+        given["limits"] = Limits.from_dict(given.get("limits", {}))
         for name in ("container_entry_point", "container_arguments"):
             given[name] = tuple(given.get(name, ()))
         return dataclass_of(cls, given)
@@ -193,15 +282,6 @@ def dataclass_of(kind: type[_Data], values: Mapping[str, Any]) -> _Data:
 
 
 @dataclass(frozen=True)
-class Mount:
-    """A host path that the job sees at ``target``."""
-
-    source: str
-    target: str
-    read_only: bool = True
-
-
-@dataclass(frozen=True)
 class ContainerSpec:
     """One host of a job, as a runtime has to start it.
 
@@ -220,6 +300,7 @@ class ContainerSpec:
             other files there stay visible.
         hosts: the names of all hosts of the job, this one among them.
         max_run_seconds: the host ends itself after this time, even without a driver; 0 sets no limit.
+        limits: what it may use; its mounts are among ``mounts``.
         port: at which the host answers requests of this machine; 0 for a host that serves nothing.
     """
 
@@ -239,6 +320,7 @@ class ContainerSpec:
     hosts: tuple[str, ...] = ()
     max_run_seconds: int = 0
     port: int = 0
+    limits: Limits = field(default_factory=Limits)
 
     @property
     def bundled(self) -> bool:

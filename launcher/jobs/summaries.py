@@ -18,15 +18,15 @@ class Summary(NamedTuple):
 
     Attributes:
         created, modified: in seconds since 1970.
-        terminal: whether nothing will happen to it any more.
         values: what was made of the record; shared by all who ask, so nobody changes it.
+        record: the record; None where nothing will happen to it any more.
     """
 
     name: str
     created: float
     modified: float
-    terminal: bool
     values: Mapping[str, Any]
+    record: Record | None = None
 
 
 _Signature = tuple[int, int, int]
@@ -77,4 +77,4 @@ def _summary(store: Store[Any], name: str, summarize: Callable[[Any], Mapping[st
         record: Record = store.load(name)
     except (RecordError, BadInputError):
         return None
-    return Summary(name, record.created, record.modified, record.terminal, summarize(record))
+    return Summary(name, record.created, record.modified, summarize(record), None if record.terminal else record)

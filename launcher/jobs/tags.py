@@ -34,9 +34,10 @@ def changed_tags(store: Store[Any], name: str) -> dict[str, str] | None:
     Raises:
         RecordError: the file is damaged.
     """
-    path = store.folder(name).path / _FILE
+    path = f"{store.path}/{name}/{_FILE}"
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        with open(path, encoding="utf-8") as file:  # noqa: PTH123 - Search asks for each of ten thousand
+            values = json.load(file)
         return {str(key): str(value) for key, value in values.items()}
     except (FileNotFoundError, NotADirectoryError):
         return None

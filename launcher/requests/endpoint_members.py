@@ -1,4 +1,4 @@
-"""What happens here to each member of CreateEndpointConfig, CreateEndpoint and UpdateEndpoint, as in ``members.py``."""
+"""What happens here to each member of CreateEndpointConfig, CreateEndpoint and both updates, as in ``members.py``."""
 
 from __future__ import annotations
 
@@ -92,4 +92,15 @@ ENDPOINT_MEMBERS = _table(
     Member("ExcludeRetainedVariantProperties", ([],), "Leave it out."),
     Member("RetainDeploymentConfig", (False,), "Leave it out."),
     Member(OWN_MEMBER),
+)
+WEIGHTS_MEMBERS = _table(
+    Member("EndpointName"),
+    Member("DesiredWeightsAndCapacities[].VariantName"),
+    Member("DesiredWeightsAndCapacities[].DesiredWeight"),
+    Member("DesiredWeightsAndCapacities[].DesiredInstanceCount"),
+    Member(
+        "DesiredWeightsAndCapacities[].ServerlessUpdateConfig",
+        ({},),
+        "Leave it out: a serverless variant is one container here, which takes any number of requests at once.",
+    ),
 )

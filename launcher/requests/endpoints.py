@@ -1,4 +1,4 @@
-"""CreateEndpointConfig, CreateEndpoint, UpdateEndpoint: documents as boto3 takes them, checked, and described again."""
+"""Documents of endpoints and their configurations as boto3 takes them: checked, and described again."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from launcher.errors import BadInputError, ChannelError, RequestError
 from launcher.jobs.endpoint_record import EndpointConfigRecord, EndpointRecord
 from launcher.jobs.endpoint_spec import EndpointConfigSpec, VariantSpec
 from launcher.jobs.record import utc
-from launcher.requests.endpoint_members import CONFIG_MEMBERS, ENDPOINT_MEMBERS
+from launcher.requests.endpoint_members import CONFIG_MEMBERS, ENDPOINT_MEMBERS, WEIGHTS_MEMBERS
 from launcher.requests.members import refuse_unsupported
 from launcher.requests.models import is_local_uri
 from launcher.requests.shapes import OWN_MEMBER, operation_shape
@@ -38,6 +38,21 @@ class EndpointRequest:
     config_name: str
     runtime: str
     tags: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class WeightsRequest:
+    """What UpdateEndpointWeightsAndCapacities asks for; variants that it does not name stay as they are.
+
+    Attributes:
+        weights: by variant.
+        instance_counts: by variant.
+    """
+
+    endpoint_name: str
+    variants: tuple[str, ...]
+    weights: Mapping[str, float]
+    instance_counts: Mapping[str, int]
 
 
 def check_config_request(request: Mapping[str, Any]) -> EndpointConfigSpec:
@@ -115,6 +130,54 @@ def check_endpoint_request(request: Mapping[str, Any], operation: str = "CreateE
         own.get("Runtime", "auto"),
         tag_pairs(request.get("Tags", [])),
     )
+
+
+def check_weights_request(request: Mapping[str, Any]) -> WeightsRequest:
+    """Check an UpdateEndpointWeightsAndCapacities document by itself.
+
+    Raises:
+        RequestError: a limit is broken.
+        UnsupportedOptionError: a member asks for something that is not emulated.
+    """
+    check(request, operation_shape("UpdateEndpointWeightsAndCapacities"))
+    check_encodable(request)
+    refuse_unsupported(request, WEIGHTS_MEMBERS)
+    members = request["DesiredWeightsAndCapacities"]
+    names = tuple(member["VariantName"] for member in members)
+    if len(set(names)) < len(names):
+        raise _weights_error("a production variant is named twice.", "Name each variant once.")
+    weights = {member["VariantName"]: float(member["DesiredWeight"]) for member in members if "DesiredWeight" in member}
+    counts = {
+        member["VariantName"]: member["DesiredInstanceCount"] for member in members if "DesiredInstanceCount" in member
+    }
+    for name, count in counts.items():
+        if count < 1:
+            raise _weights_error(
+                f"variant {name!r} would have no container.", "Give it a weight of 0, and one container."
+            )
+    return WeightsRequest(request["EndpointName"], names, weights, counts)
+
+
+def check_weights(asked: WeightsRequest, config: EndpointConfigSpec) -> None:
+    """Check what is asked for against the endpoint's present configuration.
+
+    Raises:
+        RequestError: it has no such variant, or no variant would answer.
+    """
+    weights = {variant.name: variant.weight for variant in config.variants}
+    missing = [name for name in asked.variants if name not in weights]
+    if missing:
+        names = ", ".join(f'"{name}"' for name in missing)
+        raise _weights_error(
+            f'The variant name(s) {names} is/are not present within endpoint configuration "{config.config_name}".',
+            f"It has: {', '.join(weights)}.",
+        )
+    if not any((weights | dict(asked.weights)).values()):
+        raise _weights_error("no variant would have a weight above 0, so none would answer.", "Leave one a weight.")
+
+
+def _weights_error(message: str, hint: str) -> RequestError:
+    return RequestError(message, hint, members=("DesiredWeightsAndCapacities",))
 
 
 def config_request(spec: EndpointConfigSpec) -> dict[str, Any]:

@@ -14,6 +14,8 @@ from launcher.requests.shapes import OWN_MEMBER
 
 _SAME_MACHINE = "the job runs on this machine, as you; network isolation takes the network away"
 _NO_ENCRYPTION = "what the job writes stays on this machine's disk; encrypt that"
+_ENGINES_IMAGES = "images come from the engine, which holds credentials"
+_NO_PROFILER = "there is no profiler; run one in the entry point"
 _NO_DEBUGGER = "print values and read them by metric definitions"
 _NO_MODEL_HUB = "name an image or an entry point, and give models and data as channels"
 
@@ -24,12 +26,14 @@ class Member(NamedTuple):
     Attributes:
         path: as boto3 names it; ``[]`` stands for each item of a list.
         accepted: the values that are accepted; None accepts every value of the service model.
-        instead: what to do in place of another value; empty where all are taken.
+        instead: what to do in place of another value, or why that has no effect; empty where all are taken.
+        noted: any other value is accepted too: it means nothing on one machine, and the job's warnings name it.
     """
 
     path: str
     accepted: tuple[Any, ...] | None = None
     instead: str = ""
+    noted: bool = False
 
 
 MEMBERS: Mapping[str, Member] = {
@@ -42,9 +46,7 @@ MEMBERS: Mapping[str, Member] = {
         Member("Tags"),
         Member("AlgorithmSpecification.TrainingImage"),
         Member("AlgorithmSpecification.AlgorithmName", (), "Name its image in TrainingImage."),
-        Member(
-            "AlgorithmSpecification.TrainingInputMode", ("File",), "Use 'File': local data are mounted, never copied."
-        ),
+        Member("AlgorithmSpecification.TrainingInputMode"),
         Member("AlgorithmSpecification.MetricDefinitions"),
         Member("AlgorithmSpecification.ContainerEntrypoint"),
         Member("AlgorithmSpecification.ContainerArguments"),
@@ -53,37 +55,26 @@ MEMBERS: Mapping[str, Member] = {
         Member(
             "AlgorithmSpecification.TrainingImageConfig.TrainingRepositoryAccessMode",
             ("Platform",),
-            "Leave it out: images come from the engine, which holds credentials.",
+            _ENGINES_IMAGES,
+            noted=True,
         ),
         Member(
-            "AlgorithmSpecification.TrainingImageConfig.TrainingRepositoryAuthConfig",
-            (),
-            "Leave it out: log the engine in with: docker login",
+            "AlgorithmSpecification.TrainingImageConfig.TrainingRepositoryAuthConfig", (), _ENGINES_IMAGES, noted=True
         ),
         Member("InputDataConfig[].ChannelName"),
         Member("InputDataConfig[].ContentType"),
-        Member("InputDataConfig[].InputMode", ("File",), "Use 'File': local data are mounted, never copied."),
-        Member("InputDataConfig[].CompressionType", ("None",), "Leave it out: decompress the files before."),
-        Member(
-            "InputDataConfig[].RecordWrapperType", ("None",), "Leave it out: let the job read the files as they are."
-        ),
-        Member("InputDataConfig[].ShuffleConfig", (), "Leave it out: shuffle in the job."),
+        Member("InputDataConfig[].InputMode"),
+        Member("InputDataConfig[].CompressionType"),
+        Member("InputDataConfig[].RecordWrapperType"),
+        Member("InputDataConfig[].ShuffleConfig"),
         Member("InputDataConfig[].DataSource.S3DataSource.S3Uri"),
         Member(
             "InputDataConfig[].DataSource.S3DataSource.S3DataType",
-            ("S3Prefix",),
-            "Leave it out: give a folder that holds just the files wanted.",
+            ("S3Prefix", "ManifestFile", "AugmentedManifestFile"),
+            "Leave it out: a prefix, or a folder, is read as it is.",
         ),
-        Member(
-            "InputDataConfig[].DataSource.S3DataSource.S3DataDistributionType",
-            ("FullyReplicated",),
-            "Leave it out: every host gets all of the data.",
-        ),
-        Member(
-            "InputDataConfig[].DataSource.S3DataSource.AttributeNames",
-            ([],),
-            "Leave it out: let the job read the attributes it wants.",
-        ),
+        Member("InputDataConfig[].DataSource.S3DataSource.S3DataDistributionType"),
+        Member("InputDataConfig[].DataSource.S3DataSource.AttributeNames"),
         Member(
             "InputDataConfig[].DataSource.S3DataSource.InstanceGroupNames",
             ([],),
@@ -94,7 +85,7 @@ MEMBERS: Mapping[str, Member] = {
         Member("InputDataConfig[].DataSource.FileSystemDataSource", (), "Give the folder as file:///path."),
         Member("InputDataConfig[].DataSource.DatasetSource", (), "Give the data as file:// or s3://."),
         Member("OutputDataConfig.S3OutputPath"),
-        Member("OutputDataConfig.KmsKeyId", ("",), f"Leave it out: {_NO_ENCRYPTION}."),
+        Member("OutputDataConfig.KmsKeyId", ("",), _NO_ENCRYPTION, noted=True),
         Member(
             "OutputDataConfig.CompressionType",
             ("GZIP",),
@@ -102,33 +93,36 @@ MEMBERS: Mapping[str, Member] = {
         ),
         Member("ResourceConfig.InstanceType"),
         Member("ResourceConfig.InstanceCount"),
-        Member("ResourceConfig.VolumeSizeInGB", (30,), "Leave it out: the job uses the disk of LAUNCHER_HOME."),
-        Member("ResourceConfig.VolumeKmsKeyId", ("",), f"Leave it out: {_NO_ENCRYPTION}."),
+        Member("ResourceConfig.VolumeSizeInGB", (30,), "the job uses the disk of LAUNCHER_HOME", noted=True),
+        Member("ResourceConfig.VolumeKmsKeyId", ("",), _NO_ENCRYPTION, noted=True),
         Member(
-            "ResourceConfig.KeepAlivePeriodInSeconds",
-            (0,),
-            "Leave it out: a local job starts in a fraction of a second.",
+            "ResourceConfig.KeepAlivePeriodInSeconds", (0,), "a local job starts in a fraction of a second", noted=True
         ),
         Member("ResourceConfig.InstanceGroups", ([],), "Use one instance type and a count."),
         Member("ResourceConfig.InstancePreferences", (), "Use one instance type and a count."),
         Member("ResourceConfig.SelectedInstanceType", (), "Use InstanceType."),
         Member("ResourceConfig.SelectedInstanceCount", (), "Use InstanceCount."),
-        Member("ResourceConfig.TrainingPlanArn", (), "Leave it out: this machine needs no reservation."),
-        Member("ResourceConfig.InstancePlacementConfig", (), "Leave it out: there is one machine."),
+        Member("ResourceConfig.TrainingPlanArn", (), "this machine needs no reservation", noted=True),
+        Member("ResourceConfig.InstancePlacementConfig", (), "there is one machine", noted=True),
         Member("StoppingCondition.MaxRuntimeInSeconds"),
         Member(
             "StoppingCondition.MaxWaitTimeInSeconds",
             (),
             "Leave it out and limit the run time: a local job waits for nothing.",
         ),
-        Member("StoppingCondition.MaxPendingTimeInSeconds", (), "Leave it out: a local job waits for nothing."),
+        Member("StoppingCondition.MaxPendingTimeInSeconds", (), "a local job waits for no capacity", noted=True),
         Member("CheckpointConfig"),
         Member("EnableNetworkIsolation"),
-        Member("EnableInterContainerTrafficEncryption", (False,), "Leave it out: there is one host."),
+        Member(
+            "EnableInterContainerTrafficEncryption",
+            (False,),
+            "what the hosts send each other stays on this machine",
+            noted=True,
+        ),
         Member(
             "EnableManagedSpotTraining", (False,), "Leave it out: nothing interrupts a local job; stop it to test that."
         ),
-        Member("VpcConfig", (), f"Leave it out: {_SAME_MACHINE}."),
+        Member("VpcConfig", (), _SAME_MACHINE, noted=True),
         # The SDK sends the next two with every job; so little of them asks for nothing.
         Member("DebugHookConfig.S3OutputPath"),
         Member("DebugHookConfig.LocalPath"),
@@ -137,19 +131,15 @@ MEMBERS: Mapping[str, Member] = {
         Member("ProfilerConfig.S3OutputPath"),
         Member("ProfilerConfig.DisableProfiler"),
         Member("ProfilerConfig.ProfilingIntervalInMilliseconds"),
-        Member("ProfilerConfig.ProfilingParameters", ({},), "Leave it out, or run a profiler in the entry point."),
+        Member("ProfilerConfig.ProfilingParameters", ({},), _NO_PROFILER, noted=True),
         Member("DebugRuleConfigurations", ([],), f"Leave it out: {_NO_DEBUGGER}."),
-        Member("ProfilerRuleConfigurations", ([],), "Leave it out, or run a profiler in the entry point."),
+        Member("ProfilerRuleConfigurations", ([],), _NO_PROFILER, noted=True),
         Member("TensorBoardOutputConfig", (), "Write event files to /opt/ml/output/data."),
-        Member("ExperimentConfig", ({},), "Leave it out: a job's metrics are in its folder, under its name."),
-        Member("RetryStrategy", (), "Leave it out: a job that fails here fails again."),
-        Member(
-            "RemoteDebugConfig.EnableRemoteDebug",
-            (False,),
-            "Leave it out: the process is on this machine, attach to it directly.",
-        ),
-        Member("InfraCheckConfig.EnableInfraCheck", (False,), "Leave it out; check this machine with: launcher doctor"),
-        Member("SessionChainingConfig.EnableSessionTagChaining", (False,), "Leave it out: there is no session to tag."),
+        Member("ExperimentConfig", ({},), "a job's metrics are in its folder, under its name", noted=True),
+        Member("RetryStrategy", (), "a job that fails here for want of capacity does not exist", noted=True),
+        Member("RemoteDebugConfig.EnableRemoteDebug", (False,), "the job is on this machine", noted=True),
+        Member("InfraCheckConfig.EnableInfraCheck", (False,), "launcher doctor checks this machine", noted=True),
+        Member("SessionChainingConfig.EnableSessionTagChaining", (False,), "there is no session to tag", noted=True),
         Member("ServerlessJobConfig", (), f"Leave it out: {_NO_MODEL_HUB}."),
         Member("MlflowConfig", (), "Leave it out; log to a tracking server from the entry point."),
         Member("ModelPackageConfig", (), f"Leave it out: {_NO_MODEL_HUB}."),
@@ -185,8 +175,17 @@ def refuse_unsupported(request: Mapping[str, Any], members: Mapping[str, Member]
         UnsupportedOptionError: it names the member, its value, and what to use instead.
     """
     for name, row, value in _rows(request, "", "", members):
-        if row.accepted is not None and not is_accepted(row.accepted, value):
+        if row.accepted is not None and not row.noted and not is_accepted(row.accepted, value):
             raise UnsupportedOptionError(f"{name}={value!r:.80} is not emulated.", row.instead)
+
+
+def without_effect(request: Mapping[str, Any], members: Mapping[str, Member] = MEMBERS) -> list[str]:
+    """Return a line for each member of a checked request that is accepted and means nothing on one machine."""
+    return [
+        f"{name}={value!r:.80} has no effect here: {row.instead}"
+        for name, row, value in _rows(request, "", "", members)
+        if row.noted and row.accepted is not None and not is_accepted(row.accepted, value)
+    ]
 
 
 def is_accepted(accepted: tuple[Any, ...], value: Any) -> bool:

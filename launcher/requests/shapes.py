@@ -17,7 +17,12 @@ OWN_MEMBER = "Launcher"
 _OWN_SHAPES: Mapping[str, Shape] = {
     "LauncherMember": {
         "type": "structure",
-        "members": {"Runtime": "LauncherWord", "S3": "LauncherS3", "Estimator": "LauncherEstimator"},
+        "members": {
+            "Runtime": "LauncherWord",
+            "S3": "LauncherS3",
+            "Estimator": "LauncherEstimator",
+            "WritableChannels": "LauncherTexts",
+        },
     },
     "LauncherS3": {
         "type": "structure",
@@ -43,6 +48,9 @@ _OWN_SHAPES: Mapping[str, Shape] = {
             "Toolkit": "LauncherWord",
             "ToolkitVersion": "LauncherText",
             "Framework": "LauncherWord",
+            "FrameworkVersion": "LauncherText",
+            "PyVersion": "LauncherText",
+            "BaseFramework": "LauncherText",
         },
     },
     # Beside the request of a transform job or an endpoint: what only this machine knows of.
@@ -64,8 +72,10 @@ _OWN_MEMBERS: Mapping[str, str] = {
     "CreateEndpointConfig": "LauncherEndpointMember",
     "CreateEndpoint": "LauncherEndpointMember",
 }
-# Unicode's classes, which Java's patterns have and Python's have not. The characters of \p{Z} are listed.
+# What Java's patterns have and Python's have not: Unicode's classes, of which the characters of \p{Z} are listed, and a
+# range of characters that Java writes as pairs.
 _CLASSES = {
+    r"\uD800\uDC00-\uDBFF\uDFFF": "\U00010000-\U0010ffff",
     r"\p{L}": r"\w",
     r"\p{N}": r"\w",
     r"\p{Alnum}": "A-Za-z0-9",
@@ -85,6 +95,7 @@ def _model(service: str = "") -> Mapping[str, Any]:
     return model
 
 
+@cache
 def shape(name: str) -> Shape:
     """Return a shape by its name: ``type``, limits, and the names of the shapes below it.
 

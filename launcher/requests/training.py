@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -31,7 +31,7 @@ from launcher.storage.own_s3 import check_key
 from launcher.storage.s3_uris import split_s3_uri
 
 OPERATION = "CreateTrainingJob"
-LOCAL_INSTANCE_TYPES = ("local", "local_cpu")
+LOCAL_INSTANCE_TYPES = ("local", "local_cpu", "local_gpu")
 DEFAULT_MAX_RUN_SECONDS = 86400
 MAX_RUN_LIMIT_SECONDS = 28 * 24 * 3600
 DEFAULT_VOLUME_GB = 30
@@ -41,7 +41,7 @@ _RESERVED = (
 )
 EXCEPTIONS: Exceptions = {
     "S3Uri": lambda value: value.startswith("file://") and len(value) <= 4096,
-    "TrainingInstanceType": lambda value: value in (*LOCAL_INSTANCE_TYPES, "local_gpu"),
+    "TrainingInstanceType": lambda value: value in LOCAL_INSTANCE_TYPES,
 }
 """What is accepted here though AWS refuses it: folders of this machine, and the SDK's names for it."""
 
@@ -59,7 +59,6 @@ def check_training_request(request: Mapping[str, Any]) -> TrainingJobSpec:
     check(request, operation_shape(OPERATION), exceptions=EXCEPTIONS)
     _check_run_time(request.get("StoppingCondition", {}).get("MaxRuntimeInSeconds", 1))
     check_encodable(request)
-    _check_instance_type(request.get("ResourceConfig", {}).get("InstanceType"))
     refuse_unsupported(request)
     rest = copy.deepcopy(dict(request))
     algorithm = rest.pop("AlgorithmSpecification", {})
@@ -69,13 +68,15 @@ def check_training_request(request: Mapping[str, Any]) -> TrainingJobSpec:
     own = rest.pop(OWN_MEMBER, {})
     checkpoints = rest.pop("CheckpointConfig", None)
     definitions = algorithm.pop("MetricDefinitions", [])
+    input_mode = algorithm.pop("TrainingInputMode", "File")
     spec = TrainingJobSpec(
         job_name=rest.pop("TrainingJobName"),
         runtime=own.get("Runtime", "auto"),
         image_uri=algorithm.pop("TrainingImage", None),
         role=rest.pop("RoleArn"),
         hyperparameters=rest.pop("HyperParameters", {}),
-        channels=_channels(rest.pop("InputDataConfig", []), algorithm.pop("TrainingInputMode", "File")),
+        channels=_channels(rest.pop("InputDataConfig", []), input_mode, own.get("WritableChannels", [])),
+        input_mode=input_mode,
         output_uri=checked_uri(output.pop("S3OutputPath"), "OutputDataConfig.S3OutputPath"),
         instance_type=resources.pop("InstanceType", "local"),
         instance_count=resources.pop("InstanceCount", 1),
@@ -122,7 +123,7 @@ def training_request(spec: TrainingJobSpec) -> dict[str, Any]:
     if spec.channels:
         request["InputDataConfig"] = [_channel_request(channel) for channel in spec.channels]
     algorithm = request.setdefault("AlgorithmSpecification", {})
-    algorithm["TrainingInputMode"] = "File"
+    algorithm["TrainingInputMode"] = spec.input_mode
     algorithm["MetricDefinitions"] = [{"Name": entry.name, "Regex": entry.regex} for entry in spec.metric_definitions]
     for name, value in (
         ("TrainingImage", spec.image_uri),
@@ -143,6 +144,7 @@ def training_request(spec: TrainingJobSpec) -> dict[str, Any]:
         "Runtime": spec.runtime,
         "S3": None if spec.s3 is None else s3_member(spec.s3),
         "Estimator": dict(spec.estimator) or None,
+        "WritableChannels": [channel.name for channel in spec.channels if channel.writable] or None,
     }
     request[OWN_MEMBER] = {name: value for name, value in own.items() if value is not None}
     return completed(request)
@@ -268,7 +270,7 @@ def check_metric_definition(name: str, regex: str) -> None:
         )
 
 
-def _channels(members: list[dict[str, Any]], input_mode: str) -> tuple[Channel, ...]:
+def _channels(members: list[dict[str, Any]], input_mode: str, writable: Sequence[str]) -> tuple[Channel, ...]:
     channels: dict[str, Channel] = {}
     for position, member in enumerate(members):
         name = member.pop("ChannelName")
@@ -290,6 +292,7 @@ def _channels(members: list[dict[str, Any]], input_mode: str) -> tuple[Channel, 
             raise type(error)(f"channel '{name}': {error.message.removeprefix(f'{place}: ')}", error.hint) from error
         s3_data_type = source.pop("S3DataType")
         distribution = source.pop("S3DataDistributionType", "FullyReplicated")
+        attribute_names = tuple(source.pop("AttributeNames", ()))
         if source:
             member["DataSource"]["S3DataSource"] = source
         if not member["DataSource"]:
@@ -303,9 +306,78 @@ def _channels(members: list[dict[str, Any]], input_mode: str) -> tuple[Channel, 
             compression=member.pop("CompressionType", "None"),
             record_wrapping=member.pop("RecordWrapperType", "None"),
             s3_data_type=s3_data_type,
+            attribute_names=attribute_names,
+            shuffle_seed=member.pop("ShuffleConfig", {}).get("Seed"),
+            writable=name in writable,
             without_effect=member,
         )
+        _check_channel(channels[name], place)
+    for name in set(writable) - set(channels):
+        raise ChannelError(
+            f"{OWN_MEMBER}.WritableChannels names '{name}', which is no channel of the job.", "Name a channel."
+        )
+    _check_pipe_names(channels)
     return tuple(channels.values())
+
+
+def _check_channel(channel: Channel, place: str) -> None:
+    """Refuse what a channel cannot be at the same time.
+
+    Raises:
+        ChannelError: the message names the member.
+    """
+    for refused, message, hint in (
+        (
+            channel.compression != "None" and not channel.is_stream,
+            f"CompressionType={channel.compression} is used only in Pipe input mode, and this channel's is "
+            f"{channel.input_mode}",
+            "In File mode, leave this field unset or set it to None.",
+        ),
+        (
+            channel.record_wrapping != "None" and not channel.is_stream,
+            f"RecordWrapperType={channel.record_wrapping} is used only in Pipe input mode, and this channel's is "
+            f"{channel.input_mode}",
+            "In File mode, leave this field unset or set it to None.",
+        ),
+        (
+            channel.s3_data_type == "AugmentedManifestFile" and not channel.is_stream,
+            "AugmentedManifestFile can only be used if the channel's input mode is Pipe",
+            "Set InputMode to Pipe.",
+        ),
+        (
+            channel.s3_data_type == "AugmentedManifestFile" and not channel.attribute_names,
+            "AugmentedManifestFile needs AttributeNames",
+            "Name the attributes that the job reads, in their order.",
+        ),
+        (
+            channel.s3_data_type != "AugmentedManifestFile" and bool(channel.attribute_names),
+            f"AttributeNames are those of an AugmentedManifestFile, and S3DataType is {channel.s3_data_type}",
+            "Leave AttributeNames out, or set S3DataType to AugmentedManifestFile.",
+        ),
+        (
+            channel.input_mode == "FastFile" and channel.s3_data_type != "S3Prefix",
+            f"FastFile reads S3Prefix only, and S3DataType is {channel.s3_data_type}",
+            "Use File or Pipe.",
+        ),
+        (
+            channel.writable and channel.input_mode != "File",
+            f"a channel that the job may write to is a copy, and InputMode is {channel.input_mode}",
+            "Use File.",
+        ),
+    ):
+        if refused:
+            raise ChannelError(f"{place}: channel '{channel.name}': {message}.", hint)
+
+
+def _check_pipe_names(channels: Mapping[str, Channel]) -> None:
+    """Refuse a channel whose folder has the name of another channel's pipe, such as ``train_0``."""
+    for name in channels:
+        stem, _, number = name.rpartition("_")
+        if number.isdecimal() and stem in channels and channels[stem].is_stream:
+            raise ChannelError(
+                f"channel '{name}' has the name of a pipe of channel '{stem}', whose InputMode is Pipe.",
+                "Rename one of the two.",
+            )
 
 
 def _channel_request(channel: Channel) -> dict[str, Any]:
@@ -318,9 +390,13 @@ def _channel_request(channel: Channel) -> dict[str, Any]:
     }
     if channel.content_type is not None:
         request["ContentType"] = channel.content_type
+    if channel.shuffle_seed is not None:
+        request["ShuffleConfig"] = {"Seed": channel.shuffle_seed}
     request.setdefault("DataSource", {}).setdefault("S3DataSource", {}).update(
         S3DataType=channel.s3_data_type, S3Uri=channel.uri, S3DataDistributionType=channel.distribution
     )
+    if channel.attribute_names:
+        request["DataSource"]["S3DataSource"]["AttributeNames"] = list(channel.attribute_names)
     return request
 
 
@@ -364,14 +440,6 @@ def _check_run_time(seconds: int) -> None:
             "StoppingCondition.MaxRuntimeInSeconds is more than 28 days.",
             f"Give whole seconds, 1 to {MAX_RUN_LIMIT_SECONDS}.",
             members=("StoppingCondition.MaxRuntimeInSeconds",),
-        )
-
-
-def _check_instance_type(instance_type: str | None) -> None:
-    if instance_type == "local_gpu":
-        raise UnsupportedOptionError(
-            "ResourceConfig.InstanceType='local_gpu' is not emulated.",
-            'Use "local"; a job of the process runtime sees the GPUs that this machine has.',
         )
 
 

@@ -24,6 +24,8 @@ _PYTHON_TYPES: Mapping[str, tuple[type, ...]] = {
 }
 _LONGEST_SHOWN = 60
 _MOST_SHOWN = 12
+_LONGEST_MATCHED = 100_000
+_LONGEST_ECHOED = 100_000
 
 Exceptions = Mapping[str, Callable[[Any], bool]]
 """By the name of a shape: which values are accepted here though the model's enum or pattern refuses them."""
@@ -193,6 +195,8 @@ def _text_constraints(definition: Shape, value: str) -> Iterator[str]:
     for words in _range_constraints(definition, len(value), "length"):
         yield f"Member must have {words}"
     pattern = definition.get("pattern")
+    if len(value) > max(_LONGEST_MATCHED, definition.get("max", len(value))):
+        return  # it is refused already, and some patterns take their time
     if pattern and not compiled(pattern).fullmatch(value):
         yield f"Member must satisfy regular expression pattern: {pattern}"
 
@@ -228,6 +232,8 @@ def _violation(value: Any, place: _Place, words: str) -> Violation:
 
 
 def _words(value: str, place: _Place, constraint: str) -> str:
+    if len(value) > _LONGEST_ECHOED:
+        value = value[:_LONGEST_ECHOED] + "..."
     return f"Value '{value}' at '{place.aws}' failed to satisfy constraint: {constraint}"
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
+from launcher.channels.resolving import ChannelSource, source_of
 from launcher.jobs.spec import (
     OPT_ML,
     CheckpointConfig,
@@ -42,19 +43,6 @@ _CREDENTIAL_VARIABLES = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESS
 
 
 @dataclass(frozen=True)
-class ChannelSource:
-    """Where the runner found a channel's data.
-
-    Attributes:
-        path: a file or a folder of this machine.
-        is_file: a channel of one file is a folder with that file in it.
-    """
-
-    path: Path
-    is_file: bool
-
-
-@dataclass(frozen=True)
 class RunPlan:
     """Everything that will be run, read and written. As a text it shows no secrets; its fields have the real values.
 
@@ -64,7 +52,8 @@ class RunPlan:
         config_files: content by path below ``/opt/ml``, the same on every host.
         host_files: the same for what each host is told apart, by host.
         source_members: what ``sourcedir.tar.gz`` will hold, where it is still to be packed.
-        mount_points: paths below ``/opt/ml`` that inputs are mounted on; True for a file.
+        mount_points: paths below ``/opt/ml`` that inputs are mounted on, the same on every host; True for a file.
+        channel_notes: a line about each channel that is no plain mount, for people.
     """
 
     job_name: str
@@ -78,9 +67,11 @@ class RunPlan:
     keys: JobKeys
     max_run_seconds: int
     checkpoint_config: CheckpointConfig | None = None
+    channel_notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         lines = [f"job        {self.job_name}", f"runtime    {self.runtime}", f"image      {self.image}"]
+        lines += [f"channel    {note}" for note in self.channel_notes]
         for container in self.containers:
             command = " ".join([*container.entry_point, *container.arguments])
             lines.append(f"host       {container.host}: {command}")
@@ -90,6 +81,7 @@ class RunPlan:
             ]
             lines += [f"  variable {name}={value}" for name, value in sorted(masked(container.environment).items())]
             lines += [f"  variable {name} (inherited, if it is set)" for name in container.inherited]
+            lines += [f"  limit    {line}" for line in container.limits.lines]
             if container.network_isolated:
                 lines.append("  network  none")
         lines += [
@@ -120,6 +112,7 @@ def make_plan(
     job_path: Path,
     work_path: Path,
     channels: Mapping[str, ChannelSource],
+    channel_notes: Sequence[str] = (),
     source_members: Sequence[str] = (),
     network_interface: str = "eth0",
 ) -> RunPlan:
@@ -130,7 +123,8 @@ def make_plan(
         home: the store's folder; containers carry it as a label, so that they are found by it.
         job_path: the job's folder, for the logs.
         work_path: the folder with each host's ``/opt/ml`` tree and the runtimes' own folders.
-        channels: what the inputs resolve to, by channel.
+        channels: what the inputs resolve to, by channel, or by host and channel.
+        channel_notes: about channels that are no plain mounts.
         source_members: names in the source archive.
         network_interface: by which the hosts of the job reach each other.
     """
@@ -138,8 +132,10 @@ def make_plan(
     # A lone host without a network has its loopback; several still reach each other.
     interface = "lo" if spec.enable_network_isolation and len(hosts) == 1 else network_interface
     mount_points = {
-        _channel_point(channel.name, channels[channel.name]): channels[channel.name].is_file
+        _channel_point(channel.name, source): source.is_file
         for channel in spec.channels
+        if not channel.is_stream
+        for source in [source_of(channels, hosts[0], channel.name)]
     }
     if spec.container_entry_point or spec.container_arguments:
         entry_point, arguments = spec.container_entry_point, spec.container_arguments
@@ -165,7 +161,8 @@ def make_plan(
             entry_point=tuple(entry_point),
             arguments=tuple(arguments),
             environment=environment,
-            mounts=_mounts(spec, work_path / host / "opt_ml", channels),
+            limits=spec.limits.of_host(number),
+            mounts=_mounts(spec, host, work_path / host / "opt_ml", channels),
             state_path=str(work_path / host),
             log_path=str(job_path / log_file_name(host)),
             labels={"launcher.job": spec.job_name, "launcher.host": host, "launcher.home": str(home)},
@@ -175,7 +172,7 @@ def make_plan(
             hosts=tuple(hosts),
             max_run_seconds=spec.max_run_seconds,
         )
-        for host in hosts
+        for number, host in enumerate(hosts)
     )
     return RunPlan(
         job_name=spec.job_name,
@@ -195,6 +192,7 @@ def make_plan(
         keys=job_keys(spec),
         max_run_seconds=spec.max_run_seconds,
         checkpoint_config=spec.checkpoint_config,
+        channel_notes=tuple(channel_notes),
     )
 
 
@@ -207,7 +205,7 @@ def _channel_point(name: str, source: ChannelSource) -> str:
     return f"input/data/{name}" + (f"/{source.path.name}" if source.is_file else "")
 
 
-def _mounts(spec: TrainingJobSpec, tree: Path, channels: Mapping[str, ChannelSource]) -> tuple[Mount, ...]:
+def _mounts(spec: TrainingJobSpec, host: str, tree: Path, channels: Mapping[str, ChannelSource]) -> tuple[Mount, ...]:
     """Return what a host gets of its tree, its inputs and its checkpoints.
 
     Each folder of the contract is mounted by itself, ``code`` only where there is a source: everything else below
@@ -216,14 +214,16 @@ def _mounts(spec: TrainingJobSpec, tree: Path, channels: Mapping[str, ChannelSou
     names = [*CONTRACT_FOLDERS, *(["code"] if spec.source_uri is not None else [])]
     mounts = [Mount(str(tree / name), f"{OPT_ML}/{name}", read_only=False) for name in names]
     for channel in spec.channels:
-        source = channels[channel.name]
+        if channel.is_stream:
+            continue
+        source = source_of(channels, host, channel.name)
         point = f"{OPT_ML}/{_channel_point(channel.name, source)}"
         mounts.append(Mount(str(source.path), point, read_only=channel.name not in spec.own_channels))
     checkpoints = spec.checkpoint_config
     if checkpoints is not None and not checkpoints.local_path.startswith(tuple(f"{OPT_ML}/{name}/" for name in names)):
         own = Mount(str(tree / checkpoints.tree_path), checkpoints.local_path, read_only=False)
         mounts += [own] if own not in mounts else []
-    return tuple(mounts)
+    return (*mounts, *spec.limits.mounts)
 
 
 class SeesS3(Protocol):
@@ -278,7 +278,8 @@ def input_data_config(spec: TrainingJobSpec) -> dict[str, dict[str, str]]:
         content_type = {"ContentType": channel.content_type} if channel.content_type else {}
         config[channel.name] = {
             **content_type,
-            "TrainingInputMode": channel.input_mode,
+            # A job reads FastFile as it reads File, and is told so.
+            "TrainingInputMode": "Pipe" if channel.is_stream else "File",
             "S3DistributionType": channel.distribution,
             "RecordWrapperType": channel.record_wrapping,
         }

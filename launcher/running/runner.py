@@ -18,6 +18,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from launcher.channels.feeding import Feeder
+from launcher.channels.resolving import ChannelSource, ResolvedChannels, resolve_channels
 from launcher.errors import (
     ArtifactError,
     ChannelError,
@@ -33,28 +35,30 @@ from launcher.jobs.folder import JobFolder
 from launcher.jobs.log_times import FolderTimes
 from launcher.jobs.metrics import MetricRecorder
 from launcher.jobs.record import JobRecord
-from launcher.jobs.spec import CheckpointConfig, ContainerSpec, TrainingJobSpec, job_keys
+from launcher.jobs.spec import OPT_ML, CheckpointConfig, ContainerSpec, Limits, Mount, TrainingJobSpec, job_keys
 from launcher.jobs.states import STOPS, SecondaryStatus, Status, StopReason
 from launcher.jobs.store import DISK_FULL, Claim, JobStore
+from launcher.requests.members import without_effect
 from launcher.requests.training import check_training_request
 from launcher.running import artifacts
 from launcher.running.failure import failure_reason
 from launcher.running.following import LogReader
+from launcher.running.limits import job_limits
 from launcher.running.opt_ml import FAILURE_REASON_LIMIT, OptMl
 from launcher.running.plan import (
-    ChannelSource,
     RunPlan,
     host_names,
     make_plan,
     planned_s3_address,
     with_s3_address,
 )
+from launcher.running.requirements import IN_USE, RequirementsCache, entry_name, is_cacheable, requirements_cache
 from launcher.running.signals import HandOver, Interrupts
 from launcher.running.syncing import FolderSync
 from launcher.runtimes import EndCause, Ending, Execution, HostState, Runtime, choose_runtime
 from launcher.runtimes.images import image_note
-from launcher.settings import S3Settings, default_runtime, stop_grace_seconds
-from launcher.storage import Storage, storage_for, which_s3
+from launcher.settings import S3Settings, cache_bytes, default_runtime, stop_grace_seconds
+from launcher.storage import Storage, recorded_storage, which_s3
 from launcher.storage.address import credentials_within, s3_within_reach
 from launcher.trees import Skipped, remove_tree
 
@@ -63,40 +67,20 @@ _SYNC_SECONDS = 1.0
 _LOOKING_SECONDS = 2.0  # between two questions to a runtime that does not answer
 _KILLED = 128 + signal.SIGKILL
 _ENDED_SECONDS = 10.0
+_INSTALLER = "requirements"  # the host that installs them
+_REQUIREMENTS = "LAUNCHER_REQUIREMENTS"  # tells the toolkit where they are
+_FEEDING_SECONDS = 600.0  # a feeder that nobody ends outlives the longest run by this
 
 
 def job_storage(spec: TrainingJobSpec, uri: str) -> Storage:
     """Return the storage of one of the job's URIs: its ``s3://`` means what it meant when the job was submitted."""
-    return storage_for(uri, None if spec.s3 is None else S3Settings.from_dict(dict(spec.s3)))
+    return recorded_storage(uri, spec.s3)
 
 
-def resolve_channels(spec: TrainingJobSpec, cache_path: Path, *, fetch: bool) -> dict[str, ChannelSource]:
-    """Find the data of every channel on this machine.
-
-    Args:
-        spec: the job.
-        cache_path: a folder for data that has to be copied here.
-        fetch: False copies nothing, and returns where the data would be.
-    Raises:
-        ChannelError: a channel has nothing to read; the message names channel and job.
-        StorageError: an S3 refuses it, or does not answer.
-    """
-    sources = {}
-    for channel in spec.channels:
-        storage, path = job_storage(spec, channel.uri), cache_path / channel.name
-        try:
-            if fetch:
-                path = storage.fetch(channel.uri, path)
-                if channel.name in spec.own_channels:
-                    path = _own_copy(path, cache_path / f".own-{channel.name}")
-                sources[channel.name] = ChannelSource(path, path.is_file())
-            else:
-                sources[channel.name] = ChannelSource(*storage.locate(channel.uri, path))
-        except ChannelError as error:
-            raise ChannelError(
-                f"channel '{channel.name}' of job '{spec.job_name}': {error.message}", error.hint
-            ) from error
-    return sources
+def resolve_job_channels(spec: TrainingJobSpec, work_path: Path, *, fetch: bool) -> ResolvedChannels:
+    """Find the data of every channel of a job on this machine; ``resolve_channels`` says how."""
+    storage_of = partial(job_storage, spec)
+    return resolve_channels(spec, host_names(spec), work_path / "channels", storage_of, fetch=fetch)
 
 
 @dataclass(frozen=True)
@@ -129,7 +113,7 @@ def accept(request: Mapping[str, Any], runtime: Runtime | None = None) -> Accept
     if runtime is None:
         name = default_runtime() if spec.runtime == "auto" else spec.runtime
         runtime = choose_runtime(name, image_uri=spec.image_uri)
-    warnings = [line] if (line := image_note(spec.image_uri)) else []
+    warnings = [*without_effect(request), *([line] if (line := image_note(spec.image_uri)) else [])]
     if not runtime.runs_images and spec.image_uri is not None and spec.brings_code:
         warnings.append(
             f"the image {spec.image_uri} is not used: the {runtime.name} runtime runs the request's own code"
@@ -137,9 +121,26 @@ def accept(request: Mapping[str, Any], runtime: Runtime | None = None) -> Accept
         spec = replace(spec, image_uri=None)
     uris = [spec.output_uri, spec.source_uri or "", *(channel.uri for channel in spec.channels)]
     uris.append(spec.checkpoint_config.s3_uri if spec.checkpoint_config else "")
-    if spec.s3 is None and any(uri.startswith("s3://") for uri in uris):
+    manifests = any(channel.s3_data_type != "S3Prefix" for channel in spec.channels)  # which may name s3://
+    if spec.s3 is None and (manifests or any(uri.startswith("s3://") for uri in uris)):
         spec = replace(spec, s3=which_s3().to_dict())
+    allowed = job_limits(spec, runtime)
+    spec = replace(spec, limits=allowed.limits)
+    warnings += [*allowed.warnings, *_channel_warnings(spec)]
     return AcceptedJob(request, replace(spec, runtime=runtime.name), runtime, tuple(warnings))
+
+
+def _channel_warnings(spec: TrainingJobSpec) -> list[str]:
+    """Name the channels that are read another way than they were asked for."""
+    if spec.s3 is None or spec.s3["kind"] == "embedded":
+        return []
+    place = S3Settings.from_dict(dict(spec.s3)).place
+    return [
+        f"channel '{channel.name}': {channel.input_mode} downloads all objects from {place} before the job starts, "
+        "through the cache"
+        for channel in spec.channels
+        if channel.input_mode != "File" and channel.uri.startswith("s3://")
+    ]
 
 
 def plan_job(job: AcceptedJob, store: JobStore, *, source_members: Sequence[str] | None = None) -> RunPlan:
@@ -159,7 +160,8 @@ def plan_job(job: AcceptedJob, store: JobStore, *, source_members: Sequence[str]
     keys = job_keys(spec)
     # A source in the folder of a job without a record was left by a submission that was killed.
     to_be_written = [] if source_members is None or _lies_within(keys.source, str(folder.path)) else [keys.source]
-    channels = resolve_channels(spec, folder.work_path / "channels", fetch=False)
+    resolved = resolve_job_channels(spec, folder.work_path, fetch=False)
+    places = _channel_places(spec, resolved)
     for uri in (keys.output, keys.model, *to_be_written):
         storage = job_storage(spec, uri)
         if storage.exists(uri):
@@ -170,14 +172,16 @@ def plan_job(job: AcceptedJob, store: JobStore, *, source_members: Sequence[str]
     if source_members is None and spec.source_uri is not None:
         _check_source_archive(spec, spec.source_uri)
     for channel in spec.channels:
-        if _lies_within(spec.output_uri, str(channels[channel.name].path)):
+        if any(_lies_within(spec.output_uri, path) for path in places[channel.name]):
             raise OutputPathError(
                 f"the output path {spec.output_uri} lies inside channel '{channel.name}' ({channel.uri}).",
                 "Write results somewhere else, or the job would read what it writes.",
             )
     if spec.checkpoint_config is not None:
-        _check_checkpoint_place(spec, spec.checkpoint_config, channels, folder)
-    plan = _plan(spec, store, channels, job.runtime.network_interface, source_members or ())
+        _check_checkpoint_place(spec, spec.checkpoint_config, places, folder)
+    plan = _plan(
+        spec, store, resolved.sources, job.runtime.network_interface, source_members or (), notes=resolved.notes
+    )
     for container in plan.containers:
         job.runtime.check(container)
     return replace(plan, image=job.runtime.describe_image(plan.containers[0]))
@@ -249,10 +253,16 @@ class Driver:
         if (config := self._spec.checkpoint_config) is not None:
             storage = job_storage(self._spec, config.s3_uri)
             self._syncs.append(FolderSync("checkpoints", self._trees, config.tree_path, storage, config.s3_uri))
+        self._feeder = Feeder(self._folder.work_path / "feeder")
         self._plan_made: RunPlan | None = None
         self._executions: dict[str, Execution] = {}
         self._s3_address = ""
         self._s3_credentials: dict[str, str] = {}
+
+    @property
+    def _streams(self) -> bool:
+        """Whether a feeder writes streams for the job."""
+        return any(channel.is_stream for channel in self._spec.channels)
 
     @property
     def _trees(self) -> list[tuple[str, Path]]:
@@ -272,7 +282,10 @@ class Driver:
             if self._spec.checkpoint_config is not None:
                 self.step("restore_checkpoints", self._restore_checkpoints)
             self.step("prepare", self._prepare)
-            if not self._folder.stop_requested() or self._executions_left():
+            if self._requirements_file is not None:
+                self.step("install_requirements", self._install_requirements)
+            not_installed = "start" not in self._record.steps and bool(self._record.exit_codes)
+            if not not_installed and (not self._folder.stop_requested() or self._executions_left()):
                 with self._s3_within_reach():
                     # From here on a host may have results: Ctrl-C stops all of them in order.
                     self._interrupts.deferred = True
@@ -330,6 +343,7 @@ class Driver:
             for effect in (execution.kill, lambda execution=execution: execution.wait(10), execution.remove):
                 with contextlib.suppress(LauncherError, OSError):
                     effect()
+        self._feeder.stop()
         if "prepare" in self._record.steps:
             with contextlib.suppress(LauncherError, OSError):
                 self._runtime.close(self._plan.containers)
@@ -383,8 +397,14 @@ class Driver:
         self._record.marks["started"] = clock_mark()
         self._note(Status.IN_PROGRESS, SecondaryStatus.DOWNLOADING, "Downloading input data")
         self._folder.make_work_path()
-        channels = resolve_channels(self._spec, self._folder.work_path / "channels", fetch=True)
-        self._record.channels = {name: [str(source.path), source.is_file] for name, source in channels.items()}
+        resolved = resolve_job_channels(self._spec, self._folder.work_path, fetch=True)
+        self._record.channels = {name: [str(source.path), source.is_file] for name, source in resolved.sources.items()}
+        if resolved.streams:
+            folders = [tree.channels for _, tree in self._hosts]
+            for folder in folders:
+                folder.mkdir(parents=True, exist_ok=True)
+            longest = self._spec.max_run_seconds + stop_grace_seconds() + _FEEDING_SECONDS
+            self._feeder.prepare(resolved.streams, folders, self._folder.lock_path, longest)
 
     def _write_config(self) -> None:
         plan = self._plan
@@ -411,16 +431,89 @@ class Driver:
         for container in self._plan.containers:
             self._runtime.prepare(container)
 
+    @property
+    def _requirements_file(self) -> Path | None:
+        """What the toolkit of the bundled image would install; None where it has nothing to install."""
+        container = self._plan.containers[0]
+        file = self._hosts[0][1].code / "requirements.txt"
+        installs = container.bundled and not container.entry_point and self._spec.source_uri is not None
+        return file if installs and file.is_file() else None
+
+    def _install_requirements(self) -> None:
+        """Have what ``requirements.txt`` names installed, once for all jobs with the same file.
+
+        It is installed by a host of its own, before the job's: no job can change what another one gets.
+        """
+        container, file = self._plan.containers[0], self._requirements_file
+        if file is None:
+            return
+        text = file.read_text(encoding="utf-8", errors="replace")
+        if not is_cacheable(text) or not cache_bytes():
+            return  # the toolkit in the job installs it
+        cache = requirements_cache(self._store.jobs_path)
+        name = entry_name(text, f"{self._runtime.describe_image(container)} {self._runtime.interpreter}")
+        while not self._folder.stop_requested() and not self._interrupts.count:
+            # First the mark, then the look: an entry in use is not removed.
+            (self._folder.work_path / IN_USE).write_text(name, encoding="utf-8")
+            if (entry := cache.entry(name)) is not None:
+                self._record.requirements = str(entry)
+                return
+            with cache.locked(name) as alone:
+                if alone and cache.entry(name) is None and self._installed(cache, name, container) is None:
+                    return
+            time.sleep(TICK_SECONDS)
+            self._interrupts.check()
+
+    def _installed(self, cache: RequirementsCache, name: str, container: ContainerSpec) -> Path | None:
+        """Install into a new entry; None where that failed, or was stopped, or left nothing to lend."""
+        folder = cache.new_folder()
+        log_path = self._folder.path / "requirements.log"
+        installer = replace(
+            container,
+            host=_INSTALLER,
+            hosts=(_INSTALLER,),
+            arguments=("install",),
+            mounts=(*container.mounts, Mount(str(folder), f"{OPT_ML}/requirements", read_only=False)),
+            state_path=str(self._folder.work_path / _INSTALLER),
+            log_path=str(log_path),
+            labels={**container.labels, "launcher.host": _INSTALLER},
+            limits=Limits(),
+        )
+        if (abandoned := self._runtime.find(installer)) is not None:  # of a driver that was killed
+            abandoned.remove()
+            shutil.rmtree(installer.state_path, ignore_errors=True)
+        execution = self._runtime.start(installer)
+        try:
+            while (code := execution.wait(TICK_SECONDS)) is None:
+                if self._folder.stop_requested() or self._interrupts.count:
+                    execution.kill()
+                self._interrupts.check()
+        finally:
+            execution.kill()
+            execution.remove()
+        if code == 0:
+            return cache.add(name, folder)
+        remove_tree(folder)
+        if not self._folder.stop_requested() and not self._interrupts.count:
+            # The failure of a job's own installation: its reason is in the tree of the first host.
+            self._record.exit_codes[container.host] = code
+            shutil.copyfile(log_path, container.log_path)
+        return None
+
     def _start(self) -> None:
         """Start each host, or find the one that a driver before this one started and could not record."""
         planned = planned_s3_address(self._spec)
         self._runtime.open(self._plan.containers)
+        if not self._record.executions:
+            self._feeder.start()
         for container in self._plan.containers:
             execution = self._runtime.find(container) or self._runtime.start(
-                self._with_credentials(with_s3_address(container, planned, self._s3_address))
+                self._with_requirements(self._with_credentials(with_s3_address(container, planned, self._s3_address)))
             )
             self._executions[container.host] = execution
             self._record.executions[container.host] = execution.reference
+        if self._streams:
+            self._feeder.watch([execution.process_id() for execution in self._executions.values()])
         if any(execution.state() is HostState.PENDING for execution in self._executions.values()):
             self._note(Status.IN_PROGRESS, SecondaryStatus.PENDING, "Waiting for a place to run")
         else:
@@ -452,6 +545,17 @@ class Driver:
         """Return the container with the S3's credentials, which are not recorded; the caller's own variables win."""
         own = {name: value for name, value in self._s3_credentials.items() if name not in self._spec.environment}
         return replace(container, environment={**container.environment, **own})
+
+    def _with_requirements(self, container: ContainerSpec) -> ContainerSpec:
+        """Return the container with the packages that were installed for it, which it can only read."""
+        entry = self._record.requirements
+        if not entry:
+            return container
+        if self._runtime.needs_local_libraries:
+            return replace(container, environment={**container.environment, _REQUIREMENTS: entry})
+        lent = Mount(entry, "/run/launcher/requirements")
+        environment = {**container.environment, _REQUIREMENTS: lent.target}
+        return replace(container, environment=environment, mounts=(*container.mounts, lent))
 
     @contextlib.contextmanager
     def _s3_within_reach(self) -> Iterator[None]:
@@ -497,6 +601,9 @@ class Driver:
                 if host in hosts.vanished:
                     self._record.warn(f"{host} was gone when it was looked for")
             self._tell_of_silence(hosts)
+            if self._streams and not self._record.stop_reason and (reason := self._feeder.failure()):
+                self._record.input_failure = reason
+                self._stop(hosts, StopReason.HOST_FAILED)
             failed = next((host for host, code in codes.items() if code != 0), "")
             if failed and hosts.left and not self._record.stop_reason:
                 self._stop(hosts, StopReason.HOST_FAILED)
@@ -517,6 +624,8 @@ class Driver:
         for reader in readers:
             reader.read(final=True)
         self._look_at(readers)
+        if self._streams and not self._record.stop_reason:
+            self._record.input_failure = self._feeder.failure(now=True)
         for sync in self._syncs:
             sync.wait()
         self._heed_stop(hosts)
@@ -639,7 +748,9 @@ class Driver:
         self._warn([f"not read: {line}" for line in skipped.lines])
         host, code = next(((host, code) for host, code in self._record.exit_codes.items() if code != 0), ("", 0))
         self._record.failure_reason = ""
-        if code != 0 and self._record.status != Status.STOPPING:
+        if self._record.input_failure and self._record.status != Status.STOPPING:
+            self._record.failure_reason = f"ClientError: {self._record.input_failure}"[:FAILURE_REASON_LIMIT]
+        elif code != 0 and self._record.status != Status.STOPPING:
             container = next(container for container in self._plan.containers if container.host == host)
             self._record.failure_reason = failure_reason(container, code, self._ending(container), texts[host])
 
@@ -663,6 +774,7 @@ class Driver:
                 self._runtime.close(self._plan.containers)
             except (LauncherError, OSError) as error:
                 self._record.warn(f"what its hosts shared could not be removed: {error}; try: launcher gc")
+        self._feeder.stop()
         try:
             remove_tree(self._folder.work_path)
         except OSError as error:  # every result is in its place, and that counts
@@ -672,7 +784,7 @@ class Driver:
         if self._record.status == Status.STOPPING:
             secondary = STOPS[self._record.stop_reason] or SecondaryStatus.STOPPED
             self._end(Status.STOPPED, secondary, "Training job stopped")
-        elif any(self._record.exit_codes.values()):
+        elif any(self._record.exit_codes.values()) or self._record.input_failure:
             self._end(Status.FAILED, SecondaryStatus.FAILED, "Training job failed")
         else:
             self._end(Status.COMPLETED, SecondaryStatus.COMPLETED, "Training job completed")
@@ -845,26 +957,13 @@ def _check_source_archive(spec: TrainingJobSpec, uri: str) -> None:
         )
 
 
-def _own_copy(path: Path, target: Path) -> Path:
-    """Copy a channel for a job that changes its content; any user may write to the copy."""
-    if path.is_file():
-        target.mkdir(parents=True, exist_ok=True)
-        target /= path.name
-        shutil.copyfile(path, target)
-        target.chmod(0o666)
-        return target
-    shutil.copytree(path, target, dirs_exist_ok=True)
-    for entry in (target, *target.rglob("*")):
-        entry.chmod(0o777 if entry.is_dir() else 0o666)
-    return target
-
-
 def _plan(
     spec: TrainingJobSpec,
     store: JobStore,
-    channels: dict[str, ChannelSource],
+    channels: Mapping[str, ChannelSource],
     network_interface: str,
     members: Sequence[str] = (),
+    notes: Sequence[str] = (),
 ) -> RunPlan:
     folder = store.folder(spec.job_name)
     return make_plan(
@@ -873,13 +972,14 @@ def _plan(
         job_path=folder.path,
         work_path=folder.work_path,
         channels=channels,
+        channel_notes=notes,
         source_members=members,
         network_interface=network_interface,
     )
 
 
 def _check_checkpoint_place(
-    spec: TrainingJobSpec, config: CheckpointConfig, channels: Mapping[str, ChannelSource], folder: JobFolder
+    spec: TrainingJobSpec, config: CheckpointConfig, places: Mapping[str, Sequence[str]], folder: JobFolder
 ) -> None:
     """Refuse a place for checkpoints that cannot be read or written, or that overlaps another place of the job.
 
@@ -895,7 +995,7 @@ def _check_checkpoint_place(
     for channel in spec.channels:
         # A channel in S3 is every key that begins with its URI.
         in_s3 = channel.uri.startswith("s3://") and f"{uri}/".startswith(channel.uri)
-        if in_s3 or _lies_within(uri, str(channels[channel.name].path)):
+        if in_s3 or any(_lies_within(uri, path) for path in places[channel.name]):
             raise OutputPathError(
                 f"checkpoint_s3_uri={uri} lies inside channel '{channel.name}' ({channel.uri}).",
                 "Keep checkpoints somewhere else, or jobs would read them as data.",
@@ -906,6 +1006,15 @@ def _check_checkpoint_place(
                 f"checkpoint_s3_uri={uri} contains {place}, which is no checkpoint and would be restored as one.",
                 "Give checkpoints a folder of their own.",
             )
+
+
+def _channel_places(spec: TrainingJobSpec, resolved: ResolvedChannels) -> dict[str, list[str]]:
+    """Return the folders and files that each channel is read from."""
+    places: dict[str, list[str]] = {}
+    for channel in spec.channels:
+        own = [str(source.path) for name, source in resolved.sources.items() if name.rpartition("/")[2] == channel.name]
+        places[channel.name] = [*own, *([channel.uri.removeprefix("file://")] if channel.uri[:7] == "file://" else [])]
+    return places
 
 
 def _lies_within(uri: str, path: str) -> bool:

@@ -83,6 +83,10 @@ class Execution(ABC):
         """
         raise RuntimeUnavailableError("this runtime cannot reach a port of its hosts.", "Use another runtime.")
 
+    def process_id(self) -> int:
+        """Return a process of this machine that ends with the host; 0 where none is known."""
+        return 0
+
     @abstractmethod
     def terminate(self) -> None:
         """Send SIGTERM to the main process and return at once; nothing happens when it has ended."""
@@ -136,6 +140,11 @@ class Runtime(ABC):
         Raises:
             RuntimeUnavailableError: there is none, as with an engine on another machine.
         """
+
+    @property
+    def interpreter(self) -> str:
+        """What tells apart the Pythons that the bundled image, or what stands in for it, may have."""
+        return ""
 
     @property
     def gpus(self) -> int:

@@ -35,11 +35,12 @@ import requests
 
 from launcher.errors import ImageError, RuntimeUnavailableError
 from launcher.jobs.spec import ContainerSpec
+from launcher.runtimes import machine
 from launcher.runtimes.base import EndCause, Ending, Execution, HostState, Remains, Runtime
 from launcher.runtimes.image import build_image, extend_image, extended_tag, image_tag
 from launcher.runtimes.images import is_of_aws, line_to_add
 from launcher.runtimes.probe import engine_address
-from launcher.settings import build_settings, stop_grace_seconds
+from launcher.settings import build_settings, pip_settings, stop_grace_seconds
 from launcher.trees import NoFolderError, Skipped, Tree
 
 # An engine that does not answer a question in this time counts as hung. Work gets longer: under load it is slow.
@@ -138,6 +139,15 @@ class DockerExecution(Execution):
             if network.get("IPAddress"):
                 return str(network["IPAddress"]), port
         raise RuntimeUnavailableError("the container has no address.", "It has ended, or has no network.")
+
+    def process_id(self) -> int:
+        """Return the container's first process, where the engine and this program count processes alike."""
+        try:
+            number = int(_client().inspect_container(self._id)["State"].get("Pid") or 0)
+            groups = Path(f"/proc/{number}/cgroup").read_text(encoding="utf-8")
+        except (RuntimeUnavailableError, *_BROKEN):
+            return 0
+        return number if self._id in groups else 0
 
     def terminate(self) -> None:
         """Send SIGTERM to the container's first process, which hands it on; an engine that is gone gets it later."""
@@ -696,20 +706,30 @@ def _lent_for_installing(container: ContainerSpec) -> _Lent:
             mounts.append(docker.types.Mount(inside, str(path.resolve()), type="bind", read_only=True))
         return inside
 
-    wanted = {name: os.environ[name] for name in container.inherited if os.environ.get(name)}
+    given = {name: os.environ[name] for name in container.inherited if os.environ.get(name)}
+    wanted = {name: value for name, value in pip_settings().items() if name in container.inherited} | given
     for name in _CERTIFICATE_VARIABLES:
         if name in wanted and Path(wanted[name]).is_file():
             variables[name] = lend(Path(wanted[name]), f"{_LENT}/{name.lower()}.pem")
     if "PIP_CERT" in container.inherited and not variables and (bundle := build_settings().ca_bundle):
         variables["PIP_CERT"] = lend(bundle, f"{_LENT}/pip_cert.pem")
-    places = []
     if "PIP_FIND_LINKS" in container.inherited and "PIP_FIND_LINKS" not in wanted:
         wanted["PIP_FIND_LINKS"] = " ".join(str(folder) for folder in build_settings().wheel_folders)
-    for number, place in enumerate(wanted.get("PIP_FIND_LINKS", "").split()):
-        path = Path(place.removeprefix("file://"))
-        places.append(lend(path, f"{_LENT}/wheels-{number}") if path.is_dir() else place)
-    if places:
-        variables["PIP_FIND_LINKS"] = " ".join(places)
+    for name, kind in (
+        ("PIP_FIND_LINKS", "wheels"),
+        ("PIP_INDEX_URL", "index"),
+        ("PIP_EXTRA_INDEX_URL", "extra-index"),
+    ):
+        places = []
+        for number, place in enumerate(wanted.get(name, "").split()):
+            path = Path(place.removeprefix("file://"))
+            is_folder = (place.startswith(("file:///", "/")) or name == "PIP_FIND_LINKS") and path.is_dir()
+            inside = lend(path, f"{_LENT}/{kind}-{number}") if is_folder else place
+            places.append(f"file://{inside}" if is_folder and name != "PIP_FIND_LINKS" else inside)
+        if places:
+            variables[name] = " ".join(places)
+    if "PIP_TRUSTED_HOST" in wanted:
+        variables["PIP_TRUSTED_HOST"] = wanted["PIP_TRUSTED_HOST"]
     return _Lent(variables, mounts)
 
 
@@ -752,9 +772,12 @@ def _host_config(
         ],
         # Not the engine's default: another process may have to read the log again, whole and in order.
         "log_config": docker.types.LogConfig(type="json-file", config={}),
-        "shm_size": _half_of_memory(),
-        "ulimits": _own_limits(),
+        "shm_size": container.limits.shm_bytes or (container.limits.memory_bytes or machine.memory_bytes()) // 2,
+        "ulimits": [*(_own_limits() or ()), *map(_ulimit, container.limits.ulimits)] or None,
     }
+    if container.limits.gpus:
+        numbers = [str(number) for number in container.limits.gpus]
+        options["device_requests"] = [docker.types.DeviceRequest(device_ids=numbers, capabilities=[["gpu"]])]
     if addresses:
         # Names in a file as well: the engine's own names know a host only while it runs.
         peers = {host: address for host, address in addresses.items() if host != container.host}
@@ -772,7 +795,13 @@ def _host_config(
     if container.bundled:
         options["cap_drop"] = ["ALL"]
     if not _rootless():  # a rootless engine can only set the limits that the machine hands to its users
-        options |= {"pids_limit": _PIDS_LIMIT, "mem_limit": _memory_for_jobs()}
+        allowed = container.limits.memory_bytes
+        options |= {
+            "pids_limit": _PIDS_LIMIT,
+            "mem_limit": min(allowed, _memory_for_jobs()) if allowed else _memory_for_jobs(),
+        }
+        if container.limits.cpus and (cpus := _chosen_cpus(client, container)):
+            options["cpuset_cpus"] = cpus
     config: dict[str, Any] = client.create_host_config(**options)
     return config
 
@@ -847,6 +876,11 @@ def _start_error(container: ContainerSpec, error: docker.errors.APIError) -> Exc
             f"the image {container.image} has no '{command}' that could be started: {text}",
             "An algorithm image must be runnable as: docker run IMAGE train",
         )
+    if container.limits.gpus and "device driver" in text and "gpu" in text:
+        return RuntimeUnavailableError(
+            f"the engine can lend no GPUs: {text}",
+            "Install the NVIDIA Container Toolkit, or: export LAUNCHER_GPUS=none",
+        )
     if "bind source path does not exist" in text:
         return RuntimeUnavailableError(
             f"the engine does not see this machine's folders: {text}", f"{engine_address()} must be on this machine."
@@ -871,17 +905,27 @@ def _rootless() -> bool:
         return False
 
 
-def _half_of_memory() -> int:
-    return _memory() // 2
+def _ulimit(text: str) -> docker.types.Ulimit:
+    name, _, values = text.partition("=")
+    soft, _, hard = values.partition(":")
+    return docker.types.Ulimit(name=name, soft=int(soft), hard=int(hard))
+
+
+def _chosen_cpus(client: docker.APIClient, container: ContainerSpec) -> str:
+    """Return the CPUs of a container, as the engine takes them; empty where it has no more of them than that."""
+    count = int(client.info()["NCPU"])
+    own = machine.cpu_ids()
+    ids = own if len(own) <= count else list(range(count))
+    if container.limits.cpus >= len(ids):
+        return ""
+    chosen = machine.chosen_cpus(ids, container.limits.cpus, f"{container.job_name}/{container.host}")
+    return ",".join(map(str, chosen))
 
 
 def _memory_for_jobs() -> int:
     """Return the memory limit of a container in bytes: a job that wants more is killed before other programs are."""
-    return _memory() - min(_memory() // 16, 1 << 30)
-
-
-def _memory() -> int:
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    memory = machine.memory_bytes()
+    return memory - min(memory // 16, 1 << 30)
 
 
 def _home_hash(container: ContainerSpec) -> str:

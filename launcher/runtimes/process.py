@@ -9,6 +9,7 @@ import contextlib
 import fcntl
 import json
 import os
+import resource
 import select
 import shutil
 import signal
@@ -23,6 +24,7 @@ from typing import Any
 
 from launcher.errors import RuntimeUnavailableError
 from launcher.jobs.spec import OPT_ML, ContainerSpec, Mount
+from launcher.runtimes import machine
 from launcher.runtimes.base import EndCause, Ending, Execution, HostState, Remains, Runtime
 from launcher.settings import data_path, namespaces_wanted, stop_grace_seconds
 
@@ -58,6 +60,7 @@ _ENDING_SECONDS = 10.0
 
 
 _LOOPBACK = "127.0.0.1"
+_PROBING = threading.Lock()
 _PORT_FILE = "port"  # in the state folder: the port that the process was told to serve at
 
 
@@ -93,6 +96,12 @@ class ProcessExecution(Execution):
         ended = self._recorded_end()
         return 128 + signal.SIGKILL if ended is None else int(ended["exit_code"])
 
+    @property
+    def warning(self) -> str:
+        """What the system did not let the supervisor enforce; empty until the host has ended."""
+        ended = self._recorded_end()
+        return "" if ended is None else str(ended.get("warning", ""))
+
     def ending(self) -> Ending:
         """Return what the supervisor recorded."""
         ended = self._recorded_end()
@@ -113,6 +122,10 @@ class ProcessExecution(Execution):
             return _LOOPBACK, int((self._state_path / _PORT_FILE).read_text(encoding="ascii"))
         except (OSError, ValueError) as error:
             raise RuntimeUnavailableError("the process serves no port.", "It has ended, or was no server.") from error
+
+    def process_id(self) -> int:
+        """Return the supervisor's."""
+        return self._pid()
 
     def terminate(self) -> None:
         """Have the supervisor send SIGTERM to the job's main process."""
@@ -173,9 +186,14 @@ class ProcessRuntime(Runtime):
         return "127.0.0.1"
 
     @property
+    def interpreter(self) -> str:
+        """This one, whatever is at its path later."""
+        return f"{sys.executable} {sys.version}"
+
+    @property
     def gpus(self) -> int:
         """The NVIDIA devices of this machine."""
-        return sum(1 for device in Path("/dev").glob("nvidia*") if device.name.removeprefix("nvidia").isdigit())
+        return len(machine.gpu_numbers())
 
     def check(self, container: ContainerSpec) -> None:
         """Refuse foreign images, and isolation where the kernel does not offer it."""
@@ -189,6 +207,13 @@ class ProcessRuntime(Runtime):
                 raise RuntimeUnavailableError(
                     f"the process runtime can put nothing at {mount.target}: a process has a private {OPT_ML} alone.",
                     f'Use runtime="docker", or a path below {OPT_ML}.',
+                )
+        for name, _, hard in map(_parsed_ulimit, container.limits.ulimits):
+            present = resource.getrlimit(getattr(resource, f"RLIMIT_{name.upper()}"))[1]
+            if os.geteuid() != 0 and present != resource.RLIM_INFINITY and (hard == -1 or hard > present):
+                raise RuntimeUnavailableError(
+                    f"LAUNCHER_ULIMITS asks for {name}={hard}, and a process of yours may have {present} at most.",
+                    'Ask for less, or use runtime="docker".',
                 )
         if container.network_isolated and container.port:
             raise RuntimeUnavailableError(
@@ -225,6 +250,12 @@ class ProcessRuntime(Runtime):
         environment = own | {"PYTHONPATH": str(toolkit), "PYTHONUNBUFFERED": "1", "TMPDIR": str(temporary)}
         (state_path / "hosts").write_text(_hosts_file(container.hosts or (container.host,)), encoding="utf-8")
         serving = {}
+        limits = container.limits
+        if limits.gpus is not None:
+            environment["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, limits.gpus)) or "-1"
+        cpus = machine.cpu_ids()
+        if limits.cpus and limits.cpus < len(cpus):
+            cpus = machine.chosen_cpus(cpus, limits.cpus, f"{container.job_name}/{container.host}")
         if container.port:
             port = str(_free_port())
             (state_path / _PORT_FILE).write_text(port, encoding="ascii")
@@ -243,6 +274,9 @@ class ProcessRuntime(Runtime):
             "hosts_file": str(state_path / "hosts"),
             "max_run_seconds": container.max_run_seconds,
             "grace_seconds": stop_grace_seconds(),
+            "cpus": cpus if limits.cpus else [],
+            "memory_bytes": limits.memory_bytes,
+            "ulimits": [_parsed_ulimit(text) for text in limits.ulimits],
             "network_isolated": container.network_isolated,
             "isolate": namespaces_wanted(),
         }
@@ -325,6 +359,12 @@ def _end_supervisor(folder: Path, state_path: Path) -> None:
             os.close(process)
 
 
+def _parsed_ulimit(text: str) -> tuple[str, int, int]:
+    name, _, values = text.partition("=")
+    soft, _, hard = values.partition(":")
+    return name, int(soft), int(hard)
+
+
 def _hosts_file(names: Sequence[str]) -> str:
     """Return this machine's hosts file with the hosts of a job, each at a loopback address of its own.
 
@@ -375,6 +415,11 @@ def namespaces_missing(scratch_parent: Path) -> str:
     """
     if not namespaces_wanted():
         return "LAUNCHER_NAMESPACES is off"
+    with _PROBING:  # threads of a server ask at the same time
+        return _probe_namespaces(scratch_parent)
+
+
+def _probe_namespaces(scratch_parent: Path) -> str:
     scratch = scratch_parent / f".probe-{os.getpid()}"
     created = [path for path in (scratch_parent, *scratch_parent.parents) if not path.exists()]
     try:
@@ -401,4 +446,5 @@ def namespaces_missing(scratch_parent: Path) -> str:
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
         for path in created:
-            path.rmdir()
+            with contextlib.suppress(OSError):  # another process has put something there meanwhile
+                path.rmdir()

@@ -60,13 +60,18 @@ def main(state_path: Path, lock_descriptor: int) -> None:
     signal.signal(signal.SIGUSR1, job.on_kill)
     signal.signal(signal.SIGALRM, job.on_deadline)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    memory = _MemoryEvents()
+    group = _MemoryGroup(request["memory_bytes"]) if request.get("memory_bytes") else None
+    job.group = group
+    memory = _MemoryEvents(group)
     code = job.run()
     signal.setitimer(signal.ITIMER_REAL, 0)
     _kill_descendants()
     if code == 128 + signal.SIGKILL and not job.cause and not job.kill_wanted and memory.have_killed():
         job.cause, job.detail = "OutOfMemory", memory.limit()
-    ended = {"exit_code": code, "isolated": job.isolated, "ended": time.time(), "cause": job.cause}
+    warning = group.warning if group is not None else ""
+    if group is not None:
+        group.remove()
+    ended = {"exit_code": code, "isolated": job.isolated, "ended": time.time(), "cause": job.cause, "warning": warning}
     _write_json(state_path / "exit.json", {**ended, "detail": job.detail})
 
 
@@ -78,6 +83,7 @@ class _Job:
         self._terminate_wanted = False
         self._terminated = False
         self._overdue = False
+        self.group: _MemoryGroup | None = None
         self.isolated = False
         self.kill_wanted = False
         self.cause = ""
@@ -154,6 +160,7 @@ class _Job:
         if pid == 0:
             os.close(self._lock)
             os.setpgid(0, 0)
+            self._limit()
             with contextlib.suppress(OSError):  # nothing is promised here that would depend on it
                 _give_up_rights()
             self._execute({"SAGEMAKER_BASE_DIR": base})
@@ -162,6 +169,22 @@ class _Job:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(pid, signal.SIGKILL)  # where orphans are not taken in, at least the job's own group
         return code
+
+    def _limit(self) -> None:
+        """Put this process, and all that it starts, under the job's limits, while it has the rights to."""
+        if self.group is not None:
+            self.group.enter()
+        if self._request.get("cpus") and hasattr(os, "sched_setaffinity"):
+            os.sched_setaffinity(0, self._request["cpus"])
+        if self._request.get("ulimits"):
+            import resource  # few jobs need it
+
+            for name, soft, hard in self._request["ulimits"]:
+                kind = getattr(resource, f"RLIMIT_{name.upper()}")
+                try:
+                    resource.setrlimit(kind, (soft, hard))
+                except (OSError, ValueError) as error:
+                    os.write(1, f"launcher: the limit {name}={soft}:{hard} could not be set: {error}\n".encode())
 
     def _run_isolated(self) -> tuple[int | None, str]:
         """Return (exit code, ""), or (None, why it could not be done)."""
@@ -173,6 +196,7 @@ class _Job:
             os.close(pid_reader)
             os.close(status_reader)
             os.close(self._lock)
+            self._limit()
             self._enter_namespaces(supervisor, pid_writer, status_writer)
         os.close(pid_writer)
         os.close(status_writer)
@@ -412,11 +436,106 @@ def _loopback_up() -> None:
         fcntl.ioctl(probe, _SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", flags | _IFF_UP))
 
 
-class _MemoryEvents:
-    """Whether the kernel has killed for lack of memory, as the cgroup of this process counts it."""
+class _MemoryGroup:
+    """A cgroup of the job's own with a memory limit, where the system lets this process make one.
 
-    def __init__(self) -> None:
+    Attributes:
+        folder: of the cgroup; empty where there is none.
+        files: that count its kills, and hold its limit.
+        warning: why the limit does not hold; empty where it does.
+    """
+
+    def __init__(self, limit_bytes: int) -> None:
+        self.folder = ""
+        around, events, limit = _memory_cgroup()
+        self.files = events, limit
+        self.warning = ""
+        reason = "this system has no cgroup for memory"
+        # A cgroup of version 2 that has processes can have no limited children: one further up may.
+        parents = [around] if limit != "memory.max" else _up_to_the_root(around)
+        for parent in parents:
+            _remove_abandoned(parent)
+            folder = f"{parent}/launcher-{os.getpid()}"
+            try:
+                os.mkdir(folder)  # noqa: PTH102 - plain paths throughout, as below
+            except OSError as error:
+                reason = f"{parent}: {error.strerror}"
+                continue
+            self.folder = folder
+            try:
+                with open(f"{folder}/{limit}", "w", encoding="ascii") as file:  # noqa: PTH123
+                    file.write(str(limit_bytes))
+                self._try()
+            except OSError as error:
+                reason = f"{parent}: {error.strerror}"
+                self.remove()
+                self.folder = ""
+            else:
+                return
+        self.warning = f"memory is not limited to the {limit_bytes / 2**20:,.0f} MiB of the instance type ({reason})"
+
+    def enter(self) -> None:
+        """Move this process, and all that it will start, into the cgroup."""
+        if self.folder:
+            with open(f"{self.folder}/cgroup.procs", "w", encoding="ascii") as file:  # noqa: PTH123
+                file.write("0")
+
+    def _try(self) -> None:
+        """See whether a process can be moved there: the right to that is one of its own."""
+        pid = os.fork()
+        if pid == 0:
+            code = 1
+            with contextlib.suppress(OSError):
+                self.enter()
+                code = 0
+            os._exit(code)
+        if os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]):
+            raise PermissionError(1, "no process may be moved into a cgroup there")
+
+    def remove(self) -> None:
+        """Remove the cgroup, when its last process has ended."""
+        for _ in range(50):
+            if not self.folder:
+                return
+            try:
+                os.rmdir(self.folder)  # noqa: PTH106
+            except FileNotFoundError:
+                return
+            except OSError:  # the kernel has not buried the last process yet
+                time.sleep(0.02)
+            else:
+                return
+
+
+def _remove_abandoned(parent: str) -> None:
+    """Remove the cgroups of supervisors that were killed."""
+    with contextlib.suppress(OSError):
+        for name in os.listdir(parent):  # noqa: PTH208
+            number = name.removeprefix("launcher-")
+            if name != number and number.isdigit() and not os.path.exists(f"/proc/{number}"):  # noqa: PTH110
+                with contextlib.suppress(OSError):
+                    os.rmdir(f"{parent}/{name}")  # noqa: PTH106
+
+
+def _up_to_the_root(folder: str) -> list[str]:
+    folders = [folder]
+    while os.path.exists(f"{os.path.dirname(folder)}/cgroup.procs"):  # noqa: PTH110, PTH120
+        folder = os.path.dirname(folder)  # noqa: PTH120
+        folders.append(folder)
+    return folders
+
+
+class _MemoryEvents:
+    """Whether the kernel has killed for lack of memory, as the cgroup of the job counts it.
+
+    Args:
+        group: the job's own; None, or one that could not be made, for that of this process.
+    """
+
+    def __init__(self, group: _MemoryGroup | None = None) -> None:
         self._folder, self._events, self._limit = _memory_cgroup()
+        if group is not None and group.folder:
+            self._folder = group.folder
         self._before = self._kills()
 
     def have_killed(self) -> bool:

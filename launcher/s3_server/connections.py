@@ -23,7 +23,7 @@ from typing import Any, BinaryIO, cast
 IDLE_SECONDS = 120.0
 _PATIENCE_SECONDS = 60.0
 _SLOWEST_BYTES_PER_SECOND = 1024
-_MAX_CONNECTIONS = 512
+_MAX_CONNECTIONS = 1200
 _DESCRIPTORS_EACH = 6  # its socket, two files and two of the index, and one to spare
 _DESCRIPTORS_KEPT = 100
 _EVICTABLE_SECONDS = 0.25

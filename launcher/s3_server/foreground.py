@@ -10,24 +10,33 @@ from __future__ import annotations
 import logging
 import secrets
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from launcher.s3_server.access import home_key
-from launcher.s3_server.server import listen, serve
+from launcher.s3_server.server import OtherServices, listen, serve
 from launcher.s3_server.store import ObjectStore
 
 
-def main(root: str, address: str, port: str, *names: str) -> None:
+def main(
+    root: str, address: str, port: str, names: Sequence[str], make_others: Callable[[Path], OtherServices] | None = None
+) -> None:
     """Serve the store in a folder until SIGTERM or SIGINT.
 
     On the loopback address it takes any credentials; elsewhere it asks for the key in ``ROOT/key.env``.
+
+    Args:
+        names: host names to answer to besides addresses and ``localhost``.
+        make_others: given the store's folder, makes what is served besides S3.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     listener = listen(address, int(port))
     home_key(Path(root))
     token = secrets.token_hex(16)  # nobody looks for this server, so nobody is told
-    serve(ObjectStore(Path(root)), listener, token, float("inf"), Path(root, "servers", "use"), names=names)
+    others = make_others(Path(root)) if make_others else None
+    use_path = Path(root, "servers", "use")
+    serve(ObjectStore(Path(root)), listener, token, float("inf"), use_path, names=names, others=others)
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(sys.argv[1], sys.argv[2], sys.argv[3], sys.argv[4:])

@@ -128,9 +128,9 @@ def is_ours(home: Path, url: str) -> bool:
 
 def stop(home: Path) -> list[Server]:
     """End the servers that are up, after the requests they are at; return them."""
+    stopped = status(home)
     for path in _folder(home).glob("*.stay"):
         path.unlink(missing_ok=True)
-    stopped = status(home)
     for server in stopped:
         _stop(home, server)
     return stopped

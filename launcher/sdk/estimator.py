@@ -7,7 +7,7 @@ import json
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -22,9 +22,16 @@ from launcher.running.runner import AcceptedJob, accept, plan_job, record_job
 from launcher.running.source import Source, check_source, list_members
 from launcher.runtimes import Runtime
 from launcher.sdk.analytics import TrainingJobAnalytics
-from launcher.sdk.inputs import Inputs, hyperparameter_texts, make_channels, without_numpy
+from launcher.sdk.inputs import Inputs, hyperparameter_texts, make_channels, without_numpy, writable_channels
 from launcher.sdk.model import Model
-from launcher.sdk.options import ESTIMATOR_OPTIONS, FIT_OPTIONS, check_options, in_sdk_words, refuse_unknown
+from launcher.sdk.options import (
+    ESTIMATOR_OPTIONS,
+    FIT_OPTIONS,
+    check_options,
+    in_sdk_words,
+    refuse_unknown,
+    said_in_sdk_words,
+)
 from launcher.sdk.preflight import check_libraries, check_preset
 from launcher.sdk.roles import role_arn
 from launcher.sdk.session import Session, check_session
@@ -68,7 +75,7 @@ class Estimator:
         image_uri: an image that follows the training contract; default: the bundled one.
         role: shown by describe; no permission is checked here.
         instance_count: how many hosts; each is a container or a process of this machine.
-        instance_type: ``local``, or a SageMaker type; the job sees its name, and uses this machine as it is.
+        instance_type: ``local``, or a SageMaker type; the job gets what such a machine has, or this one.
         max_run: seconds after which the job is stopped.
         output_path: a path, a ``file://`` or ``s3://`` URI; results go to ``<output_path>/<job>/output/``. Default:
             the session's bucket; in local mode without a session, the job's own folder under ``LAUNCHER_HOME``.
@@ -90,6 +97,20 @@ class Estimator:
     The other arguments are the SDK's; ``docs/options.md`` lists what each does here. Attributes may be set after
     construction, as in the SDK; they are checked again when a job is submitted.
     """
+
+    # Options that are kept as they were given.
+    keep_alive_period_in_seconds: int | None
+    volume_size: int
+    volume_kms_key: str | None
+    output_kms_key: str | None
+    subnets: Sequence[str] | None
+    security_group_ids: Sequence[str] | None
+    encrypt_inter_container_traffic: bool | None
+    max_retry_attempts: int | None
+    training_repository_access_mode: str | None
+    training_repository_credentials_provider_arn: str | None
+    training_plan: str | None
+    instance_placement_config: Mapping[str, Any] | None
 
     def __init__(
         self,
@@ -154,13 +175,14 @@ class Estimator:
         refuse_unknown(kwargs, _option_names(type(self)), owner)
         check_options(ESTIMATOR_OPTIONS, given, owner)
         for option in ESTIMATOR_OPTIONS:
-            if option.accepted is not None:
+            if option.accepted is not None or option.noted:
                 setattr(self, option.name, given[option.name])
         self.image_uri = image_uri
         self.role = role
         self.instance_count = 1 if instance_count is None else instance_count
         self.instance_type = "local" if instance_type is None else instance_type
         self.max_run = max_run
+        self.enable_sagemaker_metrics = enable_sagemaker_metrics
         self.input_mode = input_mode
         self.base_job_name = base_job_name
         self.tags = None if tags is None else list(tags)
@@ -210,7 +232,7 @@ class Estimator:
             wait: False returns at once; another process drives the job.
             logs: ``All`` or True prints the job's log as it grows; ``None`` or False does not.
             job_name: default: ``base_job_name`` and the time.
-            experiment_config: not emulated.
+            experiment_config: kept and shown by ``describe``; it means nothing here.
         Raises:
             JobFailedError: the job failed; the message has reason, exit code and last log lines.
             BadInputError: the job cannot be run as asked; nothing was started.
@@ -220,9 +242,11 @@ class Estimator:
         shown = logs_wanted(logs)
         if not wait and isinstance(self._runtime, Runtime):
             raise BadInputError("wait=False needs a runtime by name.", 'Use runtime="docker" or "process".')
-        job = self.submit(inputs, job_name)
+        job = self.submit(inputs, job_name, experiment_config)
         if shown:
             say(f"Training job {job.name} in {job.path}")
+            for warning in job.warnings:
+                say(f"warning: {warning}")
         if wait:
             job.wait(logs=logs)
         else:
@@ -239,7 +263,12 @@ class Estimator:
         """
         return self._submission(inputs, job_name).request
 
-    def submit(self, inputs: Inputs = None, job_name: str | None = None) -> TrainingJob:
+    def submit(
+        self,
+        inputs: Inputs = None,
+        job_name: str | None = None,
+        experiment_config: Mapping[str, str] | None = None,
+    ) -> TrainingJob:
         """Upload the source as it is now and record a job, without running it; call ``wait`` or ``detach`` on it next.
 
         Raises:
@@ -247,7 +276,7 @@ class Estimator:
         """
         store = JobStore(home_path())
         while True:
-            submission = self._submission(inputs, job_name)
+            submission = self._submission(inputs, job_name, experiment_config)
             job = submission.job
             plan_job(job, store, source_members=submission.source_members)
             try:
@@ -322,6 +351,7 @@ class Estimator:
         """Return the options that a complete request was made of."""
         algorithm, resources = request["AlgorithmSpecification"], request["ResourceConfig"]
         own = request[OWN_MEMBER].get("Estimator", {})
+        image_config = algorithm.get("TrainingImageConfig", {})
         texts = request["HyperParameters"]
         checkpoints = request.get("CheckpointConfig", {})
         archive = hyperparameter_text(texts, "sagemaker_submit_directory")
@@ -332,6 +362,25 @@ class Estimator:
             "role": request["RoleArn"],
             "instance_count": resources["InstanceCount"],
             "instance_type": resources["InstanceType"],
+            "input_mode": algorithm["TrainingInputMode"],
+            "volume_size": resources["VolumeSizeInGB"],
+            "volume_kms_key": resources.get("VolumeKmsKeyId"),
+            "keep_alive_period_in_seconds": resources.get("KeepAlivePeriodInSeconds"),
+            "training_plan": resources.get("TrainingPlanArn"),
+            "instance_placement_config": resources.get("InstancePlacementConfig"),
+            "output_kms_key": request["OutputDataConfig"].get("KmsKeyId") or None,
+            "subnets": request.get("VpcConfig", {}).get("Subnets"),
+            "security_group_ids": request.get("VpcConfig", {}).get("SecurityGroupIds"),
+            "encrypt_inter_container_traffic": request["EnableInterContainerTrafficEncryption"] or None,
+            "max_retry_attempts": request.get("RetryStrategy", {}).get("MaximumRetryAttempts"),
+            "enable_infra_check": request.get("InfraCheckConfig", {}).get("EnableInfraCheck"),
+            "enable_remote_debug": request.get("RemoteDebugConfig", {}).get("EnableRemoteDebug"),
+            "enable_session_tag_chaining": request.get("SessionChainingConfig", {}).get("EnableSessionTagChaining"),
+            "enable_sagemaker_metrics": algorithm.get("EnableSageMakerMetricsTimeSeries"),
+            "training_repository_access_mode": image_config.get("TrainingRepositoryAccessMode"),
+            "training_repository_credentials_provider_arn": image_config.get("TrainingRepositoryAuthConfig", {}).get(
+                "TrainingRepositoryCredentialsProviderArn"
+            ),
             "max_run": request["StoppingCondition"]["MaxRuntimeInSeconds"],
             "output_path": request["OutputDataConfig"]["S3OutputPath"],
             "base_job_name": own.get("BaseJobName"),
@@ -572,7 +621,9 @@ class Estimator:
         local = {} if self.checkpoint_local_path is None else {"LocalPath": self.checkpoint_local_path}
         return {"S3Uri": uri, **local}
 
-    def _submission(self, inputs: Inputs, job_name: str | None) -> _Submission:
+    def _submission(
+        self, inputs: Inputs, job_name: str | None, experiment_config: Mapping[str, str] | None = None
+    ) -> _Submission:
         """Turn everything that is set now into a checked request; reads files, changes nothing."""
         self._check()
         name = check_job_name(make_job_name(self._base_name()) if job_name is None else job_name)
@@ -599,11 +650,17 @@ class Estimator:
             ),
             "HyperParameters": self._hyperparameter_texts(program, archive, name, output_uri),
             "InputDataConfig": channels,
-            "OutputDataConfig": {"S3OutputPath": output_uri},
+            "OutputDataConfig": {"S3OutputPath": output_uri, **_given(KmsKeyId=self.output_kms_key)},
             "ResourceConfig": {
                 "InstanceType": self.instance_type,
                 "InstanceCount": self.instance_count,
-                "VolumeSizeInGB": getattr(self, "volume_size", 30),
+                "VolumeSizeInGB": self.volume_size,
+                **_given(
+                    VolumeKmsKeyId=self.volume_kms_key,
+                    KeepAlivePeriodInSeconds=self.keep_alive_period_in_seconds,
+                    TrainingPlanArn=self.training_plan,
+                    InstancePlacementConfig=self.instance_placement_config,
+                ),
             },
             "StoppingCondition": {"MaxRuntimeInSeconds": self.max_run},
             "Environment": dict(self.environment or {}),
@@ -611,7 +668,9 @@ class Estimator:
             "EnableNetworkIsolation": bool(self._enable_network_isolation),
         }
         # AWS refuses an empty list of channels.
-        request |= _given(CheckpointConfig=checkpoints)
+        request |= _given(CheckpointConfig=checkpoints, ExperimentConfig=experiment_config and dict(experiment_config))
+        request |= self._without_effect()
+        request["AlgorithmSpecification"] |= self._image_options()
         if not channels:
             del request["InputDataConfig"]
         runtime = self._runtime if isinstance(self._runtime, Runtime) else None
@@ -619,13 +678,46 @@ class Estimator:
             Runtime=runtime.name if runtime else self._runtime or default_runtime(),
             S3=self._s3([output_uri, code_uri, archive or "", str(checkpoints), str(channels)]),
             Estimator=self._own_options(source),
+            WritableChannels=writable_channels(inputs) or None,
         )
         with in_sdk_words(ESTIMATOR_OPTIONS):
             job = accept(request, runtime)
+            words = tuple(said_in_sdk_words((*ESTIMATOR_OPTIONS, *FIT_OPTIONS), text) for text in job.warnings)
+            job = replace(job, warnings=words)
+        job = replace(job, warnings=(*job.warnings, *self._warnings(job.runtime.name)))
         if source is not None and job.runtime.needs_local_libraries:
             check_libraries(source)
         members = list_members(source.path, source.members, source.dependencies) if source else None
         return _Submission(request, job, members)
+
+    def _without_effect(self) -> dict[str, Any]:
+        """Return the members that are kept, and mean nothing on one machine."""
+        network = {"Subnets": self.subnets, "SecurityGroupIds": self.security_group_ids}
+        members = {
+            "VpcConfig": {name: list(ids) for name, ids in network.items() if ids is not None} or None,
+            "EnableInterContainerTrafficEncryption": self.encrypt_inter_container_traffic,
+            "RetryStrategy": self.max_retry_attempts and {"MaximumRetryAttempts": self.max_retry_attempts},
+        }
+        for member, flag in (
+            ("InfraCheckConfig", "enable_infra_check"),
+            ("RemoteDebugConfig", "enable_remote_debug"),
+            ("SessionChainingConfig", "enable_session_tag_chaining"),
+        ):
+            value = getattr(self, flag)
+            name = f"Enable{member.removesuffix('Config').replace('SessionChaining', 'SessionTagChaining')}"
+            members[member] = None if value is None else {name: value}
+        return _given(**members)
+
+    def _image_options(self) -> dict[str, Any]:
+        credentials = self.training_repository_credentials_provider_arn
+        image_config = _given(
+            TrainingRepositoryAccessMode=self.training_repository_access_mode,
+            TrainingRepositoryAuthConfig=credentials and {"TrainingRepositoryCredentialsProviderArn": credentials},
+        )
+        return _given(
+            TrainingImageConfig=image_config or None,
+            EnableSageMakerMetricsTimeSeries=self.enable_sagemaker_metrics,
+        )
 
     def _source(self) -> tuple[Source | None, str | None]:
         """Return the folder to pack, or the URI of an archive that is there already, or neither."""
@@ -682,6 +774,10 @@ class Estimator:
             CodeLocation=to_uri(os.fspath(self.code_location)) if self.code_location else None,
             BaseJobName=self.base_job_name or None,
         )
+
+    def _warnings(self, _runtime: str) -> list[str]:
+        """Return what the user should know about a job before it runs on a runtime of this name."""
+        return []
 
     def _s3(self, texts: Sequence[str]) -> dict[str, str] | None:
         """Return which S3 the job's URIs mean; None where it has none."""

@@ -8,19 +8,38 @@ from collections.abc import Mapping
 from typing import Any
 
 from launcher.errors import BadInputError, ChannelError, HyperparameterError
-from launcher.sdk.options import INPUT_OPTIONS, check_options
+from launcher.sdk.options import INPUT_OPTIONS, check_options, seed_of
 from launcher.storage import to_uri
 
 DEFAULT_CHANNEL = "training"
+
+
+class ShuffleConfig:
+    """The order of a channel's objects, with the SDK's name and argument.
+
+    Args:
+        seed: any whole number; the same seed gives the same order.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
 
 
 class TrainingInput:
     """One channel, with the arguments of the SageMaker SDK's class of that name.
 
     Args:
-        s3_data: a path or a ``file://`` URI; the name is the SDK's.
+        s3_data: a path, a ``file://`` or an ``s3://`` URI; the name is the SDK's.
+        distribution: ``FullyReplicated``, or ``ShardedByS3Key``: each host gets its part of the objects.
+        compression: ``Gzip``, for a Pipe channel.
         content_type: a MIME type that is told to the job.
-        input_mode: ``File``, or None for the estimator's.
+        record_wrapping: ``RecordIO``, for a Pipe channel.
+        s3_data_type: ``S3Prefix``, ``ManifestFile`` or ``AugmentedManifestFile``.
+        input_mode: ``File``, ``FastFile`` or ``Pipe``; None takes the estimator's.
+        attribute_names: those of an augmented manifest that the job gets, in this order.
+        target_attribute_name: one more of them, the last.
+        shuffle_config: a ``ShuffleConfig``.
+        writable: the job gets a copy, which it may change; this argument is the launcher's own.
     Raises:
         UnsupportedOptionError: an option that is not emulated was given.
     """
@@ -40,21 +59,45 @@ class TrainingInput:
         shuffle_config: object | None = None,
         hub_access_config: object | None = None,
         model_access_config: object | None = None,
+        *,
+        writable: bool = False,
     ) -> None:
         check_options(INPUT_OPTIONS, locals(), type(self).__name__)
         self.s3_data = os.fspath(s3_data) if isinstance(s3_data, os.PathLike) else s3_data
+        self.distribution = distribution
+        self.compression = compression
         self.content_type = content_type
+        self.record_wrapping = record_wrapping
+        self.s3_data_type = s3_data_type
         self.input_mode = input_mode
+        self.attribute_names = None if attribute_names is None else list(attribute_names)
+        self.target_attribute_name = target_attribute_name
+        self.shuffle_config = shuffle_config
+        self.writable = writable
 
     @property
     def config(self) -> dict[str, Any]:
         """The channel as a request to SageMaker holds it, without its name."""
-        source = {"S3DataType": "S3Prefix", "S3Uri": self.s3_data, "S3DataDistributionType": "FullyReplicated"}
+        source: dict[str, Any] = {
+            "S3DataType": self.s3_data_type,
+            "S3Uri": self.s3_data,
+            "S3DataDistributionType": self.distribution or "FullyReplicated",
+        }
+        names = list(self.attribute_names or ())
+        if self.target_attribute_name and self.target_attribute_name not in names:
+            names.append(self.target_attribute_name)
+        if names:
+            source["AttributeNames"] = names
         config: dict[str, Any] = {"DataSource": {"S3DataSource": source}}
-        if self.content_type is not None:
-            config["ContentType"] = self.content_type
-        if self.input_mode is not None:
-            config["InputMode"] = self.input_mode
+        for member, value in (
+            ("ContentType", self.content_type),
+            ("CompressionType", self.compression),
+            ("RecordWrapperType", self.record_wrapping),
+            ("InputMode", self.input_mode),
+            ("ShuffleConfig", None if self.shuffle_config is None else {"Seed": seed_of(self.shuffle_config)}),
+        ):
+            if value is not None:
+                config[member] = value
         return config
 
 
@@ -77,6 +120,12 @@ def make_channels(inputs: Inputs) -> list[dict[str, Any]]:
             f"inputs are a {type(inputs).__name__}.", "Give a path, a TrainingInput, or a dict of channel to either."
         )
     return [_make_channel(name, value) for name, value in inputs.items()]
+
+
+def writable_channels(inputs: Inputs) -> list[str]:
+    """Return the names of the channels that the job may write to."""
+    named = inputs if isinstance(inputs, Mapping) else {DEFAULT_CHANNEL: inputs}
+    return [name for name, value in named.items() if isinstance(value, TrainingInput) and value.writable]
 
 
 def _make_channel(name: str, value: str | os.PathLike[str] | TrainingInput) -> dict[str, Any]:

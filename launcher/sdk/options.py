@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from launcher.errors import BadInputError, RequestError, UnsupportedOptionError
-from launcher.requests.members import MEMBERS, is_accepted
+from launcher.requests.members import MEMBERS, Member, is_accepted
 from launcher.requests.shapes import member_shape
 from launcher.requests.training import EXCEPTIONS, OPERATION
 from launcher.requests.validation import check
@@ -37,6 +37,7 @@ class Option:
         accepted: the only values accepted; None accepts what kind and member accept.
         instead: what to do instead of passing another value; default: the advice of the member's row.
         optional: whether None may be passed.
+        noted: it means nothing on one machine: it is kept, and named in the job's warnings.
     """
 
     name: str
@@ -46,15 +47,27 @@ class Option:
     accepted: tuple[Any, ...] | None = None
     instead: str = ""
     optional: bool = True
+    noted: bool = False
 
     @property
     def advice(self) -> str:
         """What to do instead of passing a value that is refused."""
-        return self.instead or MEMBERS[self.member].instead
+        return self.instead or self._row.instead
+
+    @property
+    def _row(self) -> Member:
+        path = self.member
+        while path not in MEMBERS:
+            path = path.rpartition(".")[0]
+        return MEMBERS[path]
 
 
 def _refused(name: str, member: str = "", accepted: tuple[Any, ...] = (None,), instead: str = "") -> Option:
     return Option(name, member=member, accepted=accepted, instead=instead)
+
+
+def _noted(name: str, member: str, kind: str = "") -> Option:
+    return Option(name, member=member, kind=kind, noted=True)
 
 
 _UNSET = (None, False)
@@ -84,7 +97,8 @@ ESTIMATOR_OPTIONS = (
     Option(
         "instance_type",
         '`"local"`, `"local_cpu"` (the default is `"local"`), or any type that SageMaker trains on. The job is told it '
-        'in `resourceconfig.json`; it uses this machine as it is. `"local_gpu"` raises; an unknown type is an error '
+        "in `resourceconfig.json`, and gets [its CPUs, memory and GPUs](job-contract.md#what-an-instance-type-means) "
+        'as far as this machine has them. `"local_gpu"` gets the GPUs of this machine. An unknown type is an error '
         "that names similar ones.",
         "ResourceConfig.InstanceType",
     ),
@@ -97,7 +111,7 @@ ESTIMATOR_OPTIONS = (
     ),
     Option(
         "input_mode",
-        '`"File"`. `"Pipe"` and `"FastFile"` raise.',
+        '`"File"`, `"FastFile"` or `"Pipe"`, for channels that do not say it themselves ([channels](channels.md)).',
         "AlgorithmSpecification.TrainingInputMode",
     ),
     Option(
@@ -204,13 +218,13 @@ ESTIMATOR_OPTIONS = (
         '`"local"`.',
         kind="anything",
     ),
-    _refused("keep_alive_period_in_seconds", "ResourceConfig.KeepAlivePeriodInSeconds"),
-    _refused("volume_size", "ResourceConfig.VolumeSizeInGB", (30,)),
-    _refused("volume_kms_key", "ResourceConfig.VolumeKmsKeyId"),
-    _refused("output_kms_key", "OutputDataConfig.KmsKeyId"),
-    _refused("subnets", "VpcConfig"),
-    _refused("security_group_ids", "VpcConfig"),
-    _refused("encrypt_inter_container_traffic", "EnableInterContainerTrafficEncryption", _UNSET),
+    _noted("keep_alive_period_in_seconds", "ResourceConfig.KeepAlivePeriodInSeconds"),
+    _noted("volume_size", "ResourceConfig.VolumeSizeInGB"),
+    _noted("volume_kms_key", "ResourceConfig.VolumeKmsKeyId"),
+    _noted("output_kms_key", "OutputDataConfig.KmsKeyId"),
+    _noted("subnets", "VpcConfig.Subnets"),
+    _noted("security_group_ids", "VpcConfig.SecurityGroupIds"),
+    _noted("encrypt_inter_container_traffic", "EnableInterContainerTrafficEncryption"),
     _refused("use_spot_instances", "EnableManagedSpotTraining", (False, None)),
     _refused(
         "max_wait",
@@ -220,44 +234,83 @@ ESTIMATOR_OPTIONS = (
     _refused("rules", "DebugRuleConfigurations", (None, []), _NO_DEBUGGER),
     _refused("debugger_hook_config", "DebugHookConfig", _UNSET, _NO_DEBUGGER),
     _refused("tensorboard_output_config", "TensorBoardOutputConfig"),
-    _refused(
+    Option(
         "enable_sagemaker_metrics",
+        "`True` or `False`; the whole series of every metric is there, asked for or not.",
         "AlgorithmSpecification.EnableSageMakerMetricsTimeSeries",
-        _UNSET,
-        "Use metric_definitions.",
     ),
     _refused("profiler_config", "ProfilerConfig", instead="Leave it out, or run a profiler in the entry point."),
-    _refused("max_retry_attempts", "RetryStrategy"),
+    _noted("max_retry_attempts", "RetryStrategy.MaximumRetryAttempts"),
     _refused("git_config", instead="Clone the repository and give source_dir."),
     _refused("instance_groups", "ResourceConfig.InstanceGroups", instead="Use instance_type and instance_count."),
-    _refused(
+    _noted(
         "training_repository_access_mode", "AlgorithmSpecification.TrainingImageConfig.TrainingRepositoryAccessMode"
     ),
-    _refused(
+    _noted(
         "training_repository_credentials_provider_arn",
-        "AlgorithmSpecification.TrainingImageConfig.TrainingRepositoryAuthConfig",
+        "AlgorithmSpecification.TrainingImageConfig.TrainingRepositoryAuthConfig.TrainingRepositoryCredentialsProviderArn",
     ),
     _refused("disable_output_compression", "OutputDataConfig.CompressionType", (False,)),
-    _refused("enable_infra_check", "InfraCheckConfig.EnableInfraCheck", _UNSET),
-    _refused("enable_remote_debug", "RemoteDebugConfig.EnableRemoteDebug", _UNSET),
-    _refused("enable_session_tag_chaining", "SessionChainingConfig.EnableSessionTagChaining", _UNSET),
-    _refused("training_plan", "ResourceConfig.TrainingPlanArn"),
-    _refused("instance_placement_config", "ResourceConfig.InstancePlacementConfig"),
+    _noted("enable_infra_check", "InfraCheckConfig.EnableInfraCheck"),
+    _noted("enable_remote_debug", "RemoteDebugConfig.EnableRemoteDebug"),
+    _noted("enable_session_tag_chaining", "SessionChainingConfig.EnableSessionTagChaining"),
+    _noted("training_plan", "ResourceConfig.TrainingPlanArn"),
+    _noted("instance_placement_config", "ResourceConfig.InstancePlacementConfig"),
 )
-FIT_OPTIONS = (_refused("experiment_config", "ExperimentConfig"),)
+FIT_OPTIONS = (_noted("experiment_config", "ExperimentConfig"),)
 _S3_SOURCE = "InputDataConfig[].DataSource.S3DataSource"
 INPUT_OPTIONS = (
     Option("s3_data", "A path, a `file://` or an `s3://` URI; the name is the SDK's.", kind="path", optional=False),
     Option("content_type", "Told to the job in `inputdataconfig.json`.", "InputDataConfig[].ContentType"),
-    Option("input_mode", '`None` or `"File"`; `"Pipe"` and `"FastFile"` raise.', "InputDataConfig[].InputMode"),
-    _refused("distribution", f"{_S3_SOURCE}.S3DataDistributionType", (None, "FullyReplicated")),
-    _refused("compression", "InputDataConfig[].CompressionType", (None, "None")),
-    _refused("record_wrapping", "InputDataConfig[].RecordWrapperType", (None, "None")),
-    _refused("s3_data_type", f"{_S3_SOURCE}.S3DataType", ("S3Prefix",)),
+    Option(
+        "input_mode",
+        '`None`, which is the estimator\'s, `"File"`, `"FastFile"` or `"Pipe"` ([channels](channels.md)).',
+        "InputDataConfig[].InputMode",
+    ),
+    Option(
+        "distribution",
+        '`None` or `"FullyReplicated"`: every host gets all objects; `"ShardedByS3Key"`: each gets its part of them.',
+        f"{_S3_SOURCE}.S3DataDistributionType",
+    ),
+    Option(
+        "compression",
+        '`None`, or `"Gzip"`, which a Pipe channel decompresses.',
+        "InputDataConfig[].CompressionType",
+    ),
+    Option(
+        "record_wrapping",
+        '`None`, or `"RecordIO"`: in Pipe mode each object, or attribute, is a record.',
+        "InputDataConfig[].RecordWrapperType",
+    ),
+    Option(
+        "s3_data_type",
+        '`"S3Prefix"`, `"ManifestFile"` or `"AugmentedManifestFile"` ([channels](channels.md#which-objects)).',
+        f"{_S3_SOURCE}.S3DataType",
+        optional=False,
+    ),
+    Option(
+        "attribute_names",
+        "The attributes of an augmented manifest that the job gets, in this order; at most 16.",
+        f"{_S3_SOURCE}.AttributeNames",
+    ),
+    Option(
+        "target_attribute_name",
+        "One more attribute, the last, where `attribute_names` lacks it.",
+        kind="text",
+    ),
+    Option(
+        "shuffle_config",
+        'A `launcher.inputs.ShuffleConfig(seed)`, or a dict `{"Seed": 7}`: the order of objects or lines, another one '
+        "in each epoch of a Pipe channel.",
+        kind="seed",
+    ),
+    Option(
+        "writable",
+        "This project's own: `True` gives the job a copy of the channel, which it may change.",
+        kind="boolean",
+        optional=False,
+    ),
     _refused("instance_groups", f"{_S3_SOURCE}.InstanceGroupNames"),
-    _refused("attribute_names", f"{_S3_SOURCE}.AttributeNames"),
-    _refused("target_attribute_name", f"{_S3_SOURCE}.AttributeNames"),
-    _refused("shuffle_config", "InputDataConfig[].ShuffleConfig"),
     _refused("hub_access_config", f"{_S3_SOURCE}.HubAccessConfig"),
     _refused("model_access_config", f"{_S3_SOURCE}.ModelAccessConfig"),
 )
@@ -295,6 +348,14 @@ def in_sdk_words(options: Iterable[Option]) -> Iterator[None]:
             error.message = re.sub(rf"\b{re.escape(member)}\b", name, error.message)
         error.args = (error.message, error.hint)
         raise
+
+
+def said_in_sdk_words(options: Iterable[Option], text: str) -> str:
+    """Return a text about members of a request with the names of the options that these came from."""
+    for option in options:
+        if option.member:
+            text = re.sub(rf"^{re.escape(option.member)}(?==)", option.name, text)
+    return text
 
 
 def refuse_unknown(options: Mapping[str, Any], names: Sequence[str], owner: str) -> None:
@@ -336,7 +397,7 @@ def _check_against_member(option: Option, value: Any, given: str) -> None:
             error.hint = f"It becomes {option.member} of CreateTrainingJob, and is checked as AWS does."
         raise
     row = MEMBERS.get(option.member)
-    if row is not None and row.accepted is not None and not is_accepted(row.accepted, plain):
+    if row is not None and row.accepted is not None and not row.noted and not is_accepted(row.accepted, plain):
         raise UnsupportedOptionError(f"{given} is not emulated.", row.instead)
 
 
@@ -348,6 +409,11 @@ def _shown(value: Any) -> str:
     except ValueError:  # an int of more digits than Python writes
         return f"({type(value).__name__})"
     return text if len(text) <= 100 else text[:100] + "..."
+
+
+def seed_of(value: Any) -> Any:
+    """Return the seed of a ShuffleConfig: this project's, the SDK's, or the member of a request."""
+    return value.get("Seed") if isinstance(value, Mapping) else getattr(value, "seed", None)
 
 
 def _is_path(value: Any) -> bool:
@@ -377,6 +443,10 @@ _KINDS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "level": (
         lambda value: isinstance(value, int) and not isinstance(value, bool) and value >= 0,
         "a level, such as logging.INFO",
+    ),
+    "seed": (
+        lambda value: isinstance(seed_of(value), int) and not isinstance(seed_of(value), bool),
+        "a ShuffleConfig, or a dict with a whole number as Seed",
     ),
     "anything": (lambda value: True, "anything"),
 }

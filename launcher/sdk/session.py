@@ -125,8 +125,8 @@ class Session:
     def boto_session(self) -> Any:
         """A ``boto3.Session`` whose S3 clients and resources reach the S3 of this session.
 
-        A client of the embedded S3 starts its server, also after it ended as idle. A client of another service is
-        refused: it would talk to AWS.
+        With the embedded S3, clients of other services reach the local AWS, whose server they start, also after it
+        ended as idle. Beside another S3 they are refused: they would talk to AWS.
         """
         from launcher.storage.boto_session import make_boto_session
 

@@ -139,22 +139,9 @@ class Transformer:
             BadInputError: the job cannot be run; nothing has been recorded.
             JobFailedError: it failed.
         """
-        request = self.request(
-            data,
-            data_type,
-            content_type,
-            compression_type,
-            split_type,
-            job_name,
-            input_filter,
-            output_filter,
-            join_source,
-            experiment_config,
-            model_client_config,
-            batch_data_capture_config,
-            resume=resume,
-        )
-        job = self._submitted(request)
+        options = {**locals()}
+        named = {option.name: options[option.name] for option in TRANSFORM_OPTIONS}
+        job = self.submit(**named, resume=resume)
         if wait:
             job.wait(logs=logs)
         else:

@@ -25,7 +25,7 @@ from launcher.running.plan import INSTALLING_VARIABLES, planned_s3_address, s3_v
 from launcher.runtimes import EndCause, Execution, Runtime
 from launcher.runtimes.images import is_bundled, local_image
 from launcher.settings import REGION, S3Settings
-from launcher.storage import Storage, storage_for
+from launcher.storage import recorded_storage
 from launcher.storage.address import credentials_within, s3_within_reach
 from launcher.trees import remove_tree
 
@@ -110,11 +110,6 @@ def plan_host(
     return HostPlan(model, container, limit_seconds)
 
 
-def model_storage(model: ModelSpec, uri: str) -> Storage:
-    """Return the storage of a model's URI: its ``s3://`` means what it meant when the model was made."""
-    return storage_for(uri, None if model.s3 is None else S3Settings.from_dict(dict(model.s3)))
-
-
 def check_model_data(model: ModelSpec) -> None:
     """Refuse a model whose data are not there.
 
@@ -124,7 +119,7 @@ def check_model_data(model: ModelSpec) -> None:
     if model.model_form == "nothing" or model.model_uri is None:
         return
     try:
-        _, is_file = model_storage(model, model.model_uri).locate(model.model_uri, Path(os.devnull))
+        _, is_file = recorded_storage(model.model_uri, model.s3).locate(model.model_uri, Path(os.devnull))
     except (ChannelError, LauncherError) as error:
         raise _no_model_data(model.model_uri, str(error)) from error
     if is_file != (model.model_form in ("archive", "file")):
@@ -155,7 +150,7 @@ def lay_out_model(plan: HostPlan) -> None:
     if model.model_form == "nothing" or model.model_uri is None:
         scratch.mkdir()
     else:
-        source = model_storage(model, model.model_uri).fetch(model.model_uri, work / "fetched-model")
+        source = recorded_storage(model.model_uri, model.s3).fetch(model.model_uri, work / "fetched-model")
         if model.model_form == "archive":
             artifacts.unpack(source, scratch)
             _refuse_links(scratch, model.model_uri)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from launcher.errors import ChannelError, StorageError, UnsupportedOptionError
 from launcher.paths import make_private
@@ -19,6 +21,7 @@ __all__ = [
     "Storage",
     "bucket_storage",
     "embedded_path",
+    "recorded_storage",
     "storage_for",
     "to_uri",
     "which_s3",
@@ -57,6 +60,15 @@ def storage_for(uri: str, s3: S3Settings | None = None) -> Storage:
         to_uri(uri)
         return FileStorage()
     return bucket_storage(s3 or which_s3())
+
+
+def recorded_storage(uri: str, s3: Mapping[str, Any] | None) -> Storage:
+    """Return the storage of a URI whose ``s3://`` means what it meant when something was recorded.
+
+    Args:
+        s3: as ``S3Settings.to_dict`` wrote it; None for something that had no S3.
+    """
+    return storage_for(uri, None if s3 is None else S3Settings.from_dict(dict(s3)))
 
 
 def bucket_storage(s3: S3Settings) -> BucketStorage:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
 from launcher.errors import OutputPathError
+from launcher.storage.cache import link_or_copy
 from launcher.storage.s3_uris import channel_files, split_s3_uri
 from launcher.trees import OnSkip, Tree, TreeFile
 
@@ -79,6 +80,33 @@ class Storage(ABC):
         """
         self.download_all({uri: target})
         return target
+
+    @abstractmethod
+    def channel_items(self, uri: str) -> dict[str, str]:
+        """Return the URI of each file that a channel at ``uri`` holds, by its path there, in the order of the keys.
+
+        Raises:
+            ChannelError: there is nothing to read, or a key can be no file.
+        """
+
+    def missing(self, uris: Iterable[str]) -> list[str]:
+        """Return those of the URIs at which there is no object, in their order."""
+        return [uri for uri in uris if not self.exists(uri)]
+
+    def lend_all(self, files: Mapping[Path, str]) -> None:
+        """Make each path a file with the content of the object at its URI, not to be written to; folders are made.
+
+        A link where the storage has the file itself; another S3's objects come through the cache.
+
+        Raises:
+            StorageError: there is no such object.
+        """
+        for target, uri in files.items():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.unlink(missing_ok=True)
+            path = self.fetch_object(uri, target)
+            if path != target:
+                link_or_copy(path, target)
 
     @abstractmethod
     def keys(self, bucket_uri: str, prefix: str) -> Iterator[str]:

@@ -1,4 +1,7 @@
-"""A ``boto3.Session`` for callers, whose clients reach the S3 that the launcher's ``s3://`` URIs mean, and no other."""
+"""A ``boto3.Session`` for callers, whose clients reach the S3 that the launcher's ``s3://`` URIs mean, and no other.
+
+With the embedded S3 it reaches the other services of the local AWS as well, which are on the same port.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from launcher.storage.own_s3 import ensure_server, server_credentials
 
 
 class BotoSession(boto3.Session):  # type: ignore[misc]  # boto3 has no types
-    """Makes clients and resources of one S3; those of other services would talk to AWS and are refused."""
+    """Makes clients and resources of the local AWS; or of another S3, where those of other services are refused."""
 
     def __init__(self, settings: S3Settings, home: Path) -> None:
         own = server_credentials(home) if settings.kind == "embedded" else {}
@@ -26,12 +29,12 @@ class BotoSession(boto3.Session):  # type: ignore[misc]  # boto3 has no types
         self._home = home
 
     def client(self, service_name: str, *arguments: Any, **options: Any) -> Any:
-        """Return a client of the S3; the embedded one's server is started, also again when it has ended as idle.
+        """Return a client; the server of the local AWS is started, also again when it has ended as idle.
 
         Raises:
-            UnsupportedOptionError: another service was asked for.
+            UnsupportedOptionError: another service was asked for beside another S3 than the embedded one.
         """
-        if service_name != "s3":
+        if service_name != "s3" and self._s3.kind != "embedded":
             raise UnsupportedOptionError(
                 f"boto_session.client('{service_name}') is not emulated: it would talk to AWS.",
                 "Ask endpoints by session.sagemaker_runtime_client, or launcher.Predictor."
@@ -44,16 +47,16 @@ class BotoSession(boto3.Session):  # type: ignore[misc]  # boto3 has no types
             options = {name.lower(): value for name, value in own.items()} | options
         client = super().client(service_name, *arguments, endpoint_url=address, **options)
         if self._s3.kind == "embedded":
-            client.meta.events.register("before-call.s3", self._have_server)
+            client.meta.events.register("before-call", self._have_server)
         return client
 
     def resource(self, service_name: str, *arguments: Any, **options: Any) -> Any:
-        """Return a resource of the S3.
+        """Return a resource.
 
         Raises:
-            UnsupportedOptionError: another service was asked for.
+            UnsupportedOptionError: as for ``client``.
         """
-        if service_name != "s3":
+        if service_name != "s3" and self._s3.kind != "embedded":
             self.client(service_name)
         return super().resource(service_name, *arguments, **options)
 

@@ -8,7 +8,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from launcher.errors import StorageError
 from launcher.storage.base import Storage
+from launcher.storage.s3_uris import channel_files, split_s3_uri
 
 UNFIT_KEYS = ("KeyTooLongError", "InvalidURI", "InvalidArgument")
 """What an S3 says of a key that it cannot take, whatever the content."""
@@ -71,6 +73,21 @@ class BucketStorage(Storage):
     def objects(self, uri: str) -> Iterator[S3Object]:
         """Yield all objects that begin with the URI's key, in the order of their keys."""
         return (entry for entry in self.entries(uri) if isinstance(entry, S3Object))
+
+    def channel_items(self, uri: str) -> dict[str, str]:
+        """Return the objects whose keys begin with the URI's, by the files that they are."""
+        bucket, key = split_s3_uri(uri)
+        try:
+            files = channel_files(uri, self.keys(f"s3://{bucket}", key))
+        except StorageError:
+            files = {}
+        if not files:
+            self.locate(uri, Path())  # which says what is missing
+        return {file: f"s3://{bucket}/{key}" for key, file in files.items()}
+
+    def missing(self, uris: Iterable[str]) -> list[str]:
+        """Ask for each object."""
+        return [uri for uri in uris if self.head(uri) is None]
 
     def keys(self, bucket_uri: str, prefix: str) -> Iterator[str]:
         """Yield the keys of the bucket that begin with ``prefix``, in their order."""

@@ -8,7 +8,7 @@ import hashlib
 import os
 import shutil
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
@@ -137,6 +137,17 @@ class FileStorage(Storage):
             if not os.access(path, rights):
                 raise ChannelError(f"{path} cannot be read.", f"Check its permissions: ls -ld {path}")
         return {file: f"{uri}/{file}" for file in files}
+
+    def channel_items(self, uri: str) -> dict[str, str]:
+        """Return the files of a folder, or the one file."""
+        path, is_file = self.locate(uri, Path())
+        if is_file:
+            return {path.name: uri}
+        return {name: f"{uri.rstrip('/')}/{name}" for name in self.keys(uri, "")}
+
+    def missing(self, uris: Iterable[str]) -> list[str]:
+        """Look for each file."""
+        return [uri for uri in uris if not self.path_of(uri).is_file()]
 
     def make_bucket(self, bucket_uri: str) -> None:
         """Make the folder."""

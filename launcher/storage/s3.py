@@ -12,7 +12,8 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -28,7 +29,7 @@ from launcher.errors import ChannelError, LauncherError, OutputPathError, S3Requ
 from launcher.settings import REGION, S3Settings, cache_bytes, cache_folder
 from launcher.storage.base import FileVersion, Sources, as_key, changed_files
 from launcher.storage.buckets import BucketStorage, S3Object, content_type_of
-from launcher.storage.cache import Cache, ObjectVersion, Partial
+from launcher.storage.cache import Cache, ObjectVersion, Partial, link_or_copy
 from launcher.storage.incoming import Digest, Incoming, WrongContentError, digest_of, part_count
 from launcher.storage.parallel import Task, Transfers
 from launcher.storage.s3_uris import channel_files, no_objects_error, split_s3_uri
@@ -113,6 +114,35 @@ class S3Storage(BucketStorage):
             part.rename(cache_path)
         file = self._lone_file(uri, files)
         return cache_path / file if file else cache_path
+
+    def missing(self, uris: Iterable[str]) -> list[str]:
+        """Ask for many objects at a time."""
+        wanted = list(uris)
+        return [uri for uri, listed in zip(wanted, self._heads(wanted), strict=True) if listed is None]
+
+    def lend_all(self, files: Mapping[Path, str]) -> None:
+        """Download the objects, through the cache."""
+        wanted = list(dict.fromkeys(files.values()))
+        listed = dict(zip(wanted, self._heads(wanted), strict=True))
+        receipts: dict[S3Object, Path] = {}
+        again: dict[Path, Path] = {}
+        for target, uri in files.items():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.unlink(missing_ok=True)
+            entry = listed[uri]
+            if entry is None:
+                raise self._error("GetObject", *split_s3_uri(uri), 1, "NoSuchKey", "The specified key does not exist.")
+            if entry in receipts:
+                again[target] = receipts[entry]
+            else:
+                receipts[entry] = target
+        self._receive(receipts, self._cache or Cache(cache_folder(), cache_bytes()))
+        for target, first in again.items():
+            link_or_copy(first, target)
+
+    def _heads(self, uris: Sequence[str]) -> list[S3Object | None]:
+        with ThreadPoolExecutor(max(1, min(self._limits.workers, len(uris)))) as pool:
+            return list(pool.map(self.head, uris))
 
     def put_file(self, source: Path, uri: str) -> None:
         """Upload ``source``, and abort unfinished uploads to the same key, which a killed process left."""

@@ -49,7 +49,7 @@ def channel_files(uri: str, keys: Iterable[str]) -> dict[str, str]:
             continue
         inside = prefix and key.startswith(folder)
         file = key[len(folder) :] if inside else key[prefix.rfind("/") + 1 :]
-        _check_file_name(f"s3://{bucket}/{key}", file)
+        check_file_name(f"s3://{bucket}/{key}", file)
         if file in key_of_file:
             raise ChannelError(
                 f"s3://{bucket}/{key} and s3://{bucket}/{key_of_file[file]} would be the same file '{file}'.",
@@ -85,7 +85,12 @@ def no_objects_error(uri: str, why: str, *, region: str | None = None) -> Channe
     )
 
 
-def _check_file_name(uri: str, file: str) -> None:
+def check_file_name(uri: str, file: str) -> None:
+    """Refuse an object that can be no file of a channel under that name.
+
+    Raises:
+        ChannelError: the name leaves the folder, has an empty part, a NUL, or is too long.
+    """
     parts = file.split("/")
     problem = ""
     if "\0" in file:

@@ -28,8 +28,9 @@ from launcher.running.signals import HandOver, Interrupts
 from launcher.runtimes import Runtime
 from launcher.serving.model_host import ModelHost, s3_in_reach
 from launcher.settings import stop_grace_seconds
+from launcher.storage import recorded_storage
 from launcher.transform.engine import Counts, HostWork, Journal, Parameters
-from launcher.transform.inputs import InputObject, find_inputs, output_uri_of, share_of, transform_storage
+from launcher.transform.inputs import InputObject, find_inputs, output_uri_of, share_of
 from launcher.transform.packing import MIB
 from launcher.transform.progress import Progress
 from launcher.transform.submission import host_plans
@@ -201,7 +202,7 @@ class TransformDriver:
         """Return the objects that no driver has done; with ``resume`` what is there already is done too."""
         left = {source.name for source in self._objects} - journal.entries.keys()
         if self._spec.resume:
-            results = transform_storage(self._spec, self._spec.output_uri)
+            results = recorded_storage(self._spec.output_uri, self._spec.s3)
             there = {name for name in left if results.exists(output_uri_of(self._spec, name))}
             for name in sorted(there):
                 journal.add(name, skipped=True)

@@ -22,8 +22,8 @@ from isal import igzip
 from launcher.errors import LauncherError
 from launcher.jobs.transform_spec import TransformJobSpec
 from launcher.serving.http_client import Answer, Invoker
-from launcher.storage import Storage
-from launcher.transform.inputs import InputObject, output_uri_of, transform_storage
+from launcher.storage import Storage, recorded_storage
+from launcher.transform.inputs import InputObject, output_uri_of
 from launcher.transform.packing import MIB, Payload, payloads_of
 from launcher.transform.processing import JoinError, Processing, excerpt
 from launcher.transform.splitting import SplitError
@@ -161,7 +161,7 @@ class HostWork:
         self._journal = journal
         self._on_tick = on_tick
         self._processing = Processing(spec)
-        self._results: Storage = transform_storage(spec, spec.output_uri)
+        self._results: Storage = recorded_storage(spec.output_uri, spec.s3)
         self._waiting_bytes = 0
         self._ahead = 0  # answers that are still to come or to be written
         self._line = spec.assemble_with == "Line"
@@ -331,7 +331,7 @@ class HostWork:
     def _fetch(self, source: InputObject) -> Path:
         target = self._work_path / "fetched" / _file_name(source)
         target.unlink(missing_ok=True)
-        return transform_storage(self._spec, source.uri).fetch_object(source.uri, target)
+        return recorded_storage(source.uri, self._spec.s3).fetch_object(source.uri, target)
 
     def _discard(self, path: Path) -> None:
         if path.is_relative_to(self._work_path):  # a copy or a link of our own

@@ -10,8 +10,7 @@ from typing import Any
 
 from launcher.errors import ChannelError, LauncherError
 from launcher.jobs.transform_spec import TransformJobSpec
-from launcher.settings import S3Settings
-from launcher.storage import Storage, storage_for
+from launcher.storage import recorded_storage
 from launcher.storage.s3_uris import channel_files, no_objects_error, split_s3_uri
 
 OUTPUT_SUFFIX = ".out"
@@ -28,11 +27,6 @@ class InputObject:
 
     uri: str
     name: str
-
-
-def transform_storage(spec: TransformJobSpec, uri: str) -> Storage:
-    """Return the storage of one of the job's URIs: its ``s3://`` means what it meant when the job was submitted."""
-    return storage_for(uri, None if spec.s3 is None else S3Settings.from_dict(dict(spec.s3)))
 
 
 def output_uri_of(spec: TransformJobSpec, name: str) -> str:
@@ -53,7 +47,7 @@ def find_inputs(spec: TransformJobSpec, scratch: Path) -> list[InputObject]:
     if spec.s3_data_type == "ManifestFile":
         return _of_manifest(spec, scratch)
     uri = spec.input_uri
-    storage = transform_storage(spec, uri)
+    storage = recorded_storage(uri, spec.s3)
     if uri.startswith("s3://"):
         bucket, prefix = split_s3_uri(uri)
         try:
@@ -75,7 +69,7 @@ def find_inputs(spec: TransformJobSpec, scratch: Path) -> list[InputObject]:
 def _of_manifest(spec: TransformJobSpec, scratch: Path) -> list[InputObject]:
     """Read SageMaker's manifest: ``[{"prefix": "s3://bucket/folder/"}, "relative/key", ...]``."""
     uri = spec.input_uri
-    path = transform_storage(spec, uri).fetch_object(uri, scratch)
+    path = recorded_storage(uri, spec.s3).fetch_object(uri, scratch)
     try:
         entries: Any = json.loads(path.read_bytes())
     except ValueError as error:
@@ -91,7 +85,7 @@ def _of_manifest(spec: TransformJobSpec, scratch: Path) -> list[InputObject]:
         raise _bad_manifest(uri, f"the key {bad!r} could leave the folder of the results")
     if len(set(names)) < len(names):
         raise _bad_manifest(uri, "it names a key twice")
-    storage = transform_storage(spec, prefix)
+    storage = recorded_storage(prefix, spec.s3)
     for name in names:
         if not storage.exists(f"{prefix}{name}"):
             raise _bad_manifest(uri, f"{prefix}{name} is not there")

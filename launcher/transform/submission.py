@@ -20,8 +20,8 @@ from launcher.secrets import masked
 from launcher.serving.http_client import checked_header
 from launcher.serving.model_host import HostPlan, check_model_data, plan_host
 from launcher.settings import default_runtime
-from launcher.storage import which_s3
-from launcher.transform.inputs import InputObject, find_inputs, output_uri_of, transform_storage
+from launcher.storage import recorded_storage, which_s3
+from launcher.transform.inputs import InputObject, find_inputs, output_uri_of
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def plan_transform(job: AcceptedTransform, store: TransformStore) -> TransformPl
     check_model_data(job.model)
     folder = store.folder(spec.job_name)
     objects = find_inputs(spec, folder.work_path / "manifest")
-    transform_storage(spec, spec.output_uri).check_writable(spec.output_uri)
+    recorded_storage(spec.output_uri, spec.s3).check_writable(spec.output_uri)
     if not spec.resume:
         _check_outputs_apart(spec)
     hosts = host_plans(spec, job.model, folder, store.home, min(spec.instance_count, len(objects)))

@@ -1,5 +1,7 @@
 """The model server as a process: getting ready, workers that die, the end, and the policy of a trained model."""
 
+import contextlib
+import http.client
 import json
 import os
 import signal
@@ -7,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -165,6 +168,30 @@ def test_a_worker_that_is_killed_under_load_is_replaced_and_only_what_it_held_is
     assert len(load.failures) <= clients * kills
     assert not [failure for failure in load.failures if "status" in failure]
     assert server.ask("GET", "/ping").status == 200
+
+
+def test_connections_that_are_kept_are_shared_between_the_workers(tree):
+    """Each is of one worker from its beginning; of sixteen opened at once, no worker has all."""
+    tree.write(
+        "model/inference.py",
+        "import os, time\ndef model_fn(folder): return None\n"
+        "def transform_fn(model, body, content_type, accept):\n    time.sleep(0.05)\n    return str(os.getpid())\n",
+    )
+    with running_server(tree.base, SAGEMAKER_MODEL_SERVER_WORKERS="2") as server:
+
+        def workers_of(_):
+            connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+            with contextlib.closing(connection):
+                pids = []
+                for _ in range(3):
+                    connection.request("POST", "/invocations", b"1", {"Content-Type": "text/csv"})
+                    pids.append(connection.getresponse().read())
+                return pids
+
+        with ThreadPoolExecutor(16) as clients:
+            pids = list(clients.map(workers_of, range(16)))
+    assert all(len(set(answers)) == 1 for answers in pids), "a connection stays with its worker"
+    assert len({answers[0] for answers in pids}) == 2
 
 
 def test_bad_http_is_refused_and_the_server_goes_on(server):

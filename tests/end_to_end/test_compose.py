@@ -16,11 +16,12 @@ from botocore.exceptions import ClientError
 
 from launcher.settings import DEFAULT_BUCKET
 from tests.container.building import CHECKOUT, base_image, copy_container, remove_image
+from tests.launcher.aws.clients import training_job
 from tests.shell import run_launcher
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
 
-COMMANDS = ("collect", "train", "evaluate", "s3")
+COMMANDS = ("collect", "train", "evaluate", "s3", "aws")
 OWNER = (1000, 1000) if os.getuid() == 0 else (os.getuid(), os.getgid())
 
 
@@ -235,6 +236,35 @@ def test_the_objects_stay_when_the_s3_ends(compose, s3_mode):
     evaluation = compose.run("evaluate", COMPOSE_PROFILES="s3", HYPERPARAMETERS='{"evaluate_episodes": 2}')
     assert evaluation.returncode == 0, evaluation.stderr
     compose.docker("compose", "down", COMPOSE_PROFILES="s3")
+
+
+def test_the_local_aws_runs_a_job_that_boto3_creates(compose, trained):
+    """In the container: the job is a process of it, and asks the same port."""
+    variables = {"COMPOSE_PROFILES": "aws", "AWS_PORT": "0"}
+    begun = compose.docker("compose", "up", "--detach", "aws", **variables)
+    assert begun.returncode == 0, begun.stdout + begun.stderr
+    try:
+        address = compose.docker("compose", "port", "aws", "9000", **variables).stdout.strip()
+        key_path = compose.jobs / "s3" / "key.env"
+        deadline = time.monotonic() + 60
+        while not key_path.exists():
+            assert time.monotonic() < deadline, compose.docker("compose", "logs", "aws", **variables).stdout
+            time.sleep(0.1)
+        key = dict(line.split("=", 1) for line in key_path.read_text().splitlines())
+        options = {name.lower(): value for name, value in key.items()}
+        session = boto3.Session(region_name="us-east-1", **options)
+        session.client("s3", endpoint_url=f"http://{address}").create_bucket(Bucket="results")
+        sagemaker = session.client("sagemaker", endpoint_url=f"http://{address}")
+        script = "import boto3; print(boto3.client('s3').list_buckets()['Buckets'])"
+        sagemaker.create_training_job(**training_job("by-boto3", script))
+        waiter = sagemaker.get_waiter("training_job_completed_or_stopped")
+        waiter.wait(TrainingJobName="by-boto3", WaiterConfig={"Delay": 1, "MaxAttempts": 60})
+        described = sagemaker.describe_training_job(TrainingJobName="by-boto3")
+        assert described["TrainingJobStatus"] == "Completed", described
+        record = compose.jobs / "jobs" / "by-boto3" / "job.json"
+        assert (record.stat().st_uid, record.stat().st_gid) == OWNER
+    finally:
+        compose.docker("compose", "down", **variables)
 
 
 def test_nothing_but_images_and_jobs_is_left(compose, trained):

@@ -13,7 +13,7 @@ from launcher.deserializers import JSONDeserializer
 from launcher.serializers import JSONSerializer
 
 from launcher import DataCaptureConfig, TrainingJob
-from launcher.jobs.store import EndpointStore
+from launcher.jobs.store import EndpointStore, ModelStore
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -69,6 +69,26 @@ def test_every_request_is_in_the_log_with_the_probabilities_that_its_action_was_
     assert not log[same].equals(other[same])
 
 
+@pytest.mark.slow
+def test_a_policy_that_the_gate_refuses_is_not_served(tmp_path):
+    """It is nearly uniform, and so no better than the one at work; no model is made of it."""
+    loop = example("closed_loop")
+    settings = loop.Settings(60, 2, rounds=(loop.Round(20, 1000.0, 1),), checked_episodes=2)
+    outcome = loop.main(tmp_path, settings, seed=0)
+    [decision] = outcome.decisions
+    assert not decision.passed
+    assert decision.why.startswith("lower ")
+    assert len(ModelStore(tmp_path / "home").names()) == 1
+    assert len(pd.read_csv(tmp_path / "captured.csv")) == decision.requests
+    apart, learned_from = (
+        pd.read_csv(tmp_path / f"{name}-1.csv", dtype={"episode_id": str}) for name in ("apart", "learning")
+    )
+    assert len(apart) > 0
+    assert not set(apart["episode_id"]) & set(learned_from["episode_id"])
+    assert EndpointStore(tmp_path / "home").names() == []
+
+
+@pytest.mark.whole
 @pytest.mark.slow
 def test_the_gate_alone_decides_which_policy_the_endpoint_serves(tmp_path):
     """A policy that is nearly uniform is not better than the one at work, so that one stays; the next one is better."""

@@ -13,7 +13,7 @@ import launcher
 from launcher import errors
 from launcher.settings import build_settings
 
-pytestmark = [pytest.mark.docker, pytest.mark.slow]
+pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.whole]
 # What the toolkit imports to run a script on one host. All that it asks for would be 80 MB more.
 PACKAGES = ("sagemaker-training==5.1.4", "inotify-simple==1.2.1", "retrying", "six", "psutil", "boto3", "botocore")
 PACKAGES += ("jmespath", "python-dateutil", "s3transfer", "urllib3")

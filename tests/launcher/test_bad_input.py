@@ -218,7 +218,8 @@ OPTIONS = {
     "time as text": ({"max_run": "1h"}, r"max_run='1h'"),
     "misspelt option": ({"hyper_parameters": {}}, r"no option 'hyper_parameters'.\n  Did you mean 'hyperparameters'"),
     "spot": ({"use_spot_instances": True}, r"Estimator\(use_spot_instances=True\) is not emulated"),
-    "pipe": ({"input_mode": "Pipe"}, r"input_mode='Pipe'"),
+    "input mode": ({"input_mode": "Tube"}, r"input_mode='Tube'.*\[Pipe, File, FastFile\]"),
+    "subnets without groups": ({"subnets": ["subnet-1"]}, r"VpcConfig|security_group_ids"),
     "checkpoints in no bucket": ({"checkpoint_s3_uri": "s3://B/c"}, r"checkpoint_s3_uri: .*bucket is not valid"),
     "checkpoints in a missing bucket": (
         {"checkpoint_s3_uri": "s3://bucket/c"},
@@ -307,12 +308,12 @@ def test_bad_options(options, pattern, source, home):
 @pytest.mark.parametrize(
     ("attribute", "value"),
     [
-        ("input_mode", "Pipe"),
+        ("input_mode", "Tube"),
         ("use_spot_instances", True),
-        ("subnets", ["subnet-1"]),
+        ("subnets", "subnet-1"),
         ("instance_count", "two"),
         ("instance_type", "nonsense"),
-        ("volume_size", 50),
+        ("volume_size", "big"),
         ("environment", {1: 2}),
         ("tags", 5),
         ("max_run", "1h"),

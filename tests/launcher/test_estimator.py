@@ -88,9 +88,42 @@ def test_no_option_is_ignored(option, make_source):
     assert caught.value.hint
 
 
-def test_experiment_config_is_refused(estimator):
-    with pytest.raises(errors.UnsupportedOptionError, match="experiment_config"):
-        estimator.fit(experiment_config={"ExperimentName": "x"})
+def test_options_that_mean_nothing_here_are_kept_and_named(estimator):
+    """By the names that the caller used; attach() has them again."""
+    asked = {
+        "volume_size": 50,
+        "volume_kms_key": "key-1",
+        "output_kms_key": "key-2",
+        "subnets": ["subnet-1"],
+        "security_group_ids": ["sg-1"],
+        "encrypt_inter_container_traffic": True,
+        "max_retry_attempts": 3,
+        "keep_alive_period_in_seconds": 600,
+        "enable_infra_check": True,
+        "enable_remote_debug": True,
+        "enable_session_tag_chaining": True,
+        "training_repository_access_mode": "Vpc",
+    }
+    for name, value in asked.items():
+        setattr(estimator, name, value)
+    estimator.fit(logs=False, job_name="job-1", experiment_config={"ExperimentName": "x"})
+    job = estimator.latest_training_job
+    for name, word in {
+        **dict.fromkeys(asked, ""),
+        "subnets": "Subnets",
+        "security_group_ids": "SecurityGroupIds",
+        "experiment_config": "",
+        "max_retry_attempts": "RetryStrategy",
+        "training_repository_access_mode": "training_repository_access_mode",
+    }.items():
+        assert [text for text in job.warnings if (word or name) in text], (name, job.warnings)
+    description = job.describe()
+    assert description["ResourceConfig"]["VolumeSizeInGB"] == 50
+    assert description["VpcConfig"] == {"Subnets": ["subnet-1"], "SecurityGroupIds": ["sg-1"]}
+    assert description["RetryStrategy"] == {"MaximumRetryAttempts": 3}
+    assert description["ExperimentConfig"] == {"ExperimentName": "x"}
+    attached = type(estimator).attach("job-1")
+    assert {name: getattr(attached, name) for name in asked} == asked
 
 
 def test_attributes_after_fit_are_those_of_the_sdk(estimator, home):

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,7 @@ import launcher
 from launcher import errors
 from launcher.jobs.spec import ContainerSpec
 from launcher.runtimes import EndCause, Ending, HostState
-from launcher.runtimes.process import ProcessExecution, ProcessRuntime
+from launcher.runtimes.process import ProcessExecution, ProcessRuntime, namespaces_missing
 from tests.shell import launcher_environment
 from tests.users import as_ordinary_user, folder_of_ordinary_user
 
@@ -317,3 +318,19 @@ def _wait_until(condition):
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def test_threads_may_ask_for_namespaces_at_the_same_time(tmp_path):
+    """As those of a server do, each for a job without a network; nothing is left of the tries."""
+    answers = []
+    threads = [
+        threading.Thread(target=lambda: answers.append(namespaces_missing(tmp_path / "home" / "jobs")))
+        for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(answers) == 4
+    assert len(set(answers)) == 1
+    assert not (tmp_path / "home").exists()

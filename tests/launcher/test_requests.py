@@ -8,7 +8,7 @@ from pathlib import Path
 import botocore.session
 import pytest
 from botocore.validate import ParamValidator
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 import launcher
@@ -62,6 +62,18 @@ def test_the_shapes_are_those_of_the_installed_botocore():
     make_shapes = tool("make_shapes")
     for path, text in make_shapes.files().items():
         assert json.loads(path.read_text(encoding="utf-8")) == json.loads(text)
+
+
+def test_every_pattern_of_a_served_operation_becomes_one_of_python():
+    make_shapes = tool("make_shapes")
+    shapes = make_shapes.reduced(make_shapes.service_model())["shapes"].values()
+    patterns = {shape["pattern"] for shape in shapes if "pattern" in shape}
+    assert len(patterns) > 40
+    for pattern in patterns:
+        compiled(pattern)
+    pairs = compiled(r"[\u0020-\uD7FF\uE000-\uFFFD\uD800\uDC00-\uDBFF\uDFFF\t]*")
+    assert pairs.fullmatch("a\U0001f600")
+    assert not pairs.fullmatch("\n")
 
 
 MESSAGES = {
@@ -203,7 +215,6 @@ def test_people_are_not_shown_the_values_of_variables_nor_225_instance_types():
         ("Environment", {"A": "a\0"}, r"a NUL"),
         ("HyperParameters", {"": "1"}, r"has no name"),
         ("ResourceConfig.InstanceCount", 0, r"InstanceCount=0 is no count"),
-        ("ResourceConfig.InstanceType", "local_gpu", r"local_gpu"),
         ("OutputDataConfig.S3OutputPath", "https://bucket/x", r"OutputDataConfig.S3OutputPath: .*unknown scheme"),
         ("OutputDataConfig.S3OutputPath", "file://out", r"no absolute path"),
         ("OutputDataConfig.S3OutputPath", "s3://B/x", r"bucket is not valid"),
@@ -264,21 +275,50 @@ def test_a_row_that_refuses_says_what_to_do_instead():
 
 
 REFUSED = {
-    "VpcConfig": {"SecurityGroupIds": ["sg-1"], "Subnets": ["subnet-1"]},
     "EnableManagedSpotTraining": True,
+    "AlgorithmSpecification.AlgorithmName": "mine",
+    "InputDataConfig": [
+        channel(
+            DataSource={
+                "FileSystemDataSource": {
+                    "FileSystemId": "fs-12345678901",
+                    "FileSystemAccessMode": "ro",
+                    "FileSystemType": "EFS",
+                    "DirectoryPath": "/d",
+                }
+            }
+        )
+    ],
+    "OutputDataConfig.CompressionType": "NONE",
+    "StoppingCondition.MaxWaitTimeInSeconds": 60,
+    "DebugHookConfig": {"S3OutputPath": "s3://b/o", "CollectionConfigurations": [{"CollectionName": "losses"}]},
+}
+WITHOUT_EFFECT = {
+    "VpcConfig": {"SecurityGroupIds": ["sg-1"], "Subnets": ["subnet-1"]},
     "EnableInterContainerTrafficEncryption": True,
     "RetryStrategy": {"MaximumRetryAttempts": 1},
     "ResourceConfig.VolumeSizeInGB": 50,
     "ResourceConfig.KeepAlivePeriodInSeconds": 60,
-    "AlgorithmSpecification.TrainingInputMode": "Pipe",
-    "AlgorithmSpecification.AlgorithmName": "mine",
-    "InputDataConfig": [channel(InputMode="FastFile")],
     "OutputDataConfig.KmsKeyId": "key",
-    "OutputDataConfig.CompressionType": "NONE",
-    "StoppingCondition.MaxWaitTimeInSeconds": 60,
-    "DebugHookConfig": {"S3OutputPath": "s3://b/o", "CollectionConfigurations": [{"CollectionName": "losses"}]},
     "ExperimentConfig": {"ExperimentName": "x"},
 }
+
+
+@pytest.mark.parametrize(("path", "value"), WITHOUT_EFFECT.items(), ids=WITHOUT_EFFECT)
+def test_a_member_that_means_nothing_on_one_machine_is_kept_and_named(path, value, store, home):
+    """A script that works on AWS is not stopped by it; Describe shows it, and the job's warnings say so."""
+    document = changed(path, value, local_document(home))
+    folder = submit(document, store, FakeRuntime())
+    record = store.load(folder.name)
+    assert [text for text in record.warnings if text.startswith(f"{path}=") and " has no effect here: " in text]
+    description = describe_record(record)
+    for step in path.split("."):
+        description = description[step]
+    assert description == value
+
+
+def test_every_row_without_effect_says_why():
+    assert [row.path for row in MEMBERS.values() if row.noted and (not row.instead or row.accepted is None)] == []
 
 
 @pytest.mark.parametrize(("path", "value"), REFUSED.items(), ids=REFUSED)
@@ -308,6 +348,7 @@ PLACES = {
     "CheckpointConfig.LocalPath": st.sampled_from(["/opt/ml/checkpoints", "/opt/ml/ck/", "/ck"]),
     "HyperParameters": st.dictionaries(LINE.filter(bool), LINE, max_size=4),
     "Environment": st.dictionaries(st.from_regex("[a-zA-Z_][a-zA-Z0-9_]{0,9}", fullmatch=True), TEXT, max_size=4),
+    "Launcher.WritableChannels": st.none(),  # they have to be channels of the document; see below
     "Launcher.Runtime": st.sampled_from(["auto", "docker", "process"]),
 }
 
@@ -328,9 +369,10 @@ def documents(draw, name="CreateTrainingJobRequest", path=""):
             wanted = member in definition.get("required", ()) or draw(st.booleans())
             if inner_path in NEEDED or (wanted and takes(inner_path)):
                 document[member] = draw(documents(inner, inner_path))
-        return document
+        return consistent(document) if path == "InputDataConfig[]" else document
     if kind == "list":
-        unique = (lambda entry: entry["ChannelName"]) if path == "InputDataConfig" else None
+        key = {"InputDataConfig": "ChannelName", "Tags": "Key"}.get(path)
+        unique = (lambda entry: entry[key]) if key else None
         least = definition.get("min", 0)
         items = documents(definition["member"], f"{path}[]")
         return draw(st.lists(items, min_size=least, max_size=least + 3, unique_by=unique))
@@ -347,6 +389,22 @@ def documents(draw, name="CreateTrainingJobRequest", path=""):
         text = st.from_regex(compiled(definition["pattern"]), fullmatch=True)
         return draw(text.filter(lambda value: definition.get("min", 0) <= len(value) <= most and utf_8(value)))
     return draw(TEXT.filter(lambda value: len(value) >= definition.get("min", 0)))
+
+
+def consistent(asked):
+    """Return a channel without what its members refuse in one another."""
+    source = asked["DataSource"]["S3DataSource"]
+    streams = source["S3DataType"] == "AugmentedManifestFile" or any(
+        asked.get(name, "None") != "None" for name in ("CompressionType", "RecordWrapperType")
+    )
+    if streams or asked.get("InputMode") == "Pipe":
+        asked["InputMode"] = "Pipe"
+    else:
+        asked["InputMode"] = "File"
+    source.pop("AttributeNames", None)
+    if source["S3DataType"] == "AugmentedManifestFile":
+        source["AttributeNames"] = ["source-ref", "label"]
+    return asked
 
 
 NEEDED = {"AlgorithmSpecification", "AlgorithmSpecification.TrainingImage", "InputDataConfig[].DataSource.S3DataSource"}
@@ -378,6 +436,12 @@ def contains(whole, part):
 @given(documents())
 def test_a_document_comes_back_whole_from_the_job_that_was_made_of_it(document):
     """Request -> spec -> JSON -> spec -> request is the identity for every member that is taken; so is Describe."""
+    assume(document.get(OWN_MEMBER, {}).get("Estimator") != {})  # says nothing, and is not written again
+    if "WritableChannels" in document.get(OWN_MEMBER, {}):
+        files = [entry["ChannelName"] for entry in document.get("InputDataConfig", ()) if entry["InputMode"] == "File"]
+        document[OWN_MEMBER]["WritableChannels"] = files
+        if not files:
+            del document[OWN_MEMBER]["WritableChannels"]
     before = copy.deepcopy(document)
     spec = check_training_request(document)
     assert document == before, "the caller's document is left alone"

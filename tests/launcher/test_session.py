@@ -402,7 +402,16 @@ def test_boto3_of_a_session_reaches_the_sessions_own_s3(session, data, home):
     names = [entry.key for entry in boto_session.resource("s3").Bucket(DEFAULT_BUCKET).objects.all()]
     assert names == session.list_s3_files(DEFAULT_BUCKET, "") == ["logs/a.csv", "logs/b.csv"]
     assert uri == f"s3://{DEFAULT_BUCKET}/logs/a.csv"
-    for make in (boto_session.client, boto_session.resource):
+
+
+def test_boto3_of_a_session_reaches_the_local_aws_but_beside_another_s3_nothing_else(session, home):
+    boto_session = session.boto_session
+    assert boto_session.client("sts").get_caller_identity()["Account"] == "000000000000"
+    sagemaker = boto_session.client("sagemaker")
+    service.stop(home)
+    assert sagemaker.list_training_jobs()["TrainingJobSummaries"] == []
+    elsewhere = launcher.Session(s3_endpoint_url="http://127.0.0.1:9").boto_session
+    for make in (elsewhere.client, elsewhere.resource):
         with pytest.raises(errors.UnsupportedOptionError, match="would talk to AWS"):
             make("sagemaker")
 
@@ -465,11 +474,11 @@ def test_the_sdks_modules_are_there_without_another_import(text):
 @pytest.mark.parametrize(
     ("statement", "words"),
     [
-        ("from launcher import PyTorch", r"launcher.PyTorch is not emulated.*\n.*launcher.Estimator\(entry_point"),
-        ("from launcher.pytorch import PyTorch", r"launcher.pytorch is not emulated.*\n.*launcher.Estimator"),
-        ("import launcher.sklearn.estimator", r"launcher.sklearn is not emulated.*\n.*launcher.Estimator"),
+        ("from launcher import PyTorch", r"launcher.PyTorch is not emulated.*\n.*from launcher.pytorch import PyTorch"),
+        ("from launcher.chainer import Chainer", r"launcher.chainer is not emulated.*\n.*launcher.Estimator"),
+        ("import launcher.amazon.kmeans", r"launcher.amazon is not emulated.*\n.*image_uri"),
         ("launcher.tuner", r"launcher.tuner is not emulated.*\n.*hyperparameters"),
-        ("launcher.image_uris.retrieve('xgboost')", r"launcher.image_uris is not emulated.*\n.*image_uri"),
+        ("launcher.git_utils.git_clone_repo", r"launcher.git_utils is not emulated.*\n.*source_dir"),
     ],
 )
 def test_names_of_the_sdk_without_counterpart_say_what_to_use(statement, words):

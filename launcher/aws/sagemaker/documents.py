@@ -100,24 +100,27 @@ def _converted_members(
 
 
 def _converted_scalar(value: Any, kind: str, place: str) -> Any:
-    if isinstance(value, Mapping):
-        raise _unreadable("Start of structure or map found where not expected.", place)
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        raise _unreadable("Start of list found where not expected.", place)
-    if kind == "string" and isinstance(value, str):
-        return value
-    if kind == "boolean" and isinstance(value, bool):
-        return value
-    if kind in _BITS and isinstance(value, int) and not isinstance(value, bool):
-        if -(1 << _BITS[kind]) <= value < 1 << _BITS[kind]:
+    if isinstance(value, str):
+        if kind == "string":
             return value
-        raise _unreadable(f"Numeric value out of range of {_ARTICLES[kind].partition(' ')[2]}", place)
-    if kind == "timestamp" and isinstance(value, datetime):
+    elif isinstance(value, bool):
+        if kind == "boolean":
+            return value
+    elif isinstance(value, int | float):
+        if kind in _BITS and isinstance(value, int):
+            if -(1 << _BITS[kind]) <= value < 1 << _BITS[kind]:
+                return value
+            raise _unreadable(f"Numeric value out of range of {_ARTICLES[kind].partition(' ')[2]}", place)
+        if kind in ("float", "double", "timestamp"):
+            if abs(value) < 1 << 1023 and math.isfinite(value):
+                return float(value)
+            raise _unreadable(f"Numeric value out of range of {kind}", place)
+    elif isinstance(value, datetime) and kind == "timestamp":
         return value.timestamp()
-    if kind in ("float", "double", "timestamp") and isinstance(value, int | float) and not isinstance(value, bool):
-        if abs(value) < 1 << 1023 and math.isfinite(value):
-            return float(value)
-        raise _unreadable(f"Numeric value out of range of {kind}", place)
+    elif isinstance(value, Mapping):
+        raise _unreadable("Start of structure or map found where not expected.", place)
+    elif isinstance(value, Sequence):
+        raise _unreadable("Start of list found where not expected.", place)
     raise _unreadable(f"{_token(value)} can not be converted to {_ARTICLES[kind]}", place)
 
 

@@ -10,7 +10,6 @@ from launcher.aws.sagemaker.documents import Document
 from launcher.aws.sagemaker.listing import list_page
 from launcher.aws.sagemaker.records import load, with_s3
 from launcher.endpoints import service
-from launcher.errors import UnsupportedOptionError
 from launcher.jobs.endpoint_record import EndpointRecord
 from launcher.jobs.kinds import ENDPOINT_CONFIGS, ENDPOINTS
 from launcher.jobs.record import utc
@@ -74,19 +73,9 @@ def update(document: Document, home: Path) -> dict[str, Any]:
 
 def update_weights_and_capacities(document: Mapping[str, Any], home: Path) -> dict[str, Any]:
     """Order other weights, or other numbers of containers, for variants of an endpoint."""
-    name, changes = document["EndpointName"], {}
-    load(EndpointStore(home), name)
-    for position, member in enumerate(document["DesiredWeightsAndCapacities"]):
-        if "ServerlessUpdateConfig" in member:
-            raise UnsupportedOptionError(
-                f"DesiredWeightsAndCapacities[{position}].ServerlessUpdateConfig is not emulated.",
-                "Leave it out: a serverless variant is one container here, which is always up.",
-            )
-        changes[member["VariantName"]] = service.VariantChange(
-            member.get("DesiredWeight"), member.get("DesiredInstanceCount")
-        )
-    service.update_variants(name, changes, home)
-    return {"EndpointArn": ENDPOINTS.arn(name)}
+    load(EndpointStore(home), document["EndpointName"])
+    service.update_weights(document, home)
+    return {"EndpointArn": ENDPOINTS.arn(document["EndpointName"])}
 
 
 def delete(document: Mapping[str, Any], home: Path) -> dict[str, Any]:

@@ -160,13 +160,10 @@ class Jobs(Generic[_Driven]):
                 return {}
 
     def _as_shown(self, store: Store[_Driven], job: Summary) -> Summary:
-        if job.terminal:
+        if not isinstance(job.record, DrivenRecord):
             return job
-        try:
-            record = _looked_after(store, job.name)
-        except AwsError:  # deleted at this moment
-            return job
-        is_being_stopped = _is_being_stopped(store, job.name, record)
+        _look_after(store, job.name, job.record)
+        is_being_stopped = _is_being_stopped(store, job.name, job.record)
         return job._replace(values={**job.values, **self._stopping()}) if is_being_stopped else job
 
     def _stopping(self) -> dict[str, str]:
@@ -183,9 +180,13 @@ def _looked_after(store: Store[_Driven], name: str) -> _Driven:
         AwsError: there is none; in AWS's words.
     """
     record = load(store, name)
+    _look_after(store, name, record)
+    return record
+
+
+def _look_after(store: Store[Any], name: str, record: DrivenRecord) -> None:
     if not record.terminal and (text := take_up(store, name, record)):
         say_error(text)
-    return record
 
 
 def _is_being_stopped(store: Store[_Driven], name: str, record: DrivenRecord) -> bool:

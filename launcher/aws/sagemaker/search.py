@@ -9,7 +9,7 @@ from typing import Any
 
 from launcher.aws.sagemaker.filters import Entity, Property, expression
 from launcher.aws.sagemaker.listing import page
-from launcher.errors import UnsupportedOptionError
+from launcher.errors import RequestError, UnsupportedOptionError
 from launcher.jobs.endpoint_record import EndpointRecord
 from launcher.jobs.kinds import ENDPOINTS, TRAINING_JOBS, Kind
 from launcher.jobs.record import JobRecord, Record
@@ -74,9 +74,14 @@ def search(document: Mapping[str, Any], home: Path) -> dict[str, Any]:
         )
     holds = expression(document["SearchExpression"], resource.shape) if "SearchExpression" in document else None
     sort_by = Property(document.get("SortBy", "LastModifiedTime"), resource.shape)
-    visible = [
-        (Property(entry["Key"], resource.shape), entry["Value"]) for entry in document.get("VisibilityConditions", ())
-    ]
+    conditions = document.get("VisibilityConditions", ())
+    if any(not entry.get("Key", "").startswith("Tags.") or "Value" not in entry for entry in conditions):
+        raise RequestError(
+            "VisibilityConditions: a condition has the form Tags.<key> in Key, and a Value.",
+            'For example: {"Key": "Tags.team", "Value": "rl"}',
+            members=("VisibilityConditions",),
+        )
+    visible = [(Property(entry["Key"], resource.shape), entry["Value"]) for entry in conditions]
     hits = [
         (name, values)
         for name, values in _entities(Store(home, resource.kind), resource)

@@ -74,21 +74,24 @@ def model():
 def mutants(operation: str) -> Iterator[Mutant]:
     """Yield every mutant of an operation's request."""
     shape = model().operation_model(operation).input_shape
-    full = valid(shape)
-    yield Mutant(operation, "full", full)
-    yield Mutant(operation, "an unknown member", {**full, "NoSuchMember": {"a": 1}})
-    for name, value, code, texts in _changes(shape, full, "", ()):
+    yield Mutant(operation, "full", valid(shape))
+    yield Mutant(operation, "an unknown member", {**valid(shape), "NoSuchMember": {"a": 1}})
+    for name, value, code, texts in _changes(shape, valid(shape), "", ()):
         yield Mutant(operation, name, value, code, texts)
 
 
-def valid(shape, above: tuple[str, ...] = ()) -> Any:
-    """Return a value of a shape that has all of its members, and breaks no constraint."""
+def valid(shape, above: tuple[str, ...] = (), *, required_only: bool = False) -> Any:
+    """Return a value that breaks no constraint, with all members of its shape, or those alone that it must have."""
     kind = shape.type_name
     if kind == "structure":
         inner = (*above, shape.name)
-        return {name: valid(member, inner) for name, member in shape.members.items() if not _is_within(member, inner)}
+        return {
+            name: valid(member, inner, required_only=required_only)
+            for name, member in shape.members.items()
+            if (name in shape.required_members or not required_only) and not _is_within(member, inner)
+        }
     if kind == "list":
-        return [valid(shape.member, above)] * max(1, shape.metadata.get("min", 0))
+        return [valid(shape.member, above, required_only=required_only)] * max(1, shape.metadata.get("min", 0))
     if kind == "map":
         return {valid(shape.key): valid(shape.value, above)}
     if kind == "string":
@@ -131,18 +134,20 @@ def _changes(shape, value, place: str, above) -> Iterator[tuple[str, Any, str, t
         yield from _entry_changes(shape, value, place)
 
 
-def _member_changes(shape, value, place, above):
+def _member_changes(shape, full, place, above):
+    """Yield changes of each member; of the others only those are there that must be."""
+    value = valid(shape, above[:-1], required_only=True)
     for name, member in shape.members.items():
         inner = _below(place, name)
         if name in shape.required_members:
             text = f"Value null at '{inner}' failed to satisfy constraint: Member must not be null"
-            without = {other: kept for other, kept in value.items() if other != name}
+            without = {other: held for other, held in value.items() if other != name}
             yield f"without {inner}", without, "ValidationException", (text,)
             yield f"{inner} = null", {**value, name: None}, "ValidationException", (text,)
-        elif name in value:
+        elif name in full:
             yield f"{inner} = null", {**value, name: None}, "", ()
-        if name in value:
-            for change, changed, code, texts in _changes(member, value[name], inner, above):
+        if name in full:
+            for change, changed, code, texts in _changes(member, full[name], inner, above):
                 yield change, {**value, name: changed}, code, texts
     if place:
         yield f"an unknown member of {place}", {**value, "NoSuchMember": [1]}, "", ()
@@ -266,6 +271,7 @@ def _below(place: str, name: str) -> str:
 def _compiled(pattern: str) -> re.Pattern[str]:
     for letter in "LNZ":
         pattern = pattern.replace(f"\\p{{{letter}}}", _of_category(letter))
+    pattern = pattern.replace(r"\uD800\uDC00-\uDBFF\uDFFF", "\U00010000-\U0010ffff")
     return re.compile(pattern.replace(r"\p{Alnum}", "A-Za-z0-9"))
 
 

@@ -178,6 +178,7 @@ def test_s3_is_on_the_same_port(client):
     s3.abort_multipart_upload(Bucket="endpoints", Key="name/invocations", UploadId=upload["UploadId"])
 
 
+@pytest.mark.slow
 def test_a_job_outlives_the_server_that_started_it_and_is_known_to_the_next(aws_home, client):
     client("s3").create_bucket(Bucket="results")
     sagemaker = client("sagemaker")
@@ -407,4 +408,5 @@ def test_the_server_of_s3_alone_loads_nothing_of_the_other_services():
         [sys.executable, "-c", script], capture_output=True, text=True, check=True, env=launcher_environment()
     ).stdout.split()
     heavy = {"moto", "boto3", "botocore", "numpy", "requests", "docker", "rich", "typer", "launcher.aws.sagemaker"}
+    heavy |= {"launcher.aws.front", "launcher.settings", "launcher.errors"}
     assert not heavy & set(loaded)

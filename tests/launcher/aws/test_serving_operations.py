@@ -120,6 +120,7 @@ def test_a_transform_job_without_a_model_or_input_is_refused(client):
     assert client.list_transform_jobs()["TransformJobSummaries"] == []
 
 
+@pytest.mark.slow
 def test_an_endpoint_from_its_creation_to_its_end(client, home):
     assert client.create_endpoint_config(**config())["EndpointConfigArn"].endswith(":endpoint-config/config-1")
     client.create_endpoint_config(**config("config-2", InitialVariantWeight=2.0))

@@ -182,6 +182,7 @@ def test_an_operation_that_is_not_served_says_which_are(home):
     assert caught.value.code == "UnknownOperationException"
 
 
+@pytest.mark.slow
 def test_a_job_whose_driver_was_killed_is_taken_up_by_whoever_describes_it(client, store):
     """Nothing is lost by SIGKILL: the state is the record."""
     client.create_training_job(**training_job("job-1", "import time; time.sleep(4); print('done')"))

@@ -7,7 +7,12 @@ import launcher
 from launcher.endpoints import service
 from launcher.errors import BadInputError, RequestError, UnsupportedOptionError
 from launcher.jobs.store import EndpointConfigStore, ModelStore
-from launcher.requests.endpoints import check_config_request, check_endpoint_request, describe_config
+from launcher.requests.endpoints import (
+    check_config_request,
+    check_endpoint_request,
+    check_weights_request,
+    describe_config,
+)
 from launcher.sdk.predictor import Predictor
 from launcher.serving.models import create_model
 
@@ -52,6 +57,21 @@ def test_a_configuration_keeps_awss_limits(request_, words):
 def test_what_is_not_emulated_raises_by_name(request_):
     with pytest.raises(UnsupportedOptionError, match="is not emulated"):
         check_config_request(request_)
+
+
+@pytest.mark.parametrize(
+    ("members", "words"),
+    [
+        ([{"VariantName": "v", "DesiredWeight": -1.0}], "greater than or equal to 0"),
+        ([{"VariantName": "v", "DesiredInstanceCount": 0}], "variant 'v' would have no container"),
+        ([{"VariantName": "v"}, {"VariantName": "v"}], "named twice"),
+        ([{"VariantName": "v", "ServerlessUpdateConfig": {"MaxConcurrency": 5}}], "is not emulated"),
+    ],
+)
+def test_weights_keep_awss_limits(members, words):
+    with pytest.raises(BadInputError) as raised:
+        check_weights_request({"EndpointName": "e", "DesiredWeightsAndCapacities": members})
+    assert words in getattr(raised.value, "aws_message", str(raised.value))
 
 
 def test_canary_updates_raise_by_name():

@@ -35,6 +35,12 @@ def test_an_endpoint_from_its_deployment_to_the_dataset_of_its_log(run, tmp_path
     assert json.loads(run("endpoints", "describe", "e", "--json"))["EndpointStatus"] == "InService"
     assert [row["EndpointName"] for row in json.loads(run("endpoints", "ls", "--json"))] == ["e"]
 
+    assert "e: InService with weights AllTraffic=3" in run("endpoints", "update", "e", "--weights", "AllTraffic=3")
+    assert "is not VARIANT=WEIGHT" in run("endpoints", "update", "e", "--weights", "AllTraffic", code=2)
+    assert "goes with no other change" in run(
+        "endpoints", "update", "e", "--weights", "a=1", "--instance-count", "2", code=2
+    )
+
     for step in range(2):
         answer = run(
             "endpoints", "invoke", "e", BODY, "--inference-id", f"r-{step}", "--episode-id", "7", "--step", str(step)

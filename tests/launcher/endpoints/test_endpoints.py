@@ -8,6 +8,7 @@ import threading
 import time
 from dataclasses import replace
 
+import boto3
 import pytest
 
 from launcher.endpoints import service
@@ -16,8 +17,11 @@ from launcher.endpoints.fleet import MOST_RESTARTS
 from launcher.endpoints.process import EndpointProcess
 from launcher.errors import BadInputError, EndpointFailedError, InvocationError, NotFoundError, TakenError
 from launcher.jobs.store import EndpointConfigStore, EndpointStore, ModelStore
+from launcher.requests.endpoints import describe_endpoint
+from launcher.s3_server import service as s3_service
 from launcher.s3_server.server import listen
 from launcher.sdk.runtime_client import RuntimeClient
+from launcher.sdk.session import Session
 from launcher.serving.models import create_model
 from tests.fakes import FakeRuntime
 
@@ -266,6 +270,72 @@ def test_an_endpoint_is_not_updated_twice_at_once(endpoint):
     service.wait_in_service(endpoint.store, "e", identity)
 
 
+@pytest.fixture
+def shared(world):
+    """Return an endpoint 'e' of two variants with a container each, all of whose requests 'v0' answers."""
+    models = [world.model("blue"), world.model("green")]
+    variants = [
+        {"VariantName": f"v{n}", "ModelName": model, "InstanceType": "local", "InitialInstanceCount": 1,
+         "InitialVariantWeight": 1.0 - n}
+        for n, model in enumerate(models)
+    ]  # fmt: skip
+    service.create_config({"EndpointConfigName": "c", "ProductionVariants": variants}, world.home)
+    service.create_endpoint({"EndpointName": "e", "EndpointConfigName": "c"}, world.home, world.runtime)
+    service.wait_in_service(world.store, "e")
+    return world
+
+
+def weights_request(**weights):
+    members = [{"VariantName": name, "DesiredWeight": weight} for name, weight in weights.items()]
+    return {"EndpointName": "e", "DesiredWeightsAndCapacities": members}
+
+
+def test_weights_change_without_a_new_container_and_hold_for_the_next_process(shared):
+    assert {shared.ask()["who"] for _ in range(10)} == {"blue"}
+    started = len(shared.runtime.started)
+    with load(shared) as answers:
+        identity = service.update_weights(weights_request(v0=0, v1=3), shared.home)
+        record = service.wait_in_service(shared.store, "e", identity)
+        assert {shared.ask()["who"] for _ in range(10)} == {"green"}
+    assert lost(answers) == []
+    described = describe_endpoint(record)["ProductionVariants"]
+    assert [(variant["CurrentWeight"], variant["DesiredWeight"]) for variant in described] == [(0, 0), (3, 3)]
+    process, thread = shared.processes[0]
+    process.stop()
+    thread.join()
+    assert {shared.ask()["who"] for _ in range(10)} == {"green"}
+    assert len(shared.runtime.started) == started
+
+
+def test_an_update_after_other_weights_replaces_their_containers(shared):
+    identity = service.update_weights(weights_request(v1=1), shared.home)
+    service.wait_in_service(shared.store, "e", identity)
+    shared.config("d", shared.model("next"))
+    identity = service.update_endpoint({"EndpointName": "e", "EndpointConfigName": "d"}, shared.home)
+    service.wait_in_service(shared.store, "e", identity)
+    wait_until(lambda: len(shared.runtime.running) == 1)
+    assert shared.ask()["who"] == "next"
+
+
+def test_another_number_of_containers_comes_without_a_lost_request(shared):
+    with load(shared) as answers:
+        members = [{"VariantName": "v0", "DesiredInstanceCount": 2}]
+        request = {"EndpointName": "e", "DesiredWeightsAndCapacities": members}
+        identity = service.update_weights(request, shared.home)
+        service.wait_in_service(shared.store, "e", identity)
+    assert lost(answers) == []
+    assert len({shared.ask()["pid"] for _ in range(40)}) == 2
+    wait_until(lambda: len(shared.runtime.running) == 3)
+
+
+def test_weights_of_variants_that_are_not_there_are_refused(shared):
+    with pytest.raises(BadInputError, match=r'The variant name\(s\) "v7" is/are not present within endpoint conf'):
+        service.update_weights(weights_request(v7=1), shared.home)
+    with pytest.raises(BadInputError, match="no variant would have a weight above 0"):
+        service.update_weights(weights_request(v0=0), shared.home)
+    assert service.describe(shared.store, "e").status == "InService"
+
+
 def test_another_process_finds_the_containers_and_the_port(endpoint):
     """The first one leaves as a killed one does: it stops nothing."""
     port, pid = endpoint.store.load("e").port, endpoint.ask()["pid"]
@@ -299,7 +369,6 @@ def test_variants_answer_by_name_and_their_containers_are_told_apart(world):
 
 def test_what_is_captured_on_the_way_to_an_s3_survives_the_process(world, tmp_path):
     """Half a line that a killed process left is cut off before the file is sent."""
-    from launcher.sdk.session import Session
     from launcher.storage import storage_for
 
     bucket = Session().default_bucket()
@@ -332,7 +401,6 @@ def test_requests_are_answered_in_s3_also_by_the_next_process(world):
     from launcher.sdk.deserializers import JSONDeserializer
     from launcher.sdk.predictor import Predictor
     from launcher.sdk.serializers import JSONSerializer
-    from launcher.sdk.session import Session
 
     session = Session()
     output = {"S3OutputPath": f"s3://{session.default_bucket()}/answers"}
@@ -352,11 +420,34 @@ def test_requests_are_answered_in_s3_also_by_the_next_process(world):
     assert response.get_result(WaiterConfig(60, 1))["who"] == "first"
 
 
+def test_boto3_asks_for_an_answer_in_s3_at_the_endpoints_port(world):
+    bucket = Session().default_bucket()
+    output = {"S3OutputPath": f"s3://{bucket}/answers", "S3FailurePath": f"s3://{bucket}/failures"}
+    world.config("c", world.model("first"), AsyncInferenceConfig={"OutputConfig": output})
+    service.create_endpoint({"EndpointName": "e", "EndpointConfigName": "c"}, world.home, world.runtime)
+    port = service.wait_in_service(world.store, "e").port
+    keys = {"region_name": "us-east-1", "aws_access_key_id": "a", "aws_secret_access_key": "b"}
+    runtime = boto3.client("sagemaker-runtime", endpoint_url=f"http://127.0.0.1:{port}", **keys)
+    s3 = boto3.client("s3", endpoint_url=s3_service.ensure(world.home), **keys)
+    s3.put_object(Bucket=bucket, Key="question.json", Body=BODY)
+    answer = runtime.invoke_endpoint_async(
+        EndpointName="e",
+        InputLocation=f"s3://{bucket}/question.json",
+        ContentType="application/json",
+        InferenceId="q-1",
+    )
+    assert answer["ResponseMetadata"]["HTTPStatusCode"] == 202
+    assert answer["InferenceId"] == "q-1"
+    assert answer["FailureLocation"].startswith(f"s3://{bucket}/failures/")
+    key = answer["OutputLocation"].removeprefix(f"s3://{bucket}/")
+    s3.get_waiter("object_exists").wait(Bucket=bucket, Key=key, WaiterConfig={"Delay": 1, "MaxAttempts": 60})
+    assert json.loads(s3.get_object(Bucket=bucket, Key=key)["Body"].read())["who"] == "first"
+
+
 def test_an_asynchronous_request_that_the_container_refuses_has_its_reason_in_s3(world):
     from launcher.errors import AsyncInferenceError
     from launcher.sdk.async_inference import AsyncPredictor
     from launcher.sdk.predictor import Predictor
-    from launcher.sdk.session import Session
 
     session = Session()
     output = {"S3OutputPath": f"s3://{session.default_bucket()}/answers"}

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from boto3.s3.transfer import TransferConfig
 
+import launcher
 from launcher.errors import ChannelError, OutputPathError, StorageError
 from launcher.settings import S3Settings
 from launcher.storage import s3 as s3_module
@@ -54,6 +55,42 @@ def test_one_object_becomes_a_file(storage, s3, bucket, tmp_path):
     assert path == tmp_path / "train/a.csv"
     assert storage.locate(f"s3://{bucket}/p/a.csv", tmp_path / "train") == (path, True)
     assert path.read_bytes() == b"1"
+
+
+def test_a_choice_of_objects_is_lent_through_the_cache(storage, server, s3, bucket, tmp_path):
+    """As for a manifest, or the part of a host: an object may be needed under two names."""
+    fill(s3, bucket, {"p/a": b"1", "p/b": b"2", "p/c": b"3"})
+    place = f"s3://{bucket}/p"
+    assert storage.channel_items(f"{place}/") == {name: f"{place}/{name}" for name in "abc"}
+    assert storage.missing([f"{place}/a", f"{place}/gone", f"{place}/b", f"{place}/"]) == [f"{place}/gone", f"{place}/"]
+    wanted = {tmp_path / "1" / "x": f"{place}/a", tmp_path / "deep" / "y": f"{place}/c", tmp_path / "z": f"{place}/a"}
+    storage.lend_all(wanted)
+    storage.lend_all(wanted)
+    assert [path.read_bytes() for path in wanted] == [b"1", b"3", b"1"]
+    with pytest.raises(StorageError, match="gone"):
+        storage.lend_all({tmp_path / "w": f"{place}/gone"})
+    with pytest.raises(ChannelError, match="No S3 objects found under S3 URL"):
+        storage.channel_items(f"{place}x/")
+
+
+@pytest.mark.parametrize("mode", ["FastFile", "Pipe"])
+def test_another_s3_is_fetched_before_a_job_streams_from_it_and_the_job_says_so(
+    storage, server, s3, bucket, make_source, monkeypatch, mode
+):
+    fill(s3, bucket, {"p/a": b"1", "p/b": b"2"})
+    monkeypatch.setenv("LAUNCHER_S3_ENDPOINT", server.url)
+    script = (
+        "import os, pathlib\nstem = os.environ['SM_CHANNEL_TRAIN']\n"
+        "print('SEEN', open(stem + '_0').read() if not os.path.isdir(stem) else sorted(os.listdir(stem)))"
+    )
+    estimator = launcher.Estimator(entry_point="train.py", source_dir=make_source(script), runtime="process")
+    channel = launcher.TrainingInput(f"s3://{bucket}/p/", input_mode=mode)
+    estimator.fit({"train": channel}, logs=False, job_name="job-1")
+    job = estimator.latest_training_job
+    assert ("SEEN 12" if mode == "Pipe" else "SEEN ['a', 'b']") in job.logs()
+    assert job.warnings == [
+        f"channel 'train': {mode} downloads all objects from {server.url} before the job starts, through the cache"
+    ]
 
 
 def test_listings_of_several_pages_are_read_to_their_end(storage, server, s3, bucket, monkeypatch):

@@ -1,15 +1,19 @@
 """The SDK's names for batch transform: what each argument becomes, and what a caller gets back."""
 
 import inspect
+import json
 import tarfile
+import time
 from pathlib import Path
 
 import pytest
 
 import launcher
 from launcher.errors import BadInputError, JobFailedError, NotFoundError, RequestError, UnsupportedOptionError
-from launcher.jobs.store import ModelStore
+from launcher.jobs.store import ModelStore, TransformStore
+from launcher.settings import home_path
 from tests.fakes import FakeRuntime, FakeServing
+from tests.shell import run_launcher
 
 NAMES = {
     launcher.Transformer: (
@@ -168,3 +172,40 @@ def test_a_dry_run_says_what_would_be_read_and_written_and_writes_nothing(servin
     assert f"reads      file://{data}/a.txt" in text
     assert "a.txt.out" in text
     assert not (home / "transform-jobs").exists()
+
+
+def test_jobs_of_both_kinds_are_listed_together_by_their_age(serving, data, make_source, tmp_path):
+    transformer = launcher.Model(runtime=serving).transformer(1, "local")
+    transformer.transform(data, split_type="Line", job_name="first", logs=False)
+    estimator = launcher.Estimator(entry_point="train.py", source_dir=make_source(""), runtime=FakeRuntime())
+    estimator.fit(job_name="second", logs=False)
+    transformer.transform(data, split_type="Line", job_name="third", logs=False)
+    lines = run_launcher("ls", cwd=tmp_path).stdout.splitlines()
+    assert [(line.split()[0], line.split()[-1]) for line in lines] == [
+        ("JOB", "KIND"), ("first", "transform"), ("second", "training"), ("third", "transform")
+    ]  # fmt: skip
+    listed = json.loads(run_launcher("ls", "--json", cwd=tmp_path).stdout)
+    assert [next(iter(entry.items())) for entry in listed] == [
+        ("TransformJobName", "first"), ("TrainingJobName", "second"), ("TransformJobName", "third")
+    ]  # fmt: skip
+
+
+ECHO = "def transform_fn(model, body, content_type, accept): return body\ndef model_fn(folder): return None\n"
+
+
+def test_a_loop_in_python_that_waits_for_the_status_of_a_job_without_a_driver_ends(data, tmp_path, capfd):
+    """As with a training job: whoever asks gives it a driver."""
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "inference.py").write_text(ECHO)
+    model = launcher.Model(entry_point="inference.py", source_dir=tmp_path / "source", runtime="process")
+    job = model.transformer(1, "local").submit(data, content_type="text/csv", job_name="job-1")
+    store = TransformStore(home_path())
+    path = store.folder("job-1").record_path
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"modified": store.load("job-1").modified - 60}))
+    assert not store.folder("job-1").driven()
+    deadline = time.monotonic() + 60
+    while job.status == "InProgress":
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert job.describe()["TransformJobStatus"] == "Completed"
+    assert capfd.readouterr().err.count("transform job 'job-1' had no driver; a new one was started") == 1

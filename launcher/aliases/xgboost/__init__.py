@@ -1,0 +1,7 @@
+"""The names of ``sagemaker.xgboost`` of the SDK that have a counterpart here."""
+
+from launcher.sdk.framework_models import XGBoostModel
+from launcher.sdk.framework_predictors import XGBoostPredictor
+from launcher.sdk.frameworks import XGBoost
+
+__all__ = ["XGBoost", "XGBoostModel", "XGBoostPredictor"]

@@ -1,0 +1,109 @@
+"""What each host of a job may use: its instance type's CPUs, memory and GPUs, and the caller's own settings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from launcher.errors import BadInputError
+from launcher.jobs.instance_types import instance_type
+from launcher.jobs.spec import OPT_ML, Limits, Mount, TrainingJobSpec
+from launcher.runtimes import Runtime, machine
+from launcher.settings import LaunchSettings, launch_settings
+
+_ALL = -1
+_OWN_FOLDERS = tuple(f"{OPT_ML}/{name}" for name in ("input", "model", "output", "checkpoints", "code"))
+
+
+@dataclass(frozen=True)
+class JobLimits:
+    """The limits of a job's hosts.
+
+    Attributes:
+        limits: of every host; its GPUs are those of the whole job.
+        warnings: what was asked for and cannot be had.
+    """
+
+    limits: Limits
+    warnings: tuple[str, ...] = ()
+
+
+def job_limits(spec: TrainingJobSpec, runtime: Runtime) -> JobLimits:
+    """Return what the hosts of a job may use: the smaller of what their type has and of what this machine has.
+
+    Raises:
+        BadInputError: it needs GPUs, and this machine has none, or not those that ``LAUNCHER_GPUS`` names.
+    """
+    settings = launch_settings()
+    kind = instance_type(spec.instance_type)
+    cpus = memory = 0
+    if kind is not None:
+        cpus = kind.cpus if kind.cpus < len(machine.cpu_ids()) else 0
+        memory = kind.memory_bytes if kind.memory_bytes < machine.memory_bytes() else 0
+    gpus, warnings = _gpus(spec, settings)
+    if settings.shm_bytes and not runtime.runs_images:
+        warnings.append(
+            f"LAUNCHER_SHM_SIZE has no effect on the {runtime.name} runtime: a job has the machine's /dev/shm"
+        )
+    mounts = tuple(Mount(*mount) for mount in settings.mounts)
+    for mount in mounts:
+        _check_mount(mount)
+    return JobLimits(
+        Limits(
+            cpus=cpus,
+            memory_bytes=memory,
+            gpus=gpus,
+            gpus_per_host=kind.gpus
+            if kind is not None and gpus and kind.gpus * spec.instance_count <= len(gpus)
+            else 0,
+            shm_bytes=settings.shm_bytes,
+            ulimits=settings.ulimits,
+            mounts=mounts,
+        ),
+        tuple(warnings),
+    )
+
+
+def _gpus(spec: TrainingJobSpec, settings: LaunchSettings) -> tuple[tuple[int, ...] | None, list[str]]:
+    """Return the devices that a job gets, None for those that a job without a type sees, and warnings."""
+    kind = instance_type(spec.instance_type)
+    wanted = _ALL if spec.instance_type == "local_gpu" else kind.gpus if kind is not None else 0
+    present = machine.gpu_numbers()
+    if settings.gpus:
+        _check_present(settings.gpus, present)
+    allowed = present if settings.gpus is None else settings.gpus
+    if not wanted:
+        if kind is not None:
+            return ((), []) if present else (None, [])
+        return settings.gpus, []
+    if allowed:
+        count = len(allowed) if wanted == _ALL else wanted * spec.instance_count
+        few = (
+            f"{spec.instance_type} has {wanted} GPU{'s' if wanted > 1 else ''}, and this job gets {len(allowed)} in all"
+        )
+        return allowed[:count], [few] if wanted != _ALL and count > len(allowed) else []
+    if settings.gpus is not None and spec.instance_type != "local_gpu":
+        return (), [f"{spec.instance_type} has GPUs, and the job runs without any: LAUNCHER_GPUS is none"]
+    raise BadInputError(
+        f"ResourceConfig.InstanceType={spec.instance_type!r} has GPUs, and this machine has no NVIDIA device for it.",
+        'Use "local" or a type without GPUs; or run a type with GPUs without any: export LAUNCHER_GPUS=none',
+    )
+
+
+def _check_present(asked: Sequence[int], present: Sequence[int]) -> None:
+    missing = [str(number) for number in asked if number not in present]
+    if missing:
+        there = ", ".join(map(str, present)) or "none"
+        raise BadInputError(
+            f"LAUNCHER_GPUS names {', '.join(missing)}, and this machine's NVIDIA devices are: {there}.",
+            "Name devices of this machine, or unset it.",
+        )
+
+
+def _check_mount(mount: Mount) -> None:
+    for folder in _OWN_FOLDERS:
+        if f"{mount.target}/".startswith(f"{folder}/") or folder.startswith(f"{mount.target}/"):
+            raise BadInputError(
+                f"LAUNCHER_MOUNTS puts {mount.source} at {mount.target}, in the way of the job's own {folder}.",
+                f"Choose another place, such as {OPT_ML}/shared.",
+            )
