@@ -13,7 +13,7 @@ import launcher
 CHECKOUT = Path(__file__).parents[2]
 METRICS = "worker_0.batch_rl_graph.main_level.main_level.agent_0.csv"
 PRESET = "preset-cartpole-ddqnbcq"
-# Version 3 of the SDK makes shell variables of hyperparameters, which can have no dots: the values stand in a preset.
+# Short, as a preset: version 3 of the SDK takes no dots in hyperparameters.
 SHORT = {"training": {"epochs": 2}, "bcq": {"imitation_updates": 50}, "ope": {"reward_model_epochs": 1}}
 VALUES = {"preset": "story", "seed": 3}
 
