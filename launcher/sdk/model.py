@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from launcher.errors import BadInputError, UnsupportedOptionError
+from launcher.errors import BadInputError, TakenError, UnsupportedOptionError
 from launcher.jobs.store import ModelStore
 from launcher.paths import make_private
 from launcher.requests.names import make_job_name
@@ -27,6 +27,7 @@ from launcher.sdk.transformer import Transformer
 from launcher.serving.models import create_model
 from launcher.settings import REGION, home_path
 from launcher.storage import storage_for, to_uri
+from launcher.terminal import say_error
 
 if TYPE_CHECKING:
     from launcher.sdk.async_inference import AsyncInferenceConfig
@@ -119,6 +120,8 @@ class Model:
     ) -> str:
         """Make the model, as CreateModel does, and return its name.
 
+        A model of that name is used as it is, as by the SDK.
+
         Args:
             instance_type: taken and not needed.
             tags: kept with it.
@@ -131,16 +134,23 @@ class Model:
         name = self.name or make_job_name(self._base_name or _base_of(self.image_uri))
         request = self.request(name, tags)
         with in_sdk_words(MODEL_OPTIONS):
-            if self.entry_point is None:
-                create_model(request, store)
-            else:
-                with tempfile.TemporaryDirectory(prefix="launcher-") as folder:
-                    container = request["PrimaryContainer"]
-                    container["ModelDataUrl"] = self._with_code(store, name, request, Path(folder))
-                    container.pop("ModelDataSource", None)
-                    create_model(request, store)
+            try:
+                self._make(store, name, request)
+            except TakenError:
+                say_error(f"Using already existing model: {name}. What this one asks for besides is not looked at.")
         self.name = name
         return name
+
+    def _make(self, store: ModelStore, name: str, request: dict[str, Any]) -> None:
+        store.check_unused(name)
+        if self.entry_point is None:
+            create_model(request, store)
+            return
+        with tempfile.TemporaryDirectory(prefix="launcher-") as folder:
+            container = request["PrimaryContainer"]
+            container["ModelDataUrl"] = self._with_code(store, name, request, Path(folder))
+            container.pop("ModelDataSource", None)
+            create_model(request, store)
 
     def request(self, name: str | None = None, tags: Sequence[Mapping[str, str]] | None = None) -> dict[str, Any]:
         """Return the CreateModel document; with an entry point, as it is before the code is packed."""

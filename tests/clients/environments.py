@@ -35,7 +35,7 @@ def client_python(name: str) -> str:
     return str(python)
 
 
-def run_program(command: list[str], home: Path, seconds: float = 240) -> dict[str, dict]:
+def run_program(command: list[str], home: Path, seconds: float = 900) -> dict[str, dict]:
     """Run a program by ``launcher exec`` on processes; return what it reports, by section.
 
     A program that ends early reports the sections before; its last lines are in the failure of the test that asks for

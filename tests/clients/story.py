@@ -6,13 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import yaml
 
 import launcher
 
 CHECKOUT = Path(__file__).parents[2]
 METRICS = "worker_0.batch_rl_graph.main_level.main_level.agent_0.csv"
 PRESET = "preset-cartpole-ddqnbcq"
-VALUES = {"preset": PRESET, "seed": 3, "training.epochs": 2, "bcq.imitation_updates": 50, "ope.reward_model_epochs": 1}
+# Short, as a preset: version 3 of the SDK takes no dots in hyperparameters.
+SHORT = {"training": {"epochs": 2}, "bcq": {"imitation_updates": 50}, "ope": {"reward_model_epochs": 1}}
+VALUES = {"preset": "story", "seed": 3}
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,10 @@ def make_source(folder: Path) -> Path:
     source = folder / "rl"
     shutil.copytree(CHECKOUT / "entrypoints", source, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(CHECKOUT / "presets", source / "presets")
+    preset = yaml.safe_load((source / "presets" / f"{PRESET}.yaml").read_text())
+    for section, values in SHORT.items():
+        preset[section] = {**(preset.get(section) or {}), **values}
+    (source / "presets" / "story.yaml").write_text(yaml.safe_dump(preset))
     return source
 
 

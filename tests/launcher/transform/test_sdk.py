@@ -57,6 +57,17 @@ def data(tmp_path):
     return tmp_path / "data"
 
 
+def test_a_model_that_is_there_already_is_used_as_it_is_and_said_so(serving, home, capsys):
+    model = launcher.Model(env={"COLOUR": "red"}, runtime=serving)
+    first = model.transformer(1, "local")
+    made = ModelStore(home_path()).load(first.model_name)
+    assert capsys.readouterr().err == ""
+    again = launcher.Model(name=first.model_name, env={"COLOUR": "blue"}, runtime=serving).transformer(1, "local")
+    assert model.transformer(1, "local").model_name == again.model_name == first.model_name
+    assert ModelStore(home_path()).load(first.model_name) == made
+    assert capsys.readouterr().err.count(f"Using already existing model: {first.model_name}.") == 2
+
+
 def test_a_model_transforms_a_folder_and_says_where_the_outputs_are(serving, data, home):
     transformer = launcher.Model(env={"COLOUR": "red"}, runtime=serving).transformer(1, "local", assemble_with="Line")
     job = transformer.transform(data, split_type="Line", job_name="job-1", logs=False)
