@@ -107,7 +107,7 @@ def test_paths_and_uris_stay_what_they_are(make_job, tmp_path, monkeypatch):
     ("text", "words"),
     [
         ("job-2", "Did you mean the job 'job-1'?"),
-        ("elsewhere", "Jobs that have output, the newest first: job-1."),
+        ("elsewhere", "Jobs that have output or model, the newest first: job-1."),
         ("job-1:outputs/log.csv", "Write job-1:PART or job-1:PART/FILE"),
         ("job-1:output/log.cvs", "Did you mean job-1:output/log.csv?"),
         ("job-1:output/../../x", "leaves the results"),
@@ -219,7 +219,7 @@ def test_the_end_of_fit_names_files_by_paths_of_this_machine_and_the_next_comman
     assert f"/opt/ml/output/data/log.csv is output/log.csv in {results}/output.tar.gz" in answer.stdout
     assert f"{results}/model.tar.gz: policy.pt" in answer.stdout
     assert f"{results}/output.tar.gz: checkpoint/epoch-1.pt, log.csv" in answer.stdout
-    assert "Files: launcher outputs job-1 --to FOLDER    Next job: launcher fit ... -i CHANNEL=job-1" in answer.stdout
+    assert "Files: launcher outputs job-1 --to FOLDER\nNext job: launcher fit ... -i CHANNEL=job-1\n" in answer.stdout
 
 
 def test_jobs_are_listed_the_newest_first_and_removed_by_their_names(make_job, tmp_path, store):
