@@ -113,7 +113,7 @@ def test_a_launcher_of_this_machine_knows_the_jobs(compose, trained, tmp_path):
     """Their records, logs and results, by the paths that the records name."""
     home = {"LAUNCHER_HOME": str(compose.checkout)}
     jobs = json.loads(run_launcher("ls", "--json", cwd=tmp_path, **home).stdout)
-    ours = {re.sub(r"-\d{4}(-\d\d){5}-\d{3}$", "", entry["TrainingJobName"]): entry for entry in jobs}
+    ours = {re.sub(r"-\d{4}(-\d\d){5}-\d{3}$", "", entry["TrainingJobName"]): entry for entry in reversed(jobs)}
     assert {entry["TrainingJobStatus"] for entry in jobs} <= {"Completed", "Stopped"}
     assert {"collect", "train"} <= set(ours)
     name = (compose.jobs / "train").readlink().name

@@ -196,7 +196,7 @@ def test_another_process_finds_the_demos_artifacts_after_it_has_ended(demo, tmp_
     source = described["InputDataConfig"][0]["DataSource"]["S3DataSource"]["S3Uri"]
     assert source.startswith(f"s3://{DEFAULT_BUCKET}/{collecting}/")
     jobs = json.loads(run_launcher("ls", "--json", cwd=tmp_path, **inputs).stdout)
-    assert [entry["TrainingJobName"] for entry in jobs] == result["jobs"]
+    assert [entry["TrainingJobName"] for entry in jobs] == result["jobs"][::-1]
     plot = run_launcher("plot", training, "-o", str(tmp_path / "plot.png"), cwd=tmp_path, **inputs)
     assert (tmp_path / "plot.png").exists(), plot.stderr
 

@@ -110,7 +110,7 @@ def test_a_train_job_leaves_what_any_job_of_the_launcher_leaves(checkout, tmp_pa
         (re.sub(r"-20.*", "", entry["TrainingJobName"]), entry["TrainingJobStatus"])
         for entry in json.loads(said.stdout)
     ]
-    assert jobs == [("collect", "Completed"), ("train", "Completed")], "the links to the newest are no jobs"
+    assert jobs == [("train", "Completed"), ("collect", "Completed")], "the links to the newest are no jobs"
     logs = run_launcher("logs", "latest", cwd=tmp_path, LAUNCHER_HOME=str(checkout.home)).stdout
     assert "train read cartpole_dataset.csv" in logs
 
