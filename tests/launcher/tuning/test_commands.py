@@ -5,6 +5,7 @@ import re
 
 import pytest
 
+from launcher.cli.arguments import metrics_of
 from launcher.cli.tuning import _ranges
 from launcher.errors import BadInputError
 from launcher.running import artifacts
