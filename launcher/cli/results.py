@@ -99,7 +99,8 @@ def print_results(job: TrainingJob) -> None:
         say(f"  {line}")
     if files:
         next_options = _NEXT.get(job.entry_point or "", "... -i CHANNEL")
-        say(f"Files: launcher outputs {job.name} --to FOLDER    Next job: launcher fit {next_options}={job.name}")
+        say(f"Files: launcher outputs {job.name} --to FOLDER")
+        say(f"Next job: launcher fit {next_options}={job.name}")
 
 
 def _translated(job: TrainingJob, files: dict[str, list[str]]) -> list[str]:

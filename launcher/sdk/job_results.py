@@ -194,11 +194,14 @@ def _has(store: Store[JobRecord], name: str, part: str) -> bool:
 
 def _fitting(store: Store[JobRecord], inside: str, channel: str) -> str:
     """Return a sentence with the newest jobs that have such a part; empty where there are none."""
-    part = inside.split("/")[0] or (MODEL_CHANNEL if channel == MODEL_CHANNEL else "output")
+    part = inside.split("/")[0] or (MODEL_CHANNEL if channel == MODEL_CHANNEL else "")
+    parts = [name for name in ((part,) if part else ("output", "model")) if name in PARTS]
     names = [name for name, record in reversed(store.records()[0]) if record.terminal]
     # Each may be a question to an S3: the newest are enough.
-    fitting = [name for name in names[: 4 * _MAX_NAMED] if part in PARTS and _has(store, name, part)][:_MAX_NAMED]
-    return f"Jobs that have {part}, the newest first: {', '.join(fitting)}." if fitting else ""
+    fitting = [name for name in names[: 4 * _MAX_NAMED] if any(_has(store, name, part) for part in parts)]
+    if not fitting:
+        return ""
+    return f"Jobs that have {' or '.join(parts)}, the newest first: {', '.join(fitting[:_MAX_NAMED])}."
 
 
 def _parts() -> str:

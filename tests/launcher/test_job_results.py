@@ -75,24 +75,24 @@ def test_the_next_job_reads_what_the_last_one_left_and_its_record_says_which(mak
     assert source["S3Uri"] == f"file://{job.path}/unpacked/output"
 
 
-@pytest.mark.parametrize(
-    ("text", "channel", "path"),
-    [
-        ("job-1", "train", "output"),
-        ("latest", "train", "output"),
-        ("job-1", "checkpoint", "output/checkpoint"),
-        ("job-1:output", "checkpoint", "output"),
-        ("job-1:model", "train", "model"),
-        ("job-1:model/policy.pt", "train", "model/policy.pt"),
-        ("latest:output/log.csv", "train", "output/log.csv"),
-        ("job-1/output/log.csv", "train", "output/log.csv"),
-    ],
+WORDS_FOR_JOBS = (
+    ("job-1", "train", "output"),
+    ("latest", "train", "output"),
+    ("job-1", "checkpoint", "output/checkpoint"),
+    ("job-1:output", "checkpoint", "output"),
+    ("job-1:model", "train", "model"),
+    ("job-1:model/policy.pt", "train", "model/policy.pt"),
+    ("latest:output/log.csv", "train", "output/log.csv"),
+    ("job-1/output/log.csv", "train", "output/log.csv"),
 )
-def test_a_word_of_the_command_line_names_a_job_and_a_part_of_it(text, channel, path, make_job):
+
+
+def test_a_word_of_the_command_line_names_a_job_and_a_part_of_it(make_job):
     job = make_job("job-1")
-    said = []
-    assert referred_location(text, channel, said.append) == f"{job.path}/unpacked/{path}"
-    assert bool(said) == text.startswith("latest")
+    for text, channel, path in WORDS_FOR_JOBS:
+        said = []
+        assert referred_location(text, channel, said.append) == f"{job.path}/unpacked/{path}", text
+        assert bool(said) == text.startswith("latest")
 
 
 def test_paths_and_uris_stay_what_they_are(make_job, tmp_path, monkeypatch):
@@ -103,22 +103,22 @@ def test_paths_and_uris_stay_what_they_are(make_job, tmp_path, monkeypatch):
         assert referred_location(text) == text
 
 
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("job-2", "Did you mean the job 'job-1'?"),
-        ("elsewhere", "Jobs that have output, the newest first: job-1."),
-        ("job-1:outputs/log.csv", "Write job-1:PART or job-1:PART/FILE"),
-        ("job-1:output/log.cvs", "Did you mean job-1:output/log.csv?"),
-        ("job-1:output/../../x", "leaves the results"),
-        ("job-1:intermediate", "has written nothing"),
-    ],
+WRONG_WORDS = (
+    ("job-2", "Did you mean the job 'job-1'?"),
+    ("elsewhere", "Jobs that have output or model, the newest first: job-1."),
+    ("job-1:outputs/log.csv", "Write job-1:PART or job-1:PART/FILE"),
+    ("job-1:output/log.cvs", "Did you mean job-1:output/log.csv?"),
+    ("job-1:output/../../x", "leaves the results"),
+    ("job-1:intermediate", "has written nothing"),
 )
-def test_what_no_job_has_left_is_refused_with_what_there_is(text, words, make_job):
+
+
+def test_what_no_job_has_left_is_refused_with_what_there_is(make_job):
     make_job("job-1")
-    with pytest.raises(ChannelError) as error:
-        referred_location(text, "train")
-    assert words in str(error.value)
+    for text, words in WRONG_WORDS:
+        with pytest.raises(ChannelError) as error:
+            referred_location(text, "train")
+        assert words in str(error.value), text
 
 
 def test_a_job_that_left_nothing_names_those_that_did(make_job):
@@ -167,6 +167,7 @@ def test_fit_reads_another_job_by_its_name(make_job, tmp_path):
     assert "neither a file or folder nor a job" in answer.stderr
 
 
+@pytest.mark.slow
 def test_fit_takes_variables_metrics_and_dependencies(tmp_path):
     (tmp_path / "helper.py").write_text("WORD = 'score: 4'")
     (tmp_path / "hello.py").write_text("import os, helper; print(helper.WORD + os.environ['DIGIT'])")
@@ -185,6 +186,7 @@ def test_fit_takes_variables_metrics_and_dependencies(tmp_path):
         assert run_launcher("fit", "hello.py", *option, cwd=tmp_path).returncode == 2
 
 
+@pytest.mark.slow
 def test_outputs_lists_unpacks_and_prints_where(make_job, tmp_path):
     job = make_job("job-1")
     answer = run_launcher("outputs", "job-1", cwd=tmp_path)
@@ -219,9 +221,10 @@ def test_the_end_of_fit_names_files_by_paths_of_this_machine_and_the_next_comman
     assert f"/opt/ml/output/data/log.csv is output/log.csv in {results}/output.tar.gz" in answer.stdout
     assert f"{results}/model.tar.gz: policy.pt" in answer.stdout
     assert f"{results}/output.tar.gz: checkpoint/epoch-1.pt, log.csv" in answer.stdout
-    assert "Files: launcher outputs job-1 --to FOLDER    Next job: launcher fit ... -i CHANNEL=job-1" in answer.stdout
+    assert "Files: launcher outputs job-1 --to FOLDER\nNext job: launcher fit ... -i CHANNEL=job-1\n" in answer.stdout
 
 
+@pytest.mark.slow
 def test_jobs_are_listed_the_newest_first_and_removed_by_their_names(make_job, tmp_path, store):
     for number in (1, 2, 3):
         make_job(f"job-{number}", "pass")
@@ -237,6 +240,7 @@ def test_jobs_are_listed_the_newest_first_and_removed_by_their_names(make_job, t
     assert store.names() == ["job-1", "job-3"]
 
 
+@pytest.mark.slow
 def test_a_job_that_has_not_ended_is_not_removed(tmp_path, store):
     (tmp_path / "slow.py").write_text("import time; time.sleep(60)")
     run_launcher("fit", "slow.py", "-d", "-r", "process", "--job-name", "job-1", cwd=tmp_path)
@@ -306,6 +310,7 @@ def test_a_job_without_metrics_of_its_own_says_where_those_of_its_log_are(make_j
         make_job("job-1").metrics()
 
 
+@pytest.mark.slow
 def test_results_of_a_job_that_runs_are_not_there_yet(tmp_path, store):
     (tmp_path / "slow.py").write_text("import time; time.sleep(60)")
     run_launcher("fit", "slow.py", "-d", "-r", "process", "--job-name", "job-1", cwd=tmp_path)
