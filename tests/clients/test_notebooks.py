@@ -40,7 +40,7 @@ def test_a_notebook_tells_the_whole_story(story):
     assert "reward-testing" in shown
     assert re.search(r"^100 answers; the first: \{'predictions': \[\[0\.\d", shown, re.MULTILINE)
     assert "100 rows of the next log" in shown
-    assert re.search(r"^probabilities: \[0\.\d+, 0\.\d+\] action: [01]$", shown, re.MULTILINE)
+    assert re.search(r"^probabilities: \[[01]\.\d+, [01]\.\d+\] action: [01]$", shown, re.MULTILINE)
     images = [output for cell in notebook.cells for output in cell.get("outputs", []) if "image/png" in str(output)]
     assert len(images) == 1
 
