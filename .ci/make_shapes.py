@@ -62,6 +62,29 @@ OPERATIONS = (
 BESIDE = {
     "logs": ("DescribeLogGroups", "DescribeLogStreams", "FilterLogEvents", "GetLogEvents"),
     "cloudwatch": ("GetMetricData", "GetMetricStatistics", "ListMetrics"),
+    "batch": (
+        "CreateJobQueue",
+        "CreateSchedulingPolicy",
+        "CreateServiceEnvironment",
+        "DeleteJobQueue",
+        "DeleteSchedulingPolicy",
+        "DeleteServiceEnvironment",
+        "DescribeJobQueues",
+        "DescribeSchedulingPolicies",
+        "DescribeServiceEnvironments",
+        "DescribeServiceJob",
+        "ListSchedulingPolicies",
+        "ListServiceJobs",
+        "ListTagsForResource",
+        "SubmitServiceJob",
+        "TagResource",
+        "TerminateServiceJob",
+        "UntagResource",
+        "UpdateJobQueue",
+        "UpdateSchedulingPolicy",
+        "UpdateServiceEnvironment",
+        "UpdateServiceJob",
+    ),
 }
 """Other services, of which a few operations are answered here, by botocore's names."""
 INPUT_ONLY = ("Search",)

@@ -50,9 +50,9 @@ def training_job_arn(name: str) -> str:
     return local_arn("training-job", name)
 
 
-def local_arn(kind: str, name: str) -> str:
-    """Return the ARN that the local account gives a thing of SageMaker's, such as a ``transform-job``."""
-    return f"arn:aws:sagemaker:{REGION}:{ACCOUNT_ID}:{kind}/{name}"
+def local_arn(kind: str, name: str, service: str = "sagemaker") -> str:
+    """Return the ARN that the local account gives a thing of a service's, such as a ``transform-job``."""
+    return f"arn:aws:{service}:{REGION}:{ACCOUNT_ID}:{kind}/{name}"
 
 
 def default_home() -> Path | None:

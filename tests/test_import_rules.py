@@ -49,7 +49,7 @@ LAYERS = [
     {"serving"},
     {"transform", "endpoints"},
     {"processing_jobs"},
-    {"tuning"},
+    {"tuning", "batch_queues"},
     {"aws", "sdk"},
     {"proxy"},
     {"cli", "aliases"},

@@ -37,6 +37,7 @@ class Kind(Generic[RecordType]):
         missing_words: AWS's words for a name that nothing has, around the ARN or the name; empty for our own.
         listing: the command that lists them.
         driver: ``module:Class`` of what sees one through to its end; empty where nothing has to.
+        service: of AWS's, that has it.
     """
 
     folder: str
@@ -50,10 +51,11 @@ class Kind(Generic[RecordType]):
     missing_words: str = ""
     listing: str = "launcher ls"
     driver: str = ""
+    service: str = "sagemaker"
 
     def arn(self, name: str) -> str:
         """Return the ARN of the local account for a name."""
-        return local_arn(self.arn_kind, name)
+        return local_arn(self.arn_kind, name, self.service)
 
 
 TRAINING_JOBS = Kind(
@@ -158,4 +160,4 @@ KINDS: dict[str, Kind[Any]] = {
     kind.folder: kind
     for kind in (TRAINING_JOBS, PROCESSING_JOBS, TRANSFORM_JOBS, TUNING_JOBS, MODELS, ENDPOINT_CONFIGS, ENDPOINTS)
 }
-"""Every kind, by the name of its folder."""
+"""Every kind of SageMaker's, by the name of its folder."""
