@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from launcher.errors import BadInputError
+from launcher.terminal import say_error
 
 
 def exists(text: str) -> bool:
@@ -67,3 +68,53 @@ def _hyperparameter(text: str) -> tuple[str, Any]:
     except ValueError:
         return name, value
     return name, decoded if isinstance(decoded, int | float | bool) else value
+
+
+def located(channels: str | dict[str, str] | None, default: str) -> str | dict[str, str] | None:
+    """Return channels with the path of what a job left for each word that names a job.
+
+    Args:
+        channels: as ``channels_of`` returns them.
+        default: the channel that a lone word is for.
+    Raises:
+        ChannelError: that job has left nothing of the kind, or neither a path nor a job has this name.
+    """
+    from launcher.sdk.job_results import referred_location
+
+    if channels is None:
+        return None
+    if isinstance(channels, str):
+        return referred_location(channels, default, tell=say_error)
+    return {name: referred_location(text, name, tell=say_error) for name, text in channels.items()}
+
+
+def metrics_of(texts: list[str]) -> list[dict[str, str]]:
+    """Return the metric definitions of ``--metric``.
+
+    Raises:
+        BadInputError: a text is not NAME=REGEX.
+    """
+    definitions = []
+    for text in texts:
+        name, _, regex = text.partition("=")
+        if not name or not regex:
+            raise BadInputError(
+                f"--metric {text!r} is not NAME=REGEX.", "For example: --metric 'score=score: ([0-9.]+)'"
+            )
+        definitions.append({"Name": name, "Regex": regex})
+    return definitions
+
+
+def variables_of(texts: list[str], example: str = "WORKERS=2") -> dict[str, str] | None:
+    """Return the variables of ``--env``; None for none.
+
+    Raises:
+        BadInputError: a text is not NAME=VALUE.
+    """
+    variables = {}
+    for text in texts:
+        name, separator, value = text.partition("=")
+        if not separator or not name:
+            raise BadInputError(f"--env {text!r} is not NAME=VALUE.", f"For example: --env {example}")
+        variables[name] = value
+    return variables or None

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from launcher.cli.arguments import variables_of
 from launcher.cli.printing import print_json, print_table, to_json
 from launcher.errors import BadInputError
 from launcher.terminal import neutralised_text, say, say_error
@@ -50,7 +51,7 @@ def deploy(
     from launcher.sdk.data_capture import DataCaptureConfig
     from launcher.sdk.session import Session
 
-    model = _model(job, model_data, image_uri, _variables(variables or []), runtime)
+    model = _model(job, model_data, image_uri, _variables(variables), runtime)
     config = None if capture is None else DataCaptureConfig(True, 100, capture)
     predictor = model.deploy(instance_count, "local", endpoint_name=endpoint_name, data_capture_config=config)
     description = Session().describe_endpoint(predictor.endpoint_name)
@@ -237,7 +238,7 @@ def update(
         return
     model_name = None
     if job or model_data or image_uri:
-        model_name = _model(job, model_data, image_uri, _variables(variables or []), runtime).create()
+        model_name = _model(job, model_data, image_uri, _variables(variables), runtime).create()
     elif variables:
         raise BadInputError("--env goes with a model.", "Name it: --job, --model-data or --image-uri.")
     Predictor(name).update_endpoint(initial_instance_count=instance_count, model_name=model_name)
@@ -287,14 +288,8 @@ def _model(
     return Model(image_uri, model_data, env=variables, runtime=runtime)
 
 
-def _variables(texts: list[str]) -> dict[str, str]:
-    variables = {}
-    for text in texts:
-        name, separator, value = text.partition("=")
-        if not separator or not name:
-            raise BadInputError(f"--env {text!r} is not NAME=VALUE.", "For example: --env LAUNCHER_SERVE_POLICY=greedy")
-        variables[name] = value
-    return variables
+def _variables(texts: list[str] | None) -> dict[str, str]:
+    return variables_of(texts or [], "LAUNCHER_SERVE_POLICY=greedy") or {}
 
 
 def _body(text: str) -> bytes:

@@ -12,14 +12,23 @@ from launcher.cli.printing import print_json, print_table, to_json
 from launcher.errors import BadInputError, JobNotFoundError, LauncherError
 from launcher.paths import MAX_NAME_BYTES
 from launcher.secrets import masked_description
-from launcher.terminal import neutralised_text, say, say_error
+from launcher.terminal import neutralised_text, say_error
 
 if TYPE_CHECKING:
     from launcher.jobs.record import Record
     from launcher.jobs.store import JobStore, Store
     from launcher.sdk.training_job import TrainingJob
 
-JobName = Annotated[str, typer.Argument(metavar="JOB", help="A job's name, or 'latest'.")]
+
+def _complete_job(incomplete: str) -> list[str]:
+    """Return the names of jobs for a shell that completes one, the newest first."""
+    stores = [_store_of(word) for word in _JOB_KINDS]
+    entries = [entry for store in stores for entry in store.records()[0] if entry[0].startswith(incomplete)]
+    names = [name for name, _ in sorted(entries, key=lambda entry: entry[1].created, reverse=True)]
+    return [*(["latest"] if "latest".startswith(incomplete) else []), *names]
+
+
+JobName = Annotated[str, typer.Argument(metavar="JOB", help="A job's name, or 'latest'.", autocompletion=_complete_job)]
 KindName = Annotated[
     str | None,
     typer.Option(
@@ -42,9 +51,10 @@ def list_jobs(
         str | None,
         typer.Option("--kind", "-k", help="training, processing, transform, tuning, model; by default all."),
     ] = None,
+    limit: Annotated[int | None, typer.Option("--limit", "-n", min=1, help="Only so many; all by default.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List all jobs, the oldest first; a job without a driver gets a new one."""
+    """List jobs, the newest first; a job without a driver gets a new one."""
     stores = [_store_of(word) for word in ((kind,) if kind else _JOB_KINDS)]
     entries: list[tuple[Store[Any], str, Record]] = []
     for store in stores:
@@ -52,9 +62,10 @@ def list_jobs(
         entries += [(store, name, record) for name, record in records]
         for error in errors:
             say_error(f"{type(error).__name__}: {error}")
-    entries.sort(key=lambda entry: entry[2].created)
+    entries.sort(key=lambda entry: entry[2].created, reverse=True)
     for entry in entries:
         _look_after(*entry)
+    entries = entries[:limit]
     if as_json:
         print_json([_listed(*entry) for entry in entries])
     elif not entries:
@@ -63,7 +74,7 @@ def list_jobs(
         headings = ["JOB", "STATUS", "RUNTIME", "CREATED", "SECONDS", "KIND"]
         if kind:
             headings = ["MODEL", "CREATED"] if stores[0].kind.folder == "models" else headings[:-1]
-        print_table([headings, *(_row(*entry)[: len(headings)] for entry in entries)])
+        print_table([headings, *(_row(*entry)[: len(headings)] for entry in entries)], fit=True)
 
 
 def _listed(store: Store[Any], name: str, record: Record) -> dict[str, Any]:
@@ -77,7 +88,7 @@ def _listed(store: Store[Any], name: str, record: Record) -> dict[str, Any]:
 def _row(store: Store[Any], name: str, record: Record) -> tuple[str, ...]:
     from launcher.jobs.record import DrivenRecord, utc
 
-    created = utc(record.created).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    created = utc(record.created).astimezone().strftime("%m-%d %H:%M")
     if not isinstance(record, DrivenRecord):
         return name, created
     last = record.ended or (record.modified if record.terminal else time.time())
@@ -131,6 +142,24 @@ def stop(job: JobName, kind: KindName = None) -> None:
     print(f"{handle.name}: {handle.status}")
 
 
+def remove(
+    jobs: Annotated[
+        list[str], typer.Argument(metavar="JOB...", help="Names of jobs that have ended.", autocompletion=_complete_job)
+    ],
+    kind: KindName = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
+) -> None:
+    """Remove jobs that have ended, with their logs and the results in their own folders; results elsewhere stay."""
+    named = [_found(job, kind) for job in jobs]
+    for store, name in named:
+        if not store.load(name).terminal:
+            raise BadInputError(f"{store.kind.noun} '{name}' has not ended.", f"Stop it first: launcher stop {name}")
+    for store, name in dict.fromkeys(named):
+        if not dry_run:
+            store.remove(name)
+        print(f"{'would remove' if dry_run else 'removed'} {store.folder(name).path}")
+
+
 def collect(job: JobName, kind: KindName = None) -> None:
     """Pack the results of a job that has ended and whose results could not be packed then."""
     from launcher.running.driving import collect_again, drive
@@ -176,21 +205,9 @@ def collect_garbage(
 
 def job_handle(name: str) -> TrainingJob:
     """Return a job by its name, or the latest one."""
-    from launcher.sdk.training_job import TrainingJob
+    from launcher.sdk.job_results import find_job
 
-    store = _store()
-    if len(name.encode()) > MAX_NAME_BYTES:
-        raise JobNotFoundError(f"no job '{name:.60}...': that is no job's name.", "List them with: launcher ls")
-    if name == "latest" and (names := store.names()):
-        name = names[-1]
-    return TrainingJob(name, store)
-
-
-def print_ending(job: Any) -> None:
-    """Say how a job ended, where its results are, and what its user should know."""
-    for line in job.warnings:
-        say_error(f"warning: {line}")
-    say(f"{job.name}: {job.status}. Results: {job.model_data.removeprefix('file://').rsplit('/', 1)[0]}")
+    return find_job(name)
 
 
 def _found(name: str, kind: str | None) -> tuple[Store[Any], str]:

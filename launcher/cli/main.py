@@ -10,11 +10,11 @@ import typer
 from typer.core import TyperGroup
 
 from launcher import __version__
-from launcher.cli import aws, cache, endpoints, images, jobs, processing, programs, storage, transform, tuning
-from launcher.cli.arguments import channels_of, exists, hyperparameters_of
+from launcher.cli import aws, cache, endpoints, images, jobs, processing, programs, results, storage, transform, tuning
+from launcher.cli.arguments import channels_of, exists, hyperparameters_of, located, metrics_of, variables_of
 from launcher.cli.documents import placed, read_document
-from launcher.cli.jobs import AsJson, JobName, job_handle, print_ending
-from launcher.cli.printing import print_json
+from launcher.cli.jobs import AsJson, JobName, job_handle
+from launcher.cli.printing import print_json, print_table
 from launcher.errors import BadInputError, LauncherError
 from launcher.paths import checked_path
 from launcher.secrets import masked_description
@@ -69,6 +69,22 @@ Detach = Annotated[bool, typer.Option("--detach", "-d", help="Return at once; th
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would be run, and run nothing.")]
 
 
+def _complete_preset(incomplete: str) -> list[str]:
+    """Return the names of bundled presets for a shell that completes one."""
+    return [name for name in _preset_lines() if name.startswith(incomplete)]
+
+
+def _preset_lines() -> dict[str, str]:
+    """Return what each bundled preset does, by its name: the first sentence of its file."""
+    from launcher.settings import data_path
+
+    lines = {}
+    for path in sorted(data_path("presets").glob("*.y*ml")):
+        begin = [line.removeprefix("#").strip() for line in path.read_text(encoding="utf-8").splitlines()[:5]]
+        lines[path.stem] = " ".join(begin).split(". ", 1)[0].rstrip(".") + "."
+    return lines
+
+
 def main() -> None:
     """Run the command line; a named error ends it with its own exit code and no traceback."""
     open_standard_streams()
@@ -117,11 +133,13 @@ def demo(
 @app.command()
 def fit(
     entry_point: Annotated[str | None, typer.Argument(help="The script to run; train.py by default.")] = None,
-    preset: Annotated[str | None, typer.Option(help="A bundled preset, or a YAML file.")] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="A bundled preset, or a YAML file.", autocompletion=_complete_preset)
+    ] = None,
     source_dir: Annotated[str | None, typer.Option(help="The folder that holds the script.")] = None,
     image_uri: Annotated[str | None, typer.Option(help="An image of your own.")] = None,
     inputs: Annotated[
-        list[str] | None, typer.Option("--input", "-i", help="PATH or s3://..., or CHANNEL=PATH; may be repeated.")
+        list[str] | None, typer.Option("--input", "-i", help="[CHANNEL=]PATH, s3://..., JOB or JOB:output/FILE.")
     ] = None,
     writable: Annotated[
         list[str] | None, typer.Option(help="A channel that the job gets a copy of, to change; may be repeated.")
@@ -129,6 +147,14 @@ def fit(
     input_mode: Annotated[str, typer.Option(help="How channels arrive: File, FastFile or Pipe.")] = "File",
     hyperparameters: Annotated[
         list[str] | None, typer.Option("--hyperparameter", "-p", help="NAME=VALUE; may be repeated.")
+    ] = None,
+    env: Annotated[list[str] | None, typer.Option("--env", "-e", help="NAME=VALUE; may be repeated.")] = None,
+    metrics: Annotated[
+        list[str] | None,
+        typer.Option("--metric", "-m", help="NAME=REGEX, group 1 is the value in a line of the log; may be repeated."),
+    ] = None,
+    dependencies: Annotated[
+        list[str] | None, typer.Option(help="A file or folder packed beside the script; may be repeated.")
     ] = None,
     job_name: Annotated[str | None, typer.Option(help="Made from the time by default.")] = None,
     output_path: Annotated[str | None, typer.Option(help="Where results go, a folder or s3://...")] = None,
@@ -152,8 +178,9 @@ def fit(
 
     With --dry-run, --json prints the CreateTrainingJob document, which "launcher run" takes.
     """
-    from launcher.sdk.bundled import bundled_estimator, bundled_inputs
+    from launcher.sdk.bundled import BUNDLED_CHANNELS, BUNDLED_METRIC_DEFINITIONS, bundled_estimator, bundled_inputs
     from launcher.sdk.estimator import Estimator as PlainEstimator
+    from launcher.sdk.inputs import DEFAULT_CHANNEL
 
     options: dict[str, Any] = {
         "output_path": output_path,
@@ -165,6 +192,8 @@ def fit(
         "runtime": runtime,
         "mode": mode,
     }
+    options |= {"environment": variables_of(env or []), "dependencies": dependencies}
+    definitions = metrics_of(metrics or [])
     values = hyperparameters_of(hyperparameters or [])
     if entry_point == "":
         raise BadInputError("the entry point is an empty text.", "Name a script, or leave it out for train.py.")
@@ -173,12 +202,19 @@ def fit(
     estimator: Estimator
     channels: Any = channels_of(inputs or [])
     if preset is not None and source_dir is None and entry_point is not None:
+        options["metric_definitions"] = [*BUNDLED_METRIC_DEFINITIONS, *definitions]
         estimator = bundled_estimator(preset, entry_point, values, image_uri=image_uri, **options)
-        channels = bundled_inputs(entry_point, channels)
+        channels = bundled_inputs(entry_point, located(channels, BUNDLED_CHANNELS.get(entry_point, "train")))
     else:
+        channels = located(channels, DEFAULT_CHANNEL)
         values |= {"preset": preset} if preset is not None else {}
         estimator = PlainEstimator(
-            image_uri, entry_point=entry_point, source_dir=source_dir, hyperparameters=values, **options
+            image_uri,
+            entry_point=entry_point,
+            source_dir=source_dir,
+            hyperparameters=values,
+            metric_definitions=definitions,
+            **options,
         )
     channels = _with_copies(channels, writable or [])
     if dry_run:
@@ -252,7 +288,7 @@ def _see_through(job: TrainingJob, *, detach: bool, as_json: bool) -> None:
     elif detach:
         say(job.name)
     else:
-        print_ending(job)
+        results.print_results(job)
         if job.status != "Completed":
             raise typer.Exit(1)
 
@@ -268,6 +304,9 @@ app.command("ls")(jobs.list_jobs)
 app.command()(jobs.describe)
 app.command()(jobs.logs)
 app.command()(jobs.stop)
+app.command()(results.outputs)
+app.command()(results.metrics)
+app.command("rm")(jobs.remove)
 app.command()(jobs.collect)
 app.command("gc")(jobs.collect_garbage)
 app.command()(endpoints.deploy)
@@ -430,15 +469,16 @@ def doctor(as_json: AsJson = False) -> None:
 
 @presets.command("ls")
 def list_presets() -> None:
-    """List the bundled presets."""
-    from launcher.settings import data_path
-
-    for name in sorted({path.stem for path in data_path("presets").glob("*.y*ml")}):
-        print(name)
+    """List the bundled presets, and what each does."""
+    lines = _preset_lines()
+    print_table([("PRESET", "WHAT IT DOES"), *lines.items()], fit=True)
 
 
 @presets.command("show")
-def show_preset(name: Annotated[str, typer.Argument(help="A bundled preset.")], as_json: AsJson = False) -> None:
+def show_preset(
+    name: Annotated[str, typer.Argument(help="A bundled preset.", autocompletion=_complete_preset)],
+    as_json: AsJson = False,
+) -> None:
     """Print every value of a preset, what it means, what it may be, and its other names."""
     from launcher.sdk.preflight import describe_preset
 
@@ -458,8 +498,9 @@ def _checkpoint(text: str) -> Path:
     """Return a checkpoint's path, given as one or by the training job that left it."""
     if exists(text) or "/" in text:
         return checked_path(text, "--checkpoint")
-    folder: Path = job_handle(text).outputs.data_path / "checkpoint"
-    return folder
+    from launcher.sdk.job_results import CHECKPOINT_CHANNEL, results_path
+
+    return results_path(job_handle(text).outputs, channel=CHECKPOINT_CHANNEL)
 
 
 def _with_copies(channels: Any, writable: list[str]) -> Any:

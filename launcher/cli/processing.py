@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from launcher.cli.arguments import variables_of
 from launcher.cli.jobs import AsJson
 from launcher.cli.printing import print_json
 from launcher.errors import BadInputError
@@ -58,7 +59,6 @@ def process(
 
     With --dry-run, --json prints the CreateProcessingJob document, which "launcher run" takes.
     """
-    from launcher.cli.transform import variables
     from launcher.sdk.framework_processors import FrameworkProcessor
     from launcher.sdk.processing import Processor, ScriptProcessor
     from launcher.sdk.processing_inputs import NetworkConfig
@@ -68,7 +68,7 @@ def process(
         "instance_count": instance_count,
         "instance_type": instance_type,
         "max_runtime_in_seconds": max_run,
-        "env": variables(env or []),
+        "env": variables_of(env or []),
         "network_config": NetworkConfig(network_isolation),
         "runtime": runtime,
         "mode": mode,
@@ -153,6 +153,7 @@ def as_input(text: str, distribution: str) -> Any:
     Raises:
         BadInputError: the text is something else.
     """
+    from launcher.sdk.job_results import referred_location
     from launcher.sdk.processing_inputs import ProcessingInput
 
     name, rest = _named(text)
@@ -161,6 +162,7 @@ def as_input(text: str, distribution: str) -> Any:
         raise BadInputError(
             f"--input {text!r} does not say where the job sees it.", "Write PATH:/opt/ml/processing/input"
         )
+    source = referred_location(source, tell=say_error)
     return ProcessingInput(source, f"/opt/ml/processing{path}", input_name=name, s3_data_distribution_type=distribution)
 
 

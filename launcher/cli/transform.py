@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from launcher.cli.arguments import variables_of
 from launcher.cli.jobs import AsJson, job_handle
 from launcher.cli.printing import print_json
 from launcher.errors import BadInputError
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def transform(
-    data: Annotated[str, typer.Argument(help="A file, a folder, s3://..., or a manifest.")],
+    data: Annotated[str, typer.Argument(help="A file, a folder, s3://..., a manifest, or JOB:output/FILE.")],
     job: Annotated[
         str | None, typer.Option("--job", "-j", help="The training job whose model answers, or 'latest'.")
     ] = None,
@@ -54,6 +55,7 @@ def transform(
 
     launcher transform states.jsonl --job latest -c application/jsonlines --split Line
     """
+    from launcher.sdk.job_results import referred_location
     from launcher.sdk.model import Model
 
     if (job is None) == (model_data is None) and image_uri is None:
@@ -61,6 +63,7 @@ def transform(
     if job is not None:
         trained = job_handle(job)
         model_data, image_uri = trained.model_data, image_uri or trained.image_uri
+    data = referred_location(data, tell=say_error)
     model = Model(
         image_uri,
         model_data,
@@ -76,7 +79,7 @@ def transform(
         assemble_with=assemble_with,
         output_path=output_path,
         accept=accept,
-        env=variables(env or []),
+        env=variables_of(env or []),
         max_concurrent_transforms=max_concurrent,
         max_payload=max_payload,
     )
@@ -157,18 +160,3 @@ def _see_through(job: TransformJob, *, detach: bool, as_json: bool) -> None:
     )
     if job.status != "Completed":
         raise typer.Exit(1)
-
-
-def variables(texts: list[str]) -> dict[str, str] | None:
-    """Return the variables of ``--env NAME=VALUE``; None where there are none.
-
-    Raises:
-        BadInputError: a text is something else.
-    """
-    values = {}
-    for text in texts:
-        name, separator, value = text.partition("=")
-        if not separator or not name:
-            raise BadInputError(f"--env {text!r} is not NAME=VALUE.", "For example: --env WORKERS=2")
-        values[name] = value
-    return values or None

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from launcher.cli.arguments import channels_of, exists, hyperparameters_of
+from launcher.cli.arguments import channels_of, exists, hyperparameters_of, located, metrics_of
 from launcher.cli.jobs import AsJson
 from launcher.cli.printing import print_json, print_table
 from launcher.errors import BadInputError
@@ -56,7 +56,7 @@ def tune(
     seed: Annotated[int | None, typer.Option(help="Of the chosen values.")] = None,
     source_dir: Annotated[str | None, typer.Option(help="The folder that holds the script.")] = None,
     inputs: Annotated[
-        list[str] | None, typer.Option("--input", "-i", help="PATH or s3://..., or CHANNEL=PATH; may be repeated.")
+        list[str] | None, typer.Option("--input", "-i", help="[CHANNEL=]PATH, s3://..., JOB or JOB:output/FILE.")
     ] = None,
     hyperparameters: Annotated[
         list[str] | None, typer.Option("--hyperparameter", "-p", help="NAME=VALUE, not tuned; may be repeated.")
@@ -80,6 +80,7 @@ def tune(
     """
     from launcher.sdk.bundled import BUNDLED_METRIC_DEFINITIONS, bundled_estimator, bundled_inputs
     from launcher.sdk.estimator import Estimator
+    from launcher.sdk.inputs import DEFAULT_CHANNEL
     from launcher.sdk.tuner import (
         HyperbandStrategyConfig,
         HyperparameterTuner,
@@ -90,7 +91,7 @@ def tune(
     if strategy.lower() not in _STRATEGIES:
         raise BadInputError(f"--strategy {strategy!r} is not known.", f"Use one of: {', '.join(_STRATEGIES)}.")
     options: dict[str, Any] = {"output_path": output_path, "max_run": max_run, "runtime": runtime, "mode": mode}
-    definitions = _metrics(metrics or [])
+    definitions = metrics_of(metrics or [])
     values = hyperparameters_of(hyperparameters or [])
     channels: Any = channels_of(inputs or [])
     if (
@@ -105,10 +106,11 @@ def tune(
             metric_definitions=definitions,
             **options,
         )
+        channels = located(channels, DEFAULT_CHANNEL)
     else:
         options["metric_definitions"] = [*BUNDLED_METRIC_DEFINITIONS, *definitions]
         estimator = bundled_estimator(target, "train.py", values, **options)
-        channels = bundled_inputs("train.py", channels)
+        channels = bundled_inputs("train.py", located(channels, "train"))
     hyperband = None
     if max_resource is not None:
         hyperband = StrategyConfig(HyperbandStrategyConfig(max_resource, min_resource))
@@ -226,16 +228,3 @@ def _range(text: str, given: str) -> ParameterRange:
         return ContinuousParameter(float(low), float(high), scale)
     except ValueError:
         raise BadInputError(f"--range {text!r}: {low!r} and {high!r} are no numbers.", _EXAMPLES) from None
-
-
-def _metrics(texts: list[str]) -> list[dict[str, str]]:
-    """Return the metric definitions of ``--metric``."""
-    definitions = []
-    for text in texts:
-        name, _, regex = text.partition("=")
-        if not name or not regex:
-            raise BadInputError(
-                f"--metric {text!r} is not NAME=REGEX.", "For example: --metric 'score=score: ([0-9.]+)'"
-            )
-        definitions.append({"Name": name, "Regex": regex})
-    return definitions

@@ -101,6 +101,9 @@ class Proxy:
                 await self._plain(head, reader, writer)
         except (OSError, EOFError, ValueError, S3Error, TimeoutError) as error:
             _LOG.debug("a connection ended: %s", error)
+        except asyncio.CancelledError:
+            # Up to Python 3.11 asyncio logs a cancelled connection as an error, into a notebook's cell too.
+            _LOG.debug("a connection ended with the proxy")
         finally:
             self._tasks.discard(task)
             writer.close()

@@ -208,6 +208,20 @@ def unpack(archive_path: Path, target: Path) -> None:
         ) from error
 
 
+def list_files(archive_path: Path) -> list[tuple[str, int]]:
+    """Return name and size in bytes of each file and link in an archive, in its order; unpacks nothing.
+
+    Raises:
+        ArtifactError: no archive, or damaged.
+    """
+    try:
+        with _open_gzip(archive_path, "rb") as compressed, _read_tar(compressed) as archive:
+            members = [(_safe_name(member.name), member) for member in archive if not member.isdir()]
+    except _DAMAGED as error:
+        raise ArtifactError(f"{archive_path} cannot be read: {error}.", "Check that it is whole: tar -tzf") from error
+    return [(str(name), member.size) for name, member in members if name is not None]
+
+
 def _open_gzip(path: Path, mode: str) -> IO[bytes]:
     threads = min(os.cpu_count() or 1, 8)
     opened: Any = igzip_threaded.open

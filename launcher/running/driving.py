@@ -210,9 +210,11 @@ def _logs_command(store: Store[Any], name: str) -> str:
     return f"launcher logs -f {name}" + ("" if store.kind is TRAINING_JOBS else f" --kind {store.kind.folder}")
 
 
-def raise_unless_completed(store: Store[Any], record: HostsRecord) -> None:
+def raise_unless_completed(store: Store[Any], record: HostsRecord, *, log_shown: bool = False) -> None:
     """Raise the error of a failed job; a stopped one is no error, as with SageMaker.
 
+    Args:
+        log_shown: the caller's user has seen the log, so that its end is not said again.
     Raises:
         JobFailedError: with the reason, the exit code and the last lines of the log of the host that failed.
     """
@@ -230,7 +232,7 @@ def raise_unless_completed(store: Store[Any], record: HostsRecord) -> None:
         on_host = f" on {host}" if spec.instance_count > 1 else ""
         ending = f"{program} exited with {code}{on_host} after {seconds:.0f} s"
     log_path = folder.log_path(host)
-    tail = "".join(f"\n    {line}" for line in log_tail(log_path))
+    tail = "" if log_shown else "".join(f"\n    {line}" for line in log_tail(log_path))
     error = JobFailedError(
         neutralised_text(f"{store.kind.noun} '{spec.job_name}': {ending}. {masked_text(record.failure_reason)}"),
         neutralised_text(f"Log: {log_path}" + (f", which ends with:{tail}" if tail else "")),

@@ -633,10 +633,14 @@ def _client() -> docker.APIClient:
     except (docker.errors.DockerException, requests.exceptions.RequestException, ValueError) as error:
         reason = "no Docker engine answers"
         if "Permission denied" in str(error):
-            reason = "you may not use its socket"
-        elif isinstance(error, ValueError):
+            raise RuntimeUnavailableError(
+                f"you may not use the socket of the Docker engine, {engine_address()}.",
+                "Join its group (sudo usermod -aG docker $USER) and log in again, or run as a local process: "
+                'runtime="process", -r process.',
+            ) from None  # five tracebacks of the client's inside say no more
+        if isinstance(error, ValueError):
             reason = f"DOCKER_HOST names no address ({error}): nothing answers"
-        raise RuntimeUnavailableError(f"{reason} at {engine_address()}.", _NO_ENGINE_HINT) from error
+        raise RuntimeUnavailableError(f"{reason} at {engine_address()}.", _NO_ENGINE_HINT) from None
 
 
 def _worker() -> docker.APIClient:

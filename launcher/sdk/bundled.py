@@ -9,8 +9,9 @@ from typing import Any
 from launcher.errors import PresetError
 from launcher.paths import checked_path
 from launcher.sdk.estimator import Estimator
-from launcher.sdk.inputs import Inputs
-from launcher.sdk.training_job import TrainingJob
+from launcher.sdk.inputs import Input, Inputs
+from launcher.sdk.job_results import loose_location
+from launcher.sdk.training_job import JobOutputs, TrainingJob
 from launcher.settings import data_path
 
 BUNDLED_METRIC_DEFINITIONS = [
@@ -19,6 +20,9 @@ BUNDLED_METRIC_DEFINITIONS = [
     {"Name": "weighted-importance-sampling", "Regex": r"^Off-Policy Evaluation>.*\bWIS=([^,\s]+)"},
     {"Name": "sequential-doubly-robust", "Regex": r"^Off-Policy Evaluation>.*\bSequential-DR=([^,\s]+)"},
 ]
+
+BUNDLED_CHANNELS = {"evaluate.py": "checkpoint"}
+"""The channel that a bare path means, by entry point; ``train`` for the others."""
 
 
 def fit(
@@ -82,7 +86,21 @@ def bundled_estimator(
 
 
 def bundled_inputs(entry_point: str, inputs: Inputs) -> Inputs:
-    """Return ``inputs``; a bare path becomes the channel that the entry point reads."""
-    if isinstance(inputs, str | os.PathLike):
-        return {"checkpoint" if entry_point == "evaluate.py" else "train": inputs}
-    return inputs
+    """Return ``inputs``; a bare path or job becomes the channel that the entry point reads.
+
+    Bundled programs read files and no archives: an archive that a job left is unpacked.
+
+    Raises:
+        ChannelError: another archive was given.
+    """
+    if isinstance(inputs, str | os.PathLike | TrainingJob | JobOutputs):
+        inputs = {BUNDLED_CHANNELS.get(entry_point, "train"): inputs}
+    if not isinstance(inputs, Mapping):
+        return inputs
+    return {name: _loose(name, value) for name, value in inputs.items()}
+
+
+def _loose(channel: str, value: Input) -> Input:
+    if isinstance(value, str | os.PathLike) and isinstance(channel, str):
+        return loose_location(os.fspath(value), channel)
+    return value

@@ -8,7 +8,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from launcher.errors import BadInputError, ChannelError, HyperparameterError
+from launcher.sdk.job_results import as_location
 from launcher.sdk.options import INPUT_OPTIONS, check_options, seed_of
+from launcher.sdk.training_job import JobOutputs, TrainingJob
 from launcher.storage import to_uri
 
 DEFAULT_CHANNEL = "training"
@@ -29,7 +31,8 @@ class TrainingInput:
     """One channel, with the arguments of the SageMaker SDK's class of that name.
 
     Args:
-        s3_data: a path, a ``file://`` or an ``s3://`` URI; the name is the SDK's.
+        s3_data: a path, a ``file://`` or an ``s3://`` URI; the name is the SDK's. A ``TrainingJob``, or its
+            ``outputs``, stands for its output data, and where it left none for its model.
         distribution: ``FullyReplicated``, or ``ShardedByS3Key``: each host gets its part of the objects.
         compression: ``Gzip``, for a Pipe channel.
         content_type: a MIME type that is told to the job.
@@ -46,7 +49,7 @@ class TrainingInput:
 
     def __init__(
         self,
-        s3_data: str | os.PathLike[str],
+        s3_data: str | os.PathLike[str] | TrainingJob | JobOutputs,
         distribution: str | None = None,
         compression: str | None = None,
         content_type: str | None = None,
@@ -62,8 +65,9 @@ class TrainingInput:
         *,
         writable: bool = False,
     ) -> None:
-        check_options(INPUT_OPTIONS, locals(), type(self).__name__)
-        self.s3_data = os.fspath(s3_data) if isinstance(s3_data, os.PathLike) else s3_data
+        location: str | os.PathLike[str] = as_location(s3_data)
+        check_options(INPUT_OPTIONS, {**locals(), "s3_data": location}, type(self).__name__)
+        self.s3_data = os.fspath(location) if isinstance(location, os.PathLike) else location
         self.distribution = distribution
         self.compression = compression
         self.content_type = content_type
@@ -101,7 +105,10 @@ class TrainingInput:
         return config
 
 
-Inputs = str | os.PathLike[str] | TrainingInput | Mapping[str, "str | os.PathLike[str] | TrainingInput"] | None
+Input = str | os.PathLike[str] | TrainingInput | TrainingJob | JobOutputs
+"""What one channel is made of; a job, or its ``outputs``, stands for what it left."""
+
+Inputs = Input | Mapping[str, Input] | None
 
 
 def make_channels(inputs: Inputs) -> list[dict[str, Any]]:
@@ -113,11 +120,12 @@ def make_channels(inputs: Inputs) -> list[dict[str, Any]]:
     """
     if inputs is None:
         return []
-    if isinstance(inputs, str | os.PathLike | TrainingInput):
+    if isinstance(inputs, str | os.PathLike | TrainingInput | TrainingJob | JobOutputs):
         inputs = {DEFAULT_CHANNEL: inputs}
     if not isinstance(inputs, Mapping):
         raise ChannelError(
-            f"inputs are a {type(inputs).__name__}.", "Give a path, a TrainingInput, or a dict of channel to either."
+            f"inputs are a {type(inputs).__name__}.",
+            "Give a path, a TrainingInput, a TrainingJob, or a dict of channel to one.",
         )
     return [_make_channel(name, value) for name, value in inputs.items()]
 
@@ -128,10 +136,12 @@ def writable_channels(inputs: Inputs) -> list[str]:
     return [name for name, value in named.items() if isinstance(value, TrainingInput) and value.writable]
 
 
-def _make_channel(name: str, value: str | os.PathLike[str] | TrainingInput) -> dict[str, Any]:
+def _make_channel(name: str, value: Input) -> dict[str, Any]:
     if not isinstance(name, str):
         raise ChannelError(f"the channel name {name!r} is a {type(name).__name__}.", "Give it as text.")
     try:
+        if isinstance(value, TrainingJob | JobOutputs):
+            value = as_location(value, name)
         source = value if isinstance(value, TrainingInput) else TrainingInput(value)
         config = source.config
         config["DataSource"]["S3DataSource"]["S3Uri"] = to_uri(source.s3_data)

@@ -22,6 +22,7 @@ from launcher.sdk.options import check_options, in_sdk_words
 from launcher.sdk.roles import role_arn
 from launcher.sdk.serving_options import MODEL_OPTIONS
 from launcher.sdk.session import Session, check_session
+from launcher.sdk.training_job import TrainingJob
 from launcher.sdk.transformer import Transformer
 from launcher.serving.models import create_model
 from launcher.settings import REGION, home_path
@@ -43,7 +44,8 @@ class Model:
 
     Args:
         image_uri: an image that follows the serving contract; None takes the bundled one.
-        model_data: a ``model.tar.gz``, by a path or a URI; a folder is served as it is.
+        model_data: a ``model.tar.gz``, by a path or a URI; a folder is served as it is. A
+            ``TrainingJob`` stands for its own.
         role: kept and described; nothing here asks for permission.
         predictor_cls: what ``deploy`` returns.
         env: variables for the container.
@@ -62,7 +64,7 @@ class Model:
     def __init__(
         self,
         image_uri: str | None = None,
-        model_data: str | os.PathLike[str] | Mapping[str, Any] | None = None,
+        model_data: str | os.PathLike[str] | Mapping[str, Any] | TrainingJob | None = None,
         role: str | None = None,
         predictor_cls: Any = None,
         env: Mapping[str, str] | None = None,
@@ -92,7 +94,7 @@ class Model:
                 "source_dir is given, but no entry_point.", 'Name the file: entry_point="inference.py".'
             )
         self.image_uri = image_uri
-        self.model_data = model_data
+        self.model_data = model_data.model_data if isinstance(model_data, TrainingJob) else model_data
         self.role = role
         self.predictor_cls = predictor_cls
         self.env = dict(env or {})

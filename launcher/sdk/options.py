@@ -260,7 +260,12 @@ ESTIMATOR_OPTIONS = (
 FIT_OPTIONS = (_noted("experiment_config", "ExperimentConfig"),)
 _S3_SOURCE = "InputDataConfig[].DataSource.S3DataSource"
 INPUT_OPTIONS = (
-    Option("s3_data", "A path, a `file://` or an `s3://` URI; the name is the SDK's.", kind="path", optional=False),
+    Option(
+        "s3_data",
+        "A path, a `file://` or an `s3://` URI, or a `TrainingJob` for its output data; the name is the SDK's.",
+        kind="path",
+        optional=False,
+    ),
     Option("content_type", "Told to the job in `inputdataconfig.json`.", "InputDataConfig[].ContentType"),
     Option(
         "input_mode",

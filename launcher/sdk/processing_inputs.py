@@ -6,6 +6,8 @@ import os
 from typing import Any
 
 from launcher.errors import BadInputError, UnsupportedOptionError
+from launcher.sdk.job_results import as_location
+from launcher.sdk.training_job import TrainingJob
 from launcher.storage import to_uri
 
 
@@ -13,7 +15,8 @@ class ProcessingInput:
     """Data for a processing job, with the arguments that the SDK has.
 
     Args:
-        source: a path, a ``file://`` or an ``s3://`` URI; a local one is read where it lies.
+        source: a path, a ``file://`` or an ``s3://`` URI; a local one is read where it lies. A ``TrainingJob``
+            stands for its output data.
         destination: where the job sees it, below ``/opt/ml/processing/``.
         input_name: default: ``input-1`` and so on.
         s3_data_type: ``S3Prefix``.
@@ -25,7 +28,7 @@ class ProcessingInput:
 
     def __init__(
         self,
-        source: str | os.PathLike[str] | None = None,
+        source: str | os.PathLike[str] | TrainingJob | None = None,
         destination: str | None = None,
         input_name: str | None = None,
         s3_data_type: str = "S3Prefix",
@@ -43,7 +46,8 @@ class ProcessingInput:
                 )
         if source is None:
             raise BadInputError("ProcessingInput has no source.", "Give a path or an s3:// URI.")
-        self.source = os.fspath(source)
+        location: str | os.PathLike[str] = as_location(source)
+        self.source = os.fspath(location)
         self.destination = destination
         self.input_name = input_name
         self.s3_data_type = s3_data_type

@@ -109,7 +109,9 @@ class ProcessingJob(JobHandle[ProcessingRecord]):
             JobFailedError: it failed.
         """
         printed = self._printer() if logs else None
-        raise_unless_completed(self._store, self._drive(on_line or printed, looking_on=looking_on))
+        sink = on_line or printed
+        record = self._drive(sink, looking_on=looking_on)
+        raise_unless_completed(self._store, record, log_shown=sink is not None)
 
     @property
     def _hosts(self) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,9 +33,35 @@ class JobOutputs:
     """
 
     def __init__(self, store: Store[JobRecord], name: str) -> None:
+        self.home = store.home
         self._folder = store.folder(name)
         self._spec = store.load(name).training_spec
+        self._store = store
         self._keys = job_keys(self._spec)
+
+    @property
+    def job_name(self) -> str:
+        """The job whose results they are."""
+        return self._folder.name
+
+    def part_path(self, part: str) -> Path:
+        """Return the folder of one part: ``model``, ``output`` (the output data) or ``intermediate``."""
+        paths = {"model": "model_path", "output": "data_path", "intermediate": "intermediate_path"}
+        path: Path = getattr(self, paths[part])
+        return path
+
+    def files(self, part: str) -> list[tuple[str, int]]:
+        """Return path and size in bytes of each file of a part; nothing is unpacked, and none is no error."""
+        uri: str = getattr(self._keys, part)
+        storage = job_storage(self._spec, uri)
+        if not storage.exists(uri):
+            return []
+        if part == "intermediate":
+            folder = self.intermediate_path
+            paths = sorted(path for path in folder.rglob("*") if path.is_file())
+            return [(path.relative_to(folder).as_posix(), path.stat().st_size) for path in paths]
+        with tempfile.TemporaryDirectory(prefix="launcher-") as fetched:
+            return artifacts.list_files(storage.fetch(uri, Path(fetched)))
 
     @property
     def model_path(self) -> Path:
@@ -55,7 +81,9 @@ class JobOutputs:
         if not storage.exists(uri):
             raise ArtifactError(
                 f"job '{self._folder.name}' has written nothing to /opt/ml/output/intermediate.",
-                "A running job's files arrive there a second after they were written.",
+                f"It has ended. What patterns found in its log: launcher metrics {self.job_name}"
+                if self._store.load(self.job_name).terminal
+                else "A running job's files arrive there a second after they were written.",
             )
         return storage.fetch(uri, self._folder.unpacked_path / "intermediate")
 
@@ -65,9 +93,13 @@ class JobOutputs:
             storage = job_storage(self._spec, uri)
             if not storage.exists(uri):
                 raise ArtifactError(f"job '{self._folder.name}' left no {uri.rsplit('/', 1)[1]}.", "Read its log.")
-            fetched = self._folder.unpacked_path / f".{part}-archive"
-            artifacts.unpack(storage.fetch(uri, fetched), target)
-            shutil.rmtree(fetched, ignore_errors=True)
+            self._folder.unpacked_path.mkdir(exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix=f".{part}-", dir=self._folder.unpacked_path) as fetched:
+                try:
+                    artifacts.unpack(storage.fetch(uri, Path(fetched)), target)
+                except ArtifactError:
+                    if not target.exists():  # else another process was the first to unpack it
+                        raise
         return target
 
 
@@ -100,6 +132,11 @@ class TrainingJob(JobHandle[JobRecord]):
         return self._record.training_spec.image_uri
 
     @property
+    def entry_point(self) -> str | None:
+        """The script that it ran; None for an image's own program."""
+        return self._record.training_spec.entry_point
+
+    @property
     def outputs(self) -> JobOutputs:
         """Its results as folders."""
         return JobOutputs(self._store, self.name)
@@ -123,7 +160,9 @@ class TrainingJob(JobHandle[JobRecord]):
             JobFailedError: it failed.
         """
         printed = self._printer() if logs_wanted(logs) else None
-        raise_unless_completed(self._store, self._drive(on_line or printed, looking_on=looking_on))
+        sink = on_line or printed
+        record = self._drive(sink, looking_on=looking_on)
+        raise_unless_completed(self._store, record, log_shown=sink is not None)
 
     @property
     def _hosts(self) -> int:

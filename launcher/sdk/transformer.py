@@ -13,9 +13,11 @@ from launcher.requests.shapes import OWN_MEMBER
 from launcher.requests.training import s3_member
 from launcher.requests.transform import transform_request
 from launcher.runtimes import Runtime
+from launcher.sdk.job_results import as_location
 from launcher.sdk.options import check_options, in_sdk_words
 from launcher.sdk.serving_options import TRANSFORM_OPTIONS, TRANSFORMER_OPTIONS
 from launcher.sdk.session import Session, check_session
+from launcher.sdk.training_job import TrainingJob
 from launcher.sdk.transform_job import TransformJob
 from launcher.settings import default_runtime, home_path
 from launcher.storage import to_uri
@@ -101,7 +103,7 @@ class Transformer:
 
     def transform(
         self,
-        data: str | os.PathLike[str],
+        data: str | os.PathLike[str] | TrainingJob,
         data_type: str = "S3Prefix",
         content_type: str | None = None,
         compression_type: str | None = None,
@@ -121,7 +123,8 @@ class Transformer:
         """Transform data; with ``wait``, return when the job has ended.
 
         Args:
-            data: a path, a ``file://`` or an ``s3://`` URI: a file, a folder, a prefix or a manifest.
+            data: a path, a ``file://`` or an ``s3://`` URI: a file, a folder, a prefix or a manifest. A ``TrainingJob``
+                stands for its output data.
             data_type: ``S3Prefix`` or ``ManifestFile``.
             content_type: of the records, told to the container.
             compression_type: ``Gzip`` decompresses the input.
@@ -149,7 +152,7 @@ class Transformer:
             say(f"Transform job {job.name} runs; follow it with: launcher logs -f {job.name} --kind transform")
         return job
 
-    def submit(self, data: str | os.PathLike[str], **options: Any) -> TransformJob:
+    def submit(self, data: str | os.PathLike[str] | TrainingJob, **options: Any) -> TransformJob:
         """Record a job without running it; arguments as ``request`` takes them. This project's own."""
         return self._submitted(self.request(data, **options))
 
@@ -164,7 +167,7 @@ class Transformer:
 
     def request(
         self,
-        data: str | os.PathLike[str],
+        data: str | os.PathLike[str] | TrainingJob,
         data_type: str = "S3Prefix",
         content_type: str | None = None,
         compression_type: str | None = None,
@@ -180,14 +183,15 @@ class Transformer:
         resume: bool = False,
     ) -> dict[str, Any]:
         """Return the CreateTransformJob document that ``transform`` would submit; this project's own."""
-        options = {**locals()}
+        location: str | os.PathLike[str] = as_location(data)
+        options = {**locals(), "data": location}
         check_options(
             TRANSFORM_OPTIONS,
             {option.name: options[option.name] for option in TRANSFORM_OPTIONS},
             "Transformer.transform",
         )
         name = job_name or make_job_name(self.base_transform_job_name or self.model_name)
-        uri, output_uri = to_uri(os.fspath(data)), self._output_uri(name)
+        uri, output_uri = to_uri(os.fspath(location)), self._output_uri(name)
         session = self.sagemaker_session
         uses_s3 = session.mode == "s3" or any(text.startswith("s3://") for text in (uri, output_uri))
         runtime = self._own_runtime
@@ -221,7 +225,7 @@ class Transformer:
             request["DataProcessing"] = processing
         return request
 
-    def plan(self, data: str | os.PathLike[str], **options: Any) -> TransformPlan:
+    def plan(self, data: str | os.PathLike[str] | TrainingJob, **options: Any) -> TransformPlan:
         """Return everything that ``transform`` would run, read and write; this project's own."""
         store = TransformStore(home_path())
         with in_sdk_words((*TRANSFORMER_OPTIONS, *TRANSFORM_OPTIONS)):

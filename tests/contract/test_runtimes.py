@@ -125,6 +125,7 @@ def test_a_job_leaves_the_managed_keys_and_nothing_else(runtime, run_script):
         *(["driver.lock", "job.algo-2.log"] if runtime.hosts == 2 else ["driver.lock"]),
         "job.json",
         "job.log",
+        "job.log.times",
         "output/intermediate/worker_0.csv",
         "output/model.tar.gz",
         "output/output.tar.gz",

@@ -241,15 +241,11 @@ def test_the_objects_stay_when_the_s3_ends(compose, s3_mode):
 def test_the_local_aws_runs_a_job_that_boto3_creates(compose, trained):
     """In the container: the job is a process of it, and asks the same port."""
     variables = {"COMPOSE_PROFILES": "aws", "AWS_PORT": "0"}
-    begun = compose.docker("compose", "up", "--detach", "aws", **variables)
+    begun = compose.docker("compose", "up", "--wait", "aws", **variables)
     assert begun.returncode == 0, begun.stdout + begun.stderr
     try:
         address = compose.docker("compose", "port", "aws", "9000", **variables).stdout.strip()
         key_path = compose.jobs / "s3" / "key.env"
-        deadline = time.monotonic() + 60
-        while not key_path.exists():
-            assert time.monotonic() < deadline, compose.docker("compose", "logs", "aws", **variables).stdout
-            time.sleep(0.1)
         key = dict(line.split("=", 1) for line in key_path.read_text().splitlines())
         options = {name.lower(): value for name, value in key.items()}
         session = boto3.Session(region_name="us-east-1", **options)

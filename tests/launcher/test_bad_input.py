@@ -550,7 +550,7 @@ def test_a_preset_file_may_end_in_yml(home, tmp_path, monkeypatch):
     assert answer.returncode == 0, answer.stderr
     assert "source     mine.yml" in answer.stdout
     monkeypatch.setenv("LAUNCHER_PRESETS_DIR", str(tmp_path))
-    assert run("presets", "ls").stdout == "mine\n"
+    assert [line.split()[0] for line in run("presets", "ls").stdout.splitlines()] == ["PRESET", "mine"]
     assert "for collect.py" in run("presets", "show", "mine").stdout
     assert run("fit", "collect.py", "--preset", "mine", "-r", "process", "--dry-run").returncode == 0
     answer = run("fit", "collect.py", "--preset", "./mine.yml", "-p", "nonsense=1", "--dry-run")

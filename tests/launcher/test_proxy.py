@@ -317,7 +317,7 @@ def test_a_program_that_is_not_there_is_named(home):
     assert "there is no program 'no-such-program'" in told
 
 
-def test_the_proxy_ends_with_the_program_and_drops_who_is_connected(home):
+def test_the_proxy_ends_with_the_program_and_drops_who_is_connected(home, caplog):
     with local_aws(home, {}) as variables:
         connection, _ = _tunnel(variables, "sts.amazonaws.com:443")
     started = time.monotonic()
@@ -325,6 +325,7 @@ def test_the_proxy_ends_with_the_program_and_drops_who_is_connected(home):
         connection.settimeout(10)
         assert connection.recv(1) == b""
     assert time.monotonic() - started < 5
+    assert [record.message for record in caplog.records if record.name == "asyncio"] == []
     with pytest.raises(requests.exceptions.ConnectionError):
         _session(variables).get("https://sts.amazonaws.com/", timeout=5)
 

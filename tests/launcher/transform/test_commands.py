@@ -59,4 +59,4 @@ def test_a_dry_run_prints_the_document_and_leaves_no_model(documents, home):
 def test_a_kind_that_is_none_is_named(documents):
     answer = run_launcher("ls", "--kind", "endpoints-of-mars", cwd=documents)
     assert answer.returncode == 2
-    assert "training, processing, transform, model" in answer.stderr
+    assert "training, processing, transform, tuning, model" in answer.stderr

@@ -193,11 +193,11 @@ def test_jobs_of_both_kinds_are_listed_together_by_their_age(serving, data, make
     transformer.transform(data, split_type="Line", job_name="third", logs=False)
     lines = run_launcher("ls", cwd=tmp_path).stdout.splitlines()
     assert [(line.split()[0], line.split()[-1]) for line in lines] == [
-        ("JOB", "KIND"), ("first", "transform"), ("second", "training"), ("third", "transform")
+        ("JOB", "KIND"), ("third", "transform"), ("second", "training"), ("first", "transform")
     ]  # fmt: skip
     listed = json.loads(run_launcher("ls", "--json", cwd=tmp_path).stdout)
     assert [next(iter(entry.items())) for entry in listed] == [
-        ("TransformJobName", "first"), ("TrainingJobName", "second"), ("TransformJobName", "third")
+        ("TransformJobName", "third"), ("TrainingJobName", "second"), ("TransformJobName", "first")
     ]  # fmt: skip
 
 

@@ -5,7 +5,8 @@ import re
 
 import pytest
 
-from launcher.cli.tuning import _metrics, _ranges
+from launcher.cli.arguments import metrics_of
+from launcher.cli.tuning import _ranges
 from launcher.errors import BadInputError
 from launcher.running import artifacts
 from tests.shell import run_launcher
@@ -70,7 +71,7 @@ def test_a_document_runs_as_boto3_would_send_it(folder):
         (_ranges, ["rate=1:4", "rate=1:4"], "'rate' is given twice"),
         (_ranges, ["lr=a:b"], "'a' and 'b' are no numbers"),
         (_ranges, ["lr=1:2:cubic"], "the scale is one of: auto, linear, log, reverse-log"),
-        (_metrics, ["score"], "--metric 'score' is not NAME=REGEX"),
+        (metrics_of, ["score"], "--metric 'score' is not NAME=REGEX"),
     ],
 )
 def test_what_cannot_be_understood_is_named(read, texts, words):

@@ -1,0 +1,152 @@
+"""What a job left, for people: its files, its metrics, and what to do with them next."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from launcher.cli.jobs import AsJson, JobName, job_handle
+from launcher.cli.printing import print_json, print_table
+from launcher.errors import BadInputError
+from launcher.paths import checked_path
+from launcher.terminal import say, say_error
+
+if TYPE_CHECKING:
+    from launcher.sdk.training_job import TrainingJob
+
+_INSIDE = {"/opt/ml/model": "model", "/opt/ml/output/data": "output", "/opt/ml/output/intermediate": "intermediate"}
+_INSIDE_PATH = re.compile(rf"({'|'.join(_INSIDE)})/([^\s'\"`,;:()\[\]]+)")
+_NEXT = {"collect.py": "--preset PRESET -i train", "train.py": "evaluate.py --preset PRESET -i checkpoint"}
+_MAX_NAMES = 5
+_MAX_LOG_BYTES = 1 << 20
+_MAX_ARCHIVE_BYTES = 64 << 20  # of an archive that is read to name its files, when nobody asked for them
+
+
+def outputs(
+    job: JobName,
+    path: Annotated[str, typer.Argument(help="model, output or intermediate, or PART/FILE; all by default.")] = "",
+    to: Annotated[Path | None, typer.Option("--to", help="A folder that gets copies.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the files that a training job left, also inside its archives; with PATH or --to unpack, and print where.
+
+    launcher outputs latest output/cartpole_dataset.csv
+    """
+    from launcher.sdk.job_results import PARTS, results_path
+
+    handle = job_handle(job)
+    if path or to is not None:
+        print(_placed(handle, path, to) if to is not None else results_path(handle.outputs, path))
+        return
+    files = {part: handle.outputs.files(part) for part in PARTS}
+    if as_json:
+        print_json([{"name": f"{part}/{name}", "bytes": size} for part in sorted(files) for name, size in files[part]])
+        return
+    rows = [(f"{part}/{name}", f"{size:,}") for part in sorted(files) for name, size in files[part]]
+    if not rows:
+        say(f"{handle.name} is {handle.status} and has left no file. Its log: launcher logs {handle.name}")
+        return
+    print_table([("FILE", "BYTES"), *rows])
+    for part, archive in _archives(handle).items():
+        if files[part]:
+            print(f"{part}: {archive}")
+    print(f"Unpack: launcher outputs {handle.name} FILE, or --to FOLDER")
+
+
+def metrics(
+    job: JobName,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV: every value that the log held.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Print the metrics that patterns found in a training job's log (fit --metric NAME=REGEX)."""
+    from launcher.sdk.analytics import TrainingJobAnalytics
+
+    handle = job_handle(job)
+    table = TrainingJobAnalytics(handle.name).dataframe()
+    if as_json:
+        print_json(table.to_dict("records"))
+    elif as_csv:
+        table.to_csv(sys.stdout, index=False)
+    elif table.empty:
+        say(f"{handle.name} has no metric yet; name them with: launcher fit --metric NAME=REGEX")
+    else:
+        rows: list[tuple[str, ...]] = [("METRIC", "VALUES", "FIRST", "LAST", "MIN", "MAX")]
+        for name, values in table.groupby("metric_name", sort=False)["value"]:
+            numbers = (values.iloc[0], values.iloc[-1], values.min(), values.max())
+            rows.append((str(name), str(len(values)), *(f"{number:.6g}" for number in numbers)))
+        print_table(rows)
+
+
+def print_results(job: TrainingJob) -> None:
+    """Say how a job ended, which files came out by paths of this machine, and what the next command may be."""
+    for line in job.warnings:
+        say_error(f"warning: {line}")
+    say(f"{job.name}: {job.status}. Results: {job.model_data.removeprefix('file://').rsplit('/', 1)[0]}")
+    files = {
+        part: [name for name, _ in job.outputs.files(part)]
+        for part, archive in _archives(job).items()
+        if Path(archive).is_file() and Path(archive).stat().st_size <= _MAX_ARCHIVE_BYTES
+    }
+    for part, names in files.items():
+        rest = f" and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else ""
+        say(f"  {_archives(job)[part]}: {', '.join(names[:_MAX_NAMES])}{rest}")
+    for line in _translated(job, files):
+        say(f"  {line}")
+    if files:
+        next_options = _NEXT.get(job.entry_point or "", "... -i CHANNEL")
+        say(f"Files: launcher outputs {job.name} --to FOLDER")
+        say(f"Next job: launcher fit {next_options}={job.name}")
+
+
+def _translated(job: TrainingJob, files: dict[str, list[str]]) -> list[str]:
+    """Return a line for each file of the job that its log names by a path of the container."""
+    with job.log_path.open("rb") as log:
+        log.seek(max(0, job.log_path.stat().st_size - _MAX_LOG_BYTES))
+        text = log.read().decode("utf-8", "replace")
+    lines: dict[str, None] = {}
+    for match in _INSIDE_PATH.finditer(text):
+        folder, name = match[1], match[2].rstrip("./")
+        part = _INSIDE[folder]
+        if name in files.get(part, ()) or any(file.startswith(f"{name}/") for file in files.get(part, ())):
+            lines[f"{folder}/{name} is {part}/{name} in {_archives(job)[part]}"] = None
+        elif part == "intermediate" and Path(_intermediate(job), name).exists():
+            lines[f"{folder}/{name} is {_intermediate(job)}/{name}"] = None
+    return list(lines)[:_MAX_NAMES]
+
+
+def _archives(job: TrainingJob) -> dict[str, str]:
+    keys = job.keys
+    return {"model": keys.model.removeprefix("file://"), "output": keys.output.removeprefix("file://")}
+
+
+def _intermediate(job: TrainingJob) -> str:
+    return job.keys.intermediate.removeprefix("file://")
+
+
+def _placed(job: TrainingJob, path: str, folder: Path) -> Path:
+    """Copy what lies at ``path``, or all that the job left, into a folder of the user's; return where it is."""
+    from launcher.sdk.job_results import PARTS, results_path
+
+    folder = checked_path(folder, "--to").absolute()
+    parts = [path] if path else [part for part in PARTS if job.outputs.files(part)]
+    if not parts:
+        raise BadInputError(f"job '{job.name}' has left no file.", f"Its log: launcher logs {job.name}")
+    sources = {folder / Path(part).name: results_path(job.outputs, part) for part in parts}
+    for target in sources:
+        if target.exists():
+            raise BadInputError(f"{target} is there already.", "Name another folder; nothing is overwritten.")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for target, source in sources.items():
+            if source.is_dir():
+                shutil.copytree(source, target, symlinks=True)
+            else:
+                shutil.copy2(source, target)
+    except OSError as error:
+        raise BadInputError(f"{folder} cannot be written: {error.strerror}.", "Name another folder.") from error
+    return next(iter(sources)) if path else folder
