@@ -4,17 +4,23 @@ import pytest
 
 from launcher.s3_server import service
 from tests.clients.environments import FOLDER, client_python, run_program
+from tests.clients.story import make_story
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def reports(tmp_path_factory):
+def story(tmp_path_factory):
+    return make_story(tmp_path_factory.mktemp("story"))
+
+
+@pytest.fixture(scope="module")
+def reports(tmp_path_factory, story):
     """One run of the program: what it imports takes longest."""
     folder = tmp_path_factory.mktemp("sdk-3")
     (folder / "work").mkdir()
     program = [client_python("sagemaker-3"), str(FOLDER / "programs/sdk_v3.py"), str(folder / "work")]
-    yield run_program([*program, str(FOLDER / "source")], folder / "home")
+    yield run_program([*program, str(FOLDER / "source"), story.arguments], folder / "home")
     service.stop(folder / "home")
 
 
@@ -47,3 +53,8 @@ def test_resources_make_ask_and_delete_an_endpoint(reports):
 
 def test_resources_run_a_transform_job(reports):
     assert reports["transform"] == {"status": "Completed"}
+
+
+def test_the_story_writes_the_numbers_that_our_own_estimators_job_writes(reports, story):
+    assert reports["story"]["status"] == "Completed"
+    assert reports["story"]["metrics"] == story.expected

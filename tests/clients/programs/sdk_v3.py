@@ -5,6 +5,7 @@ import sys
 import time
 from pathlib import Path
 
+import boto3
 from sagemaker.core.resources import Endpoint, EndpointConfig, Model, TrainingJob, TransformJob
 from sagemaker.core.shapes import (
     ContainerDefinition,
@@ -19,7 +20,7 @@ from sagemaker.core.shapes import (
 from sagemaker.train import ModelTrainer
 from sagemaker.train.configs import Compute, InputData, SourceCode
 
-folder, source = Path(sys.argv[1]), sys.argv[2]
+folder, source, story = Path(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3])
 image = "763104351884.dkr.ecr.us-east-1.amazonaws.com/pytorch-training:2.3-cpu-py311"
 
 
@@ -36,10 +37,10 @@ def ended(job):
     return job
 
 
-def trainer(name, count=1, **values):
+def trainer(name, count=1, source_dir=source, **values):
     return ModelTrainer(
         training_image=image,
-        source_code=SourceCode(source_dir=source, entry_script="train.py"),
+        source_code=SourceCode(source_dir=source_dir, entry_script="train.py"),
         compute=Compute(instance_type="ml.m5.large", instance_count=count),
         base_job_name=name,
         hyperparameters=values,
@@ -55,9 +56,11 @@ trainers = {
     "stop": trainer("stop", ending="wait"),
     "hosts": trainer("hosts", count=2),
 }
+logged = [InputData(channel_name="train", data_source=story["data"])]
 jobs = {}
+trainers["story"] = trainer("story", source_dir=story["source"], **story["hyperparameters"])
 for name, model_trainer in trainers.items():
-    model_trainer.train(input_data_config=inputs, wait=False)
+    model_trainer.train(input_data_config=logged if name == "story" else inputs, wait=False)
     jobs[name] = model_trainer._latest_training_job
 
 job = ended(jobs["success"])
@@ -72,6 +75,15 @@ report("failure", status=job.training_job_status, reason=job.failure_reason)
 jobs["stop"].stop()
 report("stop", status=ended(jobs["stop"]).training_job_status)
 report("hosts", status=ended(jobs["hosts"]).training_job_status)
+job = ended(jobs["story"])
+bucket = job.output_data_config.s3_output_path.split("/")[2]
+key = f"{job.output_data_config.s3_output_path}/{job.training_job_name}/output/intermediate/{story['metrics']}"
+report(
+    "story",
+    status=job.training_job_status,
+    reason=str(job.failure_reason),
+    metrics=boto3.client("s3").get_object(Bucket=bucket, Key=key.split(f"s3://{bucket}/")[1])["Body"].read().decode(),
+)
 found = TrainingJob.get_all(name_contains="failure")
 report(
     "resources",
