@@ -57,3 +57,15 @@ def test_an_endpoint_is_deployed_asked_updated_and_deleted(sdk_v2):
 
 def test_a_transform_job_writes_its_output(sdk_v2):
     assert sdk_v2["transform"] == {"status": "Completed", "output": "3.0\n6.0\n9.0\n"}
+
+
+def test_a_processor_runs_a_script(sdk_v2):
+    assert sdk_v2["processing"] == {"status": "Completed", "listed": True, "output": "2.0\n4.0\n6.0\n"}
+
+
+def test_a_tuner_finds_the_better_of_two_trials(sdk_v2):
+    tuning = sdk_v2["tuning"]
+    factors = tuning.pop("factors")
+    assert tuning == {"status": "Completed", "trials": ["Completed"] * 2, "best": True, "lowest": True}
+    assert len(set(factors)) == 2
+    assert all(1 <= factor <= 4 for factor in factors)

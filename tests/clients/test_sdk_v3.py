@@ -34,3 +34,11 @@ def test_resources_make_ask_and_delete_an_endpoint(sdk_v3):
 
 def test_resources_run_a_transform_job(sdk_v3):
     assert sdk_v3["transform"] == {"status": "Completed"}
+
+
+def test_a_processor_runs_a_script(sdk_v3):
+    assert sdk_v3["processing"] == {"status": "Completed", "output": "2.0\n4.0\n6.0\n"}
+
+
+def test_a_tuner_runs_two_trials(sdk_v3):
+    assert sdk_v3["tuning"] == {"status": "Completed", "completed": 2, "best": "Completed"}
