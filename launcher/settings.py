@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
+from launcher.aws_domains import is_aws_host
 from launcher.errors import SettingsError
 from launcher.paths import checked_path
 
@@ -32,13 +33,6 @@ DISTRIBUTION = "sagemaker-launcher"
 LOCAL_AWS_MODULE = "launcher.aws.server"
 # PyTorch's index of builds without CUDA, whose gigabytes nothing here uses by default.
 CPU_TORCH_INDEX_URL = "https://download.pytorch.org/whl/cpu"
-AWS_DOMAINS = (
-    *("amazonaws.com", "amazonaws.com.cn", "amazonaws.eu", "aws"),
-    *("api.amazonwebservices.com.cn", "api.amazonwebservices.eu"),
-    *("c2s.ic.gov", "api.aws.ic.gov", "sc2s.sgov.gov", "api.aws.scloud", "csp.hci.ic.gov", "api.aws.hci.ic.gov"),
-    *("cloud.adc-e.uk", "api.cloud-aws.adc-e.uk"),
-)
-"""Below these are AWS's services, in all of its partitions."""
 
 
 _UNITS = {"": 0, "b": 0, "k": 10, "kb": 10, "kib": 10, "m": 20, "mb": 20, "mib": 20, "g": 30, "gb": 30, "gib": 30}
@@ -378,12 +372,6 @@ def s3_settings(endpoint_url: str | None = None) -> S3Settings:
             "AWS is only used when it is asked for by name: export LAUNCHER_S3_ENDPOINT=aws",
         )
     return S3Settings("endpoint", value.rstrip("/"), region, profile)
-
-
-def is_aws_host(name: str) -> bool:
-    """Return whether a host name is one of AWS's services."""
-    name = name.rstrip(".").lower()
-    return any(name == domain or name.endswith(f".{domain}") for domain in AWS_DOMAINS)
 
 
 @dataclass(frozen=True)

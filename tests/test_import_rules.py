@@ -38,7 +38,7 @@ SIDES = {
 }
 # The launcher's layers: a room uses itself and the rows above its own.
 LAYERS = [
-    {"errors", "s3_server"},
+    {"aws_domains", "errors", "s3_server"},
     {"paths", "secrets", "trees"},
     {"settings", "terminal"},
     {"jobs"},

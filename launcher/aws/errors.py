@@ -21,6 +21,14 @@ class AwsError(Exception):
         self.status = status
 
 
+def not_emulated(words: str) -> AwsError:
+    """Return the error for a service or an operation that nobody here answers.
+
+    A code of our own, and status 400: a client raises it at once, where many try again after a 5xx.
+    """
+    return AwsError("NotEmulated", words)
+
+
 def aws_error(error: LauncherError) -> AwsError:
     """Return the error that an AWS client is told for one of the launcher's own."""
     text = error.aws_message if isinstance(error, RequestError) and error.aws_message else str(error)

@@ -10,6 +10,7 @@ import os
 import sys
 from pathlib import Path
 
+from launcher.aws.hosts import ENDINGS
 from launcher.aws.server import OnDemand, make_local_aws
 from launcher.s3_server import foreground
 
@@ -24,7 +25,7 @@ def main(root: str, address: str, port: str, *names: str) -> None:
         os.environ |= {"AWS_ACCESS_KEY_ID": "launcher", "AWS_SECRET_ACCESS_KEY": "launcher"}
         return local_aws
 
-    foreground.main(root, address, port, (*names, ".amazonaws.com"), make)
+    foreground.main(root, address, port, (*names, *ENDINGS), make)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote
 
 from launcher.aws import cbor, wire_formats
-from launcher.aws.errors import AwsError, aws_error
+from launcher.aws.errors import AwsError, aws_error, not_emulated
+from launcher.aws.refusals import protocol_of, refusal
 from launcher.aws.services import (
     BY_VERSION,
     JOINED_LISTS,
@@ -57,7 +58,6 @@ _CODES: Mapping[str, str] = {
     "SignatureDoesNotMatch": "InvalidSignatureException",
     "SlowDown": "ThrottlingException",
 }
-_XML_SERVICES = ("route53", "cloudfront")  # refused, and in a form that their clients read
 _STATUS = {"MaxMessageLengthExceeded": 413}
 
 
@@ -100,7 +100,7 @@ class LocalAws:
         Raises:
             S3Error: it is not well-formed, or not signed.
         """
-        protocol = _protocol(service, head)
+        protocol = protocol_of(service, head)
         try:
             text = body.text(limit=_limit(service))
             if key is not None:
@@ -114,22 +114,21 @@ class LocalAws:
             call = _read(service, protocol, head, text)
             return self._respond(call)
         except AwsError as error:
-            return _error(service, protocol, error)
+            return refusal(service, protocol, error)
         except LauncherError as error:
-            return _error(service, protocol, aws_error(error))
+            return refusal(service, protocol, aws_error(error))
 
     def refusal(self, service: str, head: Head, error: S3Error, status: int) -> Response:
         """Return the answer to a request that was refused, in the shape in which this service says so."""
         words = error.words.replace("The embedded S3", "The local AWS").replace("the embedded S3", "the local AWS")
         known_status = _STATUS.get(error.code, status)
-        return _error(
-            service, _protocol(service, head), AwsError(_CODES.get(error.code, error.code), words, known_status)
-        )
+        answered = AwsError(_CODES.get(error.code, error.code), words, known_status)
+        return refusal(service, protocol_of(service, head), answered)
 
     def _respond(self, call: _Call) -> Response:
         if call.service not in SERVICES:
             served = ", ".join(("s3", *served_services()))
-            raise AwsError("NotImplemented", f"The local AWS does not serve {call.service}. It serves: {served}.", 501)
+            raise not_emulated(f"The local AWS does not serve {call.service}. It serves: {served}.")
         if call.service == "sagemaker":
             if call.protocol != "json" or call.head.method != "POST":
                 path = call.head.target.partition("?")[0][:200]
@@ -145,7 +144,7 @@ class LocalAws:
                 return _success(call, self._joined(call, answer))
         if not SERVICES[call.service].host:
             operation = call.operation or call.head.target.partition("?")[0][:100]
-            raise AwsError("NotImplemented", f"{operation} of {call.service} is not served by the local AWS.", 501)
+            raise not_emulated(f"{operation} of {call.service} is not served by the local AWS.")
         return self._by_moto(call)
 
     def _joined(self, call: _Call, answer: dict[str, Any]) -> dict[str, Any]:
@@ -213,18 +212,6 @@ def _limit(service: str) -> int:
     from launcher.endpoints.invocations import MAX_PAYLOAD_BYTES
 
     return MAX_PAYLOAD_BYTES
-
-
-def _protocol(service: str, head: Head) -> str:
-    headers = head.headers.as_dict()
-    if "x-amz-target" in headers:
-        return "json"
-    if rpc_operation(head):
-        return "cbor"
-    if service in SERVICES:
-        return SERVICES[service].protocol
-    speaks_xml = service in _XML_SERVICES or "form-urlencoded" in headers.get("content-type", "")
-    return "query" if speaks_xml else "rest-json"
 
 
 def _read(service: str, protocol: str, head: Head, body: bytes) -> _Call:
@@ -303,19 +290,3 @@ def _success(call: _Call, document: Mapping[str, Any]) -> Response:
     if call.protocol == "query":
         return Response(200, headers, wire_formats.xml_answer(call.service, call.operation, document, request_id))
     return Response(200, headers, wire_formats.json_text(document))
-
-
-def _error(service: str, protocol: str, error: AwsError) -> Response:
-    request_id = str(uuid.uuid4())
-    headers = {"x-amzn-RequestId": request_id}
-    if protocol == "query":
-        code = error.code.removesuffix("Exception") if error.code.startswith("AccessDenied") else error.code
-        text = wire_formats.xml_error(service, code, error.message, error.status, request_id)
-        return Response(error.status, headers | {"Content-Type": "text/xml"}, text)
-    members = {"__type": error.code, "message": error.message, "Message": error.message}
-    if protocol == "cbor":
-        headers |= {"Content-Type": "application/cbor", "smithy-protocol": "rpc-v2-cbor"}
-        headers["x-amzn-query-error"] = f"{error.code};{'Sender' if error.status < 500 else 'Receiver'}"
-        return Response(error.status, headers, cbor.encoded(members))
-    headers |= {"Content-Type": "application/x-amz-json-1.1", "x-amzn-ErrorType": error.code}
-    return Response(error.status, headers, wire_formats.json_text(members))

@@ -13,7 +13,7 @@ from functools import cache
 from typing import Any
 from urllib.parse import urlencode
 
-from launcher.aws.errors import AwsError
+from launcher.aws.errors import AwsError, not_emulated
 from launcher.aws.identity import ROLE_NAME, TRUST_POLICY
 from launcher.aws.services import SERVICES
 from launcher.settings import REGION
@@ -41,7 +41,7 @@ class MotoServices:
         """Return status, headers and body of moto's answer.
 
         Raises:
-            AwsError: NotImplemented: moto is not installed, or does not have the operation; ValidationException: moto
+            AwsError: NotEmulated: moto is not installed, or does not have the operation; ValidationException: moto
                 does not understand the request.
         """
         with self._lock:
@@ -59,7 +59,7 @@ class MotoServices:
                 words = f"{operation} could not be answered: {type(error).__name__}: {error}"
                 raise AwsError("ValidationException", words[:500]) from error
         if answer is None or answer[0] == 501 or (answer[0] == 404 and answer[2] == b"Not yet implemented"):
-            raise AwsError("NotImplemented", f"{operation or 'This'} of {service} is not served by the local AWS.", 501)
+            raise not_emulated(f"{operation or 'This'} of {service} is not served by the local AWS.")
         if answer[0] >= 500:
             raise AwsError("ValidationException", f"{operation} of {service} could not be answered.")
         return answer
@@ -87,11 +87,8 @@ def _loaded(service: str) -> Any:
     try:
         from moto.core.botocore_stubber import BotocoreStubber
     except ImportError:
-        raise AwsError(
-            "NotImplemented",
-            f"{service} is not served: the local AWS here runs without moto, which answers for it.",
-            501,
-        ) from None
+        words = f"{service} is not served: the local AWS here runs without moto, which answers for it."
+        raise not_emulated(words) from None
     return BotocoreStubber()
 
 

@@ -12,6 +12,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from launcher.aws.hosts import ENDINGS
 from launcher.aws.services import service_of
 from launcher.s3_server import server
 from launcher.s3_server.documents import ACCOUNT_ID
@@ -81,4 +82,4 @@ def make_local_aws(root: Path) -> OnDemand:
 
 
 if __name__ == "__main__":
-    server.main(sys.argv[1:], make_local_aws)
+    server.main(sys.argv[1:], make_local_aws, ENDINGS)

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import parse_qs
 
+from launcher.aws.hosts import service_of_host
+from launcher.aws_domains import is_aws_host
 from launcher.s3_server.wire import Head
 
 RUNTIME = "sagemaker-runtime"
@@ -99,7 +101,6 @@ _BY_HOST = {"monitoring": "cloudwatch", "api.ecr": "ecr", "api.sagemaker": "sage
 _RUNTIME_PATH = re.compile(r"/endpoints/([^/?]+)/(invocations|async-invocations|invocations-response-stream)")
 _RPC_PATH = re.compile(r"/service/([A-Za-z0-9_.]+)/operation/([A-Za-z0-9]+)")
 _SCOPE = re.compile(r"[^/\s]+/[0-9]{8}/[^/\s]+/([A-Za-z0-9-]{1,60})/aws4_request")
-_HOST = re.compile(r"([a-z0-9.-]+?)(\.[a-z]{2}(-[a-z]+)+-[0-9])?\.amazonaws\.com(:[0-9]+)?")
 
 
 def service_of(head: Head) -> str:
@@ -160,8 +161,6 @@ def _scope(head: Head, authorization: str) -> str:
 
 
 def _host_service(host: str) -> str:
-    match = _HOST.fullmatch(host.lower())
-    if match is None:
-        return ""
-    name = match[1]
-    return "s3" if name == "s3" or name.endswith(".s3") else _BY_HOST.get(name, name)
+    name = host.partition(":")[0]
+    service = service_of_host(name) if is_aws_host(name) else ""
+    return _BY_HOST.get(service, service)

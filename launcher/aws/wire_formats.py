@@ -173,8 +173,14 @@ def xml_answer(service: str, operation: str, document: Mapping[str, Any], reques
 def xml_error(service: str, code: str, message: str, status: int, request_id: str) -> bytes:
     """Return the error that a form is answered with."""
     fault = "Sender" if status < 500 else "Receiver"
+    if service == "ec2":
+        return (
+            f"<Response><Errors><Error><Code>{escaped(code)}</Code><Message>{escaped(message)}</Message></Error></Errors>"
+            f"<RequestID>{request_id}</RequestID></Response>"
+        ).encode()
+    namespace = f' xmlns="{_NAMESPACES[service]}"' if service in _NAMESPACES else ""
     return (
-        f'<ErrorResponse xmlns="{_NAMESPACES.get(service, "")}"><Error><Type>{fault}</Type><Code>{escaped(code)}</Code>'
+        f"<ErrorResponse{namespace}><Error><Type>{fault}</Type><Code>{escaped(code)}</Code>"
         f"<Message>{escaped(message)}</Message></Error><RequestId>{request_id}</RequestId></ErrorResponse>"
     ).encode()
 

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from launcher.settings import AWS_DOMAINS
+from launcher.aws_domains import AWS_DOMAINS
 
 if TYPE_CHECKING:
     from cryptography import x509

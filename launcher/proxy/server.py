@@ -21,12 +21,13 @@ from http import HTTPStatus
 from urllib.parse import SplitResult, unquote, urlsplit
 from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]  # documented for getproxies()
 
+from launcher.aws.hosts import service_of_host
+from launcher.aws_domains import is_aws_host
 from launcher.proxy.authority import Authority
-from launcher.proxy.hosts import SERVED, is_loopback, is_metadata_address, service_of
+from launcher.proxy.hosts import SERVED, is_loopback, is_metadata_address
 from launcher.proxy.refusals import answer, refusal
 from launcher.s3_server.errors import S3Error
 from launcher.s3_server.wire import MAX_HEAD_BYTES, Head, read_head
-from launcher.settings import is_aws_host
 
 LOOPBACK = "127.0.0.1"
 _LOG = logging.getLogger("launcher.proxy")
@@ -118,7 +119,7 @@ class Proxy:
             context = await asyncio.to_thread(self._authority.context, host)
             writer.write(_ESTABLISHED)
             inner_reader, inner_writer = await _end_tls(reader, writer, context)
-            service = service_of(host)
+            service = service_of_host(host)
             try:
                 if service in SERVED:
                     await self._relay_to_endpoint(b"", inner_reader, inner_writer)
@@ -146,7 +147,7 @@ class Proxy:
             return
         target = parts._replace(scheme="", netloc="").geturl() or "/"
         if is_aws_host(host):
-            service = service_of(host)
+            service = service_of_host(host)
             if service in SERVED:
                 await self._relay_to_endpoint(_request(head, target), reader, writer)
             else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import calendar
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from email.header import Header
@@ -37,6 +37,9 @@ STORAGE_CLASSES = frozenset({
     "DEEP_ARCHIVE", "EXPRESS_ONEZONE", "FSX_OPENZFS", "GLACIER", "GLACIER_IR", "INTELLIGENT_TIERING", "ONEZONE_IA",
     "OUTPOSTS", "REDUCED_REDUNDANCY", "SNOW", "STANDARD", "STANDARD_IA",
 })  # fmt: skip
+_REGION = r"[a-z]{2,4}(?:-[a-z]+){1,3}-[0-9]+"
+# S3's hosts below a domain of AWS's: with or without a bucket, in the older and the newer form.
+_S3_HOST = re.compile(rf"(?:(.+)\.)?s3(?:-fips|-accelerate|-external-1|-{_REGION})?(?:\.dualstack)?(?:\.{_REGION})?")
 _NONE: Mapping[str, str] = MappingProxyType({})
 _ENCRYPTIONS = ("AES256", "aws:kms", "aws:kms:dsse")
 _MAX_METADATA_BYTES = 2048
@@ -91,9 +94,11 @@ class Response:
     parts: Iterator[bytes] | None = None
 
 
-def split_target(target: str, host: str) -> tuple[str, str, dict[str, str]]:
+def split_target(target: str, host: str, names: Sequence[str] = ()) -> tuple[str, str, dict[str, str]]:
     """Return bucket, key and query of a request line's target; ``bucket.localhost`` as host names a bucket as well.
 
+    Args:
+        names: as ``check_host`` has them.
     Raises:
         S3Error: InvalidURI.
     """
@@ -105,18 +110,23 @@ def split_target(target: str, host: str) -> tuple[str, str, dict[str, str]]:
         pairs = parse_qsl(query, keep_blank_values=True, errors="strict", max_num_fields=100)
     except ValueError:
         raise S3Error("InvalidURI", "Couldn't parse the specified URI.", target[:200]) from None
-    if bucket := bucket_of_host(host):
+    if bucket := bucket_of_host(host, names):
         return bucket, path[1:], dict(pairs)
     bucket, _, key = path[1:].partition("/")
     return bucket, key, dict(pairs)
 
 
-def bucket_of_host(host: str) -> str:
-    """Return the bucket that a ``Host`` header names, empty where it names none."""
-    name = host.rpartition(":")[0] or host
-    if name.endswith(".amazonaws.com"):  # as it comes through a proxy in front of this server
-        bucket, _, rest = f".{name}".rpartition(".s3.")
-        return bucket[1:] if rest else ""
+def bucket_of_host(host: str, names: Sequence[str] = ()) -> str:
+    """Return the bucket that a ``Host`` header names, empty where it names none.
+
+    Args:
+        names: as ``check_host`` has them; S3's own hosts are below those that begin with a dot, as AWS's domains.
+    """
+    name = (host.rpartition(":")[0] or host).lower()
+    endings = [ending for ending in names if ending.startswith(".") and name.endswith(ending)]
+    if endings:  # as it comes through a proxy in front of this server
+        match = _S3_HOST.fullmatch(name.removesuffix(max(endings, key=len)))
+        return (match[1] or "") if match else ""
     if not name.endswith(".localhost"):
         return ""
     bucket = name.removesuffix(".localhost").removesuffix(".s3")

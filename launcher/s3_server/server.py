@@ -79,7 +79,7 @@ class S3Server:
         others: what is served besides; None for S3 alone.
         token: what a ping is answered with a proof of, so that a caller knows whose server it has found.
         access: whether callers on a loopback address have to bring the key as well; all others have to.
-        names: host names to answer to besides addresses and ``localhost``.
+        names: host names to answer to besides addresses and ``localhost``; with a dot in front, all below.
     """
 
     def __init__(
@@ -160,7 +160,7 @@ class S3Server:
                 else:
                     signer = self._check_key(connection, head, host)
                     body = Body(connection.reader, head, ask, signer)
-                    bucket, key, query = split_target(target, host)
+                    bucket, key, query = split_target(target, host, self._names)
                     request = Request(head.method, bucket, key, query, head.headers, body, f"http://{host}", cleanup)
                     response = self.api.answer(request)
             except S3Error as error:
@@ -185,7 +185,7 @@ class S3Server:
         """Hold the request against the key of this home, where it is asked for."""
         if not needs_key(connection.address, self._access):
             return None
-        signed = SignedRequest(head.method, head.target, head.headers, bucket_of_host(host))
+        signed = SignedRequest(head.method, head.target, head.headers, bucket_of_host(host, self._names))
         return check_signature(signed, home_key(self._store.root))
 
     def _drained(self, connection: Connection, head: Head, body: Body | None) -> bool:
@@ -338,11 +338,14 @@ def _held(path: Path) -> bool:
     return False
 
 
-def main(arguments: list[str], make_others: Callable[[Path], OtherServices] | None = None) -> None:
+def main(
+    arguments: list[str], make_others: Callable[[Path], OtherServices] | None = None, names: Sequence[str] = ()
+) -> None:
     """Run as a process of its own: what ``service`` starts, with its descriptors.
 
     Args:
         make_others: given the store's folder, makes what is served besides S3.
+        names: host names to answer to besides addresses and ``localhost``; with a dot in front, all below.
     """
     root, use_path, listener, lock, token, idle_seconds, access = arguments
     if os.fork():
@@ -352,7 +355,7 @@ def main(arguments: list[str], make_others: Callable[[Path], OtherServices] | No
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     serve(
         ObjectStore(Path(root)), socket.socket(fileno=int(listener)), token, float(idle_seconds), Path(use_path),
-        cast("Access", access), (".amazonaws.com",) if make_others else (),
+        cast("Access", access), names,
         make_others(Path(root)) if make_others else None,
     )  # fmt: skip
 

@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
@@ -35,8 +36,21 @@ def client_python(name: str) -> str:
     return str(python)
 
 
-def run_program(command: list[str], home: Path, seconds: float = 900) -> dict[str, dict]:
-    """Run a program by ``launcher exec`` on processes; return what it reports, by section.
+@dataclass
+class Reports:
+    """What a program reported, by section; ``ending`` says how it ended."""
+
+    ending: str
+    sections: dict[str, dict]
+
+    def __getitem__(self, section: str) -> dict:
+        if section not in self.sections:
+            raise AssertionError(f"the program did not come as far as '{section}': {self.ending}")
+        return self.sections[section]
+
+
+def run_program(command: list[str], home: Path, seconds: float = 900) -> Reports:
+    """Run a program by ``launcher exec`` on processes.
 
     A program that ends early reports the sections before; its last lines are in the failure of the test that asks for
     another.
@@ -51,20 +65,10 @@ def run_program(command: list[str], home: Path, seconds: float = 900) -> dict[st
         timeout=seconds,
         check=False,
     )
-    reports = Reports()
-    reports.ending = f"exit code {answer.returncode}\n{answer.stderr[-3000:]}"
+    reports = Reports(f"exit code {answer.returncode}\n{answer.stderr[-3000:]}", {})
     for line in answer.stdout.splitlines():
         _, mark, text = line.partition("REPORT {")
         if mark:
             values = json.loads("{" + text)
-            reports[values.pop("section")] = values
+            reports.sections[values.pop("section")] = values
     return reports
-
-
-class Reports(dict):
-    """What a program reported, by section; ``ending`` says how it ended."""
-
-    ending = ""
-
-    def __missing__(self, section):
-        raise AssertionError(f"the program did not come as far as '{section}': {self.ending}")

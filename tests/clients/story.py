@@ -22,14 +22,14 @@ VALUES = {"preset": "story", "seed": 3}
 class Story:
     """What the training is made of, and the file that it writes when our own Estimator asks for it."""
 
-    source: Path
-    data: Path
+    source: str
+    data: str
     expected: str
 
     @property
     def arguments(self) -> str:
         """The story as a program gets it."""
-        values = {"source": str(self.source), "data": str(self.data), "hyperparameters": VALUES, "metrics": METRICS}
+        values = {"source": self.source, "data": self.data, "hyperparameters": VALUES, "metrics": METRICS}
         return json.dumps(values)
 
 
@@ -39,7 +39,7 @@ def make_story(folder: Path) -> Story:
         patch.setenv("LAUNCHER_HOME", str(folder / "story-home"))
         patch.setenv("LAUNCHER_RUNTIME", "process")
         source, data = make_source(folder), make_data(folder)
-        return Story(source, data, metrics_of_an_estimator(source, data))
+        return Story(str(source), str(data), metrics_of_an_estimator(str(source), str(data)))
 
 
 def make_source(folder: Path) -> Path:
@@ -63,9 +63,9 @@ def make_data(folder: Path) -> Path:
     return folder / "logged"
 
 
-def metrics_of_an_estimator(source: Path, data: Path, **options) -> str:
+def metrics_of_an_estimator(source: str, data: str, **options) -> str:
     """Return the metric file that our own Estimator's job writes."""
-    values = {"entry_point": "train.py", "source_dir": str(source), "hyperparameters": VALUES, **options}
+    values = {"entry_point": "train.py", "source_dir": source, "hyperparameters": VALUES, **options}
     estimator = launcher.Estimator(**values)
-    estimator.fit({"train": str(data)}, logs=False)
+    estimator.fit({"train": data}, logs=False)
     return (estimator.latest_training_job.outputs.intermediate_path / METRICS).read_text()

@@ -2,48 +2,43 @@
 
 import pytest
 
-from launcher.s3_server import service
-from tests.clients.environments import FOLDER, client_python, run_program
-
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(scope="module")
-def reports(tmp_path_factory):
-    """One run of the program: what it imports takes longest."""
-    folder = tmp_path_factory.mktemp("sdk-3")
-    (folder / "work").mkdir()
-    program = [client_python("sagemaker-3"), str(FOLDER / "programs/sdk_v3.py"), str(folder / "work")]
-    yield run_program([*program, str(FOLDER / "source")], folder / "home")
-    service.stop(folder / "home")
-
-
-def test_a_model_trainer_trains(reports):
-    success = reports["success"]
+def test_a_model_trainer_trains(sdk_v3):
+    success = sdk_v3["success"]
     assert (success["status"], success["metrics"]) == ("Completed", {"loss": 1.0})
     assert success["model"].startswith("s3://sagemaker-us-east-1-000000000000/success/success-")
 
 
-def test_a_failure_has_the_reason_that_the_sdks_driver_gives(reports):
-    assert reports["failure"]["status"] == "Failed"
-    assert "returned non-zero exit status 1" in reports["failure"]["reason"]
+def test_a_failure_has_the_reason_that_the_sdks_driver_gives(sdk_v3):
+    assert sdk_v3["failure"]["status"] == "Failed"
+    assert "returned non-zero exit status 1" in sdk_v3["failure"]["reason"]
 
 
-def test_a_job_is_stopped(reports):
-    assert reports["stop"] == {"status": "Stopped"}
+def test_a_job_is_stopped(sdk_v3):
+    assert sdk_v3["stop"] == {"status": "Stopped"}
 
 
-def test_a_job_runs_on_two_hosts(reports):
-    assert reports["hosts"] == {"status": "Completed"}
+def test_a_job_runs_on_two_hosts(sdk_v3):
+    assert sdk_v3["hosts"] == {"status": "Completed"}
 
 
-def test_resources_list_and_get_jobs(reports):
-    assert reports["resources"] == {"listed": True, "same": True}
+def test_resources_list_and_get_jobs(sdk_v3):
+    assert sdk_v3["resources"] == {"listed": True, "same": True}
 
 
-def test_resources_make_ask_and_delete_an_endpoint(reports):
-    assert reports["endpoint"] == {"status": "InService", "answer": [3.0, 7.5]}
+def test_resources_make_ask_and_delete_an_endpoint(sdk_v3):
+    assert sdk_v3["endpoint"] == {"status": "InService", "answer": [3.0, 7.5]}
 
 
-def test_resources_run_a_transform_job(reports):
-    assert reports["transform"] == {"status": "Completed"}
+def test_resources_run_a_transform_job(sdk_v3):
+    assert sdk_v3["transform"] == {"status": "Completed"}
+
+
+def test_a_processor_runs_a_script(sdk_v3):
+    assert sdk_v3["processing"] == {"status": "Completed", "output": "2.0\n4.0\n6.0\n"}
+
+
+def test_a_tuner_runs_two_trials(sdk_v3):
+    assert sdk_v3["tuning"] == {"status": "Completed", "completed": 2, "best": "Completed"}

@@ -1,76 +1,26 @@
 """``docker compose run`` in a copy of the checkout that belongs to an ordinary user."""
 
 import json
-import os
 import re
-import shutil
-import subprocess
 import tarfile
 import time
-import uuid
-from pathlib import Path
 
 import boto3
 import pytest
 from botocore.exceptions import ClientError
 
 from launcher.settings import DEFAULT_BUCKET
-from tests.container.building import CHECKOUT, base_image, copy_container, remove_image
+from tests.compose import OWNER, compose_in
 from tests.launcher.aws.clients import training_job
 from tests.shell import run_launcher
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
 
-COMMANDS = ("collect", "train", "evaluate", "s3", "aws")
-OWNER = (1000, 1000) if os.getuid() == 0 else (os.getuid(), os.getgid())
-
-
-class Compose:
-    def __init__(self, checkout: Path) -> None:
-        self.checkout = checkout
-        self.jobs = checkout / "jobs"
-        self.project = f"launcher-test-{uuid.uuid4().hex[:8]}"
-
-    def docker(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        # Only what a user of a fresh clone has, and how this machine builds images.
-        ours = {"PRESET", "HYPERPARAMETERS", "DATASET", "CHECKPOINT", "DATA", "BUCKET", "COMPOSE_PROFILES"}
-        inherited = {name: value for name, value in os.environ.items() if name not in ours}
-        build = {"BASE_IMAGE": base_image(), "HOST_CA_BUNDLE": os.environ.get("LAUNCHER_BUILD_CA") or "/dev/null"}
-        shell = {"PWD": str(self.checkout)}  # as a shell has it that stands in the checkout
-        return subprocess.run(
-            ["docker", *arguments],
-            cwd=self.checkout,
-            env={**inherited, **build, "COMPOSE_PROJECT_NAME": self.project, **shell, **variables},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=590,
-            check=False,
-        )
-
-    def run(self, command: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        return self.docker("compose", "run", "--rm", "-T", command, **variables)
-
 
 @pytest.fixture(scope="module")
 def compose(tmp_path_factory):
-    checkout = tmp_path_factory.mktemp("compose") / "checkout"
-    checkout.mkdir()
-    copy_container(checkout / "container")
-    for folder in ("entrypoints", "launcher", "presets"):
-        shutil.copytree(CHECKOUT / folder, checkout / folder, ignore=shutil.ignore_patterns("__pycache__"))
-    (checkout / ".env").write_text("PRIVATE=of this machine\n")
-    (checkout / ".git").mkdir()
-    compose = Compose(checkout)
-    # Names of its own, so that the images of a user who works in this checkout stay what they are.
-    text = (CHECKOUT / "docker-compose.yml").read_text()
-    (checkout / "docker-compose.yml").write_text(text.replace("launcher-compose:", f"{compose.project}:"))
-    if os.getuid() == 0:
-        for path in (checkout, *checkout.rglob("*")):
-            os.chown(path, *OWNER)
-    yield compose
-    for command in COMMANDS:
-        remove_image(f"{compose.project}:{command}")
+    with compose_in(tmp_path_factory.mktemp("compose") / "checkout") as compose:
+        yield compose
 
 
 @pytest.fixture(scope="module")

@@ -18,12 +18,13 @@ import pytest
 import requests
 
 from launcher import errors
+from launcher.aws.hosts import service_of_host
+from launcher.aws_domains import AWS_DOMAINS, is_aws_host
 from launcher.proxy.authority import Authority
 from launcher.proxy.environment import child_environment
-from launcher.proxy.hosts import SERVED, is_metadata_address, service_of
+from launcher.proxy.hosts import SERVED, is_metadata_address
 from launcher.proxy.running import local_aws
 from launcher.proxy.shim import launcher_exec_shim
-from launcher.settings import AWS_DOMAINS, is_aws_host
 
 
 @pytest.mark.parametrize(
@@ -48,7 +49,7 @@ from launcher.settings import AWS_DOMAINS, is_aws_host
 )
 def test_a_host_says_which_service_it_is(host, service):
     assert is_aws_host(host)
-    assert service_of(host) == service
+    assert service_of_host(host) == service
 
 
 @pytest.mark.parametrize("host", ["example.com", "amazonaws.com.example.org", "notamazonaws.com", "aws.amazon.com"])
@@ -151,16 +152,26 @@ def test_a_service_of_aws_is_answered_here(environment):
     assert session.put("https://some-bucket.s3.eu-west-1.amazonaws.com/").status_code == 200
     assert session.put("https://some-bucket.s3.amazonaws.com/a%20b", data=b"x" * 100_000).status_code == 200
     assert session.get("http://s3.amazonaws.com/some-bucket/a%20b").content == b"x" * 100_000
+    for name in (
+        "s3.cn-north-1.amazonaws.com.cn",
+        "s3.dualstack.us-east-1.amazonaws.com",
+        "s3-us-west-2.amazonaws.com",
+    ):
+        assert session.get(f"https://some-bucket.{name}/a%20b").content == b"x" * 100_000
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
 @pytest.mark.parametrize(
     ("host", "headers", "told"),
     [
-        ("dynamodb.us-east-1.amazonaws.com", {"X-Amz-Target": "DynamoDB_20120810.ListTables"}, '"__type": "Not'),
+        (
+            "dynamodb.us-east-1.amazonaws.com",
+            {"X-Amz-Target": "DynamoDB_20120810.ListTables"},
+            '_type":"NotEmulated"',
+        ),
         ("sqs.us-east-1.amazonaws.com", {"Content-Type": "application/x-www-form-urlencoded"}, "<ErrorResponse><Err"),
         ("ec2.us-east-1.amazonaws.com", {"Content-Type": "application/x-www-form-urlencoded"}, "<Response><Errors>"),
-        ("route53.amazonaws.com", {}, "<Error><Code>NotEmulated"),
+        ("route53.amazonaws.com", {}, "<Code>NotEmulated</Code>"),
     ],
 )
 def test_a_service_that_is_not_served_is_refused_by_name_in_its_own_shape(environment, scheme, host, headers, told):
@@ -331,7 +342,7 @@ def test_the_proxy_ends_with_the_program_and_drops_who_is_connected(home, caplog
 
 
 def test_every_service_that_is_served_has_a_host():
-    assert all(service_of(f"{service}.us-east-1.amazonaws.com") == service for service in SERVED)
+    assert all(service_of_host(f"{service}.us-east-1.amazonaws.com") == service for service in SERVED)
 
 
 def test_a_notebook_reaches_the_local_aws_until_the_extension_is_unloaded(home):

@@ -14,9 +14,11 @@ from sagemaker.deserializers import JSONDeserializer
 from sagemaker.estimator import Estimator
 from sagemaker.local import LocalSession
 from sagemaker.predictor import Predictor
+from sagemaker.processing import ProcessingInput, ProcessingOutput, ScriptProcessor
 from sagemaker.pytorch import PyTorch
 from sagemaker.rl import RLEstimator, RLFramework, RLToolkit
 from sagemaker.serializers import JSONSerializer
+from sagemaker.tuner import ContinuousParameter, HyperparameterTuner
 
 folder, source, story = Path(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3])
 session = sagemaker.Session()
@@ -91,6 +93,33 @@ batch_rl = RLEstimator(
     hyperparameters=story["hyperparameters"],
 )
 batch_rl.fit({"train": session.upload_data(story["data"], key_prefix="logged")}, wait=False)
+processor = ScriptProcessor(
+    image_uri=coach.training_image_uri(),
+    command=["python3"],
+    role=role,
+    instance_count=1,
+    instance_type="ml.m5.large",
+)
+processor.run(
+    code=f"{source}/process.py",
+    inputs=[ProcessingInput(source=data, destination="/opt/ml/processing/input/rows", input_name="rows")],
+    outputs=[ProcessingOutput(source="/opt/ml/processing/output", output_name="multiplied")],
+    arguments=["--factor", "2"],
+    wait=False,
+    logs=False,
+)
+tuner = HyperparameterTuner(
+    PyTorch(**torch_options),
+    objective_metric_name="loss",
+    objective_type="Minimize",
+    strategy="Random",
+    hyperparameter_ranges={"factor": ContinuousParameter(1, 4)},
+    metric_definitions=options["metric_definitions"],
+    max_jobs=2,
+    max_parallel_jobs=2,
+    random_seed=1,
+)
+tuner.fit({"train": data}, wait=False)
 
 answer = job_ended(coach.latest_training_job.name)
 with (folder / "model.tar.gz").open("wb") as file:
@@ -134,6 +163,29 @@ report(
     "story",
     status=job_ended(name)["TrainingJobStatus"],
     metrics=session.read_s3_file(bucket, f"{name}/output/intermediate/{story['metrics']}"),
+)
+
+name = processor.latest_job.job_name
+while (answer := client.describe_processing_job(ProcessingJobName=name))["ProcessingJobStatus"] == "InProgress":
+    time.sleep(0.2)
+output = answer["ProcessingOutputConfig"]["Outputs"][0]["S3Output"]["S3Uri"]
+report(
+    "processing",
+    status=answer["ProcessingJobStatus"],
+    listed=[entry["ProcessingJobName"] for entry in client.list_processing_jobs()["ProcessingJobSummaries"]] == [name],
+    output=session.read_s3_file(bucket, f"{output.split(f's3://{bucket}/')[1]}/a.csv"),
+)
+while tuner.describe()["HyperParameterTuningJobStatus"] == "InProgress":
+    time.sleep(0.2)
+best = tuner.describe()["BestTrainingJob"]
+trials = tuner.analytics().dataframe()
+report(
+    "tuning",
+    status=tuner.describe()["HyperParameterTuningJobStatus"],
+    trials=sorted(trials["TrainingJobStatus"]),
+    best=best["TrainingJobName"] == tuner.best_training_job(),
+    lowest=best["FinalHyperParameterTuningJobObjectiveMetric"]["Value"] == min(trials["FinalObjectiveValue"]),
+    factors=[float(value) for value in trials["factor"]],
 )
 
 # Local mode, as its users write it: no bucket, no cloud.

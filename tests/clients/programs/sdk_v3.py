@@ -5,10 +5,17 @@ import sys
 import time
 from pathlib import Path
 
+import boto3
+from sagemaker.core.parameter import ContinuousParameter
+from sagemaker.core.processing import ScriptProcessor
 from sagemaker.core.resources import Endpoint, EndpointConfig, Model, TrainingJob, TransformJob
 from sagemaker.core.shapes import (
     ContainerDefinition,
     MetricDefinition,
+    ProcessingInput,
+    ProcessingOutput,
+    ProcessingS3Input,
+    ProcessingS3Output,
     ProductionVariant,
     TransformDataSource,
     TransformInput,
@@ -18,8 +25,9 @@ from sagemaker.core.shapes import (
 )
 from sagemaker.train import ModelTrainer
 from sagemaker.train.configs import Compute, InputData, SourceCode
+from sagemaker.train.tuner import HyperparameterTuner
 
-folder, source = Path(sys.argv[1]), sys.argv[2]
+folder, source, story = Path(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3])
 image = "763104351884.dkr.ecr.us-east-1.amazonaws.com/pytorch-training:2.3-cpu-py311"
 
 
@@ -36,10 +44,10 @@ def ended(job):
     return job
 
 
-def trainer(name, count=1, **values):
+def trainer(name, count=1, source_dir=source, **values):
     return ModelTrainer(
         training_image=image,
-        source_code=SourceCode(source_dir=source, entry_script="train.py"),
+        source_code=SourceCode(source_dir=source_dir, entry_script="train.py"),
         compute=Compute(instance_type="ml.m5.large", instance_count=count),
         base_job_name=name,
         hyperparameters=values,
@@ -55,10 +63,57 @@ trainers = {
     "stop": trainer("stop", ending="wait"),
     "hosts": trainer("hosts", count=2),
 }
+logged = [InputData(channel_name="train", data_source=story["data"])]
 jobs = {}
+trainers["story"] = trainer("story", source_dir=story["source"], **story["hyperparameters"])
 for name, model_trainer in trainers.items():
-    model_trainer.train(input_data_config=inputs, wait=False)
+    model_trainer.train(input_data_config=logged if name == "story" else inputs, wait=False)
     jobs[name] = model_trainer._latest_training_job
+rows = jobs["success"].input_data_config[0].data_source.s3_data_source.s3_uri
+bucket = rows.split("/")[2]
+processor = ScriptProcessor(
+    image_uri=image,
+    command=["python3"],
+    role=jobs["success"].role_arn,
+    instance_count=1,
+    instance_type="ml.m5.large",
+)
+processor.run(
+    code=f"{source}/process.py",
+    inputs=[
+        ProcessingInput(
+            input_name="rows",
+            s3_input=ProcessingS3Input(
+                s3_uri=rows,
+                local_path="/opt/ml/processing/input/rows",
+                s3_data_type="S3Prefix",
+                s3_input_mode="File",
+            ),
+        )
+    ],
+    outputs=[
+        ProcessingOutput(
+            output_name="multiplied",
+            s3_output=ProcessingS3Output(
+                s3_uri=f"s3://{bucket}/multiplied", local_path="/opt/ml/processing/output", s3_upload_mode="EndOfJob"
+            ),
+        )
+    ],
+    arguments=["--factor", "2"],
+    wait=False,
+    logs=False,
+)
+tuner = HyperparameterTuner(
+    trainer("tuned"),
+    objective_metric_name="loss",
+    objective_type="Minimize",
+    strategy="Random",
+    hyperparameter_ranges={"factor": ContinuousParameter(1, 4)},
+    metric_definitions=[{"Name": "loss", "Regex": "loss=([0-9.]+);"}],
+    max_jobs=2,
+    max_parallel_jobs=2,
+)
+tuner.tune(inputs=[InputData(channel_name="train", data_source=rows)], wait=False)
 
 job = ended(jobs["success"])
 report(
@@ -72,6 +127,29 @@ report("failure", status=job.training_job_status, reason=job.failure_reason)
 jobs["stop"].stop()
 report("stop", status=ended(jobs["stop"]).training_job_status)
 report("hosts", status=ended(jobs["hosts"]).training_job_status)
+job = ended(jobs["story"])
+key = f"{job.output_data_config.s3_output_path}/{job.training_job_name}/output/intermediate/{story['metrics']}"
+report(
+    "story",
+    status=job.training_job_status,
+    reason=str(job.failure_reason),
+    metrics=boto3.client("s3").get_object(Bucket=bucket, Key=key.split(f"s3://{bucket}/")[1])["Body"].read().decode(),
+)
+job = processor.latest_job.refresh()
+while job.processing_job_status == "InProgress":
+    time.sleep(0.2)
+    job.refresh()
+output = boto3.client("s3").get_object(Bucket=bucket, Key="multiplied/a.csv")["Body"].read().decode()
+report("processing", status=job.processing_job_status, output=output)
+tuning = tuner.latest_tuning_job
+while tuning.refresh().hyper_parameter_tuning_job_status == "InProgress":
+    time.sleep(0.2)
+report(
+    "tuning",
+    status=tuning.hyper_parameter_tuning_job_status,
+    completed=tuning.training_job_status_counters.completed,
+    best=TrainingJob.get(tuner.best_training_job()).training_job_status,
+)
 found = TrainingJob.get_all(name_contains="failure")
 report(
     "resources",
@@ -101,16 +179,11 @@ answer = endpoint.invoke(body=b"[1, 2.5]", content_type="application/json", acce
 report("endpoint", status=endpoint.endpoint_status, answer=json.loads(answer.body.read()))
 endpoint.delete()
 endpoint.wait_for_delete(poll=1)
-bucket = jobs["success"].model_artifacts.s3_model_artifacts.split("/")[2]
 transform = TransformJob.create(
     transform_job_name="from-v3",
     model_name="from-v3",
     transform_input=TransformInput(
-        data_source=TransformDataSource(
-            s3_data_source=TransformS3DataSource(
-                s3_data_type="S3Prefix", s3_uri=jobs["success"].input_data_config[0].data_source.s3_data_source.s3_uri
-            )
-        ),
+        data_source=TransformDataSource(s3_data_source=TransformS3DataSource(s3_data_type="S3Prefix", s3_uri=rows)),
         content_type="text/csv",
         split_type="Line",
     ),

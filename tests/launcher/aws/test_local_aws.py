@@ -165,8 +165,8 @@ def test_a_service_that_is_not_served_is_refused_by_its_name(client, name, opera
         operation, request_ = "generate_service_last_accessed_details", {"Arn": LOCAL_ROLE_ARN}
     with pytest.raises(ClientError, match=f"(?i){name}") as caught:
         getattr(client(name), operation)(**request_)
-    assert caught.value.response["Error"]["Code"] == "NotImplemented"
-    assert caught.value.response["ResponseMetadata"]["HTTPStatusCode"] == 501
+    assert caught.value.response["Error"]["Code"] == "NotEmulated"
+    assert caught.value.response["ResponseMetadata"]["HTTPStatusCode"] == 400
 
 
 def test_s3_is_on_the_same_port(client):
@@ -349,7 +349,18 @@ def test_a_name_that_anybody_could_point_here_is_not_answered_to(url, host):
     assert "TrainingJobSummaries" not in values
 
 
-@pytest.mark.parametrize("host", ["api.sagemaker.us-east-1.amazonaws.com", "localhost:1", "127.0.0.1"])
+@pytest.mark.parametrize(
+    "host",
+    [
+        *("localhost:1", "127.0.0.1", "api.sagemaker.us-east-1.amazonaws.com"),
+        *(
+            "api.sagemaker.cn-north-1.amazonaws.com.cn",
+            "sagemaker.us-east-1.api.aws",
+            "api.sagemaker.eusc-de-east-1.amazonaws.eu",
+        ),
+        *("api.sagemaker.us-iso-east-1.c2s.ic.gov", "api.sagemaker.us-isob-east-1.sc2s.sgov.gov:443"),
+    ],
+)
 def test_names_of_aws_and_of_this_machine_are_answered_to(url, host):
     assert ask_sagemaker(url, "ListTrainingJobs", b"{}", Host=host)[0] == 200
 
@@ -359,6 +370,8 @@ def test_names_of_aws_and_of_this_machine_are_answered_to(url, host):
     [
         ("sts.amazonaws.com", b"Action=GetCallerIdentity&Version=2011-06-15"),
         ("sts.eu-west-1.amazonaws.com", b"Action=GetCallerIdentity&Version=2011-06-15"),
+        ("sts.cn-north-1.amazonaws.com.cn", b"Action=GetCallerIdentity&Version=2011-06-15"),
+        ("sts.us-isof-south-1.csp.hci.ic.gov", b"Action=GetCallerIdentity&Version=2011-06-15"),
         ("127.0.0.1", b"Action=GetCallerIdentity&Version=2011-06-15"),
     ],
 )
