@@ -34,7 +34,6 @@ _KINDS: Mapping[str, tuple[type, ...]] = {
     "unknown_since": (*_NUMBERS, type(None)),
     "transitions": (list,),
     "trials": (list,),
-    "attempts": (list,),
     "final_metrics": (list,),
     "warnings": (list,),
     "port": (int,),

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import MISSING, fields
 from pathlib import Path
 
 import pytest
@@ -12,12 +13,15 @@ import pytest
 import launcher
 from launcher.errors import JobNotFoundError, LauncherError, RecordError
 from launcher.jobs import clock
-from launcher.jobs.record import RECORD_VERSION, JobRecord
+from launcher.jobs.batch import ServiceJobRecord
+from launcher.jobs.endpoint_record import EndpointRecord
+from launcher.jobs.record import _KINDS, RECORD_VERSION, JobRecord, ProcessingRecord, TransformRecord, TuningRecord
 from launcher.jobs.spec import TrainingJobSpec
 from launcher.jobs.states import MOVES, STATUSES, STOPS, SecondaryStatus, Status, StopReason
 from tests.shell import launcher_environment, run_launcher
 from tests.users import without_rights
 
+KINDS = [JobRecord, ProcessingRecord, TransformRecord, TuningRecord, ServiceJobRecord, EndpointRecord]
 RECORDS = sorted((Path(__file__).parent / "records").glob("*.json"))
 
 
@@ -30,6 +34,14 @@ def put(store, name, text):
     folder.mkdir(parents=True)
     (folder / "job.json").write_text(text)
     return folder / "job.json"
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_a_new_record_has_values_that_its_reader_takes(kind):
+    """The kinds of value are told by name for all records together; two of them may not mean different things by one."""
+    for part in fields(kind):
+        default = part.default if part.default_factory is MISSING else part.default_factory()
+        assert default is MISSING or isinstance(default, _KINDS.get(part.name, object)), part.name
 
 
 @pytest.mark.parametrize("path", RECORDS, ids=lambda path: path.stem)
