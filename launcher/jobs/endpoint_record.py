@@ -86,6 +86,8 @@ class EndpointRecord(Record):
         """Refuse a spec that is no endpoint's."""
         if not isinstance(self.name, str) or not isinstance(self.runtime, str):
             raise ValueError("'spec' names no endpoint and runtime")
+        if not isinstance(self.attempts, dict):
+            raise ValueError("'attempts' is a list")
         if self.status not in set(EndpointStatus):
             raise ValueError(f"'status' is {self.status!r}, which this version does not know")
         _ = self.current

@@ -34,6 +34,7 @@ _KINDS: Mapping[str, tuple[type, ...]] = {
     "unknown_since": (*_NUMBERS, type(None)),
     "transitions": (list,),
     "trials": (list,),
+    "attempts": (list, dict),  # of a service job; of an endpoint, by container
     "final_metrics": (list,),
     "warnings": (list,),
     "port": (int,),
