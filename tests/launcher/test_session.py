@@ -477,7 +477,7 @@ def test_the_sdks_modules_are_there_without_another_import(text):
         ("from launcher import PyTorch", r"launcher.PyTorch is not emulated.*\n.*from launcher.pytorch import PyTorch"),
         ("from launcher.chainer import Chainer", r"launcher.chainer is not emulated.*\n.*launcher.Estimator"),
         ("import launcher.amazon.kmeans", r"launcher.amazon is not emulated.*\n.*image_uri"),
-        ("launcher.tuner", r"launcher.tuner is not emulated.*\n.*hyperparameters"),
+        ("launcher.automl", r"launcher.automl is not emulated.*\n.*launcher.HyperparameterTuner"),
         ("launcher.git_utils.git_clone_repo", r"launcher.git_utils is not emulated.*\n.*source_dir"),
     ],
 )

@@ -56,7 +56,7 @@ def letters(answered):
         ({"CreationTimeAfter": datetime.fromtimestamp(200, UTC)}, "edcb"),
         ({"CreationTimeBefore": datetime.fromtimestamp(299, UTC)}, "ba"),
         ({"CreationTimeAfter": 250, "CreationTimeBefore": 350, "SortOrder": "Ascending"}, "cd"),
-        ({"LastModifiedTimeAfter": time.time() + 60}, ""),
+        ({"LastModifiedTimeAfter": time.time() + 86_400}, ""),
         ({"LastModifiedTimeBefore": time.time() - 3600}, ""),
         ({"LastModifiedTimeAfter": time.time() - 60}, "edcba"),
         ({"WarmPoolStatusEquals": "Available"}, ""),

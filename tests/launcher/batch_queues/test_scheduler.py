@@ -1,6 +1,7 @@
 """The scheduler in this process, over training jobs of the fake runtime."""
 
 import json
+import sys
 import threading
 import time
 
@@ -52,7 +53,7 @@ class Queues:
             "RoleArn": "arn:aws:iam::000000000000:role/any",
             "AlgorithmSpecification": {
                 "TrainingInputMode": "File",
-                "ContainerEntrypoint": ["python", "-c", script],
+                "ContainerEntrypoint": [sys.executable, "-c", script],
             },
             "OutputDataConfig": {"S3OutputPath": f"file://{self.outputs}"},
             "ResourceConfig": {"InstanceType": "ml.m5.large", "InstanceCount": instances, "VolumeSizeInGB": 30},

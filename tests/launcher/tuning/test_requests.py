@@ -62,7 +62,6 @@ def test_a_row_that_refuses_says_what_to_do_instead():
         ({"Autotune": {"Mode": "Enabled"}}, "Autotune"),
         ({"ranges": {"AutoParameters": [{"Name": "rate", "ValueHint": "1"}]}}, "AutoParameters"),
         ({"definition": {"EnableManagedSpotTraining": True}}, "TrainingJobDefinition.EnableManagedSpotTraining"),
-        ({"definition": {"RetryStrategy": {"MaximumRetryAttempts": 1}}}, "TrainingJobDefinition.RetryStrategy"),
         (
             {"config": {"TuningJobCompletionCriteria": {"ConvergenceDetected": {"CompleteOnConvergence": "Enabled"}}}},
             "CompleteOnConvergence",
