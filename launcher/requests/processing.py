@@ -22,6 +22,7 @@ from launcher.requests.members import refuse_unsupported
 from launcher.requests.models import is_local_uri
 from launcher.requests.processing_members import PROCESSING_MEMBERS
 from launcher.requests.shapes import OWN_MEMBER, operation_shape
+from launcher.requests.tags import tag_pairs
 from launcher.requests.training import (
     DEFAULT_MAX_RUN_SECONDS,
     LOCAL_INSTANCE_TYPES,
@@ -75,7 +76,7 @@ def check_processing_request(request: Mapping[str, Any]) -> ProcessingJobSpec:
         container_entry_point=tuple(application.pop("ContainerEntrypoint", ())),
         container_arguments=tuple(application.pop("ContainerArguments", ())),
         enable_network_isolation=network.pop("EnableNetworkIsolation", False),
-        tags=tuple((tag["Key"], tag["Value"]) for tag in rest.pop("Tags", [])),
+        tags=tag_pairs(rest.pop("Tags", [])),
         s3=s3_of(own.get("S3")),
         without_effect={
             **rest,

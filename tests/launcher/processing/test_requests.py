@@ -217,6 +217,15 @@ def test_two_inputs_of_one_name_are_refused():
         check_processing_request({**WHOLE, "ProcessingInputs": WHOLE["ProcessingInputs"] * 2})
 
 
+@pytest.mark.parametrize(
+    ("keys", "words"), [("aa", "Duplicate tag keys found: 'a'"), (["aws:owner"], "begin with 'aws:' are reserved")]
+)
+def test_tags_are_refused_as_those_of_other_jobs_are(keys, words):
+    tags = [{"Key": key, "Value": "1"} for key in keys]
+    with pytest.raises(RequestError, match=words):
+        check_processing_request({**SMALL, "Tags": tags})
+
+
 def test_a_description_has_the_request_and_the_state():
     spec = check_processing_request(WHOLE)
     record = ProcessingRecord(spec=spec.to_dict(), created=1.0, exit_message="two files", failure_reason="no")
