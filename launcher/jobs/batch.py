@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from launcher.errors import NotFoundError, TakenError
-from launcher.jobs.kinds import Kind
+from launcher.jobs.kinds import Kind, RecordType
 from launcher.jobs.record import Record
 from launcher.jobs.spec import dataclass_of
 from launcher.jobs.store import Store
@@ -92,56 +92,25 @@ class ServiceJobRecord(Record):
             raise ValueError(f"an attempt cannot be read: {error}") from error
 
 
-_TAKEN_WORDS = "Object already exists"
-_MISSING_WORDS = "{arn} does not exist"
-SERVICE_ENVIRONMENTS = Kind(
-    folder="batch-environments",
-    record_file="environment.json",
-    noun="service environment",
-    record=Record,
-    arn_kind="service-environment",
-    taken=TakenError,
-    missing=NotFoundError,
-    taken_words=_TAKEN_WORDS,
-    missing_words=_MISSING_WORDS,
-    service="batch",
-)
-JOB_QUEUES = Kind(
-    folder="batch-queues",
-    record_file="queue.json",
-    noun="job queue",
-    record=Record,
-    arn_kind="job-queue",
-    taken=TakenError,
-    missing=NotFoundError,
-    taken_words=_TAKEN_WORDS,
-    missing_words=_MISSING_WORDS,
-    service="batch",
-)
-SCHEDULING_POLICIES = Kind(
-    folder="batch-policies",
-    record_file="policy.json",
-    noun="scheduling policy",
-    record=Record,
-    arn_kind="scheduling-policy",
-    taken=TakenError,
-    missing=NotFoundError,
-    taken_words=_TAKEN_WORDS,
-    missing_words=_MISSING_WORDS,
-    service="batch",
-)
-SERVICE_JOBS = Kind(
-    folder="batch-jobs",
-    record_file="service-job.json",
-    noun="service job",
-    record=ServiceJobRecord,
-    arn_kind="service-job",
-    taken=TakenError,
-    missing=NotFoundError,
-    taken_words=_TAKEN_WORDS,
-    missing_words=_MISSING_WORDS,
-    service="batch",
-)
+def _kind(noun: str, folder: str, record_file: str, record: type[RecordType]) -> Kind[RecordType]:
+    return Kind(
+        folder=folder,
+        record_file=record_file,
+        noun=noun,
+        record=record,
+        arn_kind=noun.replace(" ", "-"),
+        taken=TakenError,
+        missing=NotFoundError,
+        taken_words="Object already exists",
+        missing_words="{arn} does not exist",
+        service="batch",
+    )
+
+
+SERVICE_ENVIRONMENTS = _kind("service environment", "batch-environments", "environment.json", Record)
+JOB_QUEUES = _kind("job queue", "batch-queues", "queue.json", Record)
+SCHEDULING_POLICIES = _kind("scheduling policy", "batch-policies", "policy.json", Record)
+SERVICE_JOBS = _kind("service job", "batch-jobs", "service-job.json", ServiceJobRecord)
 
 
 class BatchHome:
