@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,25 +19,11 @@ from launcher.requests.members import without_effect
 from launcher.requests.processing import check_processing_request
 from launcher.requests.processing_members import PROCESSING_MEMBERS
 from launcher.running.plan import RunPlan
-from launcher.running.runner import job_storage, place_job, resolve_job_channels
+from launcher.running.runner import AcceptedJob, job_storage, place_job, resolve_job_channels
 from launcher.runtimes import Runtime
 
-
-@dataclass(frozen=True)
-class AcceptedProcessing:
-    """A request that was checked, with what is decided when it is submitted.
-
-    Attributes:
-        request: the document as it was given.
-        spec: the job, with its runtime and its S3 decided.
-        runtime: what runs it.
-        warnings: for the user, before it runs.
-    """
-
-    request: Mapping[str, Any]
-    spec: ProcessingJobSpec
-    runtime: Runtime
-    warnings: tuple[str, ...] = ()
+AcceptedProcessing = AcceptedJob[ProcessingJobSpec]
+"""A CreateProcessingJob document that was checked, with the decisions made when it is submitted."""
 
 
 def accept_processing(request: Mapping[str, Any], runtime: Runtime | None = None) -> AcceptedProcessing:
@@ -52,7 +38,7 @@ def accept_processing(request: Mapping[str, Any], runtime: Runtime | None = None
     spec = check_processing_request(request)
     uris = [*(given.channel.uri for given in spec.inputs), *(output.uri for output in spec.outputs)]
     placed, chosen, warnings = place_job(spec, uris, runtime)
-    return AcceptedProcessing(request, placed, chosen, (*without_effect(request, PROCESSING_MEMBERS), *warnings))
+    return AcceptedJob(request, placed, chosen, (*without_effect(request, PROCESSING_MEMBERS), *warnings))
 
 
 def plan_processing(

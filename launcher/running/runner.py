@@ -99,7 +99,7 @@ def resolve_job_channels(spec: HostsSpec, work_path: Path, *, fetch: bool) -> Re
 
 
 @dataclass(frozen=True)
-class AcceptedJob:
+class AcceptedJob(Generic[_Spec]):
     """A request that was checked, with the decisions made when it is submitted.
 
     Attributes:
@@ -110,12 +110,12 @@ class AcceptedJob:
     """
 
     request: Mapping[str, Any]
-    spec: TrainingJobSpec
+    spec: _Spec
     runtime: Runtime
     warnings: tuple[str, ...] = ()
 
 
-def accept(request: Mapping[str, Any], runtime: Runtime | None = None) -> AcceptedJob:
+def accept(request: Mapping[str, Any], runtime: Runtime | None = None) -> AcceptedJob[TrainingJobSpec]:
     """Check a CreateTrainingJob document, and decide where it runs and which S3 it means; changes nothing.
 
     Args:
@@ -173,7 +173,9 @@ def _channel_warnings(spec: HostsSpec) -> list[str]:
     ]
 
 
-def plan_job(job: AcceptedJob, store: JobStore, *, source_members: Sequence[str] | None = None) -> RunPlan:
+def plan_job(
+    job: AcceptedJob[TrainingJobSpec], store: JobStore, *, source_members: Sequence[str] | None = None
+) -> RunPlan:
     """Work out what ``drive`` would do, and check that it could; writes nothing.
 
     Args:
@@ -237,7 +239,7 @@ def submit(
         return record_job(job, claim)
 
 
-def record_job(job: AcceptedJob, claim: Claim[JobRecord]) -> JobFolder:
+def record_job(job: AcceptedJob[TrainingJobSpec], claim: Claim[JobRecord]) -> JobFolder:
     """Record a job that was planned, under a name that the caller holds."""
     now = time.time()
     record = JobRecord(spec=job.spec.to_dict(), created=now, request=dict(job.request), warnings=list(job.warnings))

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from launcher.errors import BadInputError, HyperparameterError, JobExistsError, SourceError, UnsupportedOptionError
-from launcher.jobs.spec import hyperparameter_text
+from launcher.jobs.spec import TrainingJobSpec, hyperparameter_text
 from launcher.jobs.store import JobStore
 from launcher.requests.names import check_job_name, make_job_name
 from launcher.requests.shapes import OWN_MEMBER
@@ -804,7 +804,7 @@ class _Submission:
     """
 
     request: dict[str, Any]
-    job: AcceptedJob
+    job: AcceptedJob[TrainingJobSpec]
     members: list[tuple[str, Path]] | None
 
     @property
