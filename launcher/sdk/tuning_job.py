@@ -2,75 +2,38 @@
 
 from __future__ import annotations
 
-from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from launcher.errors import BadInputError, JobFailedError
 from launcher.jobs.record import TuningRecord
 from launcher.jobs.states import Status
-from launcher.jobs.store import TuningStore
+from launcher.jobs.store import Store, TuningStore
 from launcher.requests.tuning import best_trial
-from launcher.running.driving import drive, drive_detached, take_up
-from launcher.running.following import LineSink, LogReader, log_tail
+from launcher.running.following import LineSink, log_tail
 from launcher.runtimes import Runtime
+from launcher.sdk.job_handle import JobHandle
 from launcher.sdk.training_job import TrainingJob
 from launcher.secrets import masked_text
 from launcher.settings import home_path
-from launcher.terminal import neutralised_text, print_line, say_error
+from launcher.terminal import neutralised_text
 from launcher.tuning import service
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-class TuningJob:
-    """A handle on one tuning job; everything is read from its record. The launcher's own.
+class TuningJob(JobHandle[TuningRecord]):
+    """A handle on one tuning job, whose log has a line for each training job that begins, is stopped early, or ends.
 
     Args:
-        name: the tuning job.
         store: the home it lives in; default: ``LAUNCHER_HOME``.
-        runtime: of its training jobs; default: the runtime that it was submitted for.
+        name, runtime: as of ``JobHandle``; the runtime is that of its training jobs.
     Raises:
         TuningJobNotFoundError: there is no such tuning job.
     """
 
     def __init__(self, name: str, store: TuningStore | None = None, runtime: Runtime | None = None) -> None:
-        self._store = store or TuningStore(home_path())
-        self._runtime = runtime
-        self.name = name
-        self._said = ""
-        self._store.load(name)
-
-    @property
-    def job_name(self) -> str:
-        """The name again, under the SDK's other word for it."""
-        return self.name
-
-    @property
-    def status(self) -> str:
-        """``InProgress``, ``Stopping``, ``Completed``, ``Failed`` or ``Stopped``."""
-        return str(self._looked_after().status)
-
-    @property
-    def failure_reason(self) -> str:
-        """Why it failed; empty when it did not."""
-        return self._record.failure_reason
-
-    @property
-    def path(self) -> Path:
-        """The tuning job's own folder."""
-        return self._store.folder(self.name).path
-
-    @property
-    def log_path(self) -> Path:
-        """The file with a line for each training job that begins, is stopped early, or ends."""
-        return self._store.folder(self.name).log_path("algo-1")
-
-    @property
-    def warnings(self) -> list[str]:
-        """Warnings for the user."""
-        return list(self._record.warnings)
+        super().__init__(name, store or TuningStore(home_path()), runtime)
 
     @property
     def best_training_job(self) -> TrainingJob | None:
@@ -94,14 +57,6 @@ class TuningJob:
 
         return pd.DataFrame([_row(summary) for summary in self.training_jobs()])
 
-    def logs(self) -> str:
-        """Return the log so far."""
-        return self.log_path.read_text(encoding="utf-8", errors="replace") if self.log_path.exists() else ""
-
-    def print_logs(self) -> None:
-        """Print the log so far."""
-        LogReader(self._store.folder(self.name), partial(print_line, hosts=1)).read(final=True)
-
     def wait(self, logs: bool = True, on_line: LineSink | None = None, *, looking_on: bool = False) -> None:
         """Follow the tuning job until it has ended, and drive it if it has no driver.
 
@@ -112,45 +67,15 @@ class TuningJob:
         Raises:
             JobFailedError: it failed.
         """
-        printed = partial(print_line, hosts=1) if logs else None
-        record = drive(self._store, self.name, runtime=self._runtime, on_line=on_line or printed, looking_on=looking_on)
-        raise_unless_completed(self._store, record)
-
-    def detach(self) -> None:
-        """Leave it to a process that outlives this one."""
-        drive_detached(self._store, self.name)
-
-    def stop(self, wait: bool = True) -> None:
-        """Stop it and its training jobs; results so far stay. Nothing happens when it has ended.
-
-        Args:
-            wait: until it has stopped.
-        """
-        if self._record.terminal:
-            return
-        self._store.folder(self.name).request_stop()
-        if wait:
-            drive(self._store, self.name, runtime=self._runtime)
-        elif not self._store.folder(self.name).driven():
-            drive_detached(self._store, self.name)
+        printed = self._printer() if logs else None
+        raise_unless_completed(self._store, self._drive(on_line or printed, looking_on=looking_on))
 
     @property
-    def _record(self) -> TuningRecord:
-        return self._store.load(self.name)
-
-    def _looked_after(self) -> TuningRecord:
-        record = self._record
-        text = take_up(self._store, self.name, record)
-        if text and text != self._said:
-            say_error(text)
-            self._said = text
-        return record
-
-    def __repr__(self) -> str:
-        return f"TuningJob(name={self.name!r}, status={str(self._record.status)!r})"
+    def _hosts(self) -> int:
+        return 1  # the driver's own log
 
 
-def raise_unless_completed(store: TuningStore, record: TuningRecord) -> None:
+def raise_unless_completed(store: Store[TuningRecord], record: TuningRecord) -> None:
     """Raise the error of a failed tuning job; a stopped one is no error, as with SageMaker.
 
     Raises:

@@ -6,13 +6,13 @@ from collections.abc import Iterable
 from typing import Any
 
 from launcher.errors import JobNotFoundError, RecordError
-from launcher.jobs.record import JobRecord
-from launcher.jobs.store import JobStore, TuningStore
+from launcher.jobs.record import JobRecord, TuningRecord
+from launcher.jobs.store import JobStore, Store
 from launcher.jobs.tuning_spec import Trial
 from launcher.requests.tuning import best_trial, describe_tuning, trial_summary
 
 
-def describe(store: TuningStore, name: str) -> dict[str, Any]:
+def describe(store: Store[TuningRecord], name: str) -> dict[str, Any]:
     """Return what DescribeHyperParameterTuningJob returns, in boto3's types.
 
     Raises:
@@ -30,7 +30,7 @@ def describe(store: TuningStore, name: str) -> dict[str, Any]:
     return describe_tuning(record, child_records(store, trials), parents)
 
 
-def list_training_jobs(store: TuningStore, name: str) -> list[dict[str, Any]]:
+def list_training_jobs(store: Store[TuningRecord], name: str) -> list[dict[str, Any]]:
     """Return its training jobs as ListTrainingJobsForHyperParameterTuningJob has them, the oldest first.
 
     Raises:
@@ -42,7 +42,7 @@ def list_training_jobs(store: TuningStore, name: str) -> list[dict[str, Any]]:
     return [trial_summary(spec, trial, children.get(trial.job), record.created) for trial in record.trials]
 
 
-def child_records(store: TuningStore, trials: Iterable[Trial]) -> dict[str, JobRecord]:
+def child_records(store: Store[TuningRecord], trials: Iterable[Trial]) -> dict[str, JobRecord]:
     """Return the records of training jobs, by name; those that were removed, or are not there yet, are left out."""
     jobs, records = JobStore(store.home), {}
     for trial in trials:
