@@ -128,6 +128,20 @@ def stop_grace_seconds() -> float:
     return _seconds("LAUNCHER_STOP_GRACE_SECONDS", 120)
 
 
+def jobs_at_once() -> str:
+    """Return how many jobs of a home run at once: ``auto``, ``machine``, ``all``, or a number above 0.
+
+    Raises:
+        SettingsError: ``LAUNCHER_JOBS_AT_ONCE`` is none of these.
+    """
+    text = os.environ.get("LAUNCHER_JOBS_AT_ONCE", "") or "auto"
+    if text in ("auto", "machine", "all") or (text.isascii() and text.isdigit() and int(text) > 0):
+        return text
+    raise SettingsError(
+        f"LAUNCHER_JOBS_AT_ONCE is {text!r}.", "Use a number, 'auto', 'machine' (what instance types ask for) or 'all'."
+    )
+
+
 def spot_interruptions() -> tuple[str, ...]:
     """Return when spot jobs are interrupted: the entries of ``LAUNCHER_SPOT_INTERRUPTIONS``, with ``;`` between."""
     return tuple(text.strip() for text in os.environ.get("LAUNCHER_SPOT_INTERRUPTIONS", "").split(";") if text.strip())

@@ -87,6 +87,7 @@ def _listed(store: Store[Any], name: str, record: Record) -> dict[str, Any]:
 
 def _row(store: Store[Any], name: str, record: Record) -> tuple[str, ...]:
     from launcher.jobs.record import DrivenRecord, utc
+    from launcher.jobs.states import SecondaryStatus
 
     created = utc(record.created).astimezone().strftime("%m-%d %H:%M")
     if not isinstance(record, DrivenRecord):
@@ -94,7 +95,9 @@ def _row(store: Store[Any], name: str, record: Record) -> tuple[str, ...]:
     last = record.ended or (record.modified if record.terminal else time.time())
     unknown = " (unknown)" if record.unknown_since is not None else ""
     kind = next(word for word, folder in _KIND_NAMES.items() if folder == store.kind.folder)
-    return name, f"{record.status}{unknown}", record.runtime, created, f"{last - record.created:.0f}", kind
+    secondary = getattr(record, "secondary_status", "")
+    status = secondary if secondary in (SecondaryStatus.PENDING, SecondaryStatus.INTERRUPTED) else record.status
+    return name, f"{status}{unknown}", record.runtime, created, f"{last - record.created:.0f}", kind
 
 
 def describe(

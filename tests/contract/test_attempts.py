@@ -122,18 +122,30 @@ print("through", flush=True)
     assert job.logs().splitlines() == ["ready", "through"]
 
 
-def test_a_job_that_waits_too_long_is_stopped(runtime, run):
-    """It has to be through 2 s after it was submitted, and begins anew each time."""
+@pytest.mark.parametrize("attempt", [1, 2])
+def test_a_job_that_takes_longer_than_it_may_is_stopped(run, store, attempt):
+    """In the middle of an attempt, and between two."""
+    runtime = FakeRuntime()
     script = "import time\nprint('ready', flush=True)\ntime.sleep(60)"
-    job = run(script, runtime, spot_interruptions=["random:1"], max_run=2, max_wait=2)
+    job = run(script, runtime, submit_only=True, spot_interruptions=["at-line:ready"])
+    driver = runner.Driver(store, "job-1", runtime)
+
+    def too_late(method):
+        original = getattr(driver, method)
+
+        def late(*arguments):
+            original(*arguments)
+            driver._record.marks["submitted"]["monotonic"] -= 601
+
+        setattr(driver, method, late)
+
+    too_late("_start" if attempt == 1 else "_begin_again")
+    driver.run()
     assert job.status == "Stopped"
-    description = job.describe()
-    assert description["SecondaryStatus"] == "MaxWaitTimeExceeded"
-    assert states(job)[-2:] == ["Uploading", "MaxWaitTimeExceeded"] or states(job)[-2:] == [
-        "Stopping",
-        "MaxWaitTimeExceeded",
-    ]
-    assert "Interrupted" in states(job)
+    assert job.describe()["SecondaryStatus"] == "MaxWaitTimeExceeded"
+    assert states(job).count("Interrupted") == attempt - 1
+    assert states(job)[-3:] == ["Stopping", "Uploading", "MaxWaitTimeExceeded"]
+    assert len(runtime.started) == 1
 
 
 def test_without_a_plan_a_spot_job_just_runs(runtime, run):
