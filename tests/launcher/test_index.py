@@ -1,5 +1,6 @@
 """The index of a home: it says the same as the records, whoever writes, is killed, or damages it."""
 
+import json
 import os
 import random
 import shutil
@@ -19,6 +20,7 @@ from launcher.jobs.spec import TrainingJobSpec
 from launcher.jobs.states import SecondaryStatus, Status
 from launcher.jobs.store import JobStore
 from launcher.jobs.tags import change_tags
+from tests.shell import run_launcher
 
 ROOT = Path(__file__).parents[2]
 ENDS = [Status.COMPLETED, Status.FAILED, Status.STOPPED]
@@ -112,6 +114,20 @@ def test_every_change_shows_without_a_look_at_what_has_ended(jobs, home, trustin
     assert {name for name, signature in signatures(jobs) if tags.get(name) not in (None, signature)} == {
         *("running", "job-0", "job-3", "job-6")
     }
+
+
+def test_the_command_line_filters_by_status_and_name(jobs, home, tmp_path):
+    def run(*arguments):
+        return run_launcher("ls", *arguments, cwd=tmp_path)
+
+    jobs.remove("running")
+    failed = run("--status", "failed", "--json", "-n", "2")
+    assert [job["TrainingJobName"] for job in json.loads(failed.stdout)] == ["job-7", "job-4"]
+    lines = run("-s", "Stopped", "-s", "Failed", "--name", "-8").stdout.splitlines()
+    assert [line.split()[:2] for line in lines] == [["JOB", "STATUS"], ["job-8", "Stopped"]]
+    assert run("--name", "nothing").stdout == f"no such jobs in {home}\n"
+    wrong = run("--status", "Broken")
+    assert (wrong.returncode, "is no status of a job" in wrong.stderr) == (2, True)
 
 
 def test_an_edit_by_hand_shows(jobs, home):

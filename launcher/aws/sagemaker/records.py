@@ -77,7 +77,7 @@ class Jobs(Generic[_Driven]):
         noun: as AWS's messages name one.
         name_member: the member of a request that names one.
         status_member: the member of an answer that holds its status.
-        describe_record: makes the answer of Describe.
+        describe_record: makes the answer of Describe, of the store and a record of it.
         summarize: makes an entry of List.
         stopping: what is shown besides the status of a job that is stopping.
     """
@@ -86,7 +86,7 @@ class Jobs(Generic[_Driven]):
     noun: str
     name_member: str
     status_member: str
-    describe_record: Callable[[_Driven], dict[str, Any]]
+    describe_record: Callable[[Store[_Driven], _Driven], dict[str, Any]]
     summarize: Callable[[_Driven], dict[str, Any]]
     stopping: Mapping[str, str]
 
@@ -98,7 +98,7 @@ class Jobs(Generic[_Driven]):
         """
         store, name = Store(home, self.kind), document[self.name_member]
         record = _looked_after(store, name)
-        answer = self.describe_record(record)
+        answer = self.describe_record(store, record)
         return {**answer, **self._stopping()} if _is_being_stopped(store, name, record) else answer
 
     def page(self, document: Mapping[str, Any], home: Path, *, at_once: bool = True) -> Page:
