@@ -105,7 +105,9 @@ def backpropagate(
             torch.bmm(hidden.transpose(1, 2), gradient, out=into[layer])
         torch.sum(gradient, dim=1, keepdim=True, out=into[layer + 1])
         if layer:
-            gradient = torch.bmm(gradient, parameters[layer].transpose(1, 2)).mul_(hidden.sign())
+            gradient = torch.bmm(gradient, parameters[layer].transpose(1, 2))
+            # The derivative of ReLU by what it returned: 0 where that is 0.
+            gradient = torch.ops.aten.threshold_backward.default(gradient, hidden, 0)
 
 
 def joined(parameters: Sequence[Tensor]) -> tuple[Tensor, Parameters]:
