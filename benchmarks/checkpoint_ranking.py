@@ -8,7 +8,7 @@ with "Low" is the lower end of that estimate's interval. In CartPole the greedy 
 CartPole-v0, where the most is 200, for their reward. Below that: how often the intervals of the last epoch hold its
 policy's true value.
 
-    python benchmarks/checkpoint_ranking.py 9100 9130                              # CartPole, seeds 9100 to 9129
+    python benchmarks/checkpoint_ranking.py 9100 9130 --fqe                        # CartPole, seeds 9100 to 9129
     python benchmarks/checkpoint_ranking.py 9100 9130 --only chain --only bandit   # other settings, see SETTINGS
     python benchmarks/checkpoint_ranking.py 9100 9130 --record ranking.jsonl       # goes on where it was ended
 """
@@ -72,12 +72,14 @@ SETTINGS = {
 
 def world_of(setting: Setting) -> World:
     """Return where a setting's logs come from; its policies are not asked for."""
-    if setting.world != "cartpole":
-        return interval_coverage.WORLDS[setting.world]()
     from batch_rl.acting.policies import uniform_policy
 
-    # The world's own policies take half a minute to learn.
-    return World(interval_coverage.random_cartpole, uniform_policy(2), cartpole_value, [])
+    # The policies of these two worlds take long to learn, and to play.
+    if setting.world == "cartpole":
+        return World(interval_coverage.random_cartpole, uniform_policy(2), cartpole_value, [])
+    if setting.world == "acrobot":
+        return World(interval_coverage.acrobot_log, interval_coverage.following(0.5), acrobot_value, [])
+    return interval_coverage.WORLDS[setting.world]()
 
 
 def cartpole_value(policy: Any) -> float:
@@ -87,6 +89,11 @@ def cartpole_value(policy: Any) -> float:
 
     played = play_cartpoles(TRUE_EPISODES, 99, policy, episodes_each=1, step_limit=LONGEST)
     return float(join_episodes([turn[0] for turn in played]).returns(0.99).mean())
+
+
+def acrobot_value(policy: Any) -> float:
+    """Return a policy's mean discounted return in 200 episodes."""
+    return float(interval_coverage.play_acrobot(policy, 7, TRUE_EPISODES, LONGEST).returns(0.99).mean())
 
 
 def greedy_reward(q_array: Any) -> float:
@@ -108,7 +115,7 @@ def fqe(episodes: Any, policy: Any, *, discount: float, seed: int) -> tuple[floa
     return float(refits.replicates.mean()), ends.lower, ends.upper
 
 
-def measure(name: str, world: World, seed: int) -> dict[str, Any]:
+def measure(name: str, world: World, seed: int, *, with_fqe: bool) -> dict[str, Any]:
     """Return the estimates by estimator, and what the checkpoints earn, in their order."""
     from batch_rl import ope
     from batch_rl.acting.policies import softmax_policy
@@ -129,9 +136,9 @@ def measure(name: str, world: World, seed: int) -> dict[str, Any]:
             continue
         q_array = run.policy().q_array
         policy = softmax_policy(q_array, run.temperature)
-        answers: dict[str, tuple[float, float | None, float | None]] = {
-            ope.FQE: fqe(run.held_out, policy, discount=world.discount, seed=seed)
-        }
+        answers: dict[str, tuple[float, float | None, float | None]] = {}
+        if with_fqe:
+            answers[ope.FQE] = fqe(run.held_out, policy, discount=world.discount, seed=seed)
         assert result.estimates.trajectory is not None
         for estimate in result.estimates.trajectory.values.values():
             interval = estimate.interval
@@ -187,6 +194,7 @@ def main() -> None:
     parser.add_argument("first", type=int)
     parser.add_argument("end", type=int)
     parser.add_argument("--only", choices=SETTINGS, action="append", help=f"default: {ORIGINAL}")
+    parser.add_argument("--fqe", action="store_true", help="FQE too, which takes 1.5 s a checkpoint")
     parser.add_argument(
         "--record", type=Path, help="append each run's numbers to this file, and leave out those it has"
     )
@@ -201,7 +209,7 @@ def main() -> None:
         for seed in range(options.first, options.end):
             if (name, seed) in record:
                 continue
-            record[name, seed] = line = measure(name, world, seed)
+            record[name, seed] = line = measure(name, world, seed, with_fqe=options.fqe)
             if options.record:
                 with options.record.open("a") as file:
                     file.write(json.dumps(line) + "\n")

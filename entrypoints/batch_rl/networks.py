@@ -142,6 +142,8 @@ class Adam:
         self.squares = torch.zeros_like(parameters)
         self.updates = 0
         self._denominators = torch.empty_like(parameters)
+        # A tensor of the same type: a number is turned into one for each product, which takes longer than the product.
+        self._keep_of_squares = parameters.new_tensor(beta2)
 
     def step(self, gradients: Tensor, learning_rate: float) -> None:
         """Move the parameters in place."""
@@ -149,7 +151,7 @@ class Adam:
         correction = math.sqrt(1 - self.beta2**self.updates)
         step_size = learning_rate * correction / (1 - self.beta1**self.updates)
         self.means.lerp_(gradients, 1 - self.beta1)
-        self.squares.mul_(self.beta2).addcmul_(gradients, gradients, value=1 - self.beta2)
+        self.squares.mul_(self._keep_of_squares).addcmul_(gradients, gradients, value=1 - self.beta2)
         if self.weight_decay:
             self.parameters.mul_(1 - learning_rate * self.weight_decay)
         torch.sqrt(self.squares, out=self._denominators).add_(self.epsilon * correction)
