@@ -40,11 +40,13 @@ class Setting:
         world: the log's, in ``interval_coverage.WORLDS``.
         values: of the preset, by dotted key.
         every: so many epochs from checkpoint to checkpoint.
+        episodes: the first so many of the log alone, which takes less time.
     """
 
     world: str
     preset: str
     every: int
+    episodes: int | None = None
     values: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -54,7 +56,8 @@ SETTINGS = {
     "cartpole, unsteady": Setting(
         "cartpole",
         "preset-cartpole-ddqn-offline",
-        5,
+        6,
+        200,
         {
             "agent.target_temperature": 0,
             "agent.weight_decay": 0,
@@ -64,8 +67,8 @@ SETTINGS = {
             "agent.snapshot_updates": 0,
         },
     ),
-    "acrobot": Setting("acrobot", "preset-acrobot", 3),
-    "bandit": Setting("bandit", "preset-email-campaign", 5, {"training.epochs": 60}),
+    "acrobot": Setting("acrobot", "preset-acrobot", 5, 100),
+    "bandit": Setting("bandit", "preset-email-campaign", 5, values={"training.epochs": 40}),
     "chain": Setting("chain", "preset-cartpole-ddqnbcq", 5),
 }
 
@@ -79,7 +82,7 @@ def world_of(setting: Setting) -> World:
         return World(interval_coverage.random_cartpole, uniform_policy(2), cartpole_value, [])
     if setting.world == "acrobot":
         return World(interval_coverage.acrobot_log, interval_coverage.following(0.5), acrobot_value, [])
-    return interval_coverage.WORLDS[setting.world]()
+    return interval_coverage.bandit(100_000) if setting.world == "bandit" else interval_coverage.chain()
 
 
 def cartpole_value(policy: Any) -> float:
@@ -126,7 +129,8 @@ def measure(name: str, world: World, seed: int, *, with_fqe: bool) -> dict[str, 
     setting = SETTINGS[name]
     values = {**setting.values, "seed": seed}
     preset = load_preset(ROOT / f"presets/{setting.preset}.yaml", TrainingPreset, values)
-    run = TrainingRun(world.log(seed), preset)
+    log = world.log(seed)
+    run = TrainingRun(log if setting.episodes is None else log.select(np.arange(setting.episodes)), preset)
     estimates: dict[str, list[float]] = {}
     truths, rewards = [], []
     while run.epoch < run.epochs:

@@ -198,8 +198,8 @@ def _softmax(values: Any) -> Any:
     return raised / raised.sum(axis=1, keepdims=True)
 
 
-def bandit() -> World:
-    """Rounds with three features and three actions; a reward of 0 or 1."""
+def bandit(count: int = 1_000_000) -> World:
+    """Rounds with three features and three actions; a reward of 0 or 1. Values are means over ``count`` rounds."""
     from batch_rl.data.episodes import Episodes
 
     generator = np.random.default_rng(42)
@@ -217,8 +217,9 @@ def bandit() -> World:
     def logging(seen: Any) -> Any:
         return _softmax(np.asarray(seen, dtype=np.float64) @ logs)
 
+    seen = np.random.default_rng(3).normal(size=(count, 3))
+
     def value(policy: Callable[[Any], Any]) -> float:
-        seen = np.random.default_rng(3).normal(size=(1_000_000, 3))
         return float((policy(seen.astype(np.float32)) / (1 + np.exp(-(seen @ pays)))).sum(axis=1).mean())
 
     policies = []
