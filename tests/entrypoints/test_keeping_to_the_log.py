@@ -274,7 +274,7 @@ def test_a_key_that_a_checkpoint_lacks_has_its_default(tmp_path):
 
 
 def test_a_run_goes_on_by_the_estimate_that_named_its_best_checkpoint(tmp_path):
-    """It is decided once, where the preset leaves it open: a checkpoint that was begun by WIS, once the default, stays."""
+    """It is decided once, where the preset leaves it open: a run that began with WIS, once the default, keeps it."""
     folder, episodes = tmp_path / "checkpoint", a_log_that_never_takes_action_2()
     run, _ = trained(episodes, **{"training.epochs": 1})
     CheckpointFolder(folder, run, keep=1).save(0.0, "")
