@@ -1,12 +1,12 @@
 """How well each estimate chooses among the checkpoints of a run, over fresh logs in five settings.
 
-Each log is one of interval_coverage.py's, but for Acrobot, where it is that of the presets. A preset learns from it, and
-the episodes that are held out judge some of its epochs' policies. Printed are, over the logs, Spearman's rank
-correlation of estimates and true values, and the regret: how much the best of these policies is worth above the one that
-comes first by the estimate, in discounted reward without any limit, as the scored policies are played. "the last one"
-takes the last epoch's without any estimate; a name with "Low" is the lower end of that estimate's interval. In CartPole
-the greedy policies are played as well, in CartPole-v0, where the most is 200, for their reward. Below that: how often the
-intervals of the last epoch hold its policy's true value.
+Each log is one of interval_coverage.py's, but for Acrobot, where it is that of the presets. A preset learns from it,
+and the episodes that are held out judge some of its epochs' policies. Printed are, over the logs, Spearman's rank
+correlation of estimates and true values, and the regret: how much the best of these policies is worth above the one
+that comes first by the estimate, in discounted reward without any limit, as the scored policies are played. "the last
+one" takes the last epoch's without any estimate; a name with "Low" is the lower end of that estimate's interval. In
+CartPole the greedy policies are played as well, in CartPole-v0, where the most is 200, for their reward. Below that:
+how often the intervals of the last epoch hold its policy's true value.
 
     python benchmarks/checkpoint_ranking.py 9100 9130 --fqe                        # CartPole, seeds 9100 to 9129
     python benchmarks/checkpoint_ranking.py 9100 9130 --only chain --only bandit   # other settings, see SETTINGS
