@@ -227,7 +227,7 @@ while True:
     assert job.logs().count("told") == 1, "it is told once that it has to go"
 
 
-def test_the_times_of_a_spot_job_count_its_attempts_and_not_what_lies_between(run, store, monkeypatch):
+def test_the_times_of_a_spot_job_count_its_attempts_and_not_what_lies_between(run, store, monkeypatch, capsys):
     """By hand: 100 s and 50 s at work, at 0.4 of the price: 150 s of training, 60 s billed, 60 % saved."""
     monkeypatch.setenv("LAUNCHER_SPOT_PRICE", "0.4")
     runtime = FakeRuntime()
@@ -244,6 +244,13 @@ def test_the_times_of_a_spot_job_count_its_attempts_and_not_what_lies_between(ru
     store.save("job-1", record)
     description = job.describe()
     assert (description["TrainingTimeInSeconds"], description["BillableTimeInSeconds"]) == (150, 60)
+    capsys.readouterr()
+    job.wait()
+    assert capsys.readouterr().out.splitlines()[-3:] == [
+        "Training seconds: 150",
+        "Billable seconds: 60",
+        "Managed Spot Training savings: 60.0%",
+    ]
 
 
 def test_max_run_counts_all_attempts(run, store):
