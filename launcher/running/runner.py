@@ -825,11 +825,12 @@ class HostsDriver(ABC, Generic[_Record]):
                 self._record.exit_codes[host] = code
                 for warning in hosts.warnings:
                     self._record.warn(warning)
+                lost = self._lost(host)
                 if host in hosts.vanished:
-                    self._record.platform_failure = f"{host} was gone when it was looked for"
-                    self._record.warn(self._record.platform_failure)
-                elif code != 0 and (lost := self._lost(host)) and not self._record.stop_reason:
-                    self._record.platform_failure = lost
+                    lost = f"{host} was gone when it was looked for"
+                    self._record.warn(lost)
+                if code != 0 and not self._record.stop_reason:
+                    self._record.platform_failure = self._record.platform_failure or lost
             self._tell_of_silence(hosts)
             if self._streams and not self._record.stop_reason and (reason := self._feeder.failure()):
                 self._record.input_failure = reason

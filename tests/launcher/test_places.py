@@ -254,3 +254,23 @@ def test_a_driver_killed_while_its_job_waits_leaves_its_turn_to_the_next(submit,
     thread.join(60)
     assert job.status == "Completed"
     assert states(job).count("Pending") == 1
+
+
+def test_waiting_in_a_queue_of_the_runtime_is_no_training_time(submit, store):
+    runtime = FakeRuntime(queue_seconds=2)
+    job = submit("job-1", runtime=runtime)
+    job.wait(logs=False)
+    record = store.load("job-1")
+    assert job.status == "Completed"
+    assert record.billable_seconds <= record.ended - record.created - 1.9
+
+
+def test_a_job_that_waits_too_long_in_a_queue_of_the_runtime_is_stopped(submit, store, monkeypatch):
+    monkeypatch.setenv("LAUNCHER_GPUS", "none")
+    job = submit("job-1", WAITS, runtime=FakeRuntime(queue_seconds=600), instance_type="ml.g4dn.xlarge")
+    record = store.load("job-1")
+    record.spec["max_pending_seconds"] = 1
+    store.save("job-1", record)
+    job.wait(logs=False)
+    assert job.status == "Stopped"
+    assert states(job) == ["Starting", "Downloading", "Pending", "Stopping", "Uploading", "Stopped"]
