@@ -43,6 +43,7 @@ _KINDS: Mapping[str, tuple[type, ...]] = {
     "given_up": (str,),
     "input_failure": (str,),
     "requirements": (str,),
+    "warm_pool": (str,),
 }
 
 
@@ -329,6 +330,7 @@ class HostsRecord(DrivenRecord):
         channels: host path, and whether it is a file, of every input, by channel, or by host and channel.
         input_failure: why the streams of Pipe channels were not what was asked for; empty where all is well.
         requirements: the folder of packages that the job was lent; empty where it was lent none.
+        warm_pool: the name of the warm pool that the job started from, or left; empty where there is none.
     """
 
     secondary_status: str = SecondaryStatus.STARTING
@@ -336,6 +338,7 @@ class HostsRecord(DrivenRecord):
     channels: dict[str, list[Any]] = field(default_factory=dict)
     input_failure: str = ""
     requirements: str = ""
+    warm_pool: str = ""
     final_metrics: list[list[Any]] = field(default_factory=list)
 
     @property

@@ -114,7 +114,9 @@ def _main(home: Path) -> int:
         same = request.get("surroundings") == own and request.get("package") == __file__
         return "" if same and not outdated else "a copy would not be what is asked for"
 
-    asked = fork_server.serve(listener, refusal, lambda: outdated or not path.exists(), watched=0, tick_seconds=5)
+    asked = fork_server.serve(
+        listener, refusal, lambda _copies: outdated or not path.exists(), watched=0, tick_seconds=5
+    )
     if asked is None:
         path.unlink(missing_ok=True)
         return 0

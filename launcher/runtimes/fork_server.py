@@ -14,7 +14,6 @@ import fcntl
 import json
 import os
 import select
-import signal
 import socket
 import struct
 import sys
@@ -26,6 +25,7 @@ _MAX_BYTES = 4 << 20
 _MAX_DESCRIPTORS = 8
 _CLIENT_SECONDS = 2.0
 _LENGTH = struct.Struct(">I")
+_GO = b"\1"
 _NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "user", "uts")
 # What an interpreter, or a library that it loads, reads once, when it begins.
 _READ_AT_START = (
@@ -78,7 +78,7 @@ def ask(
     """Ask the server whose socket is at ``path``; return its answer, or None where none answers in time.
 
     Returns:
-        ``{"pid": ...}`` of the copy, or ``{"refused": why}``.
+        ``{"pid": ...}`` of the copy, 0 where the server was ended before it could say; or ``{"refused": why}``.
     """
     text = json.dumps(request).encode()
     if len(text) > _MAX_BYTES:
@@ -90,9 +90,20 @@ def ask(
             connection.connect(address)
         connection.sendmsg([_LENGTH.pack(len(text))], rights)
         connection.sendall(text)
-        answer = json.loads(_receive(connection, *_LENGTH.unpack(_receive(connection, _LENGTH.size))))
-        return answer if isinstance(answer, dict) else None
+        answer = _answer_of(connection)
+        if answer.get("ready"):  # what has waited for too long has asked for nothing
+            connection.sendall(_GO)
+            return {"pid": 0, **_answer_of(connection)}
+        return answer
     return None
+
+
+def _answer_of(connection: socket.socket) -> dict[str, Any]:
+    try:
+        answer = json.loads(_receive(connection, *_LENGTH.unpack(_receive(connection, _LENGTH.size))))
+    except (ConnectionError, ValueError):
+        return {}
+    return answer if isinstance(answer, dict) else {}
 
 
 def listen(path: Path) -> socket.socket:
@@ -128,7 +139,7 @@ def _short(path: Path):  # type: ignore[no-untyped-def]  # an iterator of one te
 def serve(
     listener: socket.socket,
     refusal: Callable[[dict[str, Any]], str],
-    finished: Callable[[], bool],
+    finished: Callable[[int], bool],
     *,
     watched: int = -1,
     tick_seconds: float = 1.0,
@@ -138,21 +149,26 @@ def serve(
     Args:
         listener: of ``listen``.
         refusal: says why a request cannot be served by a copy; empty where it can.
-        finished: asked every ``tick_seconds`` and after each request: whether the server has to end.
+        finished: asked every ``tick_seconds`` and after each request, with the number of copies that have not ended:
+            whether the server has to end.
         watched: a descriptor; its end ends the server. -1 for none.
     """
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel buries copies
-    while not finished():
-        readable, _, _ = select.select([listener] if watched < 0 else [listener, watched], [], [], tick_seconds)
+    copies: set[int] = set()
+    while not finished(len(copies)):
+        with contextlib.suppress(ChildProcessError):
+            while copies and (pid := os.waitpid(-1, os.WNOHANG)[0]):
+                copies.discard(pid)
+        numbers = [listener.fileno(), *([watched] if watched >= 0 else [])]
+        readable, _, _ = select.select(numbers, [], [], tick_seconds)
         if watched in readable:
             break
-        if listener not in readable:
+        if not readable:
             continue
         try:
             connection, _ = listener.accept()
         except OSError:  # whoever asked has gone
             continue
-        asked = _answer(connection, refusal)
+        asked = _answer(connection, refusal, copies)
         if asked is not None:
             listener.close()
             if watched >= 0 and watched not in asked.descriptors:
@@ -163,7 +179,12 @@ def serve(
     return None
 
 
-def _answer(connection: socket.socket, refusal: Callable[[dict[str, Any]], str]) -> Asked | None:
+def _send(connection: socket.socket, answer: dict[str, Any]) -> None:
+    text = json.dumps(answer).encode()
+    connection.sendall(_LENGTH.pack(len(text)) + text)
+
+
+def _answer(connection: socket.socket, refusal: Callable[[dict[str, Any]], str], copies: set[int]) -> Asked | None:
     """Answer one request; return it in the copy."""
     descriptors: list[int] = []
     try:
@@ -172,15 +193,20 @@ def _answer(connection: socket.socket, refusal: Callable[[dict[str, Any]], str])
             with contextlib.suppress(OSError, ValueError):
                 request = _read(connection, descriptors)
                 reason = _stranger(connection) or refusal(request)
-                pid = 0 if reason else os.fork()
-                if not reason and not pid:
+                if reason:
+                    _send(connection, {"refused": reason})
+                    return None
+                _send(connection, {"ready": True})
+                if _receive(connection, len(_GO)) != _GO:
+                    return None
+                pid = os.fork()
+                if not pid:
                     connection.close()
                     os.setsid()
-                    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
                     asked, descriptors = Asked(request, descriptors), []
                     return asked
-                answer = json.dumps({"refused": reason} if reason else {"pid": pid}).encode()
-                connection.sendall(_LENGTH.pack(len(answer)) + answer)
+                copies.add(pid)
+                _send(connection, {"pid": pid})
     finally:
         for descriptor in descriptors:
             os.close(descriptor)
@@ -206,7 +232,7 @@ def _read(connection: socket.socket, descriptors: list[int]) -> dict[str, Any]:
         raise ValueError("too long")
     request = json.loads(_receive(connection, length))
     if not isinstance(request, dict):
-        raise ValueError("no object")  # noqa: TRY004 - what came is wrong, not its type in this program
+        raise ValueError("no object")
     return request
 
 

@@ -70,9 +70,9 @@ def test_a_driver_is_a_copy_in_a_session_of_its_own_with_its_own_descriptors(kee
     driver = process_of(folder.lock_path)
     assert Path(f"/proc/{driver}/cmdline").read_bytes().split(b"\0")[2] == b"launcher.running.spawner"
     assert os.getsid(driver) == driver != keeper._process.pid
-    ends = {number: os.readlink(f"/proc/{driver}/fd/{number}") for number in (0, 1, 2)}
+    ends = {number: str(Path(f"/proc/{driver}/fd/{number}").readlink()) for number in (0, 1, 2)}
     assert ends == {0: os.devnull, 1: str(folder.driver_log_path), 2: str(folder.driver_log_path)}
-    open_files = {os.readlink(entry) for entry in Path(f"/proc/{driver}/fd").iterdir()}
+    open_files = {str(entry.readlink()) for entry in Path(f"/proc/{driver}/fd").iterdir()}
     assert not {path for path in open_files if str(spawner.socket_path(home).parent) in path}
     folder.request_stop()
     wait_until(lambda: JobStore(home).load(name).status == "Stopped", "the driver did not stop its job")

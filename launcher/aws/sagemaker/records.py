@@ -80,6 +80,7 @@ class Jobs(Generic[_Driven]):
         describe_record: makes the answer of Describe.
         summarize: makes an entry of List; the same function each time.
         stopping: what is shown besides the status of a job that is stopping.
+        now: completes an entry of List by what changes without its record.
     """
 
     kind: Kind[_Driven]
@@ -89,6 +90,7 @@ class Jobs(Generic[_Driven]):
     describe_record: Callable[[_Driven], dict[str, Any]]
     summarize: Callable[[_Driven], dict[str, Any]]
     stopping: Mapping[str, str]
+    now: Callable[[Path, Summary], Summary] = lambda _home, job: job
 
     def describe(self, document: Mapping[str, Any], home: Path) -> dict[str, Any]:
         """Return what is known of a job, and have a driver see it through.
@@ -101,15 +103,23 @@ class Jobs(Generic[_Driven]):
         answer = self.describe_record(record)
         return {**answer, **self._stopping()} if _is_being_stopped(store, name, record) else answer
 
-    def page(self, document: Mapping[str, Any], home: Path, *, at_once: bool = True) -> Page:
+    def page(
+        self,
+        document: Mapping[str, Any],
+        home: Path,
+        *,
+        at_once: bool = True,
+        passes: Callable[[Summary], bool] = lambda _job: True,
+    ) -> Page:
         """Return a page of the jobs; those that were not driven any more are driven again.
 
         Args:
             at_once: as of ``list_page``.
+            passes: a filter of this kind of job alone.
         """
         store = Store(home, self.kind)
-        jobs = [self._as_shown(store, job) for job in summaries(store, self.summarize)]
-        cut = list_page(document, jobs, status=self._status, at_once=at_once)
+        jobs = [self._as_shown(store, self.now(home, job)) for job in summaries(store, self.summarize)]
+        cut = list_page(document, filter(passes, jobs), status=self._status, at_once=at_once)
         return cut._replace(entries=[dict(job.values) for job in cut.entries])
 
     def stop(self, document: Mapping[str, Any], home: Path) -> dict[str, Any]:
