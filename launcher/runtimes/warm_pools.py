@@ -14,6 +14,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -163,6 +164,7 @@ class Pools:
                     stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, cwd="/", env=own,
                     pass_fds=numbers, start_new_session=True,
                 )  # fmt: skip
+            threading.Thread(target=process.wait, name="warm-pool", daemon=True).start()  # a child, to be buried
             about = {"match": container.warm_match, "pid": process.pid, "made": time.time()}
             (path / "pool.json").write_text(json.dumps(about), encoding="utf-8")
         except OSError:

@@ -114,6 +114,7 @@ def test_options_that_mean_nothing_here_are_kept_and_named(estimator):
         "security_group_ids": "SecurityGroupIds",
         "experiment_config": "",
         "max_retry_attempts": "RetryStrategy",
+        "keep_alive_period_in_seconds": "KeepAlivePeriodInSeconds",
         "training_repository_access_mode": "training_repository_access_mode",
     }.items():
         assert [text for text in job.warnings if (word or name) in text], (name, job.warnings)

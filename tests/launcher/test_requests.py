@@ -298,7 +298,6 @@ WITHOUT_EFFECT = {
     "EnableInterContainerTrafficEncryption": True,
     "RetryStrategy": {"MaximumRetryAttempts": 1},
     "ResourceConfig.VolumeSizeInGB": 50,
-    "ResourceConfig.KeepAlivePeriodInSeconds": 60,
     "OutputDataConfig.KmsKeyId": "key",
     "ExperimentConfig": {"ExperimentName": "x"},
 }

@@ -21,10 +21,10 @@ from launcher.runtimes import fork_server
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="copies are made on Linux alone")
 
 
-def wait_until(condition, what, seconds=60):
+def wait_until(condition, complaint, seconds=60):
     deadline = time.monotonic() + seconds
     while not (result := condition()):
-        assert time.monotonic() < deadline, what
+        assert time.monotonic() < deadline, complaint
         time.sleep(0.02)
     return result
 

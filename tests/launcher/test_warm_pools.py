@@ -8,7 +8,6 @@ import time
 from pathlib import Path
 
 import pytest
-from fakes import FakeRuntime
 from typer.testing import CliRunner
 
 from launcher import Estimator, JobFailedError
@@ -19,14 +18,15 @@ from launcher.jobs.store import JobStore
 from launcher.running.runner import accept
 from launcher.runtimes.process import ProcessRuntime, namespaces_missing
 from launcher.runtimes.warm_pools import Pools
+from tests.fakes import FakeRuntime
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="copies are made on Linux alone")
 
 
-def wait_until(condition, what, seconds=60):
+def wait_until(condition, complaint, seconds=60):
     deadline = time.monotonic() + seconds
     while not (result := condition()):
-        assert time.monotonic() < deadline, what
+        assert time.monotonic() < deadline, complaint
         time.sleep(0.02)
     return result
 
@@ -100,7 +100,7 @@ def test_a_job_starts_from_the_pool_of_the_job_before_and_describe_says_so(run, 
     assert CliRunner().invoke(app, ["pool", "stop"]).stdout == f"stopped: {first.warm_pool}\n"
     assert status(home, "job-2") == {"Status": "Terminated"}
     assert listed(home, "Terminated") == ["job-2"]
-    assert not Path("/proc", str(rows[0]["pid"])).exists()
+    wait_until(lambda: not Path("/proc", str(rows[0]["pid"])).exists(), "its process lives")
     assert list((home / "pools").iterdir()) == []
     assert "no warm pools" in CliRunner().invoke(app, ["pool", "ls"]).stdout
 
@@ -166,9 +166,9 @@ def test_a_job_finds_what_it_would_find_by_itself_and_nothing_of_the_one_before(
 def test_chance_is_new_in_every_job(run):
     script = "import random, uuid, tempfile; print(random.random(), uuid.uuid4(), tempfile.mktemp())"
     run("")
-    (one, first), (other, second) = run(script), run(script)
+    (text, first), (later, second) = run(script), run(script)
     assert pool_of(first) == pool_of(second) != ""
-    assert not set(one.split()) & set(other.split())
+    assert not set(text.split()) & set(later.split())
 
 
 ENDINGS = {
@@ -215,7 +215,8 @@ def test_what_would_be_another_process_is_started_by_itself(run, monkeypatch):
     ):
         files = {"requirements.txt": "# nothing\n"} if options.pop("requirements", "") else None
         _, record = run("", keep_alive=30, files=files, **options)
-        assert not pool_of(record) and record.warm_pool != pool, options
+        assert not pool_of(record), options
+        assert record.warm_pool != pool, options
     log, record = run("import shlex; print(shlex.OWN)", files={"shlex.py": "OWN = 'mine'"})
     assert pool_of(record) == pool
     assert "shlex of the job is another than what is loaded" in log
