@@ -26,6 +26,7 @@ from off_policy_evaluation import ope_rows
 from s3_transfer import s3_rows
 from serving import serving_rows
 from transform import transform_rows
+from warm_pools import warm_rows
 
 import launcher
 from launcher.runtimes.probe import engine_answers
@@ -50,6 +51,7 @@ _GROUPS = (
     "endpoints",
     "transform",
     "aws",
+    "warm",
 )
 
 
@@ -77,6 +79,7 @@ def main() -> int:
             "endpoints": lambda: endpoint_rows(scratch, options.runs),
             "transform": lambda: transform_rows(scratch, options.runs),
             "aws": lambda: aws_rows(scratch, home, options.runs),
+            "warm": lambda: warm_rows(scratch, home, options.runs),
         }
         rows: list[Row] = []
         for group in options.only or _GROUPS:

@@ -25,6 +25,7 @@ from types import ModuleType
 from typing import Any
 
 _PR_SET_DUMPABLE = 4
+_HUGE_PAGE, _MADV_COLLAPSE = 2 << 20, 25  # of Linux 6.1 and newer
 _TICK_SECONDS = 0.5
 _EXPENDABLE = {"jemalloc_bg_thd"}  # of pyarrow's allocator, which goes on without it in a copy
 _OWN = ("fork_server", "supervisor")
@@ -179,6 +180,19 @@ def _set_dumpable(value: int) -> None:
     ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, value, 0, 0, 0)
 
 
+def _use_huge_pages() -> None:
+    """Have memory in pages of 2 MiB where the kernel can: a fork copies the table of pages, which is then short."""
+    libc = ctypes.CDLL(None)
+    libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        place, rights, _, _, _, *name = line.split()
+        if rights != "rw-p" or name not in ([], ["[heap]"]):
+            continue
+        begin, end = (int(number, 16) for number in place.split("-"))
+        for address in range(-(-begin // _HUGE_PAGE) * _HUGE_PAGE, end - _HUGE_PAGE + 1, _HUGE_PAGE):
+            libc.madvise(address, _HUGE_PAGE, _MADV_COLLAPSE)  # one that is refused stays as it is
+
+
 def _threads_left() -> list[str]:
     """Return the names of threads that a fork of this process would lose: most libraries end theirs before one."""
     pid = os.fork()
@@ -224,6 +238,7 @@ def main(folder: Path, listener_descriptor: int, lock_descriptor: int, toolkit: 
     watched = [*search_path, *lent, *own, *map(str, Path(toolkit, "job_toolkit").glob("*.py"))]
     ages = _ages(watched)
     gc.collect()
+    _use_huge_pages()
     gc.freeze()  # what is loaded stays in memory that the copies share
     last_end = time.monotonic()
     is_outdated = False
