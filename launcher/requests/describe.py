@@ -22,7 +22,6 @@ def summarize_record(record: JobRecord) -> dict[str, Any]:
         "TrainingJobStatus": str(record.status),
         "SecondaryStatus": str(record.secondary_status),
         **({"TrainingEndTime": utc(record.ended)} if record.ended is not None else {}),
-        **({"WarmPoolStatus": {"Status": "InUse"}} if record.warm_pool else {}),  # whoever lists it looks
     }
 
 

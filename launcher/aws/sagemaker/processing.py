@@ -18,8 +18,8 @@ _JOBS = Jobs(
     noun="processing job",
     name_member="ProcessingJobName",
     status_member="ProcessingJobStatus",
-    describe_record=describe_processing,
-    summarize=summarize_processing,
+    describe_record=lambda _, record: describe_processing(record),
+    summarize=lambda _, record: summarize_processing(record),
     stopping={},
 )
 describe, stop, delete = _JOBS.describe, _JOBS.stop, _JOBS.delete

@@ -8,37 +8,39 @@ from typing import Any
 
 from launcher.aws.errors import AwsError
 from launcher.aws.sagemaker.documents import Document
+from launcher.aws.sagemaker.listing import list_page
 from launcher.aws.sagemaker.records import Jobs, load, start_driver, with_s3
 from launcher.jobs.kinds import TRAINING_JOBS
+from launcher.jobs.record import JobRecord
 from launcher.jobs.states import SecondaryStatus
-from launcher.jobs.store import JobStore
-from launcher.jobs.summaries import Summary
+from launcher.jobs.store import JobStore, Store
+from launcher.jobs.summaries import summaries
 from launcher.requests.describe import describe_record, summarize_record
 from launcher.requests.members import UPDATE_MEMBERS, refuse_unsupported
 from launcher.running.runner import submit
 from launcher.running.warm_pools import keep_for, warm_pool_status
+
+_Store = Store[JobRecord]
+
+
+def _description(store: _Store, record: JobRecord) -> dict[str, Any]:
+    return {**describe_record(record), **warm_pool_status(store, record)}
+
+
+def _summary(store: _Store, record: JobRecord) -> dict[str, Any]:
+    return {**summarize_record(record), **warm_pool_status(store, record)}
+
 
 _JOBS = Jobs(
     kind=TRAINING_JOBS,
     noun="training job",
     name_member="TrainingJobName",
     status_member="TrainingJobStatus",
-    describe_record=describe_record,
-    summarize=summarize_record,
+    describe_record=_description,
+    summarize=_summary,
     stopping={"SecondaryStatus": str(SecondaryStatus.STOPPING)},
-    now=lambda home, job: _now(home, job),
 )
-stop, delete = _JOBS.stop, _JOBS.delete
-
-
-def describe(document: Mapping[str, Any], home: Path) -> dict[str, Any]:
-    """Return what is known of a job, and have a driver see it through.
-
-    Raises:
-        AwsError: there is none.
-    """
-    answer, store = _JOBS.describe(document, home), JobStore(home)
-    return {**answer, **warm_pool_status(store, load(store, document["TrainingJobName"]))}
+describe, stop, delete = _JOBS.describe, _JOBS.stop, _JOBS.delete
 
 
 def create(document: Document, home: Path) -> dict[str, Any]:
@@ -53,12 +55,25 @@ def list_jobs(document: Mapping[str, Any], home: Path) -> dict[str, Any]:
     """Return a page of the jobs. No job has a training plan, so that this filter leaves none."""
     if "TrainingPlanArnEquals" in document:
         return {"TrainingJobSummaries": []}
-    wanted = document.get("WarmPoolStatusEquals")
+    if "WarmPoolStatusEquals" in document:
+        return _list_by_warm_pool(document, JobStore(home))
+    return _JOBS.page(document, home, at_once=False).answer("TrainingJobSummaries")
 
-    def passes(job: Summary) -> bool:
-        return wanted is None or job.values.get("WarmPoolStatus", {}).get("Status") == wanted
 
-    return _JOBS.page(document, home, at_once=False, passes=passes).answer("TrainingJobSummaries")
+def _list_by_warm_pool(document: Mapping[str, Any], store: JobStore) -> dict[str, Any]:
+    """Return a page of the jobs whose warm pools have the wanted status, which changes without their records."""
+    chosen = []
+    for job in summaries(store, _name_of_pool):
+        if job.values["pool"]:
+            values = _summary(store, load(store, job.name))
+            if values["WarmPoolStatus"]["Status"] == document["WarmPoolStatusEquals"]:
+                chosen.append(job._replace(values=values))
+    cut = list_page(document, chosen, status=lambda job: str(job.values["TrainingJobStatus"]))
+    return cut._replace(entries=[dict(job.values) for job in cut.entries]).answer("TrainingJobSummaries")
+
+
+def _name_of_pool(record: JobRecord) -> dict[str, str]:
+    return {"pool": record.warm_pool}
 
 
 def update(document: Mapping[str, Any], home: Path) -> dict[str, Any]:
@@ -78,11 +93,3 @@ def update(document: Mapping[str, Any], home: Path) -> dict[str, Any]:
             "that is available.",
         )
     return {"TrainingJobArn": TRAINING_JOBS.arn(name)}
-
-
-def _now(home: Path, job: Summary) -> Summary:
-    """Return a line of the list with what became of the job's warm pool, which changes without its record."""
-    if "WarmPoolStatus" not in job.values:
-        return job
-    store = JobStore(home)
-    return job._replace(values={**job.values, **warm_pool_status(store, load(store, job.name))})

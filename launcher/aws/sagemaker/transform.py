@@ -18,8 +18,8 @@ _JOBS = Jobs(
     noun="transform job",
     name_member="TransformJobName",
     status_member="TransformJobStatus",
-    describe_record=describe_transform,
-    summarize=summarize_transform,
+    describe_record=lambda _, record: describe_transform(record),
+    summarize=lambda _, record: summarize_transform(record),
     stopping={},
 )
 describe, stop = _JOBS.describe, _JOBS.stop
