@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import compileall
 import json
 import os
 import platform
@@ -117,6 +118,9 @@ def _use_only(home: Path) -> None:
     """Keep jobs in a folder of this run, and leave out settings of the user that would change what is measured."""
     for name in ("LAUNCHER_RUNTIME", "LAUNCHER_NAMESPACES", "LAUNCHER_STOP_GRACE_SECONDS"):
         os.environ.pop(name, None)
+    # Installed packages are compiled; a checkout that may not be would be compiled again by each process.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    compileall.compile_dir(Path(launcher.__file__).parent, quiet=2)
     os.environ["LAUNCHER_HOME"] = str(home)
     package_parent = str(Path(launcher.__file__).resolve().parents[1])
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (package_parent, os.environ.get("PYTHONPATH"))))

@@ -628,9 +628,10 @@ class HostsDriver(ABC, Generic[_Record]):
             if planned_s3_address(self._spec) and "follow" not in self._record.steps:
                 settings = S3Settings.from_dict(dict(self._spec.s3 or {}))
                 try:
-                    reached = s3_within_reach(settings, self._store.home, self._runtime.host_address)
+                    own_address = self._runtime.host_address  # a question to the engine
+                    reached = s3_within_reach(settings, self._store.home, own_address)
                     self._s3_address = stack.enter_context(reached)
-                    self._s3_credentials = credentials_within(settings, self._store.home, self._runtime.host_address)
+                    self._s3_credentials = credentials_within(settings, self._store.home, own_address)
                 except LauncherError as error:
                     self._record.warn(f"code inside the job cannot reach its S3: {error.message}")
             yield
