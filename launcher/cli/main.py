@@ -10,7 +10,20 @@ import typer
 from typer.core import TyperGroup
 
 from launcher import __version__
-from launcher.cli import aws, cache, endpoints, images, jobs, processing, programs, results, storage, transform, tuning
+from launcher.cli import (
+    aws,
+    cache,
+    endpoints,
+    images,
+    jobs,
+    pools,
+    processing,
+    programs,
+    results,
+    storage,
+    transform,
+    tuning,
+)
 from launcher.cli.arguments import channels_of, exists, hyperparameters_of, located, metrics_of, variables_of
 from launcher.cli.documents import placed, read_document
 from launcher.cli.jobs import AsJson, JobName, job_handle
@@ -56,6 +69,7 @@ presets = typer.Typer(help="Show the bundled presets.", no_args_is_help=True)
 app.add_typer(presets, name="presets")
 app.add_typer(storage.app, name="storage")
 app.add_typer(cache.app, name="cache")
+app.add_typer(pools.app, name="pool")
 app.add_typer(images.app, name="images")
 app.add_typer(endpoints.app, name="endpoints")
 
