@@ -182,13 +182,16 @@ def table(lines: list[dict[str, Any]]) -> list[str]:
         for line in lines:
             values = line["values"]
             estimates = line["estimates"].get(name, list(range(len(values))))
-            correlations.append(rank_correlation(estimates, values))
+            # NaN where all estimates are the same, or none is defined.
+            correlation = rank_correlation(np.nan_to_num(estimates, nan=-np.inf), values)
+            correlations += [correlation] if math.isfinite(correlation) else []
             order = by_estimate(estimates)
             first.append(max(values) - values[order[0]])
             third.append(max(values) - max(values[i] for i in order[:3]))
             if greedy:
                 rewards.append(max(line["rewards"]) - line["rewards"][order[0]])
-        numbers = [np.nanmean(correlations), np.nanmin(correlations), np.mean(first), max(first), np.mean(third)]
+        of_ranks = [np.mean(correlations), min(correlations)] if correlations else [math.nan, math.nan]
+        numbers = [*of_ranks, np.mean(first), max(first), np.mean(third)]
         numbers += [np.mean(rewards), max(rewards)] if greedy else []
         digits = 2 if max(abs(value) for line in lines for value in line["values"]) > 2 else 4
         rows.append("| " + " | ".join([name, *(f"{number:.{digits}f}" for number in numbers)]) + " |")
