@@ -279,7 +279,7 @@ def test_a_run_goes_on_by_the_estimate_that_named_its_best_checkpoint(tmp_path):
     run, _ = trained(episodes, **{"training.epochs": 1})
     CheckpointFolder(folder, run, keep=1).save(0.0, "")
     metadata = json.loads((folder / "metadata.json").read_text())
-    assert (run.preset.training.best_by, metadata["preset"]["training"]["best_by"]) == (None, "weighted PDIS")
+    assert (run.preset.training.best_by, metadata["preset"]["training"]["best_by"]) == (None, "WDR")
     assert as_begun(run.preset, folder) == (run.preset, [])
     resume(folder, TrainingRun(episodes, run.preset))
     metadata["preset"]["training"]["best_by"] = "WIS"
@@ -293,8 +293,8 @@ def test_a_run_goes_on_by_the_estimate_that_named_its_best_checkpoint(tmp_path):
         resume(folder, TrainingRun(episodes, named))
 
 
-def test_the_best_checkpoint_is_that_of_the_highest_weighted_pdis_where_there_is_one():
+def test_the_best_checkpoint_is_that_of_the_highest_wdr_where_there_is_one():
     path = PRESETS / "preset-cartpole-ddqnbcq.yaml"
-    assert load_preset(path, TrainingPreset, {}).best_by == "weighted PDIS"
+    assert load_preset(path, TrainingPreset, {}).best_by == "WDR"
     assert load_preset(path, TrainingPreset, {"ope.estimators": ["PDIS"]}).best_by == "WIS"
     assert load_preset(path, TrainingPreset, {"training.best_by": "WIS"}).best_by == "WIS"

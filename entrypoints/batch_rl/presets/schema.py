@@ -237,7 +237,7 @@ class Training:
     )
     best_by: str | None = _key(
         "estimate whose highest value makes the checkpoint 'best', or the lower end of its interval; null: "
-        "weighted PDIS where ope.estimators has it, else WIS",
+        "WDR where ope.estimators has it, else WIS",
         default=None,
         choices=(*ESTIMATORS, *(name + LOWER_END for name in ESTIMATORS)),
     )
@@ -383,7 +383,7 @@ class CollectionPreset(Preset):
     collection: Collection
 
 
-BEST_BY = "weighted PDIS"  # by docs/batch-rl.md's figures
+BEST_BY = "WDR"  # by docs/batch-rl.md's figures
 
 
 @dataclass(frozen=True, kw_only=True)
