@@ -280,7 +280,7 @@ def dataclass_of(kind: type[_Data], values: Mapping[str, Any]) -> _Data:
     Raises:
         TypeError: a field without a default is missing.
     """
-    names = _field_names(kind)
+    names = _field_names(kind)  # type: ignore[arg-type]  # mypy takes no class with a type variable for hashable
     return kind(**{name: value for name, value in values.items() if name in names})
 
 
