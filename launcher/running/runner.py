@@ -358,7 +358,8 @@ class HostsDriver(ABC, Generic[_Record]):
             raise
         except OSError as error:
             named = self.named(error)
-            self.give_up(named)
+            if error.errno != errno.EROFS:  # on a read-only disk no end can be recorded: the next driver sees to it
+                self.give_up(named)
             raise named from error
         except BaseException as error:
             self.give_up(error)
@@ -442,6 +443,11 @@ class HostsDriver(ABC, Generic[_Record]):
                 "It was removed, or its home was moved, while the job ran; the job was ended.",
             )
         place = f": {error.filename}" if error.filename else ""
+        if error.errno == errno.EROFS:
+            return JobFolderError(
+                f"job '{self._name}': {error.strerror}{place}.",
+                f"The job goes on. When the disk can be written again: launcher logs -f {self._name}",
+            )
         return JobFolderError(
             f"job '{self._name}': {error.strerror or error}{place}.",
             f"Make room or give rights back. What is left of the job is packed by: launcher collect {self._name}",
