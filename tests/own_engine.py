@@ -46,8 +46,10 @@ class Engine:
         inside = ["unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh", *command]
         with log.open("ab") as output:
             self.process = subprocess.Popen(inside, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
+        deadline = time.monotonic() + 60
         while not self.answers():
-            assert self.process.poll() is None, log.read_text()
+            assert self.process.poll() is None, log.read_text()[-2000:]
+            assert time.monotonic() < deadline, log.read_text()[-2000:]
             time.sleep(0.05)
 
     def end(self):
@@ -55,8 +57,17 @@ class Engine:
         self.process.wait()
 
     def die(self):
+        """End as by a crash; its containerd dies with it, and the next engine is not to wait for that process."""
         self.process.kill()
         self.process.wait()
+        (self.folder / "exec" / "containerd" / "containerd.pid").unlink(missing_ok=True)
+
+    def remove_containers(self):
+        """Remove all that runs on it: with live-restore they would outlive it."""
+        client = docker.APIClient(self.address, version="auto")
+        for container in client.containers(all=True):
+            client.remove_container(container["Id"], force=True)
+        client.close()
 
     def answers(self):
         try:

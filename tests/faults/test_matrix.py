@@ -6,6 +6,7 @@ The table in docs/faults.md says which test holds which fault; those that other 
 import os
 import random
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -72,8 +73,8 @@ def kill_the_caller(fit, home, tmp_path, runtime, seed, kills):
     assert nothing_left(home) is True, seed
 
 
-def test_a_caller_that_is_killed_at_random_moments_costs_its_job_nothing(fit, home, tmp_path, runtime):
-    kill_the_caller(fit, home, tmp_path, runtime, seed=1, kills=2)
+def test_a_caller_that_is_killed_at_random_moments_costs_its_job_nothing(fit, home, tmp_path):
+    kill_the_caller(fit, home, tmp_path, "process", seed=1, kills=2)
 
 
 @pytest.mark.whole
@@ -134,6 +135,7 @@ def test_a_disk_that_is_full_while_inputs_are_fetched_fails_the_job_and_keeps_no
 # A home that turns read-only
 
 
+@pytest.mark.parametrize("runtime", ["process", pytest.param("docker", marks=[pytest.mark.docker, pytest.mark.whole])])
 def test_a_home_that_turns_read_only_under_a_job_delays_it_and_no_more(fit, small_home, runtime, tmp_path):
     """As a file system does on an I/O error, or by an administrator's hand."""
     disk = small_home(64)
@@ -171,8 +173,7 @@ time.time = lambda: real() + (90_000 if os.path.exists(os.environ["JUMP"]) else 
 """
 
 
-@pytest.mark.parametrize("seconds", [90_000])
-def test_a_clock_that_jumps_while_a_job_runs_neither_ends_nor_bills_it(fit, home, tmp_path, seconds):
+def test_a_clock_that_jumps_while_a_job_runs_neither_ends_nor_bills_it(fit, home, tmp_path):
     """The driver's wall clock is 25 hours ahead from the middle of the job on; its limit is an hour."""
     jump = tmp_path / "jump"
     (tmp_path / "clock").mkdir()
@@ -184,7 +185,7 @@ def test_a_clock_that_jumps_while_a_job_runs_neither_ends_nor_bills_it(fit, home
     said, _ = caller.communicate(timeout=120)
     record = record_of(home)
     assert record["status"] == "Completed", said
-    assert record["ended"] - record["started"] > seconds, "the clock did jump"
+    assert record["ended"] - record["started"] > 90_000, "the clock did jump"
     assert record["billable_seconds"] < 60
     assert nothing_left(home) is True
 
@@ -234,7 +235,7 @@ def test_thirty_jobs_at_once(home, make_source, runtime):
 IMAGE = "launcher-test-counts:1"
 COUNTING = """#!/bin/bash
 trap 'echo stopped; exit 9' TERM
-for number in $(/bin/bash -c 'echo {0..39}'); do echo "line $number"; read -t 0.25 <> <(:); done
+for number in $(/bin/bash -c 'echo {0..23}'); do echo "line $number"; read -t 0.25 <> <(:); done
 echo m > /opt/ml/model/m
 """
 DRIVES = f"""
@@ -263,11 +264,16 @@ def test_an_engine_of_its_own_that_goes_away_and_returns(home, tmp_path_factory,
         record = record_of(home)
         if ending == "killed":
             assert record["status"] == "Completed", record["failure_reason"]
-            assert lines_of(home) == [str(number) for number in range(40)]
+            assert lines_of(home) == [str(number) for number in range(24)]
         else:
             assert record["status"] == "Failed"
             assert record["failure_reason"]
         assert record["unknown_since"] is None
         assert nothing_left(home, engine.address) is True
     finally:
+        if not engine.answers():
+            engine.start()
+        engine.remove_containers()
         engine.end()
+        if not record_of(home).get("ended"):
+            shutil.rmtree(home)  # nobody else can see to a job of this engine
