@@ -55,6 +55,9 @@ class Engine:
     def end(self):
         self.process.terminate()  # it stops its own containerd as well
         self.process.wait()
+        # One that died left the mount of its data.
+        while subprocess.run(["umount", "-l", self.folder / "data"], capture_output=True, check=False).returncode == 0:
+            pass
 
     def die(self):
         """End as by a crash; its containerd dies with it, and the next engine is not to wait for that process."""

@@ -38,6 +38,7 @@ def failure_reason(container: ContainerSpec, exit_code: int, ending: Ending, sai
         text = f"the process was ended by signal {exit_code - 128}, which did not come from the launcher"
     if text != said and len(container.hosts) > 1:
         text = f"{container.host}: {text}"
+    kind = "InternalServerError" if ending.cause is EndCause.REMOVED else "AlgorithmError"
     # The exit code at the end has to stay: the text before it is cut.
     tail = f", exit code: {exit_code}"
-    return f"AlgorithmError: {text}"[: FAILURE_REASON_LIMIT - len(tail)] + tail
+    return f"{kind}: {text}"[: FAILURE_REASON_LIMIT - len(tail)] + tail
