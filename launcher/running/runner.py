@@ -893,7 +893,8 @@ class HostsDriver(ABC, Generic[_Record]):
     def _lost(self, host: str) -> str:
         """Return what took a host away that has ended; empty where it ended by itself."""
         ending = self._executions[host].ending() if host in self._executions else Ending()
-        return ending.detail if ending.cause is EndCause.REMOVED else ""
+        named = f"{host}: " if len(self._plan.containers) > 1 else ""
+        return f"{named}{ending.detail}" if ending.cause is EndCause.REMOVED else ""
 
     def _look_at(self, readers: Sequence[LogReader]) -> None:
         """Note which reader has lost its sink; leave the job to another driver where the caller only looked on."""
