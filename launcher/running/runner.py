@@ -393,7 +393,8 @@ class HostsDriver(ABC, Generic[_Record]):
             raise
         except OSError as error:
             named = self.named(error)
-            self.give_up(named)
+            if error.errno != errno.EROFS:  # on a read-only disk no end can be recorded: the next driver sees to it
+                self.give_up(named)
             raise named from error
         except BaseException as error:
             self.give_up(error)
@@ -618,6 +619,11 @@ class HostsDriver(ABC, Generic[_Record]):
                 "It was removed, or its home was moved, while the job ran; the job was ended.",
             )
         place = f": {error.filename}" if error.filename else ""
+        if error.errno == errno.EROFS:
+            return JobFolderError(
+                f"job '{self._name}': {error.strerror}{place}.",
+                f"The job goes on. When the disk can be written again: launcher logs -f {self._name}",
+            )
         return JobFolderError(
             f"job '{self._name}': {error.strerror or error}{place}.",
             f"Make room or give rights back. What is left of the job is packed by: launcher collect {self._name}",
@@ -911,7 +917,8 @@ class HostsDriver(ABC, Generic[_Record]):
     def _lost(self, host: str) -> str:
         """Return what took a host away that has ended; empty where it ended by itself."""
         ending = self._executions[host].ending() if host in self._executions else Ending()
-        return ending.detail if ending.cause is EndCause.REMOVED else ""
+        named = f"{host}: " if len(self._plan.containers) > 1 else ""
+        return f"{named}{ending.detail}" if ending.cause is EndCause.REMOVED else ""
 
     def _look_at(self, readers: Sequence[LogReader]) -> None:
         """Note which reader has lost its sink; leave the job to another driver where the caller only looked on."""
