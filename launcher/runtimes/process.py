@@ -26,7 +26,7 @@ from typing import Any
 from launcher.errors import RuntimeUnavailableError
 from launcher.jobs.spec import OPT_ML, ContainerSpec, Mount
 from launcher.runtimes import machine
-from launcher.runtimes.base import EndCause, Ending, Execution, HostState, Remains, Runtime
+from launcher.runtimes.base import EndCause, Ending, Execution, HostState, Remains, Runtime, open_log
 from launcher.runtimes.fork_server import read_at_start
 from launcher.runtimes.warm_pools import WARM_SERVER, Pools
 from launcher.settings import data_path, namespaces_wanted, stop_grace_seconds, warm_pool_limit
@@ -263,7 +263,6 @@ class ProcessRuntime(Runtime):
         temporary, work = state_path / "tmp", state_path.parent
         temporary.mkdir(parents=True, exist_ok=True)
         (state_path / "rest").mkdir(exist_ok=True)
-        log_path = Path(container.log_path)
         toolkit = data_path("container")
         own = {name: os.environ[name] for name in _INHERITED if name in os.environ}
         environment = _environment(container)
@@ -299,7 +298,7 @@ class ProcessRuntime(Runtime):
         # Not in the request, because values of credentials are written nowhere.
         standard_input = _pipe_with({name: os.environ[name] for name in container.inherited if name in os.environ})
         # The lock belongs to the open file, so the supervisor holds it before this call returns and until it ends.
-        with (state_path / "lock").open("wb") as lock, log_path.open("wb") as log:
+        with (state_path / "lock").open("wb") as lock, open_log(container) as log:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if container.keep_alive_seconds:
                 warm, warning = _started_warm(container, environment, [lock.fileno(), standard_input, log.fileno()])
