@@ -760,7 +760,7 @@ class HostsDriver(ABC, Generic[_Record]):
             return
         try:
             self._record.warm_pool = self._runtime.keep_warm(container)
-        except RuntimeUnavailableError as error:
+        except LauncherError as error:
             self._record.warn(f"no warm pool is kept: {error.message}")
 
     def _await_start(self) -> None:

@@ -341,11 +341,11 @@ class ProcessRuntime(Runtime):
         environment = _environment(container)
         requirements = container.environment.get("LAUNCHER_REQUIREMENTS", "")
         pools = Pools(_home_of(container))
-        name = pools.name_of(container, {**environment, **container.environment}, requirements)
         own = {**environment, **read_at_start({**container.environment})}
         del own["TMPDIR"]  # the job's own
         cpus = _chosen_cpus(container) if container.limits.cpus else []
         try:
+            name = pools.name_of(container, {**environment, **container.environment}, requirements)
             pools.make(name, container, own, requirements, cpus)
         except OSError as error:
             raise RuntimeUnavailableError(f"its process could not be started: {error.strerror or error}") from error
@@ -406,7 +406,10 @@ def _started_warm(
         return None, ""
     pools = Pools(_home_of(container))
     requirements = container.environment.get("LAUNCHER_REQUIREMENTS", "")
-    pool = pools.find(pools.name_of(container, {**environment, **container.environment}, requirements))
+    try:
+        pool = pools.find(pools.name_of(container, {**environment, **container.environment}, requirements))
+    except OSError as error:
+        return None, f"{container.host} was not started warm: {error}"
     if pool is None:
         return None, ""
     pid, reason = pools.start(pool, container, descriptors)
