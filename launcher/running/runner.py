@@ -55,6 +55,7 @@ from launcher.running import artifacts
 from launcher.running.failure import failure_reason
 from launcher.running.following import LogReader
 from launcher.running.limits import JobLimits, job_limits
+from launcher.running.metering import measured
 from launcher.running.opt_ml import FAILURE_REASON_LIMIT, OptMl
 from launcher.running.plan import (
     RunPlan,
@@ -613,6 +614,17 @@ class HostsDriver(ABC, Generic[_Record]):
             yield
 
     def _follow(self) -> None:
+        """Follow the hosts to their end, and measure meanwhile what they use."""
+        with measured(
+            self._plan.containers,
+            self._spec.volume_size_gb,
+            self._folder.usage_path,
+            lambda: dict(self._executions),
+        ) as meter:
+            self._follow_hosts()
+        self._record.usage = meter.totals(self._executions)
+
+    def _follow_hosts(self) -> None:
         """Wait for all hosts at once; meanwhile hand on log lines, copy what grows, and stop when asked or overdue."""
         recorder = MetricRecorder(self._spec.metric_definitions, self._folder.metrics_path)
         # Metrics are read from the log's beginning, even where a driver before this one had begun to.

@@ -10,6 +10,7 @@ from typing import Any
 
 from launcher.errors import RuntimeUnavailableError
 from launcher.jobs.spec import ContainerSpec
+from launcher.runtimes.usage import HostUsage
 
 
 class HostState(StrEnum):
@@ -86,6 +87,10 @@ class Execution(ABC):
     def process_id(self) -> int:
         """Return a process of this machine that ends with the host; 0 where none is known."""
         return 0
+
+    def usage(self) -> HostUsage | None:
+        """Return what the host has used so far; None where nobody can say. An engine may take its time to answer."""
+        return None
 
     @abstractmethod
     def terminate(self) -> None:
@@ -202,6 +207,14 @@ class Runtime(ABC):
         Raises:
             RuntimeUnavailableError: the engine does not answer, so that nobody can say.
         """
+
+    def look(self, container: ContainerSpec) -> Execution | None:
+        """Return the host as ``find`` does, for a process that does not drive the job: its log stays untouched.
+
+        Raises:
+            RuntimeUnavailableError: the engine does not answer, so that nobody can say.
+        """
+        return self.find(container)
 
     def leftovers(self, home: str) -> list[Remains]:
         """Return everything that the runtime keeps of the jobs of a home, alive or not.

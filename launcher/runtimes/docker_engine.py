@@ -40,6 +40,7 @@ from launcher.runtimes.base import EndCause, Ending, Execution, HostState, Remai
 from launcher.runtimes.image import build_image, extend_image, extended_tag, image_tag
 from launcher.runtimes.images import is_of_aws, line_to_add
 from launcher.runtimes.probe import engine_address
+from launcher.runtimes.usage import HostUsage
 from launcher.settings import build_settings, pip_settings, stop_grace_seconds
 from launcher.trees import NoFolderError, Skipped, Tree
 
@@ -148,6 +149,20 @@ class DockerExecution(Execution):
         except (RuntimeUnavailableError, *_BROKEN):
             return 0
         return number if self._id in groups else 0
+
+    def usage(self) -> HostUsage | None:
+        """Return what the engine counts for the container, without the cache of files; None once it has ended."""
+        try:
+            numbers = _client().stats(self._id, stream=False, one_shot=True)
+        except (RuntimeUnavailableError, docker.errors.APIError, *_BROKEN):
+            return None
+        memory = numbers.get("memory_stats") or {}
+        if not memory.get("usage"):
+            return None
+        details = memory.get("stats") or {}
+        cache = int(details.get("total_inactive_file", details.get("inactive_file", 0)))
+        seconds = numbers["cpu_stats"]["cpu_usage"]["total_usage"] / 1e9
+        return HostUsage(seconds, max(0, int(memory["usage"]) - cache))
 
     def terminate(self) -> None:
         """Send SIGTERM to the container's first process, which hands it on; an engine that is gone gets it later."""
@@ -502,10 +517,7 @@ class DockerRuntime(Runtime):
 
     def find(self, container: ContainerSpec) -> DockerExecution | None:
         """Return the job's container by its labels; one that never started is removed."""
-        labels = [f"{name}={value}" for name, value in container.labels.items()]
-        with _engine_errors(f"the containers of job '{container.job_name}' could not be listed"):
-            summaries = _client().containers(all=True, filters={"label": labels})
-        for summary in summaries:
+        for summary in self._summaries(container):
             execution = DockerExecution(_worker(), summary["Id"], container)
             if summary["State"] == "created":
                 execution.remove()
@@ -513,6 +525,19 @@ class DockerRuntime(Runtime):
             execution.watch()
             return execution
         return None
+
+    def look(self, container: ContainerSpec) -> DockerExecution | None:
+        """Return the job's running container by its labels; nothing of it is read or changed."""
+        for summary in self._summaries(container):
+            if summary["State"] == "running":
+                return DockerExecution(_worker(), summary["Id"], container)
+        return None
+
+    def _summaries(self, container: ContainerSpec) -> list[dict[str, Any]]:
+        labels = [f"{name}={value}" for name, value in container.labels.items()]
+        with _engine_errors(f"the containers of job '{container.job_name}' could not be listed"):
+            summaries: list[dict[str, Any]] = _client().containers(all=True, filters={"label": labels})
+        return summaries
 
     def reclaim(self, container: ContainerSpec) -> None:
         """Make the caller the owner of what the image's own user wrote, also of what the caller could not touch."""

@@ -26,6 +26,7 @@ from launcher.errors import RuntimeUnavailableError
 from launcher.jobs.spec import OPT_ML, ContainerSpec, Mount
 from launcher.runtimes import machine
 from launcher.runtimes.base import EndCause, Ending, Execution, HostState, Remains, Runtime
+from launcher.runtimes.usage import HostUsage, tree_usage
 from launcher.settings import data_path, namespaces_wanted, stop_grace_seconds
 
 # What a job inherits from the caller's environment; a container would get none of it. Programs, certificates and
@@ -126,6 +127,15 @@ class ProcessExecution(Execution):
     def process_id(self) -> int:
         """Return the supervisor's."""
         return self._pid()
+
+    def usage(self) -> HostUsage | None:
+        """Return what the job's processes use; when it has ended, what the supervisor recorded of them."""
+        if not self._ended.is_set():
+            return tree_usage(pid) if (pid := self._pid()) else None
+        ended = self._recorded_end() or {}
+        if "cpu_seconds" not in ended:
+            return None
+        return HostUsage(float(ended["cpu_seconds"]), 0, int(ended["memory_peak_bytes"]))
 
     def terminate(self) -> None:
         """Have the supervisor send SIGTERM to the job's main process."""
