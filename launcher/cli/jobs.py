@@ -106,7 +106,7 @@ def describe(
     ] = False,
 ) -> None:
     """Describe a job, in the shape of AWS's Describe call; a job without a driver gets a new one."""
-    store, name = _found(job, kind)
+    store, name = found_job(job, kind)
     _look_after(store, name, store.load(name))
     description = _description(store, name)
     if not show_secrets:
@@ -125,7 +125,7 @@ def logs(
     kind: KindName = None,
 ) -> None:
     """Print a job's log."""
-    store, name = _found(job, kind)
+    store, name = found_job(job, kind)
     handle = _handle(store, name)
     if follow:
         handle.wait(looking_on=True)
@@ -136,7 +136,7 @@ def logs(
 
 def stop(job: JobName, kind: KindName = None) -> None:
     """Stop a job: SIGTERM, two minutes, SIGKILL; what it has written is kept."""
-    store, name = _found(job, kind)
+    store, name = found_job(job, kind)
     handle = _handle(store, name)
     handle.stop()
     print(f"{handle.name}: {handle.status}")
@@ -150,7 +150,7 @@ def remove(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
 ) -> None:
     """Remove jobs that have ended, with their logs and the results in their own folders; results elsewhere stay."""
-    named = [_found(job, kind) for job in jobs]
+    named = [found_job(job, kind) for job in jobs]
     for store, name in named:
         if not store.load(name).terminal:
             raise BadInputError(f"{store.kind.noun} '{name}' has not ended.", f"Stop it first: launcher stop {name}")
@@ -164,7 +164,7 @@ def collect(job: JobName, kind: KindName = None) -> None:
     """Pack the results of a job that has ended and whose results could not be packed then."""
     from launcher.running.driving import collect_again, drive
 
-    store, name = _found(job, kind)
+    store, name = found_job(job, kind)
     if not store.load(name).terminal:
         drive(store, name)
     else:
@@ -210,7 +210,7 @@ def job_handle(name: str) -> TrainingJob:
     return find_job(name)
 
 
-def _found(name: str, kind: str | None) -> tuple[Store[Any], str]:
+def found_job(name: str, kind: str | None) -> tuple[Store[Any], str]:
     """Return the store and the name of a job: of the kind that was named, else of the first that has such a job."""
     if len(name.encode()) > MAX_NAME_BYTES:
         raise JobNotFoundError(f"no job '{name:.60}...': that is no job's name.", "List them with: launcher ls")

@@ -51,6 +51,7 @@ class UsageSample:
     disk_bytes: int
 
 
+_END_BYTES = 64 << 10
 _KINDS = {entry.name: (str,) if entry.name == "host" else (int, float) for entry in fields(UsageSample)}
 
 
@@ -64,10 +65,18 @@ def append_samples(path: Path, samples: Iterable[UsageSample]) -> None:
         file.write("".join(json.dumps(asdict(sample)) + "\n" for sample in samples))
 
 
-def read_samples(path: Path) -> list[UsageSample]:
-    """Return the samples of a file in their order; none where there is no file."""
+def read_samples(path: Path, *, last_bytes: int = 0) -> list[UsageSample]:
+    """Return the samples of a file in their order; none where there is no file.
+
+    Args:
+        path: the file.
+        last_bytes: read only so many of its end; 0 reads all.
+    """
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open("rb") as file:
+            if last_bytes:
+                file.seek(max(0, path.stat().st_size - last_bytes))
+            text = file.read().decode("utf-8", "replace")
     except FileNotFoundError:
         return []
     samples = []
@@ -81,7 +90,7 @@ def read_samples(path: Path) -> list[UsageSample]:
     return samples
 
 
-def latest_samples(samples: Iterable[UsageSample]) -> dict[str, UsageSample]:
-    """Return the last sample of each host, by host in the order of their names."""
-    latest = {sample.host: sample for sample in samples}
-    return dict(sorted(latest.items(), key=lambda item: int(item[0].rpartition("-")[2])))
+def latest_samples(path: Path) -> dict[str, UsageSample]:
+    """Return the last sample of each host in a file, by host in the order of their numbers; reads only its end."""
+    latest = {sample.host: sample for sample in read_samples(path, last_bytes=_END_BYTES)}
+    return dict(sorted(latest.items(), key=lambda item: (len(item[0]), item[0])))

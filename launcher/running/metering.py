@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from launcher.jobs.spec import ContainerSpec
-from launcher.jobs.usage import UsageSample, append_samples, latest_samples, read_samples
+from launcher.jobs.usage import UsageSample, append_samples, latest_samples
 from launcher.runtimes import Execution, HostState
 from launcher.runtimes.machine import cpu_ids, memory_bytes
 from launcher.trees import NoFolderError, Skipped, Tree
@@ -121,7 +121,7 @@ def measured(
         path: the file; samples of a driver before this one stay in it.
         executions: returns the hosts that run, by name; called from another thread.
     """
-    meter = UsageMeter(containers, volume_gb, latest_samples(read_samples(path)))
+    meter = UsageMeter(containers, volume_gb, latest_samples(path))
     ended = threading.Event()
 
     def measure() -> None:

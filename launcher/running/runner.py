@@ -322,6 +322,11 @@ class HostsDriver(ABC, Generic[_Record]):
         return any(channel.is_stream for channel in self._spec.channels)
 
     @property
+    def containers(self) -> tuple[ContainerSpec, ...]:
+        """What is started, a container a host; only when the inputs are there."""
+        return self._plan.containers
+
+    @property
     def _trees(self) -> list[tuple[str, Path]]:
         """Name and ``/opt/ml`` tree of each host, in their order."""
         return [(host, tree.path) for host, tree in self._hosts]

@@ -7,8 +7,10 @@ import sys
 import time
 
 import pytest
+from typer.testing import CliRunner
 
 import launcher
+from launcher.cli.main import app
 from launcher.jobs.store import JobStore
 from launcher.jobs.usage import UsageSample, append_samples, latest_samples, read_samples
 from launcher.runtimes.usage import tree_usage
@@ -34,6 +36,13 @@ def sample(host="algo-1", **values):
     return UsageSample(**({"time": 1.0, "host": host, **numbers} | values))
 
 
+def command(*words):
+    """Run a command of the launcher in this process; return what it printed."""
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
 def test_samples_are_read_as_they_were_written_and_lines_cut_short_are_passed_over(tmp_path):
     path = tmp_path / "usage.jsonl"
     append_samples(path, [sample(), sample("algo-10"), sample("algo-2")])
@@ -43,8 +52,8 @@ def test_samples_are_read_as_they_were_written_and_lines_cut_short_are_passed_ov
     with path.open("a") as file:
         file.write(json.dumps(vars(sample(time=4.0))))  # its end is not written yet
     assert read_samples(path) == [sample(), sample("algo-10"), sample("algo-2"), sample(time=3.0)]
-    assert list(latest_samples(read_samples(path))) == ["algo-1", "algo-2", "algo-10"]
-    assert latest_samples(read_samples(path))["algo-1"].time == 3.0
+    assert list(latest_samples(path)) == ["algo-1", "algo-2", "algo-10"]
+    assert latest_samples(path)["algo-1"].time == 3.0
     assert read_samples(tmp_path / "none") == []
 
 
@@ -87,9 +96,13 @@ def test_a_job_has_numbers_while_it_runs_and_totals_in_its_record(runtime, home,
         if samples and samples[-1].cpu_seconds >= 0.5 and samples[-1].disk_bytes >= 2 << 20:
             break
         time.sleep(0.1)
+    shown = json.loads(command("top", "latest", "--json"))
+    assert command("top", "latest").split()[:2] == ["HOST", "CPU"]
     (folder.tree_path("algo-1") / "output" / "intermediate" / "seen").touch()
     job.latest_training_job.wait(logs=False)
     last = samples[-1]
+    assert shown["hosts"][0]["host"] == "algo-1"
+    assert shown["hosts"][0]["memory_bytes"] >= 64 << 20
     assert last.host == "algo-1"
     assert abs(last.time - time.time()) < 60
     assert 64 << 20 <= last.memory_bytes < 400 << 20
@@ -102,6 +115,13 @@ def test_a_job_has_numbers_while_it_runs_and_totals_in_its_record(runtime, home,
     assert usage["cpu_seconds"] >= last.cpu_seconds
     assert usage["memory_peak_bytes"] >= last.memory_peak_bytes
     assert usage["disk_bytes"] >= 2 << 20
+    assert json.loads(command("top", name, "--json")) == {
+        "job": name,
+        "status": "Completed",
+        "hosts": [],
+        "totals": {"algo-1": usage},
+    }
+    assert f"{name}: Completed, in all:" in command("top", name)
 
 
 def test_a_job_too_short_for_a_sample_has_its_totals_from_the_system(home, make_source):

@@ -1,0 +1,120 @@
+"""The commands that look into a job: what its hosts use."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from launcher.cli.jobs import AsJson, JobName, KindName, found_job
+from launcher.cli.printing import print_json, print_table
+from launcher.errors import BadInputError
+from launcher.terminal import say
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from launcher.jobs.record import HostsRecord
+    from launcher.jobs.store import Store
+    from launcher.jobs.usage import UsageSample
+    from launcher.running.looking import RunningJob
+
+_SECONDS = 1.0
+_HEADINGS = ("HOST", "CPU %", "MEMORY", "MEMORY %", "PEAK", "DISK", "CPU SECONDS")
+
+
+def top(
+    job: JobName,
+    kind: KindName = None,
+    once: Annotated[bool, typer.Option("--once", help="Print the numbers once, also on a terminal.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show CPU, memory and disk of a job's hosts: live on a terminal, else once; of a job that has ended, in all.
+
+    CPU is in per cent of one CPU, memory of what the host may use. Disk is what the job has written below /opt/ml.
+    """
+    from rich.console import Console
+    from rich.live import Live
+    from rich.text import Text
+
+    from launcher.jobs.record import HostsRecord
+
+    store, name = found_job(job, kind)
+    record = store.load(name)
+    if not isinstance(record, HostsRecord):
+        raise BadInputError(f"a {store.kind.noun} has no hosts of its own.", "Name a training or a processing job.")
+    running = _running(store, name, record)
+    samples = running.usage() if running else {}
+    record = record if running else store.load(name)
+    if as_json:
+        print_json(_document(name, record, samples))
+        return
+    console = Console()
+    if running is None or once or not console.is_terminal:
+        _print(name, record, samples)
+        return
+    with Live(console=console, auto_refresh=False, transient=True) as live:
+        while not record.terminal:
+            lines = _lines(running.usage())
+            live.update(Text("\n".join([f"{name}  {record.secondary_status}", *lines])), refresh=True)
+            time.sleep(_SECONDS)
+            record = store.load(name)
+    _print(name, record, {})
+
+
+def _running(store: Store[Any], name: str, record: HostsRecord) -> RunningJob | None:
+    from launcher.running.looking import RunningJob
+
+    try:
+        return None if record.terminal else RunningJob(store, name)
+    except BadInputError:
+        if store.load(name).terminal or "start" not in record.steps:  # it has ended meanwhile, or nothing runs yet
+            return None
+        raise
+
+
+def _document(name: str, record: HostsRecord, samples: Mapping[str, UsageSample]) -> dict[str, Any]:
+    return {
+        "job": name,
+        "status": record.status,
+        "hosts": [asdict(sample) for sample in samples.values()],
+        "totals": record.usage,
+    }
+
+
+def _print(name: str, record: HostsRecord, samples: Mapping[str, UsageSample]) -> None:
+    if samples:
+        print("\n".join(_lines(samples)))
+    elif record.usage:
+        rows = [
+            (host, f"{used['cpu_seconds']:.1f}", _size(used["memory_peak_bytes"]), _size(used["disk_bytes"]))
+            for host, used in record.usage.items()
+        ]
+        say(f"{name}: {record.status}, in all:")
+        print_table([("HOST", "CPU SECONDS", "PEAK", "DISK"), *rows])
+    else:
+        say(f"{name} is {record.secondary_status}; nothing is known of what it uses.")
+
+
+def _lines(samples: Mapping[str, UsageSample]) -> list[str]:
+    rows = [
+        (
+            sample.host,
+            f"{sample.cpu_percent:.0f}",
+            _size(sample.memory_bytes),
+            f"{sample.memory_percent:.1f}",
+            _size(sample.memory_peak_bytes),
+            _size(sample.disk_bytes),
+            f"{sample.cpu_seconds:.1f}",
+        )
+        for sample in samples.values()
+    ]
+    table = [_HEADINGS, *rows]
+    widths = [max(len(row[column]) for row in table) for column in range(len(_HEADINGS))]
+    return ["  ".join(text.rjust(width) for text, width in zip(row, widths, strict=True)) for row in table]
+
+
+def _size(count: float) -> str:
+    return f"{count / 2**20:,.0f} MiB" if count < 10 * 2**30 else f"{count / 2**30:,.1f} GiB"
