@@ -1,4 +1,4 @@
-"""The commands that look into a job: what its hosts use."""
+"""The commands that look into a job: what its hosts use, a shell inside."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from launcher.running.looking import RunningJob
 
 _SECONDS = 1.0
+_SHELL = ["sh", "-c", "command -v bash >/dev/null && exec bash; exec sh"]
 _HEADINGS = ("HOST", "CPU %", "MEMORY", "MEMORY %", "PEAK", "DISK", "CPU SECONDS")
 
 
@@ -118,3 +119,25 @@ def _lines(samples: Mapping[str, UsageSample]) -> list[str]:
 
 def _size(count: float) -> str:
     return f"{count / 2**20:,.0f} MiB" if count < 10 * 2**30 else f"{count / 2**30:,.1f} GiB"
+
+
+def shell(
+    job: JobName,
+    command: Annotated[
+        list[str] | None, typer.Argument(help="A command and its arguments; a shell by default.")
+    ] = None,
+    host: Annotated[str, typer.Option(help="Which host of the job.")] = "algo-1",
+    kind: KindName = None,
+) -> None:
+    """Run a shell, or a command, inside a job that runs: with its /opt/ml, environment and user.
+
+    launcher shell latest
+
+    launcher shell latest --host algo-2 -- nvidia-smi
+    """
+    from launcher.running.looking import RunningJob
+
+    store, name = found_job(job, kind)
+    code = RunningJob(store, name).host(host).run_inside(command or _SHELL)
+    if code:
+        raise typer.Exit(code)

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, Protocol
 
 from launcher.errors import RuntimeUnavailableError
 from launcher.jobs.spec import ContainerSpec
@@ -45,6 +45,26 @@ class Ending:
 
     cause: EndCause = EndCause.ITSELF
     detail: str = ""
+
+
+class Inside(Protocol):
+    """The standard streams of a command that runs inside a host."""
+
+    def read(self) -> bytes:
+        """Return the next bytes that it printed; empty at the end."""
+
+    def write(self, data: bytes) -> None:
+        """Hand bytes to its standard input.
+
+        Raises:
+            OSError: it reads no more.
+        """
+
+    def close_input(self) -> None:
+        """End its standard input."""
+
+    def close(self) -> None:
+        """Let go of it; a second call does no harm."""
 
 
 class Execution(ABC):
@@ -91,6 +111,24 @@ class Execution(ABC):
     def usage(self) -> HostUsage | None:
         """Return what the host has used so far; None where nobody can say. An engine may take its time to answer."""
         return None
+
+    def run_inside(self, command: Sequence[str]) -> int:
+        """Run a command where the job runs, on the standard streams of this process, and return its exit code.
+
+        It has the job's user, environment and rights, and a terminal if this process has one.
+
+        Raises:
+            RuntimeUnavailableError: this runtime, or the system, does not let it in.
+        """
+        raise RuntimeUnavailableError("this runtime lets nobody into its hosts.", "Use another runtime.")
+
+    def pipe_inside(self, command: Sequence[str]) -> Inside:
+        """Start a command as ``run_inside`` does, and return its standard streams; its errors are dropped.
+
+        Raises:
+            RuntimeUnavailableError: this runtime, or the system, does not let it in.
+        """
+        raise RuntimeUnavailableError("this runtime lets nobody into its hosts.", "Use another runtime.")
 
     @abstractmethod
     def terminate(self) -> None:

@@ -35,7 +35,7 @@ def tree_usage(root: int) -> HostUsage | None:
         root: the process's id.
     """
     ticks = memory = peak = 0
-    pids = list(_descendants(root))
+    pids = list(descendants(root))
     # What a process has waited for is in its own numbers: those of the root hold what has ended altogether.
     for pid in (root, *pids):
         times = _times(pid)
@@ -46,10 +46,11 @@ def tree_usage(root: int) -> HostUsage | None:
     return HostUsage(ticks / _TICK, memory, peak) if pids else None
 
 
-def _descendants(root: int) -> Iterator[int]:
+def descendants(root: int) -> Iterator[int]:
+    """Yield the processes below one, parents before their children."""
     waiting = [root]
     while waiting:
-        pid = waiting.pop()
+        pid = waiting.pop(0)
         try:
             threads = os.listdir(f"/proc/{pid}/task")  # noqa: PTH208 - read a hundred times a minute
         except OSError:
