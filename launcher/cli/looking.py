@@ -1,4 +1,4 @@
-"""The commands that look into a job: what its hosts use, a shell inside."""
+"""The commands that look into a job: what its hosts use, a shell inside, a debugger."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import typer
 from launcher.cli.jobs import AsJson, JobName, KindName, found_job
 from launcher.cli.printing import print_json, print_table
 from launcher.errors import BadInputError
-from launcher.terminal import say
+from launcher.terminal import say, say_error
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -141,3 +141,30 @@ def shell(
     code = RunningJob(store, name).host(host).run_inside(command or _SHELL)
     if code:
         raise typer.Exit(code)
+
+
+def debug(job: JobName) -> None:
+    """Say how to connect a debugger to a job that was started with fit --debug; print a launch.json for VS Code.
+
+    launcher debug latest > .vscode/launch.json
+    """
+    from launcher.jobs.store import JobStore
+    from launcher.settings import home_path
+
+    store, name = found_job(job, "training")
+    if not store.load(name).training_spec.debug:
+        raise BadInputError(f"job '{name}' was not started for a debugger.", "Start one: launcher fit --debug ...")
+    folder = JobStore(home_path()).folder(name)
+    while not (record := store.load(name)).debug_ports:
+        if record.terminal:
+            break
+        time.sleep(0.1)
+    if record.terminal:
+        raise BadInputError(f"job '{name}' has ended ({record.status}).", "Start another one: launcher fit --debug ...")
+    places = ", ".join(f"{host} at 127.0.0.1:{port}" for host, port in record.debug_ports.items())
+    say_error(
+        f"{name} waits for a debugger: {places}\n"
+        f"VS Code: copy {folder.launch_path} to .vscode/launch.json of your project, then Run > Start Debugging\n"
+        "PyCharm: Run > Edit Configurations > Attach to DAP (from 2026.1), with that port and the same path mappings"
+    )
+    print(folder.launch_path.read_text(encoding="utf-8"), end="")

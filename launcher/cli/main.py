@@ -179,6 +179,7 @@ def fit(
     max_run: Annotated[int, typer.Option(help="Seconds after which the job is stopped.")] = 86400,
     runtime: RuntimeName = None,
     mode: ModeName = None,
+    debug: Annotated[bool, typer.Option("--debug", help="Wait for a debugger; launcher debug says how.")] = False,
     detach: Detach = False,
     dry_run: DryRun = False,
     as_json: AsJson = False,
@@ -232,11 +233,11 @@ def fit(
     channels = _with_copies(channels, writable or [])
     if dry_run:
         if as_json:
-            print_json(estimator.request(channels, job_name=job_name))
+            print_json(estimator.request(channels, job_name=job_name, debug=debug))
         else:
-            print(estimator.plan(channels, job_name=job_name))
+            print(estimator.plan(channels, job_name=job_name, debug=debug))
         return
-    _see_through(estimator.submit(channels, job_name=job_name), detach=detach, as_json=as_json)
+    _see_through(estimator.submit(channels, job_name=job_name, debug=debug), detach=detach, as_json=as_json)
 
 
 @app.command()
@@ -321,6 +322,7 @@ app.command()(results.outputs)
 app.command()(results.metrics)
 app.command()(looking.top)
 app.command()(looking.shell)
+app.command()(looking.debug)
 app.command("rm")(jobs.remove)
 app.command()(jobs.collect)
 app.command("gc")(jobs.collect_garbage)

@@ -329,6 +329,7 @@ class HostsRecord(DrivenRecord):
         channels: host path, and whether it is a file, of every input, by channel, or by host and channel.
         input_failure: why the streams of Pipe channels were not what was asked for; empty where all is well.
         requirements: the folder of packages that the job was lent; empty where it was lent none.
+        debug_ports: of this machine's loopback address, by host; they lead a debugger to its program.
         usage: what each host used in all, by host: cpu_seconds, memory_peak_bytes, disk_bytes.
     """
 
@@ -338,6 +339,7 @@ class HostsRecord(DrivenRecord):
     input_failure: str = ""
     requirements: str = ""
     final_metrics: list[list[Any]] = field(default_factory=list)
+    debug_ports: dict[str, int] = field(default_factory=dict)
     usage: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @property

@@ -167,6 +167,7 @@ class TrainingJobSpec:
         limits: what each host may use, decided when the job is submitted.
         estimator: options of the estimator that no member of AWS holds, for ``attach``.
         tuning_job_arn: of the tuning job that made it; empty where none did.
+        debug: its program waits for a debugger.
         without_effect: members of the request that ask for nothing here, as they were given.
     """
 
@@ -193,6 +194,7 @@ class TrainingJobSpec:
     limits: Limits = field(default_factory=Limits)
     estimator: Mapping[str, Any] = field(default_factory=dict)
     tuning_job_arn: str = ""
+    debug: bool = False
     without_effect: Mapping[str, Any] = field(default_factory=dict)
 
     @property

@@ -12,6 +12,20 @@ from launcher.errors import RuntimeUnavailableError
 from launcher.jobs.spec import ContainerSpec
 from launcher.runtimes.usage import HostUsage
 
+# Runs inside a host: hands bytes on between its standard streams and a port of the loopback address.
+_RELAY = """
+import os, socket, sys, threading
+link = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
+def hand_in():
+    while data := os.read(0, 65536):
+        link.sendall(data)
+    link.shutdown(socket.SHUT_WR)
+threading.Thread(target=hand_in, daemon=True).start()
+while data := link.recv(65536):
+    sys.stdout.buffer.write(data)
+    sys.stdout.buffer.flush()
+"""
+
 
 class HostState(StrEnum):
     """Where a host of a job stands."""
@@ -129,6 +143,15 @@ class Execution(ABC):
             RuntimeUnavailableError: this runtime, or the system, does not let it in.
         """
         raise RuntimeUnavailableError("this runtime lets nobody into its hosts.", "Use another runtime.")
+
+    def connect_inside(self, port: int) -> Inside:
+        """Return a connection to a port of the loopback address that the job sees.
+
+        Raises:
+            RuntimeUnavailableError: this runtime, or the system, does not let it in.
+            OSError: nothing listens there.
+        """
+        return self.pipe_inside(["python3", "-I", "-S", "-c", _RELAY, str(port)])
 
     @abstractmethod
     def terminate(self) -> None:

@@ -169,6 +169,14 @@ class ProcessExecution(Execution):
             )
         )
 
+    def connect_inside(self, port: int) -> Inside:
+        """Connect to the port; where the job has a network of its own, from within that."""
+        supervisor = self._pid()
+        networks = {self._namespace(pid, "net") for pid in [supervisor, *descendants(supervisor)]} - {""}
+        if len(networks) == 1:
+            return _Connection(socket.create_connection((_LOOPBACK, port)))
+        return super().connect_inside(port)
+
     def _entering(self, command: Sequence[str]) -> list[str]:
         """Return what runs a command beside the job."""
         supervisor = self._pid()
@@ -184,9 +192,9 @@ class ProcessExecution(Execution):
         return [sys.executable, "-I", "-S", str(_ENTERING), str(inside), folder, *command]
 
     @staticmethod
-    def _namespace(pid: int) -> str:
+    def _namespace(pid: int, kind: str = "pid") -> str:
         try:
-            return str(Path(f"/proc/{pid}/ns/pid").readlink())
+            return str(Path(f"/proc/{pid}/ns/{kind}").readlink())
         except OSError:  # it has ended
             return ""
 
@@ -250,6 +258,27 @@ class ProcessExecution(Execution):
             except BlockingIOError:
                 return True
         return False
+
+
+class _Connection:
+    """A connection as the streams of a command."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+
+    def read(self) -> bytes:
+        return self._connection.recv(1 << 16)
+
+    def write(self, data: bytes) -> None:
+        self._connection.sendall(data)
+
+    def close_input(self) -> None:
+        self._connection.shutdown(socket.SHUT_WR)
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):  # the other side has gone
+            self._connection.shutdown(socket.SHUT_RDWR)  # a thread may be reading
+        self._connection.close()
 
 
 class _PipedCommand:
