@@ -20,15 +20,15 @@ if TYPE_CHECKING:
     from launcher.sdk.training_job import TrainingJob
 
 
-def _complete_job(incomplete: str) -> list[str]:
+def complete_job(incomplete: str) -> list[str]:
     """Return the names of jobs for a shell that completes one, the newest first."""
-    stores = [_store_of(word) for word in _JOB_KINDS]
+    stores = [store_of(word) for word in JOB_KINDS]
     entries = [entry for store in stores for entry in store.records()[0] if entry[0].startswith(incomplete)]
     names = [name for name, _ in sorted(entries, key=lambda entry: entry[1].created, reverse=True)]
     return [*(["latest"] if "latest".startswith(incomplete) else []), *names]
 
 
-JobName = Annotated[str, typer.Argument(metavar="JOB", help="A job's name, or 'latest'.", autocompletion=_complete_job)]
+JobName = Annotated[str, typer.Argument(metavar="JOB", help="A job's name, or 'latest'.", autocompletion=complete_job)]
 KindName = Annotated[
     str | None,
     typer.Option(
@@ -42,7 +42,7 @@ _KIND_NAMES = {
     "tuning": "tuning-jobs",
     "model": "models",
 }
-_JOB_KINDS = ("training", "processing", "transform", "tuning")
+JOB_KINDS = ("training", "processing", "transform", "tuning")
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 
 
@@ -55,7 +55,7 @@ def list_jobs(
     as_json: AsJson = False,
 ) -> None:
     """List jobs, the newest first; a job without a driver gets a new one."""
-    stores = [_store_of(word) for word in ((kind,) if kind else _JOB_KINDS)]
+    stores = [store_of(word) for word in ((kind,) if kind else JOB_KINDS)]
     entries: list[tuple[Store[Any], str, Record]] = []
     for store in stores:
         records, errors = store.records()
@@ -126,7 +126,7 @@ def logs(
 ) -> None:
     """Print a job's log."""
     store, name = found_job(job, kind)
-    handle = _handle(store, name)
+    handle = job_of_kind(store, name)
     if follow:
         handle.wait(looking_on=True)
         return
@@ -137,14 +137,14 @@ def logs(
 def stop(job: JobName, kind: KindName = None) -> None:
     """Stop a job: SIGTERM, two minutes, SIGKILL; what it has written is kept."""
     store, name = found_job(job, kind)
-    handle = _handle(store, name)
+    handle = job_of_kind(store, name)
     handle.stop()
     print(f"{handle.name}: {handle.status}")
 
 
 def remove(
     jobs: Annotated[
-        list[str], typer.Argument(metavar="JOB...", help="Names of jobs that have ended.", autocompletion=_complete_job)
+        list[str], typer.Argument(metavar="JOB...", help="Names of jobs that have ended.", autocompletion=complete_job)
     ],
     kind: KindName = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
@@ -214,7 +214,7 @@ def found_job(name: str, kind: str | None) -> tuple[Store[Any], str]:
     """Return the store and the name of a job: of the kind that was named, else of the first that has such a job."""
     if len(name.encode()) > MAX_NAME_BYTES:
         raise JobNotFoundError(f"no job '{name:.60}...': that is no job's name.", "List them with: launcher ls")
-    stores = [_store_of(word) for word in ((kind,) if kind else _JOB_KINDS)]
+    stores = [store_of(word) for word in ((kind,) if kind else JOB_KINDS)]
     for store in stores:
         if name == "latest" and (names := store.names()):
             return store, names[-1]
@@ -224,7 +224,7 @@ def found_job(name: str, kind: str | None) -> tuple[Store[Any], str]:
     return stores[0], name
 
 
-def _handle(store: Store[Any], name: str) -> Any:
+def job_of_kind(store: Store[Any], name: str) -> Any:
     """Return the handle on a job, whatever its kind."""
     from launcher.sdk.processing_job import ProcessingJob
     from launcher.sdk.training_job import TrainingJob
@@ -235,7 +235,8 @@ def _handle(store: Store[Any], name: str) -> Any:
     return handles.get(store.kind.folder, TrainingJob)(name)
 
 
-def _store_of(kind: str) -> Store[Any]:
+def store_of(kind: str) -> Store[Any]:
+    """Return the store of the jobs of a kind, by the word that the command line has for it."""
     from launcher.jobs.kinds import KINDS
     from launcher.jobs.store import Store
     from launcher.settings import home_path

@@ -1,20 +1,30 @@
-"""The commands that look into a job: what its hosts use, a shell inside, a debugger."""
+"""The commands that look at jobs that run: their states, what their hosts use, a shell inside, a debugger."""
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from launcher.cli.jobs import AsJson, JobName, KindName, found_job
+from launcher.cli.jobs import (
+    JOB_KINDS,
+    AsJson,
+    JobName,
+    KindName,
+    complete_job,
+    found_job,
+    job_of_kind,
+    store_of,
+)
 from launcher.cli.printing import print_json, print_table
 from launcher.errors import BadInputError
-from launcher.terminal import say, say_error
+from launcher.terminal import neutralised_text, say, say_error
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from launcher.jobs.record import HostsRecord
     from launcher.jobs.store import Store
@@ -112,13 +122,81 @@ def _lines(samples: Mapping[str, UsageSample]) -> list[str]:
         )
         for sample in samples.values()
     ]
-    table = [_HEADINGS, *rows]
-    widths = [max(len(row[column]) for row in table) for column in range(len(_HEADINGS))]
-    return ["  ".join(text.rjust(width) for text, width in zip(row, widths, strict=True)) for row in table]
+    return _table(_HEADINGS, rows)
+
+
+def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return the lines of a table whose width nobody knows yet."""
+    table = [headings, *rows]
+    widths = [max(len(row[column]) for row in table) for column in range(len(headings))]
+    return ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in table]
 
 
 def _size(count: float) -> str:
     return f"{count / 2**20:,.0f} MiB" if count < 10 * 2**30 else f"{count / 2**30:,.1f} GiB"
+
+
+def watch(
+    jobs: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[JOB...]", help="All that run by default.", autocompletion=complete_job),
+    ] = None,
+    kind: KindName = None,
+) -> None:
+    """Follow jobs until they have ended: a live table on a terminal, else a line for each change of a status.
+
+    The exit code is 1 if one of them has failed or was stopped.
+    """
+    from rich.console import Console
+    from rich.live import Live
+    from rich.text import Text
+
+    watched = [found_job(name, kind) for name in jobs or ()] or _running_jobs(kind)
+    if not watched:
+        say("no job runs")
+        return
+    handles = [(store, job_of_kind(store, name)) for store, name in watched]
+    console = Console()
+    said: dict[str, str] = {}
+    with Live(console=console, auto_refresh=False) if console.is_terminal else contextlib.nullcontext() as live:
+        while True:
+            rows = [_watched(store, handle) for store, handle in handles]
+            if live is not None:
+                lines = _table(("JOB", "STATUS", "SECONDS", "LAST LINE OF THE LOG"), rows)
+                live.update(Text("\n".join(lines), no_wrap=True, overflow="ellipsis"), refresh=True)
+            for name, status, _, _ in rows:
+                if live is None and said.get(name) != status:
+                    said[name] = status
+                    print(f"{time.strftime('%H:%M:%S')}  {name}  {status}", flush=True)
+            statuses = {status for _, status, _, _ in rows}
+            if statuses <= {"Completed", "Failed", "Stopped"}:
+                break
+            time.sleep(_SECONDS)
+    if statuses != {"Completed"}:
+        raise typer.Exit(1)
+
+
+def _running_jobs(kind: str | None) -> list[tuple[Store[Any], str]]:
+    """Return the jobs that have not ended, the oldest first."""
+    entries = [
+        (record.created, store, name)
+        for store in (store_of(word) for word in ((kind,) if kind else JOB_KINDS))
+        for name, record in store.records()[0]
+        if not record.terminal
+    ]
+    return [(store, name) for _, store, name in sorted(entries, key=lambda entry: entry[0])]
+
+
+def _watched(store: Store[Any], handle: Any) -> tuple[str, str, str, str]:
+    """Return name, state, age and last words of a job; one that has lost its driver gets another one."""
+    from launcher.running.following import log_tail
+
+    status, record = handle.status, store.load(handle.name)
+    last = record.ended or (record.modified if record.terminal else time.time())
+    shown = record.status if record.terminal else getattr(record, "secondary_status", status)
+    paths = store.folder(handle.name).log_paths()
+    line = neutralised_text((log_tail(paths[0]) or [""])[-1]) if paths else ""
+    return handle.name, str(shown), f"{last - record.created:.0f}", line
 
 
 def shell(

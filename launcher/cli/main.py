@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -28,7 +29,7 @@ from launcher.cli.arguments import channels_of, exists, hyperparameters_of, loca
 from launcher.cli.documents import placed, read_document
 from launcher.cli.jobs import AsJson, JobName, job_handle
 from launcher.cli.printing import print_json, print_table
-from launcher.errors import BadInputError, LauncherError
+from launcher.errors import BadInputError, JobFailedError, LauncherError
 from launcher.paths import checked_path
 from launcher.secrets import masked_description
 from launcher.terminal import abandon_broken_streams, open_standard_streams, say, say_error
@@ -296,7 +297,13 @@ def _see_through(job: TrainingJob, *, detach: bool, as_json: bool) -> None:
     if detach:
         job.detach()
     else:
-        job.wait(logs="None" if as_json else "All")
+        try:
+            job.wait(logs="None" if as_json else "All")
+        except JobFailedError:
+            if not as_json:
+                with contextlib.suppress(LauncherError, OSError):  # why the job failed is to be said in any case
+                    results.print_files(job)
+            raise
     if as_json:
         print_json(masked_description(job.describe()))
     elif detach:
@@ -320,6 +327,7 @@ app.command()(jobs.logs)
 app.command()(jobs.stop)
 app.command()(results.outputs)
 app.command()(results.metrics)
+app.command()(looking.watch)
 app.command()(looking.top)
 app.command()(looking.shell)
 app.command()(looking.debug)

@@ -131,3 +131,16 @@ def test_a_job_too_short_for_a_sample_has_its_totals_from_the_system(home, make_
     usage = JobStore(home).load(job.latest_training_job.name).usage["algo-1"]
     assert usage["cpu_seconds"] > 0
     assert usage["memory_peak_bytes"] > 32 << 20
+
+
+def test_watch_tells_each_change_of_a_status_until_the_jobs_have_ended(home, make_source, tmp_path):
+    assert CliRunner().invoke(app, ["watch"]).output == "no job runs\n"
+    for name, script in (("good", "import time; time.sleep(1)"), ("bad", "raise SystemExit(3)")):
+        estimator = launcher.Estimator(entry_point="train.py", source_dir=make_source(script, name), runtime="process")
+        estimator.fit(wait=False, job_name=name)
+    result = CliRunner().invoke(app, ["watch", "good", "bad"])
+    assert result.exit_code == 1, result.output
+    told = [tuple(line.split()[1:]) for line in result.output.splitlines()]
+    assert {("good", "Completed"), ("bad", "Failed")} <= set(told)
+    assert len(told) == len(set(told))
+    assert CliRunner().invoke(app, ["watch", "good"]).exit_code == 0
