@@ -157,8 +157,8 @@ def _listed(namespace: str, home: Path) -> Iterator[tuple[str, str, str, float]]
 def _folders(namespace: str, home: Path) -> dict[str, JobFolder]:
     """Return the folders of a namespace's jobs, by name in their order."""
     store: Store[Any] = Store(home, NAMESPACES[namespace])
-    names = sorted(entry.name for entry in store.path.iterdir()) if store.path.is_dir() else []
-    return {name: store.folder(name) for name in names}
+    entries = store.path.iterdir() if store.path.is_dir() else ()
+    return {name: store.folder(name) for name in sorted(entry.name for entry in entries) if not name.startswith(".")}
 
 
 def _series(metric: Document, unit: str | None, home: Path) -> list[MetricPoint]:

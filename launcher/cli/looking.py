@@ -17,7 +17,7 @@ from launcher.cli.jobs import (
     complete_job,
     found_job,
     job_of_kind,
-    store_of,
+    kind_of_word,
 )
 from launcher.cli.printing import print_json, print_table
 from launcher.errors import BadInputError
@@ -178,13 +178,13 @@ def watch(
 
 def _running_jobs(kind: str | None) -> list[tuple[Store[Any], str]]:
     """Return the jobs that have not ended, the oldest first."""
-    entries = [
-        (record.created, store, name)
-        for store in (store_of(word) for word in ((kind,) if kind else JOB_KINDS))
-        for name, record in store.records()[0]
-        if not record.terminal
-    ]
-    return [(store, name) for _, store, name in sorted(entries, key=lambda entry: entry[0])]
+    from launcher.jobs.index import list_entries
+    from launcher.jobs.store import Store
+    from launcher.settings import home_path
+
+    kinds = [kind_of_word(word) for word in ((kind,) if kind else JOB_KINDS)]
+    listing = list_entries(home_path(), kinds, terminal=False, descending=False)
+    return [(Store(home_path(), entry.kind_of), entry.name) for entry in listing.entries]
 
 
 def _watched(store: Store[Any], handle: Any) -> tuple[str, str, str, str]:
