@@ -44,6 +44,7 @@ def started(source, home, **options):
     return estimator.latest_training_job, json.loads(result.stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("runtime", "hosts"), [("process", 2), pytest.param("docker", 1, marks=pytest.mark.docker)])
 def test_a_breakpoint_is_hit_by_the_users_own_path_on_any_host(runtime, hosts, source, home):
     job, configuration = started(source, home, runtime=runtime, instance_count=hosts)
@@ -75,6 +76,7 @@ def test_a_breakpoint_is_hit_by_the_users_own_path_on_any_host(runtime, hosts, s
     assert "has ended (Completed)" in result.output
 
 
+@pytest.mark.slow
 def test_a_debugger_waits_for_a_program_that_is_not_there_yet_and_one_that_leaves_lets_it_go_on(source, home):
     """The port answers before the program does, which has no network; it fails as it would without a debugger."""
     with open(os.path.join(source, "train.py"), "a") as file:  # noqa: PTH118, PTH123

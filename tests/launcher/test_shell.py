@@ -81,6 +81,7 @@ def shell(request, home, make_source):
     job.stop()
 
 
+@pytest.mark.slow
 def test_a_shell_has_the_jobs_place_environment_user_and_rights(shell):
     ran = shell.run(
         "--host",

@@ -84,6 +84,7 @@ def test_a_tree_counts_its_processes_those_that_have_ended_and_shared_memory_onc
     assert tree_usage(process.pid) is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("runtime", ["process", pytest.param("docker", marks=pytest.mark.docker)])
 def test_a_job_has_numbers_while_it_runs_and_totals_in_its_record(runtime, home, make_source):
     job = launcher.Estimator(entry_point="train.py", source_dir=make_source(BUSY), runtime=runtime)
