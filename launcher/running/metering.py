@@ -57,9 +57,11 @@ class UsageMeter:
             now, before = time.time(), self.latest.get(host)
             seconds = now - (before.time if before else self._began)
             spent = usage.cpu_seconds - (before.cpu_seconds if before else 0.0)
+            if spent < 0:  # the host was started again
+                spent = usage.cpu_seconds
             allowed = self._containers[host].limits.memory_bytes or memory_bytes()
             disk = self._disk_bytes.get(host, 0)
-            percent = min(max(0.0, 100 * spent / max(seconds, 0.001)), 100.0 * len(cpu_ids()))
+            percent = min(100 * spent / max(seconds, 0.001), 100.0 * len(cpu_ids()))
             sample = UsageSample(
                 time=round(now, 3),
                 host=host,
