@@ -90,7 +90,7 @@ def main(state_path: Path, lock_descriptor: int, start: Start | None = None) -> 
     if group is not None:
         group.remove()
     ended = {"exit_code": code, "isolated": job.isolated, "ended": time.time(), "cause": job.cause, "warning": warning}
-    _record_end(state_path / "exit.json", {**ended, "detail": job.detail})
+    _record_end(state_path / "exit.json", {**ended, "detail": job.detail, **_used()})
 
 
 class _Job:
@@ -602,6 +602,15 @@ def _memory_cgroup() -> tuple[str, str, str]:
             if os.path.exists(f"{unified[0]}/memory.events"):  # noqa: PTH110
                 return unified
     return "/sys/fs/cgroup", "memory.events", "memory.max"
+
+
+def _used() -> dict[str, float]:
+    """Return the CPU time of all that the job ran, and the memory that the largest of its processes had."""
+    import resource  # only now: a start does not wait for it
+
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return {"cpu_seconds": usage.ru_utime + usage.ru_stime, "memory_peak_bytes": usage.ru_maxrss * unit}
 
 
 def _read_text(path: str) -> str:
