@@ -2,8 +2,8 @@
 
     make docs                       # or: python .ci/make_site.py [FOLDER]; build/site by default
 
-A copy of the pages in the same folders is what Zensical reads, so each link between pages stays as it is written. A link
-to a file that is no page becomes its name.
+Zensical reads a copy of the pages, in the same folders, so that each link between pages stays as it is written. A link
+to a file that is no page becomes its name. The reference is made from signatures and docstrings.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ NAVIGATION = {
         *("../ARCHITECTURE", "../CHANGELOG", "../examples/README", "../benchmarks/README"),
     ],
 }
-"""Every page of docs/, in the order of the menu; tests/launcher/test_docs.py refuses one that is missing here."""
+"""Every page of docs/ in the order of the menu, and ``reference``, which is made; a test refuses a missing page."""
 
 PAGES = ("*.md", "docs/**/*.md", "examples/*.md", "benchmarks/*.md")
 PICTURES = ("docs/**/*.svg", "docs/**/*.png")
@@ -71,6 +71,9 @@ def main(folder: Path) -> int:
                 copy.write_text(with_links_of_the_site(path, path.read_text(encoding="utf-8")), encoding="utf-8")
             else:
                 shutil.copyfile(path, copy)
+    reference = [sys.executable, str(ROOT / ".ci/make_reference.py")]
+    with (source / "docs/reference.md").open("w", encoding="utf-8") as page:
+        subprocess.run(reference, stdout=page, check=True)
     configuration = {
         "site_name": "launcher",
         "site_description": "Amazon SageMaker on one machine",

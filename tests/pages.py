@@ -20,14 +20,16 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 _BLOCK = re.compile(
-    r"(?:<!-- (?P<rule>[a-z ]+): (?P<value>[^>]+?) -->\n)?^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.M | re.S
+    r"(?:<!-- (?P<rule>[a-z ]+): (?P<value>[^>]+?) -->\n)?"
+    r"^```(?P<language>\w*)(?: file=(?P<file>\S+))?\n(?P<text>.*?)^```$",
+    re.MULTILINE | re.DOTALL,
 )
 _AFTER = re.compile(r"<!-- after: (\S+) -->")
 _RULES = (None, "not run", "save", "exit code")
 
 SMALL = {
     "collect.py": ["-p", "collection.num_envs=10"],
-    "train.py": ["-p", "agent.members=1", "-p", "training.epochs=1"],
+    "train.py": ["-p", "agent.members=1", "-p", "training.epochs=1", "-p", "bcq.imitation_updates=50"],
     "evaluate.py": ["-p", "evaluation.episodes=1"],
 }
 """The same jobs with less work, by entry point; what a page itself asks for is replaced by it."""
@@ -70,8 +72,8 @@ def blocks(page):
         Block(
             match["language"],
             match["text"],
-            match["rule"] or "",
-            (match["value"] or "").strip(),
+            "save" if match["file"] else match["rule"] or "",
+            match["file"] or (match["value"] or "").strip(),
             text.count("\n", 0, match.start()) + 1,
         )
         for match in _BLOCK.finditer(text)
