@@ -28,9 +28,9 @@ _AFTER = re.compile(r"<!-- after: (\S+) -->")
 _RULES = (None, "not run", "save", "exit code")
 
 SMALL = {
-    "collect.py": ["-p", "collection.num_envs=10"],
-    "train.py": ["-p", "agent.members=1", "-p", "training.epochs=1", "-p", "bcq.imitation_updates=50"],
-    "evaluate.py": ["-p", "evaluation.episodes=1"],
+    "collect.py": ["collection.num_envs=10"],
+    "train.py": ["agent.members=1", "training.epochs=1", "bcq.imitation_updates=50"],
+    "evaluate.py": ["evaluation.episodes=1"],
 }
 """The same jobs with less work, by entry point; what a page itself asks for is replaced by it."""
 
@@ -40,7 +40,11 @@ import os, sys
 arguments = sys.argv[1:]
 if arguments[:1] == ["fit"] and any(word.startswith("preset-") for word in arguments) and "--dry-run" not in arguments:
     program = next((word for word in arguments[1:] if word.endswith(".py")), "train.py")
-    arguments += {small!r}.get(program, [])
+    for value in {small!r}.get(program, []):
+        own = [place for place, word in enumerate(arguments) if word.startswith(value.split("=")[0] + "=")]
+        for place in reversed(own):
+            del arguments[place - 1 : place + 1]
+        arguments += ["-p", value]
 os.execv({python!r}, [{python!r}, "-m", "launcher", *arguments])
 """
 
