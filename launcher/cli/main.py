@@ -14,6 +14,7 @@ from launcher import __version__
 from launcher.cli import (
     aws,
     cache,
+    comparing,
     endpoints,
     images,
     jobs,
@@ -333,6 +334,8 @@ app.command()(looking.watch)
 app.command()(looking.top)
 app.command()(looking.shell)
 app.command()(looking.debug)
+app.command()(comparing.diff)
+app.command()(comparing.replay)
 app.command("rm")(jobs.remove)
 app.command()(jobs.collect)
 app.command("gc")(jobs.collect_garbage)

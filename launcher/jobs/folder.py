@@ -37,6 +37,7 @@ class JobFolder:
         self.metrics_path = path / "metrics.jsonl"
         self.usage_path = path / "usage.jsonl"
         self.launch_path = path / "launch.json"
+        self.environment_path = path / "environment.json"
         self.work_path = path / "work"
         self.unpacked_path = path / "unpacked"
 
