@@ -163,6 +163,9 @@ def fit(
     ] = None,
     instance_type: Annotated[str, typer.Option(help="Told to the job.")] = "local",
     instance_count: Annotated[int, typer.Option(help="Hosts.")] = 1,
+    distribution: Annotated[
+        str | None, typer.Option(help="How the hosts train together: torch_distributed.", metavar="WAY")
+    ] = None,
     max_run: Annotated[int, typer.Option(help="Seconds after which the job is stopped.")] = 86400,
     runtime: RuntimeName = None,
     mode: ModeName = None,
@@ -187,6 +190,7 @@ def fit(
         "checkpoint_s3_uri": checkpoint_s3_uri,
         "instance_type": instance_type,
         "instance_count": instance_count,
+        "distribution": None if distribution is None else {distribution: {"enabled": True}},
         "max_run": max_run,
         "input_mode": input_mode,
         "runtime": runtime,

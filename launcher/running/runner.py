@@ -49,6 +49,7 @@ from launcher.jobs.spec import (
 )
 from launcher.jobs.states import STOPS, SecondaryStatus, Status, StopReason
 from launcher.jobs.store import DISK_FULL, Claim, JobStore, Store
+from launcher.requests.distribution import check_distribution
 from launcher.requests.members import without_effect
 from launcher.requests.training import check_training_request
 from launcher.running import artifacts
@@ -67,7 +68,7 @@ from launcher.running.requirements import IN_USE, RequirementsCache, entry_name,
 from launcher.running.signals import HandOver, Interrupts
 from launcher.running.syncing import FolderSync
 from launcher.runtimes import EndCause, Ending, Execution, HostState, Runtime, choose_runtime
-from launcher.runtimes.images import image_note
+from launcher.runtimes.images import image_note, is_bundled, local_image
 from launcher.settings import S3Settings, cache_bytes, default_runtime, stop_grace_seconds
 from launcher.storage import Storage, recorded_storage, which_s3
 from launcher.storage.address import credentials_within, s3_within_reach
@@ -128,6 +129,8 @@ def accept(request: Mapping[str, Any], runtime: Runtime | None = None) -> Accept
     uris = [spec.output_uri, spec.source_uri or "", *(channel.uri for channel in spec.channels)]
     uris.append(spec.checkpoint_config.s3_uri if spec.checkpoint_config else "")
     placed, runtime, warnings = place_job(spec, uris, runtime)
+    if is_bundled(local_image(placed.image_uri)):
+        check_distribution(placed)
     return AcceptedJob(request, placed, runtime, (*without_effect(request), *warnings))
 
 

@@ -12,8 +12,11 @@ from pathlib import Path
 from typing import Any, Self
 
 from launcher.errors import BadInputError, HyperparameterError, JobExistsError, SourceError, UnsupportedOptionError
+from launcher.jobs.instance_types import instance_type
 from launcher.jobs.spec import TrainingJobSpec, hyperparameter_text
 from launcher.jobs.store import JobStore
+from launcher.requests.distribution import HYPERPARAMETERS as DISTRIBUTION_HYPERPARAMETERS
+from launcher.requests.distribution import distribution_hyperparameters, distribution_of
 from launcher.requests.names import check_job_name, make_job_name
 from launcher.requests.shapes import OWN_MEMBER
 from launcher.requests.training import check_metric_definition, checkpoint_config, s3_member, training_request
@@ -43,10 +46,10 @@ from launcher.storage import to_uri
 from launcher.terminal import say
 
 # The estimator sets them for each job; attach() does not return them as the user's.
-_PLATFORM_HYPERPARAMETERS = frozenset(
+_PLATFORM_HYPERPARAMETERS = DISTRIBUTION_HYPERPARAMETERS | {
     f"sagemaker_{name}"
     for name in ("submit_directory", "program", "container_log_level", "job_name", "region", "s3_output", "estimator")
-)
+}
 # Options whose attribute has another name: the SDK has methods of theirs.
 _ATTRIBUTES = {
     "hyperparameters": "_hyperparameters",
@@ -89,6 +92,8 @@ class Estimator:
             before the job begins, and what the job writes there is copied back, while it runs and at its end.
         runtime: ``auto`` (Docker if an engine answers, else a process), ``docker``, ``process``; default:
             ``LAUNCHER_RUNTIME``. This argument is the launcher's own.
+        distribution: how the hosts train together, ``{"torch_distributed": {"enabled": True}}``; in the SDK the
+            estimators of frameworks have it.
         mode: ``local`` or ``s3``, for an estimator without a session; default: ``LAUNCHER_MODE``. The launcher's own.
     Raises:
         UnsupportedOptionError: an option that is not emulated: no option is ignored.
@@ -166,6 +171,7 @@ class Estimator:
         training_plan: str | None = None,
         instance_placement_config: object | None = None,
         *,
+        distribution: Mapping[str, Any] | None = None,
         runtime: str | Runtime | None = None,
         mode: str | None = None,
         **kwargs: Any,
@@ -200,6 +206,7 @@ class Estimator:
         self.container_entry_point = container_entry_point
         self.container_arguments = container_arguments
         self.disable_profiler = disable_profiler
+        self.distribution: dict[str, Any] = dict(distribution or {})
         self._session_given = check_session(sagemaker_session, owner) is not None
         self.sagemaker_session = check_session(sagemaker_session, owner) or Session(mode=mode)
         if mode not in (None, self.sagemaker_session.mode):
@@ -389,6 +396,7 @@ class Estimator:
                 for name, text in texts.items()
                 if name not in _PLATFORM_HYPERPARAMETERS
             },
+            "distribution": distribution_of(texts),
             "tags": request["Tags"] or None,
             "metric_definitions": algorithm["MetricDefinitions"],
             "environment": request["Environment"],
@@ -601,9 +609,25 @@ class Estimator:
             )
         for definition in self.metric_definitions:
             check_metric_definition(definition["Name"], definition["Regex"])
+        if self._distribution_hyperparameters() and self.entry_point is None:
+            raise SourceError(
+                f"{owner}(distribution=...) starts an entry point, and none is given.",
+                'Name the script: entry_point="train.py".',
+            )
         with in_sdk_words(ESTIMATOR_OPTIONS):
             if checkpoints := self._checkpoints():
                 checkpoint_config(checkpoints)
+
+    def _distribution_hyperparameters(self) -> dict[str, Any]:
+        return distribution_hyperparameters(
+            self.distribution, type(self).__name__, instance_type=self.instance_type, groups={}
+        )
+
+    def _distribution_warnings(self) -> list[str]:
+        kind = instance_type(self.instance_type)
+        if kind is None or kind.gpus or ".trn" in self.instance_type or not self._distribution_hyperparameters():
+            return []
+        return [f"distribution: {self.instance_type} has no GPUs, and the SDK then refuses torch_distributed"]
 
     def _checkpoints(self) -> dict[str, str] | None:
         if self.checkpoint_s3_uri is None:
@@ -682,7 +706,7 @@ class Estimator:
         )
         with in_sdk_words(ESTIMATOR_OPTIONS):
             job = accept(request, runtime)
-            said = (*job.warnings, *self._warnings(job.runtime.name))
+            said = (*job.warnings, *self._warnings(job.runtime.name), *self._distribution_warnings())
             words = tuple(said_in_sdk_words((*ESTIMATOR_OPTIONS, *FIT_OPTIONS), text) for text in said)
             job = replace(job, warnings=words)
         if source is not None and job.runtime.needs_local_libraries:
@@ -749,7 +773,7 @@ class Estimator:
         for taken in sorted(_PLATFORM_HYPERPARAMETERS & set(self._hyperparameters)):
             raise HyperparameterError(
                 f"the hyperparameter '{taken}' is set by the estimator itself.",
-                "Leave it out; entry_point, source_dir and container_log_level say what it holds.",
+                "Leave it out; entry_point, source_dir, container_log_level and distribution say what it holds.",
             )
         platform = {
             "sagemaker_submit_directory": archive,
@@ -757,6 +781,7 @@ class Estimator:
             "sagemaker_container_log_level": self.container_log_level,
             "sagemaker_job_name": name,
             "sagemaker_region": REGION,
+            **self._distribution_hyperparameters(),
             **self._platform_hyperparameters(output_uri),
         }
         return hyperparameter_texts({**self._hyperparameters, **platform}, json_encoded=True)

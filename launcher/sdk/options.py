@@ -208,6 +208,12 @@ ESTIMATOR_OPTIONS = (
     ),
     Option("container_arguments", "A list of words in place of `train`.", "AlgorithmSpecification.ContainerArguments"),
     Option(
+        "distribution",
+        '`{"torch_distributed": {"enabled": True}}` trains [over the hosts together]'
+        "(distributed.md); every other way raises. In the SDK the estimators of frameworks have it.",
+        kind="mapping",
+    ),
+    Option(
         "runtime",
         'This project\'s own: `"auto"`, `"docker"`, `"process"`; `None` takes `LAUNCHER_RUNTIME`, else `"auto"`.',
         kind="anything",
