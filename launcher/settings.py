@@ -128,6 +128,29 @@ def stop_grace_seconds() -> float:
     return _seconds("LAUNCHER_STOP_GRACE_SECONDS", 120)
 
 
+def spot_interruptions() -> tuple[str, ...]:
+    """Return when spot jobs are interrupted: the entries of ``LAUNCHER_SPOT_INTERRUPTIONS``, with ``;`` between."""
+    return tuple(text.strip() for text in os.environ.get("LAUNCHER_SPOT_INTERRUPTIONS", "").split(";") if text.strip())
+
+
+def spot_price() -> float:
+    """Return what a second of a spot job costs, as a part of its price on demand: ``LAUNCHER_SPOT_PRICE``, else 1.
+
+    Raises:
+        SettingsError: the variable is no number above 0 and up to 1.
+    """
+    text = os.environ.get("LAUNCHER_SPOT_PRICE", "") or "1"
+    try:
+        price = float(text)
+    except ValueError:
+        price = 0.0
+    if not 0 < price <= 1:
+        raise SettingsError(
+            f"LAUNCHER_SPOT_PRICE is {text!r}, which is no part of a price.", "For example 0.3, or unset it."
+        )
+    return price
+
+
 def s3_idle_seconds() -> float:
     """Return how long the embedded S3's server stays up unused: 15 minutes, or ``LAUNCHER_S3_IDLE_SECONDS``.
 

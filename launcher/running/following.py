@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from launcher.jobs.folder import JobFolder
@@ -25,17 +25,24 @@ class LogReader:
         folder: the job's.
         sink: takes the lines.
         purpose: what is lost without the sink, as a person would say it.
+        offsets: where to begin in the log of each host, in bytes; default: at its beginning.
 
     Attributes:
         failure: why the sink was dropped, as a warning; empty as long as it works.
         line_end: of the line that the sink has: how many bytes of its log end with it.
     """
 
-    def __init__(self, folder: JobFolder, sink: LineSink, purpose: str = "the log is no longer printed") -> None:
+    def __init__(
+        self,
+        folder: JobFolder,
+        sink: LineSink,
+        purpose: str = "the log is no longer printed",
+        offsets: Mapping[str, int] | None = None,
+    ) -> None:
         self._folder = folder
         self._sink = sink
         self._purpose = purpose
-        self._offsets: dict[str, int] = {}
+        self._offsets = dict(offsets or {})
         self._rests: dict[str, bytes] = {}
         self.failure = ""
         self.line_end = 0

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import math
 import os
+import re
 import shutil
 import signal
 import time
@@ -31,8 +33,9 @@ from launcher.errors import (
     SourceError,
     StorageError,
 )
-from launcher.jobs.clock import clock_mark
+from launcher.jobs.clock import clock_mark, later_mark
 from launcher.jobs.folder import JobFolder
+from launcher.jobs.interruptions import Interruption, check_plan, interruption_of
 from launcher.jobs.log_times import FolderTimes
 from launcher.jobs.metrics import MetricRecorder
 from launcher.jobs.processing_spec import HostsSpec, ProcessingJobSpec
@@ -69,7 +72,14 @@ from launcher.running.signals import HandOver, Interrupts
 from launcher.running.syncing import FolderSync
 from launcher.runtimes import EndCause, Ending, Execution, HostState, Runtime, choose_runtime
 from launcher.runtimes.images import image_note, is_bundled, local_image
-from launcher.settings import S3Settings, cache_bytes, default_runtime, stop_grace_seconds
+from launcher.settings import (
+    S3Settings,
+    cache_bytes,
+    default_runtime,
+    spot_interruptions,
+    spot_price,
+    stop_grace_seconds,
+)
 from launcher.storage import Storage, recorded_storage, which_s3
 from launcher.storage.address import credentials_within, s3_within_reach
 from launcher.trees import OnSkip, Skipped, remove_tree
@@ -78,7 +88,9 @@ TICK_SECONDS = 0.1
 _SYNC_SECONDS = 1.0
 _LOOKING_SECONDS = 2.0  # between two questions to a runtime that does not answer
 _KILLED = 128 + signal.SIGKILL
+_NOT_FINAL = (StopReason.NONE, StopReason.INTERRUPTED)  # why hosts end while the job may still be stopped
 _ENDED_SECONDS = 10.0
+_LONGEST_PAUSE_SECONDS = 30.0  # before an attempt that follows a failure of the platform
 _INSTALLER = "requirements"  # the host that installs them
 _REQUIREMENTS = "LAUNCHER_REQUIREMENTS"  # tells the toolkit where they are
 _FEEDING_SECONDS = 600.0  # a feeder that nobody ends outlives the longest run by this
@@ -131,7 +143,22 @@ def accept(request: Mapping[str, Any], runtime: Runtime | None = None) -> Accept
     placed, runtime, warnings = place_job(spec, uris, runtime)
     if is_bundled(local_image(placed.image_uri)):
         check_distribution(placed)
-    return AcceptedJob(request, placed, runtime, (*without_effect(request), *warnings))
+    placed, notes = _with_spot(placed)
+    return AcceptedJob(request, placed, runtime, (*without_effect(request), *notes, *warnings))
+
+
+def _with_spot(spec: TrainingJobSpec) -> tuple[TrainingJobSpec, list[str]]:
+    """Decide when a spot job is interrupted; return the job, and warnings for the user."""
+    if spec.spot is None:
+        return spec, []
+    plan = spec.spot.interruptions
+    if plan is None:
+        plan = spot_interruptions()
+        check_plan(plan, "LAUNCHER_SPOT_INTERRUPTIONS")
+    warnings = []
+    if plan and spec.checkpoint_config is None:
+        warnings.append("each interruption begins the job anew: it has no checkpoint_s3_uri")
+    return replace(spec, spot=replace(spec.spot, interruptions=plan, price=spot_price())), warnings
 
 
 def place_job(
@@ -246,6 +273,7 @@ def record_job(job: AcceptedJob[TrainingJobSpec], claim: Claim[JobRecord]) -> Jo
     """Record a job that was planned, under a name that the caller holds."""
     now = time.time()
     record = JobRecord(spec=job.spec.to_dict(), created=now, request=dict(job.request), warnings=list(job.warnings))
+    record.marks["submitted"] = clock_mark()
     record.move(Status.IN_PROGRESS, SecondaryStatus.STARTING, "Starting the training job", now)
     claim.record(record)
     return claim.folder
@@ -336,23 +364,8 @@ class HostsDriver(ABC, Generic[_Record]):
             JobFolderError: the job's own files could not be written or read.
         """
         try:
-            self.step("fetch_channels", self._fetch_channels)
-            self.step("write_config", self._write_config)
-            self._prepare_folders()
-            self.step("prepare", self._prepare)
-            if self._requirements_file is not None:
-                self.step("install_requirements", self._install_requirements)
-            not_installed = "start" not in self._record.steps and bool(self._record.exit_codes)
-            if not not_installed and (not self._folder.stop_requested() or self._executions_left()):
-                with self._s3_within_reach():
-                    # From here on a host may have results: Ctrl-C stops all of them in order.
-                    self._interrupts.deferred = True
-                    with self._interrupts.held():  # cut in two, it would leave a host that is not recorded
-                        self.step("start", self._start)
-                    self._interrupts.check()
-                    if self._record.secondary_status == SecondaryStatus.PENDING:
-                        self.step("await_start", self._await_start)
-                    self.step("follow", self._follow)
+            while reason := self._attempt():
+                self._begin_again(reason)
             self.step("reclaim", self._reclaim)
             self.step("collect", self._collect)
             with self._interrupts.held():
@@ -366,6 +379,107 @@ class HostsDriver(ABC, Generic[_Record]):
         except BaseException as error:
             self.give_up(error)
             raise
+
+    def _attempt(self) -> str:
+        """Do every step up to the end of the hosts; return why it all has to be done again, empty where it has not."""
+        try:
+            self.step("fetch_channels", self._fetch_channels)
+            self.step("write_config", self._write_config)
+            self._prepare_folders()
+            self.step("prepare", self._prepare)
+            if self._requirements_file is not None:
+                self.step("install_requirements", self._install_requirements)
+            not_installed = "start" not in self._record.steps and bool(self._record.exit_codes)
+            self._stop_if_waited_too_long()
+            unwanted = self._folder.stop_requested() or self._record.status == Status.STOPPING
+            if not not_installed and (not unwanted or self._executions_left()):
+                with self._s3_within_reach():
+                    # From here on a host may have results: Ctrl-C stops all of them in order.
+                    self._interrupts.deferred = True
+                    with self._interrupts.held():  # cut in two, it would leave a host that is not recorded
+                        self.step("start", self._start)
+                    self._interrupts.check()
+                    if self._record.secondary_status == SecondaryStatus.PENDING:
+                        self.step("await_start", self._await_start)
+                    self.step("follow", self._follow)
+        except Exception as error:
+            if reason := self._why_after(error):
+                return reason
+            raise
+        return self._why_again()
+
+    def _why_again(self) -> str:
+        """Return why an attempt that is over does not count; empty where it does."""
+        return ""
+
+    def _why_after(self, error: Exception) -> str:
+        """Return why an attempt that this process could not bring to its end is repeated; empty where it is not."""
+        return ""
+
+    def _stop_if_waited_too_long(self) -> None:
+        """End a job that has waited longer than it may, before its hosts are started."""
+
+    def _begin_again(self, reason: str) -> None:
+        """Clear away what an attempt has left, and record the next one; can be repeated until that is recorded."""
+        if self._record.stop_reason is StopReason.INTERRUPTED:
+            self._move(Status.IN_PROGRESS, SecondaryStatus.INTERRUPTED, f"{self.activity.capitalize()} job interrupted")
+        for sync in self._syncs:
+            self._warn(sync.run())
+        self._until_it_answers(self._remove_hosts)
+        self._feeder.stop()
+        remove_tree(self._folder.work_path)
+        with self._interrupts.held():
+            self._record.begin_again(reason, self._log_lengths(), time.time())
+            self._plan_made, self._executions, self._interrupts.deferred = None, {}, False
+            self._feeder = Feeder(self._folder.work_path / "feeder")
+            self._syncs = self._folders_to_follow()
+            self._move(Status.IN_PROGRESS, SecondaryStatus.STARTING, f"Starting the {self.activity} job")
+        failures = sum(attempt["reason"] != StopReason.INTERRUPTED for attempt in self._record.attempts)
+        deadline = time.monotonic() + min(_LONGEST_PAUSE_SECONDS, 2.0 ** (failures - 1))
+        while reason != StopReason.INTERRUPTED and time.monotonic() < deadline and not self._folder.stop_requested():
+            self._interrupts.check()
+            time.sleep(TICK_SECONDS)
+
+    def _remove_hosts(self) -> None:
+        """Remove the hosts of an attempt, whatever their state, and give back the files of other users."""
+        if "prepare" not in self._record.steps:
+            return
+        for container in self._plan.containers:
+            execution = self._executions.get(container.host) or self._runtime.find(container)
+            if execution is not None:
+                execution.kill()
+                execution.wait(_ENDED_SECONDS)
+                execution.remove()
+            self._runtime.reclaim(container)
+        self._runtime.close(self._plan.containers)
+
+    def _until_it_answers(self, effect: Callable[[], None]) -> None:
+        """Do what needs the runtime, and try again as long as that does not answer; a second Ctrl-C gives up."""
+        while True:
+            try:
+                effect()
+            except RuntimeUnavailableError as error:
+                if self._interrupts.count > 1:
+                    raise
+                self._note_silence(error.message)
+                time.sleep(_LOOKING_SECONDS)
+                self._interrupts.check()
+            else:
+                self._note_silence("")
+                return
+
+    def _log_lengths(self) -> dict[str, int]:
+        """Return how long the log of each host is; each ends with a whole line afterwards."""
+        lengths = {}
+        for host, _ in self._hosts:
+            path = self._folder.log_path(host)
+            if path.is_file() and path.stat().st_size:
+                with path.open("rb+") as log:
+                    log.seek(-1, os.SEEK_END)
+                    if log.read(1) != b"\n":
+                        log.write(b"\n")
+                lengths[host] = path.stat().st_size
+        return lengths
 
     def collect_again(self) -> None:
         """Pack what a job has left whose results could not be packed when it ended; its status stays as it is.
@@ -451,7 +565,8 @@ class HostsDriver(ABC, Generic[_Record]):
         )
 
     def _fetch_channels(self) -> None:
-        self._record.started = time.time()
+        if not self._record.attempts:
+            self._record.started = time.time()
         self._record.marks["started"] = clock_mark()
         self._note(Status.IN_PROGRESS, SecondaryStatus.DOWNLOADING, "Downloading input data")
         self._folder.make_work_path()
@@ -558,6 +673,7 @@ class HostsDriver(ABC, Generic[_Record]):
         if self._streams:
             self._feeder.watch([execution.process_id() for execution in self._executions.values()])
         if any(execution.state() is HostState.PENDING for execution in self._executions.values()):
+            self._record.marks["pending"] = clock_mark()
             self._note(Status.IN_PROGRESS, SecondaryStatus.PENDING, "Waiting for a place to run")
         else:
             self._note_training()
@@ -567,6 +683,9 @@ class HostsDriver(ABC, Generic[_Record]):
         while not self._folder.stop_requested() and not self._interrupts.count and self._any_pending():
             time.sleep(TICK_SECONDS)
             self._interrupts.check()
+        if "pending" in self._record.marks:
+            waited = self._record.seconds_since("pending", None)
+            self._record.marks["started"] = later_mark(self._record.marks["started"], waited)
         self._note_training()
 
     def _any_pending(self) -> bool:
@@ -623,6 +742,8 @@ class HostsDriver(ABC, Generic[_Record]):
         times = FolderTimes(self._folder)
         if self._spec.metric_definitions:
             readers.append(self._metric_reader(recorder, times))
+        if (watch := self._line_watch()) is not None:
+            readers.append(watch)
         hosts = _Hosts(self._runtime, self._plan.containers, self._executions)
         if self._record.stop_reason:
             hosts.terminate()  # a driver before this one may have died before it could
@@ -643,7 +764,10 @@ class HostsDriver(ABC, Generic[_Record]):
                 for warning in hosts.warnings:
                     self._record.warn(warning)
                 if host in hosts.vanished:
-                    self._record.warn(f"{host} was gone when it was looked for")
+                    self._record.platform_failure = f"{host} was gone when it was looked for"
+                    self._record.warn(self._record.platform_failure)
+                elif code != 0 and (lost := self._lost(host)) and not self._record.stop_reason:
+                    self._record.platform_failure = lost
             self._tell_of_silence(hosts)
             if self._streams and not self._record.stop_reason and (reason := self._feeder.failure()):
                 self._record.input_failure = reason
@@ -689,6 +813,23 @@ class HostsDriver(ABC, Generic[_Record]):
         reader = LogReader(self._folder, feed, "metrics are no longer read from the log")
         return reader
 
+    def _line_watch(self) -> LogReader | None:
+        """Return what looks for the line of a log that interrupts the job; None where none does."""
+        return None
+
+    def _is_interrupted(self) -> bool:
+        """Return whether the hosts are to be taken away from the job now."""
+        return False
+
+    def _has_waited_too_long(self) -> bool:
+        """Return whether the job has used up the time that it may take, waiting included."""
+        return False
+
+    def _lost(self, host: str) -> str:
+        """Return what took a host away that has ended; empty where it ended by itself."""
+        ending = self._executions[host].ending() if host in self._executions else Ending()
+        return ending.detail if ending.cause is EndCause.REMOVED else ""
+
     def _look_at(self, readers: Sequence[LogReader]) -> None:
         """Note which reader has lost its sink; leave the job to another driver where the caller only looked on."""
         for reader in readers:
@@ -699,37 +840,44 @@ class HostsDriver(ABC, Generic[_Record]):
 
     def _tell_of_silence(self, hosts: _Hosts) -> None:
         """Note since when the runtime does not answer, and when it answers again."""
-        if hosts.silence and self._record.unknown_since is None:
+        self._note_silence(hosts.silence)
+
+    def _note_silence(self, silence: str) -> None:
+        if silence and self._record.unknown_since is None:
             self._record.unknown_since = time.time()
             moment = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self._record.unknown_since))
-            self._record.warn(f"since {moment} the job's state is unknown: {hosts.silence}")
+            self._record.warn(f"since {moment} the job's state is unknown: {silence}")
             self._save()
-        elif not hosts.silence and self._record.unknown_since is not None:
+        elif not silence and self._record.unknown_since is not None:
             self._record.unknown_since = None
             self._record.warn(f"at {time.strftime('%Y-%m-%d %H:%M:%S')} its runtime answered again")
             self._save()
 
     def _stop_if_due(self, hosts: _Hosts) -> None:
-        if self._record.stop_reason:
+        if self._record.stop_reason not in _NOT_FINAL:
             return
-        transitions = self._record.transitions
-        trained = next((move.start for move in transitions if move.status == SecondaryStatus.TRAINING), None)
         if self._folder.stop_requested() or self._interrupts.count:
             self._stop(hosts, StopReason.ASKED)
-        elif self._record.seconds_since("training", trained) > self._spec.max_run_seconds:
+        elif self._record.training_seconds > self._spec.max_run_seconds:
             self._stop(hosts, StopReason.MAX_RUNTIME_EXCEEDED)
+        elif self._has_waited_too_long():
+            self._stop(hosts, StopReason.MAX_WAIT_TIME_EXCEEDED)
+        elif not self._record.stop_reason and self._is_interrupted():
+            self._stop(hosts, StopReason.INTERRUPTED)
 
     def _stop(self, hosts: _Hosts, reason: StopReason) -> None:
-        self._record.stop_started, self._record.stop_reason = time.time(), reason
-        self._record.marks["stopping"] = clock_mark()
+        had_reason, self._record.stop_reason = self._record.stop_reason, reason
+        if not had_reason:
+            self._record.stop_started, self._record.marks["stopping"] = time.time(), clock_mark()
         if STOPS[reason] is not None:
             self._note(Status.STOPPING, SecondaryStatus.STOPPING, f"Stopping the {self.activity} job")
         self._save()
-        hosts.terminate()
+        if not had_reason:
+            hosts.terminate()
 
     def _heed_stop(self, hosts: _Hosts) -> None:
         """Let a stop count that was asked for before the end of the hosts is recorded: others were told of it."""
-        if self._folder.stop_requested() and not self._record.stop_reason:
+        if self._folder.stop_requested() and self._record.stop_reason in _NOT_FINAL:
             self._stop(hosts, StopReason.ASKED)
 
     def _heed_endings(self) -> None:
@@ -781,6 +929,10 @@ class HostsDriver(ABC, Generic[_Record]):
         self._record.failure_reason = ""
         if self._record.input_failure and self._record.status != Status.STOPPING:
             self._record.failure_reason = f"ClientError: {self._record.input_failure}"[:FAILURE_REASON_LIMIT]
+        elif code != 0 and self._record.platform_failure and self._record.status != Status.STOPPING:
+            tail = f", exit code: {code}"
+            text = f"InternalServerError: {self._record.platform_failure}"
+            self._record.failure_reason = text[: FAILURE_REASON_LIMIT - len(tail)] + tail
         elif code != 0 and self._record.status != Status.STOPPING:
             container = next(container for container in self._plan.containers if container.host == host)
             self._record.failure_reason = failure_reason(container, code, self._ending(container), texts[host])
@@ -827,7 +979,7 @@ class HostsDriver(ABC, Generic[_Record]):
     def _end(self, status: Status, secondary: SecondaryStatus, message: str) -> None:
         self._record.ended = time.time()
         if self._record.started is not None:
-            self._record.billable_seconds = self._record.seconds_since("started", self._record.started)
+            self._record.billable_seconds = self._record.run_seconds
         self._record.unknown_since = None
         self._move(status, secondary, message)
 
@@ -859,6 +1011,13 @@ class HostsDriver(ABC, Generic[_Record]):
             places = self._record.channels.items()
             channels = {name: ChannelSource(Path(path), is_file) for name, (path, is_file) in places}
             self._plan_made = self._make_plan(channels)
+            if self._record.attempts:
+                left = max(1, math.ceil(self._spec.max_run_seconds - self._record.training_seconds))
+                containers = (
+                    replace(container, log_offset=self._record.log_offsets.get(container.host, 0), max_run_seconds=left)
+                    for container in self._plan_made.containers
+                )
+                self._plan_made = replace(self._plan_made, containers=tuple(containers))
         return self._plan_made
 
     def _executions_left(self) -> bool:
@@ -890,6 +1049,66 @@ class Driver(HostsDriver[JobRecord]):
     @property
     def _storage(self) -> Storage:
         return job_storage(self._spec, self._keys.output)
+
+    @property
+    def _interruption(self) -> Interruption | None:
+        spot = self._spec.spot
+        return None if spot is None else interruption_of(spot.interruptions or (), self._record.attempt)
+
+    def _line_watch(self) -> LogReader | None:
+        self._line_came = False
+        interruption = self._interruption
+        if interruption is None or not interruption.pattern:
+            return None
+        pattern = re.compile(interruption.pattern)
+
+        def look(_host: str, line: str) -> None:
+            self._line_came = self._line_came or pattern.search(line) is not None
+
+        purpose = "its log is no longer looked at for an interruption"
+        return LogReader(self._folder, look, purpose, self._record.log_offsets)
+
+    def _is_interrupted(self) -> bool:
+        interruption = self._interruption
+        if interruption is None:
+            return False
+        if interruption.after_seconds is None:
+            return self._line_came
+        return self._record.seconds_since("training", None) >= interruption.after_seconds
+
+    def _has_waited_too_long(self) -> bool:
+        spot = self._spec.spot
+        return (
+            spot is not None and self._record.seconds_since("submitted", self._record.created) > spot.max_wait_seconds
+        )
+
+    def _stop_if_waited_too_long(self) -> None:
+        if "start" not in self._record.steps and self._has_waited_too_long():
+            self._record.stop_reason = StopReason.MAX_WAIT_TIME_EXCEEDED
+            self._move(Status.STOPPING, SecondaryStatus.STOPPING, f"Stopping the {self.activity} job")
+
+    def _why_again(self) -> str:
+        if self._record.stop_reason is StopReason.INTERRUPTED:
+            return str(StopReason.INTERRUPTED)
+        unwanted = self._record.stop_reason not in (StopReason.NONE, StopReason.HOST_FAILED)
+        return "" if unwanted else self._retried(self._record.platform_failure)
+
+    def _why_after(self, error: Exception) -> str:
+        if isinstance(error, RuntimeUnavailableError):
+            return self._retried(error.message)
+        if isinstance(error, LauncherError | OSError):  # the same would happen again
+            return ""
+        return self._retried(f"{type(error).__name__}: {error}")
+
+    def _retried(self, problem: str) -> str:
+        """Return a failure that is none of the job's as the reason of another attempt, if the job may have one."""
+        retries = sum(attempt["reason"] != StopReason.INTERRUPTED for attempt in self._record.attempts)
+        stopped = self._folder.stop_requested() or self._record.status == Status.STOPPING
+        if not problem or stopped or retries >= self._spec.max_retries:
+            return ""
+        reason = f"InternalServerError: {problem}"[:FAILURE_REASON_LIMIT]
+        self._record.warn(f"attempt {self._record.attempt} is repeated: {reason}")
+        return reason
 
     def _folders_to_follow(self) -> list[FolderSync]:
         inside, uri = "output/intermediate", self._keys.intermediate

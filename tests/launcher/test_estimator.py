@@ -97,7 +97,6 @@ def test_options_that_mean_nothing_here_are_kept_and_named(estimator):
         "subnets": ["subnet-1"],
         "security_group_ids": ["sg-1"],
         "encrypt_inter_container_traffic": True,
-        "max_retry_attempts": 3,
         "keep_alive_period_in_seconds": 600,
         "enable_infra_check": True,
         "enable_remote_debug": True,
@@ -113,15 +112,29 @@ def test_options_that_mean_nothing_here_are_kept_and_named(estimator):
         "subnets": "Subnets",
         "security_group_ids": "SecurityGroupIds",
         "experiment_config": "",
-        "max_retry_attempts": "RetryStrategy",
         "training_repository_access_mode": "training_repository_access_mode",
     }.items():
         assert [text for text in job.warnings if (word or name) in text], (name, job.warnings)
     description = job.describe()
     assert description["ResourceConfig"]["VolumeSizeInGB"] == 50
     assert description["VpcConfig"] == {"Subnets": ["subnet-1"], "SecurityGroupIds": ["sg-1"]}
-    assert description["RetryStrategy"] == {"MaximumRetryAttempts": 3}
     assert description["ExperimentConfig"] == {"ExperimentName": "x"}
+    attached = type(estimator).attach("job-1")
+    assert {name: getattr(attached, name) for name in asked} == asked
+
+
+def test_options_of_spot_jobs_and_retries_are_in_the_request_and_attached_again(estimator):
+    asked = {"use_spot_instances": True, "max_wait": 90000, "max_retry_attempts": 3, "spot_interruptions": ["after:9h"]}
+    for name, value in asked.items():
+        setattr(estimator, name, value)
+    estimator.fit(logs=False, job_name="job-1")
+    description = estimator.latest_training_job.describe()
+    assert description["EnableManagedSpotTraining"] is True
+    assert description["StoppingCondition"]["MaxWaitTimeInSeconds"] == 90000
+    assert description["RetryStrategy"] == {"MaximumRetryAttempts": 3}
+    assert description["BillableTimeInSeconds"] == description["TrainingTimeInSeconds"]
+    warnings = estimator.latest_training_job.warnings
+    assert "each interruption begins the job anew: it has no checkpoint_s3_uri" in warnings
     attached = type(estimator).attach("job-1")
     assert {name: getattr(attached, name) for name in asked} == asked
 
