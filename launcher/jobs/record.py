@@ -44,6 +44,7 @@ _KINDS: Mapping[str, tuple[type, ...]] = {
     "input_failure": (str,),
     "platform_failure": (str,),
     "requirements": (str,),
+    "faults": (list,),
 }
 
 
@@ -341,6 +342,7 @@ class HostsRecord(DrivenRecord):
     input_failure: str = ""
     platform_failure: str = ""
     requirements: str = ""
+    faults: list[dict[str, Any]] = field(default_factory=list)
     final_metrics: list[list[Any]] = field(default_factory=list)
     attempts: list[dict[str, Any]] = field(default_factory=list)
     log_offsets: dict[str, int] = field(default_factory=dict)

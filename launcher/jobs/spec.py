@@ -181,6 +181,8 @@ class TrainingJobSpec:
         max_retries: how often it begins again after a failure that is none of its own.
         max_pending_seconds: how long it may wait for a place to run; 0 sets no limit.
         spot: None for a job that is not interrupted.
+        faults: what happens to its hosts on purpose, as ``jobs.faults`` reads it; None until it is decided, when the
+            job is submitted.
         checkpoint_config: None keeps no checkpoints.
         s3: which S3 the job's ``s3://`` URIs mean, as ``S3Settings.to_dict`` writes it; None where it has none.
         limits: what each host may use, decided when the job is submitted.
@@ -206,6 +208,7 @@ class TrainingJobSpec:
     max_retries: int = 0
     max_pending_seconds: int = 0
     spot: Spot | None = None
+    faults: tuple[str, ...] | None = None
     container_entry_point: tuple[str, ...] = ()
     container_arguments: tuple[str, ...] = ()
     enable_network_isolation: bool = False
@@ -279,6 +282,8 @@ class TrainingJobSpec:
             given["spot"] = replace(
                 spot, interruptions=None if spot.interruptions is None else tuple(spot.interruptions)
             )
+        if given.get("faults") is not None:
+            given["faults"] = tuple(given["faults"])
         given["limits"] = Limits.from_dict(given.get("limits", {}))
         for name in ("container_entry_point", "container_arguments"):
             given[name] = tuple(given.get(name, ()))

@@ -88,6 +88,7 @@ def check_training_request(request: Mapping[str, Any]) -> TrainingJobSpec:
         max_retries=rest.pop("RetryStrategy", {}).get("MaximumRetryAttempts", 0),
         max_pending_seconds=stopping.pop("MaxPendingTimeInSeconds", 0),
         spot=_spot(rest.pop("EnableManagedSpotTraining", False), stopping, own.get("SpotInterruptions")),
+        faults=None if "Faults" not in own else tuple(own["Faults"]),
         container_entry_point=tuple(algorithm.pop("ContainerEntrypoint", ())),
         container_arguments=tuple(algorithm.pop("ContainerArguments", ())),
         enable_network_isolation=rest.pop("EnableNetworkIsolation", False),
@@ -159,6 +160,7 @@ def training_request(spec: TrainingJobSpec) -> dict[str, Any]:
         "Estimator": dict(spec.estimator) or None,
         "WritableChannels": [channel.name for channel in spec.channels if channel.writable] or None,
         "SpotInterruptions": _interruptions(spec.spot),
+        "Faults": None if spec.faults is None else list(spec.faults),
         "TuningJobArn": spec.tuning_job_arn or None,
     }
     request[OWN_MEMBER] = {name: value for name, value in own.items() if value is not None}

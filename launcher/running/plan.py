@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from launcher.channels.resolving import ChannelSource, source_of
+from launcher.jobs.faults import Fault, faults_of
 from launcher.jobs.processing_spec import HostsSpec
 from launcher.jobs.spec import (
     OPT_ML,
@@ -58,6 +59,7 @@ class RunPlan:
         source_uri: the source archive; empty where there is none.
         folders: paths below ``/opt/ml`` of the folders that are there when the job begins.
         channel_notes: a line about each channel that is no plain mount, for people.
+        faults: what happens to the hosts on purpose.
     """
 
     job_name: str
@@ -74,6 +76,7 @@ class RunPlan:
     folders: tuple[str, ...] = TRAINING_FOLDERS
     checkpoint_config: CheckpointConfig | None = None
     channel_notes: tuple[str, ...] = ()
+    faults: tuple[Fault, ...] = ()
 
     def __str__(self) -> str:
         lines = [f"job        {self.job_name}", f"runtime    {self.runtime}", f"image      {self.image}"]
@@ -104,6 +107,7 @@ class RunPlan:
         lines += [
             f"{'writes' if self.source_members else 'unpacks':<10} {self.source_uri}" if self.source_uri else "",
             *(f"writes     {result}" for result in self.results),
+            *(f"fault      {fault}" for fault in self.faults),
             f"stops      after {self.max_run_seconds} s at the latest",
         ]
         return "\n".join(line for line in lines if line)
@@ -177,6 +181,7 @@ def make_plan(
         max_run_seconds=spec.max_run_seconds,
         checkpoint_config=spec.checkpoint_config,
         channel_notes=tuple(channel_notes),
+        faults=tuple(faults_of(spec.faults or (), hosts)),
     )
 
 

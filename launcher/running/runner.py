@@ -25,6 +25,7 @@ from launcher.channels.feeding import Feeder
 from launcher.channels.resolving import ChannelSource, ResolvedChannels, resolve_channels
 from launcher.errors import (
     ArtifactError,
+    BadInputError,
     ChannelError,
     JobFolderError,
     LauncherError,
@@ -34,6 +35,7 @@ from launcher.errors import (
     StorageError,
 )
 from launcher.jobs.clock import clock_mark, later_mark
+from launcher.jobs.faults import faults_of
 from launcher.jobs.folder import JobFolder
 from launcher.jobs.interruptions import Interruption, check_plan, interruption_of
 from launcher.jobs.log_times import FolderTimes
@@ -58,6 +60,7 @@ from launcher.requests.training import check_training_request
 from launcher.running import artifacts
 from launcher.running.failure import failure_reason
 from launcher.running.following import LogReader
+from launcher.running.injecting import FaultInjector
 from launcher.running.limits import JobLimits, job_limits
 from launcher.running.opt_ml import FAILURE_REASON_LIMIT, OptMl
 from launcher.running.plan import (
@@ -76,6 +79,7 @@ from launcher.settings import (
     S3Settings,
     cache_bytes,
     default_runtime,
+    planned_faults,
     spot_interruptions,
     spot_price,
     stop_grace_seconds,
@@ -144,7 +148,22 @@ def accept(request: Mapping[str, Any], runtime: Runtime | None = None) -> Accept
     if is_bundled(local_image(placed.image_uri)):
         check_distribution(placed)
     placed, notes = _with_spot(placed)
+    placed = _with_faults(placed)
     return AcceptedJob(request, placed, runtime, (*without_effect(request), *notes, *warnings))
+
+
+def _with_faults(spec: TrainingJobSpec) -> TrainingJobSpec:
+    """Decide which faults happen to a job on purpose.
+
+    Raises:
+        BadInputError: the plan cannot be read, or names a host that the job has not.
+    """
+    plan, place = (planned_faults(), "LAUNCHER_FAULTS") if spec.faults is None else (spec.faults, "faults")
+    try:
+        faults_of(plan, host_names(spec))
+    except BadInputError as error:
+        raise BadInputError(f"{place}: {error.message}", error.hint) from error
+    return replace(spec, faults=plan)
 
 
 def _with_spot(spec: TrainingJobSpec) -> tuple[TrainingJobSpec, list[str]]:
@@ -246,6 +265,13 @@ def plan_job(
     )
     for container in plan.containers:
         job.runtime.check(container)
+    for fault in plan.faults:
+        container = next(container for container in plan.containers if container.host == fault.host)
+        if reason := job.runtime.refused_faults(container).get(fault.kind):
+            raise RuntimeUnavailableError(
+                f"the fault '{fault.kind}' cannot be caused on the {job.runtime.name} runtime: {reason}.",
+                "Use another fault, or another runtime.",
+            )
     return replace(plan, image=job.runtime.describe_image(plan.containers[0]))
 
 
@@ -317,6 +343,9 @@ class HostsDriver(ABC, Generic[_Record]):
         self._hosts = [(host, OptMl(self._folder.tree_path(host))) for host in host_names(self._spec)]
         self._syncs = self._folders_to_follow()
         self._feeder = Feeder(self._folder.work_path / "feeder")
+        self._faults = FaultInjector(
+            faults_of(self._planned_faults, [host for host, _ in self._hosts]), self._record.faults, self._record.warn
+        )
         self._plan_made: RunPlan | None = None
         self._executions: dict[str, Execution] = {}
         self._s3_address = ""
@@ -345,6 +374,11 @@ class HostsDriver(ABC, Generic[_Record]):
 
     def _prepare_folders(self) -> None:
         """Do further steps before the image is prepared."""
+
+    @property
+    def _planned_faults(self) -> Sequence[str]:
+        """What happens to the hosts on purpose."""
+        return ()
 
     @property
     def _streams(self) -> bool:
@@ -670,6 +704,7 @@ class HostsDriver(ABC, Generic[_Record]):
             )
             self._executions[container.host] = execution
             self._record.executions[container.host] = execution.reference
+            self._faults.begin_late(container.host, execution)
         if self._streams:
             self._feeder.watch([execution.process_id() for execution in self._executions.values()])
         if any(execution.state() is HostState.PENDING for execution in self._executions.values()):
@@ -745,7 +780,9 @@ class HostsDriver(ABC, Generic[_Record]):
         if (watch := self._line_watch()) is not None:
             readers.append(watch)
         hosts = _Hosts(self._runtime, self._plan.containers, self._executions)
+        self._faults.take_over(hosts.running)
         if self._record.stop_reason:
+            self._faults.release(hosts.running)
             hosts.terminate()  # a driver before this one may have died before it could
         next_sync = time.monotonic() + _SYNC_SECONDS
         grace, killed = stop_grace_seconds(), False
@@ -766,7 +803,11 @@ class HostsDriver(ABC, Generic[_Record]):
                 if host in hosts.vanished:
                     self._record.platform_failure = f"{host} was gone when it was looked for"
                     self._record.warn(self._record.platform_failure)
-                elif code != 0 and (lost := self._lost(host)) and not self._record.stop_reason:
+                elif (
+                    code != 0
+                    and (lost := self._faults.killed(host) or self._lost(host))
+                    and not self._record.stop_reason
+                ):
                     self._record.platform_failure = lost
             self._tell_of_silence(hosts)
             if self._streams and not self._record.stop_reason and (reason := self._feeder.failure()):
@@ -783,6 +824,10 @@ class HostsDriver(ABC, Generic[_Record]):
                 self._sync_meanwhile()
                 next_sync = time.monotonic() + _SYNC_SECONDS
             self._stop_if_due(hosts)
+            if not self._record.stop_reason and self._faults.look(
+                self._record.seconds_since("training", None), hosts.running
+            ):
+                self._save()
             overdue = (
                 self._record.stop_reason and self._record.seconds_since("stopping", self._record.stop_started) > grace
             )
@@ -871,6 +916,7 @@ class HostsDriver(ABC, Generic[_Record]):
             self._record.stop_started, self._record.marks["stopping"] = time.time(), clock_mark()
         if STOPS[reason] is not None:
             self._note(Status.STOPPING, SecondaryStatus.STOPPING, f"Stopping the {self.activity} job")
+        self._faults.release(hosts.running)
         self._save()
         if not had_reason:
             hosts.terminate()
@@ -1043,6 +1089,10 @@ class Driver(HostsDriver[JobRecord]):
         return self._record.training_spec
 
     @property
+    def _planned_faults(self) -> Sequence[str]:
+        return self._spec.faults or ()
+
+    @property
     def _keys(self) -> JobKeys:
         return job_keys(self._spec)
 
@@ -1184,6 +1234,7 @@ class _Hosts:
         self._next_look = 0.0
         self._signals: list[Callable[[Execution], None]] = []
         self.vanished: set[str] = set()
+        self._ended: dict[str, float] = {}
         self.warnings: list[str] = []
         self.silence = ""
 
@@ -1193,7 +1244,7 @@ class _Hosts:
         return bool(self.running or self.lost)
 
     def wait(self, seconds: float) -> dict[str, int]:
-        """Wait until a host has ended, at most ``seconds``; return the exit codes of the hosts that have."""
+        """Wait until a host has ended, at most ``seconds``; return the exit codes of those that have, in that order."""
         codes = self._look_again()
         silence = ""
         if not self.running and not codes:
@@ -1209,12 +1260,13 @@ class _Hosts:
             if code is not None:
                 codes[host] = code
                 self.warnings += [execution.warning] if execution.warning else []
+                self._ended[host] = execution.ending().time
                 del self.running[host]
             elif execution.state() is HostState.LOST:
                 silence = f"{host} cannot be reached"
         if silence or not self.lost:
             self.silence = silence
-        return codes
+        return dict(sorted(codes.items(), key=lambda ended: self._ended.get(ended[0], 0.0)))
 
     def terminate(self) -> None:
         """Send SIGTERM to all hosts, to a lost host as soon as it is found."""

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from launcher.errors import RuntimeUnavailableError
+from launcher.jobs.faults import CUT, DELAY, SLOW
 from launcher.jobs.spec import OPT_ML, ContainerSpec, Mount
 from launcher.runtimes import machine
 from launcher.runtimes.base import EndCause, Ending, Execution, HostState, Remains, Runtime, open_log
@@ -61,6 +62,7 @@ _ENDING_SECONDS = 10.0
 
 _LOOPBACK = "127.0.0.1"
 _PROBING = threading.Lock()
+_STUTTER_SECONDS = 0.1
 _PORT_FILE = "port"  # in the state folder: the port that the process was told to serve at
 
 
@@ -76,6 +78,7 @@ class ProcessExecution(Execution):
         self._state_path = state_path
         self._supervisor = supervisor
         self._ended = threading.Event()
+        self._factor = 1.0
         threading.Thread(target=self._watch, name="supervisor-watch", daemon=True).start()
 
     @property
@@ -107,7 +110,7 @@ class ProcessExecution(Execution):
         ended = self._recorded_end()
         if ended is None:
             return Ending(EndCause.REMOVED, "the job's supervisor was killed, not by the launcher, and the job with it")
-        return Ending(EndCause(ended.get("cause", "")), ended.get("detail", ""))
+        return Ending(EndCause(ended.get("cause", "")), ended.get("detail", ""), float(ended.get("ended", 0.0)))
 
     def _recorded_end(self) -> dict[str, Any] | None:
         try:
@@ -126,6 +129,36 @@ class ProcessExecution(Execution):
     def process_id(self) -> int:
         """Return the supervisor's."""
         return self._pid()
+
+    def pause(self) -> None:
+        """Send SIGSTOP to all processes below the supervisor."""
+        self._send_to_all(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Send them SIGCONT."""
+        self._send_to_all(signal.SIGCONT)
+
+    def slow(self, factor: float) -> None:
+        """Pause and resume them ten times a second, from a thread of this process."""
+        self._factor, was_slow = factor, self._factor > 1
+        if factor > 1 and not was_slow:
+            threading.Thread(target=self._stutter, name="supervisor-slow", daemon=True).start()
+
+    def _stutter(self) -> None:
+        while self._factor > 1 and not self._ended.is_set():
+            self.pause()
+            self._ended.wait(_STUTTER_SECONDS * (1 - 1 / self._factor))
+            self.resume()
+            self._ended.wait(_STUTTER_SECONDS / self._factor)
+
+    def _send_to_all(self, number: signal.Signals) -> None:
+        """Send a signal to all processes of the job, also to those that are started meanwhile."""
+        sent: set[int] = set()
+        while self._lock_is_held() and (pids := set(_descendants(self._pid())) - sent):
+            for pid in pids:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, number)
+            sent |= pids
 
     def terminate(self) -> None:
         """Have the supervisor send SIGTERM to the job's main process."""
@@ -230,6 +263,13 @@ class ProcessRuntime(Runtime):
                 f"enable_network_isolation needs namespaces, which a process cannot have here: {reason}.",
                 'Use runtime="docker".',
             )
+
+    def refused_faults(self, container: ContainerSpec) -> dict[str, str]:
+        """Return why a host cannot be cut off, or held back."""
+        reasons = {CUT: "the hosts of processes share this machine's network"}
+        if sys.platform != "linux":
+            reasons |= dict.fromkeys((DELAY, SLOW), "the processes of a job are known on Linux alone")
+        return reasons
 
     def describe_image(self, container: ContainerSpec) -> str:
         """Return the interpreter that stands in for the image."""
@@ -360,6 +400,15 @@ def _end_supervisor(folder: Path, state_path: Path) -> None:
                 raise RuntimeUnavailableError(f"process {folder.name} does not end.", f"Try: kill -9 {folder.name}")
         finally:
             os.close(process)
+
+
+def _descendants(pid: int) -> list[int]:
+    """Return the processes that a process has started, and those that they have."""
+    children: list[int] = []
+    for path in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            children += map(int, path.read_text(encoding="ascii").split())
+    return [*children, *(below for child in children for below in _descendants(child))]
 
 
 def _parsed_ulimit(text: str) -> tuple[str, int, int]:

@@ -97,6 +97,8 @@ class Estimator:
         mode: ``local`` or ``s3``, for an estimator without a session; default: ``LAUNCHER_MODE``. The launcher's own.
         spot_interruptions: when a spot job is interrupted, an entry for each time: ``after:30s``, ``at-line:REGEX``,
             ``random:0.01`` (in each second, for ever); default: ``LAUNCHER_SPOT_INTERRUPTIONS``. The launcher's own.
+        faults: what happens to the hosts on purpose, such as ``kill:algo-2@30s``; default: ``LAUNCHER_FAULTS``. The
+            launcher's own.
     Raises:
         UnsupportedOptionError: an option that is not emulated: no option is ignored.
         BadInputError: a value that SageMaker would refuse.
@@ -176,6 +178,7 @@ class Estimator:
         runtime: str | Runtime | None = None,
         mode: str | None = None,
         spot_interruptions: Sequence[str] | None = None,
+        faults: str | Sequence[str] | None = None,
         **kwargs: Any,
     ) -> None:
         given = dict(locals())
@@ -192,6 +195,7 @@ class Estimator:
         self.max_run = max_run
         self.use_spot_instances = use_spot_instances
         self.max_wait = max_wait
+        self.faults = faults
         self.spot_interruptions = None if spot_interruptions is None else list(spot_interruptions)
         self.max_retry_attempts = max_retry_attempts
         self.enable_sagemaker_metrics = enable_sagemaker_metrics
@@ -398,6 +402,7 @@ class Estimator:
             "use_spot_instances": request["EnableManagedSpotTraining"],
             "max_wait": request["StoppingCondition"].get("MaxWaitTimeInSeconds"),
             "spot_interruptions": request[OWN_MEMBER].get("SpotInterruptions"),
+            "faults": request[OWN_MEMBER].get("Faults"),
             "output_path": request["OutputDataConfig"]["S3OutputPath"],
             "base_job_name": own.get("BaseJobName"),
             "hyperparameters": {
@@ -718,6 +723,7 @@ class Estimator:
             Estimator=self._own_options(source),
             WritableChannels=writable_channels(inputs) or None,
             SpotInterruptions=self.spot_interruptions,
+            Faults=_words(self.faults),
         )
         with in_sdk_words(ESTIMATOR_OPTIONS):
             job = accept(request, runtime)
@@ -849,6 +855,13 @@ class _Submission:
     @property
     def source_members(self) -> list[str] | None:
         return None if self.members is None else [name for name, _ in self.members]
+
+
+def _words(texts: str | Sequence[str] | None) -> list[str] | None:
+    """Return the words of a text, with blanks or commas between them, or a list as it is."""
+    if texts is None:
+        return None
+    return texts.replace(",", " ").split() if isinstance(texts, str) else list(texts)
 
 
 def _given(**members: Any) -> dict[str, Any]:

@@ -250,6 +250,12 @@ ESTIMATOR_OPTIONS = (
         "interrupts nothing.",
         kind="texts",
     ),
+    Option(
+        "faults",
+        'This project\'s own: what happens to the hosts on purpose, such as `"kill:algo-2@30s"` or `"kill"` '
+        "([faults on purpose](faults.md)); `None` takes `LAUNCHER_FAULTS`, `[]` lets nothing happen.",
+        kind="words",
+    ),
     _refused("rules", "DebugRuleConfigurations", (None, []), _NO_DEBUGGER),
     _refused("debugger_hook_config", "DebugHookConfig", _UNSET, _NO_DEBUGGER),
     _refused("tensorboard_output_config", "TensorBoardOutputConfig"),
@@ -472,6 +478,12 @@ _KINDS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
             isinstance(value, Sequence) and not isinstance(value, str) and all(isinstance(text, str) for text in value)
         ),
         "a list of texts",
+    ),
+    "words": (
+        lambda value: (
+            isinstance(value, str) or (isinstance(value, Sequence) and all(isinstance(word, str) for word in value))
+        ),
+        "a text, or a list of texts",
     ),
     "mapping": (lambda value: isinstance(value, Mapping), "a dict"),
     "boolean": (lambda value: isinstance(value, bool), "True or False"),

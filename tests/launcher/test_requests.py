@@ -344,6 +344,7 @@ PLACES = {
     "StoppingCondition.MaxRuntimeInSeconds": st.integers(1, 28 * 86400),
     "StoppingCondition.MaxPendingTimeInSeconds": st.integers(1800, 28 * 86400),
     "StoppingCondition.MaxWaitTimeInSeconds": st.integers(28 * 86400, 30 * 86400),
+    "Launcher.Faults": st.lists(st.sampled_from(["kill", "slow:random@1m-2m+3s*2", "seed=7"]), max_size=3),
     "Launcher.SpotInterruptions": st.lists(st.sampled_from(["after:1.5m", "at-line:epoch 3"]), max_size=3),
     "CheckpointConfig.LocalPath": st.sampled_from(["/opt/ml/checkpoints", "/opt/ml/ck/", "/ck"]),
     "HyperParameters": st.dictionaries(LINE.filter(bool), LINE, max_size=4),
