@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
@@ -29,7 +29,7 @@ _OTHERS = {
 
 
 def distribution_hyperparameters(
-    distribution: Mapping[str, Any] | None, owner: str, *, instance_type: str | None, groups: Mapping[str, str]
+    distribution: Mapping[str, Any] | None, owner: str, *, instance_type: str | None, groups: Sequence[str]
 ) -> dict[str, Any]:
     """Return the hyperparameters that the SDK makes of ``distribution``; none where it asks for nothing.
 
@@ -37,7 +37,7 @@ def distribution_hyperparameters(
         distribution: as the SDK's estimators of frameworks take it.
         owner: the class that was given it, for errors.
         instance_type: of all hosts; None where they are of several groups.
-        groups: the types of the job's instance groups, by their names.
+        groups: the names of the job's instance groups.
     Raises:
         UnsupportedOptionError: another way of training together.
         BadInputError: it is written wrongly.
@@ -95,7 +95,7 @@ def _enables(value: Any) -> bool:
     return False
 
 
-def _group_names(named: Any, groups: Mapping[str, str], owner: str) -> list[str]:
+def _group_names(named: Any, groups: Sequence[str], owner: str) -> list[str]:
     if named is not None and not isinstance(named, list | tuple):
         raise BadInputError(
             f"{owner}(distribution={{'instance_groups': {named!r:.60}}}) is no list.", "Give a list of InstanceGroup."

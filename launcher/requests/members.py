@@ -75,11 +75,7 @@ MEMBERS: Mapping[str, Member] = {
         ),
         Member("InputDataConfig[].DataSource.S3DataSource.S3DataDistributionType"),
         Member("InputDataConfig[].DataSource.S3DataSource.AttributeNames"),
-        Member(
-            "InputDataConfig[].DataSource.S3DataSource.InstanceGroupNames",
-            ([],),
-            "Leave it out: all hosts are of one group.",
-        ),
+        Member("InputDataConfig[].DataSource.S3DataSource.InstanceGroupNames"),
         Member("InputDataConfig[].DataSource.S3DataSource.ModelAccessConfig", (), "Leave it out: give a local path."),
         Member("InputDataConfig[].DataSource.S3DataSource.HubAccessConfig", (), "Leave it out: give a local path."),
         Member("InputDataConfig[].DataSource.FileSystemDataSource", (), "Give the folder as file:///path."),
@@ -98,7 +94,7 @@ MEMBERS: Mapping[str, Member] = {
         Member(
             "ResourceConfig.KeepAlivePeriodInSeconds", (0,), "a local job starts in a fraction of a second", noted=True
         ),
-        Member("ResourceConfig.InstanceGroups", ([],), "Use one instance type and a count."),
+        Member("ResourceConfig.InstanceGroups"),
         Member("ResourceConfig.InstancePreferences", (), "Use one instance type and a count."),
         Member("ResourceConfig.SelectedInstanceType", (), "Use InstanceType."),
         Member("ResourceConfig.SelectedInstanceCount", (), "Use InstanceCount."),

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from launcher.channels.resolving import ChannelSource, source_of
+from launcher.channels.resolving import ChannelSource, host_names, hosts_by_group, hosts_of, source_of
 from launcher.jobs.faults import Fault, faults_of
 from launcher.jobs.processing_spec import HostsSpec
 from launcher.jobs.spec import (
@@ -143,7 +143,7 @@ def make_plan(
         _channel_point(channel.name, source): source.is_file
         for channel in spec.channels
         if not channel.is_stream
-        for source in [source_of(channels, hosts[0], channel.name)]
+        for source in [source_of(channels, hosts_of(spec, channel)[0], channel.name)]
     }
     if spec.container_entry_point or spec.container_arguments:
         entry_point, arguments = spec.container_entry_point, spec.container_arguments
@@ -171,7 +171,10 @@ def make_plan(
             "input/config/inputdataconfig.json": compact(input_data_config(spec)),
         },
         host_files={
-            host: {"input/config/resourceconfig.json": compact(resource_config(spec, host, hosts, interface))}
+            host: {
+                "input/config/resourceconfig.json": compact(resource_config(spec, host, hosts, interface)),
+                **_input_config_of(spec, host),
+            }
             for host in hosts
         },
         source_members=tuple(source_members),
@@ -239,9 +242,12 @@ def make_containers(
     )
 
 
-def host_names(spec: HostsSpec) -> list[str]:
-    """Return the names of a job's hosts."""
-    return [f"algo-{number}" for number in range(1, spec.instance_count + 1)]
+def _input_config_of(spec: TrainingJobSpec, host: str) -> dict[str, str]:
+    """Return the configuration of a host's own channels, where hosts have different ones."""
+    if all(not channel.instance_groups for channel in spec.channels):
+        return {}
+    own = tuple(channel for channel in spec.channels if host in hosts_of(spec, channel))
+    return {"input/config/inputdataconfig.json": compact(input_data_config(replace(spec, channels=own)))}
 
 
 def _channel_point(name: str, source: ChannelSource) -> str:
@@ -257,7 +263,7 @@ def _mounts(spec: TrainingJobSpec, host: str, tree: Path, channels: Mapping[str,
     names = [*CONTRACT_FOLDERS, *(["code"] if spec.source_uri is not None else [])]
     mounts = [Mount(str(tree / name), f"{OPT_ML}/{name}", read_only=False) for name in names]
     for channel in spec.channels:
-        if channel.is_stream:
+        if channel.is_stream or host not in hosts_of(spec, channel):
             continue
         source = source_of(channels, host, channel.name)
         point = f"{OPT_ML}/{_channel_point(channel.name, source)}"
@@ -331,13 +337,21 @@ def input_data_config(spec: TrainingJobSpec) -> dict[str, dict[str, str]]:
 
 def resource_config(spec: HostsSpec, host: str, hosts: Sequence[str], interface: str) -> dict[str, object]:
     """Return what ``resourceconfig.json`` tells ``host``."""
-    group = "homogeneousCluster"
+    groups = hosts_by_group(spec)
+    own = next(group for group in spec.groups if host in groups[group.name])
     return {
         "current_host": host,
-        "current_instance_type": spec.instance_type,
-        "current_group_name": group,
+        "current_instance_type": own.instance_type,
+        "current_group_name": own.name,
         "hosts": list(hosts),
-        "instance_groups": [{"instance_group_name": group, "instance_type": spec.instance_type, "hosts": list(hosts)}],
+        "instance_groups": [
+            {
+                "instance_group_name": group.name,
+                "instance_type": group.instance_type,
+                "hosts": groups[group.name],
+            }
+            for group in spec.groups
+        ],
         "network_interface_name": interface,
     }
 

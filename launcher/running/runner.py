@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from launcher.channels.feeding import Feeder
-from launcher.channels.resolving import ChannelSource, ResolvedChannels, resolve_channels
+from launcher.channels.resolving import ChannelSource, ResolvedChannels, host_names, resolve_channels
 from launcher.errors import (
     ArtifactError,
     BadInputError,
@@ -65,7 +65,6 @@ from launcher.running.limits import JobLimits, job_limits
 from launcher.running.opt_ml import FAILURE_REASON_LIMIT, OptMl
 from launcher.running.plan import (
     RunPlan,
-    host_names,
     make_plan,
     planned_s3_address,
     with_s3_address,
@@ -112,7 +111,7 @@ def job_storage(spec: HostsSpec, uri: str) -> Storage:
 def resolve_job_channels(spec: HostsSpec, work_path: Path, *, fetch: bool) -> ResolvedChannels:
     """Find the data of every channel of a job on this machine; ``resolve_channels`` says how."""
     storage_of = partial(job_storage, spec)
-    return resolve_channels(spec, host_names(spec), work_path / "channels", storage_of, fetch=fetch)
+    return resolve_channels(spec, work_path / "channels", storage_of, fetch=fetch)
 
 
 @dataclass(frozen=True)

@@ -131,7 +131,7 @@ class ProcessExecution(Execution):
         return self._pid()
 
     def pause(self) -> None:
-        """Send SIGSTOP to all processes below the supervisor."""
+        """Send SIGSTOP to the supervisor, which may not have started the job yet, and to all processes below it."""
         self._send_to_all(signal.SIGSTOP)
 
     def resume(self) -> None:
@@ -152,9 +152,9 @@ class ProcessExecution(Execution):
             self._ended.wait(_STUTTER_SECONDS / self._factor)
 
     def _send_to_all(self, number: signal.Signals) -> None:
-        """Send a signal to all processes of the job, also to those that are started meanwhile."""
+        """Send a signal to all processes of the host, also to those that are started meanwhile."""
         sent: set[int] = set()
-        while self._lock_is_held() and (pids := set(_descendants(self._pid())) - sent):
+        while self._lock_is_held() and (pid := self._pid()) and (pids := {pid, *_descendants(pid)} - sent):
             for pid in pids:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, number)
@@ -190,11 +190,13 @@ class ProcessExecution(Execution):
         if self._supervisor is not None:  # a child of ours, whatever became of the folder
             if self._supervisor.poll() is None:
                 self._supervisor.send_signal(number)
+                self._supervisor.send_signal(signal.SIGCONT)  # it may stand still
             return
         # While the lock is held, the pid is the supervisor's; afterwards it may be another process's.
         if self._lock_is_held() and (pid := self._pid()):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
+                os.kill(pid, signal.SIGCONT)
 
     def _lock_is_held(self) -> bool:
         with (self._state_path / "lock").open("rb") as lock:

@@ -26,6 +26,7 @@ from launcher.running.source import Source, check_source, list_members
 from launcher.runtimes import Runtime
 from launcher.sdk.analytics import TrainingJobAnalytics
 from launcher.sdk.inputs import Inputs, hyperparameter_texts, make_channels, without_numpy, writable_channels
+from launcher.sdk.instance_group import InstanceGroup, group_request
 from launcher.sdk.model import Model
 from launcher.sdk.options import (
     ESTIMATOR_OPTIONS,
@@ -190,6 +191,12 @@ class Estimator:
                 setattr(self, option.name, given[option.name])
         self.image_uri = image_uri
         self.role = role
+        self.instance_groups: list[Any] | None = None if instance_groups is None else list(instance_groups)
+        if self.instance_groups and (instance_count is not None or instance_type is not None):
+            raise BadInputError(
+                f"{owner}(instance_groups=...) and instance_count or instance_type are both given.",
+                "Give either the groups, or one type and a count.",
+            )
         self.instance_count = 1 if instance_count is None else instance_count
         self.instance_type = "local" if instance_type is None else instance_type
         self.max_run = max_run
@@ -377,8 +384,13 @@ class Estimator:
         return {
             "image_uri": algorithm.get("TrainingImage"),
             "role": request["RoleArn"],
-            "instance_count": resources["InstanceCount"],
-            "instance_type": resources["InstanceType"],
+            "instance_count": resources.get("InstanceCount"),
+            "instance_type": resources.get("InstanceType"),
+            "instance_groups": [
+                InstanceGroup(group["InstanceGroupName"], group["InstanceType"], group["InstanceCount"])
+                for group in resources.get("InstanceGroups", ())
+            ]
+            or None,
             "input_mode": algorithm["TrainingInputMode"],
             "volume_size": resources["VolumeSizeInGB"],
             "volume_kms_key": resources.get("VolumeKmsKeyId"),
@@ -633,12 +645,16 @@ class Estimator:
                 checkpoint_config(checkpoints)
 
     def _distribution_hyperparameters(self) -> dict[str, Any]:
+        groups = [str(group.instance_group_name) for group in self.instance_groups or ()]
         return distribution_hyperparameters(
-            self.distribution, type(self).__name__, instance_type=self.instance_type, groups={}
+            self.distribution,
+            type(self).__name__,
+            instance_type=None if groups else self.instance_type,
+            groups=groups,
         )
 
     def _distribution_warnings(self) -> list[str]:
-        kind = instance_type(self.instance_type)
+        kind = None if self.instance_groups else instance_type(self.instance_type)
         if kind is None or kind.gpus or ".trn" in self.instance_type or not self._distribution_hyperparameters():
             return []
         return [f"distribution: {self.instance_type} has no GPUs, and the SDK then refuses torch_distributed"]
@@ -690,8 +706,7 @@ class Estimator:
             "InputDataConfig": channels,
             "OutputDataConfig": {"S3OutputPath": output_uri, **_given(KmsKeyId=self.output_kms_key)},
             "ResourceConfig": {
-                "InstanceType": self.instance_type,
-                "InstanceCount": self.instance_count,
+                **self._hosts(),
                 "VolumeSizeInGB": self.volume_size,
                 **_given(
                     VolumeKmsKeyId=self.volume_kms_key,
@@ -734,6 +749,11 @@ class Estimator:
             check_libraries(source)
         members = list_members(source.path, source.members, source.dependencies) if source else None
         return _Submission(request, job, members)
+
+    def _hosts(self) -> dict[str, Any]:
+        if self.instance_groups:
+            return {"InstanceGroups": [group_request(group) for group in self.instance_groups]}
+        return {"InstanceType": self.instance_type, "InstanceCount": self.instance_count}
 
     def _without_effect(self) -> dict[str, Any]:
         """Return the members that are kept, and mean nothing on one machine."""

@@ -21,6 +21,7 @@ from launcher.requests.shapes import member_shape
 from launcher.requests.training import EXCEPTIONS, OPERATION
 from launcher.requests.validation import check
 
+GROUP_ATTRIBUTES = ("instance_group_name", "instance_type", "instance_count")
 _LONGEST_NAME_BYTES, _LONGEST_PATH_BYTES = 255, 4096  # of Linux
 
 
@@ -101,6 +102,12 @@ ESTIMATOR_OPTIONS = (
         'as far as this machine has them. `"local_gpu"` gets the GPUs of this machine. An unknown type is an error '
         "that names similar ones.",
         "ResourceConfig.InstanceType",
+    ),
+    Option(
+        "instance_groups",
+        "[Hosts of several types](distributed.md#hosts-of-several-types): a list of `launcher.InstanceGroup`, or of "
+        "the SDK's, in place of `instance_count` and `instance_type`.",
+        kind="groups",
     ),
     Option(
         "max_run",
@@ -272,7 +279,6 @@ ESTIMATOR_OPTIONS = (
         "RetryStrategy.MaximumRetryAttempts",
     ),
     _refused("git_config", instead="Clone the repository and give source_dir."),
-    _refused("instance_groups", "ResourceConfig.InstanceGroups", instead="Use instance_type and instance_count."),
     _noted(
         "training_repository_access_mode", "AlgorithmSpecification.TrainingImageConfig.TrainingRepositoryAccessMode"
     ),
@@ -340,12 +346,17 @@ INPUT_OPTIONS = (
         kind="seed",
     ),
     Option(
+        "instance_groups",
+        "The names of the [groups](distributed.md#hosts-of-several-types) whose hosts get the channel; `None`: all "
+        "hosts. In Pipe mode an error.",
+        f"{_S3_SOURCE}.InstanceGroupNames",
+    ),
+    Option(
         "writable",
         "This project's own: `True` gives the job a copy of the channel, which it may change.",
         kind="boolean",
         optional=False,
     ),
-    _refused("instance_groups", f"{_S3_SOURCE}.InstanceGroupNames"),
     _refused("hub_access_config", f"{_S3_SOURCE}.HubAccessConfig"),
     _refused("model_access_config", f"{_S3_SOURCE}.ModelAccessConfig"),
 )
@@ -486,6 +497,14 @@ _KINDS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
         "a text, or a list of texts",
     ),
     "mapping": (lambda value: isinstance(value, Mapping), "a dict"),
+    "groups": (
+        lambda value: (
+            isinstance(value, Sequence)
+            and not isinstance(value, str)
+            and all(hasattr(group, name) for group in value for name in GROUP_ATTRIBUTES)
+        ),
+        "a list of InstanceGroup",
+    ),
     "boolean": (lambda value: isinstance(value, bool), "True or False"),
     "level": (
         lambda value: isinstance(value, int) and not isinstance(value, bool) and value >= 0,
