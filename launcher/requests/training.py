@@ -234,7 +234,7 @@ def _instance_groups(resources: dict[str, Any]) -> tuple[InstanceGroup, ...]:
     Raises:
         BadInputError: there is a type or count besides, or two groups have one name.
     """
-    members = resources.pop("InstanceGroups", [])
+    members = resources.pop("InstanceGroups") if resources.get("InstanceGroups") else []
     for name in ("InstanceType", "InstanceCount"):
         if members and name in resources:
             raise BadInputError(
@@ -367,7 +367,7 @@ def _channels(members: list[dict[str, Any]], input_mode: str, writable: Sequence
         s3_data_type = source.pop("S3DataType")
         distribution = source.pop("S3DataDistributionType", "FullyReplicated")
         attribute_names = tuple(source.pop("AttributeNames", ()))
-        instance_groups = tuple(source.pop("InstanceGroupNames", ()))
+        instance_groups = tuple(source.pop("InstanceGroupNames") if source.get("InstanceGroupNames") else ())
         if source:
             member["DataSource"]["S3DataSource"] = source
         if not member["DataSource"]:

@@ -162,7 +162,7 @@ def _with_faults(spec: TrainingJobSpec) -> TrainingJobSpec:
         faults_of(plan, host_names(spec))
     except BadInputError as error:
         raise BadInputError(f"{place}: {error.message}", error.hint) from error
-    return replace(spec, faults=plan)
+    return replace(spec, faults=plan) if plan else spec
 
 
 def _with_spot(spec: TrainingJobSpec) -> tuple[TrainingJobSpec, list[str]]:
