@@ -17,6 +17,7 @@ from aws_endpoint import aws_rows
 from commands import demo_rows, import_rows
 from data import data_rows
 from endpoints import endpoint_rows
+from hosts import host_rows
 from job_lists import list_rows
 from learning import learning_rows
 from measuring import Row, markdown_table
@@ -51,6 +52,7 @@ _GROUPS = (
     "endpoints",
     "transform",
     "aws",
+    "hosts",
     "lists",
 )
 
@@ -79,6 +81,7 @@ def main() -> int:
             "endpoints": lambda: endpoint_rows(scratch, options.runs),
             "transform": lambda: transform_rows(scratch, options.runs),
             "aws": lambda: aws_rows(scratch, home, options.runs),
+            "hosts": lambda: host_rows(scratch, options.runs),
             "lists": lambda: list_rows(scratch, options.runs),
         }
         rows: list[Row] = []
