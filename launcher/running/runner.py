@@ -37,6 +37,7 @@ from launcher.errors import (
 from launcher.jobs.clock import clock_mark, later_mark
 from launcher.jobs.faults import faults_of
 from launcher.jobs.folder import JobFolder
+from launcher.jobs.instance_types import instance_type
 from launcher.jobs.interruptions import Interruption, check_plan, interruption_of
 from launcher.jobs.log_times import FolderTimes
 from launcher.jobs.metrics import MetricRecorder
@@ -63,6 +64,7 @@ from launcher.running.following import LogReader
 from launcher.running.injecting import FaultInjector
 from launcher.running.limits import JobLimits, job_limits
 from launcher.running.opt_ml import FAILURE_REASON_LIMIT, OptMl
+from launcher.running.places import Place, share_of
 from launcher.running.plan import (
     RunPlan,
     make_plan,
@@ -85,6 +87,7 @@ from launcher.settings import (
 )
 from launcher.storage import Storage, recorded_storage, which_s3
 from launcher.storage.address import credentials_within, s3_within_reach
+from launcher.terminal import say_error
 from launcher.trees import OnSkip, Skipped, remove_tree
 
 TICK_SECONDS = 0.1
@@ -146,7 +149,7 @@ def accept(request: Mapping[str, Any], runtime: Runtime | None = None) -> Accept
     placed, runtime, warnings = place_job(spec, uris, runtime)
     if is_bundled(local_image(placed.image_uri)):
         check_distribution(placed)
-    placed, notes = _with_spot(placed)
+    placed, notes = _with_times(placed)
     placed = _with_faults(placed)
     return AcceptedJob(request, placed, runtime, (*without_effect(request), *notes, *warnings))
 
@@ -165,15 +168,29 @@ def _with_faults(spec: TrainingJobSpec) -> TrainingJobSpec:
     return replace(spec, faults=plan) if plan else spec
 
 
-def _with_spot(spec: TrainingJobSpec) -> tuple[TrainingJobSpec, list[str]]:
+def pending_limit(spec: TrainingJobSpec) -> int:
+    """Return how many seconds a job may wait for a place to run; 0 for no limit.
+
+    AWS heeds MaxPendingTimeInSeconds for instance types with GPUs alone.
+    """
+    kind = instance_type(spec.instance_type)
+    return spec.max_pending_seconds if kind is not None and kind.gpus else 0
+
+
+def _with_times(spec: TrainingJobSpec) -> tuple[TrainingJobSpec, list[str]]:
     """Decide when a spot job is interrupted; return the job, and warnings for the user."""
+    warnings = []
+    if spec.max_pending_seconds and not pending_limit(spec):
+        warnings.append(
+            f"StoppingCondition.MaxPendingTimeInSeconds={spec.max_pending_seconds} has no effect here: as on AWS, it "
+            f"counts for instance types with GPUs, and {spec.instance_type} has none"
+        )
     if spec.spot is None:
-        return spec, []
+        return spec, warnings
     plan = spec.spot.interruptions
     if plan is None:
         plan = spot_interruptions()
         check_plan(plan, "LAUNCHER_SPOT_INTERRUPTIONS")
-    warnings = []
     if plan and spec.checkpoint_config is None:
         warnings.append("each interruption begins the job anew: it has no checkpoint_s3_uri")
     return replace(spec, spot=replace(spec.spot, interruptions=plan, price=spot_price())), warnings
@@ -345,6 +362,8 @@ class HostsDriver(ABC, Generic[_Record]):
         self._faults = FaultInjector(
             faults_of(self._planned_faults, [host for host, _ in self._hosts]), self._record.faults, self._record.warn
         )
+        share = share_of(self._spec)
+        self._place = Place(store.home, f"{store.kind.folder}-{name}", self._record.created, share)
         self._plan_made: RunPlan | None = None
         self._executions: dict[str, Execution] = {}
         self._s3_address = ""
@@ -397,10 +416,11 @@ class HostsDriver(ABC, Generic[_Record]):
             JobFolderError: the job's own files could not be written or read.
         """
         try:
-            while reason := self._attempt():
-                self._begin_again(reason)
-            self.step("reclaim", self._reclaim)
-            self.step("collect", self._collect)
+            if self._has_place():
+                while reason := self._attempt():
+                    self._begin_again(reason)
+                self.step("reclaim", self._reclaim)
+                self.step("collect", self._collect)
             with self._interrupts.held():
                 self._finish()
         except HandOver:
@@ -412,6 +432,40 @@ class HostsDriver(ABC, Generic[_Record]):
         except BaseException as error:
             self.give_up(error)
             raise
+        finally:
+            self._place.leave()
+
+    def _has_place(self) -> bool:
+        """Wait until the job may run; return False where its end comes before that.
+
+        A job that has begun goes on at once: its hosts may run already.
+        """
+        begun = bool(self._record.steps or self._record.attempts)
+        try:
+            if self._place.enter(at_once=begun or self._folder.stop_requested()):
+                return True
+            self._record.marks.setdefault("queued", clock_mark())
+            self._move(Status.IN_PROGRESS, SecondaryStatus.PENDING, "Waiting for other jobs to end")
+            if self._lines is not None:
+                say_error(f"job '{self._name}' waits for other jobs to end (LAUNCHER_JOBS_AT_ONCE)")
+            while not self._place.may_run():
+                reason = StopReason.ASKED if self._folder.stop_requested() else self._overdue("queued")
+                if reason:
+                    self._end_before_its_hosts(reason)
+                    return False
+                if not self._folder.record_path.exists():
+                    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self._folder.record_path))
+                time.sleep(TICK_SECONDS)
+                self._interrupts.check()
+        except OSError as error:
+            if not self._folder.record_path.exists():
+                raise
+            self._record.warn(f"it does not wait for its turn: {error.filename}: {error.strerror}")
+        return True
+
+    def _end_before_its_hosts(self, reason: StopReason) -> None:
+        self._record.stop_reason = reason
+        self._move(Status.STOPPING, SecondaryStatus.STOPPING, f"Stopping the {self.activity} job")
 
     def _attempt(self) -> str:
         """Do every step up to the end of the hosts; return why it all has to be done again, empty where it has not."""
@@ -423,7 +477,8 @@ class HostsDriver(ABC, Generic[_Record]):
             if self._requirements_file is not None:
                 self.step("install_requirements", self._install_requirements)
             not_installed = "start" not in self._record.steps and bool(self._record.exit_codes)
-            self._stop_if_waited_too_long()
+            if "start" not in self._record.steps and (overdue := self._overdue()):
+                self._end_before_its_hosts(overdue)
             unwanted = self._folder.stop_requested() or self._record.status == Status.STOPPING
             if not not_installed and (not unwanted or self._executions_left()):
                 with self._s3_within_reach():
@@ -449,8 +504,13 @@ class HostsDriver(ABC, Generic[_Record]):
         """Return why an attempt that this process could not bring to its end is repeated; empty where it is not."""
         return ""
 
-    def _stop_if_waited_too_long(self) -> None:
-        """End a job that has waited longer than it may, before its hosts are started."""
+    def _overdue(self, mark: str = "") -> StopReason:
+        """Return why the job has to end: it has taken, or waited, longer than it may; NONE where it has not.
+
+        Args:
+            mark: since when it waits for a place to run; empty where it does not.
+        """
+        return StopReason.NONE
 
     def _begin_again(self, reason: str) -> None:
         """Clear away what an attempt has left, and record the next one; can be repeated until that is recorded."""
@@ -715,6 +775,11 @@ class HostsDriver(ABC, Generic[_Record]):
     def _await_start(self) -> None:
         """Wait until every host runs: time in a queue is no training time and has no limit."""
         while not self._folder.stop_requested() and not self._interrupts.count and self._any_pending():
+            if overdue := self._overdue("pending"):
+                self._record.stop_started, self._record.stop_reason = time.time(), overdue
+                self._record.marks["stopping"] = clock_mark()
+                self._note(Status.STOPPING, SecondaryStatus.STOPPING, f"Stopping the {self.activity} job")
+                return
             time.sleep(TICK_SECONDS)
             self._interrupts.check()
         if "pending" in self._record.marks:
@@ -799,6 +864,7 @@ class HostsDriver(ABC, Generic[_Record]):
                 self._record.exit_codes[host] = code
                 for warning in hosts.warnings:
                     self._record.warn(warning)
+                lost = self._lost(host)
                 if host in hosts.vanished:
                     self._record.platform_failure = f"{host} was gone when it was looked for"
                     self._record.warn(self._record.platform_failure)
@@ -808,6 +874,10 @@ class HostsDriver(ABC, Generic[_Record]):
                     and not self._record.stop_reason
                 ):
                     self._record.platform_failure = lost
+                    lost = f"{host} was gone when it was looked for"
+                    self._record.warn(lost)
+                if code != 0 and not self._record.stop_reason:
+                    self._record.platform_failure = self._record.platform_failure or lost
             self._tell_of_silence(hosts)
             if self._streams and not self._record.stop_reason and (reason := self._feeder.failure()):
                 self._record.input_failure = reason
@@ -865,10 +935,6 @@ class HostsDriver(ABC, Generic[_Record]):
         """Return whether the hosts are to be taken away from the job now."""
         return False
 
-    def _has_waited_too_long(self) -> bool:
-        """Return whether the job has used up the time that it may take, waiting included."""
-        return False
-
     def _lost(self, host: str) -> str:
         """Return what took a host away that has ended; empty where it ended by itself."""
         ending = self._executions[host].ending() if host in self._executions else Ending()
@@ -904,8 +970,8 @@ class HostsDriver(ABC, Generic[_Record]):
             self._stop(hosts, StopReason.ASKED)
         elif self._record.training_seconds > self._spec.max_run_seconds:
             self._stop(hosts, StopReason.MAX_RUNTIME_EXCEEDED)
-        elif self._has_waited_too_long():
-            self._stop(hosts, StopReason.MAX_WAIT_TIME_EXCEEDED)
+        elif overdue := self._overdue():
+            self._stop(hosts, overdue)
         elif not self._record.stop_reason and self._is_interrupted():
             self._stop(hosts, StopReason.INTERRUPTED)
 
@@ -1125,16 +1191,13 @@ class Driver(HostsDriver[JobRecord]):
             return self._line_came
         return self._record.seconds_since("training", None) >= interruption.after_seconds
 
-    def _has_waited_too_long(self) -> bool:
-        spot = self._spec.spot
-        return (
-            spot is not None and self._record.seconds_since("submitted", self._record.created) > spot.max_wait_seconds
-        )
-
-    def _stop_if_waited_too_long(self) -> None:
-        if "start" not in self._record.steps and self._has_waited_too_long():
-            self._record.stop_reason = StopReason.MAX_WAIT_TIME_EXCEEDED
-            self._move(Status.STOPPING, SecondaryStatus.STOPPING, f"Stopping the {self.activity} job")
+    def _overdue(self, mark: str = "") -> StopReason:
+        spot, most = self._spec.spot, pending_limit(self._spec)
+        if spot is not None and self._record.seconds_since("submitted", self._record.created) > spot.max_wait_seconds:
+            return StopReason.MAX_WAIT_TIME_EXCEEDED
+        if mark and most and self._record.seconds_since(mark, None) > most:
+            return StopReason.MAX_PENDING_TIME_EXCEEDED
+        return StopReason.NONE
 
     def _why_again(self) -> str:
         if self._record.stop_reason is StopReason.INTERRUPTED:

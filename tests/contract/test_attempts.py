@@ -122,18 +122,30 @@ print("through", flush=True)
     assert job.logs().splitlines() == ["ready", "through"]
 
 
-def test_a_job_that_waits_too_long_is_stopped(runtime, run):
-    """It has to be through 2 s after it was submitted, and begins anew each time."""
+@pytest.mark.parametrize("attempt", [1, 2])
+def test_a_job_that_takes_longer_than_it_may_is_stopped(run, store, attempt):
+    """In the middle of an attempt, and between two."""
+    runtime = FakeRuntime()
     script = "import time\nprint('ready', flush=True)\ntime.sleep(60)"
-    job = run(script, runtime, spot_interruptions=["random:1"], max_run=2, max_wait=2)
+    job = run(script, runtime, submit_only=True, spot_interruptions=["at-line:ready"])
+    driver = runner.Driver(store, "job-1", runtime)
+
+    def too_late(method):
+        original = getattr(driver, method)
+
+        def late(*arguments):
+            original(*arguments)
+            driver._record.marks["submitted"]["monotonic"] -= 601
+
+        setattr(driver, method, late)
+
+    too_late("_start" if attempt == 1 else "_begin_again")
+    driver.run()
     assert job.status == "Stopped"
-    description = job.describe()
-    assert description["SecondaryStatus"] == "MaxWaitTimeExceeded"
-    assert states(job)[-2:] == ["Uploading", "MaxWaitTimeExceeded"] or states(job)[-2:] == [
-        "Stopping",
-        "MaxWaitTimeExceeded",
-    ]
-    assert "Interrupted" in states(job)
+    assert job.describe()["SecondaryStatus"] == "MaxWaitTimeExceeded"
+    assert states(job).count("Interrupted") == attempt - 1
+    assert states(job)[-3:] == ["Stopping", "Uploading", "MaxWaitTimeExceeded"]
+    assert len(runtime.started) == 1
 
 
 def test_without_a_plan_a_spot_job_just_runs(runtime, run):
@@ -215,7 +227,7 @@ while True:
     assert job.logs().count("told") == 1, "it is told once that it has to go"
 
 
-def test_the_times_of_a_spot_job_count_its_attempts_and_not_what_lies_between(run, store, monkeypatch):
+def test_the_times_of_a_spot_job_count_its_attempts_and_not_what_lies_between(run, store, monkeypatch, capsys):
     """By hand: 100 s and 50 s at work, at 0.4 of the price: 150 s of training, 60 s billed, 60 % saved."""
     monkeypatch.setenv("LAUNCHER_SPOT_PRICE", "0.4")
     runtime = FakeRuntime()
@@ -232,6 +244,13 @@ def test_the_times_of_a_spot_job_count_its_attempts_and_not_what_lies_between(ru
     store.save("job-1", record)
     description = job.describe()
     assert (description["TrainingTimeInSeconds"], description["BillableTimeInSeconds"]) == (150, 60)
+    capsys.readouterr()
+    job.wait()
+    assert capsys.readouterr().out.splitlines()[-3:] == [
+        "Training seconds: 150",
+        "Billable seconds: 60",
+        "Managed Spot Training savings: 60.0%",
+    ]
 
 
 def test_max_run_counts_all_attempts(run, store):
