@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from launcher.jobs.folder import JobFolder
@@ -25,20 +25,32 @@ class LogReader:
         folder: the job's.
         sink: takes the lines.
         purpose: what is lost without the sink, as a person would say it.
+        begin: after how many bytes of its log to begin, by host; from the start by default.
 
     Attributes:
         failure: why the sink was dropped, as a warning; empty as long as it works.
         line_end: of the line that the sink has: how many bytes of its log end with it.
     """
 
-    def __init__(self, folder: JobFolder, sink: LineSink, purpose: str = "the log is no longer printed") -> None:
+    def __init__(
+        self,
+        folder: JobFolder,
+        sink: LineSink,
+        purpose: str = "the log is no longer printed",
+        begin: Mapping[str, int] | None = None,
+    ) -> None:
         self._folder = folder
         self._sink = sink
         self._purpose = purpose
-        self._offsets: dict[str, int] = {}
+        self._offsets: dict[str, int] = dict(begin or {})
         self._rests: dict[str, bytes] = {}
         self.failure = ""
         self.line_end = 0
+
+    @property
+    def offsets(self) -> dict[str, int]:
+        """How many bytes of each log were handed on as whole lines, by host: where another reader may begin."""
+        return {host: offset - len(self._rests.get(host, b"")) for host, offset in self._offsets.items()}
 
     def read(self, *, final: bool = False) -> None:
         """Hand on what is new; with ``final`` also a last line that has no end."""
@@ -72,6 +84,21 @@ class LogReader:
                 self._sink(host, line.decode("utf-8", "replace").rstrip("\r"))
             except Exception as error:  # noqa: BLE001 - a viewer's own; it becomes a warning of the job
                 self.failure = f"{self._purpose}: {type(error).__name__}: {error}"
+
+
+def tail_begins(folder: JobFolder, limit: int) -> dict[str, int]:
+    """Return where the last ``limit`` bytes of each log begin, at the begin of a line, by host."""
+    begins = {}
+    for path in folder.log_paths():
+        try:
+            with path.open("rb") as log:
+                log.seek(max(0, path.stat().st_size - limit))
+                if log.tell():
+                    log.readline(limit)
+                begins[host_of_log(path.name)] = log.tell()
+        except FileNotFoundError:
+            continue  # the job's folder was removed at this moment
+    return begins
 
 
 def log_tail(path: Path) -> list[str]:

@@ -1,0 +1,266 @@
+"""What the pages show, read from a home. A part that cannot be read is missing from a page, and does not end it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from launcher.console.charts import Curve
+from launcher.jobs.folder import JobFolder
+from launcher.jobs.kinds import KINDS, PROCESSING_JOBS, TRAINING_JOBS, TRANSFORM_JOBS, TUNING_JOBS, Kind
+from launcher.jobs.metrics import read_points
+from launcher.jobs.record import DrivenRecord, HostsRecord, JobRecord
+from launcher.jobs.spec import job_keys
+from launcher.jobs.store import Store
+from launcher.jobs.summaries import Summary, summaries
+from launcher.running.following import LogReader, tail_begins
+from launcher.s3_server.errors import S3Error
+from launcher.s3_server.store import ObjectStore
+from launcher.secrets import masked, masked_text
+from launcher.storage import embedded_path
+
+JOB_KINDS: Mapping[str, Kind[Any]] = {
+    kind.folder: kind for kind in (TRAINING_JOBS, PROCESSING_JOBS, TRANSFORM_JOBS, TUNING_JOBS)
+}
+_SECRET_MAPS = ("HyperParameters", "StaticHyperParameters", "Environment")
+_MAX_CSV_BYTES = 8 << 20
+_LOW, _HIGH = " Low", " High"  # suffixes of the columns of an estimate's interval, as batch_rl writes them
+_BASELINE = "Logged Discounted Return"
+_CURVES = ("Loss/Mean", "Evaluation Reward", "Q/Mean", "Effective Sample Size")
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A line of the list of jobs; times in seconds since 1970.
+
+    Attributes:
+        folder: that of its kind.
+        result: name and value of its first metric; None where it has none.
+    """
+
+    folder: str
+    name: str
+    status: str
+    runtime: str
+    created: float
+    ended: float | None
+    unknown: bool
+    result: tuple[str, float] | None
+
+    @property
+    def identity(self) -> str:
+        """What names the line in a page."""
+        return f"{self.folder}/{self.name}"
+
+
+@dataclass(frozen=True)
+class Estimates:
+    """What a training job wrote of each epoch.
+
+    Attributes:
+        curves: of the training, by column.
+        values: estimates of the policy's value, with their intervals where they have some.
+        baseline: what the logged policy is worth; None where the job does not say.
+    """
+
+    curves: Sequence[Curve]
+    values: Sequence[Curve]
+    baseline: float | None
+
+
+@dataclass(frozen=True)
+class Log:
+    """The end of the logs of a job's hosts.
+
+    Attributes:
+        lines: by host, without control sequences of their own removed.
+        offsets: how many bytes of each were read, by host.
+        cut: whether there is more before.
+    """
+
+    lines: Mapping[str, Sequence[str]]
+    offsets: Mapping[str, int]
+    cut: bool
+
+
+@dataclass(frozen=True)
+class JobView:
+    """A job as its page shows it.
+
+    Attributes:
+        request: as it was accepted, without secrets.
+        driven: whether a process sees it through.
+        metrics: a curve over seconds for each metric that patterns found in the log.
+        estimates: None where it wrote none.
+        folder: its own.
+    """
+
+    kind: Kind[Any]
+    record: DrivenRecord
+    folder: JobFolder
+    request: Mapping[str, Any]
+    driven: bool
+    metrics: Sequence[Curve] = ()
+    estimates: Estimates | None = None
+    warnings: Sequence[str] = field(default_factory=tuple)
+
+    @property
+    def name(self) -> str:
+        """The job's name."""
+        return self.folder.name
+
+
+def listed_jobs(home: Path, *, folder: str = "", text: str = "", status: str = "") -> list[Listed]:
+    """Return the jobs of a home, the newest first.
+
+    Args:
+        folder: of the only kind that is wanted; empty for all.
+        text: a part of the name.
+        status: the only one that is wanted; empty for all.
+    """
+    kinds = [kind for kind in JOB_KINDS.values() if folder in ("", kind.folder)]
+    lines = [
+        (summary, kind.folder)
+        for kind in kinds
+        for summary in summaries(Store(home, kind), _summarized)
+        if text in summary.name and status in ("", summary.values["status"])
+    ]
+    lines.sort(key=lambda line: (-line[0].created, line[0].name))
+    return [_listed(*line) for line in lines]
+
+
+def _summarized(record: DrivenRecord) -> dict[str, Any]:
+    metrics = record.final_metrics if isinstance(record, HostsRecord) else []
+    return {
+        "status": str(record.status),
+        "runtime": record.runtime,
+        "ended": record.ended or (record.modified if record.terminal else None),
+        "unknown": record.unknown_since is not None,
+        "result": tuple(metrics[0][:2]) if metrics else None,
+    }
+
+
+def _listed(summary: Summary, folder: str) -> Listed:
+    return Listed(folder, summary.name, created=summary.created, **summary.values)
+
+
+def job_view(home: Path, folder: str, name: str) -> JobView:
+    """Return what the page of a job shows.
+
+    Raises:
+        LauncherError: there is none, or its record cannot be read.
+    """
+    kind = KINDS[folder]
+    store = Store(home, kind)
+    record = store.load(name)
+    job_folder = store.folder(name)
+    driven = True
+    with suppress(OSError):
+        driven = job_folder.driven()
+    return JobView(
+        kind, record, job_folder, shown_document(record.request or record.spec), driven,
+        metrics=_metrics(job_folder.metrics_path),
+        estimates=_estimates(record, home) if isinstance(record, JobRecord) else None,
+        warnings=[masked_text(text) for text in record.warnings],
+    )  # fmt: skip
+
+
+def read_log(folder: JobFolder, limit: int) -> Log:
+    """Return about the last ``limit`` bytes of every host's log."""
+    lines: dict[str, list[str]] = {}
+    begins = tail_begins(folder, limit)
+    reader = LogReader(folder, lambda host, line: lines.setdefault(host, []).append(line), begin=begins)
+    reader.read()
+    return Log(lines, reader.offsets, any(begins.values()))
+
+
+def shown_document(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a request without the values of secret names, however deep they stand."""
+    return {
+        name: masked(value) if name in _SECRET_MAPS and isinstance(value, dict) else _shown(value)
+        for name, value in document.items()
+    }
+
+
+def _shown(value: Any) -> Any:
+    if isinstance(value, dict):
+        return shown_document(value)
+    if isinstance(value, list):
+        return [_shown(entry) for entry in value]
+    return masked_text(value) if isinstance(value, str) else value
+
+
+def _metrics(path: Path) -> list[Curve]:
+    points = []
+    with suppress(OSError, ValueError, TypeError):  # a file that something else has written
+        points = read_points(path)
+    series: dict[str, list[tuple[float, float]]] = {}
+    for point in points:
+        series.setdefault(point.name, []).append((point.timestamp - points[0].timestamp, point.value))
+    return [Curve(name, [x for x, _ in values], [y for _, y in values]) for name, values in series.items()]
+
+
+def _estimates(record: JobRecord, home: Path) -> Estimates | None:
+    """Return what the job's metric file holds: batch_rl writes one, a row an epoch or an episode."""
+    text = ""
+    with suppress(OSError, S3Error, ValueError):
+        text = _metric_text(job_keys(record.training_spec).intermediate, record, home)
+    rows = list(csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1])))
+    if not rows:
+        return None
+    columns = list(rows[0])
+    axis = next((name for name in ("Epoch", "Episode #") if name in columns), "")
+    curves = [_column(rows, axis, name) for name in _CURVES if name in columns]
+    values = [
+        _column(rows, axis, name) for name in columns if f"{name}{_LOW}" in columns and f"{name}{_HIGH}" in columns
+    ]
+    baseline = _number(rows[0].get(_BASELINE))
+    return Estimates([curve for curve in curves if curve.x], [curve for curve in values if curve.x], baseline)
+
+
+def _metric_text(uri: str, record: JobRecord, home: Path) -> str:
+    """Return the metric file below a URI; empty where there is none, or where it is on another S3."""
+    if uri.startswith("file://"):
+        paths = sorted(Path(uri.removeprefix("file://")).glob("worker_*.csv"))
+    elif (record.training_spec.s3 or {}).get("kind") == "embedded":
+        bucket, _, prefix = uri.removeprefix("s3://").partition("/")
+        with ObjectStore(embedded_path(home)) as objects:
+            paths = [entry.path for entry in objects.list_page(bucket, f"{prefix.rstrip('/')}/worker_").objects]
+    else:
+        paths = []
+    if not paths:
+        return ""
+    with paths[0].open("rb") as file:
+        return file.read(_MAX_CSV_BYTES).decode("utf-8", "replace")
+
+
+def _column(rows: Sequence[Mapping[str, str]], axis: str, name: str) -> Curve:
+    points = []
+    for index, row in enumerate(rows):
+        x, y = _number(row.get(axis)), _number(row.get(name))
+        if y is not None:
+            points.append((index if x is None else x, y, _number(row.get(name + _LOW)), _number(row.get(name + _HIGH))))
+    points.sort(key=lambda point: point[0])
+    ends = [(low, high) for *_, low, high in points if low is not None and high is not None]
+    whole = ends if len(ends) == len(points) else []
+    return Curve(
+        name.removesuffix(" (trajectory)"),
+        [point[0] for point in points],
+        [point[1] for point in points],
+        [low for low, _ in whole],
+        [high for _, high in whole],
+    )
+
+
+def _number(text: object) -> float | None:
+    try:
+        value = float(str(text))
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
