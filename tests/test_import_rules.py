@@ -47,7 +47,7 @@ LAYERS = [
     {"requests"},
     {"channels"},
     {"running"},
-    {"serving"},
+    {"serving", "comparing"},
     {"transform", "endpoints"},
     {"processing_jobs"},
     {"tuning", "batch_queues"},

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from launcher.sdk.training_job import TrainingJob
 
 
-def _complete_job(incomplete: str) -> list[str]:
+def complete_job(incomplete: str) -> list[str]:
     """Return the names of jobs for a shell that completes one, the newest first."""
     stores = [_store_of(word) for word in _JOB_KINDS]
     entries = [entry for store in stores for entry in store.records()[0] if entry[0].startswith(incomplete)]
@@ -28,7 +28,7 @@ def _complete_job(incomplete: str) -> list[str]:
     return [*(["latest"] if "latest".startswith(incomplete) else []), *names]
 
 
-JobName = Annotated[str, typer.Argument(metavar="JOB", help="A job's name, or 'latest'.", autocompletion=_complete_job)]
+JobName = Annotated[str, typer.Argument(metavar="JOB", help="A job's name, or 'latest'.", autocompletion=complete_job)]
 KindName = Annotated[
     str | None,
     typer.Option(
@@ -144,7 +144,7 @@ def stop(job: JobName, kind: KindName = None) -> None:
 
 def remove(
     jobs: Annotated[
-        list[str], typer.Argument(metavar="JOB...", help="Names of jobs that have ended.", autocompletion=_complete_job)
+        list[str], typer.Argument(metavar="JOB...", help="Names of jobs that have ended.", autocompletion=complete_job)
     ],
     kind: KindName = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,

@@ -10,7 +10,20 @@ import typer
 from typer.core import TyperGroup
 
 from launcher import __version__
-from launcher.cli import aws, cache, endpoints, images, jobs, processing, programs, results, storage, transform, tuning
+from launcher.cli import (
+    aws,
+    cache,
+    comparing,
+    endpoints,
+    images,
+    jobs,
+    processing,
+    programs,
+    results,
+    storage,
+    transform,
+    tuning,
+)
 from launcher.cli.arguments import channels_of, exists, hyperparameters_of, located, metrics_of, variables_of
 from launcher.cli.documents import placed, read_document
 from launcher.cli.jobs import AsJson, JobName, job_handle
@@ -307,6 +320,8 @@ app.command()(jobs.logs)
 app.command()(jobs.stop)
 app.command()(results.outputs)
 app.command()(results.metrics)
+app.command()(comparing.diff)
+app.command()(comparing.replay)
 app.command("rm")(jobs.remove)
 app.command()(jobs.collect)
 app.command("gc")(jobs.collect_garbage)

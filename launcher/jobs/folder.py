@@ -34,6 +34,7 @@ class JobFolder:
         self.driver_log_path = path / "driver.log"
         self.stop_path = path / "stop-requested"
         self.metrics_path = path / "metrics.jsonl"
+        self.environment_path = path / "environment.json"
         self.work_path = path / "work"
         self.unpacked_path = path / "unpacked"
 

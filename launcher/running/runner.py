@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 import shutil
 import signal
@@ -19,6 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from launcher import __version__
 from launcher.channels.feeding import Feeder
 from launcher.channels.resolving import ChannelSource, ResolvedChannels, resolve_channels
 from launcher.errors import (
@@ -470,6 +472,17 @@ class HostsDriver(ABC, Generic[_Record]):
     def _prepare(self) -> None:
         for container in self._plan.containers:
             self._runtime.prepare(container)
+        self._note_environment()
+
+    def _note_environment(self) -> None:
+        """Write what the job finds beside its own files, for a later comparison with another job."""
+        system = os.uname()
+        environment = {
+            "Launcher": __version__,
+            "Machine": {"System": system.sysname, "Release": system.release, "Architecture": system.machine},
+            **self._runtime.describe_environment(self._plan.containers[0]),
+        }
+        self._folder.environment_path.write_text(json.dumps(environment), encoding="utf-8")
 
     @property
     def _requirements_file(self) -> Path | None:

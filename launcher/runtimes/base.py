@@ -172,6 +172,13 @@ class Runtime(ABC):
             ImageError: it cannot be built.
         """
 
+    def describe_environment(self, container: ContainerSpec) -> dict[str, Any]:
+        """Return what the job finds beside its own files, as JSON values, so that two jobs can be compared by it.
+
+        Asked after ``prepare``, and quickly: an image by its id, an interpreter by its version and its packages.
+        """
+        return {}
+
     def open(self, containers: Sequence[ContainerSpec]) -> None:  # noqa: B027 - most runtimes share nothing
         """Make what the hosts of a job share, such as a network; a second call changes nothing.
 

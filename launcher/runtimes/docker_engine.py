@@ -411,6 +411,13 @@ class DockerRuntime(Runtime):
             base, packages = self._own_image, container.packages
             self._have(self.describe_image(container), lambda tag: extend_image(tag, base, packages, log_path))
 
+    def describe_environment(self, container: ContainerSpec) -> dict[str, Any]:
+        """Return the image's name and id."""
+        name = self.describe_image(container)
+        with contextlib.suppress(docker.errors.ImageNotFound):  # the start says so
+            return {"Image": name, "ImageId": _client().inspect_image(name)["Id"]}
+        return {"Image": name}
+
     def _have(self, tag: str, build: Callable[[str], None]) -> None:
         try:
             _client().inspect_image(tag)

@@ -172,6 +172,13 @@ class ProcessExecution(Execution):
         return False
 
 
+def _listed(folder: str) -> list[str]:
+    try:
+        return os.listdir(folder or ".")  # noqa: PTH208 - an entry of sys.path may be an archive, or no path
+    except OSError:
+        return []
+
+
 class ProcessRuntime(Runtime):
     """Runs the bundled entry points' contract on this machine's own Python."""
 
@@ -237,6 +244,17 @@ class ProcessRuntime(Runtime):
 
     def prepare(self, container: ContainerSpec) -> None:
         """Nothing to prepare: the interpreter is there."""
+
+    def describe_environment(self, container: ContainerSpec) -> dict[str, Any]:
+        """Return the interpreter and its packages, by the names of their folders: reading each would take too long."""
+        names = {
+            entry.removesuffix(".dist-info")
+            for folder in sys.path
+            for entry in _listed(folder)
+            if entry.endswith(".dist-info")
+        }
+        packages = dict(sorted(name.rsplit("-", 1) for name in names if "-" in name))
+        return {"Python": sys.version.split()[0], "Executable": sys.executable, "Packages": packages}
 
     def start(self, container: ContainerSpec) -> ProcessExecution:
         """Write the request and start the supervisor, which holds the lock from its first moment."""

@@ -21,6 +21,13 @@ BUNDLED_METRIC_DEFINITIONS = [
     {"Name": "sequential-doubly-robust", "Regex": r"^Off-Policy Evaluation>.*\bSequential-DR=([^,\s]+)"},
 ]
 
+NAMES_JOB_OR_TIME = (
+    "results/intermediate/run.json",
+    "results/*/off_policy_evaluation.*",  # its caption
+    "results/intermediate/tensorboard/*",
+)
+"""Files of the bundled entry points that name the job, the day or the time, and so differ from run to run."""
+
 BUNDLED_CHANNELS = {"evaluate.py": "checkpoint"}
 """The channel that a bare path means, by entry point; ``train`` for the others."""
 
