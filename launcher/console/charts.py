@@ -62,7 +62,7 @@ class _Scale:
         """Return round numbers between the ends, about ``count``."""
         rough = (self._high - self._low) / count
         unit = 10.0 ** math.floor(math.log10(rough))
-        step = next(unit * factor for factor in (1, 2, 5, 10) if unit * factor >= rough * 0.999)
+        step = next(unit * factor for factor in (1, 2, 2.5, 5, 10) if unit * factor >= rough * 0.999)
         first = math.ceil(self._low / step)
         return [round(index * step, 12) for index in range(first, math.floor(self._high / step) + 1)]
 
@@ -97,10 +97,12 @@ def chart(
         level = markup('<path class="baseline" d="M{} {}H{}"/>', _LEFT, height, _WIDTH - _RIGHT)
     drawn = joined(_drawn(curve, across, up) for curve in curves)
     words = "; ".join(_words(curve) for curve in curves)
-    names = [markup('<span class="key k{}">{}</span>', curve.color, curve.name) for curve in curves]
+    names = [
+        markup('<span class="key k{}">{}</span>', curve.color, curve.name) for curve in curves if curve.name != title
+    ]
     if baseline:
         names.append(markup('<span class="key line">{} {}</span>', baseline[0], number(baseline[1])))
-    legend = markup('<span class="keys">{}</span>', joined(names)) if len(names) > 1 else EMPTY
+    legend = markup('<span class="keys">{}</span>', joined(names)) if baseline or len(names) > 1 else EMPTY
     last = markup('<span class="last">{}</span>', number(curves[0].y[-1])) if len(curves) == 1 else EMPTY
     return markup(
         '<figure><figcaption>{}{}{}<span class="axis">{}</span></figcaption>'

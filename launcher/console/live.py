@@ -9,16 +9,18 @@ from pathlib import Path
 
 from launcher.console.html import joined, log_line, markup
 from launcher.console.pages import PAGE_LINES, job_line, job_lines, job_parts
-from launcher.console.reading import job_view, listed_jobs
+from launcher.console.places import endpoint_parts
+from launcher.console.reading import endpoint_view, job_view, listed_jobs
 from launcher.errors import LauncherError
+from launcher.jobs.folder import JobFolder
 from launcher.jobs.kinds import KINDS
-from launcher.jobs.store import Store
+from launcher.jobs.store import EndpointStore, Store
 from launcher.running.following import LogReader
 
 _LOOK_SECONDS = 0.1
 _PARTS_SECONDS = 1.0
 _SILENCE_SECONDS = 15.0
-_MAX_LOG_TEXT = 256 << 10  # of one event
+_MOST_LINES = 2000  # of one event
 
 
 def job_events(home: Path, folder: str, name: str, place: str) -> Iterator[bytes]:
@@ -27,9 +29,6 @@ def job_events(home: Path, folder: str, name: str, place: str) -> Iterator[bytes
     Args:
         place: where its logs were read to, as ``place_of`` wrote it.
     """
-    job_folder = Store(home, KINDS[folder]).folder(name)
-    lines: dict[str, list[str]] = {}
-    reader = LogReader(job_folder, lambda host, line: lines.setdefault(host, []).append(line), begin=read_place(place))
     ended = False
 
     def parts() -> Mapping[str, str]:
@@ -38,15 +37,30 @@ def job_events(home: Path, folder: str, name: str, place: str) -> Iterator[bytes
         ended = view.record.terminal
         return job_parts(view)
 
+    yield from _parts_and_log(parts, Store(home, KINDS[folder]).folder(name), place, lambda: ended)
+
+
+def endpoint_events(home: Path, name: str, place: str) -> Iterator[bytes]:
+    """Yield what happens to an endpoint, for as long as it is there and somebody looks."""
+    yield from _parts_and_log(
+        lambda: endpoint_parts(*endpoint_view(home, name)), EndpointStore(home).folder(name), place, lambda: False
+    )
+
+
+def _parts_and_log(
+    parts: Callable[[], Mapping[str, str]], folder: JobFolder, place: str, ended: Callable[[], bool]
+) -> Iterator[bytes]:
+    lines: dict[str, list[str]] = {}
+    reader = LogReader(folder, lambda host, line: lines.setdefault(host, []).append(line), begin=read_place(place))
     changes = _Changes(parts)
-    while not ended:
+    while not ended():
         try:
             yield changes.look()
         except LauncherError:  # removed at this moment
             break
-        reader.read(final=ended)
+        reader.read(final=ended())
         for host, new in lines.items():
-            text = joined(markup("{}\n", log_line(line)) for line in new)[-_MAX_LOG_TEXT:]
+            text = joined(markup("{}\n", log_line(line)) for line in new[-_MOST_LINES:])
             yield event("log", f"log-{host}", str(text), place_of(reader.offsets))
         lines.clear()
         time.sleep(_LOOK_SECONDS)
@@ -59,13 +73,14 @@ def list_events(home: Path, asked: Mapping[str, str], begin: int) -> Iterator[by
 
     def parts() -> Mapping[str, str]:
         nonlocal before
-        jobs = listed_jobs(home, folder=asked["kind"], text=asked["text"], status=asked["status"])
-        lines = jobs[begin : begin + PAGE_LINES]
+        lines, total = listed_jobs(
+            home, folder=asked["kind"], text=asked["text"], status=asked["status"], begin=begin, limit=PAGE_LINES
+        )
         names = [line.identity for line in lines]
         if before and names == before:
             return {line.identity: job_line(line) for line in lines}
         before = names
-        whole = {"lines": job_lines(lines, asked, len(jobs), begin)}
+        whole = {"lines": job_lines(lines, asked, total, begin)}
         return whole | {line.identity: job_line(line) for line in lines}
 
     changes = _Changes(parts)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlencode
 
@@ -31,7 +32,7 @@ from launcher.console.reading import JOB_KINDS, Estimates, JobView, Listed, Log
 from launcher.jobs.record import HostsRecord, JobRecord, ProcessingRecord, TransformRecord, TuningRecord
 from launcher.jobs.spec import job_keys
 
-PAGE_LINES = 100
+PAGE_LINES = 50
 STATUSES = ("InProgress", "Completed", "Failed", "Stopping", "Stopped")
 
 
@@ -210,13 +211,26 @@ def estimates_part(estimates: Estimates) -> Markup:
         Interval(curve.name, curve.y[-1], *((curve.lower[-1], curve.upper[-1]) if curve.lower else ()))
         for curve in estimates.values
     ]
-    several = [curve for curve in estimates.values if len(curve.x) > 1]
-    figures = [
-        intervals_chart("After the last epoch", last, baseline),
-        *(chart(curve.name, [curve], x_label="epoch", baseline=baseline) for curve in several),
-    ]
+    figures = [intervals_chart("After the last epoch", last, baseline), *estimates_figures([("", estimates)])]
     aside = "discounted reward per episode, with the intervals of the job's preset"
     return section("Estimates", markup('<div class="figures">{}</div>', joined(figures)), aside=aside)
+
+
+def estimates_figures(jobs: Sequence[tuple[str, Estimates]]) -> list[Markup]:
+    """Return a figure for each estimator that several epochs have, with the bands of all jobs over one another.
+
+    Args:
+        jobs: what stands in the legend, and the estimates.
+    """
+    series: dict[str, list[Curve]] = {}
+    for place, (name, estimates) in enumerate(jobs):
+        for curve in estimates.values:
+            if len(curve.x) > 1:
+                series.setdefault(curve.name, []).append(replace(curve, name=name or curve.name, color=place))
+    levels = {estimates.baseline for _, estimates in jobs}
+    level = levels.pop() if len(levels) == 1 else None
+    baseline = None if level is None else ("logged policy", level)
+    return [chart(name, curves, x_label="epoch", baseline=baseline) for name, curves in series.items()]
 
 
 def log_part(log: Log) -> Markup:
@@ -251,11 +265,14 @@ def _lasting_parts(view: JobView, alone: bool) -> list[Markup]:
             for entry in record.transitions
         ]
         parts.append(section("Course", table(("Status", "From", "#Took", "Message"), rows) if rows else EMPTY))
-    text = json.dumps(request, indent=2, ensure_ascii=False, default=str)
-    parts.append(
-        markup('<section id="request"><details><summary>Request</summary><pre>{}</pre></details></section>', text)
-    )
+    parts.append(request_part(request))
     return parts
+
+
+def request_part(request: Mapping[str, Any]) -> Markup:
+    """Return a request as it was accepted, folded up."""
+    text = json.dumps(request, indent=2, ensure_ascii=False, default=str)
+    return markup('<section id="request"><details><summary>Request</summary><pre>{}</pre></details></section>', text)
 
 
 def _hyperparameters(request: Mapping[str, Any]) -> dict[str, str]:

@@ -12,13 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from launcher.console.charts import Curve
+from launcher.endpoints.service import recent_requests, status_of
+from launcher.errors import LauncherError
+from launcher.jobs.endpoint_record import EndpointRecord
 from launcher.jobs.folder import JobFolder
 from launcher.jobs.kinds import KINDS, PROCESSING_JOBS, TRAINING_JOBS, TRANSFORM_JOBS, TUNING_JOBS, Kind
 from launcher.jobs.metrics import read_points
 from launcher.jobs.record import DrivenRecord, HostsRecord, JobRecord
 from launcher.jobs.spec import job_keys
-from launcher.jobs.store import Store
+from launcher.jobs.store import EndpointStore, Store
 from launcher.jobs.summaries import Summary, summaries
+from launcher.running.artifacts import list_files
 from launcher.running.following import LogReader, tail_begins
 from launcher.s3_server.errors import S3Error
 from launcher.s3_server.store import ObjectStore
@@ -30,6 +34,8 @@ JOB_KINDS: Mapping[str, Kind[Any]] = {
 }
 _SECRET_MAPS = ("HyperParameters", "StaticHyperParameters", "Environment")
 _MAX_CSV_BYTES = 8 << 20
+_MAX_ARCHIVE_BYTES = 256 << 20  # of one whose files are named
+_NO_FILES = "Nothing was left here."
 _LOW, _HIGH = " Low", " High"  # suffixes of the columns of an estimate's interval, as batch_rl writes them
 _BASELINE = "Logged Discounted Return"
 _CURVES = ("Loss/Mean", "Evaluation Reward", "Q/Mean", "Effective Sample Size")
@@ -116,8 +122,10 @@ class JobView:
         return self.folder.name
 
 
-def listed_jobs(home: Path, *, folder: str = "", text: str = "", status: str = "") -> list[Listed]:
-    """Return the jobs of a home, the newest first.
+def listed_jobs(
+    home: Path, *, folder: str = "", text: str = "", status: str = "", begin: int = 0, limit: int = 100
+) -> tuple[list[Listed], int]:
+    """Return a page of the jobs of a home, the newest first, and how many there are on all pages.
 
     Args:
         folder: of the only kind that is wanted; empty for all.
@@ -132,7 +140,7 @@ def listed_jobs(home: Path, *, folder: str = "", text: str = "", status: str = "
         if text in summary.name and status in ("", summary.values["status"])
     ]
     lines.sort(key=lambda line: (-line[0].created, line[0].name))
-    return [_listed(*line) for line in lines]
+    return [_listed(*line) for line in lines[begin : begin + limit]], len(lines)
 
 
 def _summarized(record: DrivenRecord) -> dict[str, Any]:
@@ -171,6 +179,19 @@ def job_view(home: Path, folder: str, name: str) -> JobView:
     )  # fmt: skip
 
 
+def endpoint_view(home: Path, name: str) -> tuple[EndpointRecord, list[dict[str, Any]], bool]:
+    """Return an endpoint's record, its last requests, and whether a process carries it.
+
+    Raises:
+        LauncherError: there is none, or its record cannot be read.
+    """
+    store = EndpointStore(home)
+    record = store.load(name)
+    record.status = status_of(store, name, record)
+    driven = store.folder(name).driven()
+    return record, recent_requests(store, name) if driven else [], driven
+
+
 def read_log(folder: JobFolder, limit: int) -> Log:
     """Return about the last ``limit`` bytes of every host's log."""
     lines: dict[str, list[str]] = {}
@@ -178,6 +199,57 @@ def read_log(folder: JobFolder, limit: int) -> Log:
     reader = LogReader(folder, lambda host, line: lines.setdefault(host, []).append(line), begin=begins)
     reader.read()
     return Log(lines, reader.offsets, any(begins.values()))
+
+
+def files_at(uri: str, s3: Mapping[str, Any] | None, home: Path) -> tuple[list[tuple[str, int]], str]:
+    """Return the files of an archive or a folder, with their sizes in bytes, and why there are none.
+
+    Args:
+        uri: ``file://``, or ``s3://`` of the S3 that is built in; another S3 is not asked.
+        s3: which S3 is meant, as a spec holds it.
+    """
+    try:
+        if uri.startswith("file://"):
+            path = Path(uri.removeprefix("file://"))
+        elif (s3 or {}).get("kind") == "embedded":
+            bucket, _, key = uri.removeprefix("s3://").partition("/")
+            with ObjectStore(embedded_path(home)) as objects:
+                stored = objects.head(bucket, key)
+                if stored is None:
+                    below = objects.list_page(bucket, f"{key.rstrip('/')}/").objects
+                    return [(entry.key[len(key.rstrip("/")) + 1 :], entry.size) for entry in below], _NO_FILES
+                path = stored.path
+        else:
+            return [], f"It lies at {uri}; another S3 is not asked. Its files: launcher outputs JOB"
+        if path.is_dir():
+            files = sorted(file for file in path.rglob("*") if file.is_file())
+            return [(file.relative_to(path).as_posix(), file.stat().st_size) for file in files], _NO_FILES
+        if not path.exists():
+            return [], _NO_FILES
+        if path.stat().st_size > _MAX_ARCHIVE_BYTES:
+            return [(path.name, path.stat().st_size)], ""
+        return list_files(path), _NO_FILES
+    except (S3Error, OSError, LauncherError) as error:
+        return [], str(error)
+
+
+def job_files(record: JobRecord, home: Path) -> dict[str, tuple[list[tuple[str, int]], str]]:
+    """Return the files that a training job left, and why there are none, by part."""
+    keys, s3 = job_keys(record.training_spec), record.training_spec.s3
+    return {part: files_at(getattr(keys, part), s3, home) for part in ("model", "output", "intermediate")}
+
+
+def text_begin(path: Path, limit: int) -> str | None:
+    """Return the beginning of a text in UTF-8; None where it is none."""
+    with path.open("rb") as file:
+        data = file.read(limit)
+    try:
+        text = data.decode()
+    except UnicodeDecodeError as error:
+        if error.start < len(data) - 4:  # a character that was cut at the end is no fault
+            return None
+        text = data[: error.start].decode()
+    return None if "\0" in text else text
 
 
 def shown_document(document: Mapping[str, Any]) -> dict[str, Any]:
