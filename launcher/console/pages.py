@@ -256,7 +256,7 @@ def _lasting_parts(view: JobView, alone: bool) -> list[Markup]:
     request = view.request
     parts = [
         section("Hyperparameters", facts(sorted(_hyperparameters(request).items()))),
-        section("Inputs", _inputs(request)),
+        section("Inputs", _inputs(request, alone)),
         section("Files", _files(view, alone)),
     ]
     if isinstance(record, HostsRecord):
@@ -280,19 +280,19 @@ def _hyperparameters(request: Mapping[str, Any]) -> dict[str, str]:
     return {name: value for name, value in values.items() if not name.startswith("sagemaker_")}
 
 
-def _inputs(request: Mapping[str, Any]) -> Markup:
+def _inputs(request: Mapping[str, Any], alone: bool) -> Markup:
     rows: list[tuple[object, ...]] = []
     for channel in request.get("InputDataConfig") or request.get("ProcessingInputs") or ():
         source = channel.get("DataSource", {}).get("S3DataSource") or channel.get("S3Input") or {}
-        rows.append((channel.get("ChannelName") or channel.get("InputName"), located(source.get("S3Uri", ""))))
+        rows.append((channel.get("ChannelName") or channel.get("InputName"), located(source.get("S3Uri", ""), alone)))
     if "TransformInput" in request:
-        rows.append(("input", located(request["TransformInput"]["DataSource"]["S3DataSource"]["S3Uri"])))
+        rows.append(("input", located(request["TransformInput"]["DataSource"]["S3DataSource"]["S3Uri"], alone)))
     return table(("Channel", "Place"), rows) if rows else EMPTY
 
 
-def located(uri: str) -> Markup:
+def located(uri: str, alone: bool = False) -> Markup:
     """Return a URI, as a link where the console shows what is there."""
-    if uri.startswith("s3://"):
+    if uri.startswith("s3://") and not alone:
         bucket, _, key = uri.removeprefix("s3://").partition("/")
         return link(markup("<code>{}</code>", uri), "storage", bucket, query="?" + urlencode({"prefix": key}))
     return markup("<code>{}</code>", uri.removeprefix("file://"))
@@ -303,9 +303,9 @@ def _files(view: JobView, alone: bool) -> Markup:
     rows: list[tuple[str, object]] = [("folder", markup("<code>{}</code>", view.folder.path))]
     if isinstance(record, JobRecord):
         keys = job_keys(record.training_spec)
-        rows += [("model", located(keys.model)), ("output", located(keys.output))]
+        rows += [("model", located(keys.model, alone)), ("output", located(keys.output, alone))]
     elif record.results_uri:
-        rows.append(("results", located(record.results_uri)))
+        rows.append(("results", located(record.results_uri, alone)))
     more_ways = EMPTY
     if not alone and isinstance(record, JobRecord):
         more_ways = markup(

@@ -152,14 +152,18 @@ def files_page(folder: str, name: str, parts: Mapping[str, tuple[Sequence[tuple[
     Args:
         parts: files, and why there are none, by part: model, output, intermediate.
     """
-    sections = [
-        section(part.capitalize(), _file_table(files) if files else markup('<p class="aside">{}</p>', note))
-        for part, (files, note) in parts.items()
-    ]
     return markup(
         '<p class="above">{}</p><h1>Files</h1><p>{}</p>{}',
-        link(name, folder, name), command(f"launcher outputs {name} --to FOLDER"), joined(sections),
+        link(name, folder, name), command(f"launcher outputs {name} --to FOLDER"), file_sections(parts),
     )  # fmt: skip
+
+
+def file_sections(parts: Mapping[str, tuple[Sequence[tuple[str, int]], str]]) -> Markup:
+    """Return a part of a page for the files of each part, as ``files_page`` gets them."""
+    return joined(
+        section(f"Files: {part}", _file_table(files) if files else markup('<p class="aside">{}</p>', note), anchor=part)
+        for part, (files, note) in parts.items()
+    )
 
 
 def _file_table(files: Sequence[tuple[str, int]]) -> Markup:

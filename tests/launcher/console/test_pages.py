@@ -1,14 +1,17 @@
 """What the pages show, from records that jobs left and from hostile names and logs."""
 
+import base64
+import hashlib
 import json
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
+from launcher.cli.main import app
 from launcher.console import charts, frame, live, pages, places
 from launcher.console.charts import Curve, Interval
-from launcher.console.html import duration, log_line, markup, number, size
+from launcher.console.html import duration, log_line, markup, number, size, static_text
 from launcher.console.reading import job_view, listed_jobs, read_log, shown_document, text_begin
 from launcher.console.serving import Console
 from launcher.jobs.spec import job_keys
@@ -173,6 +176,34 @@ def test_two_jobs_are_compared(home, make_job, get):
     assert "HyperParameters.same" not in words
     assert "last 0.25, count 1" in words
     assert get("compare?job=jobs/a")[0] == 404
+
+
+def test_a_report_needs_nothing_beside_it(home, make_job, tmp_path, capsys, monkeypatch):
+    """It is a file for somebody else: no script, no link, and a policy that lets nothing be loaded."""
+    folder = make_job("a", log=f"{HOSTILE}\n", failure_reason=HOSTILE)
+    (folder / "metrics.jsonl").write_text(json.dumps([1.0, "loss", 0.5]) + "\n")
+    monkeypatch.chdir(tmp_path)
+    app(["report", "latest"], standalone_mode=False)
+    path = Path(capsys.readouterr().out.strip())
+    assert path == tmp_path / "a.html"
+    text = path.read_text()
+    outline = Outline(text)
+    names = {name for name, _ in outline.elements}
+    assert not names & {"script", "link", "img", "iframe", "form"}
+    assert [attributes["href"] for attributes in outline.named("a")] == ["#content"]
+    [policy] = [entry["content"] for entry in outline.named("meta") if "http-equiv" in entry]
+    digest = base64.b64encode(hashlib.sha256(static_text("style.css").encode()).digest()).decode()
+    assert policy == f"default-src 'none'; style-src 'sha256-{digest}'"
+    assert "s3cr3t" not in text
+    assert "<figure>" in text
+    assert sum(HOSTILE in data for data in outline.texts) >= 3
+
+
+def test_a_report_that_cannot_be_written_says_so(make_job, tmp_path, capsys):
+    make_job("a")
+    code = app(["report", "a", "-o", str(tmp_path / "no/where.html")], standalone_mode=False)
+    assert code == 2
+    assert "Name another file" in capsys.readouterr().err
 
 
 def test_estimates_have_their_bands(home, make_job, tmp_path):
