@@ -55,12 +55,17 @@ def status_mark(status: str) -> Markup:
     return markup('<span class="status {}">{}</span>', kind, status)
 
 
-def moment(seconds: float | None) -> Markup:
-    """Return a time of this machine's zone; seconds since 1970."""
+def moment(seconds: float | None, *, whole: bool = False) -> Markup:
+    """Return a time of this machine's zone.
+
+    Args:
+        seconds: since 1970.
+        whole: with its date, also where it was today.
+    """
     if seconds is None:
         return markup("–")
     local = datetime.fromtimestamp(seconds).astimezone()
-    shape = "%H:%M:%S" if abs(time.time() - seconds) < 43_200 else "%Y-%m-%d %H:%M"
+    shape = "%H:%M:%S" if not whole and abs(time.time() - seconds) < 43_200 else "%Y-%m-%d %H:%M"
     return markup(
         '<time datetime="{}" title="{}">{}</time>', local.isoformat("T", "seconds"), local, f"{local:{shape}}"
     )

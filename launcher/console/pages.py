@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 from urllib.parse import urlencode
 
@@ -132,7 +133,7 @@ def job_parts(view: JobView, *, alone: bool = False) -> dict[str, Markup]:
 
 
 def _state(view: JobView, alone: bool) -> Markup:
-    record = view.record
+    record, when = view.record, partial(moment, whole=alone)
     end = record.ended or (record.modified if record.terminal else time.time())
     notes = []
     if record.failure_reason:
@@ -152,8 +153,8 @@ def _state(view: JobView, alone: bool) -> Markup:
         '<p class="lead">{} <span class="aside">{}</span></p>{}{}</div>',
         *(record.status, kind_word(view.kind.folder), view.name, status_mark(str(record.status)), second),
         facts([
-            ("Created", moment(record.created)),
-            ("Ended", moment(record.ended) if record.ended else ""),
+            ("Created", when(record.created)),
+            ("Ended", when(record.ended) if record.ended else ""),
             ("Took", duration(end - record.created)),
             ("Before it began", duration(begun) if record.started else ""),
             ("Runtime", record.runtime),
@@ -261,7 +262,12 @@ def _lasting_parts(view: JobView, alone: bool) -> list[Markup]:
     ]
     if isinstance(record, HostsRecord):
         rows = [
-            (entry.status, moment(entry.start), duration((entry.end or time.time()) - entry.start), entry.message)
+            (
+                entry.status,
+                moment(entry.start, whole=alone),
+                duration((entry.end or time.time()) - entry.start),
+                entry.message,
+            )
             for entry in record.transitions
         ]
         parts.append(section("Course", table(("Status", "From", "#Took", "Message"), rows) if rows else EMPTY))

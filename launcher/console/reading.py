@@ -174,7 +174,7 @@ def job_view(home: Path, folder: str, name: str) -> JobView:
     return JobView(
         kind, record, job_folder, shown_document(record.request or record.spec), driven,
         metrics=_metrics(job_folder.metrics_path),
-        estimates=_estimates(record, home) if isinstance(record, JobRecord) else None,
+        estimates=read_estimates(record, home) if isinstance(record, JobRecord) else None,
         warnings=[masked_text(text) for text in record.warnings],
     )  # fmt: skip
 
@@ -278,7 +278,7 @@ def _metrics(path: Path) -> list[Curve]:
     return [Curve(name, [x for x, _ in values], [y for _, y in values]) for name, values in series.items()]
 
 
-def _estimates(record: JobRecord, home: Path) -> Estimates | None:
+def read_estimates(record: JobRecord, home: Path) -> Estimates | None:
     """Return what the job's metric file holds: batch_rl writes one, a row an epoch or an episode."""
     text = ""
     with suppress(OSError, S3Error, ValueError):
