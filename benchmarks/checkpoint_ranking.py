@@ -1,13 +1,16 @@
-"""How well each estimate chooses among the checkpoints of a run: the default preset, fresh datasets.
+"""How well each estimate chooses among the checkpoints of a run, over fresh logs in five settings.
 
-Each dataset is 500 random episodes of CartPole, of which those that are held out, 75, judge every tenth epoch's policy.
-The scored policy is played where the log comes from, which has no time limit, for its true discounted return; the
-greedy one is played in CartPole-v0, where the most is 200, for its reward. Printed are, over the datasets, Spearman's
-rank correlation of estimates and true values, and the regret: how much the best value is above that of the policy which
-comes first by the estimate. Below that: how often the intervals of the last epoch hold its policy's true value.
+Each log is one of interval_coverage.py's, but for Acrobot, where it is that of the presets. A preset learns from it,
+and the episodes that are held out judge some of its epochs' policies. Printed are, over the logs, Spearman's rank
+correlation of estimates and true values, and the regret: how much the best of these policies is worth above the one
+that comes first by the estimate, in discounted reward without any limit, as the scored policies are played. "the last
+one" takes the last epoch's without any estimate; a name with "Low" is the lower end of that estimate's interval. In
+CartPole the greedy policies are played as well, in CartPole-v0, where the most is 200, for their reward. Below that:
+how often the intervals of the last epoch hold its policy's true value.
 
-    python benchmarks/checkpoint_ranking.py 9100 9130                          # the datasets of seeds 9100 to 9129
-    python benchmarks/checkpoint_ranking.py 9100 9130 --record ranking.jsonl   # goes on where it was ended
+    python benchmarks/checkpoint_ranking.py 9100 9130 --fqe                        # CartPole, seeds 9100 to 9129
+    python benchmarks/checkpoint_ranking.py 9100 9130 --only chain --only bandit   # other settings, see SETTINGS
+    python benchmarks/checkpoint_ranking.py 9100 9130 --record ranking.jsonl       # goes on where it was ended
 """
 
 from __future__ import annotations
@@ -15,88 +18,180 @@ from __future__ import annotations
 import argparse
 import json
 import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import interval_coverage
 import numpy as np
-from interval_coverage import LONGEST, ROOT
+from interval_coverage import LONGEST, ROOT, World
 
-EVERY = 10
 TRUE_EPISODES, GREEDY_EPISODES = 200, 100
+LAST = "the last one"
+ORIGINAL = "cartpole"  # the setting whose greedy policies are played
 
 
-def measure(seed: int) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Setting:
+    """What learns from which log.
+
+    Args:
+        world: the log's, in ``interval_coverage.WORLDS``.
+        values: of the preset, by dotted key.
+        every: so many epochs from checkpoint to checkpoint.
+        episodes: the first so many of the log alone, which takes less time.
+    """
+
+    world: str
+    preset: str
+    every: int
+    episodes: int | None = None
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+
+SETTINGS = {
+    ORIGINAL: Setting("cartpole", "preset-cartpole-ddqnbcq", 10),
+    # Double Q-learning with nothing that smooths values, targets copied every 20 updates, and fewer episodes.
+    "cartpole, plain": Setting(
+        "cartpole",
+        "preset-cartpole-ddqn-offline",
+        6,
+        200,
+        {
+            "agent.target_temperature": 0,
+            "agent.weight_decay": 0,
+            "agent.learning_rate_schedule": "constant",
+            "agent.target_copy_updates": 20,
+            "agent.members": 1,
+            "agent.snapshot_updates": 0,
+        },
+    ),
+    "acrobot": Setting("acrobot", "preset-acrobot", 3),
+    "bandit": Setting("bandit", "preset-email-campaign", 5, values={"training.epochs": 40}),
+    "chain": Setting("chain", "preset-cartpole-ddqnbcq", 5),
+}
+
+
+def world_of(setting: Setting) -> World:
+    """Return where a setting's logs come from; its policies are not asked for."""
+    from batch_rl.acting.policies import uniform_policy
+
+    # The policies of these two worlds take long to learn, and to play.
+    if setting.world == "cartpole":
+        return World(interval_coverage.random_cartpole, uniform_policy(2), cartpole_value, [])
+    if setting.world == "acrobot":
+        from learning_seeds import behavior_log
+
+        return World(behavior_log("acrobot"), interval_coverage.following(0.5), acrobot_value, [])
+    return interval_coverage.bandit(100_000) if setting.world == "bandit" else interval_coverage.chain()
+
+
+def cartpole_value(policy: Any) -> float:
+    """Return a policy's mean discounted return in 200 episodes."""
+    from batch_rl.acting.cartpole import play_cartpoles
+    from batch_rl.data.episodes import join_episodes
+
+    played = play_cartpoles(TRUE_EPISODES, 99, policy, episodes_each=1, step_limit=LONGEST)
+    return float(join_episodes([turn[0] for turn in played]).returns(0.99).mean())
+
+
+def acrobot_value(policy: Any) -> float:
+    """Return a policy's mean discounted return in 200 episodes."""
+    return float(interval_coverage.play_acrobot(policy, 7, TRUE_EPISODES, LONGEST).returns(0.99).mean())
+
+
+def greedy_reward(q_array: Any) -> float:
+    """Return the mean reward in CartPole-v0 of the greedy policy."""
+    from batch_rl.acting.cartpole import STEP_LIMITS, play_cartpoles
+    from batch_rl.acting.policies import greedy_policy
+
+    limit = STEP_LIMITS["CartPole-v0"]
+    played = play_cartpoles(GREEDY_EPISODES, 98, greedy_policy(q_array), episodes_each=1, step_limit=limit)
+    return float(np.mean([turn[0].total_reward for turn in played]))
+
+
+def fqe(episodes: Any, policy: Any, *, discount: float, seed: int) -> tuple[float, float, float]:
+    """Return FQE's estimate and its interval's ends, as ``launcher ope`` and ``launcher select`` make them."""
+    from batch_rl import ope
+
+    refits = ope.refit_values(episodes, policy, discount=discount, seed=seed)
+    ends = ope.refitted_interval(refits.replicates, level=interval_coverage.LEVEL, bounds=refits.bounds)
+    return float(refits.replicates.mean()), ends.lower, ends.upper
+
+
+def measure(name: str, world: World, seed: int, *, with_fqe: bool) -> dict[str, Any]:
     """Return the estimates by estimator, and what the checkpoints earn, in their order."""
     from batch_rl import ope
-    from batch_rl.acting.cartpole import STEP_LIMITS, play_cartpoles
-    from batch_rl.acting.policies import greedy_policy, softmax_policy
-    from batch_rl.data.episodes import join_episodes
+    from batch_rl.acting.policies import softmax_policy
     from batch_rl.learning.training import TrainingRun
     from batch_rl.presets.reading import load_preset
     from batch_rl.presets.schema import TrainingPreset
 
-    preset = load_preset(ROOT / "presets/preset-cartpole-ddqnbcq.yaml", TrainingPreset, {"seed": seed})
-    discount = preset.agent.discount
-    run = TrainingRun(interval_coverage.random_cartpole(seed), preset)
+    setting = SETTINGS[name]
+    values = {**setting.values, "seed": seed}
+    preset = load_preset(ROOT / f"presets/{setting.preset}.yaml", TrainingPreset, values)
+    log = world.log(seed)
+    run = TrainingRun(log if setting.episodes is None else log.select(np.arange(setting.episodes)), preset)
     estimates: dict[str, list[float]] = {}
-    values, rewards = [], []
+    truths, rewards = [], []
     while run.epoch < run.epochs:
         result = run.run_epoch()
         assert result is not None
-        if run.epoch % EVERY:
+        if run.epoch % setting.every:
             continue
         q_array = run.policy().q_array
         policy = softmax_policy(q_array, run.temperature)
-        refits = ope.refit_values(run.held_out, policy, discount=discount, seed=seed)
+        answers: dict[str, tuple[float, float | None, float | None]] = {}
+        if with_fqe:
+            answers[ope.FQE] = fqe(run.held_out, policy, discount=world.discount, seed=seed)
         assert result.estimates.trajectory is not None
-        ends = ope.refitted_interval(refits.replicates, level=preset.ope.level, bounds=refits.bounds)
-        answers = {ope.FQE: (float(refits.replicates.mean()), ends.lower, ends.upper)}
         for estimate in result.estimates.trajectory.values.values():
             interval = estimate.interval
-            answers[estimate.name] = (estimate.value, *((interval.lower, interval.upper) if interval else (None, None)))
+            ends = (interval.lower, interval.upper) if interval else (None, None)
+            answers[estimate.name] = (estimate.value, *ends)
         answers["Coach's sequential DR"] = (result.estimates.sequential_dr, None, None)
-        for name, (value, _, _) in answers.items():
-            estimates.setdefault(name, []).append(value)
-        played = play_cartpoles(TRUE_EPISODES, 99, policy, episodes_each=1, step_limit=LONGEST)
-        values.append(float(join_episodes([turn[0] for turn in played]).returns(discount).mean()))
-        limit = STEP_LIMITS["CartPole-v0"]
-        greedy = play_cartpoles(GREEDY_EPISODES, 98, greedy_policy(q_array), episodes_each=1, step_limit=limit)
-        rewards.append(float(np.mean([turn[0].total_reward for turn in greedy])))
+        for estimator, (value, lower, _) in answers.items():
+            estimates.setdefault(estimator, []).append(value)
+            if estimator in (ope.FQE, "WIS", "weighted PDIS", "WDR"):
+                estimates.setdefault(f"{estimator} Low", []).append(math.nan if lower is None else lower)
+        truths.append(world.value(policy))
+        if name == ORIGINAL:
+            rewards.append(greedy_reward(q_array))
     return {
-        "environment": "cartpole", "seed": seed, "estimates": estimates, "values": values, "rewards": rewards,
-        "truth": values[-1], "answers": answers,
+        "environment": name, "seed": seed, "estimates": estimates, "values": truths, "rewards": rewards,
+        "truth": truths[-1], "answers": answers,
     }  # fmt: skip
+
+
+def by_estimate(estimates: list[float]) -> list[int]:
+    """Return the checkpoints' places, the highest estimate first; one that is not finite comes last."""
+    return sorted(range(len(estimates)), key=lambda i: -estimates[i] if math.isfinite(estimates[i]) else math.inf)
 
 
 def table(lines: list[dict[str, Any]]) -> list[str]:
     """Return the lines of a Markdown table, a row for each estimator."""
     from batch_rl.ope.comparison import rank_correlation
 
-    rows = [
-        "| estimator | rank correlation, mean | lowest | regret, mean | largest | of the first three, mean | regret in "
-        "CartPole-v0, mean | largest |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for name in lines[0]["estimates"]:
+    greedy = all(line["rewards"] for line in lines)
+    heads = ["estimator", "rank correlation, mean", "lowest", "regret, mean", "largest", "of the first three, mean"]
+    heads += ["regret in CartPole-v0, mean", "largest"] if greedy else []
+    rows = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
+    for name in [LAST, *lines[0]["estimates"]]:
         correlations, first, third, rewards = [], [], [], []
         for line in lines:
-            estimates, values = line["estimates"][name], line["values"]
+            values = line["values"]
+            estimates = line["estimates"].get(name, list(range(len(values))))
             correlations.append(rank_correlation(estimates, values))
-            order = sorted(range(len(values)), key=lambda i: -estimates[i] if math.isfinite(estimates[i]) else math.inf)
+            order = by_estimate(estimates)
             first.append(max(values) - values[order[0]])
             third.append(max(values) - max(values[i] for i in order[:3]))
-            rewards.append(max(line["rewards"]) - line["rewards"][order[0]])
-        cells = [
-            name,
-            f"{np.mean(correlations):.2f}",
-            f"{min(correlations):.2f}",
-            *(
-                f"{number:.2f}"
-                for number in (np.mean(first), max(first), np.mean(third), np.mean(rewards), max(rewards))
-            ),
-        ]
-        rows.append("| " + " | ".join(cells) + " |")
+            if greedy:
+                rewards.append(max(line["rewards"]) - line["rewards"][order[0]])
+        numbers = [np.nanmean(correlations), np.nanmin(correlations), np.mean(first), max(first), np.mean(third)]
+        numbers += [np.mean(rewards), max(rewards)] if greedy else []
+        digits = 2 if max(abs(value) for line in lines for value in line["values"]) > 2 else 4
+        rows.append("| " + " | ".join([name, *(f"{number:.{digits}f}" for number in numbers)]) + " |")
     return rows
 
 
@@ -104,22 +199,30 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("first", type=int)
     parser.add_argument("end", type=int)
+    parser.add_argument("--only", choices=SETTINGS, action="append", help=f"default: {ORIGINAL}")
+    parser.add_argument("--fqe", action="store_true", help="FQE too, which takes 1.5 s a checkpoint")
     parser.add_argument(
         "--record", type=Path, help="append each run's numbers to this file, and leave out those it has"
     )
     options = parser.parse_args()
+
+    import torch
+
+    torch.set_num_threads(1)
     record = interval_coverage.read_record(options.record)
-    for seed in range(options.first, options.end):
-        if ("cartpole", seed) in record:
-            continue
-        line = measure(seed)
-        record["cartpole", seed] = line
-        if options.record:
-            with options.record.open("a") as file:
-                file.write(json.dumps(line) + "\n")
-        print(seed, [round(value, 1) for value in line["values"]], line["rewards"], flush=True)
-    lines = [record["cartpole", seed] for seed in range(options.first, options.end)]
-    print(*table(lines), "", *interval_coverage.table(lines), sep="\n")
+    for name in options.only or [ORIGINAL]:
+        world = world_of(SETTINGS[name])
+        for seed in range(options.first, options.end):
+            if (name, seed) in record:
+                continue
+            record[name, seed] = line = measure(name, world, seed, with_fqe=options.fqe)
+            if options.record:
+                with options.record.open("a") as file:
+                    file.write(json.dumps(line) + "\n")
+            print(name, seed, [round(value, 3) for value in line["values"]], line["rewards"], flush=True)
+        lines = [record[name, seed] for seed in range(options.first, options.end)]
+        print("", f"{name}: {len(lines)} logs", "", *table(lines), "", sep="\n")
+        print(*interval_coverage.table(lines), sep="\n", flush=True)
 
 
 if __name__ == "__main__":

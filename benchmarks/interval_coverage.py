@@ -46,15 +46,16 @@ class World:
 
     Args:
         log: seed -> episodes.
-        behavior: probabilities by the policy that logs.
-        policies: pairs of probabilities of observations and the true value.
+        behavior: probabilities by the policy that logs, for observations.
+        value: of any such policy, its mean discounted return without any limit.
+        policies: pairs of a policy and its value, which are judged.
     """
 
     log: Callable[[int], Any]
     behavior: Callable[[Any], Any]
+    value: Callable[[Callable[[Any], Any]], float]
     policies: list[tuple[Callable[[Any], Any], float]]
-    discount: float
-    value: Callable[[Any], float] | None = None  # of a table of probabilities, where there are states
+    discount: float = 0.99
 
 
 def random_cartpole(seed: int) -> Any:
@@ -93,57 +94,69 @@ def cartpole() -> World:
             if run.epoch in (run.epochs // 2, run.epochs):
                 policy = softmax_policy(run.policy().q_array, run.temperature)
                 policies.append((policy, cartpole_value(policy)))
-    return World(random_cartpole, uniform_policy(2), policies, 0.99)
+    return World(random_cartpole, uniform_policy(2), cartpole_value, policies)
 
 
 def acrobot() -> World:
     """Episodes of a controller that follows the joint's speed half of the time; it does so more often."""
+    policies = [(following(share), acrobot_value(following(share))) for share in (0.7, 0.85, 0.95)]
+    return World(acrobot_log, following(0.5), acrobot_value, policies)
+
+
+def following(share: float) -> Callable[[Any], Any]:
+    """Return the policy that pushes Acrobot's joint the way it moves, for that share of the time."""
+
+    def probabilities(observations: Any) -> Any:
+        best = np.where(observations[:, 5] > 0, 2, 0)
+        mixed: Any = np.full((len(best), 3), (1 - share) / 3)
+        mixed[np.arange(len(best)), best] += share
+        return mixed
+
+    return probabilities
+
+
+def acrobot_log(seed: int) -> Any:
+    """Return 200 episodes of a poor controller, cut at 500 steps."""
+    return play_acrobot(following(0.5), seed, 200, 500)
+
+
+def acrobot_value(policy: Callable[[Any], Any]) -> float:
+    """Return a policy's mean discounted return in 1000 episodes."""
+    return float(play_acrobot(policy, 7, 1000, LONGEST).returns(0.99).mean())
+
+
+def play_acrobot(policy: Callable[[Any], Any], seed: int, count: int, limit: int) -> Any:
+    """Return episodes of Acrobot, cut at ``limit`` steps."""
     from batch_rl.data.episodes import Episode, join_episodes
 
-    def following(share: float) -> Callable[[Any], Any]:
-        def probabilities(observations: Any) -> Any:
-            best = np.where(observations[:, 5] > 0, 2, 0)
-            mixed: Any = np.full((len(best), 3), (1 - share) / 3)
-            mixed[np.arange(len(best)), best] += share
-            return mixed
-
-        return probabilities
-
-    def play(policy: Callable[[Any], Any], seed: int, count: int, limit: int) -> Any:
-        generator = np.random.default_rng([seed, 1])
-        states = generator.uniform(-0.1, 0.1, size=(count, 4)).astype(np.float32).astype(np.float64)
-        running, steps = np.arange(count), []
-        ended = np.zeros(count, dtype=bool)
-        while len(running) and len(steps) < limit:
-            seen = observed(states[running])
-            probabilities = policy(seen)
-            draws = generator.random(len(running))
-            actions = np.minimum((draws[:, None] >= probabilities.cumsum(axis=1)).sum(axis=1), 2)
-            states[running] = step(states[running], actions - 1.0)
-            over = -np.cos(states[running, 0]) - np.cos(states[running, 1] + states[running, 0]) > 1
-            steps.append((running, seen, actions, probabilities, np.where(over, 0.0, -1.0)))
-            ended[running[over]] = True
-            running = running[~over]
-        numbers = np.concatenate([some[0] for some in steps])
-        order = np.argsort(numbers, kind="stable")
-        arrays = [np.concatenate([some[column] for some in steps])[order] for column in range(1, 5)]
-        ends = np.cumsum(np.bincount(numbers, minlength=count))
-        last = observed(states)
-        return join_episodes(
-            Episode(
-                *(array[end - length : end] for array in (arrays[0], arrays[1].astype(np.int64), *arrays[2:])),
-                terminated=bool(ended[number]),
-                truncated=not ended[number],
-                final_observation=last[number],
-            )
-            for number, (end, length) in enumerate(zip(ends, np.diff(ends, prepend=0), strict=True))
+    generator = np.random.default_rng([seed, 1])
+    states = generator.uniform(-0.1, 0.1, size=(count, 4)).astype(np.float32).astype(np.float64)
+    running, steps = np.arange(count), []
+    ended = np.zeros(count, dtype=bool)
+    while len(running) and len(steps) < limit:
+        seen = observed(states[running])
+        probabilities = policy(seen)
+        draws = generator.random(len(running))
+        actions = np.minimum((draws[:, None] >= probabilities.cumsum(axis=1)).sum(axis=1), 2)
+        states[running] = step(states[running], actions - 1.0)
+        over = -np.cos(states[running, 0]) - np.cos(states[running, 1] + states[running, 0]) > 1
+        steps.append((running, seen, actions, probabilities, np.where(over, 0.0, -1.0)))
+        ended[running[over]] = True
+        running = running[~over]
+    numbers = np.concatenate([some[0] for some in steps])
+    order = np.argsort(numbers, kind="stable")
+    arrays = [np.concatenate([some[column] for some in steps])[order] for column in range(1, 5)]
+    ends = np.cumsum(np.bincount(numbers, minlength=count))
+    last = observed(states)
+    return join_episodes(
+        Episode(
+            *(array[end - length : end] for array in (arrays[0], arrays[1].astype(np.int64), *arrays[2:])),
+            terminated=bool(ended[number]),
+            truncated=not ended[number],
+            final_observation=last[number],
         )
-
-    policies = [
-        (following(share), float(play(following(share), 7, 1000, LONGEST).returns(0.99).mean()))
-        for share in (0.7, 0.85, 0.95)
-    ]
-    return World(lambda seed: play(following(0.5), seed, 200, 500), following(0.5), policies, 0.99)
+        for number, (end, length) in enumerate(zip(ends, np.diff(ends, prepend=0), strict=True))
+    )
 
 
 def observed(states: Any) -> Any:
@@ -185,8 +198,8 @@ def _softmax(values: Any) -> Any:
     return raised / raised.sum(axis=1, keepdims=True)
 
 
-def bandit() -> World:
-    """Rounds with three features and three actions; a reward of 0 or 1."""
+def bandit(count: int = 1_000_000) -> World:
+    """Rounds with three features and three actions; a reward of 0 or 1. Values are means over ``count`` rounds."""
     from batch_rl.data.episodes import Episodes
 
     generator = np.random.default_rng(42)
@@ -204,15 +217,19 @@ def bandit() -> World:
     def logging(seen: Any) -> Any:
         return _softmax(np.asarray(seen, dtype=np.float64) @ logs)
 
+    seen = np.random.default_rng(3).normal(size=(count, 3))
+
+    def value(policy: Callable[[Any], Any]) -> float:
+        return float((policy(seen.astype(np.float32)) / (1 + np.exp(-(seen @ pays)))).sum(axis=1).mean())
+
     policies = []
     for sharpness in (-1.0, 0.5, 2.0):
 
         def policy(seen: Any, sharpness: float = sharpness) -> Any:
             return _softmax(np.asarray(seen, dtype=np.float64) @ pays * sharpness)
 
-        seen = np.random.default_rng(3).normal(size=(1_000_000, 3))
-        policies.append((policy, float((policy(seen) / (1 + np.exp(-(seen @ pays)))).sum(axis=1).mean())))
-    return World(lambda seed: rounds(seed, 500, logging), logging, policies, 0.99)
+        policies.append((policy, value(policy)))
+    return World(lambda seed: rounds(seed, 500, logging), logging, value, policies)
 
 
 def chain() -> World:
@@ -244,15 +261,21 @@ def chain() -> World:
             )  # fmt: skip
         return join_episodes(episodes)
 
-    def value(table: Any) -> float:
+    def value(policy: Callable[[Any], Any]) -> float:
+        table = policy(eye.astype(np.float32))
         onward = 0.99 * going_on * np.einsum("sa,sat->st", table, moves)
         return float(first @ np.linalg.solve(eye - onward, (table * pays).sum(axis=1)))
 
     policies = []
     for seed in range(3):
         table = np.random.default_rng([seed, 4]).dirichlet(np.ones(actions), size=states)
-        policies.append((lambda seen, table=table: np.asarray(seen, dtype=np.float64) @ table, value(table)))
-    return World(log, lambda seen: np.asarray(seen, dtype=np.float64) @ logging, policies, 0.99, value)
+        policies.append((by_state(table), value(by_state(table))))
+    return World(log, by_state(logging), value, policies)
+
+
+def by_state(table: Any) -> Callable[[Any], Any]:
+    """Return the policy of a table of probabilities, for observations that have a 1 in the column of their state."""
+    return lambda seen: np.asarray(seen, dtype=np.float64) @ table
 
 
 WORLDS = {"cartpole": cartpole, "acrobot": acrobot, "bandit": bandit, "chain": chain}

@@ -52,7 +52,9 @@ def _cartpole_log(seed: int) -> Episodes:
     return join_episodes(episode for episodes in played for episode in episodes)
 
 
-def _behavior_log(name: str) -> Callable[[int], Episodes]:
+def behavior_log(name: str) -> Callable[[int], Episodes]:
+    """Return what logs a policy that learned online and was stopped early, by its seed."""
+
     def collect(seed: int) -> Episodes:
         run = OnlineRun(load_preset(_PRESETS / f"preset-{name}-behavior.yaml", OnlinePreset, {"seed": seed}))
         while not run.finished:
@@ -83,8 +85,8 @@ class _Task:
 
 _TASKS = {
     "cartpole": _Task("preset-cartpole-ddqnbcq", "CartPole-v0", _cartpole_log),
-    "acrobot": _Task("preset-acrobot", "Acrobot-v1", _behavior_log("acrobot")),
-    "lunarlander": _Task("preset-lunarlander", "LunarLander-v3", _behavior_log("lunarlander")),
+    "acrobot": _Task("preset-acrobot", "Acrobot-v1", behavior_log("acrobot")),
+    "lunarlander": _Task("preset-lunarlander", "LunarLander-v3", behavior_log("lunarlander")),
 }
 
 

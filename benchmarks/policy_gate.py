@@ -35,15 +35,15 @@ def mixture(candidate: Callable[[Any], Any], behavior: Callable[[Any], Any], sha
 def chain() -> tuple[World, list[tuple[Callable[[Any], Any], float]], float]:
     """Return the chain, mixtures with known values, and the value of the policy that logs."""
     world = interval_coverage.chain()
-    assert world.value is not None
     logging = world.behavior(np.eye(6))
     tables = np.random.default_rng(12).dirichlet(np.ones(2), size=(40, 6))
     policies = []
     for table in tables:
         for share in SHARES:
             mixed = share * table + (1 - share) * logging
-            policies.append((lambda seen, mixed=mixed: np.asarray(seen, dtype=np.float64) @ mixed, world.value(mixed)))
-    return world, policies, world.value(logging)
+            policy = interval_coverage.by_state(mixed)
+            policies.append((policy, world.value(policy)))
+    return world, policies, world.value(world.behavior)
 
 
 def cartpole() -> tuple[World, list[tuple[Callable[[Any], Any], float]], float]:
@@ -65,8 +65,8 @@ def cartpole() -> tuple[World, list[tuple[Callable[[Any], Any], float]], float]:
             for share in SHARES:
                 policy = mixture(candidate, behavior, share)
                 policies.append((policy, interval_coverage.cartpole_value(policy)))
-    world = World(interval_coverage.random_cartpole, behavior, policies, 0.99)
-    return world, policies, interval_coverage.cartpole_value(behavior)
+    value = interval_coverage.cartpole_value
+    return World(interval_coverage.random_cartpole, behavior, value, policies), policies, value(behavior)
 
 
 WORLDS = {"chain": chain, "cartpole": cartpole}

@@ -17,6 +17,7 @@ from aws_endpoint import aws_rows
 from commands import demo_rows, import_rows
 from data import data_rows
 from endpoints import endpoint_rows
+from job_lists import list_rows
 from learning import learning_rows
 from measuring import Row, markdown_table
 from model_artifact import artifact_rows
@@ -50,6 +51,7 @@ _GROUPS = (
     "endpoints",
     "transform",
     "aws",
+    "lists",
 )
 
 
@@ -77,6 +79,7 @@ def main() -> int:
             "endpoints": lambda: endpoint_rows(scratch, options.runs),
             "transform": lambda: transform_rows(scratch, options.runs),
             "aws": lambda: aws_rows(scratch, home, options.runs),
+            "lists": lambda: list_rows(scratch, options.runs),
         }
         rows: list[Row] = []
         for group in options.only or _GROUPS:

@@ -206,14 +206,14 @@ def earlier_checkpoint(environment: JobEnvironment) -> Path | None:
 
 
 def continued(preset: SomePreset, earlier: Path | None) -> SomePreset:
-    """Return the preset as the checkpoint's run had it, where that did not know all of today's keys."""
+    """Return the preset as the checkpoint's run had it, where that had decided something else, or knew fewer keys."""
     if earlier is None:
         return preset
     from batch_rl.learning.checkpoint import as_begun
 
     preset, adopted = as_begun(preset, earlier)
     if adopted:
-        print(f"Resumed> an older version wrote the checkpoint, so {', '.join(adopted)} as it was there.", flush=True)
+        print(f"Resumed> as the checkpoint's run began: {', '.join(adopted)}.", flush=True)
     return preset
 
 

@@ -82,7 +82,7 @@ def train_offline(
         largest_possible_value(run.data.largest_reward, preset.agent.discount),
         preset.agent,
         spread=UNITS * scaling_of(run.fitting, preset.agent.discount).scale,
-        best_by=preset.training.best_by,
+        best_by=preset.best_by,
     )
     metrics_path = paths.intermediate / BATCH_FILE_NAME
     origin = {"job": log.job_name, "preset": log.preset_name, "dataset": log.path.name, "date": now().split()[0]}
@@ -100,7 +100,7 @@ def train_offline(
             if events is not None:
                 events.append(result.epoch, row)
             for folder in folders:
-                folder.save(result.estimates.value(preset.training.best_by), metrics.text())
+                folder.save(result.estimates.value(preset.best_by), metrics.text())
             print(epoch_line(result), flush=True)
             if run.epoch == preset.training.epochs and result.estimates.trajectory:
                 print(*estimate_lines(result.estimates.trajectory, result.estimates.fqe), sep="\n", flush=True)

@@ -105,7 +105,9 @@ def backpropagate(
             torch.bmm(hidden.transpose(1, 2), gradient, out=into[layer])
         torch.sum(gradient, dim=1, keepdim=True, out=into[layer + 1])
         if layer:
-            gradient = torch.bmm(gradient, parameters[layer].transpose(1, 2)).mul_(hidden.sign())
+            gradient = torch.bmm(gradient, parameters[layer].transpose(1, 2))
+            # The derivative of ReLU by what it returned: 0 where that is 0.
+            gradient = torch.ops.aten.threshold_backward.default(gradient, hidden, 0)
 
 
 def joined(parameters: Sequence[Tensor]) -> tuple[Tensor, Parameters]:
@@ -140,6 +142,8 @@ class Adam:
         self.squares = torch.zeros_like(parameters)
         self.updates = 0
         self._denominators = torch.empty_like(parameters)
+        # A tensor of the same type: a number is turned into one for each product, which takes longer than the product.
+        self._keep_of_squares = parameters.new_tensor(beta2)
 
     def step(self, gradients: Tensor, learning_rate: float) -> None:
         """Move the parameters in place."""
@@ -147,7 +151,7 @@ class Adam:
         correction = math.sqrt(1 - self.beta2**self.updates)
         step_size = learning_rate * correction / (1 - self.beta1**self.updates)
         self.means.lerp_(gradients, 1 - self.beta1)
-        self.squares.mul_(self.beta2).addcmul_(gradients, gradients, value=1 - self.beta2)
+        self.squares.mul_(self._keep_of_squares).addcmul_(gradients, gradients, value=1 - self.beta2)
         if self.weight_decay:
             self.parameters.mul_(1 - learning_rate * self.weight_decay)
         torch.sqrt(self.squares, out=self._denominators).add_(self.epsilon * correction)

@@ -143,7 +143,7 @@ def list_metrics(document: Document, home: Path) -> dict[str, Any] | None:
 
 def _job_names(home: Path) -> list[str]:
     folder = JobStore(home).path
-    return sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
+    return sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith(".")) if folder.is_dir() else []
 
 
 def _points(job: str, home: Path) -> list[MetricPoint]:

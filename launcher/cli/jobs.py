@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from launcher.cli.printing import print_json, print_table, to_json
-from launcher.errors import BadInputError, JobNotFoundError, LauncherError
+from launcher.errors import BadInputError, JobNotFoundError, LauncherError, RecordError
 from launcher.paths import MAX_NAME_BYTES, checked_path
 from launcher.secrets import masked_description
 from launcher.terminal import neutralised_text, say_error
 
 if TYPE_CHECKING:
+    from launcher.jobs.index import Entry
+    from launcher.jobs.kinds import Kind
     from launcher.jobs.record import Record
     from launcher.jobs.store import JobStore, Store
     from launcher.sdk.training_job import TrainingJob
@@ -23,9 +25,11 @@ if TYPE_CHECKING:
 
 def complete_job(incomplete: str) -> list[str]:
     """Return the names of jobs for a shell that completes one, the newest first."""
-    stores = [_store_of(word) for word in _JOB_KINDS]
-    entries = [entry for store in stores for entry in store.records()[0] if entry[0].startswith(incomplete)]
-    names = [name for name, _ in sorted(entries, key=lambda entry: entry[1].created, reverse=True)]
+    from launcher.jobs.index import list_entries
+    from launcher.settings import home_path
+
+    listing = list_entries(home_path(), [_kind_of(word) for word in _JOB_KINDS], name_contains=incomplete)
+    names = [entry.name for entry in listing.entries if entry.name.startswith(incomplete)]
     return [*(["latest"] if "latest".startswith(incomplete) else []), *names]
 
 
@@ -52,50 +56,73 @@ def list_jobs(
         str | None,
         typer.Option("--kind", "-k", help="training, processing, transform, tuning, model; by default all."),
     ] = None,
+    status: Annotated[
+        list[str] | None,
+        typer.Option("--status", "-s", help="Only jobs with this status, such as Failed; may be given several times."),
+    ] = None,
+    name: Annotated[str, typer.Option("--name", help="Only jobs whose name contains this.")] = "",
     limit: Annotated[int | None, typer.Option("--limit", "-n", min=1, help="Only so many; all by default.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """List jobs, the newest first; a job without a driver gets a new one."""
-    stores = [_store_of(word) for word in ((kind,) if kind else _JOB_KINDS)]
-    entries: list[tuple[Store[Any], str, Record]] = []
-    for store in stores:
-        records, errors = store.records()
-        entries += [(store, name, record) for name, record in records]
-        for error in errors:
-            say_error(f"{type(error).__name__}: {error}")
-    entries.sort(key=lambda entry: entry[2].created, reverse=True)
-    for entry in entries:
-        _look_after(*entry)
-    entries = entries[:limit]
+    from launcher.jobs.index import list_entries
+    from launcher.jobs.store import Store
+    from launcher.settings import home_path
+
+    home, kinds = home_path(), [_kind_of(word) for word in ((kind,) if kind else _JOB_KINDS)]
+    statuses = [_status_of(word) for word in status or ()]
+    for active in list_entries(home, kinds, terminal=False).entries:
+        _look_after_entry(Store(home, active.kind_of), active.name)
+    listing = list_entries(home, kinds, statuses=statuses, name_contains=name, limit=limit)
+    for error in listing.errors:
+        say_error(f"{type(error).__name__}: {error}")
     if as_json:
-        print_json([_listed(*entry) for entry in entries])
-    elif not entries:
-        print(f"no {stores[0].kind.noun}s in {stores[0].path if kind else stores[0].home}")
+        print_json([_listed(entry) for entry in listing.entries])
+    elif not listing.entries:
+        such = " such" if statuses or name else ""
+        print(f"no{such} {kinds[0].noun}s in {home / kinds[0].folder if kind else home}")
     else:
         headings = ["JOB", "STATUS", "RUNTIME", "CREATED", "SECONDS", "KIND"]
         if kind:
-            headings = ["MODEL", "CREATED"] if stores[0].kind.folder == "models" else headings[:-1]
-        print_table([headings, *(_row(*entry)[: len(headings)] for entry in entries)], fit=True)
+            headings = ["MODEL", "CREATED"] if kinds[0].folder == "models" else headings[:-1]
+        print_table([headings, *(_row(entry)[: len(headings)] for entry in listing.entries)], fit=True)
 
 
-def _listed(store: Store[Any], name: str, record: Record) -> dict[str, Any]:
-    from launcher.jobs.record import DrivenRecord, utc
+def _status_of(word: str) -> str:
+    from launcher.jobs.states import Status
 
-    noun = "".join(word.capitalize() for word in store.kind.arn_kind.split("-"))
-    status = {f"{noun}Status": record.status} if isinstance(record, DrivenRecord) else {}
-    return {f"{noun}Name": name, **status, "CreationTime": utc(record.created)}
+    statuses = {str(status).lower(): str(status) for status in Status}
+    if word.lower() not in statuses:
+        raise BadInputError(f"--status {word!r} is no status of a job.", f"Use one of: {', '.join(statuses.values())}.")
+    return statuses[word.lower()]
 
 
-def _row(store: Store[Any], name: str, record: Record) -> tuple[str, ...]:
-    from launcher.jobs.record import DrivenRecord, utc
+def _look_after_entry(store: Store[Any], name: str) -> None:
+    try:
+        record = store.load(name)
+    except (BadInputError, RecordError):
+        return  # removed or damaged at this moment
+    _look_after(store, name, record)
 
-    created = utc(record.created).astimezone().strftime("%m-%d %H:%M")
-    if not isinstance(record, DrivenRecord):
-        return name, created
-    last = record.ended or (record.modified if record.terminal else time.time())
-    unknown = " (unknown)" if record.unknown_since is not None else ""
-    kind = next(word for word, folder in _KIND_NAMES.items() if folder == store.kind.folder)
-    return name, f"{record.status}{unknown}", record.runtime, created, f"{last - record.created:.0f}", kind
+
+def _listed(entry: Entry) -> dict[str, Any]:
+    from launcher.jobs.record import utc
+
+    noun = "".join(word.capitalize() for word in entry.kind_of.arn_kind.split("-"))
+    status = {f"{noun}Status": entry.status} if entry.status else {}
+    return {f"{noun}Name": entry.name, **status, "CreationTime": utc(entry.created)}
+
+
+def _row(entry: Entry) -> tuple[str, ...]:
+    from launcher.jobs.record import utc
+
+    created = utc(entry.created).astimezone().strftime("%m-%d %H:%M")
+    if not entry.status:
+        return entry.name, created
+    last = entry.ended or (entry.modified if entry.terminal else time.time())
+    unknown = " (unknown)" if entry.unknown_since is not None else ""
+    kind = next(word for word, folder in _KIND_NAMES.items() if folder == entry.kind)
+    return entry.name, f"{entry.status}{unknown}", entry.runtime, created, f"{last - entry.created:.0f}", kind
 
 
 def describe(
@@ -238,12 +265,14 @@ def job_handle(name: str) -> TrainingJob:
 
 def _found(name: str, kind: str | None) -> tuple[Store[Any], str]:
     """Return the store and the name of a job: of the kind that was named, else of the first that has such a job."""
+    from launcher.jobs.index import names_by_age
+
     if len(name.encode()) > MAX_NAME_BYTES:
         raise JobNotFoundError(f"no job '{name:.60}...': that is no job's name.", "List them with: launcher ls")
     stores = [_store_of(word) for word in ((kind,) if kind else _JOB_KINDS)]
     for store in stores:
-        if name == "latest" and (names := store.names()):
-            return store, names[-1]
+        if name == "latest" and (names := names_by_age(store, limit=1)):
+            return store, names[0]
         if store.folder(name).record_path.exists():
             return store, name
     stores[0].load(name)  # which says that there is none
@@ -262,14 +291,19 @@ def _handle(store: Store[Any], name: str) -> Any:
 
 
 def _store_of(kind: str) -> Store[Any]:
-    from launcher.jobs.kinds import KINDS
     from launcher.jobs.store import Store
     from launcher.settings import home_path
+
+    return Store(home_path(), _kind_of(kind))
+
+
+def _kind_of(kind: str) -> Kind[Any]:
+    from launcher.jobs.kinds import KINDS
 
     folder = _KIND_NAMES.get(kind, kind)
     if folder not in _KIND_NAMES.values():
         raise BadInputError(f"--kind {kind!r} is not known.", f"Use one of: {', '.join(_KIND_NAMES)}.")
-    return Store(home_path(), KINDS[folder])
+    return KINDS[folder]
 
 
 def _description(store: Store[Any], name: str) -> dict[str, Any]:

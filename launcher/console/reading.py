@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -16,12 +17,12 @@ from launcher.endpoints.service import recent_requests, status_of
 from launcher.errors import LauncherError
 from launcher.jobs.endpoint_record import EndpointRecord
 from launcher.jobs.folder import JobFolder
+from launcher.jobs.index import Entry, list_entries
 from launcher.jobs.kinds import KINDS, PROCESSING_JOBS, TRAINING_JOBS, TRANSFORM_JOBS, TUNING_JOBS, Kind
 from launcher.jobs.metrics import read_points
-from launcher.jobs.record import DrivenRecord, HostsRecord, JobRecord
+from launcher.jobs.record import DrivenRecord, JobRecord
 from launcher.jobs.spec import job_keys
 from launcher.jobs.store import EndpointStore, Store
-from launcher.jobs.summaries import Summary, summaries
 from launcher.running.artifacts import list_files
 from launcher.running.following import LogReader, tail_begins
 from launcher.s3_server.errors import S3Error
@@ -132,30 +133,34 @@ def listed_jobs(
         text: a part of the name.
         status: the only one that is wanted; empty for all.
     """
-    kinds = [kind for kind in JOB_KINDS.values() if folder in ("", kind.folder)]
+    listing = list_entries(
+        home,
+        [kind for kind in JOB_KINDS.values() if folder in ("", kind.folder)],
+        statuses=[status] if status else [],
+        name_contains=text,
+        limit=limit,
+        offset=begin,
+    )
     lines = [
-        (summary, kind.folder)
-        for kind in kinds
-        for summary in summaries(Store(home, kind), _summarized)
-        if text in summary.name and status in ("", summary.values["status"])
-    ]
-    lines.sort(key=lambda line: (-line[0].created, line[0].name))
-    return [_listed(*line) for line in lines[begin : begin + limit]], len(lines)
+        Listed(
+            entry.kind, entry.name, entry.status, entry.runtime, entry.created,
+            entry.ended or (entry.modified if entry.terminal else None),
+            entry.unknown_since is not None, _result(home, entry),
+        )
+        for entry in listing.entries
+    ]  # fmt: skip
+    return lines, listing.total
 
 
-def _summarized(record: DrivenRecord) -> dict[str, Any]:
-    metrics = record.final_metrics if isinstance(record, HostsRecord) else []
-    return {
-        "status": str(record.status),
-        "runtime": record.runtime,
-        "ended": record.ended or (record.modified if record.terminal else None),
-        "unknown": record.unknown_since is not None,
-        "result": tuple(metrics[0][:2]) if metrics else None,
-    }
-
-
-def _listed(summary: Summary, folder: str) -> Listed:
-    return Listed(folder, summary.name, created=summary.created, **summary.values)
+def _result(home: Path, entry: Entry) -> tuple[str, float] | None:
+    """Return name and value of a job's first metric, as its record has them; the index has none."""
+    if not entry.terminal:
+        return None
+    path = Store(home, entry.kind_of).folder(entry.name).record_path
+    with suppress(OSError, ValueError, TypeError, KeyError, IndexError, AttributeError):
+        name, value = json.loads(path.read_bytes())["final_metrics"][0][:2]
+        return str(name), float(value)
+    return None
 
 
 def job_view(home: Path, folder: str, name: str) -> JobView:

@@ -84,17 +84,7 @@ class JobFolder:
         Raises:
             OSError: the lock is there and cannot be looked at.
         """
-        try:
-            descriptor = os.open(self.lock_path, os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return False
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        finally:
-            os.close(descriptor)
-        return False
+        return is_locked(self.lock_path)
 
     @contextmanager
     def driving(self, *, wait: bool = True) -> Iterator[bool]:
@@ -154,3 +144,22 @@ class JobFolder:
         """Give that room back."""
         with contextlib.suppress(OSError):
             self.spare_path.unlink()
+
+
+def is_locked(path: Path) -> bool:
+    """Return whether a process holds the lock of a file at this moment; False where there is no file.
+
+    Raises:
+        OSError: the file is there and cannot be looked at.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False

@@ -25,6 +25,7 @@ from launcher.errors import (
     RecordError,
     SettingsError,
 )
+from launcher.jobs.changes import mark_changed
 from launcher.jobs.endpoint_record import EndpointConfigRecord, EndpointRecord
 from launcher.jobs.folder import JobFolder
 from launcher.jobs.kinds import (
@@ -68,6 +69,7 @@ class Claim(Generic[RecordType]):
         try:
             if not record.terminal:
                 self.folder.keep_spare(len(json.dumps(record.to_dict())))
+            mark_changed(self._store.home, self._store.path, self.folder.name)  # the name may have been another's
             self._store._write(self.folder, record, durable=True)
         except OSError as error:
             raise self._store.not_recorded(self.folder.name, error) from error
@@ -221,6 +223,8 @@ class Store(Generic[RecordType]):
             OSError: it could not be written, and is as it was before.
         """
         folder = self.folder(name)
+        if record.terminal:
+            mark_changed(self.home, self.path, name)
         try:
             self._write(folder, record, durable=record.terminal)
         except OSError as error:

@@ -9,10 +9,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from launcher.errors import RecordError
+from launcher.jobs.changes import mark_changed
+from launcher.jobs.folder import is_locked
 from launcher.jobs.record import Record
 from launcher.jobs.store import Store
 
-_FILE = "tags.json"
+TAGS_FILE = "tags.json"
 _LOCK = "tags.lock"
 
 
@@ -34,7 +36,7 @@ def changed_tags(store: Store[Any], name: str) -> dict[str, str] | None:
     Raises:
         RecordError: the file is damaged.
     """
-    path = f"{store.path}/{name}/{_FILE}"
+    path = f"{store.path}/{name}/{TAGS_FILE}"
     try:
         with open(path, encoding="utf-8") as file:  # noqa: PTH123 - Search asks for each of ten thousand
             values = json.load(file)
@@ -52,6 +54,15 @@ def tags_of(record: Record) -> dict[str, str]:
     return {str(key): str(value) for key, value in record.spec.get("tags", ())}
 
 
+def tags_are_changing(store: Store[Any], name: str) -> bool:
+    """Return whether a process changes the tags at this moment.
+
+    Raises:
+        OSError: that cannot be looked at.
+    """
+    return is_locked(store.folder(name).path / _LOCK)
+
+
 def change_tags(
     store: Store[Any], name: str, change: Callable[[Mapping[str, str]], Mapping[str, str]]
 ) -> Mapping[str, str]:
@@ -66,10 +77,11 @@ def change_tags(
     with (folder / _LOCK).open("wb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         tags = change(read_tags(store, name, record))
-        part = folder / f"{_FILE}.part"
+        mark_changed(store.home, store.path, name)
+        part = folder / f"{TAGS_FILE}.part"
         with part.open("w", encoding="utf-8") as file:
             json.dump(dict(tags), file)
             file.flush()
             os.fsync(file.fileno())
-        part.replace(folder / _FILE)
+        part.replace(folder / TAGS_FILE)
     return tags

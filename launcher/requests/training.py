@@ -153,8 +153,11 @@ def training_request(spec: TrainingJobSpec) -> dict[str, Any]:
 
 
 def completed(request: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a document with the defaults of AWS, or of this machine, where it says nothing; nothing else changes."""
-    full = copy.deepcopy(dict(request))
+    """Return a document with the defaults of AWS, or of this machine, where it says nothing; nothing else changes.
+
+    The given one stays as it is, and shares what gets no default: nobody changes the answer below its first level.
+    """
+    full = dict(request)
     for name, default in (
         ("HyperParameters", {}),
         ("Environment", {}),
@@ -173,13 +176,18 @@ def completed(request: Mapping[str, Any]) -> dict[str, Any]:
     ):
         full[name] = {**defaults, **full.get(name, {})}
     if "CheckpointConfig" in full:
-        full["CheckpointConfig"].setdefault("LocalPath", CHECKPOINTS)
-    for channel in full.get("InputDataConfig", ()):
-        channel["DataSource"]["S3DataSource"].setdefault("S3DataDistributionType", "FullyReplicated")
-        for name in ("CompressionType", "RecordWrapperType"):
-            channel.setdefault(name, "None")
-        channel.setdefault("InputMode", full["AlgorithmSpecification"]["TrainingInputMode"])
+        full["CheckpointConfig"] = {"LocalPath": CHECKPOINTS, **full["CheckpointConfig"]}
+    if "InputDataConfig" in full:
+        mode = full["AlgorithmSpecification"]["TrainingInputMode"]
+        full["InputDataConfig"] = [_completed_channel(channel, mode) for channel in full["InputDataConfig"]]
     return full
+
+
+def _completed_channel(channel: Mapping[str, Any], input_mode: str) -> dict[str, Any]:
+    source = channel["DataSource"]
+    objects = {"S3DataDistributionType": "FullyReplicated", **source["S3DataSource"]}
+    defaults = {"CompressionType": "None", "RecordWrapperType": "None", "InputMode": input_mode}
+    return {**defaults, **channel, "DataSource": {**source, "S3DataSource": objects}}
 
 
 def s3_member(settings: Mapping[str, Any]) -> dict[str, str]:

@@ -38,11 +38,13 @@ def find_job(name: str) -> TrainingJob:
     Raises:
         JobNotFoundError: there is none.
     """
+    from launcher.jobs.index import names_by_age
+
     store = JobStore(home_path())
     if len(name.encode()) > MAX_NAME_BYTES:
         raise JobNotFoundError(f"no job '{name:.60}...': that is no job's name.", "List them with: launcher ls")
-    if name == LATEST and (names := store.names()):
-        name = names[-1]
+    if name == LATEST and (names := names_by_age(store, limit=1)):
+        name = names[0]
     return TrainingJob(name, store)
 
 
@@ -79,7 +81,9 @@ def referred_location(text: str, channel: str = "", tell: Callable[[str], None] 
     if name != LATEST and not store.folder(name).record_path.exists():
         if "/" in text or "." in text:
             return text  # a path, whose error is said where paths are looked at
-        near = get_close_matches(name, store.names(), n=1)
+        from launcher.jobs.index import names_by_age
+
+        near = get_close_matches(name, names_by_age(store), n=1)
         raise ChannelError(
             f"'{text}' is neither a file or folder nor a job.",
             f"Did you mean the job '{near[0]}'?" if near else _fitting(store, inside, channel) or "List: launcher ls",
@@ -128,6 +132,7 @@ def results_path(outputs: JobOutputs, inside: str = "", channel: str = "") -> Pa
     target = folder.joinpath(*path.parts[1:])
     if not target.exists():
         names = sorted(str(entry.relative_to(folder)) for entry in folder.rglob("*") if entry.is_file())
+
         near = get_close_matches(str(PurePosixPath(*path.parts[1:])), names, n=1)
         listed = ", ".join(names[:_MAX_NAMED]) + (f" and {len(names) - _MAX_NAMED} more" * (len(names) > _MAX_NAMED))
         raise ChannelError(
@@ -196,9 +201,11 @@ def _fitting(store: Store[JobRecord], inside: str, channel: str) -> str:
     """Return a sentence with the newest jobs that have such a part; empty where there are none."""
     part = inside.split("/")[0] or (MODEL_CHANNEL if channel == MODEL_CHANNEL else "")
     parts = [name for name in ((part,) if part else ("output", "model")) if name in PARTS]
-    names = [name for name, record in reversed(store.records()[0]) if record.terminal]
+    from launcher.jobs.index import list_entries
+
     # Each may be a question to an S3: the newest are enough.
-    fitting = [name for name in names[: 4 * _MAX_NAMED] if any(_has(store, name, part) for part in parts)]
+    newest = list_entries(store.home, [store.kind], terminal=True, limit=4 * _MAX_NAMED).entries
+    fitting = [entry.name for entry in newest if any(_has(store, entry.name, part) for part in parts)]
     if not fitting:
         return ""
     return f"Jobs that have {' or '.join(parts)}, the newest first: {', '.join(fitting[:_MAX_NAMED])}."

@@ -18,7 +18,11 @@ def describe(store: Store[TuningRecord], name: str) -> dict[str, Any]:
     Raises:
         TuningJobNotFoundError: there is no such tuning job.
     """
-    record = store.load(name)
+    return describe_loaded(store, store.load(name))
+
+
+def describe_loaded(store: Store[TuningRecord], record: TuningRecord) -> dict[str, Any]:
+    """Return the same for a record that was just read."""
     parents = []
     for parent in record.tuning_spec.parents:
         if store.folder(parent).record_path.exists():

@@ -214,7 +214,8 @@ def test_a_checkpoint_of_version_0_1_0_is_resumed_as_it_began(name, values, tmp_
     if name == "preset-cartpole-ddqnbcq":  # which says it out loud
         asked = dataclasses.replace(asked, agent=dataclasses.replace(asked.agent, reward_scaling="returns"))
     preset, adopted = as_begun(asked, folder)
-    assert {"agent.reward_scaling=none", "agent.iql_policy=values", "agent.support_threshold=0.0"} == set(adopted)
+    as_they_were = {"agent.reward_scaling=none", "agent.iql_policy=values", "agent.support_threshold=0.0"}
+    assert as_they_were | {"training.best_by=WIS"} == set(adopted)
     run = TrainingRun(read_npz(OLD / "episodes.npz"), preset)
     resumption = resume(folder, run)
     assert (run.epoch, run.learner.updates) == (2, 14)
@@ -270,3 +271,30 @@ def test_a_key_that_a_checkpoint_lacks_has_its_default(tmp_path):
     changed = TrainingRun(episodes, other)
     with pytest.raises(CheckpointError, match=r"agent\.double_q = True \(now False\)"):
         resume(folder, changed)
+
+
+def test_a_run_goes_on_by_the_estimate_that_named_its_best_checkpoint(tmp_path):
+    """It is decided once, where the preset leaves it open: a run that began with WIS, once the default, keeps it."""
+    folder, episodes = tmp_path / "checkpoint", a_log_that_never_takes_action_2()
+    run, _ = trained(episodes, **{"training.epochs": 1})
+    CheckpointFolder(folder, run, keep=1).save(0.0, "")
+    metadata = json.loads((folder / "metadata.json").read_text())
+    assert (run.preset.training.best_by, metadata["preset"]["training"]["best_by"]) == (None, "WDR")
+    assert as_begun(run.preset, folder) == (run.preset, [])
+    resume(folder, TrainingRun(episodes, run.preset))
+    metadata["preset"]["training"]["best_by"] = "WIS"
+    (folder / "metadata.json").write_text(json.dumps(metadata))
+    preset, adopted = as_begun(run.preset, folder)
+    assert (preset.best_by, adopted) == ("WIS", ["training.best_by=WIS"])
+    resume(folder, TrainingRun(episodes, preset))
+    named = dataclasses.replace(run.preset, training=dataclasses.replace(run.preset.training, best_by="DM"))
+    assert as_begun(named, folder) == (named, [])
+    with pytest.raises(CheckpointError, match=r"training\.best_by = WIS \(now DM\)"):
+        resume(folder, TrainingRun(episodes, named))
+
+
+def test_the_best_checkpoint_is_that_of_the_highest_wdr_where_there_is_one():
+    path = PRESETS / "preset-cartpole-ddqnbcq.yaml"
+    assert load_preset(path, TrainingPreset, {}).best_by == "WDR"
+    assert load_preset(path, TrainingPreset, {"ope.estimators": ["PDIS"]}).best_by == "WIS"
+    assert load_preset(path, TrainingPreset, {"training.best_by": "WIS"}).best_by == "WIS"

@@ -302,6 +302,7 @@ def test_other_environments_may_have_a_limit_of_their_own():
 
 
 @pytest.mark.slow
+@pytest.mark.whole
 def test_the_shipped_preset_learns_to_balance_the_pole(new_job):
     job = new_job().run(train.main, {"preset": "preset-cartpole-dqn"})
     played = new_job().run(evaluate.main, {"preset": "preset-cartpole-dqn"}, checkpoint=job.output / "checkpoint")

@@ -53,6 +53,7 @@ def beats_its_log(run, name):
 
 
 @pytest.mark.slow
+@pytest.mark.whole
 def test_lunarlanders_policy_beats_the_log_that_it_learned_from_by_far(run):
     pytest.importorskip("Box2D")
     gain, radius = beats_its_log(run, "preset-lunarlander")

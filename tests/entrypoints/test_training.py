@@ -175,12 +175,12 @@ def test_values_that_sink_to_negative_returns_have_not_grown():
 
 @pytest.mark.parametrize("algorithm", ["cql", "iql"])
 def test_a_warning_does_not_advise_what_was_chosen(algorithm):
-    watch = ValueWatch(0.0, Agent(algorithm=algorithm, target_update_rate=0.01), best_by="WDR")
+    watch = ValueWatch(0.0, Agent(algorithm=algorithm, target_update_rate=0.01))
     (warning,) = watch.warnings(epoch(2, q=5.0, wis=1.0, sequential_dr=1.0))
     assert "agent.algorithm" not in warning
     assert "lower agent.target_update_rate" in warning
     (warning,) = watch.warnings(epoch(3, q=50.0, wis=0.0, sequential_dr=0.0))
-    assert "training.best_by=WIS would keep the earlier one" in warning
+    assert "the checkpoint 'best' is the earlier one" in warning
 
 
 def test_logits_are_no_values():

@@ -155,7 +155,7 @@ class CheckpointFolder:
             "observation_size": run.observation_size,
             "n_actions": run.n_actions,
             **({"action_names": list(run.action_names)} if run.action_names else {}),
-            "preset": dataclasses.asdict(run.preset),
+            "preset": dataclasses.asdict(run.preset.decided()),
             "dataset_sha256": run.dataset_digest,
             "value_scaling": asdict(run.scaling),
             **({"episodes": run.seen_episodes.to_dict()} if run.seen_episodes else {}),
@@ -386,8 +386,9 @@ def resume(folder: Path, run: Run) -> Resumption:
             f"{folder}: the checkpoint was trained on another dataset, so this run cannot go on from it. "
             "Hand over that dataset, or leave the checkpoint out to begin anew."
         )
-    earlier, present = _earlier_values(metadata), _flat(json.loads(json.dumps(dataclasses.asdict(run.preset))))
-    changed = [name for name in present if name not in MAY_CHANGE and earlier.get(name) != present[name]]
+    decided = json.loads(json.dumps(dataclasses.asdict(run.preset.decided())))
+    earlier, present, may_change = _earlier_values(metadata), _flat(decided), {*MAY_CHANGE, *run.preset.unread}
+    changed = [name for name in present if name not in may_change and earlier.get(name) != present[name]]
     if changed:
         shown = ", ".join(f"{name} = {earlier.get(name)} (now {present[name]})" for name in changed[:3])
         raise CheckpointError(
@@ -412,13 +413,16 @@ def resume(folder: Path, run: Run) -> Resumption:
 def as_begun(preset: PresetOfARun, folder: Path) -> tuple[PresetOfARun, list[str]]:
     """Return a preset with the values that the checkpoint's run had for keys that it did not know, and their names.
 
-    Such a run goes on as it began. A value that the preset sets to something else than the key's default stays, and
-    ``resume`` will refuse it.
+    Such a run goes on as it began, also in what this preset leaves open and that run had decided. A value that the
+    preset sets to something else than the key's default stays, and ``resume`` will refuse it.
 
     Raises:
         CheckpointError: the folder holds no checkpoint of ours.
     """
-    lacking = _values_before(_read_metadata(folder))
+    metadata = _read_metadata(folder)
+    earlier, open_now, decided = _earlier_values(metadata), _values(preset), _values(preset.decided())
+    lacking = _values_before(metadata)
+    lacking |= {name: earlier[name] for name, value in open_now.items() if value != decided[name] != earlier[name]}
     adopted: list[str] = []
     sections: dict[str, Any] = {}
     for name, value in lacking.items():
@@ -458,6 +462,10 @@ def _agent(metadata: dict[str, Any]) -> Agent:
     arguments: dict[str, Any] = {name: value for name, value in values.items() if name in names}
     arguments["hidden_sizes"] = tuple(arguments["hidden_sizes"])
     return Agent(**arguments)
+
+
+def _values(preset: TrainingPreset | OnlinePreset) -> dict[str, Any]:
+    return _flat(dataclasses.asdict(preset))
 
 
 def _flat(preset: dict[str, Any]) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 """Signs that action values have lost touch with the rewards, while they are still finite."""
 
+import math
+
 from batch_rl.learning.training import EpochResult
 from batch_rl.presets.schema import Agent
 
@@ -25,13 +27,13 @@ class ValueWatch:
         bound: see ``largest_possible_value``.
         agent: behavior cloning has no values, so nothing is said about it.
         spread: deviation of the logged returns, in units of reward; values are not more exact than a share of it.
-        best_by: the preset's ``training.best_by``.
+        best_by: the estimate that makes a checkpoint the best.
     """
 
     def __init__(self, bound: float, agent: Agent, *, spread: float = 0.0, best_by: str = "WIS") -> None:
         self._bound, self._spread, self._agent = bound, spread, agent
         self._silent = agent.algorithm == "bc"
-        self._keeps_best = best_by == "WIS"
+        self._best_by = best_by
         self._best: EpochResult | None = None
         self._given: set[str] = set()
 
@@ -45,20 +47,19 @@ class ValueWatch:
                 f"Q reached {result.largest_q:.4g} in epoch {result.epoch}, but no return can exceed "
                 f"{self._bound:.4g}: the values of some actions are overestimated. {self._advice()}"
             )
-        best, estimates = self._best, result.estimates
-        if best is None or estimates.wis > best.estimates.wis:
+        best, name = self._best, self._best_by
+        value, dr = result.estimates.value(name), result.estimates.sequential_dr
+        if best is None:
+            if math.isfinite(value):
+                self._best = result
+        elif value > (best_value := best.estimates.value(name)):
             self._best = result
-        elif self._rose(best, result) and estimates.sequential_dr < best.estimates.sequential_dr:
-            advice = (
-                "the checkpoint 'best' is the earlier one"
-                if self._keeps_best
-                else "training.best_by=WIS would keep the earlier one as the checkpoint 'best'"
-            )
+        elif self._rose(best, result) and value < best_value and dr < best.estimates.sequential_dr:
             texts["growth"] = (
                 f"since epoch {best.epoch} Q has grown from {best.batch_q.mean():.4g} to "
-                f"{result.batch_q.mean():.4g}, while WIS fell from {best.estimates.wis:.4g} to {estimates.wis:.4g} "
-                f"and sequential DR from {best.estimates.sequential_dr:.4g} to {estimates.sequential_dr:.4g}: "
-                f"later values are no better ones. Train for fewer epochs; {advice}."
+                f"{result.batch_q.mean():.4g}, while {name} fell from {best_value:.4g} to {value:.4g} "
+                f"and Coach's sequential DR from {best.estimates.sequential_dr:.4g} to {dr:.4g}: "
+                "later values are no better ones. Train for fewer epochs; the checkpoint 'best' is the earlier one."
             )
         new = [text for kind, text in texts.items() if kind not in self._given]
         self._given |= texts.keys()

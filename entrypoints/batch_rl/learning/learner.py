@@ -72,18 +72,6 @@ class Transitions:
         )
 
 
-@dataclass(frozen=True)
-class _Batches:
-    """What several updates in a row need and their own steps do not change; (members, batches * batch, ...)."""
-
-    inputs: Tensor  # (batches, members, batch, in), or twice the batch: the next observations stand behind
-    actions: Tensor
-    rewards: Tensor
-    going_on: Tensor  # the discount, or 0 where the episode terminated
-    forbidden: Tensor  # of the next actions
-    target: Tensor | None  # the target networks' outputs, of what the rule says
-
-
 class Ensemble:
     """Networks that learn side by side, with target networks, snapshots and an optimiser.
 
@@ -106,7 +94,8 @@ class Ensemble:
         self.rule = make_rule(agent, n_actions)
         sizes = (input_size, *agent.hidden_sizes, self.rule.n_outputs)
         weights, self.online = joined([p.to(device) for p in initial_parameters(sizes, agent.members, generator)])
-        self.target: Parameters = [p.clone() for p in self.online]
+        self._target_weights = weights.clone()
+        self.target = parted(self._target_weights, self.online)
         self.snapshots: list[Parameters] = []
         self._adam = Adam(
             weights,
@@ -138,10 +127,9 @@ class Ensemble:
         norm: Tensor = torch.linalg.vector_norm(self._gradient)
         self._adam.step(self._gradient, learning_rate)
         if agent.target_update_rate:
-            for slow, fast in zip(self.target, self.online, strict=True):
-                slow.lerp_(fast, agent.target_update_rate)
+            self._target_weights.lerp_(self._adam.parameters, agent.target_update_rate)
         elif self.updates % agent.target_copy_updates == 0:
-            self.target = [p.clone() for p in self.online]
+            self._target_weights.copy_(self._adam.parameters)
         return norm
 
     def deciding_parameters(self) -> Parameters:
@@ -209,6 +197,7 @@ class Learner(Ensemble):
         """Learn from these rows in the next pass, or in the rest of an interrupted one."""
         self._transitions = transitions
 
+    @torch.inference_mode()  # an update is some seventy small operations: what autograd notes of each is a fifth of it
     def run_epoch(self, should_stop: Callable[[], bool] = lambda: False) -> Tensor | None:
         """Train on one shuffled pass, or on the rest of an interrupted one.
 
@@ -228,13 +217,12 @@ class Learner(Ensemble):
             count = min(max((rows - start) // agent.batch_size, 1), until_copy, BATCHES_AT_ONCE)
             end = min(start + count * agent.batch_size, rows)
             if update + count > self.updates:
-                batches = self._prepare(orders[:, start:end].to(self.device), count)
                 first = self.updates - update
                 learned = []
-                for number in range(first, count):
+                for inputs, batch in self._prepare(orders[:, start:end].to(self.device), count)[first:]:
                     if should_stop():
                         break
-                    learned.append(self._update(batches, number))
+                    learned.append(self._update(inputs, batch))
                 if learned:
                     self._statistics += self._summarize(learned)
                 if first + len(learned) < count:
@@ -244,8 +232,12 @@ class Learner(Ensemble):
         statistics, self._statistics = torch.stack(self._statistics).cpu(), []
         return statistics
 
-    def _prepare(self, rows: Tensor, count: int) -> _Batches:
-        """Look up and compute together what ``count`` batches of ``rows``, (members, rows), need."""
+    def _prepare(self, rows: Tensor, count: int) -> list[tuple[Tensor, Batch]]:
+        """Look up and compute together what ``count`` batches of ``rows``, (members, rows), need.
+
+        Their own steps do not change it. The inputs of each, (members, batch, in), have the next observations behind
+        them where the rule asks for those.
+        """
         agent, data = self.agent, self._transitions
         if data.learned_rows is not None:
             rows = data.learned_rows[rows]
@@ -256,40 +248,34 @@ class Learner(Ensemble):
         looked_at = rows.view(len(rows), count, -1)
         if self.rule.asks_next:
             looked_at = torch.cat([looked_at, next_rows.view(looked_at.shape)], dim=2)
-        return _Batches(
-            inputs=data.inputs[looked_at.transpose(0, 1)],
-            actions=data.actions[rows],
-            rewards=data.rewards[rows],
-            going_on=(agent.discount if data.discounts is None else data.discounts[rows]) * (1 - data.terminated[rows]),
-            forbidden=~data.allowed[next_rows],
-            target=target,
-        )
+        going_on = (agent.discount if data.discounts is None else data.discounts[rows]) * (1 - data.terminated[rows])
+        of_all = (data.actions[rows], data.rewards[rows], going_on, ~data.allowed[next_rows], target)
+        size = rows.shape[1] // count
+        cut = [[None] * count if tensor is None else tensor.split(size, dim=1) for tensor in of_all]
+        inputs = data.inputs[looked_at.transpose(0, 1)].unbind()
+        return [(own, Batch(*of_one)) for own, *of_one in zip(inputs, *cut, strict=True)]
 
-    def _update(self, batches: _Batches, number: int) -> tuple[Tensor, Tensor, Tensor, float]:
-        """Train every member on its batch of that number.
+    def _update(self, inputs: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Tensor, float]:
+        """Train every member on its batch.
 
         Returns:
             The losses, (members, batch), the gradient's norm, Q, (members, batch, n_actions), and the step size.
         """
-        agent = self.agent
-        size = batches.actions.shape[1] // len(batches.inputs)
-        rows = slice(number * size, (number + 1) * size)
-        taken = layer_inputs(self.online, batches.inputs[number])
+        agent, size = self.agent, batch.actions.shape[1]
+        taken = layer_inputs(self.online, inputs)
         outputs = last_outputs(self.online, taken[-1])
-        batch = Batch(
-            actions=batches.actions[:, rows],
-            rewards=batches.rewards[:, rows],
-            going_on=batches.going_on[:, rows],
-            forbidden=batches.forbidden[:, rows],
-            target=None if batches.target is None else batches.target[:, rows],
-        )
-        losses, gradient = self.rule.losses(outputs[:, :size], outputs[:, size:], batch)
+        if self.rule.asks_next:
+            taken = [layer.narrow(1, 0, size) for layer in taken]
+            outputs, next_outputs = outputs.split(size, dim=1)
+        else:
+            next_outputs = outputs[:, size:]
+        losses, gradient = self.rule.losses(outputs, next_outputs, batch)
         learning_rate = agent.learning_rate
         if agent.learning_rate_schedule == "linear":
             learning_rate *= 1 - self.updates / self.total_updates
-        norm = self._step([inputs[:, :size] for inputs in taken], gradient, learning_rate)
+        norm = self._step(taken, gradient, learning_rate)
         self._add_snapshot_when_due()
-        return losses, norm, self.rule.values(outputs[:, :size]), learning_rate
+        return losses, norm, self.rule.values(outputs), learning_rate
 
     @staticmethod
     def _summarize(learned: Sequence[tuple[Tensor, Tensor, Tensor, float]]) -> Tensor:
@@ -304,7 +290,8 @@ class Learner(Ensemble):
         late = updates >= agent.snapshot_after * self.total_updates
         # The last update takes none: the networks themselves are part of the mean.
         if agent.snapshot_updates and updates % agent.snapshot_updates == 0 and late and updates < self.total_updates:
-            self.snapshots.append([p.clone() for p in self.online])
+            with torch.inference_mode(False):  # it stays, and others may have to write to it
+                self.snapshots.append([p.clone() for p in self.online])
 
     def state(self) -> dict[str, Any]:
         """Return all that is needed to go on bit for bit, in plain containers and tensors."""

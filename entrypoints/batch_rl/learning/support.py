@@ -92,22 +92,23 @@ def fit_behavior_model(
     parts, adam = parted(gradients, own), Adam(whole, beta1=0.9, beta2=0.999, epsilon=1e-8)
     best, best_loss, looks_since = whole.clone(), torch.inf, 0
     order = fitted[:0]
-    while adam.updates < updates and looks_since < PATIENCE:
-        if not len(order):
-            order = fitted[torch.randperm(len(fitted), generator=generator)]
-        rows, order = order[:BATCH_SIZE], order[BATCH_SIZE:]
-        taken = layer_inputs(own, inputs[rows][None])
-        probabilities = torch.softmax(last_outputs(own, taken[-1])[0], dim=1)
-        slope = probabilities.sub_(nn.functional.one_hot(actions[rows], n_actions)).div_(len(rows))
-        backpropagate(own, taken, slope[None], parts)
-        adam.step(gradients, 1e-3 * (1 - adam.updates / updates))
-        if len(held_out) and (adam.updates % CHECK_UPDATES == 0 or adam.updates == updates):
-            outputs = forward(own, inputs[held_out][None])[0]
-            loss = float(nn.functional.cross_entropy(outputs, actions[held_out]))
-            looks_since += 1
-            if loss < best_loss:
-                best_loss, looks_since = loss, 0
-                best.copy_(whole)
+    with torch.inference_mode():
+        while adam.updates < updates and looks_since < PATIENCE:
+            if not order.shape[0]:
+                order = fitted[torch.randperm(len(fitted), generator=generator)]
+            rows, order = order[:BATCH_SIZE], order[BATCH_SIZE:]
+            taken = layer_inputs(own, inputs[rows][None])
+            probabilities = torch.softmax(last_outputs(own, taken[-1])[0], dim=1)
+            slope = probabilities.sub_(nn.functional.one_hot(actions[rows], n_actions)).div_(rows.shape[0])
+            backpropagate(own, taken, slope[None], parts)
+            adam.step(gradients, 1e-3 * (1 - adam.updates / updates))
+            if len(held_out) and (adam.updates % CHECK_UPDATES == 0 or adam.updates == updates):
+                outputs = forward(own, inputs[held_out][None])[0]
+                loss = float(nn.functional.cross_entropy(outputs, actions[held_out]))
+                looks_since += 1
+                if loss < best_loss:
+                    best_loss, looks_since = loss, 0
+                    best.copy_(whole)
     if len(held_out):
         whole.copy_(best)
     return BehaviorModel(own, adam.updates, -best_loss if len(held_out) else None)

@@ -333,7 +333,7 @@ class FittedQ(QRegression):
         )
         self._rows = rows
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def fit(self, probabilities: Callable[[Tensor], Tensor], updates: int) -> None:
         """Go on for some updates.
 

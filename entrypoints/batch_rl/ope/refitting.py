@@ -148,7 +148,7 @@ class _Resampled(QRegression):
         """Make every network say about this before its first update: values of 0 take long to leave."""
         self._parameters[-1].add_(value)
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def fit(self, probabilities: Tensor, updates: int) -> None:
         """Learn the values of the policy that has these probabilities at every input, (n, n_actions)."""
         members = len(self._counts)

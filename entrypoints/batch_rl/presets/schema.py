@@ -235,9 +235,10 @@ class Training:
     device: str = _key(
         "where the networks learn; auto: cuda where there is one", default="cpu", choices=("cpu", "cuda", "auto")
     )
-    best_by: str = _key(
-        "estimate whose highest value makes the checkpoint 'best', or the lower end of its interval",
-        default="WIS",
+    best_by: str | None = _key(
+        "estimate whose highest value makes the checkpoint 'best', or the lower end of its interval; null: WDR where "
+        "ope.estimators has it, else WIS",
+        default=None,
         choices=(*ESTIMATORS, *(name + LOWER_END for name in ESTIMATORS)),
     )
     kept_checkpoints: int = _key("newest ones on disk, beside the best", default=3, within="[1, inf)")
@@ -368,6 +369,10 @@ class Preset:
     unread: typing.ClassVar[frozenset[str]] = frozenset()  # keys of its sections that the entry point does not use
     seed: int = _key("one seed, one result", default=0, within="[0, 4294967295]")
 
+    def decided(self) -> typing.Self:
+        """Return the preset with nothing left open, as a checkpoint has it: a default may change, and its run not."""
+        return self
+
 
 @dataclass(frozen=True, kw_only=True)
 class CollectionPreset(Preset):
@@ -376,6 +381,9 @@ class CollectionPreset(Preset):
     entry_point = "collect.py"
     environment: Environment
     collection: Collection
+
+
+BEST_BY = "WDR"  # by docs/batch-rl.md's figures
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -390,13 +398,22 @@ class TrainingPreset(Preset):
     training: Training
 
     def __post_init__(self) -> None:
-        name = self.training.best_by
+        name = self.best_by
         if name != "WIS" and name.removesuffix(LOWER_END) not in self.ope.estimators:
             raise PresetError(f"training.best_by is '{name}', which is not among ope.estimators; add it there.")
         if name.endswith(LOWER_END) and self.ope.interval == "none":
             raise PresetError(f"training.best_by is '{name}', but ope.interval is none; choose how to make intervals.")
         if self.ope.fqe_refits == 1:
             raise PresetError("ope.fqe_refits is 1: an interval needs at least two networks; 0 leaves FQE out.")
+
+    @property
+    def best_by(self) -> str:
+        """The estimate that makes a checkpoint the best: the one that the preset names, or the default."""
+        return self.training.best_by or (BEST_BY if BEST_BY in self.ope.estimators else "WIS")
+
+    def decided(self) -> typing.Self:
+        """Return the preset with the name of its ``best_by``."""
+        return dataclasses.replace(self, training=dataclasses.replace(self.training, best_by=self.best_by))
 
 
 @dataclass(frozen=True, kw_only=True)

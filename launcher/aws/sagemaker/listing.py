@@ -6,14 +6,23 @@ import base64
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from launcher.aws.errors import AwsError
+from launcher.jobs.index import SortBy, list_entries
+from launcher.jobs.kinds import Kind
 from launcher.jobs.summaries import Summary
 
 DEFAULT_RESULTS = 10
 """How many entries a page has where a request does not say, as ListEndpoints and ListTransformJobs document it."""
 
+_SORTED_BY: Mapping[str, SortBy] = {
+    "Name": "name",
+    "CreationTime": "created",
+    "LastModifiedTime": "modified",
+    "Status": "status",
+}
 _Item = TypeVar("_Item")
 
 
@@ -33,12 +42,53 @@ class Page(NamedTuple):
         return {**values, "NextToken": self.token} if self.token else values
 
 
+def index_page(
+    document: Mapping[str, Any],
+    home: Path,
+    kind: Kind[Any],
+    *,
+    shown_as: Mapping[str, Iterable[str]],
+    at_once: bool = True,
+) -> Page:
+    """Return a page of a List operation, as the index of the home has it: entries of the index.
+
+    Args:
+        document: the request, checked; times in seconds since 1970.
+        shown_as: as of ``list_entries``.
+        at_once: False filters by status what is on a page: a page of ListTrainingJobs may be short, as AWS says.
+    Raises:
+        AwsError: the token is not of this list.
+    """
+    get, digest = document.get, _digest(document)
+    sort_by = _SORTED_BY[get("SortBy", "CreationTime")]
+    wanted, count = get("StatusEquals"), get("MaxResults", DEFAULT_RESULTS)
+    filters_all = wanted is not None and (at_once or "MaxResults" not in document)
+    try:
+        entries = list_entries(
+            home,
+            [kind],
+            statuses=[str(wanted)] if filters_all else [],
+            name_contains=get("NameContains", ""),
+            created=(get("CreationTimeAfter"), get("CreationTimeBefore")),
+            modified=(get("LastModifiedTimeAfter"), get("LastModifiedTimeBefore")),
+            sort_by=sort_by,
+            descending=get("SortOrder", "Descending") == "Descending",
+            limit=count + 1,
+            after=_position(document["NextToken"], digest) if "NextToken" in document else None,
+            shown_as=shown_as,
+        ).entries
+    except TypeError as error:  # the token's value is of another type than the list is sorted by
+        raise _invalid_token() from error
+    cut = entries[:count]
+    token = _token(digest, getattr(cut[-1], sort_by), cut[-1].name) if len(entries) > count else ""
+    return Page([entry for entry in cut if wanted in (None, entry.status)], token)
+
+
 def list_page(
     document: Mapping[str, Any],
     summaries: Iterable[Summary],
     *,
     status: Callable[[Summary], str] = lambda summary: "",
-    at_once: bool = True,
 ) -> Page:
     """Return a page of a List operation, of the summaries that its filters leave.
 
@@ -46,13 +96,12 @@ def list_page(
         document: the request, checked; times in seconds since 1970.
         summaries: everything of the kind.
         status: of a summary, where the kind has a status.
-        at_once: False filters by status what is on a page: a page of ListTrainingJobs may be short, as AWS says.
     Raises:
         AwsError: the token is not of this list.
     """
     chosen = [summary for summary in summaries if _passes(document, summary)]
     wanted = document.get("StatusEquals")
-    if wanted is not None and (at_once or "MaxResults" not in document):
+    if wanted is not None:
         chosen = [summary for summary in chosen if status(summary) == wanted]
     keys: dict[str, Callable[[Summary], Any]] = {
         "Name": lambda summary: summary.name,
@@ -60,10 +109,7 @@ def list_page(
         "LastModifiedTime": lambda summary: summary.modified,
         "Status": status,
     }
-    cut = page(document, chosen, keys[document.get("SortBy", "CreationTime")], lambda summary: summary.name)
-    if wanted is not None:
-        return cut._replace(entries=[summary for summary in cut.entries if status(summary) == wanted])
-    return cut
+    return page(document, chosen, keys[document.get("SortBy", "CreationTime")], lambda summary: summary.name)
 
 
 def page(

@@ -18,7 +18,7 @@ _JOBS = Jobs(
     noun="processing job",
     name_member="ProcessingJobName",
     status_member="ProcessingJobStatus",
-    describe_record=describe_processing,
+    describe_record=lambda _, record: describe_processing(record),
     summarize=summarize_processing,
     stopping={},
 )

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from launcher.aws.errors import AwsError
-from launcher.aws.sagemaker.listing import Page, list_page
-from launcher.errors import JobFolderError, JobNotFoundError, NotFoundError
+from launcher.aws.sagemaker.listing import Page, index_page
+from launcher.errors import BadInputError, JobFolderError, JobNotFoundError, NotFoundError, RecordError
+from launcher.jobs.index import list_entries
 from launcher.jobs.kinds import Kind
 from launcher.jobs.record import DrivenRecord, Record
 from launcher.jobs.states import Status
 from launcher.jobs.store import Store
-from launcher.jobs.summaries import Summary, summaries
 from launcher.requests.shapes import OWN_MEMBER
 from launcher.running.driving import drive_detached, take_up
 from launcher.terminal import say_error
@@ -77,8 +77,8 @@ class Jobs(Generic[_Driven]):
         noun: as AWS's messages name one.
         name_member: the member of a request that names one.
         status_member: the member of an answer that holds its status.
-        describe_record: makes the answer of Describe.
-        summarize: makes an entry of List; the same function each time.
+        describe_record: makes the answer of Describe, of the store and a record of it.
+        summarize: makes an entry of List.
         stopping: what is shown besides the status of a job that is stopping.
     """
 
@@ -86,7 +86,7 @@ class Jobs(Generic[_Driven]):
     noun: str
     name_member: str
     status_member: str
-    describe_record: Callable[[_Driven], dict[str, Any]]
+    describe_record: Callable[[Store[_Driven], _Driven], dict[str, Any]]
     summarize: Callable[[_Driven], dict[str, Any]]
     stopping: Mapping[str, str]
 
@@ -98,7 +98,7 @@ class Jobs(Generic[_Driven]):
         """
         store, name = Store(home, self.kind), document[self.name_member]
         record = _looked_after(store, name)
-        answer = self.describe_record(record)
+        answer = self.describe_record(store, record)
         return {**answer, **self._stopping()} if _is_being_stopped(store, name, record) else answer
 
     def page(self, document: Mapping[str, Any], home: Path, *, at_once: bool = True) -> Page:
@@ -108,9 +108,13 @@ class Jobs(Generic[_Driven]):
             at_once: as of ``list_page``.
         """
         store = Store(home, self.kind)
-        jobs = [self._as_shown(store, job) for job in summaries(store, self.summarize)]
-        cut = list_page(document, jobs, status=self._status, at_once=at_once)
-        return cut._replace(entries=[dict(job.values) for job in cut.entries])
+        active = list_entries(home, [self.kind], terminal=False).entries
+        stopping = {entry.name for entry in active if self._is_shown_stopping(store, entry.name)}
+        cut = index_page(document, home, self.kind, shown_as={str(Status.STOPPING): stopping}, at_once=at_once)
+        wanted = document.get("StatusEquals")
+        shown = [self._shown(store, entry.name, entry.name in stopping) for entry in cut.entries]
+        # The record may have changed since the index was read.
+        return cut._replace(entries=[values for values in shown if values and wanted in (None, self._status(values))])
 
     def stop(self, document: Mapping[str, Any], home: Path) -> dict[str, Any]:
         """Ask for the stop of a job, and wait a moment until its driver has noticed; a job that stops goes on to.
@@ -159,18 +163,29 @@ class Jobs(Generic[_Driven]):
             else:
                 return {}
 
-    def _as_shown(self, store: Store[_Driven], job: Summary) -> Summary:
-        if not isinstance(job.record, DrivenRecord):
-            return job
-        _look_after(store, job.name, job.record)
-        is_being_stopped = _is_being_stopped(store, job.name, job.record)
-        return job._replace(values={**job.values, **self._stopping()}) if is_being_stopped else job
+    def _is_shown_stopping(self, store: Store[_Driven], name: str) -> bool:
+        """Have a driver see to a job, and return whether clients see it as stopping before its record says so."""
+        try:
+            record = store.load(name)
+        except (BadInputError, RecordError):
+            return False  # removed or damaged at this moment
+        _look_after(store, name, record)
+        return _is_being_stopped(store, name, record)
+
+    def _shown(self, store: Store[_Driven], name: str, stopping: bool) -> dict[str, Any]:
+        """Return a job's entry in a list; empty where it was removed at this moment."""
+        try:
+            record = store.load(name)
+        except (BadInputError, RecordError):
+            return {}
+        values = self.summarize(record)
+        return {**values, **self._stopping()} if stopping and not record.terminal else values
 
     def _stopping(self) -> dict[str, str]:
         return {self.status_member: str(Status.STOPPING), **self.stopping}
 
-    def _status(self, job: Summary) -> str:
-        return str(job.values[self.status_member])
+    def _status(self, values: Mapping[str, Any]) -> str:
+        return str(values[self.status_member])
 
 
 def _looked_after(store: Store[_Driven], name: str) -> _Driven:

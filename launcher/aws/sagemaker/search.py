@@ -9,13 +9,13 @@ from typing import Any
 
 from launcher.aws.sagemaker.filters import Entity, Property, expression
 from launcher.aws.sagemaker.listing import page
-from launcher.errors import RequestError, UnsupportedOptionError
+from launcher.errors import RecordError, RequestError, UnsupportedOptionError
 from launcher.jobs.endpoint_record import EndpointRecord
 from launcher.jobs.kinds import ENDPOINTS, TRAINING_JOBS, TUNING_JOBS, Kind
 from launcher.jobs.record import JobRecord, Record, TuningRecord
 from launcher.jobs.store import Store
 from launcher.jobs.summaries import summaries
-from launcher.jobs.tags import changed_tags, tags_of
+from launcher.jobs.tags import tags_of
 from launcher.requests.describe import describe_record
 from launcher.requests.endpoints import describe_endpoint
 from launcher.requests.shapes import shape
@@ -108,7 +108,9 @@ def search(document: Mapping[str, Any], home: Path) -> dict[str, Any]:
 
 def _entities(store: Store[Any], resource: Resource) -> Iterator[tuple[str, Entity]]:
     for summary in summaries(store, resource.describe):
-        changed = changed_tags(store, summary.name)
+        changed = summary.changed_tags
+        if isinstance(changed, RecordError):
+            raise changed
         yield summary.name, summary.values if changed is None else {**summary.values, "Tags": _members(changed)}
 
 

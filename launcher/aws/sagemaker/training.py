@@ -20,7 +20,7 @@ _JOBS = Jobs(
     noun="training job",
     name_member="TrainingJobName",
     status_member="TrainingJobStatus",
-    describe_record=describe_record,
+    describe_record=lambda _, record: describe_record(record),
     summarize=summarize_record,
     stopping={"SecondaryStatus": str(SecondaryStatus.STOPPING)},
 )

@@ -18,7 +18,7 @@ _JOBS = Jobs(
     noun="transform job",
     name_member="TransformJobName",
     status_member="TransformJobStatus",
-    describe_record=describe_transform,
+    describe_record=lambda _, record: describe_transform(record),
     summarize=summarize_transform,
     stopping={},
 )

@@ -11,7 +11,7 @@ from launcher.aws.sagemaker.listing import page
 from launcher.aws.sagemaker.records import Jobs, load, start_driver, with_s3
 from launcher.jobs.kinds import TUNING_JOBS
 from launcher.jobs.store import TuningStore
-from launcher.requests.tuning import describe_tuning, summarize_tuning
+from launcher.requests.tuning import summarize_tuning
 from launcher.tuning import service
 from launcher.tuning.submission import submit_tuning
 
@@ -22,7 +22,7 @@ _JOBS = Jobs(
     noun="hyperparameter tuning job",
     name_member="HyperParameterTuningJobName",
     status_member=_STATUS,
-    describe_record=lambda record: describe_tuning(record, {}),
+    describe_record=service.describe_loaded,
     summarize=summarize_tuning,
     stopping={},
 )
@@ -38,9 +38,7 @@ def create(document: Document, home: Path) -> dict[str, Any]:
 
 def describe(document: Mapping[str, Any], home: Path) -> dict[str, Any]:
     """Return what is known of a tuning job, its best training job among it, and have a driver see it through."""
-    shown = _JOBS.describe(document, home)
-    answer = service.describe(TuningStore(home), document["HyperParameterTuningJobName"])
-    return {**answer, _STATUS: shown[_STATUS]}
+    return _JOBS.describe(document, home)
 
 
 def list_jobs(document: Mapping[str, Any], home: Path) -> dict[str, Any]:

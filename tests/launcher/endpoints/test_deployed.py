@@ -57,16 +57,17 @@ def handlers(tmp_path):
     return str(folder)
 
 
-def processes_of(name):
-    """Return the ids of the processes that carry an endpoint."""
+def processes_of(name, home):
+    """Return the ids of the processes that carry an endpoint of this home."""
     ids = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
+    for path in Path("/proc").glob("[0-9]*"):
         try:
-            words = path.read_bytes().split(b"\0")
+            words = (path / "cmdline").read_bytes().split(b"\0")
+            variables = (path / "environ").read_bytes().split(b"\0")
         except OSError:
             continue
-        if b"launcher.endpoints" in words and name.encode() in words:
-            ids.append(int(path.parent.name))
+        if b"launcher.endpoints" in words and name.encode() in words and f"LAUNCHER_HOME={home}".encode() in variables:
+            ids.append(int(path.name))
     return ids
 
 
@@ -93,10 +94,10 @@ def test_a_trained_policy_answers_with_the_probabilities_that_its_action_is_draw
     assert [(row.episode_id, row.step.action, row.step.probabilities) for row in rows] == [
         ("7", answer["actions"][0], answer["predictions"][0])
     ]
-    assert len(processes_of("cartpole")) == 1
+    assert len(processes_of("cartpole", home)) == 1
     predictor.delete_model()
     predictor.delete_endpoint()
-    assert processes_of("cartpole") == []
+    assert processes_of("cartpole", home) == []
     assert [list(store(home).path.iterdir()) for store in (EndpointStore, EndpointConfigStore, ModelStore)] == [[]] * 3
 
 
@@ -125,7 +126,7 @@ def test_every_answer_is_in_the_log_when_the_process_is_killed_under_load(deploy
         while len(answered) < before + 20 and not errors:
             time.sleep(0.01)
         time.sleep(generator.random() * 0.1)
-        [process] = processes_of("killed")
+        [process] = processes_of("killed", home)
         os.kill(process, signal.SIGKILL)
         killed.add(process)
     before = len(answered)

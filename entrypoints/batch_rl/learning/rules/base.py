@@ -67,7 +67,9 @@ class Rule(ABC):
 
     def values(self, outputs: Tensor) -> Tensor:
         """Return Q, (..., n_actions), or the logits of a rule without values."""
-        return outputs[..., : self.n_actions] if self.values_from is None else outputs @ self.values_from.to(outputs)
+        if self.values_from is not None:
+            return outputs @ self.values_from.to(outputs)
+        return outputs if outputs.shape[-1] == self.n_actions else outputs[..., : self.n_actions]
 
     def scores(self, outputs: Tensor) -> Tensor:
         """Return what decides, (..., n_actions): the policy is softmax(scores / temperature), or the highest one."""
