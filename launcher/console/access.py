@@ -9,11 +9,14 @@ import hashlib
 import hmac
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from launcher.console import ROOT
 from launcher.s3_server.access import home_key, is_loopback, prove
-from launcher.s3_server.wire import Head
-from launcher.storage import embedded_path
+from launcher.s3_server.service import store_path
+
+if TYPE_CHECKING:
+    from launcher.s3_server.wire import Head
 
 HEADERS: Mapping[str, str] = {
     "Content-Type": "text/html; charset=utf-8",
@@ -42,7 +45,7 @@ def token_of(home: Path) -> str:
     Raises:
         S3Error: the key of the home cannot be read.
     """
-    return prove(home_key(embedded_path(home)).secret_key, "console")
+    return prove(home_key(store_path(home)).secret_key, "console")
 
 
 def cookie_name(home: Path) -> str:

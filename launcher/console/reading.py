@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from launcher.console.charts import Curve
-from launcher.endpoints.service import recent_requests, status_of
 from launcher.errors import LauncherError
 from launcher.jobs.endpoint_record import EndpointRecord
 from launcher.jobs.folder import JobFolder
@@ -190,6 +189,8 @@ def endpoint_view(home: Path, name: str) -> tuple[EndpointRecord, list[dict[str,
     Raises:
         LauncherError: there is none, or its record cannot be read.
     """
+    from launcher.endpoints.service import recent_requests, status_of  # most of what a first page would load
+
     store = EndpointStore(home)
     record = store.load(name)
     record.status = status_of(store, name, record)

@@ -9,7 +9,6 @@ from urllib.parse import parse_qsl, unquote, urlencode
 
 from markupsafe import Markup
 
-from launcher.comparing.jobs import SECTIONS, compare_training_jobs
 from launcher.console import ROOT, frame, live, pages, places
 from launcher.console.access import (
     HEADERS,
@@ -158,6 +157,8 @@ class Console:
 
     def _comparison(self, asked: Mapping[str, str], head: Head) -> Response:
         """Answer for the two jobs that stand in the query, each as ``job=KIND/NAME``."""
+        from launcher.comparing.jobs import SECTIONS, compare_training_jobs  # takes as long to load as all the rest
+
         chosen = [value for name, value in parse_qsl(head.target.partition("?")[2]) if name == "job"]
         pairs = [identity.partition("/")[::2] for identity in chosen]
         if len(pairs) != 2 or any(folder != TRAINING_JOBS.folder for folder, _ in pairs):
