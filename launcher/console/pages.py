@@ -127,7 +127,7 @@ def job_parts(view: JobView, *, alone: bool = False) -> dict[str, Markup]:
     """Return the parts of a job's page that change while it runs, by their ids."""
     return {
         "state": _state(view, alone),
-        "curves": markup('<div id="curves">{}</div>', curves_part(view)),
+        "curves": markup('<div id="curves">{}</div>', curves_part(view) + usage_part(view)),
         "trials": markup('<div id="trials">{}</div>', _trials(view, alone)),
     }
 
@@ -201,6 +201,12 @@ def curves_part(view: JobView) -> Markup:
     )
     shown = section("Curves", markup('<div class="figures">{}</div>', joined([*training, *metrics])))
     return (shown if training or metrics else EMPTY) + (estimates_part(view.estimates) if view.estimates else EMPTY)
+
+
+def usage_part(view: JobView) -> Markup:
+    """Return what the hosts of a job use."""
+    figures = [chart(title, curves, x_label="seconds") for title, curves in view.usage.items()]
+    return section("Resources", markup('<div class="figures small">{}</div>', joined(figures)) if figures else EMPTY)
 
 
 def estimates_part(estimates: Estimates) -> Markup:

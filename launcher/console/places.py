@@ -276,7 +276,7 @@ def comparison_page(comparison: JobComparison, views: Sequence[JobView], whole_q
             table(("", *(view.name for view in views)), map(_difference, part.differences), classes="differ")
             if part.differences else EMPTY,
             joined(_lines(entry) for entry in part.differences if entry.lines and part.name != "metrics"),
-            joined(markup('<p class="note">{}</p>', note) for note in part.notes),
+            joined(markup('<p class="note plain">{}</p>', note) for note in part.notes),
             *([] if part.differences or part.notes else [markup('<p class="aside">The same.</p>')]),
             aside=f"{len(part.differences) or 'none'} of {part.compared} differ",
         )

@@ -37,6 +37,13 @@ _MAX_CSV_BYTES = 8 << 20
 _MAX_ARCHIVE_BYTES = 256 << 20  # of one whose files are named
 _NO_FILES = "Nothing was left here."
 _LOW, _HIGH = " Low", " High"  # suffixes of the columns of an estimate's interval, as batch_rl writes them
+_USAGE_FILE = "usage.jsonl"
+_USAGE = {  # by the member of a sample, what a person calls it, and the unit
+    "cpu_percent": ("CPU, % of one", 1),
+    "memory_bytes": ("Memory, MiB", 1 << 20),
+    "disk_bytes": ("Written, MiB", 1 << 20),
+}
+_MOST_HOSTS = 6
 _BASELINE = "Logged Discounted Return"
 _CURVES = ("Loss/Mean", "Evaluation Reward", "Q/Mean", "Effective Sample Size")
 
@@ -104,6 +111,7 @@ class JobView:
         driven: whether a process sees it through.
         metrics: a curve over seconds for each metric that patterns found in the log.
         estimates: None where it wrote none.
+        usage: a curve for each host over seconds, by what was measured; empty where nothing was.
         folder: its own.
     """
 
@@ -114,6 +122,7 @@ class JobView:
     driven: bool
     metrics: Sequence[Curve] = ()
     estimates: Estimates | None = None
+    usage: Mapping[str, Sequence[Curve]] = field(default_factory=dict)
     warnings: Sequence[str] = field(default_factory=tuple)
 
     @property
@@ -179,6 +188,7 @@ def job_view(home: Path, folder: str, name: str) -> JobView:
         kind, record, job_folder, shown_document(record.request or record.spec), driven,
         metrics=_metrics(job_folder.metrics_path),
         estimates=read_estimates(record, home) if isinstance(record, JobRecord) else None,
+        usage=_usage(job_folder.path / _USAGE_FILE),
         warnings=[masked_text(text) for text in record.warnings],
     )  # fmt: skip
 
@@ -282,6 +292,27 @@ def _metrics(path: Path) -> list[Curve]:
     for point in points:
         series.setdefault(point.name, []).append((point.timestamp - points[0].timestamp, point.value))
     return [Curve(name, [x for x, _ in values], [y for _, y in values]) for name, values in series.items()]
+
+
+def _usage(path: Path) -> dict[str, list[Curve]]:
+    """Return what each host of a job used, from a file with a JSON object for each sample."""
+    samples: list[tuple[str, dict[str, float]]] = []
+    with suppress(OSError):
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            with suppress(ValueError, TypeError, KeyError):  # not whole yet, or of another version
+                values = json.loads(line)
+                numbers = {name: float(values[name]) / unit for name, (_, unit) in _USAGE.items()}
+                samples.append((str(values["host"]), {"time": float(values["time"]), **numbers}))
+    hosts = sorted({host for host, _ in samples}, key=lambda host: (len(host), host))
+    charts: dict[str, list[Curve]] = {}
+    for name, (title, _) in _USAGE.items():
+        for place, host in enumerate(hosts[:_MOST_HOSTS]):
+            points = [(values["time"] - samples[0][1]["time"], values[name]) for own, values in samples if own == host]
+            word = host if len(hosts) > 1 else title
+            charts.setdefault(title, []).append(
+                Curve(word, [x for x, _ in points], [y for _, y in points], color=place)
+            )
+    return charts
 
 
 def read_estimates(record: JobRecord, home: Path) -> Estimates | None:

@@ -225,6 +225,20 @@ def test_estimates_have_their_bands(home, make_job, tmp_path):
     assert "WIS 25 from 22 to 28; FQE 24 from 20 to 28" in text
 
 
+def test_what_the_hosts_used_is_drawn_where_it_was_measured(home, make_job):
+    folder = make_job("a")
+    assert "Resources" not in job_text(home)
+    sample = {"time": 1000.0, "host": "algo-1", "cpu_percent": 150.0, "memory_bytes": 3 << 20, "disk_bytes": 0}
+    lines = [json.dumps({**sample, "time": 1000.0 + second, "host": f"algo-{second % 2 + 1}"}) for second in range(6)]
+    (folder / "usage.jsonl").write_text("\n".join([*lines, "{}", '{"time": 1']))
+    usage = job_view(home, "jobs", "a").usage
+    assert [(curve.name, curve.x, curve.y[0]) for curve in usage["Memory, MiB"]] == [
+        ("algo-1", [0, 2, 4], 3),
+        ("algo-2", [1, 3, 5], 3),
+    ]
+    assert "CPU, % of one" in job_text(home)
+
+
 @pytest.mark.parametrize(
     "curve",
     [
