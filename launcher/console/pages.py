@@ -94,7 +94,7 @@ def job_lines(lines: Sequence[Listed], asked: Mapping[str, str], total: int, beg
 
 def job_line(line: Listed) -> Markup:
     """Return one line of the list."""
-    result = markup("{} {}", line.result[0], number(line.result[1])) if line.result else "–"
+    result = markup("{} {}", number(line.result[1]), line.result[0]) if line.result else "–"
     unknown = markup(' <span class="aside">its runtime does not answer</span>') if line.unknown else EMPTY
     return markup(
         '<tr id="{}"><td><input type="checkbox" name="job" value="{}" aria-label="Compare {}"></td>'

@@ -260,6 +260,14 @@ def test_any_curve_is_drawn_inside_its_picture(curve):
         assert 0 <= y <= 200
 
 
+def test_the_style_has_no_rule_that_ends_another():
+    depth = 0
+    for letter in static_text("style.css"):
+        depth += (letter == "{") - (letter == "}")
+        assert 0 <= depth <= 2
+    assert depth == 0
+
+
 def test_nothing_is_drawn_of_nothing():
     assert charts.chart("title", []) == charts.chart("title", [Curve("a", [], [])]) == ""
     assert "circle" in charts.intervals_chart("t", [Interval("WIS", 2.0)], None)
