@@ -169,9 +169,9 @@ def list_entries(
     fields = _FIELDS.replace(", status", f", {status}", 1)
 
     def ask(index: sqlite3.Connection) -> Listing:
-        where = " AND ".join(test for test, _ in tests)
+        condition = " AND ".join(test for test, _ in tests)
         rows = index.execute(
-            f"SELECT {fields} FROM entries WHERE {where} ORDER BY {order} LIMIT ? OFFSET ?",
+            f"SELECT {fields} FROM entries WHERE {condition} ORDER BY {order} LIMIT ? OFFSET ?",
             [
                 *status_values,
                 *(value for _, values in tests for value in values),
@@ -183,9 +183,9 @@ def list_entries(
         entries = [_entry(row) for row in rows]
         total = len(entries)
         if limit is not None or offset or after is not None:
-            where = " AND ".join(test for test, _ in counted)
+            condition = " AND ".join(test for test, _ in counted)
             values = [value for _, values in counted for value in values]
-            [(total,)] = index.execute(f"SELECT count(*) FROM entries WHERE {where}", values)
+            [(total,)] = index.execute(f"SELECT count(*) FROM entries WHERE {condition}", values)
         errors = index.execute(
             f"SELECT error, hint FROM entries WHERE {tests[0][0]} AND NOT readable AND error != '' ORDER BY name",
             tests[0][1],
