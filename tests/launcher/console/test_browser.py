@@ -33,10 +33,19 @@ while gate.read_text() != "end":
 
 
 @pytest.fixture(scope="module")
-def browser():
+def whole_browser():
     browser = Browser()
     yield browser
     browser.close()
+
+
+@pytest.fixture
+def browser(whole_browser):
+    """The browser, which leaves the page of a test before its server ends: a stream would be asked for again."""
+    whole_browser.events.clear()
+    yield whole_browser
+    whole_browser.call("Page.navigate", url="about:blank")
+    whole_browser.wait("location.href === 'about:blank'")
 
 
 @pytest.fixture
@@ -55,14 +64,14 @@ def test_what_a_job_prints_comes_to_the_screen(browser, address, make_source, tm
     browser.open(address)
     browser.wait("location.search === '' && document.querySelector('h1')?.textContent === 'Jobs'")
     # The list begins with the job, and its keys lead to it.
-    browser.wait("!!document.getElementById('jobs/live')")
+    browser.wait("document.readyState === 'complete' && !!document.getElementById('jobs/live')")
     browser.press("/")
-    assert browser.evaluate("document.activeElement.name") == "text"
+    browser.wait("document.activeElement.name === 'text'")
     browser.evaluate("document.activeElement.blur()")
     browser.press("j")
-    assert browser.evaluate("document.activeElement.textContent") == "live"
+    browser.wait("document.activeElement.textContent === 'live'")
     browser.press("x")
-    assert browser.evaluate("document.querySelector('[name=job]').checked")
+    browser.wait("document.querySelector('[name=job]').checked")
     browser.evaluate("document.activeElement.click()")
     browser.wait("document.querySelector('#log-algo-1')?.textContent.includes('x'.repeat(80))")
     # 80 columns stand on one line, also where the rest of the page is narrow.
@@ -147,4 +156,3 @@ def test_a_page_at_another_port_gets_nothing(browser, address, tmp_path):
         )
         assert browser.evaluate(loaded % f"{base}script.js") == "refused"
         server.shutdown()
-    browser.events.clear()
