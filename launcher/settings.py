@@ -128,6 +128,57 @@ def stop_grace_seconds() -> float:
     return _seconds("LAUNCHER_STOP_GRACE_SECONDS", 120)
 
 
+def source_date_epoch() -> int | None:
+    """Return the latest time that a file in an archive of results has: ``SOURCE_DATE_EPOCH``; None keeps all times.
+
+    With it, files of the same content make the same archive, as in reproducible builds.
+
+    Raises:
+        SettingsError: the variable is no number of seconds since 1970.
+    """
+    text = os.environ.get("SOURCE_DATE_EPOCH", "")
+    if text and not (text.isascii() and text.isdigit() and int(text) < 1 << 33):
+        raise SettingsError(f"SOURCE_DATE_EPOCH is {text!r}, which is no number of seconds since 1970.", "Unset it.")
+    return int(text) if text else None
+
+
+def jobs_at_once() -> str:
+    """Return how many jobs of a home run at once: ``auto``, ``machine``, ``all``, or a number above 0.
+
+    Raises:
+        SettingsError: ``LAUNCHER_JOBS_AT_ONCE`` is none of these.
+    """
+    text = os.environ.get("LAUNCHER_JOBS_AT_ONCE", "") or "auto"
+    if text in ("auto", "machine", "all") or (text.isascii() and text.isdigit() and int(text) > 0):
+        return text
+    raise SettingsError(
+        f"LAUNCHER_JOBS_AT_ONCE is {text!r}.", "Use a number, 'auto', 'machine' (what instance types ask for) or 'all'."
+    )
+
+
+def spot_interruptions() -> tuple[str, ...]:
+    """Return when spot jobs are interrupted: the entries of ``LAUNCHER_SPOT_INTERRUPTIONS``, with ``;`` between."""
+    return tuple(text.strip() for text in os.environ.get("LAUNCHER_SPOT_INTERRUPTIONS", "").split(";") if text.strip())
+
+
+def spot_price() -> float:
+    """Return what a second of a spot job costs, as a part of its price on demand: ``LAUNCHER_SPOT_PRICE``, else 1.
+
+    Raises:
+        SettingsError: the variable is no number above 0 and up to 1.
+    """
+    text = os.environ.get("LAUNCHER_SPOT_PRICE", "") or "1"
+    try:
+        price = float(text)
+    except ValueError:
+        price = 0.0
+    if not 0 < price <= 1:
+        raise SettingsError(
+            f"LAUNCHER_SPOT_PRICE is {text!r}, which is no part of a price.", "For example 0.3, or unset it."
+        )
+    return price
+
+
 def s3_idle_seconds() -> float:
     """Return how long the embedded S3's server stays up unused: 15 minutes, or ``LAUNCHER_S3_IDLE_SECONDS``.
 

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from launcher.errors import ImageError, RuntimeUnavailableError
-from launcher.runtimes import Execution, HostState, Runtime
+from launcher.runtimes import EndCause, Ending, Execution, HostState, Runtime, open_log
 from launcher.settings import data_path
 
 
@@ -21,7 +21,7 @@ class FakeExecution(Execution):
     def __init__(self, child, pending_until=0.0, port=0):
         self.child = child
         self.port = port
-        self.removed = False
+        self.removed = self.lost = False
         self.pending_until = pending_until
 
     @property
@@ -39,6 +39,14 @@ class FakeExecution(Execution):
         except subprocess.TimeoutExpired:
             return None
         return code if code >= 0 else 128 - code
+
+    def ending(self):
+        return Ending(EndCause.REMOVED, "the fake was removed, not by the launcher") if self.lost else Ending()
+
+    def lose(self):
+        """End the host as an engine does that loses it."""
+        self.lost = True
+        self.kill()
 
     def address(self):
         if not self.port:
@@ -128,7 +136,7 @@ class FakeRuntime(Runtime):
             environment |= {"SAGEMAKER_BIND_TO_PORT": str(port), "LAUNCHER_SERVE_HOST": "127.0.0.1"}
         command = [sys.executable, "-m", "job_toolkit"] if not container.entry_point else [*container.entry_point]
         words = [*command, *container.arguments]
-        with Path(container.log_path).open("wb") as log:
+        with open_log(container) as log:
             child = subprocess.Popen(
                 [str(base / word[8:]) if word.startswith("/opt/ml/") else word for word in words],
                 env=environment,
@@ -144,7 +152,8 @@ class FakeRuntime(Runtime):
         return self.executions[container.job_name, container.host]
 
     def find(self, container):
-        return self.executions.get((container.job_name, container.host))
+        execution = self.executions.get((container.job_name, container.host))
+        return None if execution is None or execution.removed else execution
 
 
 class FakeServing(Runtime):

@@ -115,6 +115,7 @@ def _listed(entry: Entry) -> dict[str, Any]:
 
 def _row(entry: Entry) -> tuple[str, ...]:
     from launcher.jobs.record import utc
+    from launcher.jobs.states import SecondaryStatus
 
     created = utc(entry.created).astimezone().strftime("%m-%d %H:%M")
     if not entry.status:
@@ -122,7 +123,9 @@ def _row(entry: Entry) -> tuple[str, ...]:
     last = entry.ended or (entry.modified if entry.terminal else time.time())
     unknown = " (unknown)" if entry.unknown_since is not None else ""
     kind = next(word for word, folder in _KIND_NAMES.items() if folder == entry.kind)
-    return entry.name, f"{entry.status}{unknown}", entry.runtime, created, f"{last - entry.created:.0f}", kind
+    waits = entry.secondary_status in (SecondaryStatus.PENDING, SecondaryStatus.INTERRUPTED)
+    status = entry.secondary_status if waits else entry.status
+    return entry.name, f"{status}{unknown}", entry.runtime, created, f"{last - entry.created:.0f}", kind
 
 
 def describe(

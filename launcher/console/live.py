@@ -51,7 +51,7 @@ def _parts_and_log(
     parts: Callable[[], Mapping[str, str]], folder: JobFolder, place: str, ended: Callable[[], bool]
 ) -> Iterator[bytes]:
     lines: dict[str, list[str]] = {}
-    reader = LogReader(folder, lambda host, line: lines.setdefault(host, []).append(line), begin=read_place(place))
+    reader = LogReader(folder, lambda host, line: lines.setdefault(host, []).append(line), offsets=read_place(place))
     changes = _Changes(parts)
     while not ended():
         try:

@@ -212,7 +212,7 @@ def read_log(folder: JobFolder, limit: int) -> Log:
     """Return about the last ``limit`` bytes of every host's log."""
     lines: dict[str, list[str]] = {}
     begins = tail_begins(folder, limit)
-    reader = LogReader(folder, lambda host, line: lines.setdefault(host, []).append(line), begin=begins)
+    reader = LogReader(folder, lambda host, line: lines.setdefault(host, []).append(line), offsets=begins)
     reader.read()
     return Log(lines, reader.offsets, any(begins.values()))
 

@@ -21,6 +21,11 @@ def wall_mark(seconds: float) -> dict[str, Any]:
     return {"wall": seconds}
 
 
+def later_mark(mark: Mapping[str, Any], seconds: float) -> dict[str, Any]:
+    """Return the mark of a moment so much later; durations from it do not count that time."""
+    return {**mark, **{clock: float(mark[clock]) + seconds for clock in ("monotonic", "wall") if clock in mark}}
+
+
 def seconds_since(mark: Mapping[str, Any]) -> float:
     """Return the seconds since a mark, never below 0.
 

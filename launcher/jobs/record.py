@@ -42,6 +42,7 @@ _KINDS: Mapping[str, tuple[type, ...]] = {
     "exit_message": (str,),
     "given_up": (str,),
     "input_failure": (str,),
+    "platform_failure": (str,),
     "requirements": (str,),
 }
 
@@ -328,15 +329,69 @@ class HostsRecord(DrivenRecord):
         secondary_status: a ``SecondaryStatus``; text where a newer version has written another.
         channels: host path, and whether it is a file, of every input, by channel, or by host and channel.
         input_failure: why the streams of Pipe channels were not what was asked for; empty where all is well.
+        platform_failure: what took a host away that had not ended by itself; empty where nothing did.
         requirements: the folder of packages that the job was lent; empty where it was lent none.
+        attempts: those that were interrupted, or failed and were tried again: how they ended, when, and their seconds.
+        log_offsets: where the output of this attempt begins in the log of each host, in bytes.
     """
 
     secondary_status: str = SecondaryStatus.STARTING
     transitions: list[Transition] = field(default_factory=list)
     channels: dict[str, list[Any]] = field(default_factory=dict)
     input_failure: str = ""
+    platform_failure: str = ""
     requirements: str = ""
     final_metrics: list[list[Any]] = field(default_factory=list)
+    attempts: list[dict[str, Any]] = field(default_factory=list)
+    log_offsets: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def attempt(self) -> int:
+        """The number of the attempt that runs, or is about to; 1 for the first."""
+        return len(self.attempts) + 1
+
+    @property
+    def run_seconds(self) -> float:
+        """How long the job has been at work, in all its attempts; waiting does not count."""
+        seconds = sum(float(attempt["seconds"]) for attempt in self.attempts)
+        if self.started is not None and ("started" in self.marks or not self.attempts):
+            seconds += self.seconds_since("started", self.started)
+        return seconds
+
+    @property
+    def training_seconds(self) -> float:
+        """How long the job's hosts have run, in all its attempts."""
+        seconds = sum(float(attempt["training_seconds"]) for attempt in self.attempts)
+        trained = next((move.start for move in self.transitions if move.status == SecondaryStatus.TRAINING), None)
+        if "training" in self.marks or not self.attempts:
+            seconds += self.seconds_since("training", trained)
+        return seconds
+
+    def begin_again(self, reason: str, log_offsets: Mapping[str, int], now: float) -> None:
+        """Note the end of an attempt, and forget what it did: the next one begins with the first step.
+
+        Args:
+            reason: why it did not count.
+            log_offsets: how long the log of each host is, in bytes.
+            now: in seconds since 1970.
+        """
+        seconds = sum(float(attempt["seconds"]) for attempt in self.attempts)
+        trained = sum(float(attempt["training_seconds"]) for attempt in self.attempts)
+        self.attempts.append(
+            {
+                "reason": reason,
+                "ended": now,
+                "seconds": self.run_seconds - seconds,
+                "training_seconds": self.training_seconds - trained,
+                "exit_codes": dict(self.exit_codes),
+            }
+        )
+        self.log_offsets = dict(log_offsets)
+        for mark in ("started", "training", "stopping"):
+            self.marks.pop(mark, None)
+        self.steps, self.executions, self.exit_codes, self.channels = {}, {}, {}, {}
+        self.requirements = self.input_failure = self.platform_failure = self.failure_reason = ""
+        self.stop_reason, self.stop_started = StopReason.NONE, None
 
     @property
     def hosts_spec(self) -> HostsSpec:

@@ -93,6 +93,22 @@ class CheckpointConfig:
 
 
 @dataclass(frozen=True)
+class Spot:
+    """What makes a job a managed spot training job.
+
+    Attributes:
+        max_wait_seconds: from its submission to its end, waiting included.
+        interruptions: the plan of a rehearsal, as ``jobs.interruptions`` reads it; None until it is decided, when the
+            job is submitted.
+        price: what a second costs, as a part of its price on demand.
+    """
+
+    max_wait_seconds: int
+    interruptions: tuple[str, ...] | None = None
+    price: float = 1.0
+
+
+@dataclass(frozen=True)
 class Mount:
     """A host path that the job sees at ``target``."""
 
@@ -162,7 +178,10 @@ class TrainingJobSpec:
         hyperparameters: text to text, as a request to SageMaker holds them.
         input_mode: how channels arrive that do not say it themselves.
         output_uri: the prefix; results go to ``<output_uri>/<job_name>/output/``.
-        max_run_seconds: the job is stopped after this time.
+        max_run_seconds: the job is stopped after this time of training, in all its attempts together.
+        max_retries: how often it begins again after a failure that is none of its own.
+        max_pending_seconds: how long it may wait for a place to run; 0 sets no limit.
+        spot: None for a job that is not interrupted.
         checkpoint_config: None keeps no checkpoints.
         s3: which S3 the job's ``s3://`` URIs mean, as ``S3Settings.to_dict`` writes it; None where it has none.
         limits: what each host may use, decided when the job is submitted.
@@ -185,6 +204,9 @@ class TrainingJobSpec:
     environment: Mapping[str, str] = field(default_factory=dict)
     metric_definitions: tuple[MetricDefinition, ...] = ()
     max_run_seconds: int = 86400
+    max_retries: int = 0
+    max_pending_seconds: int = 0
+    spot: Spot | None = None
     container_entry_point: tuple[str, ...] = ()
     container_arguments: tuple[str, ...] = ()
     enable_network_isolation: bool = False
@@ -253,6 +275,11 @@ class TrainingJobSpec:
         given["tags"] = tuple((key, value) for key, value in given.get("tags", ()))
         if given.get("checkpoint_config") is not None:
             given["checkpoint_config"] = dataclass_of(CheckpointConfig, given["checkpoint_config"])
+        if given.get("spot") is not None:
+            spot = dataclass_of(Spot, given["spot"])
+            given["spot"] = replace(
+                spot, interruptions=None if spot.interruptions is None else tuple(spot.interruptions)
+            )
         given["limits"] = Limits.from_dict(given.get("limits", {}))
         for name in ("container_entry_point", "container_arguments"):
             given[name] = tuple(given.get(name, ()))
@@ -308,6 +335,7 @@ class ContainerSpec:
         tree_path: the folder of this machine with the folders that the contract names below ``/opt/ml``; the image's
             other files there stay visible.
         hosts: the names of all hosts of the job, this one among them.
+        log_offset: where its own output begins in that file, after that of the job's earlier attempts; in bytes.
         max_run_seconds: the host ends itself after this time, even without a driver; 0 sets no limit.
         limits: what it may use; its mounts are among ``mounts``.
         port: at which the host answers requests of this machine; 0 for a host that serves nothing.
@@ -328,6 +356,7 @@ class ContainerSpec:
     tree_path: str = ""
     hosts: tuple[str, ...] = ()
     max_run_seconds: int = 0
+    log_offset: int = 0
     port: int = 0
     limits: Limits = field(default_factory=Limits)
 

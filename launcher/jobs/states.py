@@ -28,12 +28,14 @@ class SecondaryStatus(StrEnum):
     PENDING = "Pending"
     DOWNLOADING = "Downloading"
     TRAINING = "Training"
+    INTERRUPTED = "Interrupted"
     STOPPING = "Stopping"
     UPLOADING = "Uploading"
     COMPLETED = "Completed"
     FAILED = "Failed"
     STOPPED = "Stopped"
     MAX_RUNTIME_EXCEEDED = "MaxRuntimeExceeded"
+    MAX_WAIT_TIME_EXCEEDED = "MaxWaitTimeExceeded"
 
 
 class StopReason(StrEnum):
@@ -42,6 +44,9 @@ class StopReason(StrEnum):
     NONE = ""
     ASKED = "Stopped"
     MAX_RUNTIME_EXCEEDED = "MaxRuntimeExceeded"
+    MAX_WAIT_TIME_EXCEEDED = "MaxWaitTimeExceeded"
+    MAX_PENDING_TIME_EXCEEDED = "MaxPendingTimeExceeded"
+    INTERRUPTED = "Interrupted"
     HOST_FAILED = "HostFailed"
 
 
@@ -59,12 +64,14 @@ STATUSES: Mapping[SecondaryStatus, frozenset[Status]] = {
     SecondaryStatus.PENDING: frozenset({Status.IN_PROGRESS}),
     SecondaryStatus.DOWNLOADING: frozenset({Status.IN_PROGRESS}),
     SecondaryStatus.TRAINING: frozenset({Status.IN_PROGRESS}),
+    SecondaryStatus.INTERRUPTED: frozenset({Status.IN_PROGRESS}),
     SecondaryStatus.STOPPING: frozenset({Status.STOPPING}),
     SecondaryStatus.UPLOADING: frozenset({Status.IN_PROGRESS, Status.STOPPING}),
     SecondaryStatus.COMPLETED: frozenset({Status.COMPLETED}),
     SecondaryStatus.FAILED: frozenset({Status.FAILED}),
     SecondaryStatus.STOPPED: frozenset({Status.STOPPED}),
     SecondaryStatus.MAX_RUNTIME_EXCEEDED: frozenset({Status.STOPPED}),
+    SecondaryStatus.MAX_WAIT_TIME_EXCEEDED: frozenset({Status.STOPPED}),
 }
 """The statuses that a secondary status may stand beside."""
 
@@ -72,6 +79,9 @@ STOPS: Mapping[StopReason, SecondaryStatus | None] = {
     StopReason.NONE: None,
     StopReason.ASKED: SecondaryStatus.STOPPED,
     StopReason.MAX_RUNTIME_EXCEEDED: SecondaryStatus.MAX_RUNTIME_EXCEEDED,
+    StopReason.MAX_WAIT_TIME_EXCEEDED: SecondaryStatus.MAX_WAIT_TIME_EXCEEDED,
+    StopReason.MAX_PENDING_TIME_EXCEEDED: SecondaryStatus.STOPPED,  # AWS has no word of its own for it
+    StopReason.INTERRUPTED: None,  # the next attempt decides
     StopReason.HOST_FAILED: None,
 }
 """How a job ends that was stopped for this reason; None where the exit codes of its hosts decide."""

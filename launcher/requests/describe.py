@@ -71,5 +71,6 @@ def describe_record(record: JobRecord) -> dict[str, Any]:
         if record.started is not None:
             measured = record.billable_seconds
             seconds = max(1, round(record.ended - record.started if measured is None else measured))
-            answer |= {"TrainingTimeInSeconds": seconds, "BillableTimeInSeconds": seconds}
+            billed = max(1, round(seconds * spec.spot.price)) if spec.spot else seconds
+            answer |= {"TrainingTimeInSeconds": seconds, "BillableTimeInSeconds": billed}
     return answer

@@ -105,12 +105,8 @@ MEMBERS: Mapping[str, Member] = {
         Member("ResourceConfig.TrainingPlanArn", (), "this machine needs no reservation", noted=True),
         Member("ResourceConfig.InstancePlacementConfig", (), "there is one machine", noted=True),
         Member("StoppingCondition.MaxRuntimeInSeconds"),
-        Member(
-            "StoppingCondition.MaxWaitTimeInSeconds",
-            (),
-            "Leave it out and limit the run time: a local job waits for nothing.",
-        ),
-        Member("StoppingCondition.MaxPendingTimeInSeconds", (), "a local job waits for no capacity", noted=True),
+        Member("StoppingCondition.MaxWaitTimeInSeconds"),
+        Member("StoppingCondition.MaxPendingTimeInSeconds"),
         Member("CheckpointConfig"),
         Member("EnableNetworkIsolation"),
         Member(
@@ -119,9 +115,7 @@ MEMBERS: Mapping[str, Member] = {
             "what the hosts send each other stays on this machine",
             noted=True,
         ),
-        Member(
-            "EnableManagedSpotTraining", (False,), "Leave it out: nothing interrupts a local job; stop it to test that."
-        ),
+        Member("EnableManagedSpotTraining"),
         Member("VpcConfig", (), _SAME_MACHINE, noted=True),
         # The SDK sends the next two with every job; so little of them asks for nothing.
         Member("DebugHookConfig.S3OutputPath"),
@@ -136,7 +130,7 @@ MEMBERS: Mapping[str, Member] = {
         Member("ProfilerRuleConfigurations", ([],), _NO_PROFILER, noted=True),
         Member("TensorBoardOutputConfig", (), "Write event files to /opt/ml/output/data."),
         Member("ExperimentConfig", ({},), "a job's metrics are in its folder, under its name", noted=True),
-        Member("RetryStrategy", (), "a job that fails here for want of capacity does not exist", noted=True),
+        Member("RetryStrategy"),
         Member("RemoteDebugConfig.EnableRemoteDebug", (False,), "the job is on this machine", noted=True),
         Member("InfraCheckConfig.EnableInfraCheck", (False,), "launcher doctor checks this machine", noted=True),
         Member("SessionChainingConfig.EnableSessionTagChaining", (False,), "there is no session to tag", noted=True),

@@ -22,12 +22,18 @@ _OWN_SHAPES: Mapping[str, Shape] = {
             "S3": "LauncherS3",
             "Estimator": "LauncherEstimator",
             "WritableChannels": "LauncherTexts",
+            "SpotInterruptions": "LauncherTexts",
             "TuningJobArn": "LauncherText",  # of the tuning job that made it
         },
     },
     "LauncherTuningMember": {
         "type": "structure",
-        "members": {"Runtime": "LauncherWord", "S3": "LauncherS3", "Estimator": "LauncherEstimator"},
+        "members": {
+            "Runtime": "LauncherWord",
+            "S3": "LauncherS3",
+            "Estimator": "LauncherEstimator",
+            "SpotInterruptions": "LauncherTexts",
+        },
     },
     "LauncherS3": {
         "type": "structure",

@@ -21,7 +21,8 @@ from launcher.errors import (
     SourceError,
     UnsupportedOptionError,
 )
-from launcher.jobs.spec import CHECKPOINTS, OPT_ML, Channel, CheckpointConfig, MetricDefinition, TrainingJobSpec
+from launcher.jobs.interruptions import check_plan
+from launcher.jobs.spec import CHECKPOINTS, OPT_ML, Channel, CheckpointConfig, MetricDefinition, Spot, TrainingJobSpec
 from launcher.requests.members import refuse_unsupported
 from launcher.requests.shapes import OWN_MEMBER, operation_shape
 from launcher.requests.tags import tag_pairs
@@ -57,7 +58,7 @@ def check_training_request(request: Mapping[str, Any]) -> TrainingJobSpec:
         BadInputError: a rule that the service model does not hold is broken.
     """
     check(request, operation_shape(OPERATION), exceptions=EXCEPTIONS)
-    _check_run_time(request.get("StoppingCondition", {}).get("MaxRuntimeInSeconds", 1))
+    _check_times(request.get("StoppingCondition", {}), request.get("EnableManagedSpotTraining", False))
     check_encodable(request)
     refuse_unsupported(request)
     rest = copy.deepcopy(dict(request))
@@ -84,6 +85,9 @@ def check_training_request(request: Mapping[str, Any]) -> TrainingJobSpec:
         environment=rest.pop("Environment", {}),
         metric_definitions=tuple(MetricDefinition(entry["Name"], entry["Regex"]) for entry in definitions),
         max_run_seconds=stopping.pop("MaxRuntimeInSeconds", DEFAULT_MAX_RUN_SECONDS),
+        max_retries=rest.pop("RetryStrategy", {}).get("MaximumRetryAttempts", 0),
+        max_pending_seconds=stopping.pop("MaxPendingTimeInSeconds", 0),
+        spot=_spot(rest.pop("EnableManagedSpotTraining", False), stopping, own.get("SpotInterruptions")),
         container_entry_point=tuple(algorithm.pop("ContainerEntrypoint", ())),
         container_arguments=tuple(algorithm.pop("ContainerArguments", ())),
         enable_network_isolation=rest.pop("EnableNetworkIsolation", False),
@@ -137,7 +141,15 @@ def training_request(spec: TrainingJobSpec) -> dict[str, Any]:
     request.setdefault("ResourceConfig", {}).update(
         InstanceType=spec.instance_type, InstanceCount=spec.instance_count, VolumeSizeInGB=spec.volume_size_gb
     )
-    request.setdefault("StoppingCondition", {})["MaxRuntimeInSeconds"] = spec.max_run_seconds
+    stopping = request.setdefault("StoppingCondition", {})
+    stopping["MaxRuntimeInSeconds"] = spec.max_run_seconds
+    if spec.max_pending_seconds:
+        stopping["MaxPendingTimeInSeconds"] = spec.max_pending_seconds
+    if spec.max_retries:
+        request["RetryStrategy"] = {"MaximumRetryAttempts": spec.max_retries}
+    if spec.spot is not None:
+        request["EnableManagedSpotTraining"] = True
+        stopping["MaxWaitTimeInSeconds"] = spec.spot.max_wait_seconds
     if spec.checkpoint_config is not None:
         places = {"S3Uri": spec.checkpoint_config.s3_uri, "LocalPath": spec.checkpoint_config.local_path}
         request["CheckpointConfig"] = dict(spec.checkpoint_config.asked) or places
@@ -146,10 +158,15 @@ def training_request(spec: TrainingJobSpec) -> dict[str, Any]:
         "S3": None if spec.s3 is None else s3_member(spec.s3),
         "Estimator": dict(spec.estimator) or None,
         "WritableChannels": [channel.name for channel in spec.channels if channel.writable] or None,
+        "SpotInterruptions": _interruptions(spec.spot),
         "TuningJobArn": spec.tuning_job_arn or None,
     }
     request[OWN_MEMBER] = {name: value for name, value in own.items() if value is not None}
     return completed(request)
+
+
+def _interruptions(spot: Spot | None) -> list[str] | None:
+    return None if spot is None or spot.interruptions is None else list(spot.interruptions)
 
 
 def completed(request: Mapping[str, Any]) -> dict[str, Any]:
@@ -444,7 +461,39 @@ def _check_rules(spec: TrainingJobSpec) -> None:
         check_metric_definition(definition.name, definition.regex)
 
 
-def _check_run_time(seconds: int) -> None:
+def _spot(enabled: bool, stopping: dict[str, Any], interruptions: Sequence[str] | None) -> Spot | None:
+    """Return what makes a job a spot job; None for one that is none.
+
+    Raises:
+        BadInputError: interruptions of a job that cannot be interrupted, or that cannot be read.
+    """
+    member = f"{OWN_MEMBER}.SpotInterruptions"
+    if not enabled:
+        if interruptions:
+            raise BadInputError(
+                f"{member} interrupts spot jobs alone, and EnableManagedSpotTraining is not true.",
+                "Make it a spot job, or leave the interruptions out.",
+            )
+        return None
+    check_plan(interruptions or (), member)
+    return Spot(stopping.pop("MaxWaitTimeInSeconds"), None if interruptions is None else tuple(interruptions))
+
+
+def _check_times(stopping: Mapping[str, Any], spot: bool) -> None:
+    """Refuse times that do not go together, in AWS's words."""
+    seconds, wait = stopping.get("MaxRuntimeInSeconds", DEFAULT_MAX_RUN_SECONDS), stopping.get("MaxWaitTimeInSeconds")
+    problem = ""
+    if wait is not None and not spot:
+        problem = "It is only supported when EnableManagedSpotTraining is set to true"
+    elif spot and (wait is None or wait < seconds):
+        problem = "It must be present and be greater than or equal to MaxRuntimeInSeconds"
+    if problem:
+        raise RequestError(
+            f"Invalid MaxWaitTimeInSeconds. {problem}.",
+            f"MaxRuntimeInSeconds is {seconds}. Waiting for a spot instance counts as well.",
+            aws_message=f"Invalid MaxWaitTimeInSeconds. {problem}",
+            members=("StoppingCondition.MaxWaitTimeInSeconds",),
+        )
     if seconds > MAX_RUN_LIMIT_SECONDS:
         raise RequestError(
             "StoppingCondition.MaxRuntimeInSeconds is more than 28 days.",

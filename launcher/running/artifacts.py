@@ -23,6 +23,7 @@ from typing import IO, Any, TypeVar, cast
 from isal import igzip_threaded, isal_zlib
 
 from launcher.errors import ArtifactError
+from launcher.settings import source_date_epoch
 from launcher.trees import MAX_DEPTH, Entry, NoFolderError, Skipped, Tree, remove_tree, why_no_folder
 
 # Level 1 of ISA-L is within 2 points of gzip -6 in size and many times as fast; blocks are compressed side by side.
@@ -167,6 +168,7 @@ def write_archive(
 
 def _write(members: Iterable[_Member], target: Path, *, mtime: int | None = None, durable: bool = True) -> None:
     part = target.with_name(target.name + ".part")
+    latest = source_date_epoch()
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with (
@@ -174,7 +176,7 @@ def _write(members: Iterable[_Member], target: Path, *, mtime: int | None = None
             tarfile.open(fileobj=compressed, mode="w|", format=tarfile.PAX_FORMAT, bufsize=_BLOCK_BYTES) as archive,
         ):
             for member in members:
-                _add(archive, member, mtime)
+                _add(archive, member, mtime, latest)
         if durable:
             with part.open("rb") as written:
                 os.fsync(written.fileno())
@@ -345,9 +347,11 @@ def _member_at(name: str, path: Path) -> _Member:
     return _Member(name, path.lstat(), link, lambda: os.open(path, os.O_RDONLY | os.O_CLOEXEC), _refuse_short)
 
 
-def _add(archive: tarfile.TarFile, member: _Member, mtime: int | None) -> None:
+def _add(archive: tarfile.TarFile, member: _Member, mtime: int | None, latest: int | None) -> None:
     info = tarfile.TarInfo(member.name)
     info.mtime = int(member.status.st_mtime) if mtime is None else mtime
+    if latest is not None:
+        info.mtime = min(int(info.mtime), latest)
     mode = member.status.st_mode
     if stat.S_ISLNK(mode):
         info.type, info.mode, info.linkname = tarfile.SYMTYPE, 0o777, member.link

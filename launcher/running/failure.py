@@ -36,6 +36,7 @@ def failure_reason(container: ContainerSpec, exit_code: int, ending: Ending, sai
         text = "the job was killed by signal 9, not by the launcher; nothing says that memory ran out"
     elif exit_code > 128:
         text = f"the process was ended by signal {exit_code - 128}, which did not come from the launcher"
+    kind = "InternalServerError" if ending.cause is EndCause.REMOVED else "AlgorithmError"
     # The exit code at the end has to stay: the text before it is cut.
     tail = f", exit code: {exit_code}"
-    return f"AlgorithmError: {text}"[: FAILURE_REASON_LIMIT - len(tail)] + tail
+    return f"{kind}: {text}"[: FAILURE_REASON_LIMIT - len(tail)] + tail

@@ -25,7 +25,7 @@ class LogReader:
         folder: the job's.
         sink: takes the lines.
         purpose: what is lost without the sink, as a person would say it.
-        begin: after how many bytes of its log to begin, by host; from the start by default.
+        offsets: where to begin in the log of each host, in bytes; default: at its beginning.
 
     Attributes:
         failure: why the sink was dropped, as a warning; empty as long as it works.
@@ -37,12 +37,12 @@ class LogReader:
         folder: JobFolder,
         sink: LineSink,
         purpose: str = "the log is no longer printed",
-        begin: Mapping[str, int] | None = None,
+        offsets: Mapping[str, int] | None = None,
     ) -> None:
         self._folder = folder
         self._sink = sink
         self._purpose = purpose
-        self._offsets: dict[str, int] = dict(begin or {})
+        self._offsets = dict(offsets or {})
         self._rests: dict[str, bytes] = {}
         self.failure = ""
         self.line_end = 0

@@ -9,7 +9,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import math
 import os
+import re
 import shutil
 import signal
 import time
@@ -33,8 +35,10 @@ from launcher.errors import (
     SourceError,
     StorageError,
 )
-from launcher.jobs.clock import clock_mark
+from launcher.jobs.clock import clock_mark, later_mark
 from launcher.jobs.folder import JobFolder
+from launcher.jobs.instance_types import instance_type
+from launcher.jobs.interruptions import Interruption, check_plan, interruption_of
 from launcher.jobs.log_times import FolderTimes
 from launcher.jobs.metrics import MetricRecorder
 from launcher.jobs.processing_spec import HostsSpec, ProcessingJobSpec
@@ -58,6 +62,7 @@ from launcher.running.failure import failure_reason
 from launcher.running.following import LogReader
 from launcher.running.limits import JobLimits, job_limits
 from launcher.running.opt_ml import FAILURE_REASON_LIMIT, OptMl
+from launcher.running.places import Place, share_of
 from launcher.running.plan import (
     RunPlan,
     host_names,
@@ -70,16 +75,26 @@ from launcher.running.signals import HandOver, Interrupts
 from launcher.running.syncing import FolderSync
 from launcher.runtimes import EndCause, Ending, Execution, HostState, Runtime, choose_runtime
 from launcher.runtimes.images import image_note
-from launcher.settings import S3Settings, cache_bytes, default_runtime, stop_grace_seconds
+from launcher.settings import (
+    S3Settings,
+    cache_bytes,
+    default_runtime,
+    spot_interruptions,
+    spot_price,
+    stop_grace_seconds,
+)
 from launcher.storage import Storage, recorded_storage, which_s3
 from launcher.storage.address import credentials_within, s3_within_reach
+from launcher.terminal import say_error
 from launcher.trees import OnSkip, Skipped, remove_tree
 
 TICK_SECONDS = 0.1
 _SYNC_SECONDS = 1.0
 _LOOKING_SECONDS = 2.0  # between two questions to a runtime that does not answer
 _KILLED = 128 + signal.SIGKILL
+_NOT_FINAL = (StopReason.NONE, StopReason.INTERRUPTED)  # why hosts end while the job may still be stopped
 _ENDED_SECONDS = 10.0
+_LONGEST_PAUSE_SECONDS = 30.0  # before an attempt that follows a failure of the platform
 _INSTALLER = "requirements"  # the host that installs them
 _REQUIREMENTS = "LAUNCHER_REQUIREMENTS"  # tells the toolkit where they are
 _FEEDING_SECONDS = 600.0  # a feeder that nobody ends outlives the longest run by this
@@ -130,7 +145,36 @@ def accept(request: Mapping[str, Any], runtime: Runtime | None = None) -> Accept
     uris = [spec.output_uri, spec.source_uri or "", *(channel.uri for channel in spec.channels)]
     uris.append(spec.checkpoint_config.s3_uri if spec.checkpoint_config else "")
     placed, runtime, warnings = place_job(spec, uris, runtime)
-    return AcceptedJob(request, placed, runtime, (*without_effect(request), *warnings))
+    placed, notes = _with_times(placed)
+    return AcceptedJob(request, placed, runtime, (*without_effect(request), *notes, *warnings))
+
+
+def pending_limit(spec: TrainingJobSpec) -> int:
+    """Return how many seconds a job may wait for a place to run; 0 for no limit.
+
+    AWS heeds MaxPendingTimeInSeconds for instance types with GPUs alone.
+    """
+    kind = instance_type(spec.instance_type)
+    return spec.max_pending_seconds if kind is not None and kind.gpus else 0
+
+
+def _with_times(spec: TrainingJobSpec) -> tuple[TrainingJobSpec, list[str]]:
+    """Decide when a spot job is interrupted; return the job, and warnings for the user."""
+    warnings = []
+    if spec.max_pending_seconds and not pending_limit(spec):
+        warnings.append(
+            f"StoppingCondition.MaxPendingTimeInSeconds={spec.max_pending_seconds} has no effect here: as on AWS, it "
+            f"counts for instance types with GPUs, and {spec.instance_type} has none"
+        )
+    if spec.spot is None:
+        return spec, warnings
+    plan = spec.spot.interruptions
+    if plan is None:
+        plan = spot_interruptions()
+        check_plan(plan, "LAUNCHER_SPOT_INTERRUPTIONS")
+    if plan and spec.checkpoint_config is None:
+        warnings.append("each interruption begins the job anew: it has no checkpoint_s3_uri")
+    return replace(spec, spot=replace(spec.spot, interruptions=plan, price=spot_price())), warnings
 
 
 def place_job(
@@ -245,6 +289,7 @@ def record_job(job: AcceptedJob[TrainingJobSpec], claim: Claim[JobRecord]) -> Jo
     """Record a job that was planned, under a name that the caller holds."""
     now = time.time()
     record = JobRecord(spec=job.spec.to_dict(), created=now, request=dict(job.request), warnings=list(job.warnings))
+    record.marks["submitted"] = clock_mark()
     record.move(Status.IN_PROGRESS, SecondaryStatus.STARTING, "Starting the training job", now)
     claim.record(record)
     return claim.folder
@@ -288,6 +333,8 @@ class HostsDriver(ABC, Generic[_Record]):
         self._hosts = [(host, OptMl(self._folder.tree_path(host))) for host in host_names(self._spec)]
         self._syncs = self._folders_to_follow()
         self._feeder = Feeder(self._folder.work_path / "feeder")
+        share = share_of(self._spec)
+        self._place = Place(store.home, f"{store.kind.folder}-{name}", self._record.created, share)
         self._plan_made: RunPlan | None = None
         self._executions: dict[str, Execution] = {}
         self._s3_address = ""
@@ -335,25 +382,11 @@ class HostsDriver(ABC, Generic[_Record]):
             JobFolderError: the job's own files could not be written or read.
         """
         try:
-            self.step("fetch_channels", self._fetch_channels)
-            self.step("write_config", self._write_config)
-            self._prepare_folders()
-            self.step("prepare", self._prepare)
-            if self._requirements_file is not None:
-                self.step("install_requirements", self._install_requirements)
-            not_installed = "start" not in self._record.steps and bool(self._record.exit_codes)
-            if not not_installed and (not self._folder.stop_requested() or self._executions_left()):
-                with self._s3_within_reach():
-                    # From here on a host may have results: Ctrl-C stops all of them in order.
-                    self._interrupts.deferred = True
-                    with self._interrupts.held():  # cut in two, it would leave a host that is not recorded
-                        self.step("start", self._start)
-                    self._interrupts.check()
-                    if self._record.secondary_status == SecondaryStatus.PENDING:
-                        self.step("await_start", self._await_start)
-                    self.step("follow", self._follow)
-            self.step("reclaim", self._reclaim)
-            self.step("collect", self._collect)
+            if self._has_place():
+                while reason := self._attempt():
+                    self._begin_again(reason)
+                self.step("reclaim", self._reclaim)
+                self.step("collect", self._collect)
             with self._interrupts.held():
                 self._finish()
         except HandOver:
@@ -365,6 +398,147 @@ class HostsDriver(ABC, Generic[_Record]):
         except BaseException as error:
             self.give_up(error)
             raise
+        finally:
+            self._place.leave()
+
+    def _has_place(self) -> bool:
+        """Wait until the job may run; return False where its end comes before that.
+
+        A job that has begun goes on at once: its hosts may run already.
+        """
+        begun = bool(self._record.steps or self._record.attempts)
+        try:
+            if self._place.enter(at_once=begun or self._folder.stop_requested()):
+                return True
+            self._record.marks.setdefault("queued", clock_mark())
+            self._move(Status.IN_PROGRESS, SecondaryStatus.PENDING, "Waiting for other jobs to end")
+            if self._lines is not None:
+                say_error(f"job '{self._name}' waits for other jobs to end (LAUNCHER_JOBS_AT_ONCE)")
+            while not self._place.may_run():
+                reason = StopReason.ASKED if self._folder.stop_requested() else self._overdue("queued")
+                if reason:
+                    self._end_before_its_hosts(reason)
+                    return False
+                if not self._folder.record_path.exists():
+                    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self._folder.record_path))
+                time.sleep(TICK_SECONDS)
+                self._interrupts.check()
+        except OSError as error:
+            if not self._folder.record_path.exists():
+                raise
+            self._record.warn(f"it does not wait for its turn: {error.filename}: {error.strerror}")
+        return True
+
+    def _end_before_its_hosts(self, reason: StopReason) -> None:
+        self._record.stop_reason = reason
+        self._move(Status.STOPPING, SecondaryStatus.STOPPING, f"Stopping the {self.activity} job")
+
+    def _attempt(self) -> str:
+        """Do every step up to the end of the hosts; return why it all has to be done again, empty where it has not."""
+        try:
+            self.step("fetch_channels", self._fetch_channels)
+            self.step("write_config", self._write_config)
+            self._prepare_folders()
+            self.step("prepare", self._prepare)
+            if self._requirements_file is not None:
+                self.step("install_requirements", self._install_requirements)
+            not_installed = "start" not in self._record.steps and bool(self._record.exit_codes)
+            if "start" not in self._record.steps and (overdue := self._overdue()):
+                self._end_before_its_hosts(overdue)
+            unwanted = self._folder.stop_requested() or self._record.status == Status.STOPPING
+            if not not_installed and (not unwanted or self._executions_left()):
+                with self._s3_within_reach():
+                    # From here on a host may have results: Ctrl-C stops all of them in order.
+                    self._interrupts.deferred = True
+                    with self._interrupts.held():  # cut in two, it would leave a host that is not recorded
+                        self.step("start", self._start)
+                    self._interrupts.check()
+                    if self._record.secondary_status == SecondaryStatus.PENDING:
+                        self.step("await_start", self._await_start)
+                    self.step("follow", self._follow)
+        except Exception as error:
+            if reason := self._why_after(error):
+                return reason
+            raise
+        return self._why_again()
+
+    def _why_again(self) -> str:
+        """Return why an attempt that is over does not count; empty where it does."""
+        return ""
+
+    def _why_after(self, error: Exception) -> str:
+        """Return why an attempt that this process could not bring to its end is repeated; empty where it is not."""
+        return ""
+
+    def _overdue(self, mark: str = "") -> StopReason:
+        """Return why the job has to end: it has taken, or waited, longer than it may; NONE where it has not.
+
+        Args:
+            mark: since when it waits for a place to run; empty where it does not.
+        """
+        return StopReason.NONE
+
+    def _begin_again(self, reason: str) -> None:
+        """Clear away what an attempt has left, and record the next one; can be repeated until that is recorded."""
+        if self._record.stop_reason is StopReason.INTERRUPTED:
+            self._move(Status.IN_PROGRESS, SecondaryStatus.INTERRUPTED, f"{self.activity.capitalize()} job interrupted")
+        for sync in self._syncs:
+            self._warn(sync.run())
+        self._until_it_answers(self._remove_hosts)
+        self._feeder.stop()
+        remove_tree(self._folder.work_path)
+        with self._interrupts.held():
+            self._record.begin_again(reason, self._log_lengths(), time.time())
+            self._plan_made, self._executions, self._interrupts.deferred = None, {}, False
+            self._feeder = Feeder(self._folder.work_path / "feeder")
+            self._syncs = self._folders_to_follow()
+            self._move(Status.IN_PROGRESS, SecondaryStatus.STARTING, f"Starting the {self.activity} job")
+        failures = sum(attempt["reason"] != StopReason.INTERRUPTED for attempt in self._record.attempts)
+        deadline = time.monotonic() + min(_LONGEST_PAUSE_SECONDS, 2.0 ** (failures - 1))
+        while reason != StopReason.INTERRUPTED and time.monotonic() < deadline and not self._folder.stop_requested():
+            self._interrupts.check()
+            time.sleep(TICK_SECONDS)
+
+    def _remove_hosts(self) -> None:
+        """Remove the hosts of an attempt, whatever their state, and give back the files of other users."""
+        if "prepare" not in self._record.steps:
+            return
+        for container in self._plan.containers:
+            execution = self._executions.get(container.host) or self._runtime.find(container)
+            if execution is not None:
+                execution.kill()
+                execution.wait(_ENDED_SECONDS)
+                execution.remove()
+            self._runtime.reclaim(container)
+        self._runtime.close(self._plan.containers)
+
+    def _until_it_answers(self, effect: Callable[[], None]) -> None:
+        """Do what needs the runtime, and try again as long as that does not answer; a second Ctrl-C gives up."""
+        while True:
+            try:
+                effect()
+            except RuntimeUnavailableError as error:
+                if self._interrupts.count > 1:
+                    raise
+                self._note_silence(error.message)
+                time.sleep(_LOOKING_SECONDS)
+                self._interrupts.check()
+            else:
+                self._note_silence("")
+                return
+
+    def _log_lengths(self) -> dict[str, int]:
+        """Return how long the log of each host is; each ends with a whole line afterwards."""
+        lengths = {}
+        for host, _ in self._hosts:
+            path = self._folder.log_path(host)
+            if path.is_file() and path.stat().st_size:
+                with path.open("rb+") as log:
+                    log.seek(-1, os.SEEK_END)
+                    if log.read(1) != b"\n":
+                        log.write(b"\n")
+                lengths[host] = path.stat().st_size
+        return lengths
 
     def collect_again(self) -> None:
         """Pack what a job has left whose results could not be packed when it ended; its status stays as it is.
@@ -450,7 +624,8 @@ class HostsDriver(ABC, Generic[_Record]):
         )
 
     def _fetch_channels(self) -> None:
-        self._record.started = time.time()
+        if not self._record.attempts:
+            self._record.started = time.time()
         self._record.marks["started"] = clock_mark()
         self._note(Status.IN_PROGRESS, SecondaryStatus.DOWNLOADING, "Downloading input data")
         self._folder.make_work_path()
@@ -568,6 +743,7 @@ class HostsDriver(ABC, Generic[_Record]):
         if self._streams:
             self._feeder.watch([execution.process_id() for execution in self._executions.values()])
         if any(execution.state() is HostState.PENDING for execution in self._executions.values()):
+            self._record.marks["pending"] = clock_mark()
             self._note(Status.IN_PROGRESS, SecondaryStatus.PENDING, "Waiting for a place to run")
         else:
             self._note_training()
@@ -575,8 +751,16 @@ class HostsDriver(ABC, Generic[_Record]):
     def _await_start(self) -> None:
         """Wait until every host runs: time in a queue is no training time and has no limit."""
         while not self._folder.stop_requested() and not self._interrupts.count and self._any_pending():
+            if overdue := self._overdue("pending"):
+                self._record.stop_started, self._record.stop_reason = time.time(), overdue
+                self._record.marks["stopping"] = clock_mark()
+                self._note(Status.STOPPING, SecondaryStatus.STOPPING, f"Stopping the {self.activity} job")
+                return
             time.sleep(TICK_SECONDS)
             self._interrupts.check()
+        if "pending" in self._record.marks:
+            waited = self._record.seconds_since("pending", None)
+            self._record.marks["started"] = later_mark(self._record.marks["started"], waited)
         self._note_training()
 
     def _any_pending(self) -> bool:
@@ -633,6 +817,8 @@ class HostsDriver(ABC, Generic[_Record]):
         times = FolderTimes(self._folder)
         if self._spec.metric_definitions:
             readers.append(self._metric_reader(recorder, times))
+        if (watch := self._line_watch()) is not None:
+            readers.append(watch)
         hosts = _Hosts(self._runtime, self._plan.containers, self._executions)
         if self._record.stop_reason:
             hosts.terminate()  # a driver before this one may have died before it could
@@ -652,8 +838,12 @@ class HostsDriver(ABC, Generic[_Record]):
                 self._record.exit_codes[host] = code
                 for warning in hosts.warnings:
                     self._record.warn(warning)
+                lost = self._lost(host)
                 if host in hosts.vanished:
-                    self._record.warn(f"{host} was gone when it was looked for")
+                    lost = f"{host} was gone when it was looked for"
+                    self._record.warn(lost)
+                if code != 0 and not self._record.stop_reason:
+                    self._record.platform_failure = self._record.platform_failure or lost
             self._tell_of_silence(hosts)
             if self._streams and not self._record.stop_reason and (reason := self._feeder.failure()):
                 self._record.input_failure = reason
@@ -699,6 +889,19 @@ class HostsDriver(ABC, Generic[_Record]):
         reader = LogReader(self._folder, feed, "metrics are no longer read from the log")
         return reader
 
+    def _line_watch(self) -> LogReader | None:
+        """Return what looks for the line of a log that interrupts the job; None where none does."""
+        return None
+
+    def _is_interrupted(self) -> bool:
+        """Return whether the hosts are to be taken away from the job now."""
+        return False
+
+    def _lost(self, host: str) -> str:
+        """Return what took a host away that has ended; empty where it ended by itself."""
+        ending = self._executions[host].ending() if host in self._executions else Ending()
+        return ending.detail if ending.cause is EndCause.REMOVED else ""
+
     def _look_at(self, readers: Sequence[LogReader]) -> None:
         """Note which reader has lost its sink; leave the job to another driver where the caller only looked on."""
         for reader in readers:
@@ -709,37 +912,44 @@ class HostsDriver(ABC, Generic[_Record]):
 
     def _tell_of_silence(self, hosts: _Hosts) -> None:
         """Note since when the runtime does not answer, and when it answers again."""
-        if hosts.silence and self._record.unknown_since is None:
+        self._note_silence(hosts.silence)
+
+    def _note_silence(self, silence: str) -> None:
+        if silence and self._record.unknown_since is None:
             self._record.unknown_since = time.time()
             moment = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self._record.unknown_since))
-            self._record.warn(f"since {moment} the job's state is unknown: {hosts.silence}")
+            self._record.warn(f"since {moment} the job's state is unknown: {silence}")
             self._save()
-        elif not hosts.silence and self._record.unknown_since is not None:
+        elif not silence and self._record.unknown_since is not None:
             self._record.unknown_since = None
             self._record.warn(f"at {time.strftime('%Y-%m-%d %H:%M:%S')} its runtime answered again")
             self._save()
 
     def _stop_if_due(self, hosts: _Hosts) -> None:
-        if self._record.stop_reason:
+        if self._record.stop_reason not in _NOT_FINAL:
             return
-        transitions = self._record.transitions
-        trained = next((move.start for move in transitions if move.status == SecondaryStatus.TRAINING), None)
         if self._folder.stop_requested() or self._interrupts.count:
             self._stop(hosts, StopReason.ASKED)
-        elif self._record.seconds_since("training", trained) > self._spec.max_run_seconds:
+        elif self._record.training_seconds > self._spec.max_run_seconds:
             self._stop(hosts, StopReason.MAX_RUNTIME_EXCEEDED)
+        elif overdue := self._overdue():
+            self._stop(hosts, overdue)
+        elif not self._record.stop_reason and self._is_interrupted():
+            self._stop(hosts, StopReason.INTERRUPTED)
 
     def _stop(self, hosts: _Hosts, reason: StopReason) -> None:
-        self._record.stop_started, self._record.stop_reason = time.time(), reason
-        self._record.marks["stopping"] = clock_mark()
+        had_reason, self._record.stop_reason = self._record.stop_reason, reason
+        if not had_reason:
+            self._record.stop_started, self._record.marks["stopping"] = time.time(), clock_mark()
         if STOPS[reason] is not None:
             self._note(Status.STOPPING, SecondaryStatus.STOPPING, f"Stopping the {self.activity} job")
         self._save()
-        hosts.terminate()
+        if not had_reason:
+            hosts.terminate()
 
     def _heed_stop(self, hosts: _Hosts) -> None:
         """Let a stop count that was asked for before the end of the hosts is recorded: others were told of it."""
-        if self._folder.stop_requested() and not self._record.stop_reason:
+        if self._folder.stop_requested() and self._record.stop_reason in _NOT_FINAL:
             self._stop(hosts, StopReason.ASKED)
 
     def _heed_endings(self) -> None:
@@ -791,6 +1001,10 @@ class HostsDriver(ABC, Generic[_Record]):
         self._record.failure_reason = ""
         if self._record.input_failure and self._record.status != Status.STOPPING:
             self._record.failure_reason = f"ClientError: {self._record.input_failure}"[:FAILURE_REASON_LIMIT]
+        elif code != 0 and self._record.platform_failure and self._record.status != Status.STOPPING:
+            tail = f", exit code: {code}"
+            text = f"InternalServerError: {self._record.platform_failure}"
+            self._record.failure_reason = text[: FAILURE_REASON_LIMIT - len(tail)] + tail
         elif code != 0 and self._record.status != Status.STOPPING:
             container = next(container for container in self._plan.containers if container.host == host)
             self._record.failure_reason = failure_reason(container, code, self._ending(container), texts[host])
@@ -837,7 +1051,7 @@ class HostsDriver(ABC, Generic[_Record]):
     def _end(self, status: Status, secondary: SecondaryStatus, message: str) -> None:
         self._record.ended = time.time()
         if self._record.started is not None:
-            self._record.billable_seconds = self._record.seconds_since("started", self._record.started)
+            self._record.billable_seconds = self._record.run_seconds
         self._record.unknown_since = None
         self._move(status, secondary, message)
 
@@ -869,6 +1083,13 @@ class HostsDriver(ABC, Generic[_Record]):
             places = self._record.channels.items()
             channels = {name: ChannelSource(Path(path), is_file) for name, (path, is_file) in places}
             self._plan_made = self._make_plan(channels)
+            if self._record.attempts:
+                left = max(1, math.ceil(self._spec.max_run_seconds - self._record.training_seconds))
+                containers = (
+                    replace(container, log_offset=self._record.log_offsets.get(container.host, 0), max_run_seconds=left)
+                    for container in self._plan_made.containers
+                )
+                self._plan_made = replace(self._plan_made, containers=tuple(containers))
         return self._plan_made
 
     def _executions_left(self) -> bool:
@@ -900,6 +1121,63 @@ class Driver(HostsDriver[JobRecord]):
     @property
     def _storage(self) -> Storage:
         return job_storage(self._spec, self._keys.output)
+
+    @property
+    def _interruption(self) -> Interruption | None:
+        spot = self._spec.spot
+        return None if spot is None else interruption_of(spot.interruptions or (), self._record.attempt)
+
+    def _line_watch(self) -> LogReader | None:
+        self._line_came = False
+        interruption = self._interruption
+        if interruption is None or not interruption.pattern:
+            return None
+        pattern = re.compile(interruption.pattern)
+
+        def look(_host: str, line: str) -> None:
+            self._line_came = self._line_came or pattern.search(line) is not None
+
+        purpose = "its log is no longer looked at for an interruption"
+        return LogReader(self._folder, look, purpose, self._record.log_offsets)
+
+    def _is_interrupted(self) -> bool:
+        interruption = self._interruption
+        if interruption is None:
+            return False
+        if interruption.after_seconds is None:
+            return self._line_came
+        return self._record.seconds_since("training", None) >= interruption.after_seconds
+
+    def _overdue(self, mark: str = "") -> StopReason:
+        spot, most = self._spec.spot, pending_limit(self._spec)
+        if spot is not None and self._record.seconds_since("submitted", self._record.created) > spot.max_wait_seconds:
+            return StopReason.MAX_WAIT_TIME_EXCEEDED
+        if mark and most and self._record.seconds_since(mark, None) > most:
+            return StopReason.MAX_PENDING_TIME_EXCEEDED
+        return StopReason.NONE
+
+    def _why_again(self) -> str:
+        if self._record.stop_reason is StopReason.INTERRUPTED:
+            return str(StopReason.INTERRUPTED)
+        unwanted = self._record.stop_reason not in (StopReason.NONE, StopReason.HOST_FAILED)
+        return "" if unwanted else self._retried(self._record.platform_failure)
+
+    def _why_after(self, error: Exception) -> str:
+        if isinstance(error, RuntimeUnavailableError):
+            return self._retried(error.message)
+        if isinstance(error, LauncherError | OSError):  # the same would happen again
+            return ""
+        return self._retried(f"{type(error).__name__}: {error}")
+
+    def _retried(self, problem: str) -> str:
+        """Return a failure that is none of the job's as the reason of another attempt, if the job may have one."""
+        retries = sum(attempt["reason"] != StopReason.INTERRUPTED for attempt in self._record.attempts)
+        stopped = self._folder.stop_requested() or self._record.status == Status.STOPPING
+        if not problem or stopped or retries >= self._spec.max_retries:
+            return ""
+        reason = f"InternalServerError: {problem}"[:FAILURE_REASON_LIMIT]
+        self._record.warn(f"attempt {self._record.attempt} is repeated: {reason}")
+        return reason
 
     def _folders_to_follow(self) -> list[FolderSync]:
         inside, uri = "output/intermediate", self._keys.intermediate

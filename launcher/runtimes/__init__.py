@@ -5,10 +5,20 @@ from __future__ import annotations
 from importlib import import_module
 
 from launcher.errors import SettingsError
-from launcher.runtimes.base import EndCause, Ending, Execution, HostState, Runtime
+from launcher.runtimes.base import EndCause, Ending, Execution, HostState, Runtime, open_log
 from launcher.settings import RUNTIME_ENTRY_POINTS
 
-__all__ = ["EndCause", "Ending", "Execution", "HostState", "Runtime", "choose_runtime", "get_runtime", "runtime_names"]
+__all__ = [
+    "EndCause",
+    "Ending",
+    "Execution",
+    "HostState",
+    "Runtime",
+    "choose_runtime",
+    "get_runtime",
+    "open_log",
+    "runtime_names",
+]
 
 _OWN = {
     "process": "launcher.runtimes.process:ProcessRuntime",

@@ -6,10 +6,24 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from io import FileIO
+from pathlib import Path
 from typing import Any
 
 from launcher.errors import RuntimeUnavailableError
 from launcher.jobs.spec import ContainerSpec
+
+
+def open_log(container: ContainerSpec) -> FileIO:
+    """Open a host's log for what it prints from its start on; the output of earlier attempts stays before that."""
+    path = Path(container.log_path)
+    log = path.open("ab", buffering=0)
+    try:
+        log.truncate(min(container.log_offset, path.stat().st_size))
+    except BaseException:
+        log.close()
+        raise
+    return log
 
 
 class HostState(StrEnum):
@@ -195,7 +209,7 @@ class Runtime(ABC):
 
     @abstractmethod
     def start(self, container: ContainerSpec) -> Execution:
-        """Start a host; its log file begins anew.
+        """Start a host; its log file begins anew, after the ``log_offset`` bytes of earlier attempts, which stay.
 
         Raises:
             ImageError: the image does not follow the contract.

@@ -36,7 +36,7 @@ import requests
 from launcher.errors import ImageError, RuntimeUnavailableError
 from launcher.jobs.spec import ContainerSpec
 from launcher.runtimes import machine
-from launcher.runtimes.base import EndCause, Ending, Execution, HostState, Remains, Runtime
+from launcher.runtimes.base import EndCause, Ending, Execution, HostState, Remains, Runtime, open_log
 from launcher.runtimes.image import build_image, extend_image, extended_tag, image_tag
 from launcher.runtimes.images import is_of_aws, line_to_add
 from launcher.runtimes.probe import engine_address
@@ -88,7 +88,7 @@ class DockerExecution(Execution):
         self._client = client
         self._id = container_id
         self._container = container
-        self._log = _LogCopy(Path(container.log_path))
+        self._log = _LogCopy(container)
         self._ended = threading.Event()
         self._code = 0
         self._ending = Ending()
@@ -239,8 +239,9 @@ class DockerExecution(Execution):
 class _LogCopy:
     """A host's log file, which gets each byte of the container's output once, however often the output is read."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, container: ContainerSpec) -> None:
+        self._container = container
+        self._path = Path(container.log_path)
         self._written = {_STDOUT: 0, _STDERR: 0}
         self._skip = dict(self._written)
         self._begun = False
@@ -256,7 +257,7 @@ class _LogCopy:
 
     def copy(self, frames: Frames) -> None:
         try:
-            log = self._path.open("ab" if self._begun else "wb", buffering=0)
+            log: IO[bytes] = self._path.open("ab", buffering=0) if self._begun else open_log(self._container)
         except OSError as error:
             self._drop(error)
             log = Path(os.devnull).open("ab", buffering=0)  # noqa: SIM115 - closed below, with either file
@@ -287,7 +288,7 @@ class _LogCopy:
         if not self._path.exists():
             return ""
         with self._path.open("rb") as log:
-            log.seek(max(0, self._path.stat().st_size - 4096))
+            log.seek(max(self._container.log_offset, self._path.stat().st_size - 4096))
             return log.read().decode("utf-8", "replace")
 
 

@@ -25,7 +25,7 @@ from typing import Any
 from launcher.errors import RuntimeUnavailableError
 from launcher.jobs.spec import OPT_ML, ContainerSpec, Mount
 from launcher.runtimes import machine
-from launcher.runtimes.base import EndCause, Ending, Execution, HostState, Remains, Runtime
+from launcher.runtimes.base import EndCause, Ending, Execution, HostState, Remains, Runtime, open_log
 from launcher.settings import data_path, namespaces_wanted, stop_grace_seconds
 
 # What a job inherits from the caller's environment; a container would get none of it. Programs, certificates and
@@ -262,7 +262,6 @@ class ProcessRuntime(Runtime):
         temporary, work = state_path / "tmp", state_path.parent
         temporary.mkdir(parents=True, exist_ok=True)
         (state_path / "rest").mkdir(exist_ok=True)
-        log_path = Path(container.log_path)
         toolkit = data_path("container")
         own = {name: os.environ[name] for name in _INHERITED if name in os.environ}
         environment = own | {"PYTHONPATH": str(toolkit), "PYTHONUNBUFFERED": "1", "TMPDIR": str(temporary)}
@@ -306,7 +305,7 @@ class ProcessRuntime(Runtime):
         # Not in the request, because values of credentials are written nowhere.
         standard_input = _pipe_with({name: os.environ[name] for name in container.inherited if name in os.environ})
         # The lock belongs to the open file, so the supervisor holds it before this call returns and until it ends.
-        with (state_path / "lock").open("wb") as lock, log_path.open("wb") as log:
+        with (state_path / "lock").open("wb") as lock, open_log(container) as log:
             fcntl.flock(lock, fcntl.LOCK_EX)
             try:
                 supervisor = subprocess.Popen(

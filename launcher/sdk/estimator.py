@@ -90,6 +90,8 @@ class Estimator:
         runtime: ``auto`` (Docker if an engine answers, else a process), ``docker``, ``process``; default:
             ``LAUNCHER_RUNTIME``. This argument is the launcher's own.
         mode: ``local`` or ``s3``, for an estimator without a session; default: ``LAUNCHER_MODE``. The launcher's own.
+        spot_interruptions: when a spot job is interrupted, an entry for each time: ``after:30s``, ``at-line:REGEX``,
+            ``random:0.01`` (in each second, for ever); default: ``LAUNCHER_SPOT_INTERRUPTIONS``. The launcher's own.
     Raises:
         UnsupportedOptionError: an option that is not emulated: no option is ignored.
         BadInputError: a value that SageMaker would refuse.
@@ -106,7 +108,6 @@ class Estimator:
     subnets: Sequence[str] | None
     security_group_ids: Sequence[str] | None
     encrypt_inter_container_traffic: bool | None
-    max_retry_attempts: int | None
     training_repository_access_mode: str | None
     training_repository_credentials_provider_arn: str | None
     training_plan: str | None
@@ -168,6 +169,7 @@ class Estimator:
         *,
         runtime: str | Runtime | None = None,
         mode: str | None = None,
+        spot_interruptions: Sequence[str] | None = None,
         **kwargs: Any,
     ) -> None:
         given = dict(locals())
@@ -182,6 +184,10 @@ class Estimator:
         self.instance_count = 1 if instance_count is None else instance_count
         self.instance_type = "local" if instance_type is None else instance_type
         self.max_run = max_run
+        self.use_spot_instances = use_spot_instances
+        self.max_wait = max_wait
+        self.spot_interruptions = None if spot_interruptions is None else list(spot_interruptions)
+        self.max_retry_attempts = max_retry_attempts
         self.enable_sagemaker_metrics = enable_sagemaker_metrics
         self.input_mode = input_mode
         self.base_job_name = base_job_name
@@ -382,6 +388,9 @@ class Estimator:
                 "TrainingRepositoryCredentialsProviderArn"
             ),
             "max_run": request["StoppingCondition"]["MaxRuntimeInSeconds"],
+            "use_spot_instances": request["EnableManagedSpotTraining"],
+            "max_wait": request["StoppingCondition"].get("MaxWaitTimeInSeconds"),
+            "spot_interruptions": request[OWN_MEMBER].get("SpotInterruptions"),
             "output_path": request["OutputDataConfig"]["S3OutputPath"],
             "base_job_name": own.get("BaseJobName"),
             "hyperparameters": {
@@ -662,13 +671,18 @@ class Estimator:
                     InstancePlacementConfig=self.instance_placement_config,
                 ),
             },
-            "StoppingCondition": {"MaxRuntimeInSeconds": self.max_run},
+            "StoppingCondition": {"MaxRuntimeInSeconds": self.max_run, **_given(MaxWaitTimeInSeconds=self.max_wait)},
             "Environment": dict(self.environment or {}),
             "Tags": [dict(tag) for tag in self.tags or ()],
             "EnableNetworkIsolation": bool(self._enable_network_isolation),
         }
         # AWS refuses an empty list of channels.
-        request |= _given(CheckpointConfig=checkpoints, ExperimentConfig=experiment_config and dict(experiment_config))
+        request |= _given(
+            CheckpointConfig=checkpoints,
+            ExperimentConfig=experiment_config and dict(experiment_config),
+            EnableManagedSpotTraining=self.use_spot_instances or None,
+            RetryStrategy=self.max_retry_attempts and {"MaximumRetryAttempts": self.max_retry_attempts},
+        )
         request |= self._without_effect()
         request["AlgorithmSpecification"] |= self._image_options()
         if not channels:
@@ -679,6 +693,7 @@ class Estimator:
             S3=self._s3([output_uri, code_uri, archive or "", str(checkpoints), str(channels)]),
             Estimator=self._own_options(source),
             WritableChannels=writable_channels(inputs) or None,
+            SpotInterruptions=self.spot_interruptions,
         )
         with in_sdk_words(ESTIMATOR_OPTIONS):
             job = accept(request, runtime)
@@ -696,7 +711,6 @@ class Estimator:
         members = {
             "VpcConfig": {name: list(ids) for name, ids in network.items() if ids is not None} or None,
             "EnableInterContainerTrafficEncryption": self.encrypt_inter_container_traffic,
-            "RetryStrategy": self.max_retry_attempts and {"MaximumRetryAttempts": self.max_retry_attempts},
         }
         for member, flag in (
             ("InfraCheckConfig", "enable_infra_check"),

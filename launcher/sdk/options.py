@@ -225,11 +225,24 @@ ESTIMATOR_OPTIONS = (
     _noted("subnets", "VpcConfig.Subnets"),
     _noted("security_group_ids", "VpcConfig.SecurityGroupIds"),
     _noted("encrypt_inter_container_traffic", "EnableInterContainerTrafficEncryption"),
-    _refused("use_spot_instances", "EnableManagedSpotTraining", (False, None)),
-    _refused(
+    Option(
+        "use_spot_instances",
+        "`True` makes a job that may be [interrupted](job-contract.md#spot-jobs); it is, where a plan says so. Needs "
+        "`max_wait`.",
+        "EnableManagedSpotTraining",
+    ),
+    Option(
         "max_wait",
+        "Seconds from the submission of a spot job to its end, at least `max_run`. The job is stopped when it takes "
+        "longer: secondary status `MaxWaitTimeExceeded`.",
         "StoppingCondition.MaxWaitTimeInSeconds",
-        instead="Leave it out and use max_run: a local job waits for nothing.",
+    ),
+    Option(
+        "spot_interruptions",
+        'This project\'s own: when a spot job is interrupted, such as `["after:30s", "at-line:epoch 3"]` '
+        "([spot jobs](job-contract.md#spot-jobs)); `None` takes `LAUNCHER_SPOT_INTERRUPTIONS`, `[]` "
+        "interrupts nothing.",
+        kind="texts",
     ),
     _refused("rules", "DebugRuleConfigurations", (None, []), _NO_DEBUGGER),
     _refused("debugger_hook_config", "DebugHookConfig", _UNSET, _NO_DEBUGGER),
@@ -240,7 +253,12 @@ ESTIMATOR_OPTIONS = (
         "AlgorithmSpecification.EnableSageMakerMetricsTimeSeries",
     ),
     _refused("profiler_config", "ProfilerConfig", instead="Leave it out, or run a profiler in the entry point."),
-    _noted("max_retry_attempts", "RetryStrategy.MaximumRetryAttempts"),
+    Option(
+        "max_retry_attempts",
+        "How often a job begins again after an `InternalServerError`: a container that was removed, an engine that "
+        "could not start it ([retries](job-contract.md#retries)); 1 to 30.",
+        "RetryStrategy.MaximumRetryAttempts",
+    ),
     _refused("git_config", instead="Clone the repository and give source_dir."),
     _refused("instance_groups", "ResourceConfig.InstanceGroups", instead="Use instance_type and instance_count."),
     _noted(
@@ -442,6 +460,12 @@ _KINDS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "paths": (
         lambda value: isinstance(value, Sequence) and not isinstance(value, str) and all(map(_is_path, value)),
         "a list of paths that this machine can have",
+    ),
+    "texts": (
+        lambda value: (
+            isinstance(value, Sequence) and not isinstance(value, str) and all(isinstance(text, str) for text in value)
+        ),
+        "a list of texts",
     ),
     "mapping": (lambda value: isinstance(value, Mapping), "a dict"),
     "boolean": (lambda value: isinstance(value, bool), "True or False"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from launcher.running.runner import job_storage
 from launcher.runtimes import Runtime
 from launcher.sdk.job_handle import JobHandle
 from launcher.settings import home_path
+from launcher.terminal import say
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -180,6 +182,8 @@ class TrainingJob(JobHandle[JobRecord]):
         printed = self._printer() if logs_wanted(logs) else None
         sink = on_line or printed
         record = self._drive(sink, looking_on=looking_on)
+        if printed is not None and record.training_spec.spot is not None:
+            _say_savings(describe_record(record))
         raise_unless_completed(self._store, record, log_shown=sink is not None)
 
     @property
@@ -224,6 +228,17 @@ class PolicyEstimates:
 
     def __repr__(self) -> str:
         return f"{self.table().to_string(index=False)}\nlogged policy: {self.logged}"
+
+
+def _say_savings(description: Mapping[str, Any]) -> None:
+    """Say what a spot job took and cost, in the words of SageMaker's SDK; nothing for one that never ran."""
+    if "TrainingTimeInSeconds" not in description:
+        return
+    hosts = description["ResourceConfig"]["InstanceCount"]
+    trained, billed = description["TrainingTimeInSeconds"], description["BillableTimeInSeconds"]
+    say(f"Training seconds: {trained * hosts}")
+    say(f"Billable seconds: {billed * hosts}")
+    say(f"Managed Spot Training savings: {(1 - billed / trained) * 100:.1f}%")
 
 
 def logs_wanted(logs: str | bool) -> bool:

@@ -1,7 +1,11 @@
 """A training job that is killed in its middle and started again elsewhere: the same numbers as if nothing had been."""
 
+import contextlib
+import os
 import re
+import signal
 import time
+from pathlib import Path
 
 import pytest
 
@@ -46,6 +50,45 @@ def kill(job, runtime):
 
 def metrics_of(job):
     return (job.outputs.intermediate_path / METRICS).read_bytes()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("epochs", [(3, 9, 20), (1, 2)])
+def test_a_spot_job_ends_as_one_that_ran_through_byte_by_byte(dataset, tmp_path, monkeypatch, epochs):
+    """Interrupted after some epochs, and its driver killed in between; benchmarks/spot_proof.py has many such runs."""
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "0")
+    options = {"runtime": "process", "environment": {"OMP_NUM_THREADS": "1"}}
+    through = train(dataset, "through", **options)
+    spot = train(
+        dataset,
+        "spot",
+        wait=False,
+        checkpoint_s3_uri=str(tmp_path / "checkpoints"),
+        use_spot_instances=True,
+        max_wait=86400,
+        spot_interruptions=[f"at-line:Epoch={epoch}," for epoch in epochs],
+        **options,
+    )
+    while f"Epoch={epochs[0]}," not in spot.logs():
+        assert spot.status == "InProgress", spot.logs()
+        time.sleep(0.02)
+    driver = next(iter(_drivers(spot)))
+    os.kill(driver, signal.SIGKILL)
+    spot.wait(logs=False)
+    assert [attempt["reason"] for attempt in JobStore(home_path()).load("spot").attempts] == ["Interrupted"] * len(
+        epochs
+    )
+    assert metrics_of(spot) == metrics_of(through)
+    archives = [Path(job.model_data.removeprefix("file://")).read_bytes() for job in (through, spot)]
+    assert archives[0] == archives[1]
+
+
+def _drivers(job):
+    """Yield the processes that drive a job."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if (folder / "cmdline").read_bytes().split(b"\0")[1:5] == [b"-m", b"launcher", b"drive", job.name.encode()]:
+                yield int(folder.name)
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ import tracemalloc
 
 import pytest
 
-from launcher.errors import ArtifactError
+from launcher.errors import ArtifactError, SettingsError
 from launcher.running.artifacts import pack_hosts, unpack, write_archive
 
 
@@ -62,6 +62,21 @@ def test_the_same_files_make_the_same_bytes(folder, tmp_path):
     pack_hosts([("", folder)], "", tmp_path / "1.tar.gz")
     pack_hosts([("", folder)], "", tmp_path / "2.tar.gz")
     assert (tmp_path / "1.tar.gz").read_bytes() == (tmp_path / "2.tar.gz").read_bytes()
+
+
+def test_with_a_source_date_epoch_files_of_other_times_make_the_same_bytes(folder, tmp_path, monkeypatch):
+    """A run that was interrupted writes its files later than one that ran through."""
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1000000000")
+    pack_hosts([("algo-1", folder)], "", tmp_path / "first.tar.gz")
+    for path in folder.rglob("*"):
+        os.utime(path, (2_000_000_000, 2_000_000_000), follow_symlinks=False)
+    pack_hosts([("algo-1", folder)], "", tmp_path / "second.tar.gz")
+    assert (tmp_path / "first.tar.gz").read_bytes() == (tmp_path / "second.tar.gz").read_bytes()
+    with tarfile.open(tmp_path / "first.tar.gz") as archive:
+        assert {member.mtime for member in archive} == {1_000_000_000}
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "yesterday")
+    with pytest.raises(SettingsError, match="SOURCE_DATE_EPOCH is 'yesterday'"):
+        pack_hosts([("algo-1", folder)], "", tmp_path / "third.tar.gz")
 
 
 def test_an_empty_folder_makes_no_archive(tmp_path):

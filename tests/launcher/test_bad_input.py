@@ -209,6 +209,7 @@ def test_an_empty_channel_folder_is_refused(source, home, tmp_path):
     refused(home, errors.ChannelError, "empty folder", lambda: estimate(source).fit(str(tmp_path / "empty")))
 
 
+_SPOT = {"use_spot_instances": True, "max_wait": 86400}
 OPTIONS = {
     "no hosts": ({"instance_count": 0}, r"instance_count=0|instance_count"),
     "hosts as text": ({"instance_count": "two"}, r"instance_count='two'"),
@@ -217,7 +218,25 @@ OPTIONS = {
     "no time": ({"max_run": 0}, r"max_run=0"),
     "time as text": ({"max_run": "1h"}, r"max_run='1h'"),
     "misspelt option": ({"hyper_parameters": {}}, r"no option 'hyper_parameters'.\n  Did you mean 'hyperparameters'"),
-    "spot": ({"use_spot_instances": True}, r"Estimator\(use_spot_instances=True\) is not emulated"),
+    "spot without an end": ({"use_spot_instances": True}, r"Invalid MaxWaitTimeInSeconds. It must be present and be"),
+    "spot with too little time": (
+        {"use_spot_instances": True, "max_run": 60, "max_wait": 59},
+        r"Invalid MaxWaitTimeInSeconds.* greater than or equal to MaxRuntimeInSeconds.\n.*is the option max_wait",
+    ),
+    "a wait for nothing": ({"max_wait": 60}, r"only supported when EnableManagedSpotTraining is set to true"),
+    "interruptions for nothing": ({"spot_interruptions": ["after:1s"]}, r"interrupts spot jobs alone"),
+    "no interruption": (
+        {**_SPOT, "spot_interruptions": ["soon"]},
+        r"SpotInterruptions: 'soon' is no interruption.\n.*at-line:REGEX",
+    ),
+    "an improbable interruption": ({**_SPOT, "spot_interruptions": ["random:2"]}, r"'random:2' is no interruption"),
+    "an interruption at no line": ({**_SPOT, "spot_interruptions": ["at-line:("]}, r"is not a regular expression"),
+    "interruptions without end": (
+        {**_SPOT, "spot_interruptions": ["random:0.1", "after:1s"]},
+        r"'after:1s' follows 'random:0.1', which interrupts every attempt",
+    ),
+    "interruptions as a text": ({**_SPOT, "spot_interruptions": "after:1s"}, r"is not a list of texts"),
+    "too many retries": ({"max_retry_attempts": 31}, r"max_retry_attempts=31"),
     "input mode": ({"input_mode": "Tube"}, r"input_mode='Tube'.*\[Pipe, File, FastFile\]"),
     "subnets without groups": ({"subnets": ["subnet-1"]}, r"VpcConfig|security_group_ids"),
     "checkpoints in no bucket": ({"checkpoint_s3_uri": "s3://B/c"}, r"checkpoint_s3_uri: .*bucket is not valid"),
@@ -309,7 +328,7 @@ def test_bad_options(options, pattern, source, home):
     ("attribute", "value"),
     [
         ("input_mode", "Tube"),
-        ("use_spot_instances", True),
+        ("use_spot_instances", "yes"),
         ("subnets", "subnet-1"),
         ("instance_count", "two"),
         ("instance_type", "nonsense"),

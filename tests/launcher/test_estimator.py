@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import re
 import tarfile
 import threading
 from pathlib import Path
@@ -13,7 +14,7 @@ from botocore.validate import ParamValidator
 import launcher
 from launcher import errors
 from launcher.sdk.bundled import BUNDLED_METRIC_DEFINITIONS, bundled_estimator
-from launcher.sdk.options import ESTIMATOR_OPTIONS
+from launcher.sdk.options import ESTIMATOR_OPTIONS, FIT_OPTIONS
 from launcher.terminal import neutralised, print_line
 from tests.fakes import FakeRuntime
 
@@ -97,7 +98,6 @@ def test_options_that_mean_nothing_here_are_kept_and_named(estimator):
         "subnets": ["subnet-1"],
         "security_group_ids": ["sg-1"],
         "encrypt_inter_container_traffic": True,
-        "max_retry_attempts": 3,
         "keep_alive_period_in_seconds": 600,
         "enable_infra_check": True,
         "enable_remote_debug": True,
@@ -113,15 +113,91 @@ def test_options_that_mean_nothing_here_are_kept_and_named(estimator):
         "subnets": "Subnets",
         "security_group_ids": "SecurityGroupIds",
         "experiment_config": "",
-        "max_retry_attempts": "RetryStrategy",
         "training_repository_access_mode": "training_repository_access_mode",
     }.items():
         assert [text for text in job.warnings if (word or name) in text], (name, job.warnings)
     description = job.describe()
     assert description["ResourceConfig"]["VolumeSizeInGB"] == 50
     assert description["VpcConfig"] == {"Subnets": ["subnet-1"], "SecurityGroupIds": ["sg-1"]}
-    assert description["RetryStrategy"] == {"MaximumRetryAttempts": 3}
     assert description["ExperimentConfig"] == {"ExperimentName": "x"}
+    attached = type(estimator).attach("job-1")
+    assert {name: getattr(attached, name) for name in asked} == asked
+
+
+# A value of each option that the page says to have no effect, and of each that it says to raise.
+NOTED = {
+    "keep_alive_period_in_seconds": 600,
+    "volume_size": 50,
+    "volume_kms_key": "key-1",
+    "output_kms_key": "key-2",
+    "subnets": ["subnet-1"],
+    "security_group_ids": ["sg-1"],
+    "encrypt_inter_container_traffic": True,
+    "training_repository_access_mode": "Vpc",
+    "training_repository_credentials_provider_arn": "arn:aws:lambda:us-east-1:000000000000:function:f",
+    "enable_infra_check": True,
+    "enable_remote_debug": True,
+    "enable_session_tag_chaining": True,
+    "training_plan": "arn:aws:sagemaker:us-east-1:000000000000:training-plan/plan-1",
+    "instance_placement_config": {"EnableMultipleJobs": True},
+    "experiment_config": {"ExperimentName": "x"},
+}
+TOGETHER = {
+    "subnets": {"security_group_ids": ["sg-1"]},
+    "security_group_ids": {"subnets": ["subnet-1"]},
+    "training_repository_credentials_provider_arn": {"training_repository_access_mode": "Vpc"},
+}
+
+
+def _page_tables():
+    """Return the names of the options in each table of the page, by the table's name."""
+    page = (Path(__file__).parents[2] / "docs/options.md").read_text(encoding="utf-8")
+    tables = re.findall(r"<!-- table ([\w-]+) -->\n(.*?)<!-- end -->", page, re.DOTALL)
+    return {name: re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE) for name, table in tables}
+
+
+def test_every_option_is_in_the_one_table_of_the_page_that_says_what_happens_to_it(estimator):
+    """It works, is accepted with a warning that names it, or raises naming itself; the tests below do all of them."""
+    tables = _page_tables()
+    own = {*inspect.signature(launcher.Estimator).parameters, *inspect.signature(estimator.fit).parameters} - {"kwargs"}
+    listed = [*tables["estimator"], *tables["noted"], *tables["raise"]]
+    assert sorted(listed) == sorted(set(listed)), "each is in one table"
+    assert set(listed) | {"inputs", "wait", "logs", "job_name"} == own
+    assert set(tables["noted"]) <= set(NOTED)
+    given = [*tables["training-input"], *tables["training-input-raise"]]
+    assert sorted(given) == sorted(set(given))
+    assert set(given) == set(inspect.signature(launcher.TrainingInput).parameters)
+
+
+@pytest.mark.parametrize("option", [option for option in [*ESTIMATOR_OPTIONS, *FIT_OPTIONS] if option.noted])
+def test_an_option_without_effect_is_kept_and_named_in_the_warnings(estimator, option):
+    for name, value in {option.name: NOTED[option.name], **TOGETHER.get(option.name, {})}.items():
+        if name != "experiment_config":
+            setattr(estimator, name, value)
+    experiment = {"experiment_config": NOTED["experiment_config"]} if option in FIT_OPTIONS else {}
+    job = estimator.submit(job_name="job-1", **experiment)
+    member = option.member.rpartition(".")[2]
+    assert [
+        text
+        for text in job.warnings
+        if " has no effect here: " in text and re.match(rf"({option.name}|.*\b{member})\b", text)
+    ], job.warnings
+    described = json.dumps(job.describe(), default=str)
+    assert json.dumps(NOTED[option.name]) in described, "the request is kept as it was given"
+
+
+def test_options_of_spot_jobs_and_retries_are_in_the_request_and_attached_again(estimator):
+    asked = {"use_spot_instances": True, "max_wait": 90000, "max_retry_attempts": 3, "spot_interruptions": ["after:9h"]}
+    for name, value in asked.items():
+        setattr(estimator, name, value)
+    estimator.fit(logs=False, job_name="job-1")
+    description = estimator.latest_training_job.describe()
+    assert description["EnableManagedSpotTraining"] is True
+    assert description["StoppingCondition"]["MaxWaitTimeInSeconds"] == 90000
+    assert description["RetryStrategy"] == {"MaximumRetryAttempts": 3}
+    assert description["BillableTimeInSeconds"] == description["TrainingTimeInSeconds"]
+    warnings = estimator.latest_training_job.warnings
+    assert "each interruption begins the job anew: it has no checkpoint_s3_uri" in warnings
     attached = type(estimator).attach("job-1")
     assert {name: getattr(attached, name) for name in asked} == asked
 

@@ -275,7 +275,6 @@ def test_a_row_that_refuses_says_what_to_do_instead():
 
 
 REFUSED = {
-    "EnableManagedSpotTraining": True,
     "AlgorithmSpecification.AlgorithmName": "mine",
     "InputDataConfig": [
         channel(
@@ -290,13 +289,11 @@ REFUSED = {
         )
     ],
     "OutputDataConfig.CompressionType": "NONE",
-    "StoppingCondition.MaxWaitTimeInSeconds": 60,
     "DebugHookConfig": {"S3OutputPath": "s3://b/o", "CollectionConfigurations": [{"CollectionName": "losses"}]},
 }
 WITHOUT_EFFECT = {
     "VpcConfig": {"SecurityGroupIds": ["sg-1"], "Subnets": ["subnet-1"]},
     "EnableInterContainerTrafficEncryption": True,
-    "RetryStrategy": {"MaximumRetryAttempts": 1},
     "ResourceConfig.VolumeSizeInGB": 50,
     "ResourceConfig.KeepAlivePeriodInSeconds": 60,
     "OutputDataConfig.KmsKeyId": "key",
@@ -345,6 +342,9 @@ PLACES = {
     "AlgorithmSpecification.MetricDefinitions[].Regex": st.sampled_from(["loss=(.*?);", "(a)(b)", r"x: ([0-9.]+)"]),
     "InputDataConfig[].ChannelName": st.from_regex(r"[A-Za-z0-9_-]{1,9}", fullmatch=True),
     "StoppingCondition.MaxRuntimeInSeconds": st.integers(1, 28 * 86400),
+    "StoppingCondition.MaxPendingTimeInSeconds": st.integers(1800, 28 * 86400),
+    "StoppingCondition.MaxWaitTimeInSeconds": st.integers(28 * 86400, 30 * 86400),
+    "Launcher.SpotInterruptions": st.lists(st.sampled_from(["after:1.5m", "at-line:epoch 3"]), max_size=3),
     "CheckpointConfig.LocalPath": st.sampled_from(["/opt/ml/checkpoints", "/opt/ml/ck/", "/ck"]),
     "HyperParameters": st.dictionaries(LINE.filter(bool), LINE, max_size=4),
     "Environment": st.dictionaries(st.from_regex("[a-zA-Z_][a-zA-Z0-9_]{0,9}", fullmatch=True), TEXT, max_size=4),
@@ -441,6 +441,11 @@ def test_a_document_comes_back_whole_from_the_job_that_was_made_of_it(document):
         document[OWN_MEMBER]["WritableChannels"] = files
         if not files:
             del document[OWN_MEMBER]["WritableChannels"]
+    if document.get("EnableManagedSpotTraining"):
+        document.setdefault("StoppingCondition", {}).setdefault("MaxWaitTimeInSeconds", 28 * 86400)
+    else:
+        document.get("StoppingCondition", {}).pop("MaxWaitTimeInSeconds", None)
+        document.get(OWN_MEMBER, {}).pop("SpotInterruptions", None)
     assume(document.get(OWN_MEMBER, {}).get("Estimator") != {})  # says nothing, and is not written again
     before = copy.deepcopy(document)
     spec = check_training_request(document)

@@ -234,7 +234,7 @@ def test_an_object_is_the_same_whoever_names_it_in_either_mode(session, fit, dat
 def test_who_sets_no_mode_gets_folders_under_the_home_and_no_s3(fit, home):
     job = fit().latest_training_job
     assert job.model_data == f"file://{home}/jobs/job-1/output/model.tar.gz"
-    assert sorted(path.name for path in home.iterdir()) == ["jobs"]
+    assert sorted(path.name for path in home.iterdir()) == [".places", "jobs"]
     assert not job.warnings
 
 

@@ -85,7 +85,9 @@ def test_what_is_refused_leaves_nothing_behind(client, store):
     )
     code, message = refused(client.create_training_job, **training_job("job-1", EnableManagedSpotTraining=True))
     assert code == "ValidationException"
-    assert message.startswith("EnableManagedSpotTraining=True is not emulated.")
+    assert message == (
+        "Invalid MaxWaitTimeInSeconds. It must be present and be greater than or equal to MaxRuntimeInSeconds"
+    )
     assert store.names() == []
     assert not store.path.exists()
 

@@ -128,3 +128,18 @@ def test_the_command_prints_an_address_that_opens_it(server, own_home, capfd, mo
     assert entry._ui()
     address = urlsplit(capfd.readouterr().out.strip())
     assert ask(address.netloc, f"{address.path}?{address.query}")[0] == 200
+
+
+def test_who_only_looks_holds_up_no_end(home):
+    """A stream goes on for as long as somebody reads; a server that is to end does not wait for it."""
+    netloc = urlsplit(service.ensure(home, module=LOCAL_AWS_MODULE)).netloc
+    connection = http.client.HTTPConnection(netloc, timeout=60)
+    cookie = f"{access.cookie_name(home)}={access.token_of(home)}"
+    connection.request("GET", "/_console/events", headers={"Cookie": cookie})
+    answer = connection.getresponse()
+    assert answer.headers["Content-Type"] == "text/event-stream"
+    assert answer.readline() == b"event: part\n"
+    service.stop(home)  # waits until it has ended
+    rest = answer.read()  # whole: the chunk that ends it came
+    assert rest.endswith(b"\n\n")
+    connection.close()

@@ -61,7 +61,10 @@ def test_a_row_that_refuses_says_what_to_do_instead():
     [
         ({"Autotune": {"Mode": "Enabled"}}, "Autotune"),
         ({"ranges": {"AutoParameters": [{"Name": "rate", "ValueHint": "1"}]}}, "AutoParameters"),
-        ({"definition": {"EnableManagedSpotTraining": True}}, "TrainingJobDefinition.EnableManagedSpotTraining"),
+        (
+            {"definition": {"HyperParameterTuningResourceConfig": {"VolumeKmsKeyId": "key"}}},
+            "TrainingJobDefinition.HyperParameterTuningResourceConfig.VolumeKmsKeyId",
+        ),
         (
             {"config": {"TuningJobCompletionCriteria": {"ConvergenceDetected": {"CompleteOnConvergence": "Enabled"}}}},
             "CompleteOnConvergence",

@@ -1,5 +1,6 @@
 """A tuning job from its submission to its end: its training jobs, their results, and what it says of them."""
 
+import itertools
 import time
 
 import botocore.session
@@ -27,6 +28,16 @@ for epoch in range(1, 28):
 
 def grid(*values):
     return {"CategoricalParameterRanges": [{"Name": "rate", "Values": [str(value) for value in values]}]}
+
+
+def test_training_jobs_wait_for_one_another_where_the_machine_is_full(tuning, monkeypatch):
+    """Three may run by the tuning job, and one on the machine: the tuning job itself takes no place."""
+    monkeypatch.setenv("LAUNCHER_JOBS_AT_ONCE", "1")
+    record = tuning.run(jobs=3, parallel=3)
+    assert record.status == "Completed"
+    jobs = sorted((tuning.jobs.load(trial.job) for trial in record.trials), key=lambda job: job.created)
+    assert [job.status for job in jobs] == ["Completed"] * 3
+    assert all(before.ended <= after.started for before, after in itertools.pairwise(jobs))
 
 
 def test_each_training_job_is_a_real_one_with_values_within_the_ranges(tuning):
