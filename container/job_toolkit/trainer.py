@@ -11,7 +11,7 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import NamedTuple
@@ -40,7 +40,11 @@ _TRACEBACK_HEADER = "Traceback (most recent call last):"
 _NAMED_EXCEPTION = re.compile(r"(?:\s*\|\s)?((?:\w+\.)*\w*(?:Error|Exception|Interrupt|Exit)(?::\s.*)?)$")
 
 
-def run_job(command: str, signals: "StopSignals") -> int:
+Start = Callable[[list[str], str, dict[str, str]], "subprocess.Popen[bytes] | None"]
+"""Starts a program, by arguments, folder and environment, otherwise than by a new process; None where it cannot."""
+
+
+def run_job(command: str, signals: "StopSignals", start: Start | None = None) -> int:
     """Run the entry point of this job and return the exit code for the container.
 
     The entry point is the hyperparameter ``sagemaker_program``, or ``<command>.py``, in the code folder.
@@ -60,7 +64,7 @@ def run_job(command: str, signals: "StopSignals") -> int:
                 | {"PYTHONPATH": _python_path(paths.code, requirements)},
                 working_directory=paths.code,
             )
-            return _run_reported(child, signals)
+            return _run_reported(child, signals, start)
     except ChildFailedError as error:
         return error.exit_code
     except JobInputError as error:
@@ -273,11 +277,11 @@ def _install(requirements: Path, target: str, signals: StopSignals) -> None:
         raise ChildFailedError(exit_code)
 
 
-def _run_reported(child: ChildProcess, signals: StopSignals) -> int:
+def _run_reported(child: ChildProcess, signals: StopSignals, start: Start | None = None) -> int:
     """Run ``child`` to its end; unless it succeeded, was stopped or said so itself, say why it failed."""
     if signals.received is not None:
         return 128 + signals.received
-    exit_code, tail = _run_child(child, signals)
+    exit_code, tail = _run_child(child, signals, start)
     failure = job_paths().failure
     has_own_reason = failure.is_file() and failure.stat().st_size > 0
     if exit_code != 0 and signals.received is None and not has_own_reason:
@@ -285,13 +289,15 @@ def _run_reported(child: ChildProcess, signals: StopSignals) -> int:
     return exit_code
 
 
-def _run_child(child: ChildProcess, signals: StopSignals) -> tuple[int, bytes]:
+def _run_child(child: ChildProcess, signals: StopSignals, start: Start | None = None) -> tuple[int, bytes]:
     """Run ``child``, copying its output to ours; return its exit code and the end of its output."""
+    arguments, environment = list(child.arguments), {**os.environ, **child.variables}
     try:
-        process = subprocess.Popen(
-            list(child.arguments),
+        started = start(arguments, str(child.working_directory), environment) if start is not None else None
+        process = started or subprocess.Popen(
+            arguments,
             cwd=child.working_directory,
-            env={**os.environ, **child.variables},
+            env=environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -316,6 +316,7 @@ def _description(store: Store[Any], name: str) -> dict[str, Any]:
     from launcher.requests.models import describe_model
     from launcher.requests.processing import describe_processing
     from launcher.requests.transform import describe_transform
+    from launcher.running.warm_pools import warm_pool_status
     from launcher.tuning import service
 
     record = store.load(name)
@@ -325,7 +326,9 @@ def _description(store: Store[Any], name: str) -> dict[str, Any]:
         return describe_processing(record)
     if isinstance(record, TransformRecord):
         return describe_transform(record)
-    return describe_model(record) if isinstance(record, ModelRecord) else describe_record(record)
+    if isinstance(record, ModelRecord):
+        return describe_model(record)
+    return {**describe_record(record), **warm_pool_status(store, record)}
 
 
 def _store() -> JobStore:

@@ -17,6 +17,7 @@ from launcher.cli import (
     endpoints,
     images,
     jobs,
+    pools,
     processing,
     programs,
     results,
@@ -69,6 +70,7 @@ presets = typer.Typer(help="Show the bundled presets.", no_args_is_help=True)
 app.add_typer(presets, name="presets")
 app.add_typer(storage.app, name="storage")
 app.add_typer(cache.app, name="cache")
+app.add_typer(pools.app, name="pool")
 app.add_typer(images.app, name="images")
 app.add_typer(endpoints.app, name="endpoints")
 

@@ -33,6 +33,7 @@ class JobFolder:
         self.lock_path = path / "driver.lock"
         self.driver_log_path = path / "driver.log"
         self.stop_path = path / "stop-requested"
+        self.reused_path = path / "reused-by"
         self.metrics_path = path / "metrics.jsonl"
         self.environment_path = path / "environment.json"
         self.work_path = path / "work"

@@ -44,6 +44,7 @@ _KINDS: Mapping[str, tuple[type, ...]] = {
     "input_failure": (str,),
     "platform_failure": (str,),
     "requirements": (str,),
+    "warm_pool": (str,),
 }
 
 
@@ -333,6 +334,7 @@ class HostsRecord(DrivenRecord):
         requirements: the folder of packages that the job was lent; empty where it was lent none.
         attempts: those that were interrupted, or failed and were tried again: how they ended, when, and their seconds.
         log_offsets: where the output of this attempt begins in the log of each host, in bytes.
+        warm_pool: the name of the warm pool that the job started from, or left; empty where there is none.
     """
 
     secondary_status: str = SecondaryStatus.STARTING
@@ -341,6 +343,7 @@ class HostsRecord(DrivenRecord):
     input_failure: str = ""
     platform_failure: str = ""
     requirements: str = ""
+    warm_pool: str = ""
     final_metrics: list[list[Any]] = field(default_factory=list)
     attempts: list[dict[str, Any]] = field(default_factory=list)
     log_offsets: dict[str, int] = field(default_factory=dict)

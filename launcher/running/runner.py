@@ -203,6 +203,8 @@ def place_job(
         spec = replace(spec, s3=which_s3().to_dict())
     allowed: JobLimits = job_limits(spec, runtime)
     warnings += [*allowed.warnings, *_channel_warnings(spec)]
+    if isinstance(spec, TrainingJobSpec) and spec.keep_alive_seconds and runtime.no_warm_pools:
+        warnings.append(f"KeepAlivePeriodInSeconds keeps no warm pool here: {runtime.no_warm_pools}")
     return replace(spec, limits=allowed.limits, runtime=runtime.name), runtime, tuple(warnings)
 
 
@@ -740,6 +742,7 @@ class HostsDriver(ABC, Generic[_Record]):
             )
             self._executions[container.host] = execution
             self._record.executions[container.host] = execution.reference
+            self._note_warm_pool(execution.reference)
         if self._streams:
             self._feeder.watch([execution.process_id() for execution in self._executions.values()])
         if any(execution.state() is HostState.PENDING for execution in self._executions.values()):
@@ -747,6 +750,25 @@ class HostsDriver(ABC, Generic[_Record]):
             self._note(Status.IN_PROGRESS, SecondaryStatus.PENDING, "Waiting for a place to run")
         else:
             self._note_training()
+
+    def _note_warm_pool(self, reference: Mapping[str, Any]) -> None:
+        """Note that a host was started from what another job had left, for that job too."""
+        if "warm_pool" not in reference:
+            return
+        self._record.warm_pool = reference["warm_pool"]
+        if reference["previous_job"] != self._name:
+            with contextlib.suppress(OSError):  # that job was removed
+                self._store.folder(reference["previous_job"]).reused_path.write_text(self._name, encoding="utf-8")
+
+    def _keep_warm(self) -> None:
+        """Keep what a matching job can start from, where the job asked for it; its hosts have ended."""
+        container = self._with_requirements(self._plan.containers[0])
+        if not container.keep_alive_seconds or "follow" not in self._record.steps or self._runtime.no_warm_pools:
+            return
+        try:
+            self._record.warm_pool = self._runtime.keep_warm(container)
+        except RuntimeUnavailableError as error:
+            self._record.warn(f"no warm pool is kept: {error.message}")
 
     def _await_start(self) -> None:
         """Wait until every host runs: time in a queue is no training time and has no limit."""
@@ -788,7 +810,8 @@ class HostsDriver(ABC, Generic[_Record]):
         """Return the container with the packages that were installed for it, which it can only read."""
         entry = self._record.requirements
         if not entry:
-            return container
+            # What the job installs itself is another's no more than its files are.
+            return container if self._requirements_file is None else replace(container, keep_alive_seconds=0)
         if self._runtime.needs_local_libraries:
             return replace(container, environment={**container.environment, _REQUIREMENTS: entry})
         lent = Mount(entry, "/run/launcher/requirements")
@@ -802,9 +825,10 @@ class HostsDriver(ABC, Generic[_Record]):
             if planned_s3_address(self._spec) and "follow" not in self._record.steps:
                 settings = S3Settings.from_dict(dict(self._spec.s3 or {}))
                 try:
-                    reached = s3_within_reach(settings, self._store.home, self._runtime.host_address)
+                    own_address = self._runtime.host_address  # a question to the engine
+                    reached = s3_within_reach(settings, self._store.home, own_address)
                     self._s3_address = stack.enter_context(reached)
-                    self._s3_credentials = credentials_within(settings, self._store.home, self._runtime.host_address)
+                    self._s3_credentials = credentials_within(settings, self._store.home, own_address)
                 except LauncherError as error:
                     self._record.warn(f"code inside the job cannot reach its S3: {error.message}")
             yield
@@ -1023,6 +1047,7 @@ class HostsDriver(ABC, Generic[_Record]):
         return Ending()
 
     def _finish(self) -> None:
+        self._keep_warm()
         for execution in self._found_executions():
             try:
                 execution.remove()

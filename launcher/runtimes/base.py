@@ -139,12 +139,14 @@ class Runtime(ABC):
         network_interface: the interface by which the hosts of a job reach each other.
         needs_local_libraries: whether jobs import the libraries of this machine's Python.
         runs_images: whether it can run an image of the user's.
+        no_warm_pools: why no job can start from what another one left; empty where one can.
     """
 
     name: str
     network_interface: str = "eth0"
     needs_local_libraries: bool = False
     runs_images: bool = True
+    no_warm_pools: str = "this runtime keeps nothing after a job"
 
     @property
     @abstractmethod
@@ -223,6 +225,16 @@ class Runtime(ABC):
         Raises:
             RuntimeUnavailableError: the engine does not answer, so that nobody can say.
         """
+
+    def keep_warm(self, container: ContainerSpec) -> str:
+        """Keep what a matching job can start from, when a host has ended and is not removed yet.
+
+        Returns:
+            The name of the warm pool.
+        Raises:
+            RuntimeUnavailableError: nothing can be kept; why.
+        """
+        raise RuntimeUnavailableError(self.no_warm_pools)
 
     def leftovers(self, home: str) -> list[Remains]:
         """Return everything that the runtime keeps of the jobs of a home, alive or not.

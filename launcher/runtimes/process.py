@@ -17,6 +17,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -26,7 +27,9 @@ from launcher.errors import RuntimeUnavailableError
 from launcher.jobs.spec import OPT_ML, ContainerSpec, Mount
 from launcher.runtimes import machine
 from launcher.runtimes.base import EndCause, Ending, Execution, HostState, Remains, Runtime, open_log
-from launcher.settings import data_path, namespaces_wanted, stop_grace_seconds
+from launcher.runtimes.fork_server import read_at_start
+from launcher.runtimes.warm_pools import WARM_SERVER, Pools
+from launcher.settings import data_path, namespaces_wanted, stop_grace_seconds, warm_pool_limit
 
 # What a job inherits from the caller's environment; a container would get none of it. Programs, certificates and
 # devices are found by these; any other variable would make a job depend on who started it.
@@ -61,6 +64,7 @@ _ENDING_SECONDS = 10.0
 
 _LOOPBACK = "127.0.0.1"
 _PROBING = threading.Lock()
+_FORKED_SECONDS = 2.0  # after which a supervisor that was asked for has written down that it is there
 _PORT_FILE = "port"  # in the state folder: the port that the process was told to serve at
 
 
@@ -70,10 +74,21 @@ class ProcessExecution(Execution):
     Args:
         state_path: the folder.
         supervisor: its process, when this process started it, so that it can be reaped.
+        warm: the supervisor's process id, the warm pool that it was started from, and the job that used that before.
+        warning: about its start.
     """
 
-    def __init__(self, state_path: Path, supervisor: subprocess.Popen[bytes] | None = None) -> None:
+    def __init__(
+        self,
+        state_path: Path,
+        supervisor: subprocess.Popen[bytes] | None = None,
+        *,
+        warm: Mapping[str, Any] | None = None,
+        warning: str = "",
+    ) -> None:
         self._state_path = state_path
+        self._warm = dict(warm or {})
+        self._warning = warning
         self._supervisor = supervisor
         self._ended = threading.Event()
         threading.Thread(target=self._watch, name="supervisor-watch", daemon=True).start()
@@ -81,7 +96,7 @@ class ProcessExecution(Execution):
     @property
     def reference(self) -> dict[str, Any]:
         """The supervisor's process id."""
-        return {"runtime": "process", "pid": self._pid()}
+        return {"runtime": "process", **self._warm, "pid": self._pid()}
 
     def state(self) -> HostState:
         """Return whether the supervisor still holds its lock."""
@@ -100,7 +115,8 @@ class ProcessExecution(Execution):
     def warning(self) -> str:
         """What the system did not let the supervisor enforce; empty until the host has ended."""
         ended = self._recorded_end()
-        return "" if ended is None else str(ended.get("warning", ""))
+        own = "" if ended is None else str(ended.get("warning", ""))
+        return "; ".join(text for text in (self._warning, own) if text)
 
     def ending(self) -> Ending:
         """Return what the supervisor recorded."""
@@ -148,6 +164,8 @@ class ProcessExecution(Execution):
         self._ended.set()
 
     def _pid(self) -> int:
+        if self._warm.get("pid"):
+            return int(self._warm["pid"])
         path = self._state_path / "supervisor.json"
         if self._supervisor is not None:
             return self._supervisor.pid
@@ -186,6 +204,7 @@ class ProcessRuntime(Runtime):
     network_interface = "lo"
     needs_local_libraries = True
     runs_images = False
+    no_warm_pools = ""
 
     @property
     def host_address(self) -> str:
@@ -264,19 +283,10 @@ class ProcessRuntime(Runtime):
         (state_path / "rest").mkdir(exist_ok=True)
         toolkit = data_path("container")
         own = {name: os.environ[name] for name in _INHERITED if name in os.environ}
-        environment = own | {"PYTHONPATH": str(toolkit), "PYTHONUNBUFFERED": "1", "TMPDIR": str(temporary)}
-        if container.entry_point:  # its "python3" is the caller's own Python, as it is for a script
-            environment["PATH"] = os.pathsep.join(
-                [str(Path(sys.executable).parent), environment.get("PATH", os.defpath)]
-            )
+        environment = _environment(container)
         (state_path / "hosts").write_text(_hosts_file(container.hosts or (container.host,)), encoding="utf-8")
         serving = {}
-        limits = container.limits
-        if limits.gpus is not None:
-            environment["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, limits.gpus)) or "-1"
-        cpus = machine.cpu_ids()
-        if limits.cpus and limits.cpus < len(cpus):
-            cpus = machine.chosen_cpus(cpus, limits.cpus, f"{container.job_name}/{container.host}")
+        limits, cpus = container.limits, _chosen_cpus(container)
         if container.port:
             port = str(_free_port())
             (state_path / _PORT_FILE).write_text(port, encoding="ascii")
@@ -302,11 +312,17 @@ class ProcessRuntime(Runtime):
             "isolate": namespaces_wanted(),
         }
         (state_path / "request.json").write_text(json.dumps(request), encoding="utf-8")
+        warm, warning = None, ""
         # Not in the request, because values of credentials are written nowhere.
         standard_input = _pipe_with({name: os.environ[name] for name in container.inherited if name in os.environ})
         # The lock belongs to the open file, so the supervisor holds it before this call returns and until it ends.
         with (state_path / "lock").open("wb") as lock, open_log(container) as log:
             fcntl.flock(lock, fcntl.LOCK_EX)
+            if container.keep_alive_seconds:
+                warm, warning = _started_warm(container, environment, [lock.fileno(), standard_input, log.fileno()])
+            if warm is not None:
+                os.close(standard_input)
+                return ProcessExecution(state_path, warm=warm)
             try:
                 supervisor = subprocess.Popen(
                     [sys.executable, "-I", "-S", str(_SUPERVISOR), str(state_path), str(lock.fileno())],
@@ -324,7 +340,34 @@ class ProcessRuntime(Runtime):
                 ) from error
             finally:
                 os.close(standard_input)
-        return ProcessExecution(state_path, supervisor)
+        return ProcessExecution(state_path, supervisor, warning=warning)
+
+    def keep_warm(self, container: ContainerSpec) -> str:
+        """Start a process that has loaded torch and its like, for jobs of the same kind."""
+        if not container.bundled or container.entry_point:
+            raise RuntimeUnavailableError("it runs a program of its own, and only Python scripts are started warm")
+        try:
+            ended = json.loads((Path(container.state_path) / "exit.json").read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise RuntimeUnavailableError("its supervisor was killed") from None
+        if not ended["isolated"]:
+            raise RuntimeUnavailableError(
+                "without namespaces, which this machine does not offer, a job can reach the pool's process and files"
+            )
+        if not warm_pool_limit():
+            raise RuntimeUnavailableError("LAUNCHER_WARM_POOLS is 0")
+        environment = _environment(container)
+        requirements = container.environment.get("LAUNCHER_REQUIREMENTS", "")
+        pools = Pools(_home_of(container))
+        name = pools.name_of(container, {**environment, **container.environment}, requirements)
+        own = {**environment, **read_at_start({**container.environment})}
+        del own["TMPDIR"]  # the job's own
+        cpus = _chosen_cpus(container) if container.limits.cpus else []
+        try:
+            pools.make(name, container, own, requirements, cpus)
+        except OSError as error:
+            raise RuntimeUnavailableError(f"its process could not be started: {error.strerror or error}") from error
+        return name
 
     def find(self, container: ContainerSpec) -> ProcessExecution | None:
         """Return the execution if a supervisor was ever started in the state folder."""
@@ -346,6 +389,61 @@ class ProcessRuntime(Runtime):
         return remains
 
 
+def _environment(container: ContainerSpec) -> dict[str, str]:
+    """Return the variables that every job of this machine gets, without those of its request."""
+    own = {name: os.environ[name] for name in _INHERITED if name in os.environ}
+    own |= {"PYTHONPATH": str(data_path("container")), "PYTHONUNBUFFERED": "1"}
+    own["TMPDIR"] = str(Path(container.state_path) / "tmp")
+    if container.entry_point:  # its "python3" is the caller's own Python, as it is for a script
+        own["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), own.get("PATH", os.defpath)])
+    if container.limits.gpus is not None:
+        own["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, container.limits.gpus)) or "-1"
+    return own
+
+
+def _chosen_cpus(container: ContainerSpec) -> list[int]:
+    cpus, count = machine.cpu_ids(), container.limits.cpus
+    if not count or count >= len(cpus):
+        return cpus
+    return machine.chosen_cpus(cpus, count, f"{container.job_name}/{container.host}")
+
+
+def _home_of(container: ContainerSpec) -> Path:
+    return Path(container.labels["launcher.home"])
+
+
+def _started_warm(
+    container: ContainerSpec, environment: Mapping[str, str], descriptors: list[int]
+) -> tuple[dict[str, Any] | None, str]:
+    """Start a host from a warm pool of its kind.
+
+    Returns:
+        The pool and the job before, None where it was not started; and then why, where there is such a pool.
+    """
+    if not container.bundled or container.entry_point or not namespaces_wanted() or sys.platform != "linux":
+        return None, ""
+    pools = Pools(_home_of(container))
+    requirements = container.environment.get("LAUNCHER_REQUIREMENTS", "")
+    pool = pools.find(pools.name_of(container, {**environment, **container.environment}, requirements))
+    if pool is None:
+        return None, ""
+    pid, reason = pools.start(pool, container, descriptors)
+    if pid == 0 and not _appears(Path(container.state_path) / "supervisor.json"):
+        pid, reason = None, "its process was killed"
+    if pid is None:
+        return None, f"{container.host} was not started warm: {reason}"
+    return {"pid": pid, "warm_pool": pool.name, "previous_job": pool.last_job}, ""
+
+
+def _appears(path: Path) -> bool:
+    deadline = time.monotonic() + _FORKED_SECONDS
+    while not path.exists():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
+
+
 def _supervised(folder: Path) -> tuple[Path, bool]:
     """Return the state folder of a supervisor, and whether that is gone.
 
@@ -355,11 +453,23 @@ def _supervised(folder: Path) -> tuple[Path, bool]:
         OSError: the process has ended, or is somebody else's.
         ValueError: it is no supervisor. What one has forked has its command line, but not its lock.
     """
-    script, state, descriptor, _ = os.fsdecode((folder / "cmdline").read_bytes()).split("\0")[-4:]
+    words = os.fsdecode((folder / "cmdline").read_bytes()).split("\0")
+    if len(words) > 2 and Path(words[2]).name == WARM_SERVER.name:
+        return _supervised_copy(folder, pool=Path(words[3]))
+    script, state, descriptor, _ = words[-4:]
     lock = folder / "fd" / descriptor
     if Path(script).name != _SUPERVISOR.name or str(lock.readlink()).removesuffix(" (deleted)") != f"{state}/lock":
         raise ValueError(script)
     return Path(state), lock.stat().st_nlink == 0
+
+
+def _supervised_copy(folder: Path, *, pool: Path) -> tuple[Path, bool]:
+    """The same for a supervisor that is a copy of a warm pool's process, and has its command line."""
+    for descriptor in (folder / "fd").iterdir():
+        path = Path(str(descriptor.readlink()).removesuffix(" (deleted)"))
+        if path.name == "lock" and path.parent != pool:
+            return path.parent, descriptor.stat().st_nlink == 0
+    raise ValueError(str(pool))
 
 
 def _end_supervisor(folder: Path, state_path: Path) -> None:

@@ -18,7 +18,6 @@ import secrets
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from email.utils import mktime_tz, parsedate_tz
 from pathlib import Path
 from typing import Literal
 from urllib.parse import parse_qsl, quote, unquote
@@ -336,6 +335,8 @@ def _check_v4(
 
 
 def _check_v2_header(request: SignedRequest, authorization: str, key: Key, now: float) -> None:
+    from email.utils import mktime_tz, parsedate_tz  # slow to load, and hardly a client signs in this way any more
+
     access_key, _, signature = authorization.removeprefix("AWS ").partition(":")
     amz_date = request.headers.get("x-amz-date")
     date = amz_date or request.headers.get("Date", "")

@@ -19,7 +19,6 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
-from email.utils import formatdate
 from http import HTTPStatus
 from pathlib import Path
 from typing import Protocol, cast
@@ -44,7 +43,7 @@ from launcher.s3_server.errors import S3Error
 from launcher.s3_server.messages import Request, Response, bucket_of_host, split_target
 from launcher.s3_server.moto_bridge import MotoBridge
 from launcher.s3_server.store import ObjectStore
-from launcher.s3_server.wire import Head, read_head
+from launcher.s3_server.wire import Head, http_date, read_head
 
 CONTROL_PATH = "/_launcher/"
 _LAST_REQUESTS_SECONDS = 5
@@ -247,7 +246,7 @@ def _refusal(error: S3Error, target: str) -> Response:
 
 def _send(connection: Connection, response: Response, *, is_head: bool, keep_alive: bool) -> bool:
     """Send an answer; return whether all of it could be sent."""
-    headers = {"Date": formatdate(usegmt=True), "Server": _SERVER, "x-amz-request-id": uuid.uuid4().hex}
+    headers = {"Date": http_date(time.time()), "Server": _SERVER, "x-amz-request-id": uuid.uuid4().hex}
     # A stored page may not act in the name of this server.
     headers |= {"X-Content-Type-Options": "nosniff", "Content-Security-Policy": "sandbox"}
     if response.body and "content-type" not in response.headers:
@@ -277,27 +276,6 @@ def _send(connection: Connection, response: Response, *, is_head: bool, keep_ali
         return True
     connection.send(head)
     return connection.send_file(response.file, response.offset, length)
-
-
-def listen(address: str, port: int = 0, *, exactly: bool = False) -> socket.socket:
-    """Return a socket bound to an address, and to the port if it is free, else to any.
-
-    Raises:
-        OSError: the address is none of this machine; or ``exactly`` that port was asked for, and it is taken.
-    """
-    listener = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        try:
-            listener.bind((address, port))
-        except OSError:
-            if not port or exactly:
-                raise
-            listener.bind((address, 0))
-    except OSError:
-        listener.close()
-        raise
-    return listener
 
 
 def serve(

@@ -7,7 +7,6 @@ leaves the old object or the new one.
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
 import sqlite3
@@ -148,7 +147,9 @@ class ObjectStore:
         if index.execute("SELECT 1 FROM buckets WHERE name = ?", (name,)).fetchone():
             return
         names = [row[0] for row in index.execute("SELECT name FROM buckets ORDER BY name")]
-        near = difflib.get_close_matches(name, names, 1)
+        from difflib import get_close_matches  # only for this
+
+        near = get_close_matches(name, names, 1)
         here = f"Buckets here: {', '.join(names[:5]) or 'none'}. To make this one: launcher storage mb s3://{name}"
         hint = f"Did you mean s3://{near[0]}?" if near else here
         raise S3Error("NoSuchBucket", "The specified bucket does not exist", f"s3://{name}", hint)

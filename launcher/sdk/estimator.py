@@ -218,6 +218,7 @@ class Estimator:
         self.latest_training_job: TrainingJob | None = None
         self._current_job_name: str | None = None
         self._enable_network_isolation = enable_network_isolation
+        self.keep_alive_period_in_seconds = keep_alive_period_in_seconds
         self._hyperparameters: dict[str, Any] = dict(hyperparameters or {})
         self._output_path = _text(output_path)
         self._runtime = runtime

@@ -17,6 +17,7 @@ from launcher.running import artifacts
 from launcher.running.driving import raise_unless_completed
 from launcher.running.following import LineSink
 from launcher.running.runner import job_storage
+from launcher.running.warm_pools import warm_pool_status
 from launcher.runtimes import Runtime
 from launcher.sdk.job_handle import JobHandle
 from launcher.settings import home_path
@@ -147,7 +148,8 @@ class TrainingJob(JobHandle[JobRecord]):
 
     def describe(self) -> dict[str, Any]:
         """Return what DescribeTrainingJob returns, in boto3's types."""
-        return describe_record(self._looked_after())
+        record = self._looked_after()
+        return {**describe_record(record), **warm_pool_status(self._store, record)}
 
     def metrics(self) -> pd.DataFrame:
         """Return the metric CSV as far as it is written, a row an epoch."""

@@ -53,7 +53,9 @@ def metrics_of(job):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("epochs", [(3, 9, 20), (1, 2)])
+@pytest.mark.parametrize(
+    "epochs", [(3,), *(pytest.param(many, marks=pytest.mark.whole) for many in ((3, 9, 20), (1, 2)))]
+)
 def test_a_spot_job_ends_as_one_that_ran_through_byte_by_byte(dataset, tmp_path, monkeypatch, epochs):
     """Interrupted after some epochs, and its driver killed in between; benchmarks/spot_proof.py has many such runs."""
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "0")

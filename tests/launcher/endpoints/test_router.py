@@ -17,7 +17,7 @@ from launcher.endpoints.replies import RefusedError
 from launcher.endpoints.router import REQUEST_FIELDS, Router
 from launcher.endpoints.routing import Instance, Routes, Variant
 from launcher.s3_server.access import prove
-from launcher.s3_server.server import listen
+from launcher.s3_server.listening import listen
 from launcher.storage import FileStorage
 from tests.model_server import FakeModel, policy_answer
 
