@@ -70,7 +70,9 @@ LIBRARY_LAYERS = [
 ONLY_IN = {
     "cryptography": {"launcher/proxy/authority.py"},
     "docker": {"launcher/runtimes/docker_engine.py"},
-    "markupsafe": {f"launcher/console/{name}.py" for name in ("html", "frame", "charts", "pages", "places", "serving")},
+    "markupsafe": {
+        f"launcher/console/{name}.py" for name in ("html", "frame", "charts", "notebook", "pages", "places", "serving")
+    },
     "boto3": {"launcher/storage/s3.py", "launcher/storage/boto_session.py"},
     "botocore": {
         *("launcher/storage/s3.py", "launcher/s3_server/moto_bridge.py", "launcher/aws/moto_services.py"),
