@@ -203,7 +203,14 @@ def test_the_model_server_loads_what_computes_only_where_a_model_is_loaded(path)
 
 
 @pytest.mark.parametrize(
-    "name", ["runtimes/supervisor.py", "runtimes/fork_server.py", "runtimes/warm_server.py", "channels/feeder.py"]
+    "name",
+    [
+        "runtimes/supervisor.py",
+        "runtimes/fork_server.py",
+        "runtimes/warm_server.py",
+        "runtimes/entering.py",
+        "channels/feeder.py",
+    ],
 )
 def test_what_runs_beside_a_job_needs_no_package(name):
     path = ROOT / "launcher" / name

@@ -29,6 +29,7 @@ from job_toolkit.paths import JobPaths, job_paths
 MAX_RUN_VARIABLE, GRACE_VARIABLE = "LAUNCHER_MAX_RUN_SECONDS", "LAUNCHER_STOP_GRACE_SECONDS"
 # A folder where the requirements are installed already, and the file that says that an installation is over.
 REQUIREMENTS_VARIABLE, COMPLETE = "LAUNCHER_REQUIREMENTS", ".launcher-complete"
+DEBUGPY_VARIABLE = "LAUNCHER_DEBUGPY"  # a debugger is to be waited for
 CHUNK_BYTES = 64 * 1024
 TAIL_BYTES = 64 * 1024
 # The platform shows 1024 characters of a failure file: the message, then the command, must both fit.
@@ -197,7 +198,8 @@ def _find_program(environment: JobEnvironment, command: str) -> str:
 
 def _program_command(code: Path, program: str) -> list[str]:
     if program.endswith(".py"):
-        return [sys.executable, "-u", program]
+        debugging = [str(Path(__file__).with_name("debugging.py"))] if DEBUGPY_VARIABLE in os.environ else []
+        return [sys.executable, "-u", *debugging, program]
     if program.endswith(".sh"):
         return ["bash", program]
     path = code / program

@@ -22,6 +22,7 @@ from launcher.jobs.metrics import read_points
 from launcher.jobs.record import DrivenRecord, JobRecord
 from launcher.jobs.spec import job_keys
 from launcher.jobs.store import EndpointStore, Store
+from launcher.jobs.usage import UsageSample, read_samples
 from launcher.running.artifacts import list_files
 from launcher.running.following import LogReader, tail_begins
 from launcher.s3_server.errors import S3Error
@@ -37,7 +38,6 @@ _MAX_CSV_BYTES = 8 << 20
 _MAX_ARCHIVE_BYTES = 256 << 20  # of one whose files are named
 _NO_FILES = "Nothing was left here."
 _LOW, _HIGH = " Low", " High"  # suffixes of the columns of an estimate's interval, as batch_rl writes them
-_USAGE_FILE = "usage.jsonl"
 _USAGE = {  # by the member of a sample, what a person calls it, and the unit
     "cpu_percent": ("CPU, % of one", 1),
     "memory_bytes": ("Memory, MiB", 1 << 20),
@@ -188,7 +188,7 @@ def job_view(home: Path, folder: str, name: str) -> JobView:
         kind, record, job_folder, shown_document(record.request or record.spec), driven,
         metrics=_metrics(job_folder.metrics_path),
         estimates=read_estimates(record, home) if isinstance(record, JobRecord) else None,
-        usage=_usage(job_folder.path / _USAGE_FILE),
+        usage=_usage(job_folder.usage_path),
         warnings=[masked_text(text) for text in record.warnings],
     )  # fmt: skip
 
@@ -295,23 +295,18 @@ def _metrics(path: Path) -> list[Curve]:
 
 
 def _usage(path: Path) -> dict[str, list[Curve]]:
-    """Return what each host of a job used, from a file with a JSON object for each sample."""
-    samples: list[tuple[str, dict[str, float]]] = []
+    """Return what each host of a job used, as its driver measured it."""
+    samples: list[UsageSample] = []
     with suppress(OSError):
-        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-            with suppress(ValueError, TypeError, KeyError):  # not whole yet, or of another version
-                values = json.loads(line)
-                numbers = {name: float(values[name]) / unit for name, (_, unit) in _USAGE.items()}
-                samples.append((str(values["host"]), {"time": float(values["time"]), **numbers}))
-    hosts = sorted({host for host, _ in samples}, key=lambda host: (len(host), host))
+        samples = read_samples(path)
+    hosts = sorted({sample.host for sample in samples}, key=lambda host: (len(host), host))
     charts: dict[str, list[Curve]] = {}
-    for name, (title, _) in _USAGE.items():
+    for name, (title, unit) in _USAGE.items():
         for place, host in enumerate(hosts[:_MOST_HOSTS]):
-            points = [(values["time"] - samples[0][1]["time"], values[name]) for own, values in samples if own == host]
+            own = [sample for sample in samples if sample.host == host]
             word = host if len(hosts) > 1 else title
-            charts.setdefault(title, []).append(
-                Curve(word, [x for x, _ in points], [y for _, y in points], color=place)
-            )
+            times, values = [sample.time - samples[0].time for sample in own], [getattr(sample, name) for sample in own]
+            charts.setdefault(title, []).append(Curve(word, times, [value / unit for value in values], color=place))
     return charts
 
 

@@ -36,6 +36,8 @@ class JobFolder:
         self.reused_path = path / "reused-by"
         self.metrics_path = path / "metrics.jsonl"
         self.environment_path = path / "environment.json"
+        self.usage_path = path / "usage.jsonl"
+        self.launch_path = path / "launch.json"
         self.work_path = path / "work"
         self.unpacked_path = path / "unpacked"
 

@@ -97,6 +97,7 @@ def check_training_request(request: Mapping[str, Any]) -> TrainingJobSpec:
         s3=s3_of(own.get("S3")),
         estimator=own.get("Estimator", {}),
         tuning_job_arn=own.get("TuningJobArn", ""),
+        debug=own.get("Debug", False),
         without_effect={
             **rest,
             **{
@@ -163,6 +164,7 @@ def training_request(spec: TrainingJobSpec) -> dict[str, Any]:
         "WritableChannels": [channel.name for channel in spec.channels if channel.writable] or None,
         "SpotInterruptions": _interruptions(spec.spot),
         "TuningJobArn": spec.tuning_job_arn or None,
+        "Debug": spec.debug or None,
     }
     request[OWN_MEMBER] = {name: value for name, value in own.items() if value is not None}
     return completed(request)

@@ -172,7 +172,7 @@ def collect_again(store: Store[Any], name: str) -> None:
         if not had:
             raise JobFolderError(f"job '{name}' is being driven by another process.", f"See: launcher logs -f {name}")
         runtime = get_runtime(store.load(name).runtime)
-        driver = _driver_class(store)(store, name, runtime)
+        driver = driver_class(store)(store, name, runtime)
         if not isinstance(driver, HostsDriver):
             raise ArtifactError(f"a {store.kind.noun} packs nothing when it ends.", "Its outputs are in their places.")
         driver.collect_again()
@@ -278,7 +278,7 @@ def _driven_to_its_end(
         record = store.load(name)
         if not record.terminal:
             chosen = runtime or get_runtime(record.runtime)
-            _driver_class(store)(store, name, chosen, reader, interrupts, looking_on=looking_on).run()
+            driver_class(store)(store, name, chosen, reader, interrupts, looking_on=looking_on).run()
         if reader:
             reader.read(final=True)
         return True
@@ -289,7 +289,7 @@ def _leave_if_blind(reader: LogReader, looking_on: bool) -> None:
         raise HandOver
 
 
-def _driver_class(store: Store[Any]) -> type[JobDriver]:
+def driver_class(store: Store[Any]) -> type[JobDriver]:
     """Return what sees a job of this kind through: by name, because it may be of a room below this one."""
     module, _, attribute = store.kind.driver.partition(":")
     driver: type[JobDriver] = getattr(import_module(module), attribute)

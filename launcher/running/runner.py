@@ -58,9 +58,17 @@ from launcher.jobs.store import DISK_FULL, Claim, JobStore, Store
 from launcher.requests.members import without_effect
 from launcher.requests.training import check_training_request
 from launcher.running import artifacts
+from launcher.running.debugging import (
+    check_debugging,
+    launch_configuration,
+    with_debugger,
+    within_reach,
+    write_configuration,
+)
 from launcher.running.failure import failure_reason
 from launcher.running.following import LogReader
 from launcher.running.limits import JobLimits, job_limits
+from launcher.running.metering import measured
 from launcher.running.opt_ml import FAILURE_REASON_LIMIT, OptMl
 from launcher.running.places import Place, share_of
 from launcher.running.plan import (
@@ -145,6 +153,8 @@ def accept(request: Mapping[str, Any], runtime: Runtime | None = None) -> Accept
     uris = [spec.output_uri, spec.source_uri or "", *(channel.uri for channel in spec.channels)]
     uris.append(spec.checkpoint_config.s3_uri if spec.checkpoint_config else "")
     placed, runtime, warnings = place_job(spec, uris, runtime)
+    if placed.debug:
+        check_debugging(placed)
     placed, notes = _with_times(placed)
     return AcceptedJob(request, placed, runtime, (*without_effect(request), *notes, *warnings))
 
@@ -372,6 +382,11 @@ class HostsDriver(ABC, Generic[_Record]):
         return any(channel.is_stream for channel in self._spec.channels)
 
     @property
+    def containers(self) -> tuple[ContainerSpec, ...]:
+        """What is started, a container a host; only when the inputs are there."""
+        return self._plan.containers
+
+    @property
     def _trees(self) -> list[tuple[str, Path]]:
         """Name and ``/opt/ml`` tree of each host, in their order."""
         return [(host, tree.path) for host, tree in self._hosts]
@@ -395,7 +410,8 @@ class HostsDriver(ABC, Generic[_Record]):
             raise
         except OSError as error:
             named = self.named(error)
-            self.give_up(named)
+            if error.errno != errno.EROFS:  # on a read-only disk no end can be recorded: the next driver sees to it
+                self.give_up(named)
             raise named from error
         except BaseException as error:
             self.give_up(error)
@@ -620,6 +636,11 @@ class HostsDriver(ABC, Generic[_Record]):
                 "It was removed, or its home was moved, while the job ran; the job was ended.",
             )
         place = f": {error.filename}" if error.filename else ""
+        if error.errno == errno.EROFS:
+            return JobFolderError(
+                f"job '{self._name}': {error.strerror}{place}.",
+                f"The job goes on. When the disk can be written again: launcher logs -f {self._name}",
+            )
         return JobFolderError(
             f"job '{self._name}': {error.strerror or error}{place}.",
             f"Make room or give rights back. What is left of the job is packed by: launcher collect {self._name}",
@@ -738,7 +759,7 @@ class HostsDriver(ABC, Generic[_Record]):
             self._feeder.start()
         for container in self._plan.containers:
             execution = self._runtime.find(container) or self._runtime.start(
-                self._with_requirements(self._with_credentials(with_s3_address(container, planned, self._s3_address)))
+                self._to_start(with_s3_address(container, planned, self._s3_address))
             )
             self._executions[container.host] = execution
             self._record.executions[container.host] = execution.reference
@@ -767,7 +788,7 @@ class HostsDriver(ABC, Generic[_Record]):
             return
         try:
             self._record.warm_pool = self._runtime.keep_warm(container)
-        except RuntimeUnavailableError as error:
+        except LauncherError as error:
             self._record.warn(f"no warm pool is kept: {error.message}")
 
     def _await_start(self) -> None:
@@ -800,6 +821,10 @@ class HostsDriver(ABC, Generic[_Record]):
         activity = self.activity.capitalize()
         message = f"{activity} image download completed. {activity} in progress."
         self._note(Status.IN_PROGRESS, SecondaryStatus.TRAINING, message)
+
+    def _to_start(self, container: ContainerSpec) -> ContainerSpec:
+        """Return a planned container with all that is not in the plan."""
+        return self._with_requirements(self._with_credentials(container))
 
     def _with_credentials(self, container: ContainerSpec) -> ContainerSpec:
         """Return the container with the S3's credentials, which are not recorded; the caller's own variables win."""
@@ -834,6 +859,24 @@ class HostsDriver(ABC, Generic[_Record]):
             yield
 
     def _follow(self) -> None:
+        """Follow the hosts to their end, and measure meanwhile what they use."""
+        with (
+            measured(
+                self._plan.containers,
+                self._spec.volume_size_gb,
+                self._folder.usage_path,
+                lambda: dict(self._executions),
+            ) as meter,
+            self._debugger_within_reach(),
+        ):
+            self._follow_hosts()
+        self._record.usage = meter.totals(self._executions)
+
+    def _debugger_within_reach(self) -> contextlib.AbstractContextManager[None]:
+        """Lead debuggers to the job while it is followed, where its program waits for one."""
+        return contextlib.nullcontext()
+
+    def _follow_hosts(self) -> None:
         """Wait for all hosts at once; meanwhile hand on log lines, copy what grows, and stop when asked or overdue."""
         recorder = MetricRecorder(self._spec.metric_definitions, self._folder.metrics_path)
         # Metrics are read from the log's beginning, even where a driver before this one had begun to.
@@ -924,7 +967,8 @@ class HostsDriver(ABC, Generic[_Record]):
     def _lost(self, host: str) -> str:
         """Return what took a host away that has ended; empty where it ended by itself."""
         ending = self._executions[host].ending() if host in self._executions else Ending()
-        return ending.detail if ending.cause is EndCause.REMOVED else ""
+        named = f"{host}: " if len(self._plan.containers) > 1 else ""
+        return f"{named}{ending.detail}" if ending.cause is EndCause.REMOVED else ""
 
     def _look_at(self, readers: Sequence[LogReader]) -> None:
         """Note which reader has lost its sink; leave the job to another driver where the caller only looked on."""
@@ -1222,6 +1266,22 @@ class Driver(HostsDriver[JobRecord]):
             for _, tree in self._hosts:
                 shutil.rmtree(tree.code, ignore_errors=True)
                 artifacts.unpack(source, tree.code)
+
+    def _to_start(self, container: ContainerSpec) -> ContainerSpec:
+        started = super()._to_start(container)
+        return with_debugger(started, self._runtime) if self._spec.debug else started
+
+    @contextlib.contextmanager
+    def _debugger_within_reach(self) -> Iterator[None]:
+        if not self._spec.debug:
+            yield
+            return
+        ports = self._record.debug_ports
+        with within_reach(self._folder, self.containers, ports, lambda: dict(self._executions)) as taken:
+            self._record.debug_ports = taken
+            write_configuration(self._folder.launch_path, launch_configuration(self._spec, self._folder, taken))
+            self._save()
+            yield
 
     def _prepare_folders(self) -> None:
         if self._spec.checkpoint_config is not None:

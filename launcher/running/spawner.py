@@ -44,12 +44,11 @@ def spawned(home: Path, arguments: list[str], environment: dict[str, str], log: 
     path = socket_path(home)
     if sys.platform != "linux" or not path.exists():
         return False
-    request = {
-        "arguments": arguments,
-        "environment": environment,
-        "surroundings": fork_server.surroundings(environment),
-        "package": __file__,
-    }
+    try:
+        around = fork_server.surroundings(environment)
+    except OSError:  # a system that does not show all of it
+        return False
+    request = {"arguments": arguments, "environment": environment, "surroundings": around, "package": __file__}
     answer = fork_server.ask(path, request, [log.fileno()])
     return answer is not None and "pid" in answer
 

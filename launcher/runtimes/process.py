@@ -26,8 +26,10 @@ from typing import Any
 from launcher.errors import RuntimeUnavailableError
 from launcher.jobs.spec import OPT_ML, ContainerSpec, Mount
 from launcher.runtimes import machine
-from launcher.runtimes.base import EndCause, Ending, Execution, HostState, Remains, Runtime, open_log
+from launcher.runtimes.base import EndCause, Ending, Execution, HostState, Inside, Remains, Runtime, open_log
+from launcher.runtimes.entering import CANNOT_ENTER
 from launcher.runtimes.fork_server import read_at_start
+from launcher.runtimes.usage import HostUsage, descendants, tree_usage
 from launcher.runtimes.warm_pools import WARM_SERVER, Pools
 from launcher.settings import data_path, namespaces_wanted, stop_grace_seconds, warm_pool_limit
 
@@ -59,6 +61,8 @@ _INHERITED = (
     "no_proxy",
 )
 _SUPERVISOR = Path(__file__).with_name("supervisor.py")
+_ENTERING = Path(__file__).with_name("entering.py")
+_OF_A_JOB = b"AWS_DEFAULT_REGION="  # every job has this variable, and no supervisor
 _ENDING_SECONDS = 10.0
 
 
@@ -143,6 +147,90 @@ class ProcessExecution(Execution):
         """Return the supervisor's."""
         return self._pid()
 
+    def usage(self) -> HostUsage | None:
+        """Return what the job's processes use; when it has ended, what the supervisor recorded of them."""
+        if not self._ended.is_set():
+            return tree_usage(pid) if (pid := self._pid()) else None
+        ended = self._recorded_end() or {}
+        if "cpu_seconds" not in ended:
+            return None
+        return HostUsage(float(ended["cpu_seconds"]), 0, int(ended["memory_peak_bytes"]))
+
+    def run_inside(self, command: Sequence[str]) -> int:
+        """Run the command in the job's namespaces, on this process's own terminal."""
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is meant for the command
+        try:
+            process = subprocess.Popen(self._entering(command), env=self._job_environment())
+            code = process.wait()
+        finally:
+            signal.signal(signal.SIGINT, before)
+        if code == CANNOT_ENTER:
+            raise RuntimeUnavailableError(
+                "the system does not let you into the job's namespaces.",
+                "Be the user who started the job, outside of any other namespace.",
+            )
+        return code if code >= 0 else 128 - code
+
+    def pipe_inside(self, command: Sequence[str]) -> Inside:
+        """Start the command in the job's namespaces, and return its streams."""
+        return _PipedCommand(
+            subprocess.Popen(
+                self._entering(command),
+                env=self._job_environment(),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                bufsize=0,
+                start_new_session=True,
+            )
+        )
+
+    def connect_inside(self, port: int) -> Inside:
+        """Connect to the port; where the job has a network of its own, from within that."""
+        supervisor = self._pid()
+        networks = {self._namespace(pid, "net") for pid in [supervisor, *descendants(supervisor)]} - {""}
+        if len(networks) == 1:
+            return _Connection(socket.create_connection((_LOOPBACK, port)))
+        return super().connect_inside(port)
+
+    def _entering(self, command: Sequence[str]) -> list[str]:
+        """Return what runs a command beside the job."""
+        supervisor = self._pid()
+        if not sys.platform.startswith("linux"):
+            raise RuntimeUnavailableError("only Linux lets a command into a job that is a process.", "Use Docker.")
+        outside, inside = self._namespace(supervisor), supervisor
+        for pid in descendants(supervisor):
+            if (namespace := self._namespace(pid)) and namespace != outside:
+                inside = pid
+                break
+        request = self._request()
+        folder = "/opt/ml/code" if inside != supervisor else f"{request['tree']}/code"
+        return [sys.executable, "-I", "-S", str(_ENTERING), str(inside), folder, *command]
+
+    @staticmethod
+    def _namespace(pid: int, kind: str = "pid") -> str:
+        try:
+            return str(Path(f"/proc/{pid}/ns/{kind}").readlink())
+        except OSError:  # it has ended
+            return ""
+
+    def _request(self) -> dict[str, Any]:
+        request: dict[str, Any] = json.loads((self._state_path / "request.json").read_text(encoding="utf-8"))
+        return request
+
+    def _job_environment(self) -> dict[str, str]:
+        """Return the environment of the job's program; before that runs, what it will be made of."""
+        terminal = {"TERM": os.environ["TERM"]} if "TERM" in os.environ else {}
+        for pid in descendants(self._pid()):
+            try:
+                data = Path(f"/proc/{pid}/environ").read_bytes()
+            except OSError:  # it has ended
+                continue
+            if _OF_A_JOB in data:
+                pairs = (entry.partition("=") for entry in os.fsdecode(data).split("\0"))
+                return terminal | {name: value for name, separator, value in pairs if separator}
+        return terminal | dict(self._request()["environment"])
+
     def terminate(self) -> None:
         """Have the supervisor send SIGTERM to the job's main process."""
         self._signal(signal.SIGTERM)
@@ -195,6 +283,55 @@ def _listed(folder: str) -> list[str]:
         return os.listdir(folder or ".")  # noqa: PTH208 - an entry of sys.path may be an archive, or no path
     except OSError:
         return []
+
+
+class _Connection:
+    """A connection as the streams of a command."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+
+    def read(self) -> bytes:
+        return self._connection.recv(1 << 16)
+
+    def write(self, data: bytes) -> None:
+        self._connection.sendall(data)
+
+    def close_input(self) -> None:
+        self._connection.shutdown(socket.SHUT_WR)
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):  # the other side has gone
+            self._connection.shutdown(socket.SHUT_RDWR)  # a thread may be reading
+        self._connection.close()
+
+
+class _PipedCommand:
+    """A command with pipes for its standard streams."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        self._process, self._input, self._output = process, process.stdin, process.stdout
+
+    def read(self) -> bytes:
+        return self._output.read(1 << 16) or b""
+
+    def write(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            view = view[self._input.write(view) or 0 :]
+
+    def close_input(self) -> None:
+        self._input.close()
+
+    def close(self) -> None:
+        self._input.close()
+        if self._process.poll() is None:
+            self._process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(_ENDING_SECONDS)
+        self._output.close()
 
 
 class ProcessRuntime(Runtime):
@@ -359,11 +496,11 @@ class ProcessRuntime(Runtime):
         environment = _environment(container)
         requirements = container.environment.get("LAUNCHER_REQUIREMENTS", "")
         pools = Pools(_home_of(container))
-        name = pools.name_of(container, {**environment, **container.environment}, requirements)
         own = {**environment, **read_at_start({**container.environment})}
         del own["TMPDIR"]  # the job's own
         cpus = _chosen_cpus(container) if container.limits.cpus else []
         try:
+            name = pools.name_of(container, {**environment, **container.environment}, requirements)
             pools.make(name, container, own, requirements, cpus)
         except OSError as error:
             raise RuntimeUnavailableError(f"its process could not be started: {error.strerror or error}") from error
@@ -424,7 +561,10 @@ def _started_warm(
         return None, ""
     pools = Pools(_home_of(container))
     requirements = container.environment.get("LAUNCHER_REQUIREMENTS", "")
-    pool = pools.find(pools.name_of(container, {**environment, **container.environment}, requirements))
+    try:
+        pool = pools.find(pools.name_of(container, {**environment, **container.environment}, requirements))
+    except OSError as error:
+        return None, f"{container.host} was not started warm: {error}"
     if pool is None:
         return None, ""
     pid, reason = pools.start(pool, container, descriptors)

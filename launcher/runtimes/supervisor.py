@@ -40,6 +40,7 @@ _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
 _READY = b"\0"
 _EXIT_SETUP_FAILED = 125
 _RESERVED_BYTES = 4096
+_RECORDING_SECONDS, _RECORDING_PAUSE_SECONDS = 86_400.0, 0.5  # how long an end that cannot be recorded is tried again
 _FALLBACK_NOTICE = (
     "launcher: no private /opt/ml on this machine ({reason}); "
     "the job finds its folders under SAGEMAKER_BASE_DIR={base}\n"
@@ -89,7 +90,7 @@ def main(state_path: Path, lock_descriptor: int, start: Start | None = None) -> 
     if group is not None:
         group.remove()
     ended = {"exit_code": code, "isolated": job.isolated, "ended": time.time(), "cause": job.cause, "warning": warning}
-    _write_json(state_path / "exit.json", {**ended, "detail": job.detail})
+    _record_end(state_path / "exit.json", {**ended, "detail": job.detail, **_used()})
 
 
 class _Job:
@@ -603,6 +604,15 @@ def _memory_cgroup() -> tuple[str, str, str]:
     return "/sys/fs/cgroup", "memory.events", "memory.max"
 
 
+def _used() -> dict[str, float]:
+    """Return the CPU time of all that the job ran, and the memory that the largest of its processes had."""
+    import resource  # only now: a start does not wait for it
+
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return {"cpu_seconds": usage.ru_utime + usage.ru_stime, "memory_peak_bytes": usage.ru_maxrss * unit}
+
+
 def _read_text(path: str) -> str:
     try:
         with open(path, encoding="utf-8") as file:  # noqa: PTH123
@@ -698,6 +708,23 @@ def _write_json(path: Path, value: dict[str, Any]) -> None:
         file.flush()
         file.truncate()
     part.replace(path)
+
+
+def _record_end(path: Path, value: dict[str, Any]) -> None:
+    """Write how the job ended; on a disk that takes nothing at the moment, such as a read-only one, when it does again.
+
+    Whoever looks sees a job that runs until then, because this process holds its lock.
+    """
+    deadline = time.monotonic() + _RECORDING_SECONDS
+    while True:
+        try:
+            _write_json(path, value)
+        except OSError:
+            if time.monotonic() > deadline or not path.parent.is_dir():
+                return  # nobody will ask any more
+        else:
+            return
+        time.sleep(_RECORDING_PAUSE_SECONDS)
 
 
 def _reserve(path: Path) -> None:

@@ -25,7 +25,7 @@ from launcher.runtimes import fork_server
 from launcher.settings import data_path, warm_libraries, warm_pool_limit
 
 WARM_SERVER = Path(__file__).with_name("warm_server.py")
-_READY_SECONDS = 60.0  # a pool that is being made is waited for: a job by itself would load as much
+_READY_SECONDS = 30.0  # a pool that is being made is waited for: a job by itself would load as much
 _ENDING_SECONDS = 10.0
 
 
@@ -182,10 +182,11 @@ class Pools:
             time.sleep(0.05)
 
     def _remove_dead(self, path: Path) -> None:
-        lock = fork_server.lock(path / "lock")
-        if lock is not None:
-            shutil.rmtree(path, ignore_errors=True)
-            os.close(lock)
+        with contextlib.suppress(OSError):  # another process removes it at this moment
+            lock = fork_server.lock(path / "lock")
+            if lock is not None:
+                shutil.rmtree(path, ignore_errors=True)
+                os.close(lock)
 
 
 def _is_locked(path: Path) -> bool:

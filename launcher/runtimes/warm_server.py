@@ -8,6 +8,7 @@ finds anything of another one in it.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import ctypes
 import gc
@@ -19,10 +20,11 @@ import shutil
 import signal
 import socket
 import sys
+import threading
 import time
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NoReturn
 
 _PR_SET_DUMPABLE = 4
 _HUGE_PAGE, _MADV_COLLAPSE = 2 << 20, 25  # of Linux 6.1 and newer
@@ -212,11 +214,7 @@ def _keep_alive_seconds(folder: Path) -> float:
 
 
 def main(folder: Path, listener_descriptor: int, lock_descriptor: int, toolkit: str) -> None:
-    """Be the server; in its copies, be what they are for.
-
-    Raises:
-        SystemExit: in a script's copy: what the script raised.
-    """
+    """Be the server; in its copies, be what they are for."""
     for descriptor in (listener_descriptor, lock_descriptor):
         os.set_inheritable(descriptor, False)
     lent = _entries(dict(os.environ))
@@ -277,22 +275,57 @@ def main(folder: Path, listener_descriptor: int, lock_descriptor: int, toolkit: 
     _run_to_the_end(programs, request)
 
 
-def _run_to_the_end(programs: _Programs, wanted: Any) -> None:
-    """Run a script, and end as an interpreter does that has run it."""
+def _run_to_the_end(programs: _Programs, wanted: Any) -> NoReturn:
+    """Run a script, and end as an interpreter ends that has run it."""
+    loaded = set(sys.modules)
+    code = 0
     try:
         programs.run(wanted)
-    except SystemExit:
-        raise
+    except SystemExit as error:
+        code = _exit_code(error)
     except BaseException as error:  # noqa: BLE001 - this process ends here
         traceback = error.__traceback__
         while traceback is not None and traceback.tb_frame.f_code.co_filename == __file__:
             traceback = traceback.tb_next
         sys.excepthook(type(error), error.with_traceback(traceback), traceback)
-        if isinstance(error, KeyboardInterrupt):
-            sys.stdout.flush()
-            signal.signal(signal.SIGINT, signal.SIG_DFL)
-            os.kill(os.getpid(), signal.SIGINT)
-        sys.exit(1)
+        code = -signal.SIGINT if isinstance(error, KeyboardInterrupt) else 1
+    _end(code, loaded)
+
+
+def _exit_code(error: SystemExit) -> int:
+    if error.code is None or isinstance(error.code, int):
+        return (error.code or 0) & 0xFF
+    print(error.code, file=sys.stderr)
+    return 1
+
+
+def _end(code: int, loaded: set[str]) -> NoReturn:
+    """Do what an interpreter does when it ends, but leave what was loaded before: that would copy all of its memory.
+
+    Args:
+        code: the exit code; -n for an end by signal n.
+        loaded: the modules that were there before the script.
+    """
+    threading._shutdown()  # type: ignore[attr-defined]  # waits for threads that are no daemons, as the interpreter
+    atexit._run_exitfuncs()
+    for name in ["__main__", *(name for name in sys.modules if name not in loaded)]:
+        values = getattr(sys.modules[name], "__dict__", {})
+        for key in [key for key in values if key != "__builtins__"]:
+            values[key] = None
+    gc.collect()
+    for item in gc.get_objects():
+        if isinstance(item, io.IOBase):
+            with contextlib.suppress(Exception):  # the interpreter keeps silent about them as well
+                item.flush()
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except (OSError, ValueError, AttributeError):
+        code = code or 120
+    if code < 0:
+        signal.signal(-code, signal.SIG_DFL)
+        os.kill(os.getpid(), -code)
+    os._exit(code)
 
 
 def _open_descriptors() -> set[int]:

@@ -41,6 +41,7 @@ def fit(
     wait: bool = True,
     logs: str | bool = "All",
     job_name: str | None = None,
+    debug: bool = False,
     **options: Any,
 ) -> TrainingJob:
     """Run one of the bundled entry points with a preset: the one-line form of a job.
@@ -57,7 +58,7 @@ def fit(
         JobFailedError, BadInputError, KeyboardInterrupt: as ``Estimator.fit``.
     """
     estimator = bundled_estimator(preset, entry_point, hyperparameters, **options)
-    estimator.fit(bundled_inputs(entry_point, inputs), wait=wait, logs=logs, job_name=job_name)
+    estimator.fit(bundled_inputs(entry_point, inputs), wait=wait, logs=logs, job_name=job_name, debug=debug)
     return estimator._latest
 
 

@@ -68,6 +68,16 @@ class JobOutputs:
         with tempfile.TemporaryDirectory(prefix="launcher-") as fetched:
             return artifacts.list_files(storage.fetch(uri, Path(fetched)))
 
+    def size(self, part: str) -> int:
+        """Return the bytes of the archive of ``model`` or ``output``, wherever it is; 0 where there is none."""
+        uri: str = getattr(self._keys, part)
+        return job_storage(self._spec, uri).size(uri) or 0
+
+    def has_intermediate(self, name: str) -> bool:
+        """Return whether the job has written something of that name to ``/opt/ml/output/intermediate``."""
+        uri = f"{self._keys.intermediate}/{name}"
+        return job_storage(self._spec, uri).exists(uri)
+
     @property
     def model_path(self) -> Path:
         """What the job left in ``/opt/ml/model``."""

@@ -228,7 +228,8 @@ def test_estimates_have_their_bands(home, make_job, tmp_path):
 def test_what_the_hosts_used_is_drawn_where_it_was_measured(home, make_job):
     folder = make_job("a")
     assert "Resources" not in job_text(home)
-    sample = {"time": 1000.0, "host": "algo-1", "cpu_percent": 150.0, "memory_bytes": 3 << 20, "disk_bytes": 0}
+    sample = {"time": 1000.0, "host": "algo-1", "cpu_percent": 150.0, "memory_bytes": 3 << 20, "disk_bytes": 0,
+              "memory_percent": 1.0, "disk_percent": 0.0, "cpu_seconds": 1.0, "memory_peak_bytes": 3 << 20}  # fmt: skip
     lines = [json.dumps({**sample, "time": 1000.0 + second, "host": f"algo-{second % 2 + 1}"}) for second in range(6)]
     (folder / "usage.jsonl").write_text("\n".join([*lines, "{}", '{"time": 1']))
     usage = job_view(home, "jobs", "a").usage
