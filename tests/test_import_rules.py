@@ -26,6 +26,7 @@ SIDES = {
         "cryptography",
         "docker",
         "isal",
+        "markupsafe",
         "moto",
         "numpy",
         "optuna",  # an extra, loaded where it is used
@@ -50,6 +51,7 @@ LAYERS = [
     {"transform", "endpoints"},
     {"processing_jobs"},
     {"tuning", "batch_queues"},
+    {"console"},
     {"aws", "sdk"},
     {"proxy"},
     {"cli", "aliases"},
@@ -68,6 +70,9 @@ LIBRARY_LAYERS = [
 ONLY_IN = {
     "cryptography": {"launcher/proxy/authority.py"},
     "docker": {"launcher/runtimes/docker_engine.py"},
+    "markupsafe": {
+        f"launcher/console/{name}.py" for name in ("html", "frame", "charts", "notebook", "pages", "places", "serving")
+    },
     "boto3": {"launcher/storage/s3.py", "launcher/storage/boto_session.py"},
     "botocore": {
         *("launcher/storage/s3.py", "launcher/s3_server/moto_bridge.py", "launcher/aws/moto_services.py"),

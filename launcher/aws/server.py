@@ -14,11 +14,14 @@ from typing import TYPE_CHECKING
 
 from launcher.aws.hosts import ENDINGS
 from launcher.aws.services import service_of
+from launcher.console import ROOT as CONSOLE_ROOT
 from launcher.s3_server import server
+from launcher.s3_server.access import is_loopback
 from launcher.s3_server.documents import ACCOUNT_ID
 
 if TYPE_CHECKING:
     from launcher.aws.front import LocalAws
+    from launcher.console.serving import Console
     from launcher.s3_server.access import Key
     from launcher.s3_server.body import Body
     from launcher.s3_server.errors import S3Error
@@ -32,8 +35,11 @@ _VARIABLES_OF_CALLERS = (
 )
 
 
+_CONSOLE = "console"
+
+
 class OnDemand:
-    """The local AWS, loaded at the first request that is not S3's; its methods are those of ``LocalAws``.
+    """The local AWS and the console, each loaded at the first request that is for it.
 
     Args:
         home: where jobs and all other things live.
@@ -42,23 +48,38 @@ class OnDemand:
     def __init__(self, home: Path) -> None:
         self._home = home
         self._front: LocalAws | None = None
+        self._console: Console | None = None
         self._lock = threading.Lock()
 
     def service_of(self, head: Head) -> str:
         """Return the service that a request is for; empty where it is S3's."""
+        if head.target.startswith(CONSOLE_ROOT) and self._loaded_console().is_meant(head):
+            return _CONSOLE
         return service_of(head)
 
-    def answer(self, service: str, head: Head, body: Body, key: Key | None) -> Response:
+    def answer(self, service: str, head: Head, body: Body, key: Key | None, address: str) -> Response:
         """Answer a request, and refuse it in the service's own words.
 
         Raises:
             S3Error: it is not well-formed, or not signed.
         """
+        if service == _CONSOLE:
+            return self._loaded_console().answer(head, is_local=is_loopback(address))
         return self._loaded().answer(service, head, body, key)
 
     def refusal(self, service: str, head: Head, error: S3Error, status: int) -> Response:
         """Return the answer to a request that was refused, in the shape in which this service says so."""
+        if service == _CONSOLE:
+            return self._loaded_console().refusal(error, status)
         return self._loaded().refusal(service, head, error, status)
+
+    def _loaded_console(self) -> Console:
+        with self._lock:
+            if self._console is None:
+                from launcher.console.serving import Console
+
+                self._console = Console(self._home)
+            return self._console
 
     def _loaded(self) -> LocalAws:
         with self._lock:

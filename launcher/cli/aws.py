@@ -1,4 +1,4 @@
-"""``launcher up | down | status | env``: the local AWS, one port for SageMaker, S3 and the services around them."""
+"""``launcher up | down | status | env | ui``: the local AWS, a port for SageMaker, S3, other services, the console."""
 
 from __future__ import annotations
 
@@ -96,6 +96,28 @@ def environment(address: _Address = LOOPBACK, as_json: AsJson = False) -> None:
         print(f"export {name}={shlex.quote(value)}")
     # Of another account, a session token or a profile would go before these.
     print("unset AWS_SESSION_TOKEN AWS_PROFILE AWS_ENDPOINT_URL_S3")
+
+
+def show_console(
+    browser: Annotated[bool, typer.Option("--open", help="Open it in a browser as well.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Print the address of the console: jobs, logs, curves, endpoints and files in a browser of this machine.
+
+    It is a part of the local AWS, which is started if it is not up. Whoever has the address can read everything.
+    """
+    from launcher.console.access import address_of
+    from launcher.settings import home_path
+    from launcher.storage.own_s3 import ensure_server, s3_errors
+
+    url = ensure_server(home_path())
+    with s3_errors():
+        address = address_of(home_path(), url)
+    print(json.dumps({"url": address}) if as_json else address, flush=True)
+    if browser:
+        import webbrowser
+
+        webbrowser.open(address)
 
 
 def _described(server: Server) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""Where the command line begins: ``launcher up`` and a job's driver at once, every other command by ``main``.
+"""Where the command line begins: ``launcher up``, ``ui`` and a job's driver at once, other commands by ``main``.
 
 To load the command line takes longer than to start either of them, and somebody waits; in the image of the jobs, where
 the local AWS of compose drives some, it cannot be loaded at all.
@@ -14,6 +14,8 @@ def main() -> None:
     """Run the command line."""
     match sys.argv[1:]:
         case ["up", *arguments] if _up(arguments):
+            return
+        case ["ui"] if _ui():
             return
         case ["drive", job]:
             sys.exit(_drive(job, "jobs"))
@@ -41,16 +43,42 @@ def _up(arguments: Sequence[str]) -> bool:
             port = int(text)
         case _:
             return False
+    from launcher.s3_server import service
+    from launcher.settings import home_path
+
+    url = _server(port)
+    if url:
+        service.stay(home_path())
+        print(url, flush=True)
+    return bool(url)
+
+
+def _ui() -> bool:
+    """Do what ``launcher ui`` does without options; return False to leave it, and its errors, to that."""
+    from launcher.s3_server.errors import S3Error
+
+    url = _server()
+    if not url:
+        return False
+    try:
+        from launcher.console.access import address_of
+        from launcher.settings import home_path
+
+        print(address_of(home_path(), url), flush=True)
+    except (S3Error, OSError):
+        return False
+    return True
+
+
+def _server(port: int | None = None) -> str:
+    """Return the URL of the local AWS, which is started if it is not up; empty where that fails."""
     from launcher.errors import LauncherError
     from launcher.s3_server import service
     from launcher.s3_server.errors import S3Error
     from launcher.settings import LOCAL_AWS_MODULE, home_path, s3_access, s3_idle_seconds
 
     try:
-        home, idle_seconds, access = home_path(), s3_idle_seconds(), s3_access()
-        url = service.ensure(home, idle_seconds=idle_seconds, access=access, module=LOCAL_AWS_MODULE, port=port)
-        service.stay(home)
-        print(url, flush=True)
+        idle_seconds, access = s3_idle_seconds(), s3_access()
+        return service.ensure(home_path(), idle_seconds=idle_seconds, access=access, module=LOCAL_AWS_MODULE, port=port)
     except (LauncherError, S3Error, OSError):
-        return False
-    return True
+        return ""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from launcher.cli.printing import print_json, print_table, to_json
 from launcher.errors import BadInputError, JobNotFoundError, LauncherError, RecordError
-from launcher.paths import MAX_NAME_BYTES
+from launcher.paths import MAX_NAME_BYTES, checked_path
 from launcher.secrets import masked_description
 from launcher.terminal import neutralised_text, say_error
 
@@ -147,6 +148,31 @@ def describe(
         import yaml
 
         print(yaml.safe_dump(json.loads(to_json(description)), sort_keys=False), end="")
+
+
+def report(
+    job: JobName,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The file; JOB.html in this folder by default.")
+    ] = None,
+    kind: KindName = None,
+) -> None:
+    """Write a job's page as one HTML file, to send to somebody: status, curves, estimates, log, request, files.
+
+    Values of secret names are masked; the log is as the job printed it.
+    """
+    from launcher.console.report import job_report
+
+    store, name = found_job(job, kind)
+    if store.kind.folder == "models":
+        raise BadInputError("a report is about a job.", "List them with: launcher ls")
+    target = checked_path(output or f"{name}.html", "--output").absolute()
+    text = job_report(store.home, store.kind.folder, name)
+    try:
+        target.write_bytes(text)
+    except OSError as error:
+        raise BadInputError(f"{target} cannot be written: {error.strerror}.", "Name another file with -o.") from error
+    print(target)
 
 
 def logs(

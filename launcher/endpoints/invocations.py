@@ -19,6 +19,7 @@ INVOCATION_SECONDS = 60.0
 INFERENCE_ID = "x-amzn-sagemaker-inference-id"
 CUSTOM_ATTRIBUTES = "x-amzn-sagemaker-custom-attributes"
 TARGET_VARIANT = "x-amzn-sagemaker-target-variant"
+INVOKED_VARIANT = "x-Amzn-Invoked-Production-Variant"
 _TO_CONTAINER = {
     "content-type": "Content-Type",
     "accept": "Accept",
@@ -249,7 +250,7 @@ def container_request(headers: Mapping[str, str], body: bytes) -> bytes:
 
 
 def _returned(answered: Mapping[str, str], variant: str, inference_id: str) -> dict[str, str]:
-    back = {"x-Amzn-Invoked-Production-Variant": variant, "X-Amzn-SageMaker-Inference-Id": inference_id}
+    back = {INVOKED_VARIANT: variant, "X-Amzn-SageMaker-Inference-Id": inference_id}
     for name, own in _BACK.items():
         if name in answered:
             back[own] = answered[name]

@@ -12,11 +12,12 @@ import os
 import socket
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 from urllib.parse import unquote
 
-from launcher.endpoints.invocations import MAX_PAYLOAD_BYTES, Invocations
+from launcher.endpoints.invocations import INVOKED_VARIANT, MAX_PAYLOAD_BYTES, Invocations
 from launcher.endpoints.replies import RefusedError, Reply, error_reply, json_reply, send
 from launcher.errors import LauncherError
 from launcher.s3_server.access import check_host, check_origin, prove
@@ -26,6 +27,9 @@ from launcher.s3_server.wire import ChunkedStream, Head, SizedStream, read_head
 from launcher.settings import ACCOUNT_ID
 
 CONTROL_PATH = "/_launcher/"
+REQUEST_FIELDS = ("time", "operation", "variant", "status", "seconds", "bytes_in", "bytes_out")
+"""What is remembered of the last requests, for the launcher; a body that came in chunks, or goes in parts, counts 0."""
+_MOST_RECENT = 100
 _DRAINED_BYTES = 64 << 20
 _CHUNK = 1 << 16
 _MOST_REWARD_BYTES = 64 << 10
@@ -81,6 +85,7 @@ class Router:
             "async-invocations": surroundings.accept_later,
             "rewards": self._reward,
         }
+        self._recent: deque[tuple[Any, ...]] = deque(maxlen=_MOST_RECENT)
         self._lock = threading.Lock()
         self._busy = 0
         self._ending = False
@@ -121,7 +126,7 @@ class Router:
             return False
         if head is None:
             return False
-        stream = _stream(connection, head)
+        stream, begin = _stream(connection, head), time.time()
         try:
             check_host(head.headers.get("Host", ""))
             check_origin(head.headers)
@@ -137,6 +142,10 @@ class Router:
         except Exception as error:  # noqa: BLE001 - whatever it is, the client is told and the log has it
             _LOG.error("%s %s", head.method, head.target, exc_info=error)
             reply = error_reply(RefusedError(500, "InternalFailure", f"{type(error).__name__}: {error}"))
+        if not head.target.startswith(CONTROL_PATH) and head.target != "/ping":
+            operation, variant = head.target.rpartition("/")[2][:60], reply.headers.get(INVOKED_VARIANT, "")
+            seconds, sizes = time.time() - begin, (head.length or 0, len(reply.body))
+            self._recent.append((begin, operation, variant, reply.status, seconds, *sizes))
         keep_alive = head.keep_alive and not self._ending and _is_read(stream, head)
         whole = send(connection, reply, keep_alive=keep_alive)
         if head.keep_alive and not keep_alive:
@@ -185,6 +194,8 @@ class Router:
         if action == "state" and method == "GET":
             answer = {"proof": prove(self._token, "answer", nonce), "pid": os.getpid()}
             return json_reply({**self._surroundings.state(), **answer})
+        if action == "requests" and method == "GET":
+            return json_reply({"requests": [dict(zip(REQUEST_FIELDS, values, strict=True)) for values in self._recent]})
         if action == "wake" and method == "POST":
             self._surroundings.wake()
             return Reply()

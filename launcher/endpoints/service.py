@@ -311,17 +311,33 @@ def failed(store: EndpointStore, name: str, record: EndpointRecord, event: str =
 
 def wake(store: EndpointStore, name: str) -> None:
     """Have the process look at once what is wanted; it would anyway, in half a second."""
+    _asked(store, name, "POST", "wake")
+
+
+def recent_requests(store: EndpointStore, name: str) -> list[dict[str, Any]]:
+    """Return what an endpoint's process remembers of its last requests, the oldest first: ``router.REQUEST_FIELDS``.
+
+    None where no process carries the endpoint; none is started.
+    """
+    with suppress(ValueError, KeyError, TypeError):
+        return list(json.loads(_asked(store, name, "GET", "requests"))["requests"])
+    return []
+
+
+def _asked(store: EndpointStore, name: str, method: str, action: str) -> bytes:
+    """Return what an endpoint's process answers the launcher; nothing where it does not answer."""
     record = _loaded(store, name)
     if record is None or not record.port:
-        return
+        return b""
     nonce = uuid.uuid4().hex
     with suppress(OSError, http.client.HTTPException):
         connection = http.client.HTTPConnection(LOOPBACK, record.port, timeout=2)
         try:
-            connection.request("POST", f"/_launcher/wake/{nonce}/{prove(record.token, 'wake', nonce)}")
-            connection.getresponse().read()
+            connection.request(method, f"/_launcher/{action}/{nonce}/{prove(record.token, action, nonce)}")
+            return connection.getresponse().read()
         finally:
             connection.close()
+    return b""
 
 
 def log_paths(store: EndpointStore, name: str) -> list[Path]:

@@ -47,6 +47,11 @@ class LogReader:
         self.failure = ""
         self.line_end = 0
 
+    @property
+    def offsets(self) -> dict[str, int]:
+        """How many bytes of each log were handed on as whole lines, by host: where another reader may begin."""
+        return {host: offset - len(self._rests.get(host, b"")) for host, offset in self._offsets.items()}
+
     def read(self, *, final: bool = False) -> None:
         """Hand on what is new; with ``final`` also a last line that has no end."""
         for path in self._folder.log_paths():
@@ -79,6 +84,21 @@ class LogReader:
                 self._sink(host, line.decode("utf-8", "replace").rstrip("\r"))
             except Exception as error:  # noqa: BLE001 - a viewer's own; it becomes a warning of the job
                 self.failure = f"{self._purpose}: {type(error).__name__}: {error}"
+
+
+def tail_begins(folder: JobFolder, limit: int) -> dict[str, int]:
+    """Return where the last ``limit`` bytes of each log begin, at the begin of a line, by host."""
+    begins = {}
+    for path in folder.log_paths():
+        try:
+            with path.open("rb") as log:
+                log.seek(max(0, path.stat().st_size - limit))
+                if log.tell():
+                    log.readline(limit)
+                begins[host_of_log(path.name)] = log.tell()
+        except FileNotFoundError:
+            continue  # the job's folder was removed at this moment
+    return begins
 
 
 def log_tail(path: Path) -> list[str]:

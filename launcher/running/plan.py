@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -111,6 +112,16 @@ class RunPlan:
             f"stops      after {self.max_run_seconds} s at the latest",
         ]
         return "\n".join(line for line in lines if line)
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the same lines, as a table."""
+        rows = [line.strip().partition(" ")[::2] for line in str(self).splitlines()]
+        cells = "".join(
+            f'<tr><th style="text-align:left">{html.escape(word)}</th>'
+            f'<td style="text-align:left;overflow-wrap:anywhere"><code>{html.escape(text)}</code></td></tr>'
+            for word, text in rows
+        )
+        return f"<table>{cells}</table>"
 
 
 def make_plan(

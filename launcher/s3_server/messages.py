@@ -81,7 +81,9 @@ class Request:
 class Response:
     """What is answered: ``body``, or ``length`` bytes of ``file`` from ``offset`` on, or ``parts`` as they come.
 
-    ``parts`` is closed in any case; what it raises must be an ``OSError``, which ends the connection.
+    ``parts`` is closed in any case; what it raises must be an ``OSError``, which ends the connection. ``endless`` parts
+    go on for as long as somebody reads: a server that is to end ends them, and they yield at least each second, if
+    only nothing.
     """
 
     status: int = 200
@@ -91,6 +93,7 @@ class Response:
     offset: int = 0
     length: int = 0
     parts: Iterator[bytes] | None = None
+    endless: bool = False
 
 
 def split_target(target: str, host: str, names: Sequence[str] = ()) -> tuple[str, str, dict[str, str]]:

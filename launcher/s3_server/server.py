@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from http import HTTPStatus
 from pathlib import Path
@@ -58,11 +58,12 @@ class OtherServices(Protocol):
     def service_of(self, head: Head) -> str:
         """Return the name of the service that a request is for; empty where it is S3's."""
 
-    def answer(self, service: str, head: Head, body: Body, key: Key | None) -> Response:
+    def answer(self, service: str, head: Head, body: Body, key: Key | None, address: str) -> Response:
         """Answer a request, and refuse it in the service's own words.
 
         Args:
             key: the key that must have signed the request; None where any will do.
+            address: of this machine, as the client asked for it.
         Raises:
             S3Error: it is not well-formed, or not signed.
         """
@@ -155,7 +156,9 @@ class S3Server:
                 elif service and self._others is not None:
                     body = Body(connection.reader, head, ask)
                     asked_key = home_key(self._store.root) if needs_key(connection.address, self._access) else None
-                    response = self._others.answer(service, head, body, asked_key)
+                    response = self._others.answer(service, head, body, asked_key, connection.address)
+                    if response.endless and response.parts is not None:
+                        response.parts = self._until_stopped(response.parts)
                 else:
                     signer = self._check_key(connection, head, host)
                     body = Body(connection.reader, head, ask, signer)
@@ -174,6 +177,14 @@ class S3Server:
         if head.keep_alive and not keep_alive:
             connection.linger(_DRAINED_BYTES)
         return keep_alive and whole
+
+    def _until_stopped(self, parts: Iterator[bytes]) -> Iterator[bytes]:
+        """Yield parts until this server is to end."""
+        with closing(parts):  # type: ignore[type-var]
+            for part in parts:
+                if self.stop_wanted.is_set():
+                    return
+                yield part
 
     def _refusal(self, error: S3Error, head: Head, service: str) -> Response:
         if service and self._others is not None:

@@ -105,9 +105,8 @@ def stay(home: Path, address: str = LOOPBACK) -> None:
 def credentials(home: Path, address: str = LOOPBACK) -> dict[str, str]:
     """Return the variables that clients of the server on ``address`` have to be given; ``ensure`` was called before."""
     server = _Place(home, address).running()
-    return (
-        home_key(_root(home)).variables if needs_key(address, server.access if server else "any") else ANY_KEY.variables
-    )
+    asks = needs_key(address, server.access if server else "any")
+    return home_key(store_path(home)).variables if asks else ANY_KEY.variables
 
 
 def status(home: Path) -> list[Server]:
@@ -268,7 +267,7 @@ class _Place:
             package_parent = str(Path(__file__).resolve().parents[2])
             search_path = os.pathsep.join(filter(None, (package_parent, os.environ.get("PYTHONPATH"))))
             descriptors = (listener.fileno(), lock)
-            arguments = [_root(self._home), self.file("use"), *descriptors, token, idle_seconds, access]
+            arguments = [store_path(self._home), self.file("use"), *descriptors, token, idle_seconds, access]
             # It forks and returns at once, so that the server is nobody's child to wait for.
             subprocess.run(
                 [sys.executable, "-m", module, *map(str, arguments)],
@@ -300,16 +299,17 @@ def _url(address: str, port: int) -> str:
     return f"http://{f'[{address}]' if ':' in address else address}:{port}"
 
 
-def _root(home: Path) -> Path:
+def store_path(home: Path) -> Path:
+    """Return the folder of the store below a home."""
     return home / "s3"
 
 
 def _folder(home: Path) -> Path:
-    return _root(home) / "servers"
+    return store_path(home) / "servers"
 
 
 def _make_folder(home: Path) -> None:
-    _root(home).mkdir(parents=True, exist_ok=True, mode=0o700)
+    store_path(home).mkdir(parents=True, exist_ok=True, mode=0o700)
     _folder(home).mkdir(exist_ok=True)
 
 

@@ -11,6 +11,7 @@ from launcher.jobs.store import Store
 from launcher.running.driving import drive, drive_detached, take_up
 from launcher.running.following import LineSink, LogReader
 from launcher.runtimes import Runtime
+from launcher.sdk.notebook import progress_shown
 from launcher.terminal import print_line, say_error
 
 RecordType = TypeVar("RecordType", bound=DrivenRecord)
@@ -105,7 +106,8 @@ class JobHandle(Generic[RecordType]):
         return partial(print_line, hosts=self._hosts)
 
     def _drive(self, on_line: LineSink | None = None, **options: Any) -> RecordType:
-        return drive(self._store, self.name, runtime=self._runtime, on_line=on_line, **options)
+        with progress_shown(self._store, self.name):
+            return drive(self._store, self.name, runtime=self._runtime, on_line=on_line, **options)
 
     def _looked_after(self) -> RecordType:
         """Return the record, and see to it that somebody drives the job."""
@@ -115,6 +117,12 @@ class JobHandle(Generic[RecordType]):
             say_error(text)
             self._said = text
         return record
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: how the job is, with its curves and estimates."""
+        from launcher.console.notebook import job_html
+
+        return job_html(self._store.home, self._store.kind.folder, self.name)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(name={self.name!r}, status={str(self._record.status)!r})"

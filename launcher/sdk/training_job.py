@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from launcher.errors import ArtifactError, UnsupportedOptionError
+from launcher.errors import ArtifactError, BadInputError, UnsupportedOptionError
 from launcher.jobs.metrics import read_metric_csv
 from launcher.jobs.record import JobRecord
 from launcher.jobs.spec import JobKeys, job_keys
@@ -25,6 +25,8 @@ from launcher.terminal import say
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from launcher.console.reading import Estimates
 
 
 class JobOutputs:
@@ -163,6 +165,22 @@ class TrainingJob(JobHandle[JobRecord]):
         """Return the metric CSV as far as it is written, a row an epoch."""
         return read_metric_csv(self.outputs.intermediate_path)
 
+    def estimates(self) -> PolicyEstimates:
+        """Return the estimates of the policy's value that batch_rl wrote, as far as it has come.
+
+        Raises:
+            BadInputError: there are none, or they are on another S3 than the one that is built in.
+        """
+        from launcher.console.reading import read_estimates
+
+        estimates = read_estimates(self._record, self._store.home)
+        if estimates is None or not estimates.values:
+            raise BadInputError(
+                f"job '{self.name}' has no estimates of a policy's value.",
+                "Offline training writes them after its first epoch. On another S3, read them with metrics().",
+            )
+        return PolicyEstimates(estimates)
+
     def wait(self, logs: str | bool = "All", on_line: LineSink | None = None, *, looking_on: bool = False) -> None:
         """Follow the job until it has ended, and drive it if it has no driver.
 
@@ -183,6 +201,45 @@ class TrainingJob(JobHandle[JobRecord]):
     @property
     def _hosts(self) -> int:
         return self._record.training_spec.instance_count
+
+
+class PolicyEstimates:
+    """What a policy is worth by each estimator, with intervals: a table as text, a picture in a notebook.
+
+    Args:
+        estimates: as the job's metric file holds them.
+
+    Attributes:
+        logged: what the policy is worth that logged the data; None where the job does not say.
+    """
+
+    def __init__(self, estimates: Estimates) -> None:
+        self._estimates = estimates
+        self.logged = estimates.baseline
+
+    def table(self) -> pd.DataFrame:
+        """Return the last value of each estimator, in discounted reward per episode, and the ends of its interval."""
+        import pandas as pd
+
+        rows = [
+            (
+                curve.name,
+                curve.x[-1],
+                curve.y[-1],
+                *((curve.lower[-1], curve.upper[-1]) if curve.lower else (None, None)),
+            )
+            for curve in self._estimates.values
+        ]
+        return pd.DataFrame(rows, columns=["estimator", "epoch", "value", "lower", "upper"])
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows."""
+        from launcher.console.notebook import estimates_html
+
+        return estimates_html(self._estimates)
+
+    def __repr__(self) -> str:
+        return f"{self.table().to_string(index=False)}\nlogged policy: {self.logged}"
 
 
 def _say_savings(description: Mapping[str, Any]) -> None:

@@ -14,8 +14,9 @@ from launcher.endpoints.capture import Capture, CaptureSettings
 from launcher.endpoints.dataset import read_lines
 from launcher.endpoints.invocations import MAX_PAYLOAD_BYTES, Invocations
 from launcher.endpoints.replies import RefusedError
-from launcher.endpoints.router import Router
+from launcher.endpoints.router import REQUEST_FIELDS, Router
 from launcher.endpoints.routing import Instance, Routes, Variant
+from launcher.s3_server.access import prove
 from launcher.s3_server.listening import listen
 from launcher.storage import FileStorage
 from tests.model_server import FakeModel, policy_answer
@@ -172,6 +173,28 @@ def test_a_web_page_gets_nothing(serve, models):
     assert raw(router, Origin="http://evil.example")[0] == 403
     assert raw(router, Host="evil.example")[0] == 403
     assert model.requests == []
+
+
+def test_the_launcher_is_told_the_last_requests(serve, models):
+    """The console shows them; nobody else gets them, and what the launcher asks is none of them."""
+    router = serve(("AllTraffic", 1, [models()]))
+    raw(router, Content_Type="application/json")
+    raw(router, path="/endpoints/e/nothing")
+    raw(router, "GET", "/ping", b"")
+    for number in range(2):
+        nonce = str(number)
+        path = f"/_launcher/requests/{nonce}/{prove('token', 'requests', nonce)}"
+        first, second = json.loads(raw(router, "GET", path, b"")[2])["requests"]
+    assert set(first) == set(second) == set(REQUEST_FIELDS)
+    names = ("operation", "variant", "status", "bytes_in")
+    assert [first[name] for name in names] == ["invocations", "AllTraffic", 200, len(BODY)]
+    assert [second[name] for name in names] == ["nothing", "", 404, len(BODY)]
+    assert 0 <= first["seconds"] < 60
+    assert first["bytes_out"] > 0
+    assert raw(router, "GET", "/_launcher/requests/0/wrong", b"")[0] == 404
+    for _ in range(120):
+        raw(router, path="/endpoints/e/nothing", body=b"")
+    assert len(json.loads(raw(router, "GET", path, b"")[2])["requests"]) == 100
 
 
 def test_target_variant_and_weights_say_who_answers(serve, models):
