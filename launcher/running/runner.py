@@ -484,7 +484,7 @@ class HostsDriver(ABC, Generic[_Record]):
             self._warn(sync.run())
         self._until_it_answers(self._remove_hosts)
         self._feeder.stop()
-        remove_tree(self._folder.work_path)
+        self._clear_work()
         with self._interrupts.held():
             self._record.begin_again(reason, self._log_lengths(), time.time())
             self._plan_made, self._executions, self._interrupts.deferred = None, {}, False
@@ -496,6 +496,23 @@ class HostsDriver(ABC, Generic[_Record]):
         while reason != StopReason.INTERRUPTED and time.monotonic() < deadline and not self._folder.stop_requested():
             self._interrupts.check()
             time.sleep(TICK_SECONDS)
+
+    def _clear_work(self) -> None:
+        """Remove what an attempt wrote; processes whose supervisor was killed may write for a moment more.
+
+        Raises:
+            OSError: something in it cannot be removed.
+        """
+        deadline = time.monotonic() + _ENDED_SECONDS
+        while True:
+            try:
+                remove_tree(self._folder.work_path)
+            except OSError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(TICK_SECONDS)
+            else:
+                return
 
     def _remove_hosts(self) -> None:
         """Remove the hosts of an attempt, whatever their state, and give back the files of other users."""
