@@ -842,7 +842,7 @@ class HostsDriver(ABC, Generic[_Record]):
                 self._record.exit_codes[host] = code
                 for warning in hosts.warnings:
                     self._record.warn(warning)
-                lost = self._lost(host)
+                lost = self._lost(host) if code != 0 else ""
                 if host in hosts.vanished:
                     lost = f"{host} was gone when it was looked for"
                     self._record.warn(lost)
@@ -903,7 +903,7 @@ class HostsDriver(ABC, Generic[_Record]):
 
     def _lost(self, host: str) -> str:
         """Return what took a host away that has ended; empty where it ended by itself."""
-        ending = self._executions[host].ending() if host in self._executions else Ending()
+        ending = self._ending(next(entry for entry in self._plan.containers if entry.host == host))
         return ending.detail if ending.cause is EndCause.REMOVED else ""
 
     def _look_at(self, readers: Sequence[LogReader]) -> None:
