@@ -239,7 +239,7 @@ def _status(port: int, name: str) -> int:
 
 
 def _free_port() -> int:
-    from launcher.s3_server.server import listen
+    from launcher.s3_server.listening import listen
 
     with listen("127.0.0.1") as listener:
         return int(listener.getsockname()[1])

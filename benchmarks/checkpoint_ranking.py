@@ -6,7 +6,8 @@ correlation of estimates and true values, and the regret: how much the best of t
 that comes first by the estimate, in discounted reward without any limit, as the scored policies are played. "the last
 one" takes the last epoch's without any estimate; a name with "Low" is the lower end of that estimate's interval. In
 CartPole the greedy policies are played as well, in CartPole-v0, where the most is 200, for their reward. Below that:
-how often the intervals of the last epoch hold its policy's true value.
+how often the intervals of the last epoch hold its policy's true value. Of several settings a table of all follows,
+with regrets as shares of what lies between the best and the worst checkpoint of a run.
 
     python benchmarks/checkpoint_ranking.py 9100 9130 --fqe                        # CartPole, seeds 9100 to 9129
     python benchmarks/checkpoint_ranking.py 9100 9130 --only chain --only bandit   # other settings, see SETTINGS
@@ -182,16 +183,37 @@ def table(lines: list[dict[str, Any]]) -> list[str]:
         for line in lines:
             values = line["values"]
             estimates = line["estimates"].get(name, list(range(len(values))))
-            correlations.append(rank_correlation(estimates, values))
+            # NaN where all estimates are the same, or none is defined.
+            correlation = rank_correlation(np.nan_to_num(estimates, nan=-np.inf), values)
+            correlations += [correlation] if math.isfinite(correlation) else []
             order = by_estimate(estimates)
             first.append(max(values) - values[order[0]])
             third.append(max(values) - max(values[i] for i in order[:3]))
             if greedy:
                 rewards.append(max(line["rewards"]) - line["rewards"][order[0]])
-        numbers = [np.nanmean(correlations), np.nanmin(correlations), np.mean(first), max(first), np.mean(third)]
+        of_ranks = [np.mean(correlations), min(correlations)] if correlations else [math.nan, math.nan]
+        numbers = [*of_ranks, np.mean(first), max(first), np.mean(third)]
         numbers += [np.mean(rewards), max(rewards)] if greedy else []
         digits = 2 if max(abs(value) for line in lines for value in line["values"]) > 2 else 4
         rows.append("| " + " | ".join([name, *(f"{number:.{digits}f}" for number in numbers)]) + " |")
+    return rows
+
+
+def shares(lines_of: Mapping[str, list[dict[str, Any]]]) -> list[str]:
+    """Return a Markdown table of regrets as shares of what lies between a run's best and its worst checkpoint."""
+    heads = [f"{name}, {len(lines)} logs" for name, lines in lines_of.items()]
+    rows = ["| estimator | " + " | ".join(heads) + " | mean |", "|" + "---|" * (len(heads) + 2)]
+    names = [name for name in next(iter(lines_of.values()))[0]["estimates"] if not name.startswith("FQE")]
+    for name in [LAST, *names]:
+        means = []
+        for lines in lines_of.values():
+            of_runs = []
+            for line in lines:
+                values = line["values"]
+                first = by_estimate(line["estimates"].get(name, list(range(len(values)))))[0]
+                of_runs.append((max(values) - values[first]) / (max(values) - min(values)))
+            means.append(float(np.mean(of_runs)))
+        rows.append("| " + " | ".join([name, *(f"{mean:.0%}" for mean in [*means, float(np.mean(means))])]) + " |")
     return rows
 
 
@@ -210,6 +232,7 @@ def main() -> None:
 
     torch.set_num_threads(1)
     record = interval_coverage.read_record(options.record)
+    lines_of = {}
     for name in options.only or [ORIGINAL]:
         world = world_of(SETTINGS[name])
         for seed in range(options.first, options.end):
@@ -223,6 +246,9 @@ def main() -> None:
         lines = [record[name, seed] for seed in range(options.first, options.end)]
         print("", f"{name}: {len(lines)} logs", "", *table(lines), "", sep="\n")
         print(*interval_coverage.table(lines), sep="\n", flush=True)
+        lines_of[name] = lines
+    if len(lines_of) > 1:
+        print("", "Regret as a share of what lies between the best and the worst:", "", *shares(lines_of), sep="\n")
 
 
 if __name__ == "__main__":

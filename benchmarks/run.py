@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import compileall
 import json
 import os
 import platform
@@ -27,6 +28,7 @@ from off_policy_evaluation import ope_rows
 from s3_transfer import s3_rows
 from serving import serving_rows
 from transform import transform_rows
+from warm_pools import warm_rows
 
 import launcher
 from launcher.runtimes.probe import engine_answers
@@ -51,6 +53,7 @@ _GROUPS = (
     "endpoints",
     "transform",
     "aws",
+    "warm",
     "lists",
 )
 
@@ -79,6 +82,7 @@ def main() -> int:
             "endpoints": lambda: endpoint_rows(scratch, options.runs),
             "transform": lambda: transform_rows(scratch, options.runs),
             "aws": lambda: aws_rows(scratch, home, options.runs),
+            "warm": lambda: warm_rows(scratch, home, options.runs),
             "lists": lambda: list_rows(scratch, options.runs),
         }
         rows: list[Row] = []
@@ -114,6 +118,9 @@ def _use_only(home: Path) -> None:
     """Keep jobs in a folder of this run, and leave out settings of the user that would change what is measured."""
     for name in ("LAUNCHER_RUNTIME", "LAUNCHER_NAMESPACES", "LAUNCHER_STOP_GRACE_SECONDS"):
         os.environ.pop(name, None)
+    # Installed packages are compiled; a checkout that may not be would be compiled again by each process.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    compileall.compile_dir(Path(launcher.__file__).parent, quiet=2)
     os.environ["LAUNCHER_HOME"] = str(home)
     package_parent = str(Path(launcher.__file__).resolve().parents[1])
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (package_parent, os.environ.get("PYTHONPATH"))))

@@ -2,7 +2,8 @@
 
 python benchmarks/tuning.py overhead            100 training jobs of a tiny script, as processes
 python benchmarks/tuning.py epochs --seeds 20   strategies on a made-up learning curve, by simulated epochs
-python benchmarks/tuning.py cartpole LOG        strategies on training from a log of CartPole, as processes
+python benchmarks/tuning.py cartpole LOG        strategies on training from a log of CartPole, as processes; with
+                                                --warm from a warm pool
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from launcher.tuning.sampling import choose_values
 from launcher.tuning.stopping import reason_to_stop
 
 _EPOCHS = 27
+_KEEP_ALIVE_SECONDS = 600
 _RANGES = (
     ParameterRange("rate", "Continuous", "Logarithmic", "Auto", 1e-5, 1e-1),
     ParameterRange("layers", "Integer", "Linear", "Auto", 1, 5),
@@ -143,7 +145,7 @@ def _report(title: str, jobs: int, run: Callable[[], object]) -> None:
     )
 
 
-def tune_cartpole(log: Path, jobs: int, parallel: int, seeds: int, epochs: int) -> None:
+def tune_cartpole(log: Path, jobs: int, parallel: int, seeds: int, epochs: int, *, warm: bool) -> None:
     """Tune learning from a log by its own estimate of each policy; print every run."""
     from launcher.tuner import (
         ContinuousParameter,
@@ -158,7 +160,10 @@ def tune_cartpole(log: Path, jobs: int, parallel: int, seeds: int, epochs: int) 
     for seed in range(seeds):
         for strategy in ("Random", "Hyperband"):
             values = {"training.epochs": epochs, "seed": seed, "training.save_model": False, "agent.members": 1}
-            estimator = bundled_estimator("preset-cartpole-dqn-offline", "train.py", values, runtime="process")
+            estimator = bundled_estimator(
+                "preset-cartpole-dqn-offline", "train.py", values, runtime="process",
+                keep_alive_period_in_seconds=_KEEP_ALIVE_SECONDS if warm else None,
+            )  # fmt: skip
             tuner = HyperparameterTuner(
                 *(estimator, "sequential-doubly-robust"),
                 {
@@ -191,6 +196,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--parallel", type=int, action="append")
     parser.add_argument("--epochs", type=int, default=_EPOCHS)
+    parser.add_argument("--warm", action="store_true", help="let the training jobs start from a warm pool")
     options = parser.parse_args()
     if options.part == "overhead":
         measure_overhead(options.jobs, options.parallel or (1, 2, 4))
@@ -199,7 +205,8 @@ def main() -> None:
     elif options.log is None:
         parser.error("cartpole needs a log, such as cartpole_dataset.csv")
     else:
-        tune_cartpole(options.log.resolve(), options.jobs, (options.parallel or [2])[0], options.seeds, options.epochs)
+        parallel = (options.parallel or [2])[0]
+        tune_cartpole(options.log.resolve(), options.jobs, parallel, options.seeds, options.epochs, warm=options.warm)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from launcher.sdk.analytics import HyperparameterTuningJobAnalytics as HyperparameterTuningJobAnalytics
     from launcher.sdk.analytics import TrainingJobAnalytics as TrainingJobAnalytics
     from launcher.sdk.bundled import fit as fit
+    from launcher.sdk.comparisons import compare_jobs as compare_jobs
+    from launcher.sdk.comparisons import replay_job as replay_job
     from launcher.sdk.data_capture import DataCaptureConfig as DataCaptureConfig
     from launcher.sdk.estimator import Estimator as Estimator
     from launcher.sdk.framework_processors import FrameworkProcessor as FrameworkProcessor
@@ -73,8 +75,10 @@ _HOME_OF_NAME = {
     "Transformer": "launcher.sdk.transformer",
     "TuningJob": "launcher.sdk.tuning_job",
     "UnsupportedOptionError": "launcher.errors",
+    "compare_jobs": "launcher.sdk.comparisons",
     "fit": "launcher.sdk.bundled",
     "get_execution_role": "launcher.sdk.session",
+    "replay_job": "launcher.sdk.comparisons",
     "wait_for_s3_object": "launcher.sdk.session",
 }
 

@@ -112,6 +112,10 @@ class UnsupportedOptionError(BadInputError):
     """An option of the SageMaker SDK that is not emulated; it is never silently ignored."""
 
 
+class DebuggerError(BadInputError):
+    """A job cannot be debugged as it was asked: no debugger is installed, or its program takes none."""
+
+
 class UnsupportedNameError(UnsupportedOptionError, AttributeError):
     """A member of a class of the SageMaker SDK that is not emulated."""
 

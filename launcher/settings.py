@@ -35,6 +35,7 @@ LOCAL_AWS_MODULE = "launcher.aws.server"
 CPU_TORCH_INDEX_URL = "https://download.pytorch.org/whl/cpu"
 
 
+_WARM_LIBRARIES = ("numpy", "torch", "gymnasium", "pandas", "yaml")
 _UNITS = {"": 0, "b": 0, "k": 10, "kb": 10, "kib": 10, "m": 20, "mb": 20, "mib": 20, "g": 30, "gb": 30, "gib": 30}
 ULIMITS = ("core", "cpu", "data", "fsize", "memlock", "nofile", "nproc", "rss", "rtprio", "stack")
 
@@ -233,6 +234,27 @@ def cache_bytes() -> int:
         raise SettingsError(
             f"LAUNCHER_CACHE_BYTES is {text!r}, which is no number of bytes.", "For example 10737418240, or unset it."
         )
+    return int(text)
+
+
+def warm_libraries() -> list[str]:
+    """Return what a warm pool loads before it is asked for a job: ``LAUNCHER_WARM_LIBRARIES``, with blanks between.
+
+    By default what the bundled programs use; a library that is not installed is left out.
+    """
+    text = os.environ.get("LAUNCHER_WARM_LIBRARIES")
+    return list(_WARM_LIBRARIES) if text is None else text.replace(",", " ").split()
+
+
+def warm_pool_limit() -> int:
+    """Return how many warm pools a home may have: 2, or ``LAUNCHER_WARM_POOLS``; 0 keeps none.
+
+    Raises:
+        SettingsError: the variable is no number.
+    """
+    text = os.environ.get("LAUNCHER_WARM_POOLS", "") or "2"
+    if not text.isascii() or not text.isdigit():
+        raise SettingsError(f"LAUNCHER_WARM_POOLS is {text!r}, which is no number of pools.", "Unset it, for 2.")
     return int(text)
 
 

@@ -33,7 +33,7 @@ def test_the_distribution_has_one_name_and_it_is_not_that_of_a_strangers_package
         assert not re.search(r"(?<![-\w])launcher\[\w", text), path
         assert not re.search(r"pip install [^\n`]*(?<![-\w/])launcher\b(?!\[)", text), path
     assert {name for extra in PROJECT["optional-dependencies"].values() for name in extra if "launcher" in name} == {
-        "sagemaker-launcher[box2d,gif,minari,onnx,tuning]"
+        "sagemaker-launcher[box2d,debug,gif,minari,onnx,tuning]"
     }
 
 

@@ -46,7 +46,7 @@ LAYERS = [
     {"requests"},
     {"channels"},
     {"running"},
-    {"serving"},
+    {"serving", "comparing"},
     {"transform", "endpoints"},
     {"processing_jobs"},
     {"tuning", "batch_queues"},
@@ -197,7 +197,16 @@ def test_the_model_server_loads_what_computes_only_where_a_model_is_loaded(path)
     assert path.name == "policy.py" or not heavy & {name.split(".")[0] for name in imports(path)}
 
 
-@pytest.mark.parametrize("name", ["runtimes/supervisor.py", "channels/feeder.py"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "runtimes/supervisor.py",
+        "runtimes/fork_server.py",
+        "runtimes/warm_server.py",
+        "runtimes/entering.py",
+        "channels/feeder.py",
+    ],
+)
 def test_what_runs_beside_a_job_needs_no_package(name):
     path = ROOT / "launcher" / name
     assert {name.split(".")[0] for name in imports(path)} <= set(sys.stdlib_module_names)

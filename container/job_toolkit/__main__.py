@@ -4,7 +4,7 @@ import os
 import sys
 
 from job_toolkit.failure import fail_job
-from job_toolkit.trainer import StopSignals, install_requirements, run_job
+from job_toolkit.trainer import Start, StopSignals, install_requirements, run_job
 
 JOB_COMMANDS = ("train", "evaluate", "collect")
 
@@ -29,8 +29,12 @@ The job finds its files below /opt/ml, or below $SAGEMAKER_BASE_DIR:
 """
 
 
-def main(arguments: list[str]) -> int:
-    """Run one command; return the exit code of this process (2: the command line makes no sense)."""
+def main(arguments: list[str], start: Start | None = None) -> int:
+    """Run one command; return the exit code of this process (2: the command line makes no sense).
+
+    Args:
+        start: starts a program in another way than by a new interpreter.
+    """
     if arguments and arguments[0] in ("-h", "--help", "help"):
         print(HELP, end="")
         return 0
@@ -53,7 +57,7 @@ def main(arguments: list[str]) -> int:
         with StopSignals().caught() as signals:
             if command == "install":
                 return install_requirements(signals)
-            return run_job(command, signals)
+            return run_job(command, signals, start)
     except OSError as error:
         fail_job(f"Framework Error: {error}")
 

@@ -11,7 +11,7 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import NamedTuple
@@ -29,6 +29,7 @@ from job_toolkit.paths import JobPaths, job_paths
 MAX_RUN_VARIABLE, GRACE_VARIABLE = "LAUNCHER_MAX_RUN_SECONDS", "LAUNCHER_STOP_GRACE_SECONDS"
 # A folder where the requirements are installed already, and the file that says that an installation is over.
 REQUIREMENTS_VARIABLE, COMPLETE = "LAUNCHER_REQUIREMENTS", ".launcher-complete"
+DEBUGPY_VARIABLE = "LAUNCHER_DEBUGPY"  # a debugger is to be waited for
 CHUNK_BYTES = 64 * 1024
 TAIL_BYTES = 64 * 1024
 # The platform shows 1024 characters of a failure file: the message, then the command, must both fit.
@@ -40,7 +41,11 @@ _TRACEBACK_HEADER = "Traceback (most recent call last):"
 _NAMED_EXCEPTION = re.compile(r"(?:\s*\|\s)?((?:\w+\.)*\w*(?:Error|Exception|Interrupt|Exit)(?::\s.*)?)$")
 
 
-def run_job(command: str, signals: "StopSignals") -> int:
+Start = Callable[[list[str], str, dict[str, str]], "subprocess.Popen[bytes] | None"]
+"""Starts a program, by arguments, folder and environment, otherwise than by a new process; None where it cannot."""
+
+
+def run_job(command: str, signals: "StopSignals", start: Start | None = None) -> int:
     """Run the entry point of this job and return the exit code for the container.
 
     The entry point is the hyperparameter ``sagemaker_program``, or ``<command>.py``, in the code folder.
@@ -60,7 +65,7 @@ def run_job(command: str, signals: "StopSignals") -> int:
                 | {"PYTHONPATH": _python_path(paths.code, requirements)},
                 working_directory=paths.code,
             )
-            return _run_reported(child, signals)
+            return _run_reported(child, signals, start)
     except ChildFailedError as error:
         return error.exit_code
     except JobInputError as error:
@@ -193,7 +198,8 @@ def _find_program(environment: JobEnvironment, command: str) -> str:
 
 def _program_command(code: Path, program: str) -> list[str]:
     if program.endswith(".py"):
-        return [sys.executable, "-u", program]
+        debugging = [str(Path(__file__).with_name("debugging.py"))] if DEBUGPY_VARIABLE in os.environ else []
+        return [sys.executable, "-u", *debugging, program]
     if program.endswith(".sh"):
         return ["bash", program]
     path = code / program
@@ -273,11 +279,11 @@ def _install(requirements: Path, target: str, signals: StopSignals) -> None:
         raise ChildFailedError(exit_code)
 
 
-def _run_reported(child: ChildProcess, signals: StopSignals) -> int:
+def _run_reported(child: ChildProcess, signals: StopSignals, start: Start | None = None) -> int:
     """Run ``child`` to its end; unless it succeeded, was stopped or said so itself, say why it failed."""
     if signals.received is not None:
         return 128 + signals.received
-    exit_code, tail = _run_child(child, signals)
+    exit_code, tail = _run_child(child, signals, start)
     failure = job_paths().failure
     has_own_reason = failure.is_file() and failure.stat().st_size > 0
     if exit_code != 0 and signals.received is None and not has_own_reason:
@@ -285,13 +291,15 @@ def _run_reported(child: ChildProcess, signals: StopSignals) -> int:
     return exit_code
 
 
-def _run_child(child: ChildProcess, signals: StopSignals) -> tuple[int, bytes]:
+def _run_child(child: ChildProcess, signals: StopSignals, start: Start | None = None) -> tuple[int, bytes]:
     """Run ``child``, copying its output to ours; return its exit code and the end of its output."""
+    arguments, environment = list(child.arguments), {**os.environ, **child.variables}
     try:
-        process = subprocess.Popen(
-            list(child.arguments),
+        started = start(arguments, str(child.working_directory), environment) if start is not None else None
+        process = started or subprocess.Popen(
+            arguments,
             cwd=child.working_directory,
-            env={**os.environ, **child.variables},
+            env=environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -34,6 +34,7 @@ from launcher.aws.services import (
     signed_service,
 )
 from launcher.errors import LauncherError
+from launcher.running.spawner import Spawner
 from launcher.s3_server.access import Key, SignedRequest, check_signature
 from launcher.s3_server.body import Body
 from launcher.s3_server.errors import S3Error
@@ -89,6 +90,8 @@ class LocalAws:
         self._home = home
         self._moto: MotoServices | None = None
         self._lock = threading.Lock()
+        self._spawner = Spawner(home)
+        self._spawner.keep()
 
     def service_of(self, head: Head) -> str:
         """Return the service that a request is for; empty where it is S3's."""
@@ -135,6 +138,8 @@ class LocalAws:
                 raise AwsError("UnknownOperationException", f"There is no {call.head.method} {path} here.", 404)
             from launcher.aws import sagemaker
 
+            with self._lock:
+                self._spawner.keep()
             return _success(call, sagemaker.answer(call.operation, wire_formats.read_json(call.body), self._home))
         place = OWN_OPERATIONS.get((call.service, call.operation))
         if place is not None:

@@ -1,8 +1,8 @@
-"""CloudWatch's metrics of training jobs, computed from the values that jobs' logs held.
+"""CloudWatch's metrics of training and processing jobs: values that logs held, and what each host used.
 
 Each operation is a function ``(document, home)``. It returns the answer, with ``datetime`` for a time, or None for
 metrics of another namespace: whoever serves the rest of CloudWatch answers for those. ``ListMetrics`` without a
-namespace answers for training jobs alone, and others are to be put behind them.
+namespace answers for these jobs alone, and others are to be put behind them.
 
 CloudWatch speaks three protocols: CBOR, which new versions of boto3 choose, JSON and query. Times of a request may be
 ``datetime`` or seconds since 1970.
@@ -14,20 +14,25 @@ import math
 import re
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from launcher.aws.checking import check_document
 from launcher.aws.errors import AwsError
+from launcher.jobs.folder import JobFolder
+from launcher.jobs.kinds import PROCESSING_JOBS, TRAINING_JOBS, Kind
 from launcher.jobs.metrics import MetricPoint, read_points
 from launcher.jobs.record import utc
-from launcher.jobs.store import JobStore
+from launcher.jobs.store import Store
+from launcher.jobs.usage import METRICS, latest_samples, read_samples
 
 NAMESPACE = "/aws/sagemaker/TrainingJobs"
+NAMESPACES: Mapping[str, Kind[Any]] = {NAMESPACE: TRAINING_JOBS, "/aws/sagemaker/ProcessingJobs": PROCESSING_JOBS}
 
-_JOB = "TrainingJobName"
+_JOB, _HOST = "TrainingJobName", "Host"
+_UNITS = {_JOB: "None", _HOST: "Percent"}
 _INVALID = "ValidationError"
 _MINUTE = 60
 _SHORT_PERIODS = (1, 5, 10, 20, 30)
@@ -41,7 +46,7 @@ Document = Mapping[str, Any]
 def get_metric_statistics(document: Document, home: Path) -> dict[str, Any] | None:
     """Answer GetMetricStatistics: a point for each period with values, the oldest first."""
     check_document(document, "cloudwatch:GetMetricStatistics", _INVALID)
-    if document["Namespace"] != NAMESPACE:
+    if document["Namespace"] not in NAMESPACES:
         return None
     statistics = [*document.get("Statistics", ()), *document.get("ExtendedStatistics", ())]
     if not statistics:
@@ -56,8 +61,9 @@ def get_metric_statistics(document: Document, home: Path) -> dict[str, Any] | No
         )
     series = _series(document, document.get("Unit"), home)
     points = []
+    unit = _UNITS[document["Dimensions"][0]["Name"]] if series else ""
     for moment, values in _periods(series, begin, end, document["Period"]):
-        point: dict[str, Any] = {"Timestamp": utc(moment), "Unit": "None"}
+        point: dict[str, Any] = {"Timestamp": utc(moment), "Unit": unit}
         for name in document.get("Statistics", ()):
             point[name] = _statistic(name, values)
         if extended := document.get("ExtendedStatistics"):
@@ -70,14 +76,17 @@ def get_metric_data(document: Document, home: Path) -> dict[str, Any] | None:
     """Answer GetMetricData for queries that name a metric, in pages of ``MaxDatapoints``."""
     check_document(document, "cloudwatch:GetMetricData", _INVALID)
     queries = document["MetricDataQueries"]
-    own = [query for query in queries if query.get("MetricStat", {}).get("Metric", {}).get("Namespace") == NAMESPACE]
+    own = [query for query in queries if query.get("MetricStat", {}).get("Metric", {}).get("Namespace") in NAMESPACES]
     if not own:
         return None
     for query in queries:
         if "Expression" in query:
             raise AwsError(_INVALID, f"Expression of query {query['Id']} is not emulated. Ask for its metrics alone.")
         if query not in own:
-            raise AwsError(_INVALID, f"Metrics of {NAMESPACE} and of other namespaces cannot be asked for at once.")
+            raise AwsError(
+                _INVALID,
+                f"Metrics of {' or '.join(NAMESPACES)} and of other namespaces cannot be asked for at once.",
+            )
     if len({query["Id"] for query in queries}) < len(queries):
         raise AwsError(_INVALID, "The values for parameter id in MetricDataQueries must be unique.")
     flat = []
@@ -115,47 +124,63 @@ def get_metric_data(document: Document, home: Path) -> dict[str, Any] | None:
 
 
 def list_metrics(document: Document, home: Path) -> dict[str, Any] | None:
-    """Answer ListMetrics: every metric of every training job that has a value; None also for a token of others."""
+    """Answer ListMetrics: every metric of every job and host that has a value; None also for a token of others."""
     check_document(document, "cloudwatch:ListMetrics", _INVALID)
-    if document.get("Namespace", NAMESPACE) != NAMESPACE or not document.get("NextToken", "0").isdigit():
+    namespaces = [document["Namespace"]] if "Namespace" in document else list(NAMESPACES)
+    if not NAMESPACES.keys() >= {*namespaces} or not document.get("NextToken", "0").isdigit():
         return None
     filters = document.get("Dimensions", ())
-    if any(dimension["Name"] != _JOB for dimension in filters):
-        return {"Metrics": []}
-    jobs = {dimension["Value"] for dimension in filters if "Value" in dimension}
-    metrics = []
-    for job in _job_names(home):
-        if jobs and jobs != {job}:
-            continue
-        latest: dict[str, float] = {}
-        for point in _points(job, home):
-            latest[point.name] = max(point.timestamp, latest.get(point.name, 0.0))
-        metrics += [
-            {"Namespace": NAMESPACE, "MetricName": name, "Dimensions": [{"Name": _JOB, "Value": job}]}
-            for name, moment in sorted(latest.items())
-            if document.get("MetricName", name) == name
-            and ("RecentlyActive" not in document or time.time() - moment < _RECENT_SECONDS)
-        ]
+    metrics = [
+        {"Namespace": namespace, "MetricName": name, "Dimensions": [{"Name": dimension, "Value": value}]}
+        for namespace in namespaces
+        for dimension, value, name, moment in _listed(namespace, home)
+        if document.get("MetricName", name) == name
+        and all(wanted["Name"] == dimension and wanted.get("Value", value) == value for wanted in filters)
+        and ("RecentlyActive" not in document or time.time() - moment < _RECENT_SECONDS)
+    ]
     first = _place(document, len(metrics))
     last = min(len(metrics), first + _MOST_LISTED)
     return {"Metrics": metrics[first:last], **({"NextToken": str(last)} if last < len(metrics) else {})}
 
 
-def _job_names(home: Path) -> list[str]:
-    folder = JobStore(home).path
-    return sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith(".")) if folder.is_dir() else []
+def _listed(namespace: str, home: Path) -> Iterator[tuple[str, str, str, float]]:
+    """Yield dimension, its value, name and last moment of each metric of a namespace."""
+    for job, folder in _folders(namespace, home).items():
+        latest: dict[str, float] = {}
+        for point in read_points(folder.metrics_path):
+            latest[point.name] = max(point.timestamp, latest.get(point.name, 0.0))
+        yield from ((_JOB, job, name, moment) for name, moment in sorted(latest.items()))
+        for host, sample in latest_samples(folder.usage_path).items():
+            yield from ((_HOST, f"{job}/{host}", name, sample.time) for name in sorted(METRICS))
 
 
-def _points(job: str, home: Path) -> list[MetricPoint]:
-    return read_points(JobStore(home).folder(job).metrics_path)
+def _folders(namespace: str, home: Path) -> dict[str, JobFolder]:
+    """Return the folders of a namespace's jobs, by name in their order."""
+    store: Store[Any] = Store(home, NAMESPACES[namespace])
+    entries = store.path.iterdir() if store.path.is_dir() else ()
+    return {name: store.folder(name) for name in sorted(entry.name for entry in entries) if not name.startswith(".")}
 
 
 def _series(metric: Document, unit: str | None, home: Path) -> list[MetricPoint]:
-    """Return all values of a metric; none for dimensions that no training job has."""
+    """Return all values of a metric; none for dimensions that no job has."""
     match metric.get("Dimensions", ()):
-        case [{"Name": "TrainingJobName", "Value": str(job)}] if unit in (None, "None"):
-            if job in _job_names(home):  # and no path to somewhere else
-                return [point for point in _points(job, home) if point.name == metric["MetricName"]]
+        case [{"Name": "TrainingJobName" | "Host" as dimension, "Value": str(value)}] if unit in (
+            None,
+            _UNITS[dimension],
+        ):
+            job, _, host = value.partition("/")
+            # Of the listed ones, so that no name is a path to somewhere else.
+            folder, name = _folders(metric["Namespace"], home).get(job), metric["MetricName"]
+            if folder is None:
+                return []
+            if dimension == _JOB:
+                return [point for point in read_points(folder.metrics_path) if point.name == name and not host]
+            samples = read_samples(folder.usage_path) if name in METRICS else []
+            return [
+                MetricPoint(sample.time, name, getattr(sample, METRICS[name]))
+                for sample in samples
+                if sample.host == host
+            ]
     return []
 
 

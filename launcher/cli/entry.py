@@ -16,30 +16,20 @@ def main() -> None:
         case ["up", *arguments] if _up(arguments):
             return
         case ["drive", job]:
-            _drive(job, "jobs")
+            sys.exit(_drive(job, "jobs"))
         case ["drive", job, "--kind", folder]:
-            _drive(job, folder)
+            sys.exit(_drive(job, folder))
         case _:
             from launcher.cli.main import main as run
 
             run()
 
 
-def _drive(job: str, folder: str) -> None:
+def _drive(job: str, folder: str) -> int:
     """See a job through to its end; ``folder`` is that of its kind."""
-    from launcher.errors import LauncherError
-    from launcher.jobs.kinds import KINDS
-    from launcher.jobs.store import Store
-    from launcher.running.driving import drive_alone
-    from launcher.settings import home_path
-    from launcher.terminal import open_standard_streams, say_error
+    from launcher.running.driving import be_driver
 
-    open_standard_streams()
-    try:
-        drive_alone(Store(home_path(), KINDS[folder]), job)
-    except LauncherError as error:
-        say_error(f"{type(error).__name__}: {error}")
-        sys.exit(error.exit_code)
+    return be_driver(job, folder)
 
 
 def _up(arguments: Sequence[str]) -> bool:

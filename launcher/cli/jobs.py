@@ -22,17 +22,17 @@ if TYPE_CHECKING:
     from launcher.sdk.training_job import TrainingJob
 
 
-def _complete_job(incomplete: str) -> list[str]:
+def complete_job(incomplete: str) -> list[str]:
     """Return the names of jobs for a shell that completes one, the newest first."""
     from launcher.jobs.index import list_entries
     from launcher.settings import home_path
 
-    listing = list_entries(home_path(), [_kind_of(word) for word in _JOB_KINDS], name_contains=incomplete)
+    listing = list_entries(home_path(), [kind_of_word(word) for word in JOB_KINDS], name_contains=incomplete)
     names = [entry.name for entry in listing.entries if entry.name.startswith(incomplete)]
     return [*(["latest"] if "latest".startswith(incomplete) else []), *names]
 
 
-JobName = Annotated[str, typer.Argument(metavar="JOB", help="A job's name, or 'latest'.", autocompletion=_complete_job)]
+JobName = Annotated[str, typer.Argument(metavar="JOB", help="A job's name, or 'latest'.", autocompletion=complete_job)]
 KindName = Annotated[
     str | None,
     typer.Option(
@@ -46,7 +46,7 @@ _KIND_NAMES = {
     "tuning": "tuning-jobs",
     "model": "models",
 }
-_JOB_KINDS = ("training", "processing", "transform", "tuning")
+JOB_KINDS = ("training", "processing", "transform", "tuning")
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 
 
@@ -68,7 +68,7 @@ def list_jobs(
     from launcher.jobs.store import Store
     from launcher.settings import home_path
 
-    home, kinds = home_path(), [_kind_of(word) for word in ((kind,) if kind else _JOB_KINDS)]
+    home, kinds = home_path(), [kind_of_word(word) for word in ((kind,) if kind else JOB_KINDS)]
     statuses = [_status_of(word) for word in status or ()]
     for active in list_entries(home, kinds, terminal=False).entries:
         _look_after_entry(Store(home, active.kind_of), active.name)
@@ -136,7 +136,7 @@ def describe(
     ] = False,
 ) -> None:
     """Describe a job, in the shape of AWS's Describe call; a job without a driver gets a new one."""
-    store, name = _found(job, kind)
+    store, name = found_job(job, kind)
     _look_after(store, name, store.load(name))
     description = _description(store, name)
     if not show_secrets:
@@ -155,8 +155,8 @@ def logs(
     kind: KindName = None,
 ) -> None:
     """Print a job's log."""
-    store, name = _found(job, kind)
-    handle = _handle(store, name)
+    store, name = found_job(job, kind)
+    handle = job_of_kind(store, name)
     if follow:
         handle.wait(looking_on=True)
         return
@@ -166,21 +166,21 @@ def logs(
 
 def stop(job: JobName, kind: KindName = None) -> None:
     """Stop a job: SIGTERM, two minutes, SIGKILL; what it has written is kept."""
-    store, name = _found(job, kind)
-    handle = _handle(store, name)
+    store, name = found_job(job, kind)
+    handle = job_of_kind(store, name)
     handle.stop()
     print(f"{handle.name}: {handle.status}")
 
 
 def remove(
     jobs: Annotated[
-        list[str], typer.Argument(metavar="JOB...", help="Names of jobs that have ended.", autocompletion=_complete_job)
+        list[str], typer.Argument(metavar="JOB...", help="Names of jobs that have ended.", autocompletion=complete_job)
     ],
     kind: KindName = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
 ) -> None:
     """Remove jobs that have ended, with their logs and the results in their own folders; results elsewhere stay."""
-    named = [_found(job, kind) for job in jobs]
+    named = [found_job(job, kind) for job in jobs]
     for store, name in named:
         if not store.load(name).terminal:
             raise BadInputError(f"{store.kind.noun} '{name}' has not ended.", f"Stop it first: launcher stop {name}")
@@ -194,7 +194,7 @@ def collect(job: JobName, kind: KindName = None) -> None:
     """Pack the results of a job that has ended and whose results could not be packed then."""
     from launcher.running.driving import collect_again, drive
 
-    store, name = _found(job, kind)
+    store, name = found_job(job, kind)
     if not store.load(name).terminal:
         drive(store, name)
     else:
@@ -240,13 +240,13 @@ def job_handle(name: str) -> TrainingJob:
     return find_job(name)
 
 
-def _found(name: str, kind: str | None) -> tuple[Store[Any], str]:
+def found_job(name: str, kind: str | None) -> tuple[Store[Any], str]:
     """Return the store and the name of a job: of the kind that was named, else of the first that has such a job."""
     from launcher.jobs.index import names_by_age
 
     if len(name.encode()) > MAX_NAME_BYTES:
         raise JobNotFoundError(f"no job '{name:.60}...': that is no job's name.", "List them with: launcher ls")
-    stores = [_store_of(word) for word in ((kind,) if kind else _JOB_KINDS)]
+    stores = [store_of(word) for word in ((kind,) if kind else JOB_KINDS)]
     for store in stores:
         if name == "latest" and (names := names_by_age(store, limit=1)):
             return store, names[0]
@@ -256,7 +256,7 @@ def _found(name: str, kind: str | None) -> tuple[Store[Any], str]:
     return stores[0], name
 
 
-def _handle(store: Store[Any], name: str) -> Any:
+def job_of_kind(store: Store[Any], name: str) -> Any:
     """Return the handle on a job, whatever its kind."""
     from launcher.sdk.processing_job import ProcessingJob
     from launcher.sdk.training_job import TrainingJob
@@ -267,14 +267,16 @@ def _handle(store: Store[Any], name: str) -> Any:
     return handles.get(store.kind.folder, TrainingJob)(name)
 
 
-def _store_of(kind: str) -> Store[Any]:
+def store_of(kind: str) -> Store[Any]:
+    """Return the store of the jobs of a kind, by the word that the command line has for it."""
     from launcher.jobs.store import Store
     from launcher.settings import home_path
 
-    return Store(home_path(), _kind_of(kind))
+    return Store(home_path(), kind_of_word(kind))
 
 
-def _kind_of(kind: str) -> Kind[Any]:
+def kind_of_word(kind: str) -> Kind[Any]:
+    """Return a kind by the word that the command line has for it, or by its folder."""
     from launcher.jobs.kinds import KINDS
 
     folder = _KIND_NAMES.get(kind, kind)
@@ -290,6 +292,7 @@ def _description(store: Store[Any], name: str) -> dict[str, Any]:
     from launcher.requests.models import describe_model
     from launcher.requests.processing import describe_processing
     from launcher.requests.transform import describe_transform
+    from launcher.running.warm_pools import warm_pool_status
     from launcher.tuning import service
 
     record = store.load(name)
@@ -299,7 +302,9 @@ def _description(store: Store[Any], name: str) -> dict[str, Any]:
         return describe_processing(record)
     if isinstance(record, TransformRecord):
         return describe_transform(record)
-    return describe_model(record) if isinstance(record, ModelRecord) else describe_record(record)
+    if isinstance(record, ModelRecord):
+        return describe_model(record)
+    return {**describe_record(record), **warm_pool_status(store, record)}
 
 
 def _store() -> JobStore:

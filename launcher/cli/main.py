@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,12 +11,27 @@ import typer
 from typer.core import TyperGroup
 
 from launcher import __version__
-from launcher.cli import aws, cache, endpoints, images, jobs, processing, programs, results, storage, transform, tuning
+from launcher.cli import (
+    aws,
+    cache,
+    comparing,
+    endpoints,
+    images,
+    jobs,
+    looking,
+    pools,
+    processing,
+    programs,
+    results,
+    storage,
+    transform,
+    tuning,
+)
 from launcher.cli.arguments import channels_of, exists, hyperparameters_of, located, metrics_of, variables_of
 from launcher.cli.documents import placed, read_document
 from launcher.cli.jobs import AsJson, JobName, job_handle
 from launcher.cli.printing import print_json, print_table
-from launcher.errors import BadInputError, LauncherError
+from launcher.errors import BadInputError, JobFailedError, LauncherError
 from launcher.paths import checked_path
 from launcher.secrets import masked_description
 from launcher.terminal import abandon_broken_streams, open_standard_streams, say, say_error
@@ -56,6 +72,7 @@ presets = typer.Typer(help="Show the bundled presets.", no_args_is_help=True)
 app.add_typer(presets, name="presets")
 app.add_typer(storage.app, name="storage")
 app.add_typer(cache.app, name="cache")
+app.add_typer(pools.app, name="pool")
 app.add_typer(images.app, name="images")
 app.add_typer(endpoints.app, name="endpoints")
 
@@ -166,6 +183,7 @@ def fit(
     max_run: Annotated[int, typer.Option(help="Seconds after which the job is stopped.")] = 86400,
     runtime: RuntimeName = None,
     mode: ModeName = None,
+    debug: Annotated[bool, typer.Option("--debug", help="Wait for a debugger; launcher debug says how.")] = False,
     detach: Detach = False,
     dry_run: DryRun = False,
     as_json: AsJson = False,
@@ -219,11 +237,11 @@ def fit(
     channels = _with_copies(channels, writable or [])
     if dry_run:
         if as_json:
-            print_json(estimator.request(channels, job_name=job_name))
+            print_json(estimator.request(channels, job_name=job_name, debug=debug))
         else:
-            print(estimator.plan(channels, job_name=job_name))
+            print(estimator.plan(channels, job_name=job_name, debug=debug))
         return
-    _see_through(estimator.submit(channels, job_name=job_name), detach=detach, as_json=as_json)
+    _see_through(estimator.submit(channels, job_name=job_name, debug=debug), detach=detach, as_json=as_json)
 
 
 @app.command()
@@ -282,7 +300,13 @@ def _see_through(job: TrainingJob, *, detach: bool, as_json: bool) -> None:
     if detach:
         job.detach()
     else:
-        job.wait(logs="None" if as_json else "All")
+        try:
+            job.wait(logs="None" if as_json else "All")
+        except JobFailedError:
+            if not as_json:
+                with contextlib.suppress(LauncherError, OSError):  # why the job failed is to be said in any case
+                    results.print_files(job)
+            raise
     if as_json:
         print_json(masked_description(job.describe()))
     elif detach:
@@ -306,6 +330,12 @@ app.command()(jobs.logs)
 app.command()(jobs.stop)
 app.command()(results.outputs)
 app.command()(results.metrics)
+app.command()(looking.watch)
+app.command()(looking.top)
+app.command()(looking.shell)
+app.command()(looking.debug)
+app.command()(comparing.diff)
+app.command()(comparing.replay)
 app.command("rm")(jobs.remove)
 app.command()(jobs.collect)
 app.command("gc")(jobs.collect_garbage)

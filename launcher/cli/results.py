@@ -87,20 +87,25 @@ def print_results(job: TrainingJob) -> None:
     for line in job.warnings:
         say_error(f"warning: {line}")
     say(f"{job.name}: {job.status}. Results: {job.model_data.removeprefix('file://').rsplit('/', 1)[0]}")
+    if print_files(job):
+        next_options = _NEXT.get(job.entry_point or "", "... -i CHANNEL")
+        say(f"Files: launcher outputs {job.name} --to FOLDER")
+        say(f"Next job: launcher fit {next_options}={job.name}")
+
+
+def print_files(job: TrainingJob) -> bool:
+    """Name the files that came out, and those that the log names by paths of the container; return if there are any."""
     files = {
         part: [name for name, _ in job.outputs.files(part)]
-        for part, archive in _archives(job).items()
-        if Path(archive).is_file() and Path(archive).stat().st_size <= _MAX_ARCHIVE_BYTES
+        for part in _archives(job)
+        if 0 < job.outputs.size(part) <= _MAX_ARCHIVE_BYTES
     }
     for part, names in files.items():
         rest = f" and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else ""
         say(f"  {_archives(job)[part]}: {', '.join(names[:_MAX_NAMES])}{rest}")
     for line in _translated(job, files):
         say(f"  {line}")
-    if files:
-        next_options = _NEXT.get(job.entry_point or "", "... -i CHANNEL")
-        say(f"Files: launcher outputs {job.name} --to FOLDER")
-        say(f"Next job: launcher fit {next_options}={job.name}")
+    return bool(files)
 
 
 def _translated(job: TrainingJob, files: dict[str, list[str]]) -> list[str]:
@@ -114,7 +119,7 @@ def _translated(job: TrainingJob, files: dict[str, list[str]]) -> list[str]:
         part = _INSIDE[folder]
         if name in files.get(part, ()) or any(file.startswith(f"{name}/") for file in files.get(part, ())):
             lines[f"{folder}/{name} is {part}/{name} in {_archives(job)[part]}"] = None
-        elif part == "intermediate" and Path(_intermediate(job), name).exists():
+        elif part == "intermediate" and job.outputs.has_intermediate(name):
             lines[f"{folder}/{name} is {_intermediate(job)}/{name}"] = None
     return list(lines)[:_MAX_NAMES]
 

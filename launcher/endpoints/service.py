@@ -43,7 +43,7 @@ from launcher.requests.endpoints import (
 )
 from launcher.runtimes import Runtime, choose_runtime, get_runtime
 from launcher.s3_server.access import prove
-from launcher.s3_server.server import listen
+from launcher.s3_server.listening import listen
 from launcher.serving.model_host import check_model_data, plan_host
 from launcher.settings import default_runtime
 from launcher.storage import recorded_storage, which_s3

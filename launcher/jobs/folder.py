@@ -33,7 +33,11 @@ class JobFolder:
         self.lock_path = path / "driver.lock"
         self.driver_log_path = path / "driver.log"
         self.stop_path = path / "stop-requested"
+        self.reused_path = path / "reused-by"
         self.metrics_path = path / "metrics.jsonl"
+        self.usage_path = path / "usage.jsonl"
+        self.launch_path = path / "launch.json"
+        self.environment_path = path / "environment.json"
         self.work_path = path / "work"
         self.unpacked_path = path / "unpacked"
 

@@ -44,6 +44,7 @@ _KINDS: Mapping[str, tuple[type, ...]] = {
     "input_failure": (str,),
     "platform_failure": (str,),
     "requirements": (str,),
+    "warm_pool": (str,),
 }
 
 
@@ -331,8 +332,11 @@ class HostsRecord(DrivenRecord):
         input_failure: why the streams of Pipe channels were not what was asked for; empty where all is well.
         platform_failure: what took a host away that had not ended by itself; empty where nothing did.
         requirements: the folder of packages that the job was lent; empty where it was lent none.
+        debug_ports: of this machine's loopback address, by host; they lead a debugger to its program.
+        usage: what each host used in all, by host: cpu_seconds, memory_peak_bytes, disk_bytes.
         attempts: those that were interrupted, or failed and were tried again: how they ended, when, and their seconds.
         log_offsets: where the output of this attempt begins in the log of each host, in bytes.
+        warm_pool: the name of the warm pool that the job started from, or left; empty where there is none.
     """
 
     secondary_status: str = SecondaryStatus.STARTING
@@ -341,7 +345,10 @@ class HostsRecord(DrivenRecord):
     input_failure: str = ""
     platform_failure: str = ""
     requirements: str = ""
+    warm_pool: str = ""
     final_metrics: list[list[Any]] = field(default_factory=list)
+    debug_ports: dict[str, int] = field(default_factory=dict)
+    usage: dict[str, dict[str, Any]] = field(default_factory=dict)
     attempts: list[dict[str, Any]] = field(default_factory=list)
     log_offsets: dict[str, int] = field(default_factory=dict)
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 OPT_ML = "/opt/ml"
 CHECKPOINTS = f"{OPT_ML}/checkpoints"
@@ -186,7 +186,9 @@ class TrainingJobSpec:
         s3: which S3 the job's ``s3://`` URIs mean, as ``S3Settings.to_dict`` writes it; None where it has none.
         limits: what each host may use, decided when the job is submitted.
         estimator: options of the estimator that no member of AWS holds, for ``attach``.
+        keep_alive_seconds: how long a matching job can start from what this one leaves; 0 and None keep nothing.
         tuning_job_arn: of the tuning job that made it; empty where none did.
+        debug: its program waits for a debugger.
         without_effect: members of the request that ask for nothing here, as they were given.
     """
 
@@ -215,7 +217,9 @@ class TrainingJobSpec:
     s3: Mapping[str, Any] | None = None
     limits: Limits = field(default_factory=Limits)
     estimator: Mapping[str, Any] = field(default_factory=dict)
+    keep_alive_seconds: int | None = None
     tuning_job_arn: str = ""
+    debug: bool = False
     without_effect: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -307,7 +311,7 @@ def dataclass_of(kind: type[_Data], values: Mapping[str, Any]) -> _Data:
     Raises:
         TypeError: a field without a default is missing.
     """
-    names = _field_names(kind)
+    names = _field_names(cast(Any, kind))
     return kind(**{name: value for name, value in values.items() if name in names})
 
 
@@ -339,6 +343,8 @@ class ContainerSpec:
         max_run_seconds: the host ends itself after this time, even without a driver; 0 sets no limit.
         limits: what it may use; its mounts are among ``mounts``.
         port: at which the host answers requests of this machine; 0 for a host that serves nothing.
+        keep_alive_seconds: how long what it leaves stays for a matching job; 0 keeps nothing, and uses nothing.
+        warm_match: what a job has to have in common with it for that, by AWS's rules, as texts.
     """
 
     job_name: str
@@ -359,6 +365,8 @@ class ContainerSpec:
     log_offset: int = 0
     port: int = 0
     limits: Limits = field(default_factory=Limits)
+    keep_alive_seconds: int = 0
+    warm_match: tuple[str, ...] = ()
 
     @property
     def bundled(self) -> bool:

@@ -95,9 +95,7 @@ MEMBERS: Mapping[str, Member] = {
         Member("ResourceConfig.InstanceCount"),
         Member("ResourceConfig.VolumeSizeInGB", (30,), "the job uses the disk of LAUNCHER_HOME", noted=True),
         Member("ResourceConfig.VolumeKmsKeyId", ("",), _NO_ENCRYPTION, noted=True),
-        Member(
-            "ResourceConfig.KeepAlivePeriodInSeconds", (0,), "a local job starts in a fraction of a second", noted=True
-        ),
+        Member("ResourceConfig.KeepAlivePeriodInSeconds"),
         Member("ResourceConfig.InstanceGroups", ([],), "Use one instance type and a count."),
         Member("ResourceConfig.InstancePreferences", (), "Use one instance type and a count."),
         Member("ResourceConfig.SelectedInstanceType", (), "Use InstanceType."),
@@ -152,7 +150,7 @@ UPDATE_MEMBERS: Mapping[str, Member] = {
         Member("ProfilerConfig.ProfilingIntervalInMilliseconds", (), "Leave it out."),
         Member("ProfilerConfig.ProfilingParameters", ({},), "Leave it out, or run a profiler in the entry point."),
         Member("ProfilerRuleConfigurations", ([],), "Leave it out, or run a profiler in the entry point."),
-        Member("ResourceConfig.KeepAlivePeriodInSeconds", (0,), "Give 0: nothing is kept after a job."),
+        Member("ResourceConfig.KeepAlivePeriodInSeconds"),
         Member("RemoteDebugConfig.EnableRemoteDebug", (False,), "Attach to the process on this machine directly."),
     )
 }

@@ -24,6 +24,7 @@ _OWN_SHAPES: Mapping[str, Shape] = {
             "WritableChannels": "LauncherTexts",
             "SpotInterruptions": "LauncherTexts",
             "TuningJobArn": "LauncherText",  # of the tuning job that made it
+            "Debug": "LauncherFlag",
         },
     },
     "LauncherTuningMember": {

@@ -82,6 +82,7 @@ def check_training_request(request: Mapping[str, Any]) -> TrainingJobSpec:
         instance_type=resources.pop("InstanceType", "local"),
         instance_count=resources.pop("InstanceCount", 1),
         volume_size_gb=resources.pop("VolumeSizeInGB", DEFAULT_VOLUME_GB),
+        keep_alive_seconds=resources.pop("KeepAlivePeriodInSeconds", None),
         environment=rest.pop("Environment", {}),
         metric_definitions=tuple(MetricDefinition(entry["Name"], entry["Regex"]) for entry in definitions),
         max_run_seconds=stopping.pop("MaxRuntimeInSeconds", DEFAULT_MAX_RUN_SECONDS),
@@ -96,6 +97,7 @@ def check_training_request(request: Mapping[str, Any]) -> TrainingJobSpec:
         s3=s3_of(own.get("S3")),
         estimator=own.get("Estimator", {}),
         tuning_job_arn=own.get("TuningJobArn", ""),
+        debug=own.get("Debug", False),
         without_effect={
             **rest,
             **{
@@ -141,6 +143,8 @@ def training_request(spec: TrainingJobSpec) -> dict[str, Any]:
     request.setdefault("ResourceConfig", {}).update(
         InstanceType=spec.instance_type, InstanceCount=spec.instance_count, VolumeSizeInGB=spec.volume_size_gb
     )
+    if spec.keep_alive_seconds is not None:
+        request["ResourceConfig"]["KeepAlivePeriodInSeconds"] = spec.keep_alive_seconds
     stopping = request.setdefault("StoppingCondition", {})
     stopping["MaxRuntimeInSeconds"] = spec.max_run_seconds
     if spec.max_pending_seconds:
@@ -160,6 +164,7 @@ def training_request(spec: TrainingJobSpec) -> dict[str, Any]:
         "WritableChannels": [channel.name for channel in spec.channels if channel.writable] or None,
         "SpotInterruptions": _interruptions(spec.spot),
         "TuningJobArn": spec.tuning_job_arn or None,
+        "Debug": spec.debug or None,
     }
     request[OWN_MEMBER] = {name: value for name, value in own.items() if value is not None}
     return completed(request)

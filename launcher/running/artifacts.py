@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import itertools
 import os
 import shutil
@@ -17,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, cast
+from typing import IO, Any, TypeVar, cast
 
 from isal import igzip_threaded, isal_zlib
 
@@ -34,6 +35,9 @@ _MAX_GLOBAL_HEADERS = 100
 _MAX_TIME = 1 << 53  # seconds that a float still counts, many times what a file system keeps
 
 _DAMAGED = (OSError, EOFError, RecursionError, cast("type[Exception]", isal_zlib.error), tarfile.TarError)
+
+
+_Seen = TypeVar("_Seen")
 
 
 @dataclass
@@ -216,12 +220,74 @@ def list_files(archive_path: Path) -> list[tuple[str, int]]:
     Raises:
         ArtifactError: no archive, or damaged.
     """
+    return list(_files_of(archive_path, lambda name, member, _: (name, member.size)))
+
+
+@dataclass(frozen=True)
+class ArchiveMember:
+    """A file or link in an archive, without its times and its owner.
+
+    Attributes:
+        size: in bytes.
+        digest: the SHA-256 of its content, in hexadecimal digits; empty for a link.
+        link: where a symbolic link points to.
+        runs: whether it is executable.
+    """
+
+    name: str
+    size: int
+    digest: str = ""
+    link: str = ""
+    runs: bool = False
+
+
+def digest_members(archive_path: Path) -> list[ArchiveMember]:
+    """Return each file and link in an archive with the digest of its content, in its order; unpacks nothing.
+
+    Raises:
+        ArtifactError: no archive, or damaged.
+    """
+    return list(_files_of(archive_path, _with_digest))
+
+
+def read_member(archive_path: Path, name: str, max_bytes: int) -> bytes | None:
+    """Return the content of a file in an archive; None where there is none of that name, or it is larger.
+
+    Raises:
+        ArtifactError: no archive, or damaged.
+    """
+
+    def content_of(member_name: str, member: tarfile.TarInfo, content: IO[bytes] | None) -> tuple[bool, bytes | None]:
+        if member_name != name:
+            return False, None
+        return True, None if content is None or member.size > max_bytes else content.read()
+
+    return next((content for is_it, content in _files_of(archive_path, content_of) if is_it), None)
+
+
+def _files_of(archive_path: Path, look: Callable[[str, tarfile.TarInfo, IO[bytes] | None], _Seen]) -> Iterator[_Seen]:
+    """Yield what ``look`` returns for name, header and content of each file and link; a link has no content."""
     try:
         with _open_gzip(archive_path, "rb") as compressed, _read_tar(compressed) as archive:
-            members = [(_safe_name(member.name), member) for member in archive if not member.isdir()]
+            for member in archive:
+                name = _safe_name(member.name)
+                if name is not None and not member.isdir():
+                    yield look(str(name), member, archive.extractfile(member) if member.isreg() else None)
     except _DAMAGED as error:
         raise ArtifactError(f"{archive_path} cannot be read: {error}.", "Check that it is whole: tar -tzf") from error
-    return [(str(name), member.size) for name, member in members if name is not None]
+
+
+def _with_digest(name: str, member: tarfile.TarInfo, content: IO[bytes] | None) -> ArchiveMember:
+    if content is None:
+        return ArchiveMember(name, member.size, "", member.linkname)
+    return ArchiveMember(name, member.size, _digest(content), runs=bool(member.mode & 0o100))
+
+
+def _digest(content: IO[bytes]) -> str:
+    digest = hashlib.sha256()
+    while block := content.read(_BLOCK_BYTES):
+        digest.update(block)
+    return digest.hexdigest()
 
 
 def _open_gzip(path: Path, mode: str) -> IO[bytes]:

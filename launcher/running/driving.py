@@ -7,20 +7,21 @@ import subprocess
 import sys
 import time
 from importlib import import_module
-from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from launcher.errors import ArtifactError, BadInputError, JobFailedError, JobFolderError
-from launcher.jobs.kinds import TRAINING_JOBS
+from launcher.errors import ArtifactError, BadInputError, JobFailedError, JobFolderError, LauncherError
+from launcher.jobs.kinds import KINDS, TRAINING_JOBS
 from launcher.jobs.record import DrivenRecord, HostsRecord, Record
 from launcher.jobs.states import Status
 from launcher.jobs.store import Store
 from launcher.running.following import LineSink, LogReader, log_tail
 from launcher.running.runner import TICK_SECONDS, HostsDriver
 from launcher.running.signals import HandOver, Interrupts, watch_signals
+from launcher.running.spawner import driver_environment, spawned
 from launcher.runtimes import Runtime, get_runtime
 from launcher.secrets import masked_text
-from launcher.terminal import neutralised_text, say_error
+from launcher.settings import home_path
+from launcher.terminal import neutralised_text, open_standard_streams, say_error
 
 _Record = TypeVar("_Record", bound=DrivenRecord)
 _SETTLING_SECONDS = 3.0  # a job has no driver for a moment when it was submitted, or given one of its own
@@ -98,10 +99,12 @@ def drive_detached(store: Store[Any], name: str) -> None:
     Raises:
         JobFolderError: it could not be started.
     """
-    package_parent = str(Path(__file__).resolve().parents[2])
+    environment = driver_environment(store.home)
     try:
         with store.folder(name).driver_log_path.open("ab") as log:
             os.utime(log.fileno())  # for others who find that the job has no driver: one is on its way
+            if spawned(store.home, [name, store.kind.folder], environment, log):
+                return
             subprocess.Popen(
                 [sys.executable, "-m", "launcher", "drive", name, "--kind", store.kind.folder],
                 stdin=subprocess.DEVNULL,
@@ -109,7 +112,7 @@ def drive_detached(store: Store[Any], name: str) -> None:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
                 cwd="/",
-                env={**os.environ, "LAUNCHER_HOME": str(store.home), "PYTHONPATH": package_parent},
+                env=environment,
             )
     except OSError as error:
         raise JobFolderError(
@@ -127,6 +130,21 @@ def drive_alone(store: Store[Any], name: str) -> None:
             if time.monotonic() > deadline:
                 return
             time.sleep(TICK_SECONDS)
+
+
+def be_driver(name: str, kind: str) -> int:
+    """Drive a job of the environment's home as the only work of this process; return its exit code.
+
+    Args:
+        kind: the folder of the job's kind.
+    """
+    open_standard_streams()
+    try:
+        drive_alone(Store(home_path(), KINDS[kind]), name)
+    except LauncherError as error:
+        say_error(f"{type(error).__name__}: {error}")
+        return error.exit_code
+    return 0
 
 
 def drive_in_thread(store: Store[Any], name: str, runtime: Runtime, interrupts: Interrupts) -> None:
@@ -154,7 +172,7 @@ def collect_again(store: Store[Any], name: str) -> None:
         if not had:
             raise JobFolderError(f"job '{name}' is being driven by another process.", f"See: launcher logs -f {name}")
         runtime = get_runtime(store.load(name).runtime)
-        driver = _driver_class(store)(store, name, runtime)
+        driver = driver_class(store)(store, name, runtime)
         if not isinstance(driver, HostsDriver):
             raise ArtifactError(f"a {store.kind.noun} packs nothing when it ends.", "Its outputs are in their places.")
         driver.collect_again()
@@ -260,7 +278,7 @@ def _driven_to_its_end(
         record = store.load(name)
         if not record.terminal:
             chosen = runtime or get_runtime(record.runtime)
-            _driver_class(store)(store, name, chosen, reader, interrupts, looking_on=looking_on).run()
+            driver_class(store)(store, name, chosen, reader, interrupts, looking_on=looking_on).run()
         if reader:
             reader.read(final=True)
         return True
@@ -271,7 +289,7 @@ def _leave_if_blind(reader: LogReader, looking_on: bool) -> None:
         raise HandOver
 
 
-def _driver_class(store: Store[Any]) -> type[JobDriver]:
+def driver_class(store: Store[Any]) -> type[JobDriver]:
     """Return what sees a job of this kind through: by name, because it may be of a room below this one."""
     module, _, attribute = store.kind.driver.partition(":")
     driver: type[JobDriver] = getattr(import_module(module), attribute)

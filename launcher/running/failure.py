@@ -12,7 +12,7 @@ _KILLED = 128 + signal.SIGKILL
 
 
 def failure_reason(container: ContainerSpec, exit_code: int, ending: Ending, said: str) -> str:
-    """Return the FailureReason of a host that ended with ``exit_code``.
+    """Return the FailureReason of a host that ended with ``exit_code``; our own words name it among several.
 
     Args:
         container: the host.
@@ -36,6 +36,8 @@ def failure_reason(container: ContainerSpec, exit_code: int, ending: Ending, sai
         text = "the job was killed by signal 9, not by the launcher; nothing says that memory ran out"
     elif exit_code > 128:
         text = f"the process was ended by signal {exit_code - 128}, which did not come from the launcher"
+    if text != said and len(container.hosts) > 1:
+        text = f"{container.host}: {text}"
     kind = "InternalServerError" if ending.cause is EndCause.REMOVED else "AlgorithmError"
     # The exit code at the end has to stay: the text before it is cut.
     tail = f", exit code: {exit_code}"

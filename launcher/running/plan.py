@@ -157,6 +157,11 @@ def make_plan(
         environment={"TRAINING_JOB_NAME": spec.job_name, "TRAINING_JOB_ARN": training_job_arn(spec.job_name)},
         mounts=lambda host: _mounts(spec, host, work_path / host / "opt_ml", channels),
     )
+    if spec.keep_alive_seconds:
+        match = warm_match(spec)
+        containers = tuple(
+            replace(container, keep_alive_seconds=spec.keep_alive_seconds, warm_match=match) for container in containers
+        )
     return RunPlan(
         job_name=spec.job_name,
         runtime=spec.runtime,
@@ -232,6 +237,24 @@ def make_containers(
         )
         for number, host in enumerate(hosts)
     )
+
+
+def warm_match(spec: TrainingJobSpec) -> tuple[str, ...]:
+    """Return what two jobs have to have in common for one to start from the warm pool of the other, by AWS's rules."""
+    resources = spec.without_effect.get("ResourceConfig", {})
+    vpc, encryption = (spec.without_effect.get(name) for name in ("VpcConfig", "EnableInterContainerTrafficEncryption"))
+    values = {
+        "InstanceType": spec.instance_type,
+        "InstanceCount": spec.instance_count,
+        "VolumeSizeInGB": spec.volume_size_gb,
+        "VolumeKmsKeyId": resources.get("VolumeKmsKeyId", ""),
+        "RoleArn": spec.role,
+        "TrainingImage": spec.image_uri or "",
+        "VpcConfig": vpc or {},
+        "EnableInterContainerTrafficEncryption": bool(encryption),
+        "EnableNetworkIsolation": spec.enable_network_isolation,
+    }
+    return tuple(f"{name}={json.dumps(value, sort_keys=True)}" for name, value in values.items())
 
 
 def host_names(spec: HostsSpec) -> list[str]:

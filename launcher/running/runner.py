@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import math
 import os
 import re
@@ -21,6 +22,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from launcher import __version__
 from launcher.channels.feeding import Feeder
 from launcher.channels.resolving import ChannelSource, ResolvedChannels, resolve_channels
 from launcher.errors import (
@@ -56,9 +58,17 @@ from launcher.jobs.store import DISK_FULL, Claim, JobStore, Store
 from launcher.requests.members import without_effect
 from launcher.requests.training import check_training_request
 from launcher.running import artifacts
+from launcher.running.debugging import (
+    check_debugging,
+    launch_configuration,
+    with_debugger,
+    within_reach,
+    write_configuration,
+)
 from launcher.running.failure import failure_reason
 from launcher.running.following import LogReader
 from launcher.running.limits import JobLimits, job_limits
+from launcher.running.metering import measured
 from launcher.running.opt_ml import FAILURE_REASON_LIMIT, OptMl
 from launcher.running.places import Place, share_of
 from launcher.running.plan import (
@@ -143,6 +153,8 @@ def accept(request: Mapping[str, Any], runtime: Runtime | None = None) -> Accept
     uris = [spec.output_uri, spec.source_uri or "", *(channel.uri for channel in spec.channels)]
     uris.append(spec.checkpoint_config.s3_uri if spec.checkpoint_config else "")
     placed, runtime, warnings = place_job(spec, uris, runtime)
+    if placed.debug:
+        check_debugging(placed)
     placed, notes = _with_times(placed)
     return AcceptedJob(request, placed, runtime, (*without_effect(request), *notes, *warnings))
 
@@ -201,6 +213,8 @@ def place_job(
         spec = replace(spec, s3=which_s3().to_dict())
     allowed: JobLimits = job_limits(spec, runtime)
     warnings += [*allowed.warnings, *_channel_warnings(spec)]
+    if isinstance(spec, TrainingJobSpec) and spec.keep_alive_seconds and runtime.no_warm_pools:
+        warnings.append(f"KeepAlivePeriodInSeconds keeps no warm pool here: {runtime.no_warm_pools}")
     return replace(spec, limits=allowed.limits, runtime=runtime.name), runtime, tuple(warnings)
 
 
@@ -368,6 +382,11 @@ class HostsDriver(ABC, Generic[_Record]):
         return any(channel.is_stream for channel in self._spec.channels)
 
     @property
+    def containers(self) -> tuple[ContainerSpec, ...]:
+        """What is started, a container a host; only when the inputs are there."""
+        return self._plan.containers
+
+    @property
     def _trees(self) -> list[tuple[str, Path]]:
         """Name and ``/opt/ml`` tree of each host, in their order."""
         return [(host, tree.path) for host, tree in self._hosts]
@@ -391,7 +410,8 @@ class HostsDriver(ABC, Generic[_Record]):
             raise
         except OSError as error:
             named = self.named(error)
-            self.give_up(named)
+            if error.errno != errno.EROFS:  # on a read-only disk no end can be recorded: the next driver sees to it
+                self.give_up(named)
             raise named from error
         except BaseException as error:
             self.give_up(error)
@@ -633,6 +653,11 @@ class HostsDriver(ABC, Generic[_Record]):
                 "It was removed, or its home was moved, while the job ran; the job was ended.",
             )
         place = f": {error.filename}" if error.filename else ""
+        if error.errno == errno.EROFS:
+            return JobFolderError(
+                f"job '{self._name}': {error.strerror}{place}.",
+                f"The job goes on. When the disk can be written again: launcher logs -f {self._name}",
+            )
         return JobFolderError(
             f"job '{self._name}': {error.strerror or error}{place}.",
             f"Make room or give rights back. What is left of the job is packed by: launcher collect {self._name}",
@@ -662,6 +687,17 @@ class HostsDriver(ABC, Generic[_Record]):
     def _prepare(self) -> None:
         for container in self._plan.containers:
             self._runtime.prepare(container)
+        self._note_environment()
+
+    def _note_environment(self) -> None:
+        """Write what the job finds beside its own files, for a later comparison with another job."""
+        system = os.uname()
+        environment = {
+            "Launcher": __version__,
+            "Machine": {"System": system.sysname, "Release": system.release, "Architecture": system.machine},
+            **self._runtime.describe_environment(self._plan.containers[0]),
+        }
+        self._folder.environment_path.write_text(json.dumps(environment), encoding="utf-8")
 
     @property
     def _requirements_file(self) -> Path | None:
@@ -740,10 +776,11 @@ class HostsDriver(ABC, Generic[_Record]):
             self._feeder.start()
         for container in self._plan.containers:
             execution = self._runtime.find(container) or self._runtime.start(
-                self._with_requirements(self._with_credentials(with_s3_address(container, planned, self._s3_address)))
+                self._to_start(with_s3_address(container, planned, self._s3_address))
             )
             self._executions[container.host] = execution
             self._record.executions[container.host] = execution.reference
+            self._note_warm_pool(execution.reference)
         if self._streams:
             self._feeder.watch([execution.process_id() for execution in self._executions.values()])
         if any(execution.state() is HostState.PENDING for execution in self._executions.values()):
@@ -751,6 +788,25 @@ class HostsDriver(ABC, Generic[_Record]):
             self._note(Status.IN_PROGRESS, SecondaryStatus.PENDING, "Waiting for a place to run")
         else:
             self._note_training()
+
+    def _note_warm_pool(self, reference: Mapping[str, Any]) -> None:
+        """Note that a host was started from what another job had left, for that job too."""
+        if "warm_pool" not in reference:
+            return
+        self._record.warm_pool = reference["warm_pool"]
+        if reference["previous_job"] != self._name:
+            with contextlib.suppress(OSError):  # that job was removed
+                self._store.folder(reference["previous_job"]).reused_path.write_text(self._name, encoding="utf-8")
+
+    def _keep_warm(self) -> None:
+        """Keep what a matching job can start from, where the job asked for it; its hosts have ended."""
+        container = self._with_requirements(self._plan.containers[0])
+        if not container.keep_alive_seconds or "follow" not in self._record.steps or self._runtime.no_warm_pools:
+            return
+        try:
+            self._record.warm_pool = self._runtime.keep_warm(container)
+        except LauncherError as error:
+            self._record.warn(f"no warm pool is kept: {error.message}")
 
     def _await_start(self) -> None:
         """Wait until every host runs: time in a queue is no training time and has no limit."""
@@ -783,6 +839,10 @@ class HostsDriver(ABC, Generic[_Record]):
         message = f"{activity} image download completed. {activity} in progress."
         self._note(Status.IN_PROGRESS, SecondaryStatus.TRAINING, message)
 
+    def _to_start(self, container: ContainerSpec) -> ContainerSpec:
+        """Return a planned container with all that is not in the plan."""
+        return self._with_requirements(self._with_credentials(container))
+
     def _with_credentials(self, container: ContainerSpec) -> ContainerSpec:
         """Return the container with the S3's credentials, which are not recorded; the caller's own variables win."""
         own = {name: value for name, value in self._s3_credentials.items() if name not in self._spec.environment}
@@ -792,7 +852,8 @@ class HostsDriver(ABC, Generic[_Record]):
         """Return the container with the packages that were installed for it, which it can only read."""
         entry = self._record.requirements
         if not entry:
-            return container
+            # What the job installs itself is another's no more than its files are.
+            return container if self._requirements_file is None else replace(container, keep_alive_seconds=0)
         if self._runtime.needs_local_libraries:
             return replace(container, environment={**container.environment, _REQUIREMENTS: entry})
         lent = Mount(entry, "/run/launcher/requirements")
@@ -806,14 +867,33 @@ class HostsDriver(ABC, Generic[_Record]):
             if planned_s3_address(self._spec) and "follow" not in self._record.steps:
                 settings = S3Settings.from_dict(dict(self._spec.s3 or {}))
                 try:
-                    reached = s3_within_reach(settings, self._store.home, self._runtime.host_address)
+                    own_address = self._runtime.host_address  # a question to the engine
+                    reached = s3_within_reach(settings, self._store.home, own_address)
                     self._s3_address = stack.enter_context(reached)
-                    self._s3_credentials = credentials_within(settings, self._store.home, self._runtime.host_address)
+                    self._s3_credentials = credentials_within(settings, self._store.home, own_address)
                 except LauncherError as error:
                     self._record.warn(f"code inside the job cannot reach its S3: {error.message}")
             yield
 
     def _follow(self) -> None:
+        """Follow the hosts to their end, and measure meanwhile what they use."""
+        with (
+            measured(
+                self._plan.containers,
+                self._spec.volume_size_gb,
+                self._folder.usage_path,
+                lambda: dict(self._executions),
+            ) as meter,
+            self._debugger_within_reach(),
+        ):
+            self._follow_hosts()
+        self._record.usage = meter.totals(self._executions)
+
+    def _debugger_within_reach(self) -> contextlib.AbstractContextManager[None]:
+        """Lead debuggers to the job while it is followed, where its program waits for one."""
+        return contextlib.nullcontext()
+
+    def _follow_hosts(self) -> None:
         """Wait for all hosts at once; meanwhile hand on log lines, copy what grows, and stop when asked or overdue."""
         recorder = MetricRecorder(self._spec.metric_definitions, self._folder.metrics_path)
         # Metrics are read from the log's beginning, even where a driver before this one had begun to.
@@ -904,7 +984,8 @@ class HostsDriver(ABC, Generic[_Record]):
     def _lost(self, host: str) -> str:
         """Return what took a host away that has ended; empty where it ended by itself."""
         ending = self._ending(next(entry for entry in self._plan.containers if entry.host == host))
-        return ending.detail if ending.cause is EndCause.REMOVED else ""
+        named = f"{host}: " if len(self._plan.containers) > 1 else ""
+        return f"{named}{ending.detail}" if ending.cause is EndCause.REMOVED else ""
 
     def _look_at(self, readers: Sequence[LogReader]) -> None:
         """Note which reader has lost its sink; leave the job to another driver where the caller only looked on."""
@@ -1027,6 +1108,7 @@ class HostsDriver(ABC, Generic[_Record]):
         return Ending()
 
     def _finish(self) -> None:
+        self._keep_warm()
         for execution in self._found_executions():
             try:
                 execution.remove()
@@ -1201,6 +1283,22 @@ class Driver(HostsDriver[JobRecord]):
             for _, tree in self._hosts:
                 shutil.rmtree(tree.code, ignore_errors=True)
                 artifacts.unpack(source, tree.code)
+
+    def _to_start(self, container: ContainerSpec) -> ContainerSpec:
+        started = super()._to_start(container)
+        return with_debugger(started, self._runtime) if self._spec.debug else started
+
+    @contextlib.contextmanager
+    def _debugger_within_reach(self) -> Iterator[None]:
+        if not self._spec.debug:
+            yield
+            return
+        ports = self._record.debug_ports
+        with within_reach(self._folder, self.containers, ports, lambda: dict(self._executions)) as taken:
+            self._record.debug_ports = taken
+            write_configuration(self._folder.launch_path, launch_configuration(self._spec, self._folder, taken))
+            self._save()
+            yield
 
     def _prepare_folders(self) -> None:
         if self._spec.checkpoint_config is not None:

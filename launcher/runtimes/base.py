@@ -8,10 +8,25 @@ from dataclasses import dataclass
 from enum import StrEnum
 from io import FileIO
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from launcher.errors import RuntimeUnavailableError
 from launcher.jobs.spec import ContainerSpec
+from launcher.runtimes.usage import HostUsage
+
+# Runs inside a host: hands bytes on between its standard streams and a port of the loopback address.
+_RELAY = """
+import os, socket, sys, threading
+link = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
+def hand_in():
+    while data := os.read(0, 65536):
+        link.sendall(data)
+    link.shutdown(socket.SHUT_WR)
+threading.Thread(target=hand_in, daemon=True).start()
+while data := link.recv(65536):
+    sys.stdout.buffer.write(data)
+    sys.stdout.buffer.flush()
+"""
 
 
 def open_log(container: ContainerSpec) -> FileIO:
@@ -60,6 +75,26 @@ class Ending:
     detail: str = ""
 
 
+class Inside(Protocol):
+    """The standard streams of a command that runs inside a host."""
+
+    def read(self) -> bytes:
+        """Return the next bytes that it printed; empty at the end."""
+
+    def write(self, data: bytes) -> None:
+        """Hand bytes to its standard input.
+
+        Raises:
+            OSError: it reads no more.
+        """
+
+    def close_input(self) -> None:
+        """End its standard input."""
+
+    def close(self) -> None:
+        """Let go of it; a second call does no harm."""
+
+
 class Execution(ABC):
     """One host of a job that has been started, by this process or by another one before it."""
 
@@ -101,6 +136,37 @@ class Execution(ABC):
         """Return a process of this machine that ends with the host; 0 where none is known."""
         return 0
 
+    def usage(self) -> HostUsage | None:
+        """Return what the host has used so far; None where nobody can say. An engine may take its time to answer."""
+        return None
+
+    def run_inside(self, command: Sequence[str]) -> int:
+        """Run a command where the job runs, on the standard streams of this process, and return its exit code.
+
+        It has the job's user, environment and rights, and a terminal if this process has one.
+
+        Raises:
+            RuntimeUnavailableError: this runtime, or the system, does not let it in.
+        """
+        raise RuntimeUnavailableError("this runtime lets nobody into its hosts.", "Use another runtime.")
+
+    def pipe_inside(self, command: Sequence[str]) -> Inside:
+        """Start a command as ``run_inside`` does, and return its standard streams; its errors are dropped.
+
+        Raises:
+            RuntimeUnavailableError: this runtime, or the system, does not let it in.
+        """
+        raise RuntimeUnavailableError("this runtime lets nobody into its hosts.", "Use another runtime.")
+
+    def connect_inside(self, port: int) -> Inside:
+        """Return a connection to a port of the loopback address that the job sees.
+
+        Raises:
+            RuntimeUnavailableError: this runtime, or the system, does not let it in.
+            OSError: nothing listens there.
+        """
+        return self.pipe_inside(["python3", "-I", "-S", "-c", _RELAY, str(port)])
+
     @abstractmethod
     def terminate(self) -> None:
         """Send SIGTERM to the main process and return at once; nothing happens when it has ended."""
@@ -139,12 +205,14 @@ class Runtime(ABC):
         network_interface: the interface by which the hosts of a job reach each other.
         needs_local_libraries: whether jobs import the libraries of this machine's Python.
         runs_images: whether it can run an image of the user's.
+        no_warm_pools: why no job can start from what another one left; empty where one can.
     """
 
     name: str
     network_interface: str = "eth0"
     needs_local_libraries: bool = False
     runs_images: bool = True
+    no_warm_pools: str = "this runtime keeps nothing after a job"
 
     @property
     @abstractmethod
@@ -186,6 +254,13 @@ class Runtime(ABC):
             ImageError: it cannot be built.
         """
 
+    def describe_environment(self, container: ContainerSpec) -> dict[str, Any]:
+        """Return what the job finds beside its own files, as JSON values, so that two jobs can be compared by it.
+
+        Asked after ``prepare``, and quickly: an image by its id, an interpreter by its version and its packages.
+        """
+        return {}
+
     def open(self, containers: Sequence[ContainerSpec]) -> None:  # noqa: B027 - most runtimes share nothing
         """Make what the hosts of a job share, such as a network; a second call changes nothing.
 
@@ -216,6 +291,24 @@ class Runtime(ABC):
         Raises:
             RuntimeUnavailableError: the engine does not answer, so that nobody can say.
         """
+
+    def keep_warm(self, container: ContainerSpec) -> str:
+        """Keep what a matching job can start from, when a host has ended and is not removed yet.
+
+        Returns:
+            The name of the warm pool.
+        Raises:
+            RuntimeUnavailableError: nothing can be kept; why.
+        """
+        raise RuntimeUnavailableError(self.no_warm_pools)
+
+    def look(self, container: ContainerSpec) -> Execution | None:
+        """Return the host as ``find`` does, for a process that does not drive the job: its log stays untouched.
+
+        Raises:
+            RuntimeUnavailableError: the engine does not answer, so that nobody can say.
+        """
+        return self.find(container)
 
     def leftovers(self, home: str) -> list[Remains]:
         """Return everything that the runtime keeps of the jobs of a home, alive or not.

@@ -34,12 +34,13 @@ import docker.utils
 import requests
 
 from launcher.errors import ImageError, RuntimeUnavailableError
-from launcher.jobs.spec import ContainerSpec
+from launcher.jobs.spec import OPT_ML, ContainerSpec
 from launcher.runtimes import machine
-from launcher.runtimes.base import EndCause, Ending, Execution, HostState, Remains, Runtime, open_log
+from launcher.runtimes.base import EndCause, Ending, Execution, HostState, Inside, Remains, Runtime, open_log
 from launcher.runtimes.image import build_image, extend_image, extended_tag, image_tag
 from launcher.runtimes.images import is_of_aws, line_to_add
 from launcher.runtimes.probe import engine_address
+from launcher.runtimes.usage import HostUsage
 from launcher.settings import build_settings, pip_settings, stop_grace_seconds
 from launcher.trees import NoFolderError, Skipped, Tree
 
@@ -60,6 +61,12 @@ _FRAME_HEADER = struct.Struct(">BxxxL")
 _NO_PROGRAM = re.compile(r"(?:\[FATAL\s+tini \(\d+\)\] exec .* failed|failed to exec pid1): (.+)")
 _MISSING_PROGRAM = re.compile(r"exec: .* (?:executable file not found|no such file or directory)")
 _REASON_PATH = "output/.stop-reason"
+# The first process of a container starts the image's, which may be the toolkit; that starts the script.
+_PRINT_ENVIRONMENT = """
+main=$(cat /proc/1/task/1/children) && main=${main%% *} && script=$(cat /proc/$main/task/$main/children)
+script=${script%% *}
+cat /proc/${script:-$main}/environ
+"""
 _JOB_LABELS = ("launcher.job", "launcher.home")
 _LENT = "/run/launcher"
 _CERTIFICATE_VARIABLES = ("PIP_CERT", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")
@@ -149,6 +156,54 @@ class DockerExecution(Execution):
             return 0
         return number if self._id in groups else 0
 
+    def usage(self) -> HostUsage | None:
+        """Return what the engine counts for the container, without the cache of files; None once it has ended."""
+        try:
+            numbers = _client().stats(self._id, stream=False, one_shot=True)
+        except (RuntimeUnavailableError, docker.errors.APIError, *_BROKEN):
+            return None
+        memory = numbers.get("memory_stats") or {}
+        if not memory.get("usage"):
+            return None
+        details = memory.get("stats") or {}
+        cache = int(details.get("total_inactive_file", details.get("inactive_file", 0)))
+        seconds = numbers["cpu_stats"]["cpu_usage"]["total_usage"] / 1e9
+        return HostUsage(seconds, max(0, int(memory["usage"]) - cache))
+
+    def run_inside(self, command: Sequence[str]) -> int:
+        """Run the command by the engine's exec, on a pseudo-terminal if this process has a terminal."""
+        has_terminal = sys.stdin.isatty() and sys.stdout.isatty()
+        with contextlib.closing(self._exec(command, has_terminal=has_terminal)) as inside, _raw_terminal(has_terminal):
+            if has_terminal:
+                inside.resize()
+                signal.signal(signal.SIGWINCH, lambda _number, _frame: inside.resize())
+            threading.Thread(target=_pump_input, args=(inside,), name="input", daemon=True).start()
+            for stream, data in inside.frames:
+                os.write(2 if stream == _STDERR else 1, data)
+            return inside.exit_code()
+
+    def pipe_inside(self, command: Sequence[str]) -> Inside:
+        """Start the command by the engine's exec, and return its streams."""
+        return self._exec(command, has_terminal=False)
+
+    def _exec(self, command: Sequence[str], *, has_terminal: bool) -> _ExecutedCommand:
+        client = _worker()
+        environment = self._program_environment(client)
+        if has_terminal:
+            environment["TERM"] = os.environ.get("TERM", "xterm")
+        folder = f"{OPT_ML}/code" if any(mount.target == f"{OPT_ML}/code" for mount in self._container.mounts) else None
+        with _engine_errors("the engine does not let you into the container"):
+            return _ExecutedCommand(client, self._id, command, environment, folder, has_terminal)
+
+    def _program_environment(self, client: docker.APIClient) -> dict[str, str]:
+        """Return the environment of the job's program, as a command in the container sees it; none where it cannot."""
+        with _engine_errors("the engine does not let you into the container"):
+            command = _ExecutedCommand(client, self._id, ["/bin/sh", "-c", _PRINT_ENVIRONMENT], {}, None, False)
+            with contextlib.closing(command):
+                data = b"".join(piece for stream, piece in command.frames if stream == _STDOUT)
+        pairs = (entry.partition("=") for entry in os.fsdecode(data).split("\0"))
+        return {name: value for name, separator, value in pairs if separator and name}
+
     def terminate(self) -> None:
         """Send SIGTERM to the container's first process, which hands it on; an engine that is gone gets it later."""
         self._signal("SIGTERM")
@@ -234,6 +289,94 @@ class DockerExecution(Execution):
             raise docker.errors.NotFound(f"no container {self._id}", answer)
         answer.raise_for_status()
         return _frames(answer.iter_content(chunk_size=None))
+
+
+class _ExecutedCommand:
+    """A command that the engine's exec runs in a container.
+
+    Attributes:
+        frames: what it prints; on a terminal all of it is one stream.
+    """
+
+    def __init__(
+        self,
+        client: docker.APIClient,
+        container_id: str,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        folder: str | None,
+        has_terminal: bool,
+    ) -> None:
+        self._client = client
+        self._id: str = client.exec_create(
+            container_id, [*command], stdin=True, tty=has_terminal, environment=dict(environment), workdir=folder
+        )["Id"]
+        url = f"{client.base_url}/v{client.api_version}/exec/{self._id}/start"
+        upgrade = {"Connection": "Upgrade", "Upgrade": "tcp"}
+        self._answer = client.post(
+            url,
+            json={"Tty": has_terminal, "Detach": False},
+            headers=upgrade,
+            stream=True,
+            timeout=(_ANSWER_SECONDS, None),
+        )
+        if self._answer.status_code >= 400:
+            raise docker.errors.APIError(self._answer.text, self._answer)
+        # The reader, and not the socket below it: it may have read the first output together with the headers.
+        response: Any = self._answer.raw._fp
+        self._reader = response.fp
+        self._socket: socket.socket = self._reader.raw._sock
+        chunks = iter(lambda: self._reader.read1(1 << 16), b"")
+        self.frames: Frames = ((_STDOUT, chunk) for chunk in chunks) if has_terminal else _frames(chunks)
+
+    def read(self) -> bytes:
+        return next((data for stream, data in self.frames if stream == _STDOUT), b"")
+
+    def write(self, data: bytes) -> None:
+        self._socket.sendall(data)
+
+    def close_input(self) -> None:
+        with contextlib.suppress(OSError):  # it has ended
+            self._socket.shutdown(socket.SHUT_WR)
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._answer.close()
+
+    def resize(self) -> None:
+        """Tell the pseudo-terminal the size of this process's own."""
+        columns, lines = os.get_terminal_size()
+        with contextlib.suppress(docker.errors.APIError):  # it has ended
+            self._client.exec_resize(self._id, height=lines, width=columns)
+
+    def exit_code(self) -> int:
+        return int(self._client.exec_inspect(self._id)["ExitCode"] or 0)
+
+
+def _pump_input(inside: Inside) -> None:
+    """Hand standard input to a command until it ends."""
+    with contextlib.suppress(OSError):  # the command has ended
+        while data := os.read(0, 1 << 16):
+            inside.write(data)
+        inside.close_input()
+
+
+@contextlib.contextmanager
+def _raw_terminal(is_terminal: bool) -> Iterator[None]:
+    """Hand keys on as they are pressed, Ctrl-C among them, until the end of the ``with`` block."""
+    if not is_terminal:
+        yield
+        return
+    import termios
+    import tty
+
+    before = termios.tcgetattr(0)
+    tty.setraw(0, termios.TCSADRAIN)  # what was typed before is for the command as well
+    try:
+        yield
+    finally:
+        termios.tcsetattr(0, termios.TCSADRAIN, before)
 
 
 class _LogCopy:
@@ -356,6 +499,10 @@ class DockerRuntime(Runtime):
     """Runs the bundled image, or any that follows the contract."""
 
     name = "docker"
+    no_warm_pools = (
+        "a container that is kept has what its job left outside the job's folders, in the image's own, in /tmp and in "
+        "shared memory, and a new job's folders cannot be mounted into it; a fresh one takes a fraction of a second"
+    )
 
     @property
     def host_address(self) -> str:
@@ -411,6 +558,13 @@ class DockerRuntime(Runtime):
         if container.packages:
             base, packages = self._own_image, container.packages
             self._have(self.describe_image(container), lambda tag: extend_image(tag, base, packages, log_path))
+
+    def describe_environment(self, container: ContainerSpec) -> dict[str, Any]:
+        """Return the image's name and id."""
+        name = self.describe_image(container)
+        with contextlib.suppress(docker.errors.ImageNotFound):  # the start says so
+            return {"Image": name, "ImageId": _client().inspect_image(name)["Id"]}
+        return {"Image": name}
 
     def _have(self, tag: str, build: Callable[[str], None]) -> None:
         try:
@@ -503,10 +657,7 @@ class DockerRuntime(Runtime):
 
     def find(self, container: ContainerSpec) -> DockerExecution | None:
         """Return the job's container by its labels; one that never started is removed."""
-        labels = [f"{name}={value}" for name, value in container.labels.items()]
-        with _engine_errors(f"the containers of job '{container.job_name}' could not be listed"):
-            summaries = _client().containers(all=True, filters={"label": labels})
-        for summary in summaries:
+        for summary in self._summaries(container):
             execution = DockerExecution(_worker(), summary["Id"], container)
             if summary["State"] == "created":
                 execution.remove()
@@ -514,6 +665,19 @@ class DockerRuntime(Runtime):
             execution.watch()
             return execution
         return None
+
+    def look(self, container: ContainerSpec) -> DockerExecution | None:
+        """Return the job's running container by its labels; nothing of it is read or changed."""
+        for summary in self._summaries(container):
+            if summary["State"] == "running":
+                return DockerExecution(_worker(), summary["Id"], container)
+        return None
+
+    def _summaries(self, container: ContainerSpec) -> list[dict[str, Any]]:
+        labels = [f"{name}={value}" for name, value in container.labels.items()]
+        with _engine_errors(f"the containers of job '{container.job_name}' could not be listed"):
+            summaries: list[dict[str, Any]] = _client().containers(all=True, filters={"label": labels})
+        return summaries
 
     def reclaim(self, container: ContainerSpec) -> None:
         """Make the caller the owner of what the image's own user wrote, also of what the caller could not touch."""

@@ -17,6 +17,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -25,8 +26,12 @@ from typing import Any
 from launcher.errors import RuntimeUnavailableError
 from launcher.jobs.spec import OPT_ML, ContainerSpec, Mount
 from launcher.runtimes import machine
-from launcher.runtimes.base import EndCause, Ending, Execution, HostState, Remains, Runtime, open_log
-from launcher.settings import data_path, namespaces_wanted, stop_grace_seconds
+from launcher.runtimes.base import EndCause, Ending, Execution, HostState, Inside, Remains, Runtime, open_log
+from launcher.runtimes.entering import CANNOT_ENTER
+from launcher.runtimes.fork_server import read_at_start
+from launcher.runtimes.usage import HostUsage, descendants, tree_usage
+from launcher.runtimes.warm_pools import WARM_SERVER, Pools
+from launcher.settings import data_path, namespaces_wanted, stop_grace_seconds, warm_pool_limit
 
 # What a job inherits from the caller's environment; a container would get none of it. Programs, certificates and
 # devices are found by these; any other variable would make a job depend on who started it.
@@ -56,11 +61,14 @@ _INHERITED = (
     "no_proxy",
 )
 _SUPERVISOR = Path(__file__).with_name("supervisor.py")
+_ENTERING = Path(__file__).with_name("entering.py")
+_OF_A_JOB = b"AWS_DEFAULT_REGION="  # every job has this variable, and no supervisor
 _ENDING_SECONDS = 10.0
 
 
 _LOOPBACK = "127.0.0.1"
 _PROBING = threading.Lock()
+_FORKED_SECONDS = 2.0  # after which a supervisor that was asked for has written down that it is there
 _PORT_FILE = "port"  # in the state folder: the port that the process was told to serve at
 
 
@@ -70,10 +78,21 @@ class ProcessExecution(Execution):
     Args:
         state_path: the folder.
         supervisor: its process, when this process started it, so that it can be reaped.
+        warm: the supervisor's process id, the warm pool that it was started from, and the job that used that before.
+        warning: about its start.
     """
 
-    def __init__(self, state_path: Path, supervisor: subprocess.Popen[bytes] | None = None) -> None:
+    def __init__(
+        self,
+        state_path: Path,
+        supervisor: subprocess.Popen[bytes] | None = None,
+        *,
+        warm: Mapping[str, Any] | None = None,
+        warning: str = "",
+    ) -> None:
         self._state_path = state_path
+        self._warm = dict(warm or {})
+        self._warning = warning
         self._supervisor = supervisor
         self._ended = threading.Event()
         threading.Thread(target=self._watch, name="supervisor-watch", daemon=True).start()
@@ -81,7 +100,7 @@ class ProcessExecution(Execution):
     @property
     def reference(self) -> dict[str, Any]:
         """The supervisor's process id."""
-        return {"runtime": "process", "pid": self._pid()}
+        return {"runtime": "process", **self._warm, "pid": self._pid()}
 
     def state(self) -> HostState:
         """Return whether the supervisor still holds its lock."""
@@ -100,7 +119,8 @@ class ProcessExecution(Execution):
     def warning(self) -> str:
         """What the system did not let the supervisor enforce; empty until the host has ended."""
         ended = self._recorded_end()
-        return "" if ended is None else str(ended.get("warning", ""))
+        own = "" if ended is None else str(ended.get("warning", ""))
+        return "; ".join(text for text in (self._warning, own) if text)
 
     def ending(self) -> Ending:
         """Return what the supervisor recorded."""
@@ -127,6 +147,90 @@ class ProcessExecution(Execution):
         """Return the supervisor's."""
         return self._pid()
 
+    def usage(self) -> HostUsage | None:
+        """Return what the job's processes use; when it has ended, what the supervisor recorded of them."""
+        if not self._ended.is_set():
+            return tree_usage(pid) if (pid := self._pid()) else None
+        ended = self._recorded_end() or {}
+        if "cpu_seconds" not in ended:
+            return None
+        return HostUsage(float(ended["cpu_seconds"]), 0, int(ended["memory_peak_bytes"]))
+
+    def run_inside(self, command: Sequence[str]) -> int:
+        """Run the command in the job's namespaces, on this process's own terminal."""
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is meant for the command
+        try:
+            process = subprocess.Popen(self._entering(command), env=self._job_environment())
+            code = process.wait()
+        finally:
+            signal.signal(signal.SIGINT, before)
+        if code == CANNOT_ENTER:
+            raise RuntimeUnavailableError(
+                "the system does not let you into the job's namespaces.",
+                "Be the user who started the job, outside of any other namespace.",
+            )
+        return code if code >= 0 else 128 - code
+
+    def pipe_inside(self, command: Sequence[str]) -> Inside:
+        """Start the command in the job's namespaces, and return its streams."""
+        return _PipedCommand(
+            subprocess.Popen(
+                self._entering(command),
+                env=self._job_environment(),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                bufsize=0,
+                start_new_session=True,
+            )
+        )
+
+    def connect_inside(self, port: int) -> Inside:
+        """Connect to the port; where the job has a network of its own, from within that."""
+        supervisor = self._pid()
+        networks = {self._namespace(pid, "net") for pid in [supervisor, *descendants(supervisor)]} - {""}
+        if len(networks) == 1:
+            return _Connection(socket.create_connection((_LOOPBACK, port)))
+        return super().connect_inside(port)
+
+    def _entering(self, command: Sequence[str]) -> list[str]:
+        """Return what runs a command beside the job."""
+        supervisor = self._pid()
+        if not sys.platform.startswith("linux"):
+            raise RuntimeUnavailableError("only Linux lets a command into a job that is a process.", "Use Docker.")
+        outside, inside = self._namespace(supervisor), supervisor
+        for pid in descendants(supervisor):
+            if (namespace := self._namespace(pid)) and namespace != outside:
+                inside = pid
+                break
+        request = self._request()
+        folder = "/opt/ml/code" if inside != supervisor else f"{request['tree']}/code"
+        return [sys.executable, "-I", "-S", str(_ENTERING), str(inside), folder, *command]
+
+    @staticmethod
+    def _namespace(pid: int, kind: str = "pid") -> str:
+        try:
+            return str(Path(f"/proc/{pid}/ns/{kind}").readlink())
+        except OSError:  # it has ended
+            return ""
+
+    def _request(self) -> dict[str, Any]:
+        request: dict[str, Any] = json.loads((self._state_path / "request.json").read_text(encoding="utf-8"))
+        return request
+
+    def _job_environment(self) -> dict[str, str]:
+        """Return the environment of the job's program; before that runs, what it will be made of."""
+        terminal = {"TERM": os.environ["TERM"]} if "TERM" in os.environ else {}
+        for pid in descendants(self._pid()):
+            try:
+                data = Path(f"/proc/{pid}/environ").read_bytes()
+            except OSError:  # it has ended
+                continue
+            if _OF_A_JOB in data:
+                pairs = (entry.partition("=") for entry in os.fsdecode(data).split("\0"))
+                return terminal | {name: value for name, separator, value in pairs if separator}
+        return terminal | dict(self._request()["environment"])
+
     def terminate(self) -> None:
         """Have the supervisor send SIGTERM to the job's main process."""
         self._signal(signal.SIGTERM)
@@ -148,6 +252,8 @@ class ProcessExecution(Execution):
         self._ended.set()
 
     def _pid(self) -> int:
+        if self._warm.get("pid"):
+            return int(self._warm["pid"])
         path = self._state_path / "supervisor.json"
         if self._supervisor is not None:
             return self._supervisor.pid
@@ -172,6 +278,62 @@ class ProcessExecution(Execution):
         return False
 
 
+class _Connection:
+    """A connection as the streams of a command."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+
+    def read(self) -> bytes:
+        return self._connection.recv(1 << 16)
+
+    def write(self, data: bytes) -> None:
+        self._connection.sendall(data)
+
+    def close_input(self) -> None:
+        self._connection.shutdown(socket.SHUT_WR)
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):  # the other side has gone
+            self._connection.shutdown(socket.SHUT_RDWR)  # a thread may be reading
+        self._connection.close()
+
+
+class _PipedCommand:
+    """A command with pipes for its standard streams."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        self._process, self._input, self._output = process, process.stdin, process.stdout
+
+    def read(self) -> bytes:
+        return self._output.read(1 << 16) or b""
+
+    def write(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            view = view[self._input.write(view) or 0 :]
+
+    def close_input(self) -> None:
+        self._input.close()
+
+    def close(self) -> None:
+        self._input.close()
+        if self._process.poll() is None:
+            self._process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(_ENDING_SECONDS)
+        self._output.close()
+
+
+def _listed(folder: str) -> list[str]:
+    try:
+        return os.listdir(folder or ".")  # noqa: PTH208 - an entry of sys.path may be an archive, or no path
+    except OSError:
+        return []
+
+
 class ProcessRuntime(Runtime):
     """Runs the bundled entry points' contract on this machine's own Python."""
 
@@ -179,6 +341,7 @@ class ProcessRuntime(Runtime):
     network_interface = "lo"
     needs_local_libraries = True
     runs_images = False
+    no_warm_pools = ""
 
     @property
     def host_address(self) -> str:
@@ -238,6 +401,17 @@ class ProcessRuntime(Runtime):
     def prepare(self, container: ContainerSpec) -> None:
         """Nothing to prepare: the interpreter is there."""
 
+    def describe_environment(self, container: ContainerSpec) -> dict[str, Any]:
+        """Return the interpreter and its packages, by the names of their folders: reading each would take too long."""
+        names = {
+            entry.removesuffix(".dist-info")
+            for folder in sys.path
+            for entry in _listed(folder)
+            if entry.endswith(".dist-info")
+        }
+        packages = dict(sorted(name.rsplit("-", 1) for name in names if "-" in name))
+        return {"Python": sys.version.split()[0], "Executable": sys.executable, "Packages": packages}
+
     def start(self, container: ContainerSpec) -> ProcessExecution:
         """Write the request and start the supervisor, which holds the lock from its first moment."""
         state_path = Path(container.state_path)
@@ -246,19 +420,10 @@ class ProcessRuntime(Runtime):
         (state_path / "rest").mkdir(exist_ok=True)
         toolkit = data_path("container")
         own = {name: os.environ[name] for name in _INHERITED if name in os.environ}
-        environment = own | {"PYTHONPATH": str(toolkit), "PYTHONUNBUFFERED": "1", "TMPDIR": str(temporary)}
-        if container.entry_point:  # its "python3" is the caller's own Python, as it is for a script
-            environment["PATH"] = os.pathsep.join(
-                [str(Path(sys.executable).parent), environment.get("PATH", os.defpath)]
-            )
+        environment = _environment(container)
         (state_path / "hosts").write_text(_hosts_file(container.hosts or (container.host,)), encoding="utf-8")
         serving = {}
-        limits = container.limits
-        if limits.gpus is not None:
-            environment["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, limits.gpus)) or "-1"
-        cpus = machine.cpu_ids()
-        if limits.cpus and limits.cpus < len(cpus):
-            cpus = machine.chosen_cpus(cpus, limits.cpus, f"{container.job_name}/{container.host}")
+        limits, cpus = container.limits, _chosen_cpus(container)
         if container.port:
             port = str(_free_port())
             (state_path / _PORT_FILE).write_text(port, encoding="ascii")
@@ -284,11 +449,17 @@ class ProcessRuntime(Runtime):
             "isolate": namespaces_wanted(),
         }
         (state_path / "request.json").write_text(json.dumps(request), encoding="utf-8")
+        warm, warning = None, ""
         # Not in the request, because values of credentials are written nowhere.
         standard_input = _pipe_with({name: os.environ[name] for name in container.inherited if name in os.environ})
         # The lock belongs to the open file, so the supervisor holds it before this call returns and until it ends.
         with (state_path / "lock").open("wb") as lock, open_log(container) as log:
             fcntl.flock(lock, fcntl.LOCK_EX)
+            if container.keep_alive_seconds:
+                warm, warning = _started_warm(container, environment, [lock.fileno(), standard_input, log.fileno()])
+            if warm is not None:
+                os.close(standard_input)
+                return ProcessExecution(state_path, warm=warm)
             try:
                 supervisor = subprocess.Popen(
                     [sys.executable, "-I", "-S", str(_SUPERVISOR), str(state_path), str(lock.fileno())],
@@ -306,7 +477,34 @@ class ProcessRuntime(Runtime):
                 ) from error
             finally:
                 os.close(standard_input)
-        return ProcessExecution(state_path, supervisor)
+        return ProcessExecution(state_path, supervisor, warning=warning)
+
+    def keep_warm(self, container: ContainerSpec) -> str:
+        """Start a process that has loaded torch and its like, for jobs of the same kind."""
+        if not container.bundled or container.entry_point:
+            raise RuntimeUnavailableError("it runs a program of its own, and only Python scripts are started warm")
+        try:
+            ended = json.loads((Path(container.state_path) / "exit.json").read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise RuntimeUnavailableError("its supervisor was killed") from None
+        if not ended["isolated"]:
+            raise RuntimeUnavailableError(
+                "without namespaces, which this machine does not offer, a job can reach the pool's process and files"
+            )
+        if not warm_pool_limit():
+            raise RuntimeUnavailableError("LAUNCHER_WARM_POOLS is 0")
+        environment = _environment(container)
+        requirements = container.environment.get("LAUNCHER_REQUIREMENTS", "")
+        pools = Pools(_home_of(container))
+        own = {**environment, **read_at_start({**container.environment})}
+        del own["TMPDIR"]  # the job's own
+        cpus = _chosen_cpus(container) if container.limits.cpus else []
+        try:
+            name = pools.name_of(container, {**environment, **container.environment}, requirements)
+            pools.make(name, container, own, requirements, cpus)
+        except OSError as error:
+            raise RuntimeUnavailableError(f"its process could not be started: {error.strerror or error}") from error
+        return name
 
     def find(self, container: ContainerSpec) -> ProcessExecution | None:
         """Return the execution if a supervisor was ever started in the state folder."""
@@ -328,6 +526,64 @@ class ProcessRuntime(Runtime):
         return remains
 
 
+def _environment(container: ContainerSpec) -> dict[str, str]:
+    """Return the variables that every job of this machine gets, without those of its request."""
+    own = {name: os.environ[name] for name in _INHERITED if name in os.environ}
+    own |= {"PYTHONPATH": str(data_path("container")), "PYTHONUNBUFFERED": "1"}
+    own["TMPDIR"] = str(Path(container.state_path) / "tmp")
+    if container.entry_point:  # its "python3" is the caller's own Python, as it is for a script
+        own["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), own.get("PATH", os.defpath)])
+    if container.limits.gpus is not None:
+        own["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, container.limits.gpus)) or "-1"
+    return own
+
+
+def _chosen_cpus(container: ContainerSpec) -> list[int]:
+    cpus, count = machine.cpu_ids(), container.limits.cpus
+    if not count or count >= len(cpus):
+        return cpus
+    return machine.chosen_cpus(cpus, count, f"{container.job_name}/{container.host}")
+
+
+def _home_of(container: ContainerSpec) -> Path:
+    return Path(container.labels["launcher.home"])
+
+
+def _started_warm(
+    container: ContainerSpec, environment: Mapping[str, str], descriptors: list[int]
+) -> tuple[dict[str, Any] | None, str]:
+    """Start a host from a warm pool of its kind.
+
+    Returns:
+        The pool and the job before, None where it was not started; and then why, where there is such a pool.
+    """
+    if not container.bundled or container.entry_point or not namespaces_wanted() or sys.platform != "linux":
+        return None, ""
+    pools = Pools(_home_of(container))
+    requirements = container.environment.get("LAUNCHER_REQUIREMENTS", "")
+    try:
+        pool = pools.find(pools.name_of(container, {**environment, **container.environment}, requirements))
+    except OSError as error:
+        return None, f"{container.host} was not started warm: {error}"
+    if pool is None:
+        return None, ""
+    pid, reason = pools.start(pool, container, descriptors)
+    if pid == 0 and not _appears(Path(container.state_path) / "supervisor.json"):
+        pid, reason = None, "its process was killed"
+    if pid is None:
+        return None, f"{container.host} was not started warm: {reason}"
+    return {"pid": pid, "warm_pool": pool.name, "previous_job": pool.last_job}, ""
+
+
+def _appears(path: Path) -> bool:
+    deadline = time.monotonic() + _FORKED_SECONDS
+    while not path.exists():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
+
+
 def _supervised(folder: Path) -> tuple[Path, bool]:
     """Return the state folder of a supervisor, and whether that is gone.
 
@@ -337,11 +593,23 @@ def _supervised(folder: Path) -> tuple[Path, bool]:
         OSError: the process has ended, or is somebody else's.
         ValueError: it is no supervisor. What one has forked has its command line, but not its lock.
     """
-    script, state, descriptor, _ = os.fsdecode((folder / "cmdline").read_bytes()).split("\0")[-4:]
+    words = os.fsdecode((folder / "cmdline").read_bytes()).split("\0")
+    if len(words) > 2 and Path(words[2]).name == WARM_SERVER.name:
+        return _supervised_copy(folder, pool=Path(words[3]))
+    script, state, descriptor, _ = words[-4:]
     lock = folder / "fd" / descriptor
     if Path(script).name != _SUPERVISOR.name or str(lock.readlink()).removesuffix(" (deleted)") != f"{state}/lock":
         raise ValueError(script)
     return Path(state), lock.stat().st_nlink == 0
+
+
+def _supervised_copy(folder: Path, *, pool: Path) -> tuple[Path, bool]:
+    """The same for a supervisor that is a copy of a warm pool's process, and has its command line."""
+    for descriptor in (folder / "fd").iterdir():
+        path = Path(str(descriptor.readlink()).removesuffix(" (deleted)"))
+        if path.name == "lock" and path.parent != pool:
+            return path.parent, descriptor.stat().st_nlink == 0
+    raise ValueError(str(pool))
 
 
 def _end_supervisor(folder: Path, state_path: Path) -> None:

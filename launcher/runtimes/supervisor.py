@@ -19,6 +19,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from types import FrameType
@@ -39,6 +40,7 @@ _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
 _READY = b"\0"
 _EXIT_SETUP_FAILED = 125
 _RESERVED_BYTES = 4096
+_RECORDING_SECONDS, _RECORDING_PAUSE_SECONDS = 86_400.0, 0.5  # how long an end that cannot be recorded is tried again
 _FALLBACK_NOTICE = (
     "launcher: no private /opt/ml on this machine ({reason}); "
     "the job finds its folders under SAGEMAKER_BASE_DIR={base}\n"
@@ -47,15 +49,31 @@ _FALLBACK_NOTICE = (
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def main(state_path: Path, lock_descriptor: int) -> None:
-    """Run the job that ``request.json`` describes, and record its exit code."""
+Start = Callable[..., Any]
+"""Starts a script in another way than by a new interpreter; the toolkit says what it gets and returns."""
+
+
+class StartProgram(BaseException):
+    """Unwinds the stack of a copy up to its top, where the script is run as a new interpreter would run it."""
+
+    def __init__(self, program: list[str], folder: str, environment: dict[str, str]) -> None:
+        super().__init__(program)
+        self.program, self.folder, self.environment = program, folder, environment
+
+
+def main(state_path: Path, lock_descriptor: int, start: Start | None = None) -> None:
+    """Run the job that ``request.json`` describes, and record its exit code.
+
+    Args:
+        start: of a warm pool: then nothing runs where the job can have no namespaces of its own.
+    """
     os.set_inheritable(lock_descriptor, False)
     request: dict[str, Any] = json.loads((state_path / "request.json").read_text(encoding="utf-8"))
     request["inherited"] = _read_standard_input()
     _write_json(state_path / "supervisor.json", {"pid": os.getpid()})
     _reserve(state_path / "exit.json")
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
-    job = _Job(request, lock_descriptor)
+    job = _Job(request, lock_descriptor, start)
     signal.signal(signal.SIGTERM, job.on_terminate)
     signal.signal(signal.SIGUSR1, job.on_kill)
     signal.signal(signal.SIGALRM, job.on_deadline)
@@ -72,12 +90,13 @@ def main(state_path: Path, lock_descriptor: int) -> None:
     if group is not None:
         group.remove()
     ended = {"exit_code": code, "isolated": job.isolated, "ended": time.time(), "cause": job.cause, "warning": warning}
-    _write_json(state_path / "exit.json", {**ended, "detail": job.detail})
+    _record_end(state_path / "exit.json", {**ended, "detail": job.detail, **_used()})
 
 
 class _Job:
-    def __init__(self, request: dict[str, Any], lock_descriptor: int) -> None:
+    def __init__(self, request: dict[str, Any], lock_descriptor: int, start: Start | None = None) -> None:
         self._request = request
+        self._start = start
         self._lock = lock_descriptor
         self._main_pid = 0
         self._terminate_wanted = False
@@ -97,6 +116,9 @@ class _Job:
                 return code
         elif not self._request["isolate"]:
             reason = "LAUNCHER_NAMESPACES is off"
+        if self._start is not None:
+            os.write(1, f"launcher: no job of a warm pool runs without namespaces ({reason})\n".encode())
+            return _EXIT_SETUP_FAILED
         if self._request["network_isolated"]:
             os.write(1, f"launcher: the network cannot be taken away from a process here ({reason})\n".encode())
             return _EXIT_SETUP_FAILED
@@ -312,7 +334,7 @@ class _Job:
                 os.close(ready)
             environment = {**self._request["inherited"], **self._request["environment"], **extra}
             if self._request["toolkit"]:
-                _become_toolkit(self._request["toolkit"], argv, environment)
+                _become_toolkit(self._request["toolkit"], argv, environment, self._start)
             os.execvpe(argv[0], argv, environment)
         except OSError as error:
             os.write(2, f"launcher: {argv[0]}: {error.strerror}\n".encode())
@@ -324,7 +346,7 @@ def _in_base(base: str, word: str) -> str:
     return base + word.removeprefix("/opt/ml") if f"{word}/".startswith("/opt/ml/") else word
 
 
-def _become_toolkit(folder: str, argv: list[str], environment: dict[str, str]) -> NoReturn:
+def _become_toolkit(folder: str, argv: list[str], environment: dict[str, str], start: Start | None = None) -> NoReturn:
     """Run ``python -m job_toolkit`` in this interpreter: starting another one takes longer than all that it does."""
     os.environ.clear()
     os.environ.update(environment)
@@ -332,7 +354,9 @@ def _become_toolkit(folder: str, argv: list[str], environment: dict[str, str]) -
     sys.argv = argv[2:]
     code = 1
     try:
-        code = int(import_module("job_toolkit.__main__").main(argv[3:]))
+        code = int(import_module("job_toolkit.__main__").main(argv[3:], start))
+    except StartProgram:
+        raise
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else 1
     except BaseException:  # noqa: BLE001 - this process ends here, and its last word is the traceback
@@ -580,6 +604,15 @@ def _memory_cgroup() -> tuple[str, str, str]:
     return "/sys/fs/cgroup", "memory.events", "memory.max"
 
 
+def _used() -> dict[str, float]:
+    """Return the CPU time of all that the job ran, and the memory that the largest of its processes had."""
+    import resource  # only now: a start does not wait for it
+
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return {"cpu_seconds": usage.ru_utime + usage.ru_stime, "memory_peak_bytes": usage.ru_maxrss * unit}
+
+
 def _read_text(path: str) -> str:
     try:
         with open(path, encoding="utf-8") as file:  # noqa: PTH123
@@ -675,6 +708,23 @@ def _write_json(path: Path, value: dict[str, Any]) -> None:
         file.flush()
         file.truncate()
     part.replace(path)
+
+
+def _record_end(path: Path, value: dict[str, Any]) -> None:
+    """Write how the job ended; on a disk that takes nothing at the moment, such as a read-only one, when it does again.
+
+    Whoever looks sees a job that runs until then, because this process holds its lock.
+    """
+    deadline = time.monotonic() + _RECORDING_SECONDS
+    while True:
+        try:
+            _write_json(path, value)
+        except OSError:
+            if time.monotonic() > deadline or not path.parent.is_dir():
+                return  # nobody will ask any more
+        else:
+            return
+        time.sleep(_RECORDING_PAUSE_SECONDS)
 
 
 def _reserve(path: Path) -> None:

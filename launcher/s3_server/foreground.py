@@ -14,7 +14,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from launcher.s3_server.access import home_key
-from launcher.s3_server.server import OtherServices, listen, serve
+from launcher.s3_server.listening import listen
+from launcher.s3_server.server import OtherServices, serve
 from launcher.s3_server.store import ObjectStore
 
 

@@ -7,8 +7,6 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from email.header import Header
-from email.utils import formatdate, parsedate
 from types import MappingProxyType
 from typing import Any, BinaryIO
 from urllib.parse import parse_qsl, unquote
@@ -18,6 +16,7 @@ from launcher.s3_server.checksums import ALGORITHMS
 from launcher.s3_server.documents import REGION, document, leaf, read_tags, timestamp
 from launcher.s3_server.errors import S3Error
 from launcher.s3_server.store import StoredObject
+from launcher.s3_server.wire import http_date
 
 ENCRYPTION_HEADERS = ("x-amz-server-side-encryption", "x-amz-server-side-encryption-aws-kms-key-id")
 # Given with an object and handed back with it; the rest of what a client may say about one is metadata.
@@ -192,7 +191,7 @@ def object_headers(stored: StoredObject, with_checksums: bool) -> dict[str, str]
     """Return the headers that come with an object."""
     headers = {
         "ETag": f'"{stored.etag}"',
-        "Last-Modified": formatdate(stored.modified, usegmt=True),
+        "Last-Modified": http_date(stored.modified),
         "Accept-Ranges": "bytes",
         "Content-Type": stored.content_type,
         **{name: _as_header(value) for name, value in stored.headers.items()},
@@ -262,7 +261,7 @@ def numeral(text: str, name: str, default: int, highest: int, lowest: int = 0) -
 
 
 def check_read(headers: Mapping[str, str], stored: StoredObject, start: str = "") -> None:
-    """Hold the conditions of a read; ``start`` is ``x-amz-copy-source-`` for those of a copy.
+    """Check the conditions of a read; ``start`` is ``x-amz-copy-source-`` for those of a copy.
 
     Raises:
         S3Error: PreconditionFailed, or NotModified.
@@ -292,7 +291,7 @@ def check_read(headers: Mapping[str, str], stored: StoredObject, start: str = ""
 
 
 def check_write(headers: Mapping[str, str], stored: StoredObject | None) -> None:
-    """Hold ``If-Match`` and ``If-None-Match`` of a write.
+    """Check ``If-Match`` and ``If-None-Match`` of a write.
 
     Raises:
         S3Error: PreconditionFailed, NoSuchKey, NotImplemented.
@@ -337,6 +336,8 @@ def _names(header: str, etag: str) -> bool:
 
 def _seconds(header: str | None) -> int | None:
     """Return the time that a header names, None where it names none and is to be ignored."""
+    from email.utils import parsedate  # slow to load, and few requests have a condition
+
     try:
         fields = parsedate(header) if header else None
         return calendar.timegm(fields) if fields else None
@@ -358,4 +359,8 @@ def _as_text(value: str) -> str:
 
 
 def _as_header(value: str) -> str:
-    return value if value.isascii() else Header(value, "utf-8", maxlinelen=100_000).encode()
+    if value.isascii():
+        return value
+    from email.header import Header  # slow to load, and few values need it
+
+    return Header(value, "utf-8", maxlinelen=100_000).encode()

@@ -1,7 +1,7 @@
 """The embedded S3 behind HTTP: a thread for each connection, and files sent by the kernel.
 
-It keeps nothing of its own but what moto keeps: two servers of one store, or one that was killed and another, are the
-same to a client.
+It keeps no state but moto's. To a client two servers of one store are the same, and so is the next server after one
+that was killed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
-from email.utils import formatdate
 from http import HTTPStatus
 from pathlib import Path
 from typing import Protocol, cast
@@ -44,7 +43,7 @@ from launcher.s3_server.errors import S3Error
 from launcher.s3_server.messages import Request, Response, bucket_of_host, split_target
 from launcher.s3_server.moto_bridge import MotoBridge
 from launcher.s3_server.store import ObjectStore
-from launcher.s3_server.wire import Head, read_head
+from launcher.s3_server.wire import Head, http_date, read_head
 
 CONTROL_PATH = "/_launcher/"
 _LAST_REQUESTS_SECONDS = 5
@@ -63,7 +62,7 @@ class OtherServices(Protocol):
         """Answer a request, and refuse it in the service's own words.
 
         Args:
-            key: what the request has to be signed with; None where any will do.
+            key: the key that must have signed the request; None where any will do.
         Raises:
             S3Error: it is not well-formed, or not signed.
         """
@@ -77,8 +76,8 @@ class S3Server:
 
     Args:
         others: what is served besides; None for S3 alone.
-        token: what a ping is answered with a proof of, so that a caller knows whose server it has found.
-        access: whether callers on a loopback address have to bring the key as well; all others have to.
+        token: proved in the answer to a ping, so that a caller knows whose server answers.
+        access: whether callers on a loopback address have to sign with the key; all others always have to.
         names: host names to answer to besides addresses and ``localhost``; with a dot in front, all below.
     """
 
@@ -105,7 +104,7 @@ class S3Server:
         self._lock = threading.Lock()
 
     def end(self, idle_seconds: float = 0) -> bool:
-        """Decide to end if nothing was asked for ``idle_seconds``; return whether that is so."""
+        """Decide to end if no request came for ``idle_seconds``; return the decision."""
         with self._lock:
             idle = not self._busy and time.monotonic() - self._last_use >= idle_seconds
             self._ending = self._ending or idle
@@ -182,7 +181,7 @@ class S3Server:
         return _refusal(error, head.target)
 
     def _check_key(self, connection: Connection, head: Head, host: str) -> ChunkSigner | None:
-        """Hold the request against the key of this home, where it is asked for."""
+        """Check the request's signature, where this server asks for the key."""
         if not needs_key(connection.address, self._access):
             return None
         signed = SignedRequest(head.method, head.target, head.headers, bucket_of_host(host, self._names))
@@ -198,7 +197,7 @@ class S3Server:
             return False
 
     def _control(self, method: str, question: str) -> Response:
-        """Answer whoever started this server, or looks for it, and has its token to show for it."""
+        """Answer a process that started this server, or looks for it, and proves that it has the token."""
         action, _, rest = question.partition("/")
         nonce, _, proof = rest.partition("/")
         if proof != prove(self._token, action, nonce) or not self._claimed():
@@ -213,11 +212,11 @@ class S3Server:
 
 
 def _nothing() -> None:
-    """Before a body that is on its way already."""
+    """Do nothing: the body is on its way already."""
 
 
 def _internal(error: Exception) -> S3Error:
-    """Return the error for what nobody foresaw; without descriptors or memory a client may try again."""
+    """Return the error for an unforeseen exception; without descriptors or memory a client may try again."""
     if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE)):
         return S3Error("SlowDown", "Please reduce your request rate.")
     return S3Error("InternalError", f"{type(error).__name__}: {error}")
@@ -236,7 +235,7 @@ def _refusal(error: S3Error, target: str) -> Response:
 
 def _send(connection: Connection, response: Response, *, is_head: bool, keep_alive: bool) -> bool:
     """Send an answer; return whether all of it could be sent."""
-    headers = {"Date": formatdate(usegmt=True), "Server": _SERVER, "x-amz-request-id": uuid.uuid4().hex}
+    headers = {"Date": http_date(time.time()), "Server": _SERVER, "x-amz-request-id": uuid.uuid4().hex}
     # A stored page may not act in the name of this server.
     headers |= {"X-Content-Type-Options": "nosniff", "Content-Security-Policy": "sandbox"}
     if response.body and "content-type" not in response.headers:
@@ -268,27 +267,6 @@ def _send(connection: Connection, response: Response, *, is_head: bool, keep_ali
     return connection.send_file(response.file, response.offset, length)
 
 
-def listen(address: str, port: int = 0, *, exactly: bool = False) -> socket.socket:
-    """Return a socket bound to an address, and to the port if it is free, else to any.
-
-    Raises:
-        OSError: the address is none of this machine; or ``exactly`` that port was asked for, and it is taken.
-    """
-    listener = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        try:
-            listener.bind((address, port))
-        except OSError:
-            if not port or exactly:
-                raise
-            listener.bind((address, 0))
-    except OSError:
-        listener.close()
-        raise
-    return listener
-
-
 def serve(
     store: ObjectStore,
     listener: socket.socket,
@@ -299,7 +277,8 @@ def serve(
     names: Sequence[str] = (),
     others: OtherServices | None = None,
 ) -> None:
-    """Serve until a stop is wanted, or nobody asks for ``idle_seconds`` and nobody holds a lock on ``use_path``.
+    """Serve until a stop is asked for, or no request came for ``idle_seconds`` and nobody holds a lock on
+    ``use_path``.
 
     A file ``ADDRESS.stay`` beside ``ADDRESS.use`` keeps it up however long it is idle.
     """
@@ -327,7 +306,7 @@ def serve(
 
 
 def _held(path: Path) -> bool:
-    """Return whether somebody holds a lock on a file; also where that cannot be told now, as without descriptors."""
+    """Return whether a process holds a lock on a file; True where nobody can say now, as without descriptors."""
     try:
         with path.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

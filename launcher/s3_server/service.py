@@ -1,7 +1,7 @@
 """The embedded S3's server as a process of its own: started by whoever needs it first, found by all others.
 
-A server holds a ``flock`` for as long as it lives, so no process id is trusted; where it listens stands in a file,
-with a secret that both sides prove to have and neither says. The port stays the same from one server to the next
+A server holds a ``flock`` for as long as it lives, so no process id is trusted; a file says where it listens, with a
+secret that both sides prove to have and neither sends. The port stays the same from one server to the next
 while it is free.
 """
 
@@ -10,14 +10,12 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import http.client
 import json
 import os
 import socket
 import subprocess
 import sys
 import time
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -31,6 +29,7 @@ LOOPBACK = "127.0.0.1"
 _CONTROL_PATH = "/_launcher/"  # of server.py, which is imported by who starts one
 _START_SECONDS = 30
 _PING_SECONDS = 5
+_MAX_ANSWER_BYTES = 8192
 IDLE_SECONDS = 900.0
 MODULE = "launcher.s3_server.server"
 """What is run as the server's process: S3 alone."""
@@ -137,7 +136,7 @@ def stop(home: Path) -> list[Server]:
 
 
 def _stop(home: Path, server: Server) -> None:
-    with contextlib.suppress(OSError, http.client.HTTPException):
+    with contextlib.suppress(OSError, ValueError):
         _ask(server.address, server.port, "POST", "stop", server.token)
     place, deadline = _Place(home, server.address), time.monotonic() + _START_SECONDS
     while place.alive():
@@ -155,7 +154,7 @@ def in_use(
     access: Access = "any",
     module: str = MODULE,
 ) -> Iterator[str]:
-    """Start a server if there is none, and keep it from ending as idle; give its URL."""
+    """Start a server if there is none, keep it from ending as idle, and yield its URL."""
     place = _Place(home, address)
     _make_folder(home)
     with place.file("use").open("ab") as use:
@@ -174,14 +173,14 @@ class _Place:
         return _folder(self._home) / f"{self._address}.{kind}"
 
     def running(self) -> Server | None:
-        """Return the server that the file names, if it is that one that answers."""
+        """Return the server that the file names, if that very server answers."""
         noted = self._known()
         if noted is None:
             return None
         try:
             nonce, text = _ask(self._address, noted["port"], "GET", "ping", noted["token"])
             answer = json.loads(text)
-        except (OSError, http.client.HTTPException, ValueError):
+        except (OSError, ValueError):
             return None
         if not isinstance(answer, dict) or answer.get("proof") != prove(noted["token"], "answer", nonce):
             return None
@@ -244,7 +243,7 @@ class _Place:
 
     def _launch(self, lock: int, idle_seconds: float, access: Access, module: str, port: int | None) -> None:
         """Bind the port, hand it and the lock to a new process, and write down where it will answer."""
-        from launcher.s3_server.server import listen
+        from launcher.s3_server.listening import listen
 
         noted = self._known()
         try:
@@ -259,7 +258,7 @@ class _Place:
                 "InternalError", f"cannot listen on {self._address}: {error.strerror or error}", "the embedded S3",
                 "Is it an address of this machine? ip addr shows them.",
             ) from error  # fmt: skip
-        token = uuid.uuid4().hex
+        token = os.urandom(16).hex()
         with listener, self.file("log").open("ab") as log:
             new = self.file("json").with_suffix(".new")
             values = {"port": listener.getsockname()[1], "token": token, "access": access, "module": module}
@@ -315,15 +314,22 @@ def _make_folder(home: Path) -> None:
 
 
 def _ask(address: str, port: int, method: str, action: str, token: str) -> tuple[str, bytes]:
-    """Return the word that was sent to be proved, and the answer."""
-    nonce = uuid.uuid4().hex
-    connection = http.client.HTTPConnection(address, port, timeout=_PING_SECONDS)
-    try:
-        connection.request(method, f"{_CONTROL_PATH}{action}/{nonce}/{prove(token, action, nonce)}")
-        answer = connection.getresponse()
-        text = answer.read(4096)
-        if answer.status != http.client.OK:
-            raise http.client.HTTPException(f"status {answer.status}")
-        return nonce, text
-    finally:
-        connection.close()
+    """Return the challenge that was sent, and the answer.
+
+    Raises:
+        OSError: nobody answers.
+        ValueError: it is another server.
+    """
+    nonce = os.urandom(16).hex()
+    target = f"{_CONTROL_PATH}{action}/{nonce}/{prove(token, action, nonce)}"
+    request = f"{method} {target} HTTP/1.1\r\nHost: {_url(address, port)[7:]}\r\nConnection: close\r\n\r\n"
+    # By hand: to load Python's HTTP client takes longer than all else that starting a server needs.
+    with socket.create_connection((address, port), timeout=_PING_SECONDS) as connection:
+        connection.sendall(request.encode("ascii"))
+        answer = bytearray()
+        while len(answer) < _MAX_ANSWER_BYTES and (chunk := connection.recv(4096)):
+            answer += chunk
+    head, _, text = bytes(answer).partition(b"\r\n\r\n")
+    if head.split(b" ", 2)[1:2] != [b"200"]:
+        raise ValueError(head[:100].decode("latin-1"))
+    return nonce, text

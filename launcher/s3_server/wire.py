@@ -7,6 +7,7 @@ taken for a request. Source: RFC 9112, sections 2 to 7.
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -24,6 +25,18 @@ _HEADER_LINE = re.compile(
 _LENGTH = re.compile(r"[0-9]{1,18}")
 _CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})((?:[ \t]*;[^\x00-\x08\x0a-\x1f\x7f]*)?)\r\n")
 _SINGLE = ("content-length", "host", "transfer-encoding", "authorization", "x-amz-content-sha256")
+
+
+_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+
+
+def http_date(moment: float) -> str:
+    """Return a time of the Unix clock as headers hold it; the names are English, whatever the locale."""
+    at = time.gmtime(moment)
+    return (
+        f"{_DAYS[at.tm_wday]}, {at.tm_mday:02} {_MONTHS[at.tm_mon - 1]} {at.tm_year:04} {time.strftime('%T', at)} GMT"
+    )
 
 
 class Headers(Mapping[str, str]):
@@ -45,7 +58,7 @@ class Headers(Mapping[str, str]):
         return len(self._values)
 
     def as_dict(self) -> dict[str, str]:
-        """Return the values by their names in lower case: quicker to ask, if only by such names."""
+        """Return the values by their names in lower case: quicker to look up, for callers that have such names."""
         return self._values
 
 

@@ -21,6 +21,13 @@ BUNDLED_METRIC_DEFINITIONS = [
     {"Name": "sequential-doubly-robust", "Regex": r"^Off-Policy Evaluation>.*\bSequential-DR=([^,\s]+)"},
 ]
 
+NAMES_JOB_OR_TIME = (
+    "results/intermediate/run.json",
+    "results/*/off_policy_evaluation.*",  # its caption
+    "results/intermediate/tensorboard/*",
+)
+"""Files of the bundled entry points that name the job, the day or the time, and so differ from run to run."""
+
 BUNDLED_CHANNELS = {"evaluate.py": "checkpoint"}
 """The channel that a bare path means, by entry point; ``train`` for the others."""
 
@@ -34,6 +41,7 @@ def fit(
     wait: bool = True,
     logs: str | bool = "All",
     job_name: str | None = None,
+    debug: bool = False,
     **options: Any,
 ) -> TrainingJob:
     """Run one of the bundled entry points with a preset: the one-line form of a job.
@@ -50,7 +58,7 @@ def fit(
         JobFailedError, BadInputError, KeyboardInterrupt: as ``Estimator.fit``.
     """
     estimator = bundled_estimator(preset, entry_point, hyperparameters, **options)
-    estimator.fit(bundled_inputs(entry_point, inputs), wait=wait, logs=logs, job_name=job_name)
+    estimator.fit(bundled_inputs(entry_point, inputs), wait=wait, logs=logs, job_name=job_name, debug=debug)
     return estimator._latest
 
 

@@ -218,6 +218,7 @@ class Estimator:
         self.latest_training_job: TrainingJob | None = None
         self._current_job_name: str | None = None
         self._enable_network_isolation = enable_network_isolation
+        self.keep_alive_period_in_seconds = keep_alive_period_in_seconds
         self._hyperparameters: dict[str, Any] = dict(hyperparameters or {})
         self._output_path = _text(output_path)
         self._runtime = runtime
@@ -230,6 +231,8 @@ class Estimator:
         logs: str | bool = "All",
         job_name: str | None = None,
         experiment_config: Mapping[str, str] | None = None,
+        *,
+        debug: bool = False,
     ) -> None:
         """Train: submit a job and, unless told otherwise, follow it to its end.
 
@@ -239,6 +242,7 @@ class Estimator:
             logs: ``All`` or True prints the job's log as it grows; ``None`` or False does not.
             job_name: default: ``base_job_name`` and the time.
             experiment_config: kept and shown by ``describe``; it means nothing here.
+            debug: the program waits for a debugger; ``launcher debug`` says how to connect one.
         Raises:
             JobFailedError: the job failed; the message has reason, exit code and last log lines.
             BadInputError: the job cannot be run as asked; nothing was started.
@@ -248,7 +252,7 @@ class Estimator:
         shown = logs_wanted(logs)
         if not wait and isinstance(self._runtime, Runtime):
             raise BadInputError("wait=False needs a runtime by name.", 'Use runtime="docker" or "process".')
-        job = self.submit(inputs, job_name, experiment_config)
+        job = self.submit(inputs, job_name, experiment_config, debug=debug)
         if shown:
             say(f"Training job {job.name} in {job.path}")
             for warning in job.warnings:
@@ -258,7 +262,7 @@ class Estimator:
         else:
             job.detach()
 
-    def request(self, inputs: Inputs = None, job_name: str | None = None) -> dict[str, Any]:
+    def request(self, inputs: Inputs = None, job_name: str | None = None, *, debug: bool = False) -> dict[str, Any]:
         """Return the CreateTrainingJob document that ``fit`` would submit; nothing is written or uploaded.
 
         Without its member ``Launcher``, which is the launcher's own, boto3's ``create_training_job`` takes it.
@@ -267,13 +271,15 @@ class Estimator:
         Raises:
             BadInputError: the job cannot be run as asked.
         """
-        return self._submission(inputs, job_name).request
+        return self._submission(inputs, job_name, debug=debug).request
 
     def submit(
         self,
         inputs: Inputs = None,
         job_name: str | None = None,
         experiment_config: Mapping[str, str] | None = None,
+        *,
+        debug: bool = False,
     ) -> TrainingJob:
         """Upload the source as it is now and record a job, without running it; call ``wait`` or ``detach`` on it next.
 
@@ -282,7 +288,7 @@ class Estimator:
         """
         store = JobStore(home_path())
         while True:
-            submission = self._submission(inputs, job_name, experiment_config)
+            submission = self._submission(inputs, job_name, experiment_config, debug=debug)
             job = submission.job
             plan_job(job, store, source_members=submission.source_members)
             try:
@@ -297,7 +303,7 @@ class Estimator:
                 time.sleep(0.001)  # another job was named in the same millisecond: the next one is free
         return self._follow(TrainingJob(job.spec.job_name, store, job.runtime))
 
-    def plan(self, inputs: Inputs = None, job_name: str | None = None) -> RunPlan:
+    def plan(self, inputs: Inputs = None, job_name: str | None = None, *, debug: bool = False) -> RunPlan:
         """Return everything that ``fit`` would run, read and write; print it, compare it. Nothing is run.
 
         As in the SDK, the session's bucket is made if results would go to it.
@@ -305,7 +311,7 @@ class Estimator:
         Raises:
             BadInputError: the job cannot be run as asked.
         """
-        submission = self._submission(inputs, job_name)
+        submission = self._submission(inputs, job_name, debug=debug)
         return plan_job(submission.job, JobStore(home_path()), source_members=submission.source_members)
 
     def set_hyperparameters(self, **kwargs: Any) -> None:
@@ -631,7 +637,12 @@ class Estimator:
         return {"S3Uri": uri, **local}
 
     def _submission(
-        self, inputs: Inputs, job_name: str | None, experiment_config: Mapping[str, str] | None = None
+        self,
+        inputs: Inputs,
+        job_name: str | None,
+        experiment_config: Mapping[str, str] | None = None,
+        *,
+        debug: bool = False,
     ) -> _Submission:
         """Turn everything that is set now into a checked request; reads files, changes nothing."""
         self._check()
@@ -693,6 +704,7 @@ class Estimator:
             S3=self._s3([output_uri, code_uri, archive or "", str(checkpoints), str(channels)]),
             Estimator=self._own_options(source),
             WritableChannels=writable_channels(inputs) or None,
+            Debug=debug or None,
             SpotInterruptions=self.spot_interruptions,
         )
         with in_sdk_words(ESTIMATOR_OPTIONS):

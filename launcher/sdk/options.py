@@ -218,7 +218,12 @@ ESTIMATOR_OPTIONS = (
         '`"local"`.',
         kind="anything",
     ),
-    _noted("keep_alive_period_in_seconds", "ResourceConfig.KeepAlivePeriodInSeconds"),
+    Option(
+        "keep_alive_period_in_seconds",
+        "Seconds that a [warm pool](warm-pools.md) stays for the next job of its kind, at most 21600; `None` and 0 "
+        "make none. On the process runtime; on Docker the job says in `warnings` why there is none.",
+        "ResourceConfig.KeepAlivePeriodInSeconds",
+    ),
     _noted("volume_size", "ResourceConfig.VolumeSizeInGB"),
     _noted("volume_kms_key", "ResourceConfig.VolumeKmsKeyId"),
     _noted("output_kms_key", "OutputDataConfig.KmsKeyId"),

@@ -17,6 +17,7 @@ from launcher.running import artifacts
 from launcher.running.driving import raise_unless_completed
 from launcher.running.following import LineSink
 from launcher.running.runner import job_storage
+from launcher.running.warm_pools import warm_pool_status
 from launcher.runtimes import Runtime
 from launcher.sdk.job_handle import JobHandle
 from launcher.settings import home_path
@@ -64,6 +65,16 @@ class JobOutputs:
             return [(path.relative_to(folder).as_posix(), path.stat().st_size) for path in paths]
         with tempfile.TemporaryDirectory(prefix="launcher-") as fetched:
             return artifacts.list_files(storage.fetch(uri, Path(fetched)))
+
+    def size(self, part: str) -> int:
+        """Return the bytes of the archive of ``model`` or ``output``, wherever it is; 0 where there is none."""
+        uri: str = getattr(self._keys, part)
+        return job_storage(self._spec, uri).size(uri) or 0
+
+    def has_intermediate(self, name: str) -> bool:
+        """Return whether the job has written something of that name to ``/opt/ml/output/intermediate``."""
+        uri = f"{self._keys.intermediate}/{name}"
+        return job_storage(self._spec, uri).exists(uri)
 
     @property
     def model_path(self) -> Path:
@@ -145,7 +156,8 @@ class TrainingJob(JobHandle[JobRecord]):
 
     def describe(self) -> dict[str, Any]:
         """Return what DescribeTrainingJob returns, in boto3's types."""
-        return describe_record(self._looked_after())
+        record = self._looked_after()
+        return {**describe_record(record), **warm_pool_status(self._store, record)}
 
     def metrics(self) -> pd.DataFrame:
         """Return the metric CSV as far as it is written, a row an epoch."""

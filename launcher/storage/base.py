@@ -125,6 +125,10 @@ class Storage(ABC):
         """Return whether anything lies at ``uri``."""
 
     @abstractmethod
+    def size(self, uri: str) -> int | None:
+        """Return how many bytes the one object at ``uri`` has; None where there is none."""
+
+    @abstractmethod
     def check_writable(self, uri: str) -> None:
         """Refuse a place that results could not be written to later; writes nothing.
 

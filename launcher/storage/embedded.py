@@ -129,6 +129,12 @@ class EmbeddedStorage(BucketStorage):
         below = key if not key or key.endswith("/") else key + "/"
         return next(self._store.list(bucket, below), None) is not None
 
+    def size(self, uri: str) -> int | None:
+        """Return the size of the object."""
+        bucket, key = split_s3_uri(uri)
+        stored = self._store.head(bucket, key) if self._store.bucket_exists(bucket) else None
+        return None if stored is None else stored.size
+
     def check_writable(self, uri: str) -> None:
         """Refuse a bucket that is not there."""
         try:

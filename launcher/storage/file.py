@@ -157,6 +157,11 @@ class FileStorage(Storage):
         """Return whether the path is there."""
         return self.path_of(uri).exists()
 
+    def size(self, uri: str) -> int | None:
+        """Return the size of the file."""
+        path = self.path_of(uri)
+        return path.stat().st_size if path.is_file() else None
+
     def check_writable(self, uri: str) -> None:
         """Look at the nearest parent that exists: it must be a folder that can be written."""
         path = self.path_of(uri)

@@ -159,6 +159,11 @@ class S3Storage(BucketStorage):
             first == key or not key or self._first_key(bucket, key.rstrip("/") + "/") is not None
         )
 
+    def size(self, uri: str) -> int | None:
+        """Ask for the object's headers."""
+        listed = self.head(uri)
+        return None if listed is None else listed.size
+
     def check_writable(self, uri: str) -> None:
         """Look for the bucket; only the first write shows whether it may be written to."""
         bucket, _ = split_s3_uri(uri)

@@ -98,7 +98,6 @@ def test_options_that_mean_nothing_here_are_kept_and_named(estimator):
         "subnets": ["subnet-1"],
         "security_group_ids": ["sg-1"],
         "encrypt_inter_container_traffic": True,
-        "keep_alive_period_in_seconds": 600,
         "enable_infra_check": True,
         "enable_remote_debug": True,
         "enable_session_tag_chaining": True,

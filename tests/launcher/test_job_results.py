@@ -13,6 +13,7 @@ from launcher.runtimes import get_runtime
 from launcher.sdk.bundled import bundled_inputs
 from launcher.sdk.inputs import make_channels
 from launcher.sdk.job_results import referred_location, results_path
+from launcher.settings import DEFAULT_BUCKET
 from tests.fakes import FakeRuntime
 from tests.shell import run_launcher
 
@@ -222,6 +223,16 @@ def test_the_end_of_fit_names_files_by_paths_of_this_machine_and_the_next_comman
     assert f"{results}/model.tar.gz: policy.pt" in answer.stdout
     assert f"{results}/output.tar.gz: checkpoint/epoch-1.pt, log.csv" in answer.stdout
     assert "Files: launcher outputs job-1 --to FOLDER\nNext job: launcher fit ... -i CHANNEL=job-1\n" in answer.stdout
+
+
+def test_the_end_of_fit_names_files_in_s3_and_those_of_a_job_that_failed(tmp_path, home):
+    (tmp_path / "make.py").write_text(MAKER + "\nraise SystemExit(3)\n")
+    answer = run_launcher("fit", "make.py", "-r", "process", "--mode", "s3", "--job-name", "job-1", cwd=tmp_path)
+    results = f"s3://{DEFAULT_BUCKET}/job-1/output"
+    assert answer.returncode == 1
+    assert f"/opt/ml/output/data/log.csv is output/log.csv in {results}/output.tar.gz" in answer.stdout
+    assert f"{results}/output.tar.gz: checkpoint/epoch-1.pt, log.csv" in answer.stdout
+    assert "Next job" not in answer.stdout
 
 
 @pytest.mark.slow

@@ -456,11 +456,18 @@ except OSError:
 """
 
 
-@pytest.mark.parametrize(("ending", "code"), [("", None), ("sys.exit(7)", 7)])
-def test_a_job_that_fills_the_disk_fails_by_name_with_its_true_exit_code(tmp_path, small_disk, ending, code):
+@pytest.mark.parametrize(
+    ("runtime", "ending", "code"),
+    [
+        ("process", "", None),
+        ("process", "sys.exit(7)", 7),
+        pytest.param("docker", "", None, marks=pytest.mark.docker),
+    ],
+)
+def test_a_job_that_fills_the_disk_fails_by_name_with_its_true_exit_code(tmp_path, small_disk, runtime, ending, code):
     """Its results have no room to be packed; its end is recorded, its files stay, nothing runs on."""
     (tmp_path / "fill.py").write_text(FILLS_THE_DISK.format(prints="", ending=ending))
-    answer = run_launcher("fit", "fill.py", "-r", "process", "--job-name", "job-1", cwd=tmp_path)
+    answer = run_launcher("fit", "fill.py", "-r", runtime, "--job-name", "job-1", cwd=tmp_path)
     assert answer.returncode == 1, answer.stderr
     assert "Traceback" not in answer.stderr
     assert "No space left on device" in answer.stderr

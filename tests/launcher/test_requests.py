@@ -295,7 +295,6 @@ WITHOUT_EFFECT = {
     "VpcConfig": {"SecurityGroupIds": ["sg-1"], "Subnets": ["subnet-1"]},
     "EnableInterContainerTrafficEncryption": True,
     "ResourceConfig.VolumeSizeInGB": 50,
-    "ResourceConfig.KeepAlivePeriodInSeconds": 60,
     "OutputDataConfig.KmsKeyId": "key",
     "ExperimentConfig": {"ExperimentName": "x"},
 }

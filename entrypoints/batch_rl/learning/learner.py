@@ -251,7 +251,7 @@ class Learner(Ensemble):
         going_on = (agent.discount if data.discounts is None else data.discounts[rows]) * (1 - data.terminated[rows])
         of_all = (data.actions[rows], data.rewards[rows], going_on, ~data.allowed[next_rows], target)
         size = rows.shape[1] // count
-        cut = [[None] * count if tensor is None else tensor.split(size, dim=1) for tensor in of_all]
+        cut = [[None] * count if tensor is None else torch.split(tensor, size, dim=1) for tensor in of_all]
         inputs = data.inputs[looked_at.transpose(0, 1)].unbind()
         return [(own, Batch(*of_one)) for own, *of_one in zip(inputs, *cut, strict=True)]
 
@@ -266,7 +266,7 @@ class Learner(Ensemble):
         outputs = last_outputs(self.online, taken[-1])
         if self.rule.asks_next:
             taken = [layer.narrow(1, 0, size) for layer in taken]
-            outputs, next_outputs = outputs.split(size, dim=1)
+            outputs, next_outputs = outputs.narrow(1, 0, size), outputs.narrow(1, size, size)
         else:
             next_outputs = outputs[:, size:]
         losses, gradient = self.rule.losses(outputs, next_outputs, batch)

@@ -236,8 +236,8 @@ class Training:
         "where the networks learn; auto: cuda where there is one", default="cpu", choices=("cpu", "cuda", "auto")
     )
     best_by: str | None = _key(
-        "estimate whose highest value makes the checkpoint 'best', or the lower end of its interval; null: WDR where "
-        "ope.estimators has it, else WIS",
+        "estimate whose highest value makes the checkpoint 'best', or the lower end of its interval; null: "
+        "WDR where ope.estimators has it, else WIS",
         default=None,
         choices=(*ESTIMATORS, *(name + LOWER_END for name in ESTIMATORS)),
     )

@@ -19,7 +19,7 @@ _JOBS = Jobs(
     name_member="ProcessingJobName",
     status_member="ProcessingJobStatus",
     describe_record=lambda _, record: describe_processing(record),
-    summarize=summarize_processing,
+    summarize=lambda _, record: summarize_processing(record),
     stopping={},
 )
 describe, stop, delete = _JOBS.describe, _JOBS.stop, _JOBS.delete

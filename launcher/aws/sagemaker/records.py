@@ -78,7 +78,7 @@ class Jobs(Generic[_Driven]):
         name_member: the member of a request that names one.
         status_member: the member of an answer that holds its status.
         describe_record: makes the answer of Describe, of the store and a record of it.
-        summarize: makes an entry of List.
+        summarize: makes an entry of List, of the same.
         stopping: what is shown besides the status of a job that is stopping.
     """
 
@@ -87,7 +87,7 @@ class Jobs(Generic[_Driven]):
     name_member: str
     status_member: str
     describe_record: Callable[[Store[_Driven], _Driven], dict[str, Any]]
-    summarize: Callable[[_Driven], dict[str, Any]]
+    summarize: Callable[[Store[_Driven], _Driven], dict[str, Any]]
     stopping: Mapping[str, str]
 
     def describe(self, document: Mapping[str, Any], home: Path) -> dict[str, Any]:
@@ -178,7 +178,7 @@ class Jobs(Generic[_Driven]):
             record = store.load(name)
         except (BadInputError, RecordError):
             return {}
-        values = self.summarize(record)
+        values = self.summarize(store, record)
         return {**values, **self._stopping()} if stopping and not record.terminal else values
 
     def _stopping(self) -> dict[str, str]:

@@ -19,7 +19,7 @@ _JOBS = Jobs(
     name_member="TransformJobName",
     status_member="TransformJobStatus",
     describe_record=lambda _, record: describe_transform(record),
-    summarize=summarize_transform,
+    summarize=lambda _, record: summarize_transform(record),
     stopping={},
 )
 describe, stop = _JOBS.describe, _JOBS.stop

@@ -23,7 +23,7 @@ _JOBS = Jobs(
     name_member="HyperParameterTuningJobName",
     status_member=_STATUS,
     describe_record=service.describe_loaded,
-    summarize=summarize_tuning,
+    summarize=lambda _, record: summarize_tuning(record),
     stopping={},
 )
 stop, delete = _JOBS.stop, _JOBS.delete

@@ -11,7 +11,8 @@ from botocore.exceptions import ClientError
 
 from launcher.aws.front import LocalAws
 from launcher.endpoints import service
-from launcher.s3_server.server import S3Server, listen
+from launcher.s3_server.listening import listen
+from launcher.s3_server.server import S3Server
 from launcher.s3_server.store import ObjectStore
 from tests.launcher.endpoints.test_endpoints import BODY, endpoint, world  # noqa: F401 - fixtures
 

@@ -9,6 +9,7 @@ import pytest
 from launcher.aws import metrics
 from launcher.aws.errors import AwsError
 from launcher.jobs.store import JobStore
+from launcher.jobs.usage import UsageSample, append_samples
 
 BEGAN = 1_700_000_040  # a whole minute
 
@@ -180,3 +181,55 @@ def test_metrics_are_listed_by_job_name_and_activity(job, home):
     assert metrics.list_metrics({"NextToken": "of others"}, home) is None
     with pytest.raises(AwsError, match="InvalidNextToken"):
         listed(NextToken="99")
+
+
+@pytest.fixture
+def used(home):
+    """Two hosts of a job, half a minute apart; of a processing job only the first."""
+    numbers = {"cpu_seconds": 1.0, "memory_bytes": 1, "memory_peak_bytes": 1, "disk_bytes": 1, "disk_percent": 5.0}
+    samples = [
+        UsageSample(BEGAN + at, host, cpu_percent=cpu, memory_percent=memory, **numbers)
+        for at, host, cpu, memory in ((0, "algo-1", 50.0, 10.0), (0, "algo-2", 9.0, 90.0), (30, "algo-1", 150.0, 20.0))
+    ]
+    for kind, count in (("jobs", 3), ("processing-jobs", 1)):
+        (home / kind / "job-1").mkdir(parents=True)
+        append_samples(home / kind / "job-1" / "usage.jsonl", samples[:count])
+
+
+def host_metric(name, host="job-1/algo-1", **members):
+    request = {"StartTime": BEGAN, "EndTime": BEGAN + 600, "Period": 60, "Statistics": ["Average", "Maximum"]}
+    dimensions = [{"Name": "Host", "Value": host}]
+    return {"Namespace": metrics.NAMESPACE, "MetricName": name, "Dimensions": dimensions, **request, **members}
+
+
+def test_what_a_host_used_is_a_metric_of_it(used, home):
+    """By hand: 50 and 150 per cent of a CPU in the same minute; each host has its own numbers."""
+    [point] = metrics.get_metric_statistics(host_metric("CPUUtilization"), home)["Datapoints"]
+    assert point == {"Timestamp": moment(0), "Unit": "Percent", "Average": 100.0, "Maximum": 150.0}
+    [point] = metrics.get_metric_statistics(host_metric("MemoryUtilization", "job-1/algo-2"), home)["Datapoints"]
+    assert point["Average"] == 90.0
+    processing = host_metric("DiskUtilization", Namespace="/aws/sagemaker/ProcessingJobs")
+    assert metrics.get_metric_statistics(processing, home)["Datapoints"][0]["Average"] == 5.0
+    for request in (
+        host_metric("CPUUtilization", "job-1"),
+        host_metric("CPUUtilization", "job-1/algo-3"),
+        host_metric("CPUUtilization", "../jobs/job-1/algo-1"),
+        host_metric("CPUUtilization", Unit="None"),
+        host_metric("reward"),
+    ):
+        assert metrics.get_metric_statistics(request, home)["Datapoints"] == []
+
+
+def test_what_hosts_used_is_listed_by_host(used, job, home):
+    def listed(**members):
+        return [
+            (entry["Namespace"].rpartition("/")[2], entry["Dimensions"][0]["Value"], entry["MetricName"])
+            for entry in metrics.list_metrics(members, home)["Metrics"]
+        ]
+
+    names = ["CPUUtilization", "DiskUtilization", "MemoryUtilization"]
+    training = [("TrainingJobs", f"job-1/{host}", name) for host in ("algo-1", "algo-2") for name in names]
+    assert listed() == [*training, *(("ProcessingJobs", "job-1/algo-1", name) for name in names)]
+    assert listed(Namespace=metrics.NAMESPACE) == training
+    assert len(listed(Dimensions=[{"Name": "Host", "Value": "job-1/algo-1"}], MetricName="CPUUtilization")) == 2
+    assert listed(Dimensions=[{"Name": "TrainingJobName"}]) == []

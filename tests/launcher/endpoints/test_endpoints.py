@@ -19,7 +19,7 @@ from launcher.errors import BadInputError, EndpointFailedError, InvocationError,
 from launcher.jobs.store import EndpointConfigStore, EndpointStore, ModelStore
 from launcher.requests.endpoints import describe_endpoint
 from launcher.s3_server import service as s3_service
-from launcher.s3_server.server import listen
+from launcher.s3_server.listening import listen
 from launcher.sdk.runtime_client import RuntimeClient
 from launcher.sdk.session import Session
 from launcher.serving.models import create_model

@@ -16,7 +16,7 @@ from launcher.endpoints.invocations import MAX_PAYLOAD_BYTES, Invocations
 from launcher.endpoints.replies import RefusedError
 from launcher.endpoints.router import Router
 from launcher.endpoints.routing import Instance, Routes, Variant
-from launcher.s3_server.server import listen
+from launcher.s3_server.listening import listen
 from launcher.storage import FileStorage
 from tests.model_server import FakeModel, policy_answer
 

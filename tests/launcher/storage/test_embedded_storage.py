@@ -38,6 +38,8 @@ def test_an_object_is_fetched_as_a_link_under_its_own_name(storage, put, tmp_pat
     path = storage.fetch("s3://bucket/data/train.csv", tmp_path / "cache")
     assert path == tmp_path / "cache" / "train.csv"
     assert path.samefile(stored.path)
+    assert storage.size("s3://bucket/data/train.csv") == 1
+    assert storage.size("s3://bucket/data") is storage.size("s3://none/data") is None
 
 
 def test_a_prefix_is_fetched_as_a_folder_of_links(storage, put, tmp_path):

@@ -55,6 +55,8 @@ def test_one_object_becomes_a_file(storage, s3, bucket, tmp_path):
     assert path == tmp_path / "train/a.csv"
     assert storage.locate(f"s3://{bucket}/p/a.csv", tmp_path / "train") == (path, True)
     assert path.read_bytes() == b"1"
+    assert storage.size(f"s3://{bucket}/p/a.csv") == 1
+    assert storage.size(f"s3://{bucket}/p") is None
 
 
 def test_a_choice_of_objects_is_lent_through_the_cache(storage, server, s3, bucket, tmp_path):
