@@ -59,7 +59,8 @@ def main() -> int:
             same += equal
             print(
                 f"seed {seed}: {'the same' if equal else 'DIFFERENT'}, {record.status}, "
-                f"{reasons.count('Interrupted')} interruptions, {host_kills} hosts and {driver_kills} drivers killed",
+                f"{reasons.count('Interrupted')} interruptions, {host_kills} hosts and {driver_kills} drivers killed"
+                + (f": {record.failure_reason} {record.warnings}" if record.failure_reason else ""),
                 flush=True,
             )
     print(f"{same} of {options.seeds} are the same, in the metric file and in model.tar.gz")
@@ -121,6 +122,8 @@ def _take_away(store: JobStore, name: str) -> int:
 
 
 def _result(job: launcher.TrainingJob) -> tuple[bytes, bytes]:
+    if job.status != "Completed":
+        return b"", b""
     metrics = (job.outputs.intermediate_path / _METRICS).read_bytes()
     return metrics, Path(job.model_data.removeprefix("file://")).read_bytes()
 

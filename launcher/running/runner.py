@@ -541,7 +541,7 @@ class HostsDriver(ABC, Generic[_Record]):
             self._warn(sync.run())
         self._until_it_answers(self._remove_hosts)
         self._feeder.stop()
-        remove_tree(self._folder.work_path)
+        self._clear_work()
         with self._interrupts.held():
             self._record.begin_again(reason, self._log_lengths(), time.time())
             self._plan_made, self._executions, self._interrupts.deferred = None, {}, False
@@ -553,6 +553,23 @@ class HostsDriver(ABC, Generic[_Record]):
         while reason != StopReason.INTERRUPTED and time.monotonic() < deadline and not self._folder.stop_requested():
             self._interrupts.check()
             time.sleep(TICK_SECONDS)
+
+    def _clear_work(self) -> None:
+        """Remove what an attempt wrote; processes whose supervisor was killed may write for a moment more.
+
+        Raises:
+            OSError: something in it cannot be removed.
+        """
+        deadline = time.monotonic() + _ENDED_SECONDS
+        while True:
+            try:
+                remove_tree(self._folder.work_path)
+            except OSError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(TICK_SECONDS)
+            else:
+                return
 
     def _remove_hosts(self) -> None:
         """Remove the hosts of an attempt, whatever their state, and give back the files of other users."""
@@ -945,7 +962,7 @@ class HostsDriver(ABC, Generic[_Record]):
                 self._record.exit_codes[host] = code
                 for warning in hosts.warnings:
                     self._record.warn(warning)
-                lost = self._lost(host)
+                lost = self._lost(host) if code != 0 else ""
                 if host in hosts.vanished:
                     self._record.platform_failure = f"{host} was gone when it was looked for"
                     self._record.warn(self._record.platform_failure)
@@ -1018,7 +1035,7 @@ class HostsDriver(ABC, Generic[_Record]):
 
     def _lost(self, host: str) -> str:
         """Return what took a host away that has ended; empty where it ended by itself."""
-        ending = self._executions[host].ending() if host in self._executions else Ending()
+        ending = self._ending(next(entry for entry in self._plan.containers if entry.host == host))
         named = f"{host}: " if len(self._plan.containers) > 1 else ""
         return f"{named}{ending.detail}" if ending.cause is EndCause.REMOVED else ""
 

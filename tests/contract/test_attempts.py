@@ -310,6 +310,23 @@ def test_a_job_whose_host_was_lost_begins_again_if_it_may(runtime, run, store, r
         assert any("attempt 1 is repeated: InternalServerError: " in warning for warning in job.warnings)
 
 
+def test_a_host_that_was_lost_while_nobody_drove_the_job_is_replaced_by_the_next_driver(run, store):
+    runtime = FakeRuntime()
+    job = run(counts(), runtime, submit_only=True, max_retry_attempts=1)
+    first = runner.Driver(store, "job-1", runtime)
+    for step in ("fetch_channels", "write_config"):
+        first.step(step, getattr(first, f"_{step}"))
+    first._prepare_folders()
+    for step in ("prepare", "start"):
+        first.step(step, getattr(first, f"_{step}"))
+    lose(store.load("job-1"), runtime)
+    job.wait(logs=False)
+    assert job.status == "Completed"
+    assert [attempt["reason"] for attempt in store.load("job-1").attempts] == [
+        "InternalServerError: the fake was removed, not by the launcher"
+    ]
+
+
 def _driving_in_a_thread(job):
     def wait():
         with contextlib.suppress(launcher.JobFailedError):
