@@ -20,7 +20,7 @@ versions := pyproject.toml container/constraints.txt
 pytest := $(python) -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help demo setup test check lint bench base-image clean
+.PHONY: help demo setup test check lint docs bench base-image clean
 
 help: ## list what make can do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -41,6 +41,9 @@ lint: $(venv)/.installed-dev ## ruff and mypy
 	$(python) -m ruff check .
 	$(python) -m ruff format --check .
 	$(python) -m mypy
+
+docs: $(venv)/.installed-dev ## the pages as a site, in build/site/html
+	$(python) .ci/make_site.py
 
 bench: $(venv)/.installed-dev ## measure against the floor of this machine
 	$(python) benchmarks/run.py

@@ -35,9 +35,9 @@ class JobFolder:
         self.stop_path = path / "stop-requested"
         self.reused_path = path / "reused-by"
         self.metrics_path = path / "metrics.jsonl"
-        self.environment_path = path / "environment.json"
         self.usage_path = path / "usage.jsonl"
         self.launch_path = path / "launch.json"
+        self.environment_path = path / "environment.json"
         self.work_path = path / "work"
         self.unpacked_path = path / "unpacked"
 

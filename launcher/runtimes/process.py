@@ -278,13 +278,6 @@ class ProcessExecution(Execution):
         return False
 
 
-def _listed(folder: str) -> list[str]:
-    try:
-        return os.listdir(folder or ".")  # noqa: PTH208 - an entry of sys.path may be an archive, or no path
-    except OSError:
-        return []
-
-
 class _Connection:
     """A connection as the streams of a command."""
 
@@ -332,6 +325,13 @@ class _PipedCommand:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(_ENDING_SECONDS)
         self._output.close()
+
+
+def _listed(folder: str) -> list[str]:
+    try:
+        return os.listdir(folder or ".")  # noqa: PTH208 - an entry of sys.path may be an archive, or no path
+    except OSError:
+        return []
 
 
 class ProcessRuntime(Runtime):

@@ -1,4 +1,4 @@
-"""Who may ask: which names a server answers to, web pages of others, and the key of a home by its signatures.
+"""Who may send requests: the host names of a server, the origins of web pages, signatures by the key of a home.
 
 A server on a loopback address takes any credentials unless it is told to ask for the key; on every other address it
 always asks. Sources: AWS Signature Version 4 for S3, by header, by query and by chunk; Signature Version 2, which boto3
@@ -51,7 +51,7 @@ class Key:
 
     @property
     def variables(self) -> dict[str, str]:
-        """The variables by which a client of AWS is told."""
+        """The environment variables that give the key to a client of AWS."""
         return dict(zip(CREDENTIAL_VARIABLES, (self.access_key, self.secret_key), strict=True))
 
 
@@ -143,13 +143,13 @@ def check_origin(headers: Mapping[str, str]) -> None:
 
 
 def prove(token: str, *words: str) -> str:
-    """Return what only somebody who has ``token`` can say to ``words``."""
+    """Return the proof, for the challenge ``words``, that the caller has ``token``."""
     return hmac.new(token.encode(), "\n".join(words).encode(), "sha256").hexdigest()
 
 
 @dataclass
 class ChunkSigner:
-    """Checks the signatures of a body's chunks, each of which signs the one before."""
+    """Checks the signatures of a body's chunks; a chunk's signature covers the one before."""
 
     signing_key: bytes
     moment: str
@@ -158,7 +158,7 @@ class ChunkSigner:
     with_trailers: bool
 
     def check_chunk(self, signature: str, digest: str) -> None:
-        """Hold a chunk of that SHA-256 against its signature.
+        """Check the signature of a chunk with that SHA-256.
 
         Raises:
             S3Error: SignatureDoesNotMatch.
@@ -166,7 +166,7 @@ class ChunkSigner:
         self._check(signature, "AWS4-HMAC-SHA256-PAYLOAD", _EMPTY_SHA256, digest)
 
     def check_trailers(self, signature: str, text: bytes) -> None:
-        """Hold the trailing headers against their signature."""
+        """Check the signature of the trailing headers."""
         self._check(signature, "AWS4-HMAC-SHA256-TRAILER", hashlib.sha256(text).hexdigest())
 
     def _check(self, signature: str, kind: str, *digests: str) -> None:
@@ -179,11 +179,11 @@ class ChunkSigner:
 
 @dataclass(frozen=True)
 class SignedRequest:
-    """What of a request is signed.
+    """The signed parts of a request.
 
     Attributes:
         bucket_in_host: empty unless the host names the bucket.
-        service: whom it is signed for.
+        service: the service that it is signed for.
         digest: SHA-256 of the body in hexadecimal, where a service has no header for it; empty for S3.
     """
 
@@ -207,11 +207,11 @@ class SignedRequest:
 
 
 def check_signature(request: SignedRequest, key: Key, now: float | None = None) -> ChunkSigner | None:
-    """Hold a request against the key; return what its chunks have to be held against.
+    """Check a request's signature; return the signer that checks its chunks.
 
     Raises:
-        S3Error: AccessDenied, InvalidAccessKeyId, SignatureDoesNotMatch, RequestTimeTooSkewed, and others for what is
-            not well-formed.
+        S3Error: AccessDenied, InvalidAccessKeyId, SignatureDoesNotMatch, RequestTimeTooSkewed, and others for a
+        malformed signature.
     """
     moment = time.time() if now is None else now
     authorization = request.headers.get("Authorization", "")
@@ -236,10 +236,10 @@ def check_signature(request: SignedRequest, key: Key, now: float | None = None) 
 
 
 def check_not_expired(query: Mapping[str, str], now: float | None = None) -> None:
-    """Refuse a presigned URL whose time is over; its signature is not looked at.
+    """Refuse an expired presigned URL; its signature is not checked.
 
     Raises:
-        S3Error: AccessDenied, or AuthorizationQueryParametersError for a time that is none.
+        S3Error: AccessDenied, or AuthorizationQueryParametersError for an invalid time.
     """
     moment = time.time() if now is None else now
     try:

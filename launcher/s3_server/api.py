@@ -58,7 +58,7 @@ class S3Api:
     """Answers requests.
 
     Args:
-        foreign: answers what is not about the content, name or description of objects.
+        foreign: answers the other requests, such as those about a bucket's settings.
     """
 
     def __init__(self, store: ObjectStore, foreign: MotoBridge) -> None:
@@ -95,7 +95,7 @@ class S3Api:
         }
 
     def answer(self, request: Request) -> Response:
-        """Return the answer; what it holds open is closed by the request's ``cleanup``.
+        """Return the answer; the request's ``cleanup`` closes the files that the answer holds open.
 
         Raises:
             S3Error: the answer is an error.
@@ -306,7 +306,7 @@ class S3Api:
 
 
 def _wanted_part(request: Request, stored: StoredObject) -> tuple[int, int] | None:
-    """Return where the part lies that ``partNumber`` asks for."""
+    """Return the place of the part that ``partNumber`` names."""
     if "partNumber" not in request.query:
         return None
     number = request.number("partNumber", 1, 1, 10_000)

@@ -23,8 +23,8 @@ class Body:
     """What a client sends.
 
     Args:
-        before: is called once before anything is read, for a client that waits to be asked for the body.
-        signer: what the signatures of chunks are held against; None where they are not checked.
+        before: called once before the first read; a client may wait to be asked for the body.
+        signer: checks the signatures of chunks; None where they are not checked.
     """
 
     def __init__(
@@ -56,8 +56,8 @@ class Body:
         """Hand all of the content to ``write`` and check it.
 
         Args:
-            checksums_are_of_body: whether checksums in the headers are those of this body, as everywhere but where an
-                upload is completed.
+            checksums_are_of_body: whether checksums in the headers belong to this body; in each request but
+            CompleteMultipartUpload they do.
         Returns:
             The checksums that the client gave, in base64, by algorithm.
         Raises:
@@ -110,9 +110,9 @@ class Body:
         return bytes(text)
 
     def drain(self, limit: int) -> bool:
-        """Read what nobody wanted; return whether all of it was read, so that the connection can be used again.
+        """Read the rest of the body; return whether all of it was read, so that the connection can be used again.
 
-        A client that still waits for ``100 Continue`` is not asked for a body that nobody wants.
+        A client that still waits for ``100 Continue`` is not asked for its body.
         """
         if isinstance(self._sent, SizedStream) and self._sent.left > limit:
             return False

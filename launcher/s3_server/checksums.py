@@ -17,7 +17,7 @@ _CRCS = {"CRC32": (32, 0xEDB88320), "CRC32C": (32, 0x82F63B78), "CRC64NVME": (64
 
 
 class Checksum(Protocol):
-    """What hashlib's objects have in common with the ones here."""
+    """The methods that hashlib's objects and the ones here share."""
 
     def update(self, data: memoryview | bytes, /) -> None:
         """Take more data."""
@@ -45,7 +45,7 @@ def checksum_of_file(algorithm: str, path: Path) -> str:
 
 
 def is_crc(algorithm: str) -> bool:
-    """Return whether the checksum of a whole can be had from those of its parts."""
+    """Return whether the checksum of a whole can be computed from those of its parts."""
     return algorithm in _CRCS
 
 

@@ -1,4 +1,4 @@
-"""Connections of the embedded S3: how many there may be, how long a client may take, and what a request is read from.
+"""Connections of the embedded S3: their number, the time that a client may take, and the reader of requests.
 
 A thread serves a connection. There are as many as descriptors allow; when there are no more, the one that has been idle
 longest is closed, and if none is idle, the next client waits. A client that moves less than 1 KiB a second for more
@@ -130,7 +130,7 @@ class Connection(io.RawIOBase):
             self._waiting_since = None
 
     def linger(self, limit: int) -> None:
-        """Say that no more is sent, and read what the client still sends, so that it gets to read the answer."""
+        """Close the sending side, and read what the client still sends, so that the client can read the answer."""
         with contextlib.suppress(OSError, ValueError):
             self._socket.shutdown(socket.SHUT_WR)
             self._socket.settimeout(2)
@@ -145,7 +145,7 @@ class Connection(io.RawIOBase):
         return 0.0 if since is None else now - since
 
     def too_slow(self, now: float) -> bool:
-        """Return whether the client has kept a request waiting for longer than what it moved excuses."""
+        """Return whether the client kept a request waiting for longer than the bytes it moved allow."""
         if self._idle_since is not None:
             return now - self._idle_since > IDLE_SECONDS
         since = self._waiting_since
@@ -153,7 +153,7 @@ class Connection(io.RawIOBase):
         return waited > _PATIENCE_SECONDS + self._moved / _SLOWEST_BYTES_PER_SECOND
 
     def drop(self) -> None:
-        """End it from another thread; the one that serves it notices."""
+        """End the connection from another thread; the thread that serves it notices."""
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
 
@@ -169,7 +169,7 @@ class Acceptor:
     """Takes connections and has each served by a thread of its own.
 
     Args:
-        listener: bound; it is listened on from here on.
+        listener: a bound socket; the acceptor listens on it.
         serve: serves one connection to its end.
         limit: how many connections there may be at once.
     """
@@ -216,7 +216,7 @@ class Acceptor:
             return list(self._connections)
 
     def _has_room(self) -> bool:
-        """Return whether one more may be taken, after room was made at the cost of the longest idle one."""
+        """Close the longest idle connection where there is no room; return whether there is room for one more."""
         if len(self._connections) < self._limit:
             return True
         now = time.monotonic()

@@ -21,7 +21,7 @@ _NO_LINK = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.EBADF)
 
 
 class NewContent:
-    """A file that is being written and belongs to no object yet; its ``flock`` says that somebody is at it."""
+    """A file that is being written and belongs to no object yet; its ``flock`` says that a process is writing it."""
 
     def __init__(self, path: Path, file: BinaryIO) -> None:
         self.path = path
@@ -32,7 +32,7 @@ class NewContent:
 
     @property
     def name(self) -> str:
-        """What the index calls it."""
+        """Its name in the index."""
         return self.path.name
 
     @property
@@ -59,7 +59,7 @@ class NewContent:
                     chunk = chunk[self.file.write(chunk) :]
 
     def measure(self) -> None:
-        """Take size and digest of what is in the file already."""
+        """Take size and digest of the content that the file has already."""
         with open(self.file.fileno(), "rb", closefd=False) as reader:
             reader.seek(0)
             self._md5 = hashlib.file_digest(reader, lambda: hashlib.md5(usedforsecurity=False))
@@ -124,7 +124,7 @@ class Contents:
             self.path(name).unlink(missing_ok=True)
 
     def clean(self) -> int:
-        """Remove every file that the index does not know and nobody is writing; return how many that were."""
+        """Remove every file that the index does not refer to and no process is writing; return their number."""
         if not self._settled.exists():
             return 0
         removed = self._sweep_incoming()
@@ -166,7 +166,7 @@ class Contents:
             file.close()  # swept before it was locked
 
     def _linked(self, source: Path) -> NewContent | None:
-        """Return content that is the file ``source`` under a second name, or None where that cannot be."""
+        """Return content that is the file ``source`` under a second name; None where the file system cannot."""
         source = source.resolve(strict=True)
         file = source.open("rb", buffering=0)
         shared = source.is_relative_to(self._settled)
@@ -191,7 +191,7 @@ class Contents:
 
 
 def _try_lock(path: Path) -> int | None:
-    """Return a descriptor that holds the file's lock, None where somebody else does or the file is gone."""
+    """Return a descriptor that holds the file's lock; None where another process holds it, or the file is gone."""
     try:
         descriptor = os.open(path, os.O_RDONLY)
     except FileNotFoundError:

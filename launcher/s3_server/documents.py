@@ -55,7 +55,7 @@ def document(name: str, *inside: str) -> bytes:
 
 
 def error_document(error: S3Error, resource: str, request_id: str) -> bytes:
-    """Return S3's answer to what it refuses."""
+    """Return S3's document for an error."""
     message = f"{error.words} {error.hint}".strip() if error.code == "NotImplemented" else error.words
     inside = [leaf("Code", error.code), leaf("Message", message), leaf("Resource", resource)]
     inside += [leaf("RequestId", request_id), leaf("HostId", "launcher")]
@@ -88,7 +88,7 @@ def owner(name: str = "Owner") -> str:
 
 
 class _NoDoctype(ElementTree.TreeBuilder):
-    """Refuses a DOCTYPE before its entities are looked at: they make megabytes of a few bytes."""
+    """Refuses a DOCTYPE before its entities are read: a few bytes of them can expand to megabytes."""
 
     def doctype(self, name: str, public_id: str | None, system: str | None) -> None:
         """Refuse; the parser calls this."""
@@ -114,7 +114,7 @@ def parsed(text: bytes, root: str = "") -> ElementTree.Element:
 
 
 def malformed() -> S3Error:
-    """Return S3's error for XML that is not what it should be."""
+    """Return S3's error for malformed XML."""
     return S3Error(
         "MalformedXML", "The XML you provided was not well-formed or did not validate against our published schema"
     )
@@ -124,7 +124,7 @@ def read_tags(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
     """Return tags by name.
 
     Raises:
-        S3Error: InvalidTag, BadRequest: more or longer ones than S3 takes, or one twice.
+        S3Error: InvalidTag, BadRequest: more or longer tags than S3 takes, or a name twice.
     """
     tags: dict[str, str] = {}
     for name, value in pairs:

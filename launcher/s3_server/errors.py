@@ -11,7 +11,7 @@ class S3Error(Exception):
         words: S3's own words for it.
         place: the bucket or object as a URI, or the file; may be empty.
         hint: what to do about it; may be empty.
-        headers: what the answer carries besides, such as the ETag of an object that was not modified.
+        headers: further headers of the answer, such as the ETag of an object that was not modified.
     """
 
     def __init__(

@@ -35,7 +35,8 @@ PRAGMA user_version = {_SCHEMA_VERSION};
 
 
 class Index:
-    """The index of the store below ``root``. Where there is none, reading finds an empty one and writes nothing."""
+    """The index of the store below ``root``. Where there is none, a reader sees an empty index, and nothing is
+    written."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -50,7 +51,7 @@ class Index:
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
-        """Lend the index; where there is no store yet, that of an empty one."""
+        """Lend the index; before the first write, an empty one."""
         if self.exists():
             with disk_errors(self.root), self._connection() as connection:
                 yield connection
@@ -127,7 +128,7 @@ class Index:
 
 @contextmanager
 def disk_errors(root: Path) -> Iterator[None]:
-    """Turn what the disk or the index below ``root`` could not do into a S3Error that says so."""
+    """Turn errors of the disk, or of the index below ``root``, into an S3Error."""
     try:
         yield
     except OSError as error:

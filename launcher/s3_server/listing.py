@@ -70,7 +70,7 @@ def list_versions(store: ObjectStore, request: Request) -> Response:
 
 
 def _page(store: ObjectStore, request: Request, after: str) -> tuple[Listing, int]:
-    """Return the objects that are asked for, and how many may be; there is no next page where none may."""
+    """Return the objects of the page, and its limit; with a limit of 0 there is no next page."""
     query, limit = request.query, request.number("max-keys", 1000)
     delimiter = query.get("delimiter", "")
     page = store.list_page(request.bucket, query.get("prefix", ""), delimiter=delimiter, after=after, limit=limit)
@@ -104,7 +104,7 @@ def _listing(name: str, request: Request, page: Listing, limit: int, inside: Seq
 
 
 def _question(query: Mapping[str, str], encoded: Callable[[str], str], *, prefix_as_it_is: bool = False) -> list[str]:
-    """Return what every listing repeats of what it was asked; clients decode no prefix of the first form."""
+    """Return the parameters of the request that a listing repeats; clients decode no prefix of the first form."""
     prefix, delimiter = query.get("prefix", ""), query.get("delimiter")
     return [
         leaf("Prefix", prefix if prefix_as_it_is else encoded(prefix)),

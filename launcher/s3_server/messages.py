@@ -264,7 +264,7 @@ def numeral(text: str, name: str, default: int, highest: int, lowest: int = 0) -
 
 
 def check_read(headers: Mapping[str, str], stored: StoredObject, start: str = "") -> None:
-    """Hold the conditions of a read; ``start`` is ``x-amz-copy-source-`` for those of a copy.
+    """Check the conditions of a read; ``start`` is ``x-amz-copy-source-`` for those of a copy.
 
     Raises:
         S3Error: PreconditionFailed, or NotModified.
@@ -294,7 +294,7 @@ def check_read(headers: Mapping[str, str], stored: StoredObject, start: str = ""
 
 
 def check_write(headers: Mapping[str, str], stored: StoredObject | None) -> None:
-    """Hold ``If-Match`` and ``If-None-Match`` of a write.
+    """Check ``If-Match`` and ``If-None-Match`` of a write.
 
     Raises:
         S3Error: PreconditionFailed, NoSuchKey, NotImplemented.

@@ -52,7 +52,7 @@ class Part:
 
 @dataclass(frozen=True)
 class WantedPart:
-    """What a client names when it completes an upload."""
+    """A part that a client names to complete an upload."""
 
     number: int
     etag: str
@@ -124,9 +124,9 @@ class Uploads:
         self._store.discard(left)
 
     def completed(self, bucket: str, key: str, upload_id: str, wanted: Sequence[WantedPart]) -> StoredObject | None:
-        """Return the object that an upload was completed to before, by the same parts; None where that is not so.
+        """Return the object that the same parts of an upload were completed to before; None where they were not.
 
-        A client whose answer was lost asks again.
+        A client that lost the answer asks again.
         """
         stored = self._store.head(bucket, key)
         if stored is None or stored.upload != upload_id:

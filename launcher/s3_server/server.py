@@ -1,7 +1,7 @@
 """The embedded S3 behind HTTP: a thread for each connection, and files sent by the kernel.
 
-It keeps nothing of its own but what moto keeps: two servers of one store, or one that was killed and another, are the
-same to a client.
+It keeps no state but moto's. To a client two servers of one store are the same, and so is the next server after one
+that was killed.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class OtherServices(Protocol):
         """Answer a request, and refuse it in the service's own words.
 
         Args:
-            key: what the request has to be signed with; None where any will do.
+            key: the key that must have signed the request; None where any will do.
             address: of this machine, as the client asked for it.
         Raises:
             S3Error: it is not well-formed, or not signed.
@@ -77,8 +77,8 @@ class S3Server:
 
     Args:
         others: what is served besides; None for S3 alone.
-        token: what a ping is answered with a proof of, so that a caller knows whose server it has found.
-        access: whether callers on a loopback address have to bring the key as well; all others have to.
+        token: proved in the answer to a ping, so that a caller knows whose server answers.
+        access: whether callers on a loopback address have to sign with the key; all others always have to.
         names: host names to answer to besides addresses and ``localhost``; with a dot in front, all below.
     """
 
@@ -105,7 +105,7 @@ class S3Server:
         self._lock = threading.Lock()
 
     def end(self, idle_seconds: float = 0) -> bool:
-        """Decide to end if nothing was asked for ``idle_seconds``; return whether that is so."""
+        """Decide to end if no request came for ``idle_seconds``; return the decision."""
         with self._lock:
             idle = not self._busy and time.monotonic() - self._last_use >= idle_seconds
             self._ending = self._ending or idle
@@ -192,7 +192,7 @@ class S3Server:
         return _refusal(error, head.target)
 
     def _check_key(self, connection: Connection, head: Head, host: str) -> ChunkSigner | None:
-        """Hold the request against the key of this home, where it is asked for."""
+        """Check the request's signature, where this server asks for the key."""
         if not needs_key(connection.address, self._access):
             return None
         signed = SignedRequest(head.method, head.target, head.headers, bucket_of_host(host, self._names))
@@ -208,7 +208,7 @@ class S3Server:
             return False
 
     def _control(self, method: str, question: str) -> Response:
-        """Answer whoever started this server, or looks for it, and has its token to show for it."""
+        """Answer a process that started this server, or looks for it, and proves that it has the token."""
         action, _, rest = question.partition("/")
         nonce, _, proof = rest.partition("/")
         if proof != prove(self._token, action, nonce) or not self._claimed():
@@ -223,11 +223,11 @@ class S3Server:
 
 
 def _nothing() -> None:
-    """Before a body that is on its way already."""
+    """Do nothing: the body is on its way already."""
 
 
 def _internal(error: Exception) -> S3Error:
-    """Return the error for what nobody foresaw; without descriptors or memory a client may try again."""
+    """Return the error for an unforeseen exception; without descriptors or memory a client may try again."""
     if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE)):
         return S3Error("SlowDown", "Please reduce your request rate.")
     return S3Error("InternalError", f"{type(error).__name__}: {error}")
@@ -288,7 +288,8 @@ def serve(
     names: Sequence[str] = (),
     others: OtherServices | None = None,
 ) -> None:
-    """Serve until a stop is wanted, or nobody asks for ``idle_seconds`` and nobody holds a lock on ``use_path``.
+    """Serve until a stop is asked for, or no request came for ``idle_seconds`` and nobody holds a lock on
+    ``use_path``.
 
     A file ``ADDRESS.stay`` beside ``ADDRESS.use`` keeps it up however long it is idle.
     """
@@ -316,7 +317,7 @@ def serve(
 
 
 def _held(path: Path) -> bool:
-    """Return whether somebody holds a lock on a file; also where that cannot be told now, as without descriptors."""
+    """Return whether a process holds a lock on a file; True where nobody can say now, as without descriptors."""
     try:
         with path.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

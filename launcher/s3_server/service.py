@@ -1,7 +1,7 @@
 """The embedded S3's server as a process of its own: started by whoever needs it first, found by all others.
 
-A server holds a ``flock`` for as long as it lives, so no process id is trusted; where it listens stands in a file,
-with a secret that both sides prove to have and neither says. The port stays the same from one server to the next
+A server holds a ``flock`` for as long as it lives, so no process id is trusted; a file says where it listens, with a
+secret that both sides prove to have and neither sends. The port stays the same from one server to the next
 while it is free.
 """
 
@@ -153,7 +153,7 @@ def in_use(
     access: Access = "any",
     module: str = MODULE,
 ) -> Iterator[str]:
-    """Start a server if there is none, and keep it from ending as idle; give its URL."""
+    """Start a server if there is none, keep it from ending as idle, and yield its URL."""
     place = _Place(home, address)
     _make_folder(home)
     with place.file("use").open("ab") as use:
@@ -172,7 +172,7 @@ class _Place:
         return _folder(self._home) / f"{self._address}.{kind}"
 
     def running(self) -> Server | None:
-        """Return the server that the file names, if it is that one that answers."""
+        """Return the server that the file names, if that very server answers."""
         noted = self._known()
         if noted is None:
             return None
@@ -314,7 +314,7 @@ def _make_folder(home: Path) -> None:
 
 
 def _ask(address: str, port: int, method: str, action: str, token: str) -> tuple[str, bytes]:
-    """Return the word that was sent to be proved, and the answer.
+    """Return the challenge that was sent, and the answer.
 
     Raises:
         OSError: nobody answers.

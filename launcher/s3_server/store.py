@@ -72,7 +72,7 @@ class Listing:
     """One page: objects and common prefixes, together in the order of keys.
 
     Attributes:
-        next_after: what to continue behind; None on the last page.
+        next_after: the key after which the next page begins; None on the last page.
     """
 
     objects: list[StoredObject]
@@ -256,8 +256,8 @@ class ObjectStore:
         Args:
             etag: the MD5 of the content where empty.
             details: ``metadata``, ``headers``, ``tags``, ``checksums``, ``parts`` of the object.
-            check: is given the object that is there, and raises when it may not be replaced.
-            also: what else has to change with it.
+            check: gets the present object, and raises where it may not be replaced.
+            also: makes further changes in the same transaction.
         """
         encoded = check_key(bucket, key)
         row = (
@@ -309,7 +309,7 @@ class ObjectStore:
     def put_open(
         self, bucket: str, key: str, source: BinaryIO, *, content_type: str = DEFAULT_CONTENT_TYPE
     ) -> StoredObject:
-        """Make what is left of an open file the object at ``key``."""
+        """Make the rest of an open file the object at ``key``."""
         self._need_bucket_now(bucket, key)
         with self.content() as content:
             while chunk := source.read(_CHUNK):
@@ -329,7 +329,7 @@ class ObjectStore:
 
         Args:
             source: bucket and key.
-            replace: is given the source; it raises when that may not be copied, and returns what is to be different:
+            replace: gets the source, raises where it may not be copied, and returns the values that the copy changes:
                 ``content_type``, and details as ``put`` takes them.
         """
         with disk_errors(self.root):
@@ -408,7 +408,7 @@ class ObjectStore:
             yield bucket, f"{key.decode()} (part {number} of an upload)", size, etag, content, ()
 
     def refers_to(self, content: str) -> bool:
-        """Return whether anything has that content now."""
+        """Return whether an object or a part has that content now."""
         return content in self._known_contents()
 
     def content_path(self, name: str) -> Path:
@@ -417,7 +417,7 @@ class ObjectStore:
 
     @contextmanager
     def settling(self, *contents: NewContent) -> Iterator[sqlite3.Connection]:
-        """Lend the index for changes that all happen, or none; new content that they refer to is kept with them."""
+        """Lend the index for changes that all happen, or none; new content that they refer to is settled with them."""
         try:
             with self._index.transaction() as index:
                 yield index
@@ -429,7 +429,7 @@ class ObjectStore:
             raise
 
     def reading(self) -> AbstractContextManager[sqlite3.Connection]:
-        """Lend the index for questions; where there is no store yet, that of an empty one."""
+        """Lend the index for reading; before the first write, an empty one."""
         return self._index.reading()
 
     def discard(self, names: Iterable[str]) -> None:
@@ -437,7 +437,7 @@ class ObjectStore:
         self._contents.discard(names)
 
     def clean(self) -> int:
-        """Remove all content that nothing refers to and nobody is writing; return how many files that were."""
+        """Remove all content that nothing refers to and no process is writing; return the number of files."""
         with disk_errors(self.root):
             return self._contents.clean()
 

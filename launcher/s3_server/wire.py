@@ -58,7 +58,7 @@ class Headers(Mapping[str, str]):
         return len(self._values)
 
     def as_dict(self) -> dict[str, str]:
-        """Return the values by their names in lower case: quicker to ask, if only by such names."""
+        """Return the values by their names in lower case: quicker to look up, for callers that have such names."""
         return self._values
 
 

@@ -1,6 +1,6 @@
 """Faults injected for real: whatever happens, a job ends with its true status and reason, and leaves its results alone.
 
-The table in docs/faults.md says which test holds which fault; those that other tests hold are not repeated here.
+The table in docs/fault-matrix.md says which test holds which fault; those that other tests hold are not repeated here.
 """
 
 import os

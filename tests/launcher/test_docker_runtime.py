@@ -129,6 +129,8 @@ def test_any_image_that_follows_the_contract_runs(foreign_image, engine):
     assert (job.outputs.data_path / "hyperparameters.json").read_text() == '{"a":"True","b":"1.5"}'
     assert job.describe()["AlgorithmSpecification"]["TrainingImage"] == foreign_image
     assert job.describe()["FinalMetricDataList"][0]["Value"] == 0.5
+    environment = json.loads((job.path / "environment.json").read_text())
+    assert environment["ImageId"] == engine.images.get(foreign_image).id
     assert containers_of(engine, "job-1") == []
 
 

@@ -10,6 +10,7 @@ import pytest
 from typer.main import get_command
 
 import launcher
+from launcher import errors
 from launcher.aws.sagemaker import OPERATIONS
 from launcher.cli.main import app
 from launcher.requests.shapes import is_of_sagemaker
@@ -99,18 +100,18 @@ def test_every_command_that_the_pages_name_exists():
     assert named - commands == set()
 
 
-def test_the_readme_explains_every_command():
+def test_the_page_of_commands_explains_every_command():
     shown = {name for name, command in get_command(app).commands.items() if not command.hidden}
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert {name for name in shown if f"launcher {name}" not in readme} == set()
+    page = (ROOT / "docs/commands.md").read_text(encoding="utf-8")
+    assert {name for name in shown if f"launcher {name}" not in page} == set()
 
 
-def test_the_readme_lists_every_environment_variable():
+def test_the_page_of_settings_lists_every_environment_variable():
     source = (ROOT / "launcher/settings.py").read_text(encoding="utf-8")
     variables = set(re.findall(r"\b(?:LAUNCHER_[A-Z_]*[A-Z]|TORCH_INDEX_URL)\b", source))
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs/settings.md").read_text(encoding="utf-8")
     assert "LAUNCHER_HOME" in variables
-    assert {name for name in variables if f"`{name}`" not in readme} == set()
+    assert {name for name in variables if f"`{name}`" not in page} == set()
 
 
 def test_the_names_that_moving_over_imports_are_there():
@@ -135,3 +136,19 @@ def test_every_operation_of_sagemaker_that_is_served_has_a_row():
     named = {name for line in table.splitlines()[2:] for name in re.findall(r"`(\w+)`", line.split(" | ")[0])}
     assert set(OPERATIONS) - named == set()
     assert [name for name in sorted(named) if not is_of_sagemaker(name)] == []
+
+
+def test_the_page_of_errors_names_every_error():
+    kinds = [
+        kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.LauncherError)
+    ]
+    page = (ROOT / "docs/errors.md").read_text(encoding="utf-8")
+    assert {kind.__name__ for kind in kinds if f"`{kind.__name__}`" not in page} == set()
+
+
+def test_the_reference_has_every_public_name_and_its_arguments():
+    page = runpy.run_path(str(ROOT / ".ci/make_reference.py"))["page"](launcher)
+    assert {name for name in launcher.__all__ if f"### {name}\n" not in page} == set()
+    assert "    checkpoint_s3_uri: str | None = None,\n" in page
+    assert "- `sections`: `outcome`, `request`," in page
+    assert " at 0x" not in page, "a default that changes from run to run"

@@ -1,8 +1,6 @@
 """The SDK's names for processing: what each argument becomes, and what the page about them promises."""
 
 import inspect
-import re
-import runpy
 import zipfile
 from pathlib import Path
 
@@ -15,6 +13,7 @@ from launcher.errors import BadInputError, JobFailedError, JobNotFoundError, Sou
 from launcher.sdk.framework_processors import PyTorchProcessor, SKLearnProcessor
 from launcher.storage import bucket_storage, which_s3
 from tests.fakes import FakeRuntime
+from tests.pages import blocks
 from tests.shell import run_launcher
 
 ROOT = Path(__file__).parents[3]
@@ -174,41 +173,20 @@ def test_what_is_wrong_is_named_and_nothing_is_recorded(make, error, words, benc
 
 @pytest.fixture
 def page_folder(tmp_path, monkeypatch):
-    """A folder with the page's script and a log of two episodes, one of them long."""
-    text = (ROOT / "docs/processing.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"```(python|sh)( file=\S+)?\n(.*?)```", text, flags=re.DOTALL)
-    for _, name, code in blocks:
-        if name:
-            (tmp_path / name.removeprefix(" file=")).write_text(code)
+    """A folder with the page's script and a log of two episodes; tests/end_to_end/test_pages.py runs the commands."""
+    for block in blocks(ROOT / "docs/processing.md"):
+        if block.rule == "save":
+            (tmp_path / block.value).write_text(block.text)
     (tmp_path / "logs").mkdir()
     (tmp_path / "logs" / "a.csv").write_text("episode,action,reward\n1,0,1\n1,1,1\n2,0,1\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LAUNCHER_RUNTIME", "process")
-    return tmp_path, {language: code for language, name, code in blocks if not name}
-
-
-def test_the_pages_program_runs_as_it_is_written(page_folder, capsys):
-    folder, blocks = page_folder
-    (folder / "run.py").write_text(blocks["python"])
-    runpy.run_path(str(folder / "run.py"))
-    assert capsys.readouterr().out.splitlines()[-1] == "1 of 2 episodes"
-    lines = (folder / "long-episodes" / "log.csv").read_text().splitlines()
-    assert lines == ["episode,action,reward", "1,0,1", "1,1,1"]
-
-
-@pytest.mark.slow
-def test_the_pages_command_runs_as_it_is_written(page_folder):
-    folder, blocks = page_folder
-    command = blocks["sh"].splitlines()[0]
-    answer = run_launcher(*command.split()[1:], cwd=folder)
-    assert answer.returncode == 0, answer.stderr
-    assert ": Completed. 1 of 2 episodes" in answer.stdout
-    assert (folder / "long-episodes" / "log.csv").exists()
+    return tmp_path
 
 
 @pytest.mark.slow
 def test_a_dry_run_prints_a_document_that_run_takes(page_folder):
-    folder, _ = page_folder
+    folder = page_folder
     command = ("process", "keep_long.py", "-i", "raw=logs:/opt/ml/processing/input", "--dry-run")
     shown = run_launcher(*command, cwd=folder)
     assert "/opt/ml/processing/.inputs/raw" in shown.stdout
