@@ -18,6 +18,7 @@ from aws_endpoint import aws_rows
 from commands import demo_rows, import_rows
 from data import data_rows
 from endpoints import endpoint_rows
+from hosts import host_rows
 from job_lists import list_rows
 from learning import learning_rows
 from measuring import Row, markdown_table
@@ -54,6 +55,7 @@ _GROUPS = (
     "transform",
     "aws",
     "warm",
+    "hosts",
     "lists",
 )
 
@@ -83,6 +85,7 @@ def main() -> int:
             "transform": lambda: transform_rows(scratch, options.runs),
             "aws": lambda: aws_rows(scratch, home, options.runs),
             "warm": lambda: warm_rows(scratch, home, options.runs),
+            "hosts": lambda: host_rows(scratch, options.runs),
             "lists": lambda: list_rows(scratch, options.runs),
         }
         rows: list[Row] = []

@@ -4,6 +4,7 @@ A preset with the section ``online`` learns in an environment instead; see ``tra
 """
 
 import atexit
+import os
 import shutil
 import signal
 import sys
@@ -54,7 +55,18 @@ def main() -> int:
         print(f"Preset> {note}.", flush=True)
     if preset.training.save_model and not preset.training.export:
         raise PresetError("training.export is empty; name a format, or set training.save_model to false.")
+    together = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    if len(environment.hosts) > 1 and not together:
+        print(
+            f"Hosts> this job has {len(environment.hosts)} hosts, and each learns alone. They learn together with "
+            "distribution={'torch_distributed': {'enabled': True}}.",
+            flush=True,
+        )
     if isinstance(preset, OnlinePreset):
+        if together:
+            raise PresetError(
+                "learning in an environment takes a single host; leave distribution out, or learn from a log."
+            )
         # Imported here: learning from a log needs no environment.
         from train_online import train_online
 
@@ -64,8 +76,10 @@ def main() -> int:
     path, episodes = prepare_episodes(dataset_folder(environment, Path(__file__).parent), preset)
     normalization = given_normalization(environment, preset)
     # Imported here: torch takes seconds to load, and data are refused without it.
+    from batch_rl.learning.hosts import join_hosts
     from train_offline import Log, train_offline
 
+    hosts = join_hosts()
     earlier = earlier_checkpoint(environment)
     stopped = train_offline(
         continued(preset, earlier),
@@ -74,7 +88,9 @@ def main() -> int:
         normalization=normalization,
         earlier=earlier,
         stop=stop,
+        hosts=hosts,
     )
+    hosts.leave()
     return EXIT_STOPPED if stopped else 0
 
 

@@ -11,6 +11,7 @@ from batch_rl.formats.parts import DealtEpisodes
 from batch_rl.learning.checkpoint import checkpoint_folders, resume
 from batch_rl.learning.divergence import ValueWatch, largest_possible_value
 from batch_rl.learning.export import export_policy, require_onnx
+from batch_rl.learning.hosts import ALONE, Hosts
 from batch_rl.learning.scaling import UNITS, scaling_of
 from batch_rl.learning.training import EpochResult, TrainingRun
 from batch_rl.ope import EstimatedValue, PolicyEvaluation
@@ -43,18 +44,24 @@ def train_offline(
     normalization: Normalization | None,
     earlier: Path | None,
     stop: Callable[[], bool],
+    hosts: Hosts = ALONE,
 ) -> bool:
     """Learn until the preset's end, or until ``stop``, which counts after every update.
 
     Args:
         normalization: of the features, where the job was given one.
         earlier: the checkpoint folder that the run goes on from.
+        hosts: that learn together. The first one alone writes files, and tells of the run.
     Returns:
         Whether it was stopped before its end.
     """
     if preset.training.save_model and "onnx" in preset.training.export:
         require_onnx()
-    run = TrainingRun(log.episodes, preset, normalization=normalization)
+    run = TrainingRun(log.episodes, preset, normalization=normalization, hosts=hosts)
+    if hosts.count > 1:
+        print(f"Hosts> {hosts.count} learn together, each from its share of every batch.", flush=True)
+    if not hosts.is_first:
+        return _learn_along(run, log, earlier, stop)
     cut = run.data.truncated_episodes
     ended = f"{cut} episodes are truncated, the others terminated" if cut else "all count as terminated"
     print(
@@ -76,6 +83,7 @@ def train_offline(
     if earlier is not None:
         resumption = resume(earlier, run)
         print(f"Resumed> {now()}, Epoch={run.epoch}, Updates={run.learner.updates}, from {earlier}", flush=True)
+    _check_same_start(run)
     folders = checkpoint_folders(run, paths.output_data / "checkpoint", paths.checkpoints, resumption)
     checkpoints = folders[0]
     watch = ValueWatch(
@@ -108,7 +116,7 @@ def train_offline(
                 print(f"Warning> {now()}, {warning}", flush=True)
     served = run
     if preset.training.final_fit == "all_episodes" and run.epoch == run.epochs:
-        final = TrainingRun(log.episodes, preset, normalization=normalization, final=True)
+        final = TrainingRun(log.episodes, preset, normalization=normalization, final=True, hosts=hosts)
         if final.fit(stop):
             served = final
             checkpoints.save_final(final)
@@ -123,10 +131,29 @@ def train_offline(
             print(f"Model> {path}", flush=True)
     if run.epoch > 0:
         plot_estimates(metrics_path, [paths.output_data / PLOT_FILE_NAME, paths.intermediate / PLOT_FILE_NAME])
-    stopped = stop()
+    stopped = stop() or hosts.stopping
     if stopped:
         print(f"Stopped after {run.epoch} epochs and {run.learner.updates} updates.", flush=True)
     return stopped
+
+
+def _learn_along(run: TrainingRun, log: Log, earlier: Path | None, stop: Callable[[], bool]) -> bool:
+    """Take part in a run that the first host tells of; return whether it was stopped before its end."""
+    if earlier is not None:
+        resume(earlier, run)
+    _check_same_start(run)
+    while run.epoch < run.preset.training.epochs:
+        if run.run_epoch(stop) is None:
+            break
+        print(f"Hosts> {now()}, Epoch={run.epoch}, Updates={run.learner.updates}", flush=True)
+    if run.preset.training.final_fit == "all_episodes" and run.epoch == run.epochs:
+        normalization = run.preprocessor.normalization if run.preprocessor is not None else None
+        TrainingRun(log.episodes, run.preset, normalization=normalization, final=True, hosts=run.hosts).fit(stop)
+    return stop() or run.hosts.stopping
+
+
+def _check_same_start(run: TrainingRun) -> None:
+    run.hosts.check_same("the epoch and the update that training goes on from", (run.epoch, run.learner.updates))
 
 
 def epoch_line(result: EpochResult) -> str:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from launcher.sdk.estimator import Estimator as Estimator
     from launcher.sdk.framework_processors import FrameworkProcessor as FrameworkProcessor
     from launcher.sdk.inputs import TrainingInput as TrainingInput
+    from launcher.sdk.instance_group import InstanceGroup as InstanceGroup
     from launcher.sdk.model import Model as Model
     from launcher.sdk.predictor import Predictor as Predictor
     from launcher.sdk.processing import Processor as Processor
@@ -53,6 +54,7 @@ _HOME_OF_NAME = {
     "FrameworkProcessor": "launcher.sdk.framework_processors",
     "HyperparameterTuner": "launcher.sdk.tuner",
     "HyperparameterTuningJobAnalytics": "launcher.sdk.analytics",
+    "InstanceGroup": "launcher.sdk.instance_group",
     "JobFailedError": "launcher.errors",
     "LauncherError": "launcher.errors",
     "LocalSession": "launcher.sdk.session",

@@ -162,6 +162,11 @@ def spot_interruptions() -> tuple[str, ...]:
     return tuple(text.strip() for text in os.environ.get("LAUNCHER_SPOT_INTERRUPTIONS", "").split(";") if text.strip())
 
 
+def planned_faults() -> tuple[str, ...]:
+    """Return what happens to the hosts of jobs on purpose: the entries of ``LAUNCHER_FAULTS``, with blanks between."""
+    return tuple(os.environ.get("LAUNCHER_FAULTS", "").replace(",", " ").split())
+
+
 def spot_price() -> float:
     """Return what a second of a spot job costs, as a part of its price on demand: ``LAUNCHER_SPOT_PRICE``, else 1.
 

@@ -61,6 +61,12 @@ class FakeExecution(Execution):
         if self.child.poll() is None:
             os.killpg(self.child.pid, signal.SIGKILL)
 
+    def pause(self):
+        os.killpg(self.child.pid, signal.SIGSTOP)
+
+    def resume(self):
+        os.killpg(self.child.pid, signal.SIGCONT)
+
     def remove(self):
         self.kill()
         self.child.wait()
@@ -95,6 +101,9 @@ class FakeRuntime(Runtime):
     def check(self, container):
         if container.image == "unknown":
             raise ImageError("image 'unknown' is not on this machine")
+
+    def refused_faults(self, container):
+        return {"slow": "a fake has one speed", "cut": "a fake has no network"}
 
     def describe_image(self, container):
         return "fake"

@@ -33,6 +33,15 @@ _SCRIPT_MODE_NAMES = frozenset(
     }
 )
 
+# By any of these the SDK asks for a way of training over several hosts.
+TORCH_DISTRIBUTED = "sagemaker_torch_distributed_enabled"
+_DISTRIBUTIONS = (
+    TORCH_DISTRIBUTED,
+    *("sagemaker_mpi_enabled", "sagemaker_parameter_server_enabled", "sagemaker_distributed_dataparallel_enabled"),
+    *("sagemaker_pytorch_ddp_enabled", "sagemaker_pytorch_xla_multi_worker_enabled"),
+    "sagemaker_multi_worker_mirrored_strategy_enabled",
+)
+
 
 class JobInputError(Exception):
     """Something the platform or the user gave this job is missing or unusable; the text says what to do."""
@@ -162,7 +171,7 @@ def script_variables(environment: JobEnvironment, program: str) -> dict[str, str
     paths = environment.paths
     platform = environment.platform_hyperparameters
     resource_config = environment.resource_config
-    groups = _instance_groups(resource_config)
+    groups = instance_groups(resource_config)
     group_name = str(resource_config.get("current_group_name") or "homogeneousCluster")
     current_group = groups.get(group_name, {})
     region = str(platform.get("sagemaker_region") or os.environ.get("AWS_REGION") or "")
@@ -171,7 +180,7 @@ def script_variables(environment: JobEnvironment, program: str) -> dict[str, str
         "current_instance_group": group_name,
         "current_instance_group_hosts": current_group.get("hosts", []),
         "current_instance_type": resource_config.get("current_instance_type") or "local",
-        "distribution_instance_groups": platform.get("sagemaker_distribution_instance_groups", []),
+        "distribution_instance_groups": distribution_groups(environment),
         "framework_module": os.environ.get("SAGEMAKER_TRAINING_MODULE"),
         "hosts": list(environment.hosts),
         "input_config_dir": str(paths.input_config),
@@ -219,6 +228,16 @@ def script_variables(environment: JobEnvironment, program: str) -> dict[str, str
     return {name: _variable_text(name, value) for name, value in values.items() if "=" not in name}
 
 
+def distribution_groups(environment: JobEnvironment) -> list[str]:
+    """Return the instance groups whose hosts train together: those that the job names, else this host's own, if any."""
+    platform = environment.platform_hyperparameters
+    named = platform.get("sagemaker_distribution_instance_groups")
+    if isinstance(named, list) and named:
+        return [str(name) for name in named]
+    own = str(environment.resource_config.get("current_group_name") or "homogeneousCluster")
+    return [own] if any(platform.get(name) is True for name in _DISTRIBUTIONS) else []
+
+
 def count_cpus() -> int:
     """Return how many CPUs this process may run on (a cpuset counts, a CPU quota does not)."""
     if hasattr(os, "sched_getaffinity"):
@@ -260,7 +279,8 @@ def _read_hosts(resource_config: dict[str, JsonValue], current_host: str) -> tup
     return tuple(sorted(str(host) for host in hosts))
 
 
-def _instance_groups(resource_config: dict[str, JsonValue]) -> dict[str, dict[str, JsonValue]]:
+def instance_groups(resource_config: dict[str, JsonValue]) -> dict[str, dict[str, JsonValue]]:
+    """Return the instance groups of ``resourceconfig.json`` by their names."""
     groups = resource_config.get("instance_groups")
     if not isinstance(groups, list):
         return {}

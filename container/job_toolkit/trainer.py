@@ -16,6 +16,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NamedTuple
 
+from job_toolkit.distribution import launched, meeting_variables, torch_place
 from job_toolkit.environment import (
     JobEnvironment,
     JobInputError,
@@ -57,11 +58,14 @@ def run_job(command: str, signals: "StopSignals", start: Start | None = None) ->
         paths = _prepare_tree(job_paths())
         environment = read_environment()
         program = _find_program(environment, command)
+        place = torch_place(environment)
+        command_line = launched(_program_command(paths.code, program), environment, place)
         with installed_requirements(paths.code, signals) as requirements:
             child = ChildProcess(
                 kind="ExecuteUserScriptError",
-                arguments=_program_command(paths.code, program) + script_arguments(environment.hyperparameters),
+                arguments=command_line + script_arguments(environment.hyperparameters),
                 variables=script_variables(environment, program)
+                | meeting_variables(environment, place)
                 | {"PYTHONPATH": _python_path(paths.code, requirements)},
                 working_directory=paths.code,
             )

@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -53,14 +54,29 @@ def source_of(sources: Mapping[str, ChannelSource], host: str, channel: str) -> 
     return sources.get(f"{host}/{channel}") or sources[channel]
 
 
-def resolve_channels(
-    spec: HostsSpec, hosts: Sequence[str], cache_path: Path, storage_of: StorageOf, *, fetch: bool
-) -> ResolvedChannels:
+def host_names(spec: HostsSpec) -> list[str]:
+    """Return the names of a job's hosts."""
+    return [f"algo-{number}" for number in range(1, spec.instance_count + 1)]
+
+
+def hosts_by_group(spec: HostsSpec) -> dict[str, list[str]]:
+    """Return the hosts of each group; they are numbered in the order of the groups."""
+    names = iter(host_names(spec))
+    return {group.name: list(islice(names, group.instance_count)) for group in spec.groups}
+
+
+def hosts_of(spec: HostsSpec, channel: Channel) -> list[str]:
+    """Return the hosts that get a channel."""
+    groups = hosts_by_group(spec)
+    members = {host for name in channel.instance_groups for host in groups[name]}
+    return [host for host in host_names(spec) if host in members or not members]
+
+
+def resolve_channels(spec: HostsSpec, cache_path: Path, storage_of: StorageOf, *, fetch: bool) -> ResolvedChannels:
     """Find the data of every channel on this machine.
 
     Args:
         spec: the job.
-        hosts: the names of its hosts.
         cache_path: a folder for data that has to be linked or copied here.
         storage_of: returns the storage of a URI.
         fetch: False links and copies nothing, and returns where the data would be.
@@ -70,6 +86,7 @@ def resolve_channels(
     """
     resolved = ResolvedChannels()
     for channel in spec.channels:
+        hosts = hosts_of(spec, channel)
         try:
             if channel.is_stream:
                 _resolve_stream(resolved, channel, cache_path, storage_of, fetch=fetch)

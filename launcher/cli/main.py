@@ -180,6 +180,12 @@ def fit(
     ] = None,
     instance_type: Annotated[str, typer.Option(help="Told to the job.")] = "local",
     instance_count: Annotated[int, typer.Option(help="Hosts.")] = 1,
+    distribution: Annotated[
+        str | None, typer.Option(help="How the hosts train together: torch_distributed.", metavar="WAY")
+    ] = None,
+    faults: Annotated[
+        str | None, typer.Option(help="What happens to hosts on purpose: kill, or kill:algo-2@30s and the like.")
+    ] = None,
     max_run: Annotated[int, typer.Option(help="Seconds after which the job is stopped.")] = 86400,
     runtime: RuntimeName = None,
     mode: ModeName = None,
@@ -205,6 +211,8 @@ def fit(
         "checkpoint_s3_uri": checkpoint_s3_uri,
         "instance_type": instance_type,
         "instance_count": instance_count,
+        "distribution": None if distribution is None else {distribution: {"enabled": True}},
+        "faults": faults,
         "max_run": max_run,
         "input_mode": input_mode,
         "runtime": runtime,

@@ -6,7 +6,16 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from launcher.jobs.spec import OPT_ML, Channel, Limits, MetricDefinition, TrainingJobSpec, dataclass_of
+from launcher.jobs.spec import (
+    HOMOGENEOUS,
+    OPT_ML,
+    Channel,
+    InstanceGroup,
+    Limits,
+    MetricDefinition,
+    TrainingJobSpec,
+    dataclass_of,
+)
 
 PROCESSING = f"{OPT_ML}/processing"
 CODE_PATH = f"{PROCESSING}/input/code"
@@ -132,6 +141,11 @@ class ProcessingJobSpec:
     def metric_definitions(self) -> tuple[MetricDefinition, ...]:
         """None: a processing job has no metrics."""
         return ()
+
+    @property
+    def groups(self) -> tuple[InstanceGroup, ...]:
+        """The group of all hosts."""
+        return (InstanceGroup(HOMOGENEOUS, self.instance_type, self.instance_count),)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values; ``from_dict`` takes them back."""

@@ -45,6 +45,7 @@ _KINDS: Mapping[str, tuple[type, ...]] = {
     "platform_failure": (str,),
     "requirements": (str,),
     "warm_pool": (str,),
+    "faults": (list,),
 }
 
 
@@ -346,6 +347,7 @@ class HostsRecord(DrivenRecord):
     platform_failure: str = ""
     requirements: str = ""
     warm_pool: str = ""
+    faults: list[dict[str, Any]] = field(default_factory=list)
     final_metrics: list[list[Any]] = field(default_factory=list)
     debug_ports: dict[str, int] = field(default_factory=dict)
     usage: dict[str, dict[str, Any]] = field(default_factory=dict)

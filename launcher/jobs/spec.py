@@ -36,6 +36,7 @@ class Channel:
         attribute_names: of an augmented manifest, in the order in which a job gets them.
         shuffle_seed: decides the order of objects, anew in each epoch of a stream; None keeps the keys' order.
         writable: the job gets a copy of its own, which it may change.
+        instance_groups: the groups whose hosts get it; empty for all hosts.
         without_effect: members of the request that ask for nothing here, as they were given.
     """
 
@@ -50,6 +51,7 @@ class Channel:
     attribute_names: tuple[str, ...] = ()
     shuffle_seed: int | None = None
     writable: bool = False
+    instance_groups: tuple[str, ...] = ()
     without_effect: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -69,6 +71,19 @@ class MetricDefinition:
 
     name: str
     regex: str
+
+
+HOMOGENEOUS = "homogeneousCluster"
+"""The group of all hosts, where a request names none."""
+
+
+@dataclass(frozen=True)
+class InstanceGroup:
+    """Hosts of one type among those of a job."""
+
+    name: str
+    instance_type: str
+    instance_count: int
 
 
 @dataclass(frozen=True)
@@ -129,6 +144,7 @@ class Limits:
         shm_bytes: the size of ``/dev/shm``; 0 takes the runtime's own.
         ulimits: ``NAME=SOFT:HARD``, as ``docker run --ulimit`` names them; -1 sets none.
         mounts: folders and files of this machine that the job sees besides.
+        hosts: those of each host by itself, where they are of several types.
     """
 
     cpus: int = 0
@@ -138,9 +154,12 @@ class Limits:
     shm_bytes: int = 0
     ulimits: tuple[str, ...] = ()
     mounts: tuple[Mount, ...] = ()
+    hosts: tuple[Limits, ...] = ()
 
     def of_host(self, number: int) -> Limits:
         """Return the limits of a host, with the GPUs that are its own, by its place among the hosts of the job."""
+        if self.hosts:
+            return self.hosts[number]
         if not self.gpus or not self.gpus_per_host:
             return self
         first = number * self.gpus_per_host
@@ -164,6 +183,7 @@ class Limits:
         given = dict(values)
         given["mounts"] = tuple(dataclass_of(Mount, mount) for mount in given.get("mounts", ()))
         given["ulimits"] = tuple(given.get("ulimits", ()))
+        given["hosts"] = tuple(map(cls.from_dict, given.get("hosts", ())))
         given["gpus"] = None if given.get("gpus") is None else tuple(given["gpus"])
         return dataclass_of(cls, given)
 
@@ -178,10 +198,14 @@ class TrainingJobSpec:
         hyperparameters: text to text, as a request to SageMaker holds them.
         input_mode: how channels arrive that do not say it themselves.
         output_uri: the prefix; results go to ``<output_uri>/<job_name>/output/``.
+        instance_type: of all hosts, or of the first group of them.
+        instance_groups: the hosts by their groups, in their order; empty where all are of one.
         max_run_seconds: the job is stopped after this time of training, in all its attempts together.
         max_retries: how often it begins again after a failure that is none of its own.
         max_pending_seconds: how long it may wait for a place to run; 0 sets no limit.
         spot: None for a job that is not interrupted.
+        faults: what happens to its hosts on purpose, as ``jobs.faults`` reads it; None until it is decided, when the
+            job is submitted.
         checkpoint_config: None keeps no checkpoints.
         s3: which S3 the job's ``s3://`` URIs mean, as ``S3Settings.to_dict`` writes it; None where it has none.
         limits: what each host may use, decided when the job is submitted.
@@ -202,6 +226,7 @@ class TrainingJobSpec:
     output_uri: str = ""
     instance_type: str = "local"
     instance_count: int = 1
+    instance_groups: tuple[InstanceGroup, ...] = ()
     volume_size_gb: int = 30
     environment: Mapping[str, str] = field(default_factory=dict)
     metric_definitions: tuple[MetricDefinition, ...] = ()
@@ -209,6 +234,7 @@ class TrainingJobSpec:
     max_retries: int = 0
     max_pending_seconds: int = 0
     spot: Spot | None = None
+    faults: tuple[str, ...] | None = None
     container_entry_point: tuple[str, ...] = ()
     container_arguments: tuple[str, ...] = ()
     enable_network_isolation: bool = False
@@ -249,6 +275,11 @@ class TrainingJobSpec:
         """Whether the request brings what runs, as both versions of the SDK do; an image then only has to run it."""
         return bool(self.source_uri or self._code_channels)
 
+    @property
+    def groups(self) -> tuple[InstanceGroup, ...]:
+        """The hosts by their groups; a lone one where the request names none."""
+        return self.instance_groups or (InstanceGroup(HOMOGENEOUS, self.instance_type, self.instance_count),)
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values; ``from_dict`` takes them back."""
         return asdict(self)
@@ -274,7 +305,15 @@ class TrainingJobSpec:
         for name, kind in (("channels", Channel), ("metric_definitions", MetricDefinition)):
             given[name] = tuple(dataclass_of(kind, entry) for entry in given.get(name, ()))
         given["channels"] = tuple(
-            replace(channel, attribute_names=tuple(channel.attribute_names)) for channel in given["channels"]
+            replace(
+                channel,
+                attribute_names=tuple(channel.attribute_names),
+                instance_groups=tuple(channel.instance_groups),
+            )
+            for channel in given["channels"]
+        )
+        given["instance_groups"] = tuple(
+            dataclass_of(InstanceGroup, group) for group in given.get("instance_groups", ())
         )
         given["tags"] = tuple((key, value) for key, value in given.get("tags", ()))
         if given.get("checkpoint_config") is not None:
@@ -284,6 +323,8 @@ class TrainingJobSpec:
             given["spot"] = replace(
                 spot, interruptions=None if spot.interruptions is None else tuple(spot.interruptions)
             )
+        if given.get("faults") is not None:
+            given["faults"] = tuple(given["faults"])
         given["limits"] = Limits.from_dict(given.get("limits", {}))
         for name in ("container_entry_point", "container_arguments"):
             given[name] = tuple(given.get(name, ()))

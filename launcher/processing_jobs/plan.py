@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from launcher.channels.resolving import ChannelSource, source_of
+from launcher.channels.resolving import ChannelSource, host_names, source_of
 from launcher.jobs.kinds import PROCESSING_JOBS
 from launcher.jobs.processing_spec import ProcessingInput, ProcessingJobSpec
 from launcher.jobs.spec import OPT_ML, Mount
 from launcher.requests.processing import processing_request
 from launcher.requests.shapes import OWN_MEMBER
-from launcher.running.plan import RunPlan, compact, host_names, make_containers, resource_config
+from launcher.running.plan import RunPlan, compact, make_containers, resource_config
 
 INPUTS = "processing/.inputs"
 """Below ``/opt/ml``: where inputs are mounted that the job sees elsewhere, as links to their files."""

@@ -23,6 +23,7 @@ _OWN_SHAPES: Mapping[str, Shape] = {
             "Estimator": "LauncherEstimator",
             "WritableChannels": "LauncherTexts",
             "SpotInterruptions": "LauncherTexts",
+            "Faults": "LauncherTexts",
             "TuningJobArn": "LauncherText",  # of the tuning job that made it
             "Debug": "LauncherFlag",
         },

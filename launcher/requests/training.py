@@ -22,7 +22,16 @@ from launcher.errors import (
     UnsupportedOptionError,
 )
 from launcher.jobs.interruptions import check_plan
-from launcher.jobs.spec import CHECKPOINTS, OPT_ML, Channel, CheckpointConfig, MetricDefinition, Spot, TrainingJobSpec
+from launcher.jobs.spec import (
+    CHECKPOINTS,
+    OPT_ML,
+    Channel,
+    CheckpointConfig,
+    InstanceGroup,
+    MetricDefinition,
+    Spot,
+    TrainingJobSpec,
+)
 from launcher.requests.members import refuse_unsupported
 from launcher.requests.shapes import OWN_MEMBER, operation_shape
 from launcher.requests.tags import tag_pairs
@@ -40,6 +49,7 @@ _RESERVED = (
     *(f"{OPT_ML}/{name}" for name in ("code", "input", "model", "output")),
     *("/bin", "/boot", "/dev", "/etc", "/lib", "/lib64", "/proc", "/run", "/sbin", "/sys", "/usr"),
 )
+_GROUP_MEMBERS = ("InstanceGroupName", "InstanceType", "InstanceCount")
 EXCEPTIONS: Exceptions = {
     "S3Uri": lambda value: value.startswith("file://") and len(value) <= 4096,
     "TrainingInstanceType": lambda value: value in LOCAL_INSTANCE_TYPES,
@@ -70,6 +80,7 @@ def check_training_request(request: Mapping[str, Any]) -> TrainingJobSpec:
     checkpoints = rest.pop("CheckpointConfig", None)
     definitions = algorithm.pop("MetricDefinitions", [])
     input_mode = algorithm.pop("TrainingInputMode", "File")
+    groups = _instance_groups(resources)
     spec = TrainingJobSpec(
         job_name=rest.pop("TrainingJobName"),
         runtime=own.get("Runtime", "auto"),
@@ -79,8 +90,9 @@ def check_training_request(request: Mapping[str, Any]) -> TrainingJobSpec:
         channels=_channels(rest.pop("InputDataConfig", []), input_mode, own.get("WritableChannels", [])),
         input_mode=input_mode,
         output_uri=checked_uri(output.pop("S3OutputPath"), "OutputDataConfig.S3OutputPath"),
-        instance_type=resources.pop("InstanceType", "local"),
-        instance_count=resources.pop("InstanceCount", 1),
+        instance_type=groups[0].instance_type if groups else resources.pop("InstanceType", "local"),
+        instance_count=sum(group.instance_count for group in groups) if groups else resources.pop("InstanceCount", 1),
+        instance_groups=groups,
         volume_size_gb=resources.pop("VolumeSizeInGB", DEFAULT_VOLUME_GB),
         keep_alive_seconds=resources.pop("KeepAlivePeriodInSeconds", None),
         environment=rest.pop("Environment", {}),
@@ -89,6 +101,7 @@ def check_training_request(request: Mapping[str, Any]) -> TrainingJobSpec:
         max_retries=rest.pop("RetryStrategy", {}).get("MaximumRetryAttempts", 0),
         max_pending_seconds=stopping.pop("MaxPendingTimeInSeconds", 0),
         spot=_spot(rest.pop("EnableManagedSpotTraining", False), stopping, own.get("SpotInterruptions")),
+        faults=None if "Faults" not in own else tuple(own["Faults"]),
         container_entry_point=tuple(algorithm.pop("ContainerEntrypoint", ())),
         container_arguments=tuple(algorithm.pop("ContainerArguments", ())),
         enable_network_isolation=rest.pop("EnableNetworkIsolation", False),
@@ -140,9 +153,19 @@ def training_request(spec: TrainingJobSpec) -> dict[str, Any]:
         if value is not None:
             algorithm[name] = value
     request.setdefault("OutputDataConfig", {})["S3OutputPath"] = spec.output_uri
-    request.setdefault("ResourceConfig", {}).update(
-        InstanceType=spec.instance_type, InstanceCount=spec.instance_count, VolumeSizeInGB=spec.volume_size_gb
-    )
+    hosts: dict[str, Any] = {"InstanceType": spec.instance_type, "InstanceCount": spec.instance_count}
+    if spec.instance_groups:
+        hosts = {
+            "InstanceGroups": [
+                {
+                    "InstanceGroupName": group.name,
+                    "InstanceType": group.instance_type,
+                    "InstanceCount": group.instance_count,
+                }
+                for group in spec.instance_groups
+            ]
+        }
+    request.setdefault("ResourceConfig", {}).update(**hosts, VolumeSizeInGB=spec.volume_size_gb)
     if spec.keep_alive_seconds is not None:
         request["ResourceConfig"]["KeepAlivePeriodInSeconds"] = spec.keep_alive_seconds
     stopping = request.setdefault("StoppingCondition", {})
@@ -163,6 +186,7 @@ def training_request(spec: TrainingJobSpec) -> dict[str, Any]:
         "Estimator": dict(spec.estimator) or None,
         "WritableChannels": [channel.name for channel in spec.channels if channel.writable] or None,
         "SpotInterruptions": _interruptions(spec.spot),
+        "Faults": None if spec.faults is None else list(spec.faults),
         "TuningJobArn": spec.tuning_job_arn or None,
         "Debug": spec.debug or None,
     }
@@ -192,7 +216,7 @@ def completed(request: Mapping[str, Any]) -> dict[str, Any]:
     for name, defaults in (
         ("AlgorithmSpecification", {"TrainingInputMode": "File", "MetricDefinitions": []}),
         ("OutputDataConfig", {"KmsKeyId": "", "CompressionType": "GZIP"}),
-        ("ResourceConfig", {"InstanceType": "local", "InstanceCount": 1, "VolumeSizeInGB": DEFAULT_VOLUME_GB}),
+        ("ResourceConfig", {**_one_group(full.get("ResourceConfig", {})), "VolumeSizeInGB": DEFAULT_VOLUME_GB}),
         ("StoppingCondition", {"MaxRuntimeInSeconds": DEFAULT_MAX_RUN_SECONDS}),
         (OWN_MEMBER, {"Runtime": "auto"}),
     ):
@@ -203,6 +227,37 @@ def completed(request: Mapping[str, Any]) -> dict[str, Any]:
         mode = full["AlgorithmSpecification"]["TrainingInputMode"]
         full["InputDataConfig"] = [_completed_channel(channel, mode) for channel in full["InputDataConfig"]]
     return full
+
+
+def _one_group(resources: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the default type and count of hosts; none where the request has its hosts in groups."""
+    return {} if resources.get("InstanceGroups") else {"InstanceType": "local", "InstanceCount": 1}
+
+
+def _instance_groups(resources: dict[str, Any]) -> tuple[InstanceGroup, ...]:
+    """Take the groups of hosts out of a ResourceConfig; none where it has none.
+
+    Raises:
+        BadInputError: there is a type or count besides, or two groups have one name.
+    """
+    members = resources.pop("InstanceGroups") if resources.get("InstanceGroups") else []
+    for name in ("InstanceType", "InstanceCount"):
+        if members and name in resources:
+            raise BadInputError(
+                f"ResourceConfig.InstanceGroups and ResourceConfig.{name} are both given.",
+                "Give either the groups, or one type and a count.",
+            )
+    names = [member["InstanceGroupName"] for member in members]
+    for name in names:
+        if names.count(name) > 1:
+            raise BadInputError(
+                f"ResourceConfig.InstanceGroups has two groups '{name}'.", "Give each group a name of its own."
+            )
+    for member in members:
+        if member["InstanceCount"] < 1:
+            name = member["InstanceGroupName"]
+            raise BadInputError(f"ResourceConfig.InstanceGroups: the group '{name}' has no host.", "Use 1 or more.")
+    return tuple(InstanceGroup(*(member[key] for key in _GROUP_MEMBERS)) for member in members)
 
 
 def _completed_channel(channel: Mapping[str, Any], input_mode: str) -> dict[str, Any]:
@@ -325,6 +380,7 @@ def _channels(members: list[dict[str, Any]], input_mode: str, writable: Sequence
         s3_data_type = source.pop("S3DataType")
         distribution = source.pop("S3DataDistributionType", "FullyReplicated")
         attribute_names = tuple(source.pop("AttributeNames", ()))
+        instance_groups = tuple(source.pop("InstanceGroupNames") if source.get("InstanceGroupNames") else ())
         if source:
             member["DataSource"]["S3DataSource"] = source
         if not member["DataSource"]:
@@ -339,6 +395,7 @@ def _channels(members: list[dict[str, Any]], input_mode: str, writable: Sequence
             record_wrapping=member.pop("RecordWrapperType", "None"),
             s3_data_type=s3_data_type,
             attribute_names=attribute_names,
+            instance_groups=instance_groups,
             shuffle_seed=member.pop("ShuffleConfig", {}).get("Seed"),
             writable=name in writable,
             without_effect=member,
@@ -427,6 +484,8 @@ def _channel_request(channel: Channel) -> dict[str, Any]:
     request.setdefault("DataSource", {}).setdefault("S3DataSource", {}).update(
         S3DataType=channel.s3_data_type, S3Uri=channel.uri, S3DataDistributionType=channel.distribution
     )
+    if channel.instance_groups:
+        request["DataSource"]["S3DataSource"]["InstanceGroupNames"] = list(channel.instance_groups)
     if channel.attribute_names:
         request["DataSource"]["S3DataSource"]["AttributeNames"] = list(channel.attribute_names)
     return request
@@ -434,6 +493,8 @@ def _channel_request(channel: Channel) -> dict[str, Any]:
 
 def _check_rules(spec: TrainingJobSpec) -> None:
     """Check what the service model does not say, and AWS, or a job, needs all the same."""
+    for channel in spec.channels:
+        _check_groups(channel, spec)
     if spec.instance_count < 1:
         raise BadInputError(
             f"ResourceConfig.InstanceCount={spec.instance_count} is no count of hosts.", "Use 1 or more."
@@ -482,6 +543,25 @@ def _spot(enabled: bool, stopping: dict[str, Any], interruptions: Sequence[str] 
         return None
     check_plan(interruptions or (), member)
     return Spot(stopping.pop("MaxWaitTimeInSeconds"), None if interruptions is None else tuple(interruptions))
+
+
+def _check_groups(channel: Channel, spec: TrainingJobSpec) -> None:
+    """Refuse a channel for groups that the job has not.
+
+    Raises:
+        ChannelError: it names one, or is a stream.
+    """
+    for name in channel.instance_groups:
+        if name not in {group.name for group in spec.instance_groups}:
+            listed = ", ".join(group.name for group in spec.instance_groups) or "none"
+            raise ChannelError(
+                f"channel '{channel.name}': InstanceGroupNames has '{name}', and the job's groups are: {listed}.",
+                "Name groups of ResourceConfig.InstanceGroups.",
+            )
+    if channel.instance_groups and channel.is_stream:
+        raise UnsupportedOptionError(
+            f"channel '{channel.name}': InstanceGroupNames in Pipe mode is not emulated.", "Use File or FastFile."
+        )
 
 
 def _check_times(stopping: Mapping[str, Any], spot: bool) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from launcher.errors import BadInputError
 from launcher.jobs.instance_types import instance_type
 from launcher.jobs.processing_spec import HostsSpec
-from launcher.jobs.spec import OPT_ML, Limits, Mount
+from launcher.jobs.spec import OPT_ML, Limits, Mount, TrainingJobSpec
 from launcher.runtimes import Runtime, machine
 from launcher.settings import LaunchSettings, launch_settings
 
@@ -35,6 +35,23 @@ def job_limits(spec: HostsSpec, runtime: Runtime) -> JobLimits:
     Raises:
         BadInputError: it needs GPUs, and this machine has none, or not those that ``LAUNCHER_GPUS`` names.
     """
+    if not isinstance(spec, TrainingJobSpec) or not spec.instance_groups:
+        return _limits_of_type(spec, runtime)
+    hosts, warnings = [], []
+    for group in spec.instance_groups:
+        alone = replace(
+            spec, instance_type=group.instance_type, instance_count=group.instance_count, instance_groups=()
+        )
+        allowed = _limits_of_type(alone, runtime)
+        hosts += [allowed.limits.of_host(number) for number in range(group.instance_count)]
+        warnings += [line for line in allowed.warnings if line not in warnings]
+    lent: list[int] = [gpu for host in hosts for gpu in host.gpus or ()]
+    if len(set(lent)) < len(lent):
+        warnings.append("instance groups: hosts share GPUs, for there are fewer than they would have")
+    return JobLimits(Limits(mounts=hosts[0].mounts, hosts=tuple(hosts)), tuple(warnings))
+
+
+def _limits_of_type(spec: HostsSpec, runtime: Runtime) -> JobLimits:
     settings = launch_settings()
     kind = instance_type(spec.instance_type)
     cpus = memory = 0

@@ -52,10 +52,12 @@ def share_of(spec: HostsSpec) -> Share:
 
     ``local`` is no type: it takes one CPU.
     """
-    kind = instance_type(spec.instance_type)
-    cpus = 1 if kind is None else min(kind.cpus, len(machine.cpu_ids()))
-    memory = 0 if kind is None else min(kind.memory_bytes, machine.memory_bytes())
-    return Share(1, cpus * spec.instance_count, memory * spec.instance_count)
+    cpus = memory = 0
+    for group in spec.groups:
+        kind = instance_type(group.instance_type)
+        cpus += group.instance_count * (1 if kind is None else min(kind.cpus, len(machine.cpu_ids())))
+        memory += group.instance_count * (0 if kind is None else min(kind.memory_bytes, machine.memory_bytes()))
+    return Share(1, cpus, memory)
 
 
 def whole_share() -> Share:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import html
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from launcher.channels.resolving import ChannelSource, source_of
+from launcher.channels.resolving import ChannelSource, host_names, hosts_by_group, hosts_of, source_of
+from launcher.jobs.faults import Fault, faults_of
 from launcher.jobs.processing_spec import HostsSpec
 from launcher.jobs.spec import (
     OPT_ML,
@@ -59,6 +60,7 @@ class RunPlan:
         source_uri: the source archive; empty where there is none.
         folders: paths below ``/opt/ml`` of the folders that are there when the job begins.
         channel_notes: a line about each channel that is no plain mount, for people.
+        faults: what happens to the hosts on purpose.
     """
 
     job_name: str
@@ -75,6 +77,7 @@ class RunPlan:
     folders: tuple[str, ...] = TRAINING_FOLDERS
     checkpoint_config: CheckpointConfig | None = None
     channel_notes: tuple[str, ...] = ()
+    faults: tuple[Fault, ...] = ()
 
     def __str__(self) -> str:
         lines = [f"job        {self.job_name}", f"runtime    {self.runtime}", f"image      {self.image}"]
@@ -105,6 +108,7 @@ class RunPlan:
         lines += [
             f"{'writes' if self.source_members else 'unpacks':<10} {self.source_uri}" if self.source_uri else "",
             *(f"writes     {result}" for result in self.results),
+            *(f"fault      {fault}" for fault in self.faults),
             f"stops      after {self.max_run_seconds} s at the latest",
         ]
         return "\n".join(line for line in lines if line)
@@ -150,7 +154,7 @@ def make_plan(
         _channel_point(channel.name, source): source.is_file
         for channel in spec.channels
         if not channel.is_stream
-        for source in [source_of(channels, hosts[0], channel.name)]
+        for source in [source_of(channels, hosts_of(spec, channel)[0], channel.name)]
     }
     if spec.container_entry_point or spec.container_arguments:
         entry_point, arguments = spec.container_entry_point, spec.container_arguments
@@ -168,7 +172,7 @@ def make_plan(
         environment={"TRAINING_JOB_NAME": spec.job_name, "TRAINING_JOB_ARN": training_job_arn(spec.job_name)},
         mounts=lambda host: _mounts(spec, host, work_path / host / "opt_ml", channels),
     )
-    if spec.keep_alive_seconds:
+    if spec.keep_alive_seconds and not spec.debug:
         match = warm_match(spec)
         containers = tuple(
             replace(container, keep_alive_seconds=spec.keep_alive_seconds, warm_match=match) for container in containers
@@ -183,7 +187,10 @@ def make_plan(
             "input/config/inputdataconfig.json": compact(input_data_config(spec)),
         },
         host_files={
-            host: {"input/config/resourceconfig.json": compact(resource_config(spec, host, hosts, interface))}
+            host: {
+                "input/config/resourceconfig.json": compact(resource_config(spec, host, hosts, interface)),
+                **_input_config_of(spec, host),
+            }
             for host in hosts
         },
         source_members=tuple(source_members),
@@ -193,6 +200,7 @@ def make_plan(
         max_run_seconds=spec.max_run_seconds,
         checkpoint_config=spec.checkpoint_config,
         channel_notes=tuple(channel_notes),
+        faults=tuple(faults_of(spec.faults or (), hosts)),
     )
 
 
@@ -257,6 +265,7 @@ def warm_match(spec: TrainingJobSpec) -> tuple[str, ...]:
     values = {
         "InstanceType": spec.instance_type,
         "InstanceCount": spec.instance_count,
+        "InstanceGroups": [asdict(group) for group in spec.instance_groups],
         "VolumeSizeInGB": spec.volume_size_gb,
         "VolumeKmsKeyId": resources.get("VolumeKmsKeyId", ""),
         "RoleArn": spec.role,
@@ -268,9 +277,12 @@ def warm_match(spec: TrainingJobSpec) -> tuple[str, ...]:
     return tuple(f"{name}={json.dumps(value, sort_keys=True)}" for name, value in values.items())
 
 
-def host_names(spec: HostsSpec) -> list[str]:
-    """Return the names of a job's hosts."""
-    return [f"algo-{number}" for number in range(1, spec.instance_count + 1)]
+def _input_config_of(spec: TrainingJobSpec, host: str) -> dict[str, str]:
+    """Return the configuration of a host's own channels, where hosts have different ones."""
+    if all(not channel.instance_groups for channel in spec.channels):
+        return {}
+    own = tuple(channel for channel in spec.channels if host in hosts_of(spec, channel))
+    return {"input/config/inputdataconfig.json": compact(input_data_config(replace(spec, channels=own)))}
 
 
 def _channel_point(name: str, source: ChannelSource) -> str:
@@ -286,7 +298,7 @@ def _mounts(spec: TrainingJobSpec, host: str, tree: Path, channels: Mapping[str,
     names = [*CONTRACT_FOLDERS, *(["code"] if spec.source_uri is not None else [])]
     mounts = [Mount(str(tree / name), f"{OPT_ML}/{name}", read_only=False) for name in names]
     for channel in spec.channels:
-        if channel.is_stream:
+        if channel.is_stream or host not in hosts_of(spec, channel):
             continue
         source = source_of(channels, host, channel.name)
         point = f"{OPT_ML}/{_channel_point(channel.name, source)}"
@@ -360,13 +372,21 @@ def input_data_config(spec: TrainingJobSpec) -> dict[str, dict[str, str]]:
 
 def resource_config(spec: HostsSpec, host: str, hosts: Sequence[str], interface: str) -> dict[str, object]:
     """Return what ``resourceconfig.json`` tells ``host``."""
-    group = "homogeneousCluster"
+    groups = hosts_by_group(spec)
+    own = next(group for group in spec.groups if host in groups[group.name])
     return {
         "current_host": host,
-        "current_instance_type": spec.instance_type,
-        "current_group_name": group,
+        "current_instance_type": own.instance_type,
+        "current_group_name": own.name,
         "hosts": list(hosts),
-        "instance_groups": [{"instance_group_name": group, "instance_type": spec.instance_type, "hosts": list(hosts)}],
+        "instance_groups": [
+            {
+                "instance_group_name": group.name,
+                "instance_type": group.instance_type,
+                "hosts": groups[group.name],
+            }
+            for group in spec.groups
+        ],
         "network_interface_name": interface,
     }
 

@@ -24,9 +24,10 @@ from typing import Any, Generic, TypeVar
 
 from launcher import __version__
 from launcher.channels.feeding import Feeder
-from launcher.channels.resolving import ChannelSource, ResolvedChannels, resolve_channels
+from launcher.channels.resolving import ChannelSource, ResolvedChannels, host_names, resolve_channels
 from launcher.errors import (
     ArtifactError,
+    BadInputError,
     ChannelError,
     JobFolderError,
     LauncherError,
@@ -36,6 +37,7 @@ from launcher.errors import (
     StorageError,
 )
 from launcher.jobs.clock import clock_mark, later_mark
+from launcher.jobs.faults import faults_of
 from launcher.jobs.folder import JobFolder
 from launcher.jobs.instance_types import instance_type
 from launcher.jobs.interruptions import Interruption, check_plan, interruption_of
@@ -55,6 +57,7 @@ from launcher.jobs.spec import (
 )
 from launcher.jobs.states import STOPS, SecondaryStatus, Status, StopReason
 from launcher.jobs.store import DISK_FULL, Claim, JobStore, Store
+from launcher.requests.distribution import check_distribution
 from launcher.requests.members import without_effect
 from launcher.requests.training import check_training_request
 from launcher.running import artifacts
@@ -67,13 +70,13 @@ from launcher.running.debugging import (
 )
 from launcher.running.failure import failure_reason
 from launcher.running.following import LogReader
+from launcher.running.injecting import FaultInjector
 from launcher.running.limits import JobLimits, job_limits
 from launcher.running.metering import measured
 from launcher.running.opt_ml import FAILURE_REASON_LIMIT, OptMl
 from launcher.running.places import Place, share_of
 from launcher.running.plan import (
     RunPlan,
-    host_names,
     make_plan,
     planned_s3_address,
     with_s3_address,
@@ -82,11 +85,12 @@ from launcher.running.requirements import IN_USE, RequirementsCache, entry_name,
 from launcher.running.signals import HandOver, Interrupts
 from launcher.running.syncing import FolderSync
 from launcher.runtimes import EndCause, Ending, Execution, HostState, Runtime, choose_runtime
-from launcher.runtimes.images import image_note
+from launcher.runtimes.images import image_note, is_bundled, local_image
 from launcher.settings import (
     S3Settings,
     cache_bytes,
     default_runtime,
+    planned_faults,
     spot_interruptions,
     spot_price,
     stop_grace_seconds,
@@ -120,7 +124,7 @@ def job_storage(spec: HostsSpec, uri: str) -> Storage:
 def resolve_job_channels(spec: HostsSpec, work_path: Path, *, fetch: bool) -> ResolvedChannels:
     """Find the data of every channel of a job on this machine; ``resolve_channels`` says how."""
     storage_of = partial(job_storage, spec)
-    return resolve_channels(spec, host_names(spec), work_path / "channels", storage_of, fetch=fetch)
+    return resolve_channels(spec, work_path / "channels", storage_of, fetch=fetch)
 
 
 @dataclass(frozen=True)
@@ -155,8 +159,25 @@ def accept(request: Mapping[str, Any], runtime: Runtime | None = None) -> Accept
     placed, runtime, warnings = place_job(spec, uris, runtime)
     if placed.debug:
         check_debugging(placed)
+    if is_bundled(local_image(placed.image_uri)):
+        check_distribution(placed)
     placed, notes = _with_times(placed)
+    placed = _with_faults(placed)
     return AcceptedJob(request, placed, runtime, (*without_effect(request), *notes, *warnings))
+
+
+def _with_faults(spec: TrainingJobSpec) -> TrainingJobSpec:
+    """Decide which faults happen to a job on purpose.
+
+    Raises:
+        BadInputError: the plan cannot be read, or names a host that the job has not.
+    """
+    plan, place = (planned_faults(), "LAUNCHER_FAULTS") if spec.faults is None else (spec.faults, "faults")
+    try:
+        faults_of(plan, host_names(spec))
+    except BadInputError as error:
+        raise BadInputError(f"{place}: {error.message}", error.hint) from error
+    return replace(spec, faults=plan) if plan else spec
 
 
 def pending_limit(spec: TrainingJobSpec) -> int:
@@ -213,8 +234,9 @@ def place_job(
         spec = replace(spec, s3=which_s3().to_dict())
     allowed: JobLimits = job_limits(spec, runtime)
     warnings += [*allowed.warnings, *_channel_warnings(spec)]
-    if isinstance(spec, TrainingJobSpec) and spec.keep_alive_seconds and runtime.no_warm_pools:
-        warnings.append(f"KeepAlivePeriodInSeconds keeps no warm pool here: {runtime.no_warm_pools}")
+    if isinstance(spec, TrainingJobSpec) and spec.keep_alive_seconds and (spec.debug or runtime.no_warm_pools):
+        why = "a job that waits for a debugger starts by itself" if spec.debug else runtime.no_warm_pools
+        warnings.append(f"KeepAlivePeriodInSeconds keeps no warm pool here: {why}")
     return replace(spec, limits=allowed.limits, runtime=runtime.name), runtime, tuple(warnings)
 
 
@@ -274,6 +296,13 @@ def plan_job(
     )
     for container in plan.containers:
         job.runtime.check(container)
+    for fault in plan.faults:
+        container = next(container for container in plan.containers if container.host == fault.host)
+        if reason := job.runtime.refused_faults(container).get(fault.kind):
+            raise RuntimeUnavailableError(
+                f"the fault '{fault.kind}' cannot be caused on the {job.runtime.name} runtime: {reason}.",
+                "Use another fault, or another runtime.",
+            )
     return replace(plan, image=job.runtime.describe_image(plan.containers[0]))
 
 
@@ -345,6 +374,9 @@ class HostsDriver(ABC, Generic[_Record]):
         self._hosts = [(host, OptMl(self._folder.tree_path(host))) for host in host_names(self._spec)]
         self._syncs = self._folders_to_follow()
         self._feeder = Feeder(self._folder.work_path / "feeder")
+        self._faults = FaultInjector(
+            faults_of(self._planned_faults, [host for host, _ in self._hosts]), self._record.faults, self._record.warn
+        )
         share = share_of(self._spec)
         self._place = Place(store.home, f"{store.kind.folder}-{name}", self._record.created, share)
         self._plan_made: RunPlan | None = None
@@ -375,6 +407,11 @@ class HostsDriver(ABC, Generic[_Record]):
 
     def _prepare_folders(self) -> None:
         """Do further steps before the image is prepared."""
+
+    @property
+    def _planned_faults(self) -> Sequence[str]:
+        """What happens to the hosts on purpose."""
+        return ()
 
     @property
     def _streams(self) -> bool:
@@ -764,6 +801,7 @@ class HostsDriver(ABC, Generic[_Record]):
             self._executions[container.host] = execution
             self._record.executions[container.host] = execution.reference
             self._note_warm_pool(execution.reference)
+            self._faults.begin_late(container.host, execution)
         if self._streams:
             self._feeder.watch([execution.process_id() for execution in self._executions.values()])
         if any(execution.state() is HostState.PENDING for execution in self._executions.values()):
@@ -887,7 +925,9 @@ class HostsDriver(ABC, Generic[_Record]):
         if (watch := self._line_watch()) is not None:
             readers.append(watch)
         hosts = _Hosts(self._runtime, self._plan.containers, self._executions)
+        self._faults.take_over(hosts.running)
         if self._record.stop_reason:
+            self._faults.release(hosts.running)
             hosts.terminate()  # a driver before this one may have died before it could
         next_sync = time.monotonic() + _SYNC_SECONDS
         grace, killed = stop_grace_seconds(), False
@@ -907,6 +947,14 @@ class HostsDriver(ABC, Generic[_Record]):
                     self._record.warn(warning)
                 lost = self._lost(host)
                 if host in hosts.vanished:
+                    self._record.platform_failure = f"{host} was gone when it was looked for"
+                    self._record.warn(self._record.platform_failure)
+                elif (
+                    code != 0
+                    and (lost := self._faults.killed(host) or self._lost(host))
+                    and not self._record.stop_reason
+                ):
+                    self._record.platform_failure = lost
                     lost = f"{host} was gone when it was looked for"
                     self._record.warn(lost)
                 if code != 0 and not self._record.stop_reason:
@@ -926,6 +974,10 @@ class HostsDriver(ABC, Generic[_Record]):
                 self._sync_meanwhile()
                 next_sync = time.monotonic() + _SYNC_SECONDS
             self._stop_if_due(hosts)
+            if not self._record.stop_reason and self._faults.look(
+                self._record.seconds_since("training", None), hosts.running
+            ):
+                self._save()
             overdue = (
                 self._record.stop_reason and self._record.seconds_since("stopping", self._record.stop_started) > grace
             )
@@ -1011,6 +1063,7 @@ class HostsDriver(ABC, Generic[_Record]):
             self._record.stop_started, self._record.marks["stopping"] = time.time(), clock_mark()
         if STOPS[reason] is not None:
             self._note(Status.STOPPING, SecondaryStatus.STOPPING, f"Stopping the {self.activity} job")
+        self._faults.release(hosts.running)
         self._save()
         if not had_reason:
             hosts.terminate()
@@ -1184,6 +1237,10 @@ class Driver(HostsDriver[JobRecord]):
         return self._record.training_spec
 
     @property
+    def _planned_faults(self) -> Sequence[str]:
+        return self._spec.faults or ()
+
+    @property
     def _keys(self) -> JobKeys:
         return job_keys(self._spec)
 
@@ -1338,6 +1395,7 @@ class _Hosts:
         self._next_look = 0.0
         self._signals: list[Callable[[Execution], None]] = []
         self.vanished: set[str] = set()
+        self._ended: dict[str, float] = {}
         self.warnings: list[str] = []
         self.silence = ""
 
@@ -1347,7 +1405,7 @@ class _Hosts:
         return bool(self.running or self.lost)
 
     def wait(self, seconds: float) -> dict[str, int]:
-        """Wait until a host has ended, at most ``seconds``; return the exit codes of the hosts that have."""
+        """Wait until a host has ended, at most ``seconds``; return the exit codes of those that have, in that order."""
         codes = self._look_again()
         silence = ""
         if not self.running and not codes:
@@ -1363,12 +1421,13 @@ class _Hosts:
             if code is not None:
                 codes[host] = code
                 self.warnings += [execution.warning] if execution.warning else []
+                self._ended[host] = execution.ending().time
                 del self.running[host]
             elif execution.state() is HostState.LOST:
                 silence = f"{host} cannot be reached"
         if silence or not self.lost:
             self.silence = silence
-        return codes
+        return dict(sorted(codes.items(), key=lambda ended: self._ended.get(ended[0], 0.0)))
 
     def terminate(self) -> None:
         """Send SIGTERM to all hosts, to a lost host as soon as it is found."""

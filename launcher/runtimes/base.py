@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from io import FileIO
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from launcher.errors import RuntimeUnavailableError
+from launcher.jobs.faults import CUT, DELAY, SLOW
 from launcher.jobs.spec import ContainerSpec
 from launcher.runtimes.usage import HostUsage
 
@@ -69,10 +70,12 @@ class Ending:
     Attributes:
         cause: why.
         detail: the same for people, such as the memory limit; may be empty.
+        time: of the end, in seconds since 1970; 0 where nobody has noted it.
     """
 
     cause: EndCause = EndCause.ITSELF
     detail: str = ""
+    time: float = 0.0
 
 
 class Inside(Protocol):
@@ -175,6 +178,36 @@ class Execution(ABC):
     def kill(self) -> None:
         """End every process of the host at once; nothing happens when it has ended."""
 
+    def pause(self) -> None:
+        """Let every process of the host stand still until ``resume``; signals may wait until then.
+
+        Raises:
+            RuntimeUnavailableError: the runtime cannot do it.
+        """
+        raise RuntimeUnavailableError("this runtime cannot pause a host.", "Use another runtime.")
+
+    def resume(self) -> None:  # noqa: B027 - nothing was paused
+        """Let the host go on; nothing happens where it was not paused."""
+
+    def slow(self, factor: float) -> None:
+        """Give the host so many times less of the CPU; 1 gives it back.
+
+        Raises:
+            RuntimeUnavailableError: the runtime cannot do it.
+        """
+        raise RuntimeUnavailableError("this runtime cannot slow a host.", "Use another runtime.")
+
+    def cut_off(self) -> None:
+        """Take the host off the network of its job; nothing happens where it is off already.
+
+        Raises:
+            RuntimeUnavailableError: the runtime cannot do it.
+        """
+        raise RuntimeUnavailableError("this runtime cannot cut a host off.", "Use another runtime.")
+
+    def rejoin(self) -> None:  # noqa: B027 - nothing was cut off
+        """Put the host back on the network, at its address; nothing happens where it is there."""
+
     @abstractmethod
     def remove(self) -> None:
         """Remove what the runtime keeps of the host, whatever its state; a second call does no harm."""
@@ -241,6 +274,10 @@ class Runtime(ABC):
             RuntimeUnavailableError: the runtime itself does not work here.
             ImageError: the image is neither here nor in a registry.
         """
+
+    def refused_faults(self, container: ContainerSpec) -> Mapping[str, str]:
+        """Return why a fault of a kind (``jobs.faults``) cannot be caused to a host, for each kind that cannot."""
+        return dict.fromkeys((DELAY, CUT, SLOW), "it has no means for it")
 
     @abstractmethod
     def describe_image(self, container: ContainerSpec) -> str:

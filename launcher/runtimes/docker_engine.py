@@ -21,7 +21,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import IO, Any
@@ -34,6 +35,7 @@ import docker.utils
 import requests
 
 from launcher.errors import ImageError, RuntimeUnavailableError
+from launcher.jobs.faults import CUT
 from launcher.jobs.spec import OPT_ML, ContainerSpec
 from launcher.runtimes import machine
 from launcher.runtimes.base import EndCause, Ending, Execution, HostState, Inside, Remains, Runtime, open_log
@@ -60,6 +62,7 @@ _FRAME_HEADER = struct.Struct(">BxxxL")
 # The words of an engine's first process (Docker's tini, podman's catatonit) when it cannot start the image's.
 _NO_PROGRAM = re.compile(r"(?:\[FATAL\s+tini \(\d+\)\] exec .* failed|failed to exec pid1): (.+)")
 _MISSING_PROGRAM = re.compile(r"exec: .* (?:executable file not found|no such file or directory)")
+_IS_SO_ALREADY = re.compile(r"already paused|not paused|is not connected|already exists in network|not running")
 _REASON_PATH = "output/.stop-reason"
 # The first process of a container starts the image's, which may be the toolkit; that starts the script.
 _PRINT_ENVIRONMENT = """
@@ -204,6 +207,47 @@ class DockerExecution(Execution):
         pairs = (entry.partition("=") for entry in os.fsdecode(data).split("\0"))
         return {name: value for name, separator, value in pairs if separator and name}
 
+    def pause(self) -> None:
+        """Freeze the container."""
+        with self._asking("it could not be paused"):
+            _client().pause(self._id)
+
+    def resume(self) -> None:
+        """Let it go on."""
+        with self._asking("it could not be resumed"):
+            _client().unpause(self._id)
+
+    def slow(self, factor: float) -> None:
+        """Give it that part of one CPU; 1 gives back all that it had."""
+        period = 100_000
+        with self._asking("its CPUs could not be limited"):
+            _client().update_container(
+                self._id, cpu_period=period, cpu_quota=max(round(period / factor), 1000) if factor > 1 else -1
+            )
+
+    def cut_off(self) -> None:
+        """Disconnect it from the job's network."""
+        with self._asking("it could not be cut off"):
+            _client().disconnect_container_from_network(self._id, _network_name(self._container), force=True)
+
+    def rejoin(self) -> None:
+        """Connect it again, at the address that the others know."""
+        host, addresses = self._container.host, _addresses(_client(), self._container)
+        with self._asking("it could not be connected again"):
+            _client().connect_container_to_network(
+                self._id, _network_name(self._container), ipv4_address=addresses[host], aliases=[host]
+            )
+
+    @contextlib.contextmanager
+    def _asking(self, problem: str) -> Iterator[None]:
+        """Ask something that changes nothing where it has come to pass already, or where the container has ended."""
+        with _engine_errors(f"{self._container.host}: {problem}"):
+            try:
+                yield
+            except docker.errors.APIError as error:
+                if error.status_code not in (404, 409) and not _IS_SO_ALREADY.search(_text(error)):
+                    raise
+
     def terminate(self) -> None:
         """Send SIGTERM to the container's first process, which hands it on; an engine that is gone gets it later."""
         self._signal("SIGTERM")
@@ -222,7 +266,13 @@ class DockerExecution(Execution):
 
     def _signal(self, name: str) -> None:
         try:
-            _client().kill(self._id, signal=name)
+            try:
+                _client().kill(self._id, signal=name)
+            except docker.errors.APIError as error:
+                if "paused" not in _text(error):
+                    raise
+                _client().unpause(self._id)
+                _client().kill(self._id, signal=name)
         except docker.errors.APIError as error:
             if error.status_code not in (404, 409):  # gone, or not running any more
                 raise RuntimeUnavailableError(f"{name} could not be sent: {_text(error)}") from error
@@ -268,6 +318,9 @@ class DockerExecution(Execution):
 
     def _asked_ending(self) -> Ending:
         about = self._client.inspect_container(self._id)
+        return replace(self._cause(about), time=_seconds_since_1970(about["State"].get("FinishedAt") or ""))
+
+    def _cause(self, about: Mapping[str, Any]) -> Ending:
         if about["State"].get("Status") in ("removing", "dead"):
             return _REMOVED
         if about["State"].get("OOMKilled") and self._code == _KILLED:
@@ -377,6 +430,12 @@ def _raw_terminal(is_terminal: bool) -> Iterator[None]:
         yield
     finally:
         termios.tcsetattr(0, termios.TCSADRAIN, before)
+
+
+def _seconds_since_1970(text: str) -> float:
+    """Return a moment as the engine writes it, which is in nanoseconds; 0 for what is none."""
+    moment = re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?", text)
+    return datetime.fromisoformat(f"{moment[0]}+00:00").timestamp() if moment else 0.0
 
 
 class _LogCopy:
@@ -538,6 +597,10 @@ class DockerRuntime(Runtime):
             raise ImageError(f"image '{container.image}': {_text(error)}", "Check how it is written.") from error
         except _BROKEN as error:
             raise _silent(error) from error
+
+    def refused_faults(self, container: ContainerSpec) -> dict[str, str]:
+        """Return why a host cannot be cut off."""
+        return {} if len(container.hosts) > 1 else {CUT: "a lone host has no others"}
 
     def describe_image(self, container: ContainerSpec) -> str:
         """Return the image's name."""

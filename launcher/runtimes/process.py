@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from launcher.errors import RuntimeUnavailableError
+from launcher.jobs.faults import CUT, DELAY, SLOW
 from launcher.jobs.spec import OPT_ML, ContainerSpec, Mount
 from launcher.runtimes import machine
 from launcher.runtimes.base import EndCause, Ending, Execution, HostState, Inside, Remains, Runtime, open_log
@@ -69,6 +70,7 @@ _ENDING_SECONDS = 10.0
 _LOOPBACK = "127.0.0.1"
 _PROBING = threading.Lock()
 _FORKED_SECONDS = 2.0  # after which a supervisor that was asked for has written down that it is there
+_STUTTER_SECONDS = 0.1
 _PORT_FILE = "port"  # in the state folder: the port that the process was told to serve at
 
 
@@ -95,6 +97,7 @@ class ProcessExecution(Execution):
         self._warning = warning
         self._supervisor = supervisor
         self._ended = threading.Event()
+        self._factor = 1.0
         threading.Thread(target=self._watch, name="supervisor-watch", daemon=True).start()
 
     @property
@@ -127,7 +130,7 @@ class ProcessExecution(Execution):
         ended = self._recorded_end()
         if ended is None:
             return Ending(EndCause.REMOVED, "the job's supervisor was killed, not by the launcher, and the job with it")
-        return Ending(EndCause(ended.get("cause", "")), ended.get("detail", ""))
+        return Ending(EndCause(ended.get("cause", "")), ended.get("detail", ""), float(ended.get("ended", 0.0)))
 
     def _recorded_end(self) -> dict[str, Any] | None:
         try:
@@ -231,6 +234,36 @@ class ProcessExecution(Execution):
                 return terminal | {name: value for name, separator, value in pairs if separator}
         return terminal | dict(self._request()["environment"])
 
+    def pause(self) -> None:
+        """Send SIGSTOP to the supervisor, which may not have started the job yet, and to all processes below it."""
+        self._send_to_all(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Send them SIGCONT."""
+        self._send_to_all(signal.SIGCONT)
+
+    def slow(self, factor: float) -> None:
+        """Pause and resume them ten times a second, from a thread of this process."""
+        self._factor, was_slow = factor, self._factor > 1
+        if factor > 1 and not was_slow:
+            threading.Thread(target=self._stutter, name="supervisor-slow", daemon=True).start()
+
+    def _stutter(self) -> None:
+        while self._factor > 1 and not self._ended.is_set():
+            self.pause()
+            self._ended.wait(_STUTTER_SECONDS * (1 - 1 / self._factor))
+            self.resume()
+            self._ended.wait(_STUTTER_SECONDS / self._factor)
+
+    def _send_to_all(self, number: signal.Signals) -> None:
+        """Send a signal to all processes of the host, also to those that are started meanwhile."""
+        sent: set[int] = set()
+        while self._lock_is_held() and (pid := self._pid()) and (pids := {pid, *descendants(pid)} - sent):
+            for pid in pids:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, number)
+            sent |= pids
+
     def terminate(self) -> None:
         """Have the supervisor send SIGTERM to the job's main process."""
         self._signal(signal.SIGTERM)
@@ -263,11 +296,13 @@ class ProcessExecution(Execution):
         if self._supervisor is not None:  # a child of ours, whatever became of the folder
             if self._supervisor.poll() is None:
                 self._supervisor.send_signal(number)
+                self._supervisor.send_signal(signal.SIGCONT)  # it may stand still
             return
         # While the lock is held, the pid is the supervisor's; afterwards it may be another process's.
         if self._lock_is_held() and (pid := self._pid()):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
+                os.kill(pid, signal.SIGCONT)
 
     def _lock_is_held(self) -> bool:
         with (self._state_path / "lock").open("rb") as lock:
@@ -393,6 +428,13 @@ class ProcessRuntime(Runtime):
                 f"enable_network_isolation needs namespaces, which a process cannot have here: {reason}.",
                 'Use runtime="docker".',
             )
+
+    def refused_faults(self, container: ContainerSpec) -> dict[str, str]:
+        """Return why a host cannot be cut off, or held back."""
+        reasons = {CUT: "the hosts of processes share this machine's network"}
+        if sys.platform != "linux":
+            reasons |= dict.fromkeys((DELAY, SLOW), "the processes of a job are known on Linux alone")
+        return reasons
 
     def describe_image(self, container: ContainerSpec) -> str:
         """Return the interpreter that stands in for the image."""

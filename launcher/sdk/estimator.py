@@ -12,8 +12,11 @@ from pathlib import Path
 from typing import Any, Self
 
 from launcher.errors import BadInputError, HyperparameterError, JobExistsError, SourceError, UnsupportedOptionError
+from launcher.jobs.instance_types import instance_type
 from launcher.jobs.spec import TrainingJobSpec, hyperparameter_text
 from launcher.jobs.store import JobStore
+from launcher.requests.distribution import HYPERPARAMETERS as DISTRIBUTION_HYPERPARAMETERS
+from launcher.requests.distribution import distribution_hyperparameters, distribution_of
 from launcher.requests.names import check_job_name, make_job_name
 from launcher.requests.shapes import OWN_MEMBER
 from launcher.requests.training import check_metric_definition, checkpoint_config, s3_member, training_request
@@ -23,6 +26,7 @@ from launcher.running.source import Source, check_source, list_members
 from launcher.runtimes import Runtime
 from launcher.sdk.analytics import TrainingJobAnalytics
 from launcher.sdk.inputs import Inputs, hyperparameter_texts, make_channels, without_numpy, writable_channels
+from launcher.sdk.instance_group import InstanceGroup, group_request
 from launcher.sdk.model import Model
 from launcher.sdk.options import (
     ESTIMATOR_OPTIONS,
@@ -43,10 +47,10 @@ from launcher.storage import to_uri
 from launcher.terminal import say
 
 # The estimator sets them for each job; attach() does not return them as the user's.
-_PLATFORM_HYPERPARAMETERS = frozenset(
+_PLATFORM_HYPERPARAMETERS = DISTRIBUTION_HYPERPARAMETERS | {
     f"sagemaker_{name}"
     for name in ("submit_directory", "program", "container_log_level", "job_name", "region", "s3_output", "estimator")
-)
+}
 # Options whose attribute has another name: the SDK has methods of theirs.
 _ATTRIBUTES = {
     "hyperparameters": "_hyperparameters",
@@ -89,9 +93,13 @@ class Estimator:
             before the job begins, and what the job writes there is copied back, while it runs and at its end.
         runtime: ``auto`` (Docker if an engine answers, else a process), ``docker``, ``process``; default:
             ``LAUNCHER_RUNTIME``. This argument is the launcher's own.
+        distribution: how the hosts train together, ``{"torch_distributed": {"enabled": True}}``; in the SDK the
+            estimators of frameworks have it.
         mode: ``local`` or ``s3``, for an estimator without a session; default: ``LAUNCHER_MODE``. The launcher's own.
         spot_interruptions: when a spot job is interrupted, an entry for each time: ``after:30s``, ``at-line:REGEX``,
             ``random:0.01`` (in each second, for ever); default: ``LAUNCHER_SPOT_INTERRUPTIONS``. The launcher's own.
+        faults: what happens to the hosts on purpose, such as ``kill:algo-2@30s``; default: ``LAUNCHER_FAULTS``. The
+            launcher's own.
     Raises:
         UnsupportedOptionError: an option that is not emulated: no option is ignored.
         BadInputError: a value that SageMaker would refuse.
@@ -167,9 +175,11 @@ class Estimator:
         training_plan: str | None = None,
         instance_placement_config: object | None = None,
         *,
+        distribution: Mapping[str, Any] | None = None,
         runtime: str | Runtime | None = None,
         mode: str | None = None,
         spot_interruptions: Sequence[str] | None = None,
+        faults: str | Sequence[str] | None = None,
         **kwargs: Any,
     ) -> None:
         given = dict(locals())
@@ -181,11 +191,18 @@ class Estimator:
                 setattr(self, option.name, given[option.name])
         self.image_uri = image_uri
         self.role = role
+        self.instance_groups: list[Any] | None = None if instance_groups is None else list(instance_groups)
+        if self.instance_groups and (instance_count is not None or instance_type is not None):
+            raise BadInputError(
+                f"{owner}(instance_groups=...) and instance_count or instance_type are both given.",
+                "Give either the groups, or one type and a count.",
+            )
         self.instance_count = 1 if instance_count is None else instance_count
         self.instance_type = "local" if instance_type is None else instance_type
         self.max_run = max_run
         self.use_spot_instances = use_spot_instances
         self.max_wait = max_wait
+        self.faults = faults
         self.spot_interruptions = None if spot_interruptions is None else list(spot_interruptions)
         self.max_retry_attempts = max_retry_attempts
         self.enable_sagemaker_metrics = enable_sagemaker_metrics
@@ -206,6 +223,7 @@ class Estimator:
         self.container_entry_point = container_entry_point
         self.container_arguments = container_arguments
         self.disable_profiler = disable_profiler
+        self.distribution: dict[str, Any] = dict(distribution or {})
         self._session_given = check_session(sagemaker_session, owner) is not None
         self.sagemaker_session = check_session(sagemaker_session, owner) or Session(mode=mode)
         if mode not in (None, self.sagemaker_session.mode):
@@ -372,8 +390,13 @@ class Estimator:
         return {
             "image_uri": algorithm.get("TrainingImage"),
             "role": request["RoleArn"],
-            "instance_count": resources["InstanceCount"],
-            "instance_type": resources["InstanceType"],
+            "instance_count": resources.get("InstanceCount"),
+            "instance_type": resources.get("InstanceType"),
+            "instance_groups": [
+                InstanceGroup(group["InstanceGroupName"], group["InstanceType"], group["InstanceCount"])
+                for group in resources.get("InstanceGroups", ())
+            ]
+            or None,
             "input_mode": algorithm["TrainingInputMode"],
             "volume_size": resources["VolumeSizeInGB"],
             "volume_kms_key": resources.get("VolumeKmsKeyId"),
@@ -397,6 +420,7 @@ class Estimator:
             "use_spot_instances": request["EnableManagedSpotTraining"],
             "max_wait": request["StoppingCondition"].get("MaxWaitTimeInSeconds"),
             "spot_interruptions": request[OWN_MEMBER].get("SpotInterruptions"),
+            "faults": request[OWN_MEMBER].get("Faults"),
             "output_path": request["OutputDataConfig"]["S3OutputPath"],
             "base_job_name": own.get("BaseJobName"),
             "hyperparameters": {
@@ -404,6 +428,7 @@ class Estimator:
                 for name, text in texts.items()
                 if name not in _PLATFORM_HYPERPARAMETERS
             },
+            "distribution": distribution_of(texts),
             "tags": request["Tags"] or None,
             "metric_definitions": algorithm["MetricDefinitions"],
             "environment": request["Environment"],
@@ -616,9 +641,29 @@ class Estimator:
             )
         for definition in self.metric_definitions:
             check_metric_definition(definition["Name"], definition["Regex"])
+        if self._distribution_hyperparameters() and self.entry_point is None:
+            raise SourceError(
+                f"{owner}(distribution=...) starts an entry point, and none is given.",
+                'Name the script: entry_point="train.py".',
+            )
         with in_sdk_words(ESTIMATOR_OPTIONS):
             if checkpoints := self._checkpoints():
                 checkpoint_config(checkpoints)
+
+    def _distribution_hyperparameters(self) -> dict[str, Any]:
+        groups = [str(group.instance_group_name) for group in self.instance_groups or ()]
+        return distribution_hyperparameters(
+            self.distribution,
+            type(self).__name__,
+            instance_type=None if groups else self.instance_type,
+            groups=groups,
+        )
+
+    def _distribution_warnings(self) -> list[str]:
+        kind = None if self.instance_groups else instance_type(self.instance_type)
+        if kind is None or kind.gpus or ".trn" in self.instance_type or not self._distribution_hyperparameters():
+            return []
+        return [f"distribution: {self.instance_type} has no GPUs, and the SDK then refuses torch_distributed"]
 
     def _checkpoints(self) -> dict[str, str] | None:
         if self.checkpoint_s3_uri is None:
@@ -672,8 +717,7 @@ class Estimator:
             "InputDataConfig": channels,
             "OutputDataConfig": {"S3OutputPath": output_uri, **_given(KmsKeyId=self.output_kms_key)},
             "ResourceConfig": {
-                "InstanceType": self.instance_type,
-                "InstanceCount": self.instance_count,
+                **self._hosts(),
                 "VolumeSizeInGB": self.volume_size,
                 **_given(
                     VolumeKmsKeyId=self.volume_kms_key,
@@ -706,16 +750,22 @@ class Estimator:
             WritableChannels=writable_channels(inputs) or None,
             Debug=debug or None,
             SpotInterruptions=self.spot_interruptions,
+            Faults=_words(self.faults),
         )
         with in_sdk_words(ESTIMATOR_OPTIONS):
             job = accept(request, runtime)
-            said = (*job.warnings, *self._warnings(job.runtime.name))
+            said = (*job.warnings, *self._warnings(job.runtime.name), *self._distribution_warnings())
             words = tuple(said_in_sdk_words((*ESTIMATOR_OPTIONS, *FIT_OPTIONS), text) for text in said)
             job = replace(job, warnings=words)
         if source is not None and job.runtime.needs_local_libraries:
             check_libraries(source)
         members = list_members(source.path, source.members, source.dependencies) if source else None
         return _Submission(request, job, members)
+
+    def _hosts(self) -> dict[str, Any]:
+        if self.instance_groups:
+            return {"InstanceGroups": [group_request(group) for group in self.instance_groups]}
+        return {"InstanceType": self.instance_type, "InstanceCount": self.instance_count}
 
     def _without_effect(self) -> dict[str, Any]:
         """Return the members that are kept, and mean nothing on one machine."""
@@ -775,7 +825,7 @@ class Estimator:
         for taken in sorted(_PLATFORM_HYPERPARAMETERS & set(self._hyperparameters)):
             raise HyperparameterError(
                 f"the hyperparameter '{taken}' is set by the estimator itself.",
-                "Leave it out; entry_point, source_dir and container_log_level say what it holds.",
+                "Leave it out; entry_point, source_dir, container_log_level and distribution say what it holds.",
             )
         platform = {
             "sagemaker_submit_directory": archive,
@@ -783,6 +833,7 @@ class Estimator:
             "sagemaker_container_log_level": self.container_log_level,
             "sagemaker_job_name": name,
             "sagemaker_region": REGION,
+            **self._distribution_hyperparameters(),
             **self._platform_hyperparameters(output_uri),
         }
         return hyperparameter_texts({**self._hyperparameters, **platform}, json_encoded=True)
@@ -836,6 +887,13 @@ class _Submission:
     @property
     def source_members(self) -> list[str] | None:
         return None if self.members is None else [name for name, _ in self.members]
+
+
+def _words(texts: str | Sequence[str] | None) -> list[str] | None:
+    """Return the words of a text, with blanks or commas between them, or a list as it is."""
+    if texts is None:
+        return None
+    return texts.replace(",", " ").split() if isinstance(texts, str) else list(texts)
 
 
 def _given(**members: Any) -> dict[str, Any]:

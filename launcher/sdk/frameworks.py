@@ -37,7 +37,6 @@ class Framework(Estimator):
         framework_version: part of the image's name, and kept.
         py_version: the same, such as ``py310``.
         image_uri: an image of one's own instead.
-        distribution: not emulated.
         compiler_config: not emulated.
         kwargs: what ``Estimator`` takes.
     Raises:
@@ -58,17 +57,15 @@ class Framework(Estimator):
         hyperparameters: Mapping[str, Any] | None = None,
         image_uri: str | None = None,
         *,
-        distribution: Mapping[str, Any] | None = None,
         compiler_config: object | None = None,
         **kwargs: Any,
     ) -> None:
         owner = type(self).__name__
         if entry_point is None:
             raise BadInputError(f"{owner} needs an entry point.", 'Name the script: entry_point="train.py".')
-        refuse_options(owner, distribution=distribution, compiler_config=compiler_config)
+        refuse_options(owner, compiler_config=compiler_config)
         self.framework_version = framework_version
         self.py_version = py_version
-        self.distribution: dict[str, Any] = {}
         self._check_versions(image_uri)
         self._image_given = image_uri is not None
         super().__init__(
@@ -434,7 +431,6 @@ def refuse_options(owner: str, **options: object) -> None:
         UnsupportedOptionError: one of them has a value.
     """
     instead = {
-        "distribution": "Give instance_count, and start the processes in the script, for example by torchrun.",
         "compiler_config": "Leave it out: there is no compiler.",
     }
     for name, value in options.items():

@@ -38,6 +38,7 @@ class TrainingInput:
         content_type: a MIME type that is told to the job.
         record_wrapping: ``RecordIO``, for a Pipe channel.
         s3_data_type: ``S3Prefix``, ``ManifestFile`` or ``AugmentedManifestFile``.
+        instance_groups: the names of the groups whose hosts get the channel; default: all hosts.
         input_mode: ``File``, ``FastFile`` or ``Pipe``; None takes the estimator's.
         attribute_names: those of an augmented manifest that the job gets, in this order.
         target_attribute_name: one more of them, the last.
@@ -73,6 +74,7 @@ class TrainingInput:
         self.content_type = content_type
         self.record_wrapping = record_wrapping
         self.s3_data_type = s3_data_type
+        self.instance_groups = None if instance_groups is None else list(instance_groups)
         self.input_mode = input_mode
         self.attribute_names = None if attribute_names is None else list(attribute_names)
         self.target_attribute_name = target_attribute_name
@@ -92,6 +94,8 @@ class TrainingInput:
             names.append(self.target_attribute_name)
         if names:
             source["AttributeNames"] = names
+        if self.instance_groups is not None:
+            source["InstanceGroupNames"] = list(self.instance_groups)
         config: dict[str, Any] = {"DataSource": {"S3DataSource": source}}
         for member, value in (
             ("ContentType", self.content_type),

@@ -21,6 +21,7 @@ from launcher.requests.shapes import member_shape
 from launcher.requests.training import EXCEPTIONS, OPERATION
 from launcher.requests.validation import check
 
+GROUP_ATTRIBUTES = ("instance_group_name", "instance_type", "instance_count")
 _LONGEST_NAME_BYTES, _LONGEST_PATH_BYTES = 255, 4096  # of Linux
 
 
@@ -101,6 +102,12 @@ ESTIMATOR_OPTIONS = (
         'as far as this machine has them. `"local_gpu"` gets the GPUs of this machine. An unknown type is an error '
         "that names similar ones.",
         "ResourceConfig.InstanceType",
+    ),
+    Option(
+        "instance_groups",
+        "[Hosts of several types](distributed.md#hosts-of-several-types): a list of `launcher.InstanceGroup`, or of "
+        "the SDK's, in place of `instance_count` and `instance_type`.",
+        kind="groups",
     ),
     Option(
         "max_run",
@@ -208,6 +215,12 @@ ESTIMATOR_OPTIONS = (
     ),
     Option("container_arguments", "A list of words in place of `train`.", "AlgorithmSpecification.ContainerArguments"),
     Option(
+        "distribution",
+        '`{"torch_distributed": {"enabled": True}}` trains [over the hosts together]'
+        "(distributed.md); every other way raises. In the SDK the estimators of frameworks have it.",
+        kind="mapping",
+    ),
+    Option(
         "runtime",
         'This project\'s own: `"auto"`, `"docker"`, `"process"`; `None` takes `LAUNCHER_RUNTIME`, else `"auto"`.',
         kind="anything",
@@ -249,6 +262,12 @@ ESTIMATOR_OPTIONS = (
         "interrupts nothing.",
         kind="texts",
     ),
+    Option(
+        "faults",
+        'This project\'s own: what happens to the hosts on purpose, such as `"kill:algo-2@30s"` or `"kill"` '
+        "([faults on purpose](faults.md)); `None` takes `LAUNCHER_FAULTS`, `[]` lets nothing happen.",
+        kind="words",
+    ),
     _refused("rules", "DebugRuleConfigurations", (None, []), _NO_DEBUGGER),
     _refused("debugger_hook_config", "DebugHookConfig", _UNSET, _NO_DEBUGGER),
     _refused("tensorboard_output_config", "TensorBoardOutputConfig"),
@@ -265,7 +284,6 @@ ESTIMATOR_OPTIONS = (
         "RetryStrategy.MaximumRetryAttempts",
     ),
     _refused("git_config", instead="Clone the repository and give source_dir."),
-    _refused("instance_groups", "ResourceConfig.InstanceGroups", instead="Use instance_type and instance_count."),
     _noted(
         "training_repository_access_mode", "AlgorithmSpecification.TrainingImageConfig.TrainingRepositoryAccessMode"
     ),
@@ -333,12 +351,17 @@ INPUT_OPTIONS = (
         kind="seed",
     ),
     Option(
+        "instance_groups",
+        "The names of the [groups](distributed.md#hosts-of-several-types) whose hosts get the channel; `None`: all "
+        "hosts. In Pipe mode an error.",
+        f"{_S3_SOURCE}.InstanceGroupNames",
+    ),
+    Option(
         "writable",
         "This project's own: `True` gives the job a copy of the channel, which it may change.",
         kind="boolean",
         optional=False,
     ),
-    _refused("instance_groups", f"{_S3_SOURCE}.InstanceGroupNames"),
     _refused("hub_access_config", f"{_S3_SOURCE}.HubAccessConfig"),
     _refused("model_access_config", f"{_S3_SOURCE}.ModelAccessConfig"),
 )
@@ -472,7 +495,21 @@ _KINDS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
         ),
         "a list of texts",
     ),
+    "words": (
+        lambda value: (
+            isinstance(value, str) or (isinstance(value, Sequence) and all(isinstance(word, str) for word in value))
+        ),
+        "a text, or a list of texts",
+    ),
     "mapping": (lambda value: isinstance(value, Mapping), "a dict"),
+    "groups": (
+        lambda value: (
+            isinstance(value, Sequence)
+            and not isinstance(value, str)
+            and all(hasattr(group, name) for group in value for name in GROUP_ATTRIBUTES)
+        ),
+        "a list of InstanceGroup",
+    ),
     "boolean": (lambda value: isinstance(value, bool), "True or False"),
     "level": (
         lambda value: isinstance(value, int) and not isinstance(value, bool) and value >= 0,

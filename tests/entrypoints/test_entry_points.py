@@ -45,14 +45,15 @@ class Job:
         for name, source in channels.items():
             shutil.copytree(source, base / "input" / "data" / name)
 
-    def start(self):
+    def start(self, **variables):
         return subprocess.Popen(
             [sys.executable, str(self.folder / self.entry_point)],
             env=os.environ
             | {
                 "SAGEMAKER_BASE_DIR": str(self.base),
                 "PYTHONPATH": os.pathsep.join(str(path) for path in self.search),
-            },
+            }
+            | variables,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

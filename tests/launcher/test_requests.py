@@ -340,9 +340,13 @@ PLACES = {
     "AlgorithmSpecification.TrainingImage": st.sampled_from(["a", "registry/name:tag", "1.dkr.ecr.x/y@sha256:0"]),
     "AlgorithmSpecification.MetricDefinitions[].Regex": st.sampled_from(["loss=(.*?);", "(a)(b)", r"x: ([0-9.]+)"]),
     "InputDataConfig[].ChannelName": st.from_regex(r"[A-Za-z0-9_-]{1,9}", fullmatch=True),
+    "ResourceConfig.InstanceGroups[].InstanceCount": st.integers(1, 9),
+    "ResourceConfig.InstanceGroups[].InstanceGroupName": st.sampled_from(["readers", "learners", "größe 1"]),
+    "InputDataConfig[].DataSource.S3DataSource.InstanceGroupNames": st.just(["readers"]),  # see ``grouped``
     "StoppingCondition.MaxRuntimeInSeconds": st.integers(1, 28 * 86400),
     "StoppingCondition.MaxPendingTimeInSeconds": st.integers(1800, 28 * 86400),
     "StoppingCondition.MaxWaitTimeInSeconds": st.integers(28 * 86400, 30 * 86400),
+    "Launcher.Faults": st.lists(st.sampled_from(["kill", "slow:random@1m-2m+3s*2", "seed=7"]), max_size=3),
     "Launcher.SpotInterruptions": st.lists(st.sampled_from(["after:1.5m", "at-line:epoch 3"]), max_size=3),
     "CheckpointConfig.LocalPath": st.sampled_from(["/opt/ml/checkpoints", "/opt/ml/ck/", "/ck"]),
     "HyperParameters": st.dictionaries(LINE.filter(bool), LINE, max_size=4),
@@ -370,7 +374,11 @@ def documents(draw, name="CreateTrainingJobRequest", path=""):
                 document[member] = draw(documents(inner, inner_path))
         return consistent(document) if path == "InputDataConfig[]" else document
     if kind == "list":
-        key = {"InputDataConfig": "ChannelName", "Tags": "Key"}.get(path)
+        key = {
+            "InputDataConfig": "ChannelName",
+            "Tags": "Key",
+            "ResourceConfig.InstanceGroups": "InstanceGroupName",
+        }.get(path)
         unique = (lambda entry: entry[key]) if key else None
         least = definition.get("min", 0)
         items = documents(definition["member"], f"{path}[]")
@@ -404,6 +412,18 @@ def consistent(asked):
     if source["S3DataType"] == "AugmentedManifestFile":
         source["AttributeNames"] = ["source-ref", "label"]
     return asked
+
+
+def grouped(document):
+    """Take from a document what groups of hosts, or their lack, refuse."""
+    resources = document.get("ResourceConfig", {})
+    names = [group["InstanceGroupName"] for group in resources.get("InstanceGroups", ())]
+    if names:
+        for member in ("InstanceType", "InstanceCount"):
+            resources.pop(member, None)
+    for channel in document.get("InputDataConfig", ()):
+        if "readers" not in names or channel["InputMode"] == "Pipe":
+            channel["DataSource"]["S3DataSource"].pop("InstanceGroupNames", None)
 
 
 NEEDED = {"AlgorithmSpecification", "AlgorithmSpecification.TrainingImage", "InputDataConfig[].DataSource.S3DataSource"}
@@ -445,6 +465,7 @@ def test_a_document_comes_back_whole_from_the_job_that_was_made_of_it(document):
     else:
         document.get("StoppingCondition", {}).pop("MaxWaitTimeInSeconds", None)
         document.get(OWN_MEMBER, {}).pop("SpotInterruptions", None)
+    grouped(document)
     assume(document.get(OWN_MEMBER, {}).get("Estimator") != {})  # says nothing, and is not written again
     before = copy.deepcopy(document)
     spec = check_training_request(document)

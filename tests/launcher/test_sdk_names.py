@@ -180,9 +180,9 @@ def test_arguments_stand_where_the_sdk_has_them(script):
         (lambda s: HuggingFace("py39", s, "4.26"), ValueError, "tensorflow_version and pytorch_version are both None"),
         (lambda s: HuggingFace("py39", s, "4.26", "2.1", "1.1"), ValueError, "are both not None"),
         (
-            lambda s: PyTorch(s, "1.13", "py39", distribution={"torch_distributed": {"enabled": True}}),
+            lambda s: PyTorch(s, "1.13", "py39", distribution={"smdistributed": {"dataparallel": {"enabled": True}}}),
             errors.UnsupportedOptionError,
-            "PyTorch(distribution=",
+            "PyTorch(distribution={'smdistributed'",
         ),
         (lambda s: PyTorch(s, "1.13", "py39", training_recipe="r"), errors.UnsupportedOptionError, "training_recipe"),
         (lambda s: MXNet(s, "1.9", "py38", entry_pont="x"), errors.BadInputError, "entry_pont"),

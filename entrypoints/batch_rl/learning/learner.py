@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from batch_rl.learning.hosts import ALONE, Hosts
 from batch_rl.learning.rules import make_rule
 from batch_rl.learning.rules.base import Batch
 from batch_rl.networks import (
@@ -79,6 +80,7 @@ class Ensemble:
         input_size: number of standardised features.
         generator: draws the first weights.
         device: where they learn.
+        hosts: that learn the same networks together.
     """
 
     def __init__(
@@ -89,8 +91,9 @@ class Ensemble:
         n_actions: int,
         generator: torch.Generator,
         device: torch.device | None = None,
+        hosts: Hosts = ALONE,
     ) -> None:
-        self.agent, self.n_actions = agent, n_actions
+        self.agent, self.n_actions, self.hosts = agent, n_actions, hosts
         self.rule = make_rule(agent, n_actions)
         sizes = (input_size, *agent.hidden_sizes, self.rule.n_outputs)
         weights, self.online = joined([p.to(device) for p in initial_parameters(sizes, agent.members, generator)])
@@ -104,7 +107,8 @@ class Ensemble:
             epsilon=agent.adam_epsilon,
             weight_decay=agent.weight_decay,
         )
-        self._gradient = torch.empty_like(weights)
+        self._reduced = weights.new_empty(len(weights) + 1)  # the last value belongs to the hosts
+        self._gradient = self._reduced[:-1]
         self._gradients = parted(self._gradient, self.online)
 
     @property
@@ -112,16 +116,18 @@ class Ensemble:
         """Gradient updates so far."""
         return self._adam.updates
 
-    def _step(self, taken: Sequence[Tensor], gradient: Tensor, learning_rate: float) -> Tensor:
+    def _step(self, taken: Sequence[Tensor], gradient: Tensor, learning_rate: float, rows: int) -> Tensor:
         """Go down by one step, renew the target networks when due, and return the gradient's norm.
 
         Args:
             taken: what each layer took, (members, batch, ...).
             gradient: the losses' derivative by the outputs; it is overwritten.
+            rows: of the batch, on all hosts together.
         """
         agent = self.agent
         # A mean over the batch and a sum over members: each learns at the full step size, as it would alone.
-        backpropagate(self.online, taken, gradient.div_(taken[0].shape[1]), self._gradients)
+        backpropagate(self.online, taken, gradient.div_(rows), self._gradients)
+        self.hosts.add_gradients(self._reduced)
         if agent.l2_regularization:
             self._gradient.add_(self._adam.parameters, alpha=agent.l2_regularization)
         norm: Tensor = torch.linalg.vector_norm(self._gradient)
@@ -166,6 +172,7 @@ class Learner(Ensemble):
         n_actions: width of the output.
         epochs: after which the step size has fallen to 0.
         generator: draws the first weights and the order of batches.
+        hosts: that learn the same networks together, from the same rows in the same order.
     """
 
     def __init__(
@@ -177,6 +184,7 @@ class Learner(Ensemble):
         epochs: int,
         generator: torch.Generator,
         parts: Sequence[int] = (),
+        hosts: Hosts = ALONE,
     ) -> None:
         self.device = transitions.inputs.device
         super().__init__(
@@ -185,6 +193,7 @@ class Learner(Ensemble):
             n_actions=n_actions,
             generator=generator,
             device=self.device,
+            hosts=hosts,
         )
         self.use(transitions)
         self._generator = generator
@@ -219,12 +228,13 @@ class Learner(Ensemble):
             if update + count > self.updates:
                 first = self.updates - update
                 learned = []
+                size = (end - start) // count
                 for inputs, batch in self._prepare(orders[:, start:end].to(self.device), count)[first:]:
-                    if should_stop():
+                    if self.hosts.must_stop(should_stop):
                         break
-                    learned.append(self._update(inputs, batch))
+                    learned.append(self._update(inputs, batch, size))
                 if learned:
-                    self._statistics += self._summarize(learned)
+                    self._statistics += self._summarize(learned, size)
                 if first + len(learned) < count:
                     return None
             start, update = end, update + count
@@ -236,27 +246,29 @@ class Learner(Ensemble):
         """Look up and compute together what ``count`` batches of ``rows``, (members, rows), need.
 
         Their own steps do not change it. The inputs of each, (members, batch, in), have the next observations behind
-        them where the rule asks for those.
+        them where the rule asks for those. Of several hosts each has its share of the rows of every batch.
         """
         agent, data = self.agent, self._transitions
+        share = self.hosts.own_share(rows.view(len(rows), count, rows.shape[1] // count))
+        rows = share.reshape(len(rows), share.shape[1] * share.shape[2])
         if data.learned_rows is not None:
             rows = data.learned_rows[rows]
         next_rows = data.next_rows[rows]
         target = None
         if self.rule.target_of != "nothing":
             target = forward(self.target, data.inputs[rows if self.rule.target_of == "own" else next_rows])
-        looked_at = rows.view(len(rows), count, -1)
+        looked_at = rows.view(share.shape)
         if self.rule.asks_next:
             looked_at = torch.cat([looked_at, next_rows.view(looked_at.shape)], dim=2)
         going_on = (agent.discount if data.discounts is None else data.discounts[rows]) * (1 - data.terminated[rows])
         of_all = (data.actions[rows], data.rewards[rows], going_on, ~data.allowed[next_rows], target)
-        size = rows.shape[1] // count
-        cut = [[None] * count if tensor is None else torch.split(tensor, size, dim=1) for tensor in of_all]
+        sizes = [share.shape[2]] * count
+        cut = [[None] * count if tensor is None else torch.split(tensor, sizes, dim=1) for tensor in of_all]
         inputs = data.inputs[looked_at.transpose(0, 1)].unbind()
         return [(own, Batch(*of_one)) for own, *of_one in zip(inputs, *cut, strict=True)]
 
-    def _update(self, inputs: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Tensor, float]:
-        """Train every member on its batch.
+    def _update(self, inputs: Tensor, batch: Batch, rows: int) -> tuple[Tensor, Tensor, Tensor, float]:
+        """Train every member on its batch, which has ``rows`` on all hosts together.
 
         Returns:
             The losses, (members, batch), the gradient's norm, Q, (members, batch, n_actions), and the step size.
@@ -273,17 +285,29 @@ class Learner(Ensemble):
         learning_rate = agent.learning_rate
         if agent.learning_rate_schedule == "linear":
             learning_rate *= 1 - self.updates / self.total_updates
-        norm = self._step(taken, gradient, learning_rate)
+        norm = self._step(taken, gradient, learning_rate, rows)
         self._add_snapshot_when_due()
         return losses, norm, self.rule.values(outputs), learning_rate
 
-    @staticmethod
-    def _summarize(learned: Sequence[tuple[Tensor, Tensor, Tensor, float]]) -> Tensor:
-        """Return what ``run_epoch`` reports of updates, from what ``_update`` returned; together, as it is faster."""
+    def _summarize(self, learned: Sequence[tuple[Tensor, Tensor, Tensor, float]], rows: int) -> Tensor:
+        """Return what ``run_epoch`` reports of updates, from what ``_update`` returned; together, as it is faster.
+
+        Args:
+            rows: of a batch, on all hosts together.
+        """
         losses, norms, values, learning_rates = zip(*learned, strict=True)
-        q = torch.stack(values).flatten(1)
-        columns = [torch.stack(losses).flatten(1).mean(dim=1), torch.stack(norms), q.mean(dim=1)]
-        return torch.stack([*columns, q.new_tensor(learning_rates), q.max(dim=1).values], dim=1)
+        loss, q = torch.stack(losses).flatten(1), torch.stack(values).flatten(1)
+        if self.hosts.count == 1:
+            means, largest = (loss.mean(dim=1), q.mean(dim=1)), q.max(dim=1).values
+        else:
+            sums = torch.stack([loss.sum(dim=1), q.sum(dim=1)])
+            self.hosts.add_up(sums)
+            of_all = rows * len(losses[0])
+            means = sums[0] / of_all, sums[1] / (of_all * self.n_actions)
+            # A host without a row in these batches has no largest value.
+            largest = q.max(dim=1).values if q.shape[1] else q.new_full((len(q),), -torch.inf)
+            self.hosts.take_largest(largest)
+        return torch.stack([means[0], torch.stack(norms), means[1], q.new_tensor(learning_rates), largest], dim=1)
 
     def _add_snapshot_when_due(self) -> None:
         agent, updates = self.agent, self.updates

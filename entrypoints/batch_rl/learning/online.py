@@ -132,7 +132,7 @@ class OnlineLearner(Ensemble):
         next_outputs, batch = self._batch(rows)
         losses, gradient = self.rule.losses(outputs, next_outputs, batch)
         values = self.rule.values(outputs)
-        norm = self._step(taken, gradient, learning_rate)
+        norm = self._step(taken, gradient, learning_rate, taken[0].shape[1])
         return torch.stack([losses.mean(), norm, values.mean(), torch.tensor(learning_rate)])
 
     def _batch(self, rows: NDArray[np.int64]) -> tuple[Tensor, Batch]:

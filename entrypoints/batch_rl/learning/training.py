@@ -17,8 +17,9 @@ from batch_rl.data.normalization import Preprocessor
 from batch_rl.errors import TrainingError
 from batch_rl.formats.parts import DealtEpisodes
 from batch_rl.learning.estimates import Judge, PolicyEstimates
+from batch_rl.learning.hosts import ALONE, Hosts
 from batch_rl.learning.learner import Learner, Transitions
-from batch_rl.learning.models import fit_reward_model, fit_support, usable_actions
+from batch_rl.learning.models import FittedSupport, RewardModel, fit_reward_model, fit_support, usable_actions
 from batch_rl.learning.preparation import PreparedData
 from batch_rl.learning.rules import make_rule
 from batch_rl.learning.scaling import ValueScaling, scaling_of
@@ -50,10 +51,11 @@ class TrainingRun:
         normalization: see ``PreparedData``.
         final: fit to all episodes, the held-out ones too, with about as many updates. Its own estimates would
             judge it by what it was fitted to.
+        hosts: that learn together. The models that are fitted once, and all estimates, are the first one's.
 
     Raises:
         DatasetError: the episodes cannot be split.
-        TrainingError: there is no such device.
+        TrainingError: there is no such device, or the hosts have other data or values.
     """
 
     def __init__(
@@ -63,18 +65,21 @@ class TrainingRun:
         *,
         normalization: Normalization | None = None,
         final: bool = False,
+        hosts: Hosts = ALONE,
     ) -> None:
+        self.hosts = hosts
         use_threads(preset.training.threads)
         self.device, self.device_description = choose_device(preset.training.device)
         self.preset = preset
         self.data = PreparedData(episodes, preset, normalization=normalization, final=final)
+        hosts.check_same("the preset", preset)
+        hosts.check_same("the data", self.data.dataset_digest)
         self.epochs = max(1, round(preset.training.epochs * self.data.share))
         self.rule = make_rule(preset.agent, self.data.n_actions)
         self.scaling = ValueScaling()
         if self.rule.has_values and preset.agent.reward_scaling == "returns":
             self.scaling = scaling_of(self.data.fitting, preset.agent.discount)
-        reward_model = fit_reward_model(self.data)
-        fitted = fit_support(self.data, self.rule, reward_model)
+        reward_model, fitted = hosts.once(self._fit_models)
         self.support = fitted.support if fitted else None
         self.support_description = fitted.description if fitted else ""
         steps = self.data.logged_steps(use_finals=self.rule.target_actions != "logged")
@@ -86,10 +91,15 @@ class TrainingRun:
             epochs=self.epochs,
             generator=seeded_generator(preset.seed, LEARNING),
             parts=[transitions.count, *self._count_further_parts()],
+            hosts=hosts,
         )
         self.judge = Judge(self.data, self.learner, steps, reward_model, self.support, self.scaling, final=final)
         self.epoch = 0
         self.part_statistics: list[Tensor] = []  # of this epoch's parts that are done
+
+    def _fit_models(self) -> tuple[RewardModel, FittedSupport | None]:
+        reward_model = fit_reward_model(self.data)
+        return reward_model, fit_support(self.data, self.rule, reward_model)
 
     def _learnable(self, steps: Transitions) -> Transitions:
         allowed = usable_actions(self.support, self.rule, steps.inputs, steps.actions, self.data.n_actions)
@@ -116,7 +126,6 @@ class TrainingRun:
         statistics = self._learn(should_stop)
         if statistics is None:
             return None
-        self.judge.fit_values()
         losses, norms, batch_q, learning_rates, largest_q = statistics.double().numpy().T
         return EpochResult(
             epoch=self.epoch,
@@ -126,8 +135,12 @@ class TrainingRun:
             learning_rates=learning_rates,
             batch_q=self.scaling.values(batch_q),
             largest_q=float(self.scaling.values(largest_q).max()),
-            estimates=self.evaluate(),
+            estimates=self.hosts.once(self._judge_epoch),
         )
+
+    def _judge_epoch(self) -> PolicyEstimates:
+        self.judge.fit_values()
+        return self.evaluate()
 
     def fit(self, should_stop: Callable[[], bool] = lambda: False) -> bool:
         """Train for all epochs without evaluation; False when ``should_stop`` ended it early.
