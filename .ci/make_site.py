@@ -21,7 +21,7 @@ NAVIGATION = {
     "Start": ["first-steps", "moving-over", "your-own-log", "ci", "commands", "settings", "errors"],
     "Jobs": [
         *("job-contract", "channels", "runtimes", "storage", "warm-pools"),
-        *("distributed", "faults", "console", "looking-inside", "comparing", "tuning", "processing"),
+        *("distributed", "faults", "looking-inside", "console", "comparing", "tuning", "processing"),
     ],
     "Models at work": ["serving", "batch-transform", "endpoints", "the-loop"],
     "Batch RL": ["batch-rl", "learning", "presets", "data", "reagent"],
