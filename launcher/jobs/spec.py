@@ -212,7 +212,7 @@ class TrainingJobSpec:
         estimator: options of the estimator that no member of AWS holds, for ``attach``.
         keep_alive_seconds: how long a matching job can start from what this one leaves; 0 and None keep nothing.
         tuning_job_arn: of the tuning job that made it; empty where none did.
-        debug: its program waits for a debugger.
+        debug: its program waits for a debugger; None is as good as False.
         without_effect: members of the request that ask for nothing here, as they were given.
     """
 
@@ -245,7 +245,7 @@ class TrainingJobSpec:
     estimator: Mapping[str, Any] = field(default_factory=dict)
     keep_alive_seconds: int | None = None
     tuning_job_arn: str = ""
-    debug: bool = False
+    debug: bool | None = None
     without_effect: Mapping[str, Any] = field(default_factory=dict)
 
     @property

@@ -110,7 +110,7 @@ def check_training_request(request: Mapping[str, Any]) -> TrainingJobSpec:
         s3=s3_of(own.get("S3")),
         estimator=own.get("Estimator", {}),
         tuning_job_arn=own.get("TuningJobArn", ""),
-        debug=own.get("Debug", False),
+        debug=own.get("Debug"),
         without_effect={
             **rest,
             **{
@@ -188,7 +188,7 @@ def training_request(spec: TrainingJobSpec) -> dict[str, Any]:
         "SpotInterruptions": _interruptions(spec.spot),
         "Faults": None if spec.faults is None else list(spec.faults),
         "TuningJobArn": spec.tuning_job_arn or None,
-        "Debug": spec.debug or None,
+        "Debug": spec.debug,
     }
     request[OWN_MEMBER] = {name: value for name, value in own.items() if value is not None}
     return completed(request)

@@ -161,7 +161,7 @@ def test_every_option_is_in_the_one_table_of_the_page_that_says_what_happens_to_
     own = {*inspect.signature(launcher.Estimator).parameters, *inspect.signature(estimator.fit).parameters} - {"kwargs"}
     listed = [*tables["estimator"], *tables["noted"], *tables["raise"]]
     assert sorted(listed) == sorted(set(listed)), "each is in one table"
-    assert set(listed) | {"inputs", "wait", "logs", "job_name"} == own
+    assert set(listed) | {"inputs", "wait", "logs", "job_name", "debug"} == own
     assert set(tables["noted"]) <= set(NOTED)
     given = [*tables["training-input"], *tables["training-input-raise"]]
     assert sorted(given) == sorted(set(given))
