@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -13,6 +14,7 @@ from typing import NamedTuple
 import pytest
 
 import launcher
+from launcher import errors
 from launcher.jobs.store import JobStore
 from tests.fakes import FakeRuntime
 from tests.shell import launcher_environment
@@ -429,13 +431,78 @@ def test_no_process_of_a_job_outlives_it(runtime, run_script):
 
 @pytest.mark.parametrize("real_runtime", REAL_RUNTIMES[::2], indirect=True)
 def test_an_isolated_job_has_no_network(real_runtime, run_script):
-    """Isolated hosts of a job reach each other, by a network without a way out; processes are refused one."""
     script = """
     import os
     assert sorted(os.listdir("/sys/class/net")) == ["lo"] or not open("/proc/net/route").read().splitlines()[1:]
     """
     job = run_script(script, real_runtime, enable_network_isolation=True)
     assert job.status == "Completed", job.logs()
+
+
+@pytest.fixture
+def outside():
+    """Return an address and a port that answer, beyond this machine: in a network namespace behind it."""
+    if shutil.which("ip") is None or os.geteuid() != 0:
+        pytest.skip("a network beyond this machine takes root and iproute2")
+    name, address = f"outside{os.getpid()}", "198.18.77"
+    commands = [
+        f"ip netns add {name}",
+        f"ip link add v{os.getpid()} type veth peer name inner netns {name}",
+        f"ip addr add {address}.1/24 dev v{os.getpid()}",
+        f"ip link set v{os.getpid()} up",
+        f"ip -n {name} addr add {address}.2/24 dev inner",
+        f"ip -n {name} link set inner up",
+        f"ip -n {name} route add default via {address}.1",
+    ]
+    server = None
+    try:
+        for command in commands:
+            subprocess.run(command.split(), check=True)
+        listen = f"import socket\nwith socket.create_server(('{address}.2', 7777)) as s:\n while True: s.accept()"
+        server = subprocess.Popen(["ip", "netns", "exec", name, sys.executable, "-c", listen])
+        yield f"{address}.2:7777"
+    finally:
+        if server is not None:
+            server.kill()
+            server.wait()
+        subprocess.run(["ip", "link", "del", f"v{os.getpid()}"], check=False)
+        subprocess.run(["ip", "netns", "del", name], check=False)
+
+
+@pytest.mark.docker
+@pytest.mark.parametrize("isolated", [False, True])
+def test_isolated_hosts_reach_each_other_and_nothing_else(isolated, outside, run_script, monkeypatch):
+    """A job that is not isolated reaches the address beyond: the other one is kept from it."""
+    script = """
+    import json, os, socket, time
+    hosts = [(name, 7777) for name in json.loads(os.environ["SM_HOSTS"])]
+
+    def reached(address):
+        for _ in range(100):
+            try:
+                socket.create_connection(address, timeout=3).close()
+                return True
+            except ConnectionRefusedError:
+                time.sleep(0.1)
+            except OSError:
+                return False
+
+    with socket.create_server(("", 7777)):
+        print("peers", [reached(address) for address in hosts], flush=True)
+        name, port = os.environ["OUTSIDE"].split(":")
+        print("outside", reached((name, int(port))), flush=True)
+        time.sleep(1)  # the other host may still be on its way
+    """
+    there = _on("docker-2", monkeypatch)
+    job = run_script(script, there, enable_network_isolation=isolated, environment={"OUTSIDE": outside})
+    assert job.status == "Completed", job.logs()
+    assert "peers [True, True]" in job.logs(), job.logs()
+    assert f"outside {not isolated}" in job.logs(), job.logs()
+
+
+def test_processes_are_refused_a_network_of_several_hosts(run_script, monkeypatch):
+    with pytest.raises(errors.RuntimeUnavailableError, match="several hosts"):
+        run_script("pass", _on("process-2", monkeypatch), enable_network_isolation=True)
 
 
 def test_a_command_of_ones_own_replaces_train(real_runtime, make_source):
