@@ -132,8 +132,11 @@ class _Programs:
             signal.signal(number, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.set_wakeup_fd(-1)
+        coerced = os.environ.get("LC_CTYPE")
         os.environ.clear()
         os.environ.update(wanted.environment)
+        if coerced is not None:  # an interpreter that begins in the C locale sets it for itself (PEP 538), this one too
+            os.environ.setdefault("LC_CTYPE", coerced)
         os.chdir(wanted.folder)
         path = Path(wanted.folder, wanted.program[0])
         sys.argv = list(wanted.program)

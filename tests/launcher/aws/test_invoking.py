@@ -9,7 +9,7 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from launcher.aws.front import LocalAws
+from launcher.aws.server import OnDemand
 from launcher.endpoints import service
 from launcher.s3_server.listening import listen
 from launcher.s3_server.server import S3Server
@@ -46,7 +46,7 @@ def runtime(home):
     """Return boto3's client of a local AWS in this process."""
     listener = listen("127.0.0.1")
     with ObjectStore(home / "s3") as store:
-        server = S3Server(listener, store, "token", others=LocalAws(home))
+        server = S3Server(listener, store, "token", others=OnDemand(home))
         port = listener.getsockname()[1]
         threading.Thread(target=server.acceptor.run, daemon=True).start()
         yield boto3.client(
