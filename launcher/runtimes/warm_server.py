@@ -132,11 +132,10 @@ class _Programs:
             signal.signal(number, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.set_wakeup_fd(-1)
-        coerced = os.environ.get("LC_CTYPE")
         os.environ.clear()
         os.environ.update(wanted.environment)
-        if coerced is not None:  # an interpreter that begins in the C locale sets it for itself (PEP 538), this one too
-            os.environ.setdefault("LC_CTYPE", coerced)
+        if _is_c_locale(wanted.environment):
+            os.environ["LC_CTYPE"] = "C.UTF-8"
         os.chdir(wanted.folder)
         path = Path(wanted.folder, wanted.program[0])
         sys.argv = list(wanted.program)
@@ -153,6 +152,13 @@ class _Programs:
         sys.modules["__main__"] = main
         code = compile(path.read_bytes(), str(path), "exec", dont_inherit=True)
         exec(code, main.__dict__)
+
+
+def _is_c_locale(environment: dict[str, str]) -> bool:
+    """Return whether an interpreter that begins sets another LC_CTYPE, for itself and its children, by PEP 538."""
+    if environment.get("LC_ALL") or environment.get("PYTHONCOERCECLOCALE") == "0":
+        return False
+    return (environment.get("LC_CTYPE") or environment.get("LANG") or "C") in ("C", "POSIX")
 
 
 def _entries(environment: dict[str, str]) -> list[str]:

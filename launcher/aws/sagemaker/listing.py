@@ -69,8 +69,8 @@ def index_page(
             [kind],
             statuses=[str(wanted)] if filters_all else [],
             name_contains=get("NameContains", ""),
-            created=(get("CreationTimeAfter"), get("CreationTimeBefore")),
-            modified=(get("LastModifiedTimeAfter"), get("LastModifiedTimeBefore")),
+            created=_between(get("CreationTimeAfter"), get("CreationTimeBefore")),
+            modified=_between(get("LastModifiedTimeAfter"), get("LastModifiedTimeBefore")),
             sort_by=sort_by,
             descending=get("SortOrder", "Descending") == "Descending",
             limit=count + 1,
@@ -150,12 +150,18 @@ def page(
 
 def _passes(document: Mapping[str, Any], summary: Summary) -> bool:
     get = document.get
+    created, modified = round(summary.created, 3), round(summary.modified, 3)  # as clients read them before
     return (
         get("NameContains", "") in summary.name
-        and get("CreationTimeAfter", summary.created) <= summary.created <= get("CreationTimeBefore", summary.created)
-        and get("LastModifiedTimeAfter", summary.modified) <= summary.modified
-        and summary.modified <= get("LastModifiedTimeBefore", summary.modified)
+        and get("CreationTimeAfter", created) <= created <= get("CreationTimeBefore", created)
+        and get("LastModifiedTimeAfter", modified) <= modified <= get("LastModifiedTimeBefore", modified)
     )
+
+
+def _between(first: float | None, last: float | None) -> tuple[float | None, float | None]:
+    """Return bounds that hold a time which a client read before: answers have it in milliseconds."""
+    half = 0.0005
+    return None if first is None else first - half, None if last is None else last + half
 
 
 def _plain(value: Any) -> Any:
