@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from launcher.jobs.folder import is_locked
 from launcher.jobs.instance_types import instance_type
 from launcher.jobs.processing_spec import HostsSpec
 from launcher.runtimes import machine
@@ -171,16 +172,8 @@ class Place:
 
 def _is_held(path: Path) -> bool:
     """Return whether the driver of a ticket lives; the ticket of another is removed."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False  # it has just left
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
+    if is_locked(path):
         return True
-    finally:
-        os.close(descriptor)
     path.unlink(missing_ok=True)
     return False
 
