@@ -16,6 +16,7 @@ from launcher.cli import (
     cache,
     comparing,
     endpoints,
+    export,
     images,
     jobs,
     looking,
@@ -75,6 +76,7 @@ app.add_typer(cache.app, name="cache")
 app.add_typer(pools.app, name="pool")
 app.add_typer(images.app, name="images")
 app.add_typer(endpoints.app, name="endpoints")
+app.add_typer(export.app, name="export")
 
 RuntimeName = Annotated[
     str | None, typer.Option("--runtime", "-r", help="auto, docker or process; LAUNCHER_RUNTIME is the default.")
