@@ -21,7 +21,11 @@ from tests.shell import launcher_environment, run_launcher
 
 CHECKOUT = Path(__file__).parents[2]
 METRICS = "worker_0.batch_rl_graph.main_level.main_level.agent_0.csv"
-STORIES = [("local", "process"), ("s3", "process"), pytest.param("local", "docker", marks=[pytest.mark.docker, pytest.mark.whole])]
+STORIES = [
+    ("local", "process"),
+    ("s3", "process"),
+    pytest.param("local", "docker", marks=[pytest.mark.docker, pytest.mark.whole]),
+]
 RUNTIMES = ["process", pytest.param("docker", marks=pytest.mark.docker)]
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 
