@@ -31,9 +31,9 @@ from launcher.jobs.metrics import MetricRecorder
 from launcher.jobs.spec import ContainerSpec, MetricDefinition
 from launcher.jobs.store import JobStore
 from launcher.requests.describe import describe_record
+from launcher.running.accepting import submit
 from launcher.running.driving import drive_in_thread
 from launcher.running.following import LogReader
-from launcher.running.runner import submit
 from launcher.running.signals import Interrupts
 from launcher.running.spawner import _LOADED
 from launcher.running.syncing import FolderSync

@@ -33,7 +33,7 @@ def plan(
     from launcher.comparing.replaying import replay_request
     from launcher.jobs.store import JobStore
     from launcher.requests.names import make_job_name
-    from launcher.running.runner import accept, plan_job
+    from launcher.running.accepting import accept, plan_job
     from launcher.sdk.job_results import find_job
     from launcher.settings import home_path
 

@@ -11,7 +11,7 @@ from launcher import Estimator
 from launcher.cli.main import app
 from launcher.errors import BadInputError, LauncherError
 from launcher.jobs.store import JobStore
-from launcher.running.runner import accept, plan_job
+from launcher.running.accepting import accept, plan_job
 from launcher.runtimes import get_runtime
 from launcher.runtimes.image import image_tag
 from tests.documents import changed
