@@ -192,7 +192,7 @@ def _pod(
         **_credentials(spec, cluster),
         "resources": _resources(spec, instance_type(type_name)),
         "volumeMounts": mounts,
-        "terminationMessagePath": f"{OPT_ML}/output/failure",
+        # Not /opt/ml/output/failure itself: a file that is mounted cannot be replaced, and toolkits replace it.
         "terminationMessagePolicy": "FallbackToLogsOnError",
     }
     return {

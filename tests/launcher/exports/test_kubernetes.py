@@ -117,7 +117,7 @@ def test_hosts_have_their_names_and_read_their_own_configuration():
         assert mounts["/opt/ml/input/config"]["readOnly"]
         assert mounts["/opt/ml/input/data/Truth_1"]["subPath"] == "truth"
         assert mounts["/opt/ml/model"]["subPath"] == f"rl/cartpole-07/algo-{number}/model"
-        assert program["terminationMessagePath"] == "/opt/ml/output/failure"
+        assert program["terminationMessagePolicy"] == "FallbackToLogsOnError"
         variables = {entry["name"]: entry.get("value") for entry in program["env"]}
         # Kubernetes makes one dollar of two, and then expands nothing.
         assert variables["TEMPLATE"].replace("$$", "$") == "$(HOME) $$"
