@@ -354,10 +354,10 @@ def _mounts() -> tuple[tuple[str, str, bool], ...]:
 
 
 def data_path(name: str) -> Path:
-    """Return the folder ``container``, ``entrypoints`` or ``presets`` that belongs to this installation.
+    """Return the folder ``container``, ``entrypoints``, ``presets`` or ``docs`` that belongs to this installation.
 
     ``LAUNCHER_CONTAINER_DIR``, ``LAUNCHER_ENTRYPOINTS_DIR`` and ``LAUNCHER_PRESETS_DIR`` name folders of one's own.
-    A wheel has the three inside the package; in a checkout they are beside it.
+    A wheel has them inside the package; in a checkout they are beside it.
 
     Raises:
         SettingsError: the folder is not there.

@@ -16,6 +16,7 @@ from launcher.cli import (
     cache,
     comparing,
     endpoints,
+    explain,
     images,
     jobs,
     looking,
@@ -53,7 +54,7 @@ class _Commands(TyperGroup):
             say_error("Interrupted.")
             raise typer.Exit(INTERRUPTED) from None
         except LauncherError as error:
-            say_error(f"{type(error).__name__}: {error}")
+            say_error(f"{type(error).__name__}: {error}{explain.pointer(error)}")
             raise typer.Exit(error.exit_code) from None
         except BrokenPipeError:
             raise typer.Exit(BROKEN_PIPE) from None  # the reader has gone, as with `launcher ls | head -1`
@@ -351,6 +352,7 @@ app.command()(jobs.collect)
 app.command("gc")(jobs.collect_garbage)
 app.command()(endpoints.deploy)
 app.command("exec")(programs.execute)
+app.command()(explain.explain)
 
 
 @app.command()
