@@ -87,7 +87,7 @@ def read_request(arguments: list[str], variables: Mapping[str, str]) -> Request:
         BadInputError: the command is unknown, or HYPERPARAMETERS does not hold hyperparameters.
     """
     if len(arguments) != 1 or arguments[0] not in DEFAULT_PRESETS:
-        raise BadInputError(f"{arguments} is no command.", f"Name one of: {', '.join(DEFAULT_PRESETS)}.")
+        raise BadInputError(f"{arguments} is not a command.", f"Name one of: {', '.join(DEFAULT_PRESETS)}.")
     command = arguments[0]
     hyperparameters = _read_hyperparameters(variables.get("HYPERPARAMETERS", ""))
     named = {
@@ -294,7 +294,9 @@ class _Jobs(_Place):
             )
         source = roots[path.parts[0]].joinpath(*path.parts[1:])
         if not source.exists():
-            raise BadInputError(f"{wanted} does not exist.", "What there is: ls jobs, and the folder of DATA.")
+            raise BadInputError(
+                f"{wanted} does not exist.", "To see what there is: ls jobs, or list the folder of DATA."
+            )
         archive = source / "output" / "output.tar.gz"
         if archive.is_file():
             return self._unpack(archive, f"{wanted}/output/output.tar.gz", source.resolve() / "unpacked" / "output")
@@ -356,7 +358,7 @@ class _Bucket(_Place):
         if wanted.startswith("jobs/"):
             uri = self.session.uri(self._bucket, f"{wanted.removeprefix('jobs/').strip('/')}/output/output.tar.gz")
         if not uri.startswith("s3://"):
-            raise BadInputError(f"{wanted} is no place of S3 mode.", "Write jobs/NAME, or s3://BUCKET/PREFIX.")
+            raise BadInputError(f"{wanted} is not a place of S3 mode.", "Write jobs/NAME, or s3://BUCKET/PREFIX.")
         if not _is_archive(uri):
             return uri
         bucket, _, key = uri.removeprefix("s3://").partition("/")
