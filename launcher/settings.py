@@ -479,8 +479,9 @@ def install_command(extra: str) -> str:
     container = data_path("container")
     checkout = container.parent if (container.parent / "pyproject.toml").is_file() else None
     packages = ["--editable", f"{checkout}[{extra}]"] if checkout else [f"{DISTRIBUTION}[{extra}]"]
-    # macOS has no other builds than those without CUDA.
-    index = ["--extra-index-url", url] if (url := torch_index_url()) and sys.platform == "linux" else []
+    # torch has an index of its own; macOS has no other builds than those without CUDA.
+    needs_index = extra == "rl" and sys.platform == "linux"
+    index = ["--extra-index-url", url] if needs_index and (url := torch_index_url()) else []
     constraint = ["--constraint", str(container / "constraints.txt")]
     return shlex.join([sys.executable, "-m", "pip", "install", *constraint, *index, *packages])
 
