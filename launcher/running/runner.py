@@ -291,9 +291,8 @@ def plan_job(
             )
     if spec.checkpoint_config is not None:
         _check_checkpoint_place(spec, spec.checkpoint_config, places, folder)
-    plan = _plan(
-        spec, store, resolved.sources, job.runtime.network_interface, source_members or (), notes=resolved.notes
-    )
+    interface = job.runtime.interface_of(len(host_names(spec)))
+    plan = _plan(spec, store, resolved.sources, interface, source_members or (), notes=resolved.notes)
     for container in plan.containers:
         job.runtime.check(container)
     for fault in plan.faults:
@@ -1331,7 +1330,7 @@ class Driver(HostsDriver[JobRecord]):
         return syncs
 
     def _make_plan(self, channels: Mapping[str, ChannelSource]) -> RunPlan:
-        return _plan(self._spec, self._store, channels, self._runtime.network_interface)
+        return _plan(self._spec, self._store, channels, self._runtime.interface_of(len(self._hosts)))
 
     def _lay_out(self) -> None:
         if self._spec.source_uri is not None:
