@@ -38,6 +38,22 @@ def read_document(location: str) -> dict[str, Any]:
     return document
 
 
+def read_training_document(location: str) -> dict[str, Any]:
+    """Return a CreateTrainingJob document as ``read_document`` does, and name the command for another kind of job.
+
+    Raises:
+        BadInputError: it is one of those.
+    """
+    document = read_document(location)
+    for kind in ("ProcessingJob", "TransformJob", "HyperParameterTuningJob"):
+        if f"{kind}Name" in document:
+            raise BadInputError(
+                f"{location} is a Create{kind} document, and this takes CreateTrainingJob documents.",
+                f"See what it would do: launcher run {location} --dry-run",
+            )
+    return document
+
+
 def placed(document: Mapping[str, Any], *, runtime: str | None = None, mode: str | None = None) -> dict[str, Any]:
     """Return a document that also says where it runs, and which S3 it has; the rest stays as it is.
 

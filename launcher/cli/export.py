@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from launcher.cli.documents import read_document
+from launcher.cli.documents import read_training_document
 from launcher.errors import BadInputError, OutputPathError
 from launcher.paths import checked_path
 from launcher.terminal import say_error
@@ -83,7 +83,7 @@ def document_of(source: str) -> dict[str, Any]:
     from launcher.settings import home_path
 
     if source == "-" or exists(source):
-        return read_document(source)
+        return read_training_document(source)
     record = JobStore(home_path()).load(find_job(source).name)
     return record.request or training_request(record.training_spec)
 

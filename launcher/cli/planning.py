@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from launcher.cli.documents import placed, read_document
+from launcher.cli.documents import placed, read_training_document
 from launcher.cli.jobs import AsJson
 from launcher.cli.printing import print_json
 from launcher.terminal import say_error
@@ -40,7 +40,7 @@ def plan(
     store = JobStore(home_path())
     notes: list[str] = []
     if source == "-" or exists(source):
-        request = placed(read_document(source), runtime=runtime, mode=mode)
+        request = placed(read_training_document(source), runtime=runtime, mode=mode)
     else:
         job = find_job(source)
         name = make_job_name(f"replay-{job.name}")

@@ -214,6 +214,11 @@ def test_the_command_plans_a_document_or_a_job_on_any_runtime(home, tmp_path, ma
     answer = CliRunner().invoke(app, ["plan", str(document), "--runtime", "process"])
     assert answer.exit_code == 2
     assert "enable_network_isolation" in answer.output
+    document.write_text(json.dumps({"ProcessingJobName": "job"}))
+    answer = CliRunner().invoke(app, ["plan", str(document)])
+    assert answer.exit_code == 2
+    assert "launcher run" in answer.output
+    document.write_text(json.dumps(request))
     answer = CliRunner().invoke(app, ["plan", str(document), "--runtime", "nowhere"])
     assert answer.exit_code == 2
     assert "'nowhere' is no runtime" in answer.output
