@@ -85,7 +85,7 @@ OPTIONS = {
     "`debug`": ({"Launcher.Debug": True}, "debug"),
     '`faults="kill"`, `faults="delay"`': ({"Launcher.Faults": ["kill", "delay"]}, "fault"),
     '`faults="slow"`': ({"Launcher.Faults": ["slow"]}, "slow"),
-    '`faults="cut"`': ({"Launcher.Faults": ["cut"], "ResourceConfig.InstanceCount": 2}, "cut"),
+    '`faults="cut"`, several hosts': ({"Launcher.Faults": ["cut"], "ResourceConfig.InstanceCount": 2}, "cut"),
     "`LAUNCHER_SHM_SIZE`": ({"LAUNCHER_SHM_SIZE": "1GiB"}, "LAUNCHER_SHM_SIZE"),
     "`LAUNCHER_ULIMITS`": ({"LAUNCHER_ULIMITS": "nofile=256:256"}, "LAUNCHER_ULIMITS"),
     "`LAUNCHER_MOUNTS` below `/opt/ml`": ({"LAUNCHER_MOUNTS": "FOLDER:/opt/ml/shared"}, "/opt/ml/shared"),
@@ -209,11 +209,11 @@ def test_the_command_plans_a_document_or_a_job_on_any_runtime(home, tmp_path, ma
     assert answer.exit_code == 0, answer.output
     assert "runtime    process" in answer.output
     assert "/opt/ml/input/data/train" in answer.output
-    asked = changed(request, "EnableNetworkIsolation", True)
-    document.write_text(json.dumps(changed(asked, "ResourceConfig.InstanceCount", 2)))
+    place = {"S3Uri": f"file://{tmp_path}/checkpoints", "LocalPath": "/mnt/checkpoints"}
+    document.write_text(json.dumps(changed(request, "CheckpointConfig", place)))
     answer = CliRunner().invoke(app, ["plan", str(document), "--runtime", "process"])
     assert answer.exit_code == 2
-    assert "enable_network_isolation" in answer.output
+    assert "/mnt/checkpoints" in answer.output
     document.write_text(json.dumps({"ProcessingJobName": "job"}))
     answer = CliRunner().invoke(app, ["plan", str(document)])
     assert answer.exit_code == 2
