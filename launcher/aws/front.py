@@ -20,6 +20,7 @@ from urllib.parse import parse_qs, unquote
 
 from launcher.aws import cbor, wire_formats
 from launcher.aws.errors import AwsError, aws_error, not_emulated
+from launcher.aws.hosts import ASKED_BY_NAME
 from launcher.aws.refusals import protocol_of, refusal
 from launcher.aws.services import (
     BY_VERSION,
@@ -33,6 +34,7 @@ from launcher.aws.services import (
     service_of,
     signed_service,
 )
+from launcher.aws_domains import is_aws_host
 from launcher.errors import LauncherError
 from launcher.running.spawner import Spawner
 from launcher.s3_server.access import Key, SignedRequest, check_signature
@@ -115,6 +117,7 @@ class LocalAws:
             if service == RUNTIME:
                 return self._invoke(head, text)
             call = _read(service, protocol, head, text)
+            ASKED_BY_NAME.set(is_aws_host(head.headers.get("host", "").partition(":")[0]))
             return self._respond(call)
         except AwsError as error:
             return refusal(service, protocol, error)

@@ -78,9 +78,8 @@ from launcher.running.places import Place, share_of
 from launcher.running.plan import (
     RunPlan,
     make_plan,
-    planned_s3_address,
-    with_s3_address,
 )
+from launcher.running.reach import Reach, s3_in_reach
 from launcher.running.requirements import IN_USE, RequirementsCache, entry_name, is_cacheable, requirements_cache
 from launcher.running.signals import HandOver, Interrupts
 from launcher.running.syncing import FolderSync
@@ -88,6 +87,7 @@ from launcher.runtimes import EndCause, Ending, Execution, HostState, Runtime, c
 from launcher.runtimes.images import image_note, is_bundled, local_image
 from launcher.settings import (
     S3Settings,
+    aws_names,
     cache_bytes,
     default_runtime,
     planned_faults,
@@ -95,8 +95,7 @@ from launcher.settings import (
     spot_price,
     stop_grace_seconds,
 )
-from launcher.storage import Storage, recorded_storage, which_s3
-from launcher.storage.address import credentials_within, s3_within_reach
+from launcher.storage import Storage, recorded_storage, s3_needed_for
 from launcher.terminal import say_error
 from launcher.trees import OnSkip, Skipped, remove_tree
 
@@ -230,8 +229,10 @@ def place_job(
         )
         spec = replace(spec, image_uri=None)
     manifests = any(channel.s3_data_type != "S3Prefix" for channel in spec.channels)  # which may name s3://
-    if spec.s3 is None and (manifests or any(uri.startswith("s3://") for uri in uris)):
-        spec = replace(spec, s3=which_s3().to_dict())
+    if spec.s3 is None:
+        spec = replace(spec, s3=s3_needed_for([*uris, "s3://"] if manifests else uris))
+    elif spec.s3["kind"] != "embedded" and aws_names():
+        warnings.append("LAUNCHER_AWS_NAMES=local has no effect on a job whose S3 is not the embedded one")
     allowed: JobLimits = job_limits(spec, runtime)
     warnings += [*allowed.warnings, *_channel_warnings(spec)]
     if isinstance(spec, TrainingJobSpec) and spec.keep_alive_seconds and (spec.debug or runtime.no_warm_pools):
@@ -381,8 +382,7 @@ class HostsDriver(ABC, Generic[_Record]):
         self._place = Place(store.home, f"{store.kind.folder}-{name}", self._record.created, share)
         self._plan_made: RunPlan | None = None
         self._executions: dict[str, Execution] = {}
-        self._s3_address = ""
-        self._s3_credentials: dict[str, str] = {}
+        self._reach = Reach()
 
     @property
     @abstractmethod
@@ -807,14 +807,11 @@ class HostsDriver(ABC, Generic[_Record]):
 
     def _start(self) -> None:
         """Start each host, or find the one that a driver before this one started and could not record."""
-        planned = planned_s3_address(self._spec)
         self._runtime.open(self._plan.containers)
         if not self._record.executions:
             self._feeder.start()
         for container in self._plan.containers:
-            execution = self._runtime.find(container) or self._runtime.start(
-                self._to_start(with_s3_address(container, planned, self._s3_address))
-            )
+            execution = self._runtime.find(container) or self._runtime.start(self._to_start(container))
             self._executions[container.host] = execution
             self._record.executions[container.host] = execution.reference
             self._note_warm_pool(execution.reference)
@@ -879,12 +876,7 @@ class HostsDriver(ABC, Generic[_Record]):
 
     def _to_start(self, container: ContainerSpec) -> ContainerSpec:
         """Return a planned container with all that is not in the plan."""
-        return self._with_requirements(self._with_credentials(container))
-
-    def _with_credentials(self, container: ContainerSpec) -> ContainerSpec:
-        """Return the container with the S3's credentials, which are not recorded; the caller's own variables win."""
-        own = {name: value for name, value in self._s3_credentials.items() if name not in self._spec.environment}
-        return replace(container, environment={**container.environment, **own})
+        return self._with_requirements(self._reach.given_to(container, self._runtime, self._spec.environment))
 
     def _with_requirements(self, container: ContainerSpec) -> ContainerSpec:
         """Return the container with the packages that were installed for it, which it can only read."""
@@ -901,16 +893,12 @@ class HostsDriver(ABC, Generic[_Record]):
     @contextlib.contextmanager
     def _s3_within_reach(self) -> Iterator[None]:
         """Keep the S3 within reach of code inside the job; where that fails, warn: the job may not need it."""
-        with contextlib.ExitStack() as stack:
-            if planned_s3_address(self._spec) and "follow" not in self._record.steps:
-                settings = S3Settings.from_dict(dict(self._spec.s3 or {}))
-                try:
-                    own_address = self._runtime.host_address  # a question to the engine
-                    reached = s3_within_reach(settings, self._store.home, own_address)
-                    self._s3_address = stack.enter_context(reached)
-                    self._s3_credentials = credentials_within(settings, self._store.home, own_address)
-                except LauncherError as error:
-                    self._record.warn(f"code inside the job cannot reach its S3: {error.message}")
+        if "follow" in self._record.steps:
+            yield
+            return
+        with s3_in_reach(self._spec, self._runtime, self._store.home) as self._reach:
+            if self._reach.problem:
+                self._record.warn(f"code inside the job cannot reach its S3: {self._reach.problem}")
             yield
 
     def _follow(self) -> None:
