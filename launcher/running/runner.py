@@ -709,11 +709,10 @@ class HostsDriver(ABC, Generic[_Record]):
         resolved = resolve_job_channels(self._spec, self._folder.work_path, fetch=True)
         self._record.channels = {name: [str(source.path), source.is_file] for name, source in resolved.sources.items()}
         if resolved.streams:
-            folders = [tree.channels for _, tree in self._hosts]
-            for folder in folders:
-                folder.mkdir(parents=True, exist_ok=True)
+            trees = [tree.path for _, tree in self._hosts]
             longest = self._spec.max_run_seconds + stop_grace_seconds() + _FEEDING_SECONDS
-            self._feeder.prepare(resolved.streams, folders, self._folder.lock_path, longest)
+            places = self._spec.stream_places
+            self._feeder.prepare(resolved.streams, trees, places, self._folder.lock_path, longest)
 
     def _write_config(self) -> None:
         plan = self._plan
