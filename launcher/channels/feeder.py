@@ -5,8 +5,8 @@ holds ``request.json`` (what to write where) and gets ``feeder.json`` (who write
 wrong, or what did) and from the driver ``hosts.json`` (the processes that end with the hosts). The lock on the given
 descriptor is held as long as this process lives.
 
-A pipe ``STEM_N`` is epoch N; a training job's stem is the channel's name. It gets a writer when a job opens it; the pipe
-of the next epoch is there by then.
+A pipe ``STEM_N`` is epoch N; a training job's stem is the channel's name. It gets a writer when a job opens it; the
+pipe of the next epoch is there by then.
 """
 
 from __future__ import annotations
