@@ -120,5 +120,10 @@ def make_local_aws(root: Path) -> OnDemand:
     return OnDemand(home)
 
 
+def main(arguments: list[str]) -> None:
+    """Serve, as a process of its own, until a stop is asked for or nobody has used it for long."""
+    server.main(arguments, make_local_aws, ENDINGS)
+
+
 if __name__ == "__main__":
-    server.main(sys.argv[1:], make_local_aws, ENDINGS)
+    main(sys.argv[1:])

@@ -1,13 +1,13 @@
-"""The variables by which a program reaches AWS's names on this machine, and the certificates that it trusts."""
+"""The variables by which a program reaches AWS's names on this machine, and the certificates that it trusts.
+
+The local AWS loads it before anything else: what makes and reads certificates is loaded where it is used.
+"""
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from urllib.parse import quote, urlsplit
-
-from launcher.aws_names.authority import Authority, write_private
 
 PROXY_VARIABLES = ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy")
 CA_VARIABLES = (
@@ -43,6 +43,8 @@ def certificates_for_jobs(home: Path, surroundings: Mapping[str, str]) -> Path:
         home: the launcher's home, whose authority speaks for AWS's names.
         surroundings: the variables of whoever starts a job.
     """
+    from launcher.aws_names.authority import Authority, write_private
+
     path = home / "exec" / "job-ca-bundle.pem"
     write_private(path, bundle(surroundings, Authority(home / "exec").certificate_path))
     path.chmod(0o644)
@@ -56,6 +58,8 @@ def bundle(surroundings: Mapping[str, str], authority: Path) -> bytes:
         surroundings: the variables of the caller.
         authority: its certificate, in PEM.
     """
+    import ssl
+
     system = ssl.get_default_verify_paths()
     bundles = [surroundings.get(name, "") for name in ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "CURL_CA_BUNDLE")]
     bundles += [system.cafile or "", "/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt"]

@@ -19,7 +19,6 @@ from launcher.jobs.record import DrivenRecord, Record
 from launcher.jobs.states import Status
 from launcher.jobs.store import Store
 from launcher.requests.shapes import OWN_MEMBER
-from launcher.running.driving import drive_detached, take_up
 from launcher.settings import aws_names
 from launcher.terminal import say_error
 
@@ -51,6 +50,8 @@ def start_driver(store: Store[Any], name: str) -> None:
 
     Where none can be started the job is not lost: whoever asks for it next starts one. The record says so.
     """
+    from launcher.running.driving import drive_detached  # what only looks needs no driver
+
     try:
         drive_detached(store, name)
     except JobFolderError as error:
@@ -204,7 +205,11 @@ def _looked_after(store: Store[_Driven], name: str) -> _Driven:
 
 
 def _look_after(store: Store[Any], name: str, record: DrivenRecord) -> None:
-    if not record.terminal and (text := take_up(store, name, record)):
+    if record.terminal:
+        return
+    from launcher.running.driving import take_up
+
+    if text := take_up(store, name, record):
         say_error(text)
 
 
