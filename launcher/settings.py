@@ -212,6 +212,21 @@ def s3_access() -> Literal["any", "key"]:
             )
 
 
+def aws_names() -> Literal["local"] | None:
+    """Return ``LAUNCHER_AWS_NAMES``: whether AWS's names lead to the local AWS inside a job; None where they do not.
+
+    Raises:
+        SettingsError: it is no such word.
+    """
+    value = os.environ.get("LAUNCHER_AWS_NAMES") or "real"
+    if value not in ("local", "real"):
+        raise SettingsError(
+            f"LAUNCHER_AWS_NAMES is {value!r}.",
+            "Use 'local': AWS's names lead to the local AWS in jobs; or 'real': they lead where they always do.",
+        )
+    return "local" if value == "local" else None
+
+
 def _seconds(variable: str, default: int) -> float:
     text = os.environ.get(variable, "") or str(default)
     try:
@@ -389,16 +404,21 @@ class S3Settings:
         endpoint_url: the address; None for the embedded one, whose port is known when it runs, and for AWS itself.
         region: None leaves it to boto3 and the profile.
         profile: a profile of the AWS configuration files; None leaves it to boto3.
+        aws_names: ``local`` where AWS's names lead to the local AWS inside the job, with the embedded S3 alone.
     """
 
     kind: Literal["embedded", "endpoint", "aws"]
     endpoint_url: str | None = None
     region: str | None = None
     profile: str | None = None
+    aws_names: Literal["local"] | None = None
 
     def to_dict(self) -> dict[str, str | None]:
         """Return plain fields, for a job's record."""
-        return asdict(self)
+        values = asdict(self)
+        if self.aws_names is None:  # older versions do not know it
+            del values["aws_names"]
+        return values
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> S3Settings:
@@ -432,7 +452,7 @@ def s3_settings(endpoint_url: str | None = None) -> S3Settings:
     ]
     variable, value = next(((variable, value) for variable, value in candidates if value), ("", "embedded"))
     if value == "embedded":
-        return S3Settings("embedded", region=REGION)
+        return S3Settings("embedded", region=REGION, aws_names=aws_names())
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or None
     profile = os.environ.get("AWS_PROFILE") or None
     if value == "aws" and not variable.startswith("AWS_"):

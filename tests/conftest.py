@@ -70,7 +70,7 @@ def home(tmp_path, monkeypatch):
     """A launcher home that nobody else uses; the caller's own settings do not count, and no job is left running."""
     for name in (
         *("LAUNCHER_RUNTIME", "LAUNCHER_NAMESPACES", "LAUNCHER_PRESETS_DIR", "LAUNCHER_ENTRYPOINTS_DIR"),
-        *("LAUNCHER_MODE", "LAUNCHER_S3_ENDPOINT", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"),
+        *("LAUNCHER_AWS_NAMES", "LAUNCHER_MODE", "LAUNCHER_S3_ENDPOINT", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"),
     ):
         monkeypatch.delenv(name, raising=False)
     path = tmp_path / "home"

@@ -40,7 +40,7 @@ SIDES = {
 # The launcher's layers: a room uses itself and the rows above its own.
 LAYERS = [
     {"aws_domains", "errors", "s3_server"},
-    {"paths", "secrets", "trees"},
+    {"aws_names", "paths", "secrets", "trees"},
     {"settings", "terminal"},
     {"jobs"},
     {"storage", "runtimes"},
@@ -68,7 +68,7 @@ LIBRARY_LAYERS = [
     {"reporting", "judging"},
 ]
 ONLY_IN = {
-    "cryptography": {"launcher/proxy/authority.py"},
+    "cryptography": {"launcher/aws_names/authority.py"},
     "docker": {"launcher/runtimes/docker_engine.py"},
     "markupsafe": {
         f"launcher/console/{name}.py" for name in ("html", "frame", "charts", "notebook", "pages", "places", "serving")

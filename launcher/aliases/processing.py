@@ -2,7 +2,7 @@
 
 from launcher.sdk.framework_processors import FrameworkProcessor
 from launcher.sdk.processing import Processor, ScriptProcessor
-from launcher.sdk.processing_inputs import NetworkConfig, ProcessingInput, ProcessingOutput
+from launcher.sdk.processing_inputs import NetworkConfig, ProcessingInput, ProcessingOutput, S3Input
 from launcher.sdk.processing_job import ProcessingJob
 
 __all__ = [
@@ -12,5 +12,6 @@ __all__ = [
     "ProcessingJob",
     "ProcessingOutput",
     "Processor",
+    "S3Input",
     "ScriptProcessor",
 ]

@@ -20,6 +20,7 @@ from urllib.parse import parse_qs, unquote
 
 from launcher.aws import cbor, wire_formats
 from launcher.aws.errors import AwsError, aws_error, not_emulated
+from launcher.aws.hosts import ASKED_BY_NAME
 from launcher.aws.refusals import protocol_of, refusal
 from launcher.aws.services import (
     BY_VERSION,
@@ -33,6 +34,7 @@ from launcher.aws.services import (
     service_of,
     signed_service,
 )
+from launcher.aws_domains import is_aws_host
 from launcher.errors import LauncherError
 from launcher.running.spawner import Spawner
 from launcher.s3_server.access import Key, SignedRequest, check_signature
@@ -115,6 +117,7 @@ class LocalAws:
             if service == RUNTIME:
                 return self._invoke(head, text)
             call = _read(service, protocol, head, text)
+            ASKED_BY_NAME.set(is_aws_host(head.headers.get("host", "").partition(":")[0]))
             return self._respond(call)
         except AwsError as error:
             return refusal(service, protocol, error)
@@ -155,7 +158,7 @@ class LocalAws:
     def _joined(self, call: _Call, answer: dict[str, Any]) -> dict[str, Any]:
         """Return an answer with what moto keeps behind what is the launcher's own, where it is a list of both."""
         member, token = JOINED_LISTS.get((call.service, call.operation), ("", ""))
-        if self._moto is None or not self._moto.loaded or not member or answer.get(token) or call.protocol == "query":
+        if not member or answer.get(token) or call.protocol == "query" or not self._moto_services().holds_anything:
             return answer
         document = {name: value for name, value in _document(call).items() if name != token}
         entries, values = list(answer[member]), {token: ""}
@@ -196,12 +199,15 @@ class LocalAws:
     def _ask_moto(
         self, call: _Call, target: str, headers: Mapping[str, str], body: bytes
     ) -> tuple[int, dict[str, str], bytes]:
+        return self._moto_services().ask(call.service, call.operation, call.head.method, target, headers, body)
+
+    def _moto_services(self) -> MotoServices:
         with self._lock:
             if self._moto is None:
                 from launcher.aws.moto_services import MotoServices
 
-                self._moto = MotoServices()
-        return self._moto.ask(call.service, call.operation, call.head.method, target, headers, body)
+                self._moto = MotoServices(self._home)
+            return self._moto
 
     def _invoke(self, head: Head, body: bytes) -> Response:
         from launcher.aws.invoking import forward

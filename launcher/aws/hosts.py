@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import re
+from contextvars import ContextVar
 
 from launcher.aws_domains import AWS_DOMAINS
 
 ENDINGS = tuple(f".{domain}" for domain in AWS_DOMAINS)
 """What the names of AWS's hosts end with."""
+
+ASKED_BY_NAME: ContextVar[bool] = ContextVar("asked_by_name", default=False)
+"""Whether the request that is being answered came to a host of AWS, by its name."""
 
 _SAME = {"ecr": "api.ecr", "sagemaker": "api.sagemaker", "s3-accelerate": "s3", "s3-external-1": "s3"}
 _REGION = re.compile(r"[a-z]{2,4}(?:-[a-z]+){1,3}-[0-9]+")

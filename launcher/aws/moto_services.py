@@ -1,4 +1,6 @@
-"""The services that moto answers for, in this process and in its memory; loaded when the first of them is asked.
+"""The services that moto answers for, in this process; loaded when the first of them is asked.
+
+What moto keeps in memory is made again from a journal of the requests that made it.
 
 Requests go through moto's own dispatcher, as boto3's do where moto is used in tests. A lock lets in one at a time.
 """
@@ -6,15 +8,19 @@ Requests go through moto's own dispatcher, as boto3's do where moto is used in t
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
 from launcher.aws.errors import AwsError, not_emulated
 from launcher.aws.identity import ROLE_NAME, TRUST_POLICY
+from launcher.aws.moto_journal import Entry, Journal
 from launcher.aws.services import SERVICES
 from launcher.settings import REGION
 
@@ -24,16 +30,21 @@ _LOG = logging.getLogger("launcher.aws")
 
 
 class MotoServices:
-    """Answers by moto, with a default role that is always there."""
+    """Answers by moto, with a default role that is always there.
 
-    def __init__(self) -> None:
+    Args:
+        home: where the requests are written down that made what moto keeps.
+    """
+
+    def __init__(self, home: Path) -> None:
         self._lock = threading.Lock()
         self._stubber: Any = None
+        self._journal = Journal(home)
 
     @property
-    def loaded(self) -> bool:
-        """Whether anything can be in its memory."""
-        return self._stubber is not None
+    def holds_anything(self) -> bool:
+        """Whether anything can be in its memory, or would be if it were loaded."""
+        return self._stubber is not None or (self._journal.path.exists() and find_spec("moto") is not None)
 
     def ask(
         self, service: str, operation: str, method: str, target: str, headers: Mapping[str, str], body: bytes
@@ -48,21 +59,40 @@ class MotoServices:
             if self._stubber is None:
                 self._stubber = _loaded(service)
                 role = {"RoleName": ROLE_NAME, "AssumeRolePolicyDocument": TRUST_POLICY}
-                form = {"Action": "CreateRole", "Version": SERVICES["iam"].version, **role}
-                self._ask("iam", "POST", "/", {"content-type": _FORM}, urlencode(form).encode())
-            try:
-                answer = self._ask(service, method, target, headers, body)
-            except NotImplementedError:
-                answer = None
-            except Exception as error:  # moto raises anything at what it does not understand
-                _LOG.info("moto could not answer %s of %s", operation, service, exc_info=error)
-                words = f"{operation} could not be answered: {type(error).__name__}: {error}"
-                raise AwsError("ValidationException", words[:500]) from error
+                form = urlencode({"Action": "CreateRole", "Version": SERVICES["iam"].version, **role}).encode()
+                self._repeat(Entry("iam", "POST", "/", {"content-type": _FORM}, form, seed=0))
+            writes = self._journal.keeps(service, operation)
+            with self._journal.caught_up(self._repeat, writes=writes):
+                entry = Entry(service, method, target, headers, body, int.from_bytes(os.urandom(8), "big"))
+                try:
+                    answer = self._seeded(entry)
+                except NotImplementedError:
+                    answer = None
+                except Exception as error:  # moto raises anything at what it does not understand
+                    _LOG.info("moto could not answer %s of %s", operation, service, exc_info=error)
+                    words = f"{operation} could not be answered: {type(error).__name__}: {error}"
+                    raise AwsError("ValidationException", words[:500]) from error
+                if writes and answer is not None and answer[0] < 300:
+                    self._journal.add(entry)
         if answer is None or answer[0] == 501 or (answer[0] == 404 and answer[2] == b"Not yet implemented"):
             raise not_emulated(f"{operation or 'This'} of {service} is not served by the local AWS.")
         if answer[0] >= 500:
             raise AwsError("ValidationException", f"{operation} of {service} could not be answered.")
         return answer
+
+    def _repeat(self, entry: Entry) -> None:
+        """Make a request again whose answer somebody has already; a version of moto that refuses it is told of."""
+        try:
+            self._seeded(entry)
+        except Exception as error:  # noqa: BLE001 - moto raises anything
+            _LOG.warning("moto could not repeat a request of %s: %s: %s", entry.service, type(error).__name__, error)
+
+    def _seeded(self, entry: Entry) -> tuple[int, dict[str, str], bytes] | None:
+        """Ask moto, which draws the random numbers of the entry's seed."""
+        from moto.moto_api._internal import mock_random
+
+        mock_random.seed(entry.seed)
+        return self._ask(entry.service, entry.method, entry.target, entry.headers, entry.body)
 
     def _ask(
         self, service: str, method: str, target: str, headers: Mapping[str, str], body: bytes

@@ -7,6 +7,7 @@ uses S3 alone waits for nothing else to be loaded.
 from __future__ import annotations
 
 import os
+import socket
 import sys
 import threading
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from launcher.aws.hosts import ENDINGS
 from launcher.aws.services import service_of
+from launcher.aws_names.variables import PROXY_VARIABLES
 from launcher.console import ROOT as CONSOLE_ROOT
 from launcher.s3_server import server
 from launcher.s3_server.access import is_loopback
@@ -21,6 +23,7 @@ from launcher.s3_server.documents import ACCOUNT_ID
 
 if TYPE_CHECKING:
     from launcher.aws.front import LocalAws
+    from launcher.aws.proxy import Proxy
     from launcher.console.serving import Console
     from launcher.s3_server.access import Key
     from launcher.s3_server.body import Body
@@ -49,6 +52,7 @@ class OnDemand:
         self._home = home
         self._front: LocalAws | None = None
         self._console: Console | None = None
+        self._proxy: Proxy | None = None
         self._lock = threading.Lock()
 
     def service_of(self, head: Head) -> str:
@@ -72,6 +76,17 @@ class OnDemand:
         if service == _CONSOLE:
             return self._loaded_console().refusal(error, status)
         return self._loaded().refusal(service, head, error, status)
+
+    def relay(self, head: Head, client: socket.socket, begun: bytes) -> None:
+        """Serve a client that asked this server as a proxy: AWS's names lead to this very server."""
+        with self._lock:
+            if self._proxy is None:
+                from launcher.aws.proxy import Proxy, outside_variables
+                from launcher.aws_names.authority import Authority
+
+                address = client.getsockname()[:2]
+                self._proxy = Proxy(lambda: address, Authority(self._home / "exec"), outside=outside_variables())
+        self._proxy.serve(client, head, begun)
 
     def _loaded_console(self) -> Console:
         with self._lock:
@@ -98,9 +113,17 @@ def make_local_aws(root: Path) -> OnDemand:
     home = root.parent
     for name in _VARIABLES_OF_CALLERS:
         os.environ.pop(name, None)
+    for name in PROXY_VARIABLES:
+        if "//127.0.0.1:" in os.environ.get(name, "") and os.environ.get("LAUNCHER_AWS_NAMES"):
+            del os.environ[name]  # of launcher exec, which ends before this server does
     os.environ |= {"LAUNCHER_HOME": str(home), "MOTO_ACCOUNT_ID": ACCOUNT_ID}
     return OnDemand(home)
 
 
+def main(arguments: list[str]) -> None:
+    """Serve, as a process of its own, until a stop is asked for or nobody has used it for long."""
+    server.main(arguments, make_local_aws, ENDINGS)
+
+
 if __name__ == "__main__":
-    server.main(sys.argv[1:], make_local_aws, ENDINGS)
+    main(sys.argv[1:])

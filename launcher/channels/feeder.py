@@ -5,7 +5,8 @@ holds ``request.json`` (what to write where) and gets ``feeder.json`` (who write
 wrong, or what did) and from the driver ``hosts.json`` (the processes that end with the hosts). The lock on the given
 descriptor is held as long as this process lives.
 
-A pipe ``CHANNEL_N`` is epoch N. It gets a writer when a job opens it; the pipe of the next epoch is there by then.
+A pipe ``STEM_N`` is epoch N; a training job's stem is the channel's name. It gets a writer when a job opens it; the
+pipe of the next epoch is there by then.
 """
 
 from __future__ import annotations
@@ -82,7 +83,7 @@ class _Stream:
     """The pipes of one channel on one host."""
 
     def __init__(self, stream: dict[str, Any], channel: dict[str, Any]) -> None:
-        self._name = stream["channel"]
+        self._name, self._stem = stream["channel"], stream["stem"]
         self._host, self._hosts = stream["number"], stream["hosts"]
         self._channel = channel
         # Opened before any host runs: whatever a job puts in the place of a folder later, this is the folder.
@@ -91,18 +92,18 @@ class _Stream:
     def run(self, tell: Callable[[str], None]) -> None:
         """Write epoch after epoch; ``tell`` gets what went wrong."""
         epoch = 0
-        make_pipe(f"{self._name}_{epoch}", self._folder)
+        make_pipe(f"{self._stem}_{epoch}", self._folder)
         try:
             while True:
                 pipe = self._open(epoch)
-                make_pipe(f"{self._name}_{epoch + 1}", self._folder)
+                make_pipe(f"{self._stem}_{epoch + 1}", self._folder)
                 with contextlib.suppress(BrokenPipeError):  # the job has read enough
                     for entry in self._entries(epoch):
                         for part in entry:
                             self._write(pipe, part)
                 os.close(pipe)
                 with contextlib.suppress(FileNotFoundError):
-                    os.unlink(f"{self._name}_{epoch}", dir_fd=self._folder)
+                    os.unlink(f"{self._stem}_{epoch}", dir_fd=self._folder)
                 epoch += 1
         except (OSError, ValueError) as error:
             tell(f"channel '{self._name}' cannot be streamed: {error}")
@@ -113,7 +114,7 @@ class _Stream:
 
     def _open(self, epoch: int) -> int:
         """Wait for a reader; the job owns the folder and may have put anything in the place of the pipe."""
-        name = f"{self._name}_{epoch}"
+        name = f"{self._stem}_{epoch}"
         pipe = os.open(name, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._folder)
         if not stat.S_ISFIFO(os.fstat(pipe).st_mode):
             os.close(pipe)

@@ -36,7 +36,8 @@ class Feeder:
     def prepare(
         self,
         channels: Mapping[str, Mapping[str, Any]],
-        folders: Sequence[Path],
+        trees: Sequence[Path],
+        places: Mapping[str, str],
         driver_lock_path: Path,
         longest_seconds: float,
     ) -> None:
@@ -44,26 +45,29 @@ class Feeder:
 
         Args:
             channels: what is streamed, by channel.
-            folders: ``/opt/ml/input/data`` of each host, in their order.
+            trees: what each host sees as ``/opt/ml``, in their order.
+            places: by channel, where its pipes are below that, without ``_0``, ``_1`` at their end.
             driver_lock_path: the lock of whoever drives the job.
             longest_seconds: after which the feeder ends in any case.
         """
         self._state_path.mkdir(parents=True, exist_ok=True)
-        for folder in folders:
-            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-            try:
-                for name in channels:
-                    make_pipe(f"{name}_0", descriptor)
-                    os.chmod(f"{name}_0", PIPE_MODE, dir_fd=descriptor)
-            finally:
-                os.close(descriptor)
+        streams = []
+        for number, tree in enumerate(trees):
+            for name in channels:
+                folder, stem = (tree / places[name]).parent, Path(places[name]).name
+                folder.mkdir(parents=True, exist_ok=True)
+                descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+                try:
+                    make_pipe(f"{stem}_0", descriptor)
+                    os.chmod(f"{stem}_0", PIPE_MODE, dir_fd=descriptor)
+                finally:
+                    os.close(descriptor)
+                streams.append(
+                    {"channel": name, "folder": str(folder), "stem": stem, "number": number, "hosts": len(trees)}
+                )
         request = {
             "channels": dict(channels),
-            "streams": [
-                {"channel": name, "folder": str(folder), "number": number, "hosts": len(folders)}
-                for number, folder in enumerate(folders)
-                for name in channels
-            ],
+            "streams": streams,
             "driver_lock": str(driver_lock_path),
             "longest_seconds": longest_seconds,
         }

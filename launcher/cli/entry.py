@@ -79,6 +79,8 @@ def _server(port: int | None = None) -> str:
 
     try:
         idle_seconds, access = s3_idle_seconds(), s3_access()
-        return service.ensure(home_path(), idle_seconds=idle_seconds, access=access, module=LOCAL_AWS_MODULE, port=port)
+        return service.ensure(
+            home_path(), idle_seconds=idle_seconds, access=access, module=LOCAL_AWS_MODULE, port=port, as_copy=True
+        )
     except (LauncherError, S3Error, OSError):
         return ""

@@ -16,6 +16,8 @@ from launcher.s3_server import foreground
 from launcher.s3_server.service import store_path
 
 if TYPE_CHECKING:
+    import socket
+
     from launcher.s3_server.access import Key
     from launcher.s3_server.body import Body
     from launcher.s3_server.errors import S3Error
@@ -46,6 +48,11 @@ class ConsoleAlone:
     def refusal(self, service: str, head: Head, error: S3Error, status: int) -> Response:
         """Return the answer to a request that was refused before anybody looked at it."""
         return self._console.refusal(error, status)
+
+    def relay(self, head: Head, client: socket.socket, begun: bytes) -> None:
+        """Refuse it: this server is no proxy."""
+        with client:
+            client.sendall(b"HTTP/1.1 405 Method Not Allowed\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
 
 
 def main(home: str, address: str, port: str, url: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +15,7 @@ from launcher.errors import LauncherError, ModelHostError
 from launcher.jobs.endpoint_spec import Deployment, VariantSpec
 from launcher.jobs.folder import JobFolder
 from launcher.jobs.model_spec import ModelSpec
+from launcher.running.reach import Reach, s3_in_reach
 from launcher.runtimes import Runtime
 from launcher.serving.model_host import (
     HEALTH_CHECK_SECONDS,
@@ -22,7 +23,6 @@ from launcher.serving.model_host import (
     ModelHost,
     ping,
     plan_host,
-    s3_in_reach,
 )
 from launcher.trees import remove_tree
 
@@ -95,7 +95,7 @@ class Fleet:
         self._fresh = fresh
         self._ending = threading.Event()
         self._kept = ExitStack()
-        self._s3: dict[str, tuple[str, Mapping[str, str]]] = {}
+        self._reaches: dict[str, Reach] = {}
         self.warnings: list[str] = []
         self._replicas = [
             self._replica(variant, position, number)
@@ -136,10 +136,10 @@ class Fleet:
             LauncherError: a model's S3, or the image, cannot be had.
         """
         for name, model in self.deployment.models.items():
-            address, credentials, warning = self._kept.enter_context(s3_in_reach(model, self._runtime, self._home))
-            self._s3[name] = address, credentials
-            if warning:
-                self.warnings.append(warning)
+            reach = self._kept.enter_context(s3_in_reach(model, self._runtime, self._home))
+            self._reaches[name] = reach
+            if reach.problem:
+                self.warnings.append(f"the model's container cannot reach its S3: {reach.problem}")
         self._folder.make_work_path()
         for replica in self._replicas:
             self._runtime.prepare(replica.host.container)
@@ -209,11 +209,10 @@ class Fleet:
 
     def _keep(self, replica: _Replica) -> None:
         """See to it that a container answers, until the fleet ends or that is hopeless."""
-        address, credentials = self._s3[replica.variant.name]
         while not self._ending.is_set():
             up_since = None
             try:
-                replica.host.start(address, credentials)
+                replica.host.start(self._reaches[replica.variant.name])
                 replica.instance.address = replica.host.wait_until_healthy(self._check_ending)
                 replica.instance.up, up_since = True, time.monotonic()
                 self._fresh = self._fresh and not self.ready

@@ -123,6 +123,15 @@ class ProcessingJobSpec:
         return frozenset(given.channel.name for given in self.inputs if given.copied)
 
     @property
+    def stream_places(self) -> dict[str, str]:
+        """Where the pipes of each input that is a stream lie below ``/opt/ml``, without their number."""
+        return {
+            given.channel.name: given.tree_path
+            for given in self.inputs
+            if given.channel.is_stream and not given.app_managed
+        }
+
+    @property
     def source_uri(self) -> str | None:
         """None: the program comes as an input."""
         return None

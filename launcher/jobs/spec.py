@@ -260,6 +260,11 @@ class TrainingJobSpec:
         return location if location and "://" in location else None
 
     @property
+    def stream_places(self) -> dict[str, str]:
+        """Where the pipes of each channel that is a stream lie below ``/opt/ml``, without their number."""
+        return {channel.name: f"input/data/{channel.name}" for channel in self.channels if channel.is_stream}
+
+    @property
     def own_channels(self) -> frozenset[str]:
         """The channels that the job gets a copy of: those asked for, and those in which SDK version 3 sends code."""
         writable = {channel.name for channel in self.channels if channel.writable}

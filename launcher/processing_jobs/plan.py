@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from launcher.channels.resolving import ChannelSource, host_names, source_of
@@ -31,8 +31,8 @@ def is_linked(spec: ProcessingJobSpec, given: ProcessingInput, source: ChannelSo
 
 
 def present_inputs(spec: ProcessingJobSpec) -> tuple[ProcessingInput, ...]:
-    """Return the inputs that are there before the job begins."""
-    return tuple(given for given in spec.inputs if not given.app_managed)
+    """Return the inputs whose files are there before the job begins."""
+    return tuple(given for given in spec.inputs if not given.app_managed and not given.channel.is_stream)
 
 
 def make_processing_plan(
@@ -92,6 +92,7 @@ def make_processing_plan(
         folders=(
             *_FOLDERS,
             *(given.tree_path for given in present_inputs(spec)),
+            *(str(PurePosixPath(path).parent) for path in spec.stream_places.values()),
             *(output.tree_path for output in spec.outputs if output.local_path),
         ),
         channel_notes=tuple(channel_notes),

@@ -8,22 +8,15 @@ from __future__ import annotations
 
 import configparser
 import os
-import ssl
 from collections.abc import Mapping
 from pathlib import Path
 
-from launcher.proxy.authority import write_private
+from launcher.aws_names.authority import write_private
+from launcher.aws_names.variables import CA_VARIABLES, bundle, proxy_variables
 from launcher.settings import REGION
 
-PROXY_VARIABLES = ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy")
-CA_VARIABLES = (
-    *("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "CURL_CA_BUNDLE", "PIP_CERT", "GIT_SSL_CAINFO"),
-    *("NODE_EXTRA_CA_CERTS", "HTTPLIB2_CA_CERTS", "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH", "NIX_SSL_CERT_FILE"),
-)
 SHIM_PATH = Path(__file__).parent / "shim"
-_NOT_PROXIED = "localhost,127.0.0.1,::1,.localhost"
 _DROPPED = ("ALL_PROXY", "all_proxy", "BOTO_CONFIG", "LAUNCHER_S3_ENDPOINT")
-_BEGIN = b"-----BEGIN CERTIFICATE-----"
 
 
 def child_environment(
@@ -42,8 +35,8 @@ def child_environment(
     environment = {
         name: value for name, value in caller.items() if not name.startswith("AWS_") and name not in _DROPPED
     }
-    bundle = folder / "ca-bundle.pem"
-    write_private(bundle, _certificates(caller, authority))
+    bundle_path = folder / "ca-bundle.pem"
+    write_private(bundle_path, bundle(caller, authority))
     profiles = _profiles(caller)
     write_private(folder / "config", _ini({_section(name): {"region": REGION} for name in profiles}))
     keys = {name.lower(): value for name, value in credentials.items() if name.startswith("AWS_")}
@@ -51,42 +44,18 @@ def child_environment(
     search_path = os.pathsep.join(filter(None, (str(SHIM_PATH), caller.get("PYTHONPATH"))))
     return {
         **environment,
-        **dict.fromkeys(PROXY_VARIABLES, proxy_url),
-        **dict.fromkeys(("NO_PROXY", "no_proxy"), _NOT_PROXIED),
-        **dict.fromkeys(CA_VARIABLES, str(bundle)),
+        **proxy_variables(proxy_url),
+        **dict.fromkeys(CA_VARIABLES, str(bundle_path)),
         **credentials,
         "AWS_REGION": REGION,
         "AWS_DEFAULT_REGION": REGION,
         "AWS_CONFIG_FILE": str(folder / "config"),
         "AWS_SHARED_CREDENTIALS_FILE": str(folder / "credentials"),
         "AWS_EC2_METADATA_DISABLED": "true",
+        "LAUNCHER_AWS_NAMES": "local",
         "LAUNCHER_HOME": str(home),
         "PYTHONPATH": search_path,
     }
-
-
-def _certificates(caller: Mapping[str, str], authority: Path) -> bytes:
-    """Return the certificates that the caller trusts, and our authority's."""
-    system = ssl.get_default_verify_paths()
-    bundles = [caller.get(name, "") for name in ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "CURL_CA_BUNDLE")]
-    bundles += [system.cafile or "", "/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt"]
-    certificates = dict.fromkeys(_split(authority.read_bytes()))
-    for path in filter(None, dict.fromkeys(bundles)):
-        try:
-            certificates |= dict.fromkeys(_split(Path(path).read_bytes()))
-        except OSError:  # another machine's place for it, or a folder
-            continue
-    if len(certificates) == 1:
-        from requests.utils import DEFAULT_CA_BUNDLE_PATH
-
-        certificates |= dict.fromkeys(_split(Path(DEFAULT_CA_BUNDLE_PATH).read_bytes()))
-    return b"".join(certificates)
-
-
-def _split(text: bytes) -> list[bytes]:
-    """Return the certificates of a bundle, without what stands between them."""
-    ends = b"-----END CERTIFICATE-----"
-    return [_BEGIN + part.partition(ends)[0] + ends + b"\n" for part in text.split(_BEGIN)[1:] if ends in part]
 
 
 def _profiles(caller: Mapping[str, str]) -> list[str]:

@@ -10,10 +10,10 @@ from pathlib import Path
 from types import FrameType
 from urllib.parse import urlsplit
 
+from launcher.aws.proxy import Proxy, outside_variables
+from launcher.aws_names.authority import Authority
 from launcher.errors import BadInputError
-from launcher.proxy.authority import Authority
 from launcher.proxy.environment import child_environment
-from launcher.proxy.server import Proxy, outside_variables
 from launcher.storage.own_s3 import LOOPBACK, ensure_server, server_credentials, server_in_use
 
 _FORWARDED = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)

@@ -10,6 +10,8 @@ from typing import Any
 from launcher.errors import BadInputError, ChannelError, SourceError
 from launcher.jobs.processing_spec import (
     BUNDLED_IMAGE,
+    CODE_PATH,
+    ENTRYPOINT_PATH,
     PROCESSING,
     ProcessingInput,
     ProcessingJobSpec,
@@ -259,6 +261,40 @@ def _local_path(path: str, member: str, app_managed: bool) -> str:
     return cleaned
 
 
+def _check_mode(given: ProcessingInput, paths: Mapping[str, str]) -> None:
+    """Refuse what an input cannot be at the same time.
+
+    Args:
+        paths: who has which LocalPath.
+    Raises:
+        BadInputError: the message names the input.
+    """
+    name, path = given.channel.name, given.local_path
+    if given.channel.compression != "None" and not given.channel.is_stream:
+        raise BadInputError(
+            f"the input '{name}': {given.channel.compression} can only be used when Pipe mode is specified as the "
+            "S3InputMode.",
+            "Set S3InputMode to Pipe, or leave S3CompressionType out.",
+        )
+    if not given.channel.is_stream or given.app_managed:
+        return
+    if given.copied or str(PurePosixPath(path).parent) in (CODE_PATH, ENTRYPOINT_PATH):
+        raise BadInputError(
+            f"the input '{name}' is a stream, and {path} is the place of a program.", f"For example: {PROCESSING}/data"
+        )
+    for other_path, other in paths.items():
+        stem, _, number = other_path.rpartition("_")
+        if stem == path and number.isdecimal():
+            raise BadInputError(
+                f"'{other}' has the place of a pipe of the input '{name}', {other_path}.", "Rename one of the two."
+            )
+        if other_path.startswith(f"{path}/"):
+            raise BadInputError(
+                f"'{other}' lies inside the input '{name}', which is a stream and no folder: {other_path}.",
+                "Give it a folder of its own.",
+            )
+
+
 def _check_rules(spec: ProcessingJobSpec) -> None:
     """Check what the service model does not say, and AWS, or a job, needs all the same."""
     if not (spec.image_uri or spec.container_entry_point):
@@ -278,6 +314,8 @@ def _check_rules(spec: ProcessingJobSpec) -> None:
                 f"'{paths[path]}' and '{name}' have the same LocalPath {path}.", "Give each a folder of its own."
             )
         paths[path] = name
+    for given in spec.inputs:
+        _check_mode(given, paths)
     programs = [given.local_path for given in spec.inputs if given.copied]
     for output in spec.outputs:
         if any(output.local_path.startswith(f"{path}/") for path in programs):

@@ -28,17 +28,13 @@ PROCESSING_MEMBERS: Mapping[str, Member] = {
         Member("ProcessingInputs[].S3Input.S3Uri"),
         Member("ProcessingInputs[].S3Input.LocalPath"),
         Member("ProcessingInputs[].S3Input.S3DataType"),
-        Member(
-            "ProcessingInputs[].S3Input.S3InputMode", ("File",), "Use 'File': local data are mounted, never copied."
-        ),
+        Member("ProcessingInputs[].S3Input.S3InputMode"),
         Member("ProcessingInputs[].S3Input.S3DataDistributionType"),
-        Member(
-            "ProcessingInputs[].S3Input.S3CompressionType", ("None",), "Leave it out: SageMaker has it for Pipe alone."
-        ),
+        Member("ProcessingInputs[].S3Input.S3CompressionType"),
         Member(
             "ProcessingInputs[].DatasetDefinition",
             (),
-            "Leave it out: run the query, and give what it returned as an S3Input.",
+            "This machine has neither Athena nor Redshift: run the query, and give what it returned as an S3Input.",
         ),
         Member("ProcessingOutputConfig.Outputs[].OutputName"),
         Member("ProcessingOutputConfig.Outputs[].AppManaged"),

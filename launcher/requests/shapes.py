@@ -45,8 +45,10 @@ _OWN_SHAPES: Mapping[str, Shape] = {
             "EndpointUrl": "LauncherText",
             "Region": "LauncherWord",
             "Profile": "LauncherText",
+            "AwsNames": "LauncherAwsNames",
         },
     },
+    "LauncherAwsNames": {"type": "string", "enum": ["local"]},
     "LauncherS3Kind": {"type": "string", "enum": ["embedded", "endpoint", "aws"]},
     # What an estimator was given and no member of AWS says; attach() gives it back.
     "LauncherEstimator": {

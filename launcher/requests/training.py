@@ -49,6 +49,13 @@ _RESERVED = (
     *(f"{OPT_ML}/{name}" for name in ("code", "input", "model", "output")),
     *("/bin", "/boot", "/dev", "/etc", "/lib", "/lib64", "/proc", "/run", "/sbin", "/sys", "/usr"),
 )
+_S3_FIELDS = {
+    "Kind": "kind",
+    "EndpointUrl": "endpoint_url",
+    "Region": "region",
+    "Profile": "profile",
+    "AwsNames": "aws_names",
+}
 _GROUP_MEMBERS = ("InstanceGroupName", "InstanceType", "InstanceCount")
 EXCEPTIONS: Exceptions = {
     "S3Uri": lambda value: value.startswith("file://") and len(value) <= 4096,
@@ -269,20 +276,17 @@ def _completed_channel(channel: Mapping[str, Any], input_mode: str) -> dict[str,
 
 def s3_member(settings: Mapping[str, Any]) -> dict[str, str]:
     """Return which S3 is meant, as the member ``Launcher.S3`` holds it."""
-    names = {"Kind": "kind", "EndpointUrl": "endpoint_url", "Region": "region", "Profile": "profile"}
-    return {name: settings[field] for name, field in names.items() if settings.get(field)}
+    return {name: settings[field] for name, field in _S3_FIELDS.items() if settings.get(field)}
 
 
 def s3_of(member: Mapping[str, str] | None) -> dict[str, Any] | None:
     """Return which S3 a member ``Launcher.S3`` means, as a spec holds it; None where there is none."""
     if member is None:
         return None
-    return {
-        "kind": member["Kind"],
-        "endpoint_url": member.get("EndpointUrl"),
-        "region": member.get("Region"),
-        "profile": member.get("Profile"),
-    }
+    settings = {field: member.get(name) for name, field in _S3_FIELDS.items()}
+    if not settings["aws_names"]:  # older versions do not know it
+        del settings["aws_names"]
+    return settings
 
 
 def checked_uri(uri: str, member: str) -> str:

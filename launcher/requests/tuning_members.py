@@ -11,13 +11,18 @@ from launcher.requests.members import MEMBERS, Member
 from launcher.requests.shapes import OWN_MEMBER, operation_shape, shape
 
 _ONE_MACHINE = "Give InstanceType and InstanceCount: there is one machine to choose from."
-_NO_AUTOTUNE = "Leave it out, and give the ranges and the strategy yourself."
+_NO_AUTOTUNE = (
+    "Leave it out, and give the ranges and the strategy yourself: AWS chooses them by what it knows of its own "
+    "algorithms, and says nowhere how."
+)
 
 
 def _of_ranges(path: str) -> Iterator[Member]:
     for name in ("IntegerParameterRanges", "ContinuousParameterRanges", "CategoricalParameterRanges"):
         yield Member(f"{path}.{name}")
-    yield Member(f"{path}.AutoParameters", ([],), "Give the parameter a range.")
+    yield Member(
+        f"{path}.AutoParameters", ([],), "Give the parameter a range: AWS does not say which one a hint leads to."
+    )
 
 
 def _of_definition(path: str) -> Iterator[Member]:

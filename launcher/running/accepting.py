@@ -35,8 +35,8 @@ from launcher.running.limits import JobLimits, job_limits, pending_limit
 from launcher.running.plan import RunPlan, make_plan
 from launcher.runtimes import Runtime, choose_runtime
 from launcher.runtimes.images import image_note, is_bundled, local_image
-from launcher.settings import S3Settings, default_runtime, planned_faults, spot_interruptions, spot_price
-from launcher.storage import recorded_storage, which_s3
+from launcher.settings import S3Settings, aws_names, default_runtime, planned_faults, spot_interruptions, spot_price
+from launcher.storage import recorded_storage, s3_needed_for
 
 _Spec = TypeVar("_Spec", TrainingJobSpec, ProcessingJobSpec)
 
@@ -135,8 +135,10 @@ def place_job(
         )
         spec = replace(spec, image_uri=None)
     manifests = any(channel.s3_data_type != "S3Prefix" for channel in spec.channels)  # which may name s3://
-    if spec.s3 is None and (manifests or any(uri.startswith("s3://") for uri in uris)):
-        spec = replace(spec, s3=which_s3().to_dict())
+    if spec.s3 is None:
+        spec = replace(spec, s3=s3_needed_for([*uris, "s3://"] if manifests else uris))
+    elif spec.s3["kind"] != "embedded" and aws_names():
+        warnings.append("LAUNCHER_AWS_NAMES=local has no effect on a job whose S3 is not the embedded one")
     allowed: JobLimits = job_limits(spec, runtime)
     warnings += [*allowed.warnings, *_channel_warnings(spec)]
     if isinstance(spec, TrainingJobSpec) and spec.keep_alive_seconds and (spec.debug or runtime.no_warm_pools):

@@ -29,7 +29,6 @@ class OptMl:
         self.path = path
         self.model = path / "model"
         self.code = path / "code"
-        self.channels = path / "input" / "data"
 
     def prepare(
         self,

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
+from launcher.aws_names.variables import PROXY_VARIABLES
 from launcher.channels.resolving import ChannelSource, host_names, hosts_by_group, hosts_of, source_of
 from launcher.jobs.faults import Fault, faults_of
 from launcher.jobs.processing_spec import HostsSpec
@@ -42,6 +43,7 @@ INSTALLING_VARIABLES = (
 """By these a job's own ``requirements.txt`` is installed as the caller would install it."""
 
 _ENDPOINT_VARIABLES = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3")
+_LEADING_VARIABLES = (*_ENDPOINT_VARIABLES, *PROXY_VARIABLES)
 _CREDENTIAL_VARIABLES = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 
 
@@ -337,6 +339,8 @@ def s3_variables(spec: SeesS3) -> tuple[dict[str, str], tuple[str, ...]]:
     variables = {"AWS_REGION": region, "AWS_DEFAULT_REGION": region}
     if address := planned_s3_address(spec):
         variables |= dict.fromkeys(_ENDPOINT_VARIABLES, address)
+    if spec.s3.get("aws_names"):
+        variables |= dict.fromkeys(PROXY_VARIABLES, address)
     return (variables | LOCAL_CREDENTIALS, ()) if address == EMBEDDED_S3 else (variables, _CREDENTIAL_VARIABLES)
 
 
@@ -351,7 +355,7 @@ def with_s3_address(container: ContainerSpec, planned: str, address: str) -> Con
     if not planned:
         return container
     reached = address or UNREACHABLE_S3
-    variables = {name: reached for name in _ENDPOINT_VARIABLES if container.environment.get(name) == planned}
+    variables = {name: reached for name in _LEADING_VARIABLES if container.environment.get(name) == planned}
     return replace(container, environment={**container.environment, **variables})
 
 

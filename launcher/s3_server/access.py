@@ -59,6 +59,18 @@ class Key:
 ANY_KEY = Key("launcher", "launcher")
 
 
+def check_proxy_key(headers: Mapping[str, str], key: Key) -> None:
+    """Refuse a request to a proxy that does not name the key, as clients send what stands in the proxy's URL.
+
+    Raises:
+        S3Error: ProxyAuthenticationRequired.
+    """
+    scheme, _, given = headers.get("Proxy-Authorization", "").partition(" ")
+    wanted = base64.b64encode(f"{key.access_key}:{key.secret_key}".encode()).decode()
+    if scheme.lower() != "basic" or not hmac.compare_digest(given.strip().encode(), wanted.encode()):
+        raise S3Error("ProxyAuthenticationRequired", "This proxy asks for the key of its home.")
+
+
 def key_path(root: Path) -> Path:
     """Return the file that holds the key of the store below ``root``, as ``NAME=value`` lines."""
     return root / "key.env"

@@ -157,6 +157,15 @@ class Connection(io.RawIOBase):
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
 
+    def handed_over(self) -> tuple[socket.socket, bytes]:
+        """Return the socket, for somebody who serves it from now on, and what was read of it already."""
+        self._socket.setblocking(False)
+        try:
+            begun = cast("io.BufferedReader", self.reader).peek(1)
+        except BlockingIOError:
+            begun = b""
+        return self._socket.dup(), begun
+
     def close(self) -> None:
         """Close it."""
         with contextlib.suppress(ValueError):

@@ -35,6 +35,7 @@ STATUS = {
     "PreconditionFailed": 412,
     "RequestTimeTooSkewed": 403,
     "SignatureDoesNotMatch": 403,
+    "ProxyAuthenticationRequired": 407,
     "SlowDown": 503,
 }
 

@@ -30,6 +30,7 @@ from launcher.s3_server.access import (
     SignedRequest,
     check_host,
     check_origin,
+    check_proxy_key,
     check_signature,
     home_key,
     needs_key,
@@ -70,6 +71,14 @@ class OtherServices(Protocol):
 
     def refusal(self, service: str, head: Head, error: S3Error, status: int) -> Response:
         """Return the answer to a request that was refused, in the shape in which this service says so."""
+
+    def relay(self, head: Head, client: socket.socket, begun: bytes) -> None:
+        """Serve a client to its end that asked this server as a proxy.
+
+        Args:
+            client: its connection, which is to be closed in the end.
+            begun: what was read of it behind the head.
+        """
 
 
 class S3Server:
@@ -137,9 +146,25 @@ class S3Server:
                 return
             self._working(+1)
             try:
+                if self._others is not None and _asks_a_proxy(head):
+                    self._relay(connection, head, self._others)
+                    return
                 keep_alive = self._answer(connection, head)
             finally:
                 self._working(-1)
+
+    def _relay(self, connection: Connection, head: Head, others: OtherServices) -> None:
+        """Hand a connection over, where its client may use a proxy."""
+        if needs_key(connection.address, self._access):
+            try:
+                check_proxy_key(head.headers, home_key(self._store.root))
+            except S3Error as error:
+                response = _refusal(error, "/")
+                response.headers["Proxy-Authenticate"] = 'Basic realm="launcher"'
+                _send(connection, response, is_head=False, keep_alive=False)
+                connection.linger(_DRAINED_BYTES)
+                return
+        others.relay(head, *connection.handed_over())
 
     def _answer(self, connection: Connection, head: Head) -> bool:
         """Answer a request; return whether the connection may be used for another."""
@@ -220,6 +245,11 @@ class S3Server:
             self.stop_wanted.set()
             return Response()
         return Response(404)
+
+
+def _asks_a_proxy(head: Head) -> bool:
+    """Return whether a request is one to a proxy: it names the server that it is for in its first line."""
+    return head.method == "CONNECT" or head.target.lower().startswith(("http://", "https://"))
 
 
 def _nothing() -> None:

@@ -13,12 +13,13 @@ import fcntl
 import json
 import os
 import socket
-import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,7 @@ def ensure(
     access: Access = "any",
     module: str = MODULE,
     port: int | None = None,
+    as_copy: bool = False,
 ) -> str:
     """Return the URL of a server of the store below ``home`` that listens on ``address``; start it when there is none.
 
@@ -81,6 +83,8 @@ def ensure(
             replaced by another. ``any`` leaves a server that asks as it is.
         module: what is run as the server's process, and serves S3 and maybe more; a server of S3 alone is replaced.
         port: this and no other; a server on another port is replaced. Default: the last server's if it is free.
+        as_copy: a server that is started is a copy of this process, which is new and has one thread: no second
+            interpreter starts.
     Raises:
         S3Error: the address is none of this machine, the port is taken, or the server does not start.
     """
@@ -93,7 +97,7 @@ def ensure(
     ):
         _stop(home, server)
         server = None
-    return server.url if server is not None else place.start(idle_seconds, access, module, port).url
+    return server.url if server is not None else place.start(idle_seconds, access, module, port, as_copy).url
 
 
 def stay(home: Path, address: str = LOOPBACK) -> None:
@@ -213,7 +217,7 @@ class _Place:
             return True
         return False
 
-    def start(self, idle_seconds: float, access: Access, module: str, port: int | None) -> Server:
+    def start(self, idle_seconds: float, access: Access, module: str, port: int | None, as_copy: bool) -> Server:
         """Start a server, or find the one that somebody else has started meanwhile."""
         _make_folder(self._home)
         deadline = time.monotonic() + _START_SECONDS
@@ -230,7 +234,7 @@ class _Place:
                     if time.monotonic() > deadline:
                         raise self._failed("holds its lock and does not answer") from None
                     time.sleep(0.05)
-            self._launch(alive.fileno(), idle_seconds, access, module, port)
+            self._launch(alive.fileno(), idle_seconds, access, module, port, as_copy)
         while time.monotonic() < deadline:
             server = self.running()
             if server is not None:
@@ -240,7 +244,9 @@ class _Place:
             time.sleep(0.02)
         raise self._failed("did not start")
 
-    def _launch(self, lock: int, idle_seconds: float, access: Access, module: str, port: int | None) -> None:
+    def _launch(
+        self, lock: int, idle_seconds: float, access: Access, module: str, port: int | None, as_copy: bool
+    ) -> None:
         """Bind the port, hand it and the lock to a new process, and write down where it will answer."""
         from launcher.s3_server.listening import listen
 
@@ -268,12 +274,18 @@ class _Place:
             search_path = os.pathsep.join(filter(None, (package_parent, os.environ.get("PYTHONPATH"))))
             descriptors = (listener.fileno(), lock)
             arguments = [store_path(self._home), self.file("use"), *descriptors, token, idle_seconds, access]
+            environment = {**os.environ, "PYTHONPATH": search_path}
             # It forks and returns at once, so that the server is nobody's child to wait for.
-            subprocess.run(
-                [sys.executable, "-m", module, *map(str, arguments)],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", check=False,
-                env={**os.environ, "PYTHONPATH": search_path}, pass_fds=descriptors, start_new_session=True,
-            )  # fmt: skip
+            if as_copy and threading.active_count() == 1:
+                _run_copy(module, [str(argument) for argument in arguments], environment, log.fileno(), descriptors)
+            else:
+                import subprocess  # a copy needs it not
+
+                subprocess.run(
+                    [sys.executable, "-m", module, *map(str, arguments)],
+                    stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", check=False,
+                    env=environment, pass_fds=descriptors, start_new_session=True,
+                )  # fmt: skip
             new.replace(self.file("json"))
 
     def _known(self) -> dict[str, Any] | None:
@@ -293,6 +305,40 @@ class _Place:
             "the embedded S3",
             "\n  ".join([f"Its log: {log}", *lines]),
         )
+
+
+def _run_copy(
+    module: str, arguments: list[str], environment: dict[str, str], log: int, descriptors: tuple[int, ...]
+) -> None:
+    """Run a module's ``main`` in a copy of this process that has nothing of it but code; return when that has ended."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    if pid := os.fork():
+        os.waitpid(pid, 0)
+        return
+    code = 1
+    try:
+        os.setsid()
+        os.chdir("/")
+        empty = os.open(os.devnull, os.O_RDONLY)
+        for source, number in ((empty, 0), (log, 1), (log, 2)):
+            os.dup2(source, number)
+        # Locks of the caller too: they belong to the open file, and would be held as long as the server lives.
+        first = 3
+        for descriptor in sorted(descriptors):
+            os.closerange(first, descriptor)
+            first = descriptor + 1
+        os.closerange(first, os.sysconf("SC_OPEN_MAX"))
+        os.environ.update(environment)
+        import_module(module).main(arguments)
+        code = 0
+    except BaseException:  # noqa: BLE001 - nothing of the caller may run here
+        import traceback
+
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(code)
 
 
 def _url(address: str, port: int) -> str:

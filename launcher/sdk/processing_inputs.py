@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from typing import Any
 
 from launcher.errors import BadInputError, UnsupportedOptionError
 from launcher.sdk.job_results import as_location
 from launcher.sdk.training_job import TrainingJob
 from launcher.storage import to_uri
+
+
+@dataclass
+class S3Input:
+    """Objects for a processing job, as ``ProcessingInput(s3_input=...)`` takes them in the SDK."""
+
+    s3_uri: str | None = None
+    local_path: str | None = None
+    s3_data_type: str = "S3Prefix"
+    s3_input_mode: str = "File"
+    s3_data_distribution_type: str = "FullyReplicated"
+    s3_compression_type: str | None = None
 
 
 class ProcessingInput:
@@ -20,9 +33,10 @@ class ProcessingInput:
         destination: where the job sees it, below ``/opt/ml/processing/``.
         input_name: default: ``input-1`` and so on.
         s3_data_type: ``S3Prefix``.
-        s3_input_mode: ``File``.
+        s3_input_mode: ``File``, or ``Pipe``: named pipes at ``destination`` with ``_0``, ``_1`` and so on at its end.
         s3_data_distribution_type: ``ShardedByS3Key`` gives each host a part of the files.
-        s3_compression_type: ``None``.
+        s3_compression_type: ``None``, or ``Gzip``, which a pipe decompresses.
+        s3_input: an ``S3Input`` in place of all of these.
         app_managed: the job gets the data itself.
     """
 
@@ -35,15 +49,22 @@ class ProcessingInput:
         s3_input_mode: str = "File",
         s3_data_distribution_type: str = "FullyReplicated",
         s3_compression_type: str = "None",
-        s3_input: Any = None,
+        s3_input: S3Input | None = None,
         dataset_definition: Any = None,
         app_managed: bool = False,
     ) -> None:
-        for name, value in (("s3_input", s3_input), ("dataset_definition", dataset_definition)):
-            if value is not None:
-                raise UnsupportedOptionError(
-                    f"ProcessingInput({name}=...) is not emulated.", "Give source and destination."
-                )
+        if dataset_definition is not None:
+            raise UnsupportedOptionError(
+                "ProcessingInput(dataset_definition=...) is not emulated: there is neither Athena nor Redshift here.",
+                "Run the query, and give what it returned as source.",
+            )
+        if s3_input is not None:
+            if source is not None:
+                raise BadInputError("ProcessingInput has a source and an s3_input.", "Give one of them.")
+            source, destination = s3_input.s3_uri, s3_input.local_path
+            s3_data_type, s3_input_mode = s3_input.s3_data_type, s3_input.s3_input_mode
+            s3_data_distribution_type = s3_input.s3_data_distribution_type
+            s3_compression_type = s3_input.s3_compression_type or "None"
         if source is None:
             raise BadInputError("ProcessingInput has no source.", "Give a path or an s3:// URI.")
         location: str | os.PathLike[str] = as_location(source)

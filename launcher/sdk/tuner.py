@@ -9,10 +9,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from launcher.errors import BadInputError, HyperparameterError, UnsupportedNameError, UnsupportedOptionError
 from launcher.jobs.store import TuningStore
+from launcher.jobs.tuning_spec import TuningDefinition
 from launcher.requests.shapes import OWN_MEMBER, member_shape, shape
 from launcher.requests.training import check_training_request, training_request
 from launcher.requests.tuning import OBJECTIVE_HYPERPARAMETER, OPERATION, check_tuning_request
@@ -39,7 +40,10 @@ _DEFINITION_MEMBERS = frozenset({
     *("RoleArn", "InputDataConfig", "OutputDataConfig", "ResourceConfig", "StoppingCondition", "Environment"),
     *("EnableNetworkIsolation", "CheckpointConfig"),
 })  # fmt: skip
-_SEVERAL = "Give a document with TrainingJobDefinitions to: launcher run"
+_NO_AUTOTUNE = (
+    "Leave it out, and give the ranges yourself: AWS chooses them by what it knows of its own algorithms, and says "
+    "nowhere how."
+)
 
 
 class WarmStartTypes(Enum):
@@ -137,6 +141,46 @@ class TuningJobCompletionCriteriaConfig:
         return request
 
 
+@dataclass(frozen=True)
+class _Part:
+    """An estimator of a tuner, with what is tuned of it.
+
+    Attributes:
+        metric_definitions: None for the estimator's.
+    """
+
+    estimator: Estimator
+    objective_metric_name: str
+    ranges: Mapping[str, ParameterRange]
+    metric_definitions: Sequence[Mapping[str, str]] | None = None
+
+    def range_members(self) -> dict[str, list[dict[str, Any]]]:
+        """Return the ranges as the request has them, by their kind."""
+        members: dict[str, list[dict[str, Any]]] = {member: [] for member in _RANGE_LISTS.values()}
+        is_script = self.estimator.entry_point is not None
+        for name, entry in self.ranges.items():
+            if is_script and isinstance(entry, CategoricalParameter):
+                member = entry.as_json_range(name)
+            else:
+                member = entry.as_tuning_range(name)
+            members[_RANGE_LISTS[entry.kind]].append(member)
+        return members
+
+
+@dataclass(frozen=True)
+class _Submission:
+    """What is submitted: the document, the members of each source archive to upload, and a runtime given whole."""
+
+    request: dict[str, Any]
+    members: list[list[tuple[str, Path]] | None]
+    runtime: Runtime | None
+
+    @property
+    def names(self) -> list[list[str] | None]:
+        """The names in each archive."""
+        return [None if members is None else [name for name, _ in members] for members in self.members]
+
+
 class HyperparameterTuner:
     """Finds good hyperparameters of an estimator's training jobs, with the arguments that the SDK has.
 
@@ -157,6 +201,7 @@ class HyperparameterTuner:
         strategy_config: Hyperband's limits.
         completion_criteria_config: what ends the tuning job early.
         early_stopping_type: ``Auto`` stops training jobs by the median rule.
+        estimator_name: makes it a tuner as ``create`` makes one, of this estimator.
         random_seed: the same one chooses the same values.
     Raises:
         UnsupportedOptionError: an option that is not emulated.
@@ -188,30 +233,24 @@ class HyperparameterTuner:
         hyperparameters_to_keep_static: Sequence[str] | None = None,
     ) -> None:
         if autotune or hyperparameters_to_keep_static is not None:
-            raise UnsupportedOptionError(
-                "HyperparameterTuner(autotune=True) is not emulated.", "Leave it out, and give the ranges yourself."
-            )
+            raise UnsupportedOptionError("HyperparameterTuner(autotune=True) is not emulated.", _NO_AUTOTUNE)
+        part = _checked_part(_Part(estimator, objective_metric_name, hyperparameter_ranges, metric_definitions))
+        self.estimator: Estimator | None = None
+        self.objective_metric_name: str | None = None
+        self._hyperparameter_ranges: dict[str, ParameterRange] | None = None
+        self.metric_definitions: list[dict[str, str]] | None = None
+        self.estimator_dict: dict[str, Estimator] | None = None
+        self.objective_metric_name_dict: dict[str, str] = {}
+        self._hyperparameter_ranges_dict: dict[str, dict[str, ParameterRange]] = {}
+        self.metric_definitions_dict: dict[str, list[dict[str, str]]] = {}
         if estimator_name is not None:
-            raise UnsupportedOptionError("HyperparameterTuner(estimator_name=...) is not emulated.", _SEVERAL)
-        if not isinstance(estimator, Estimator):
-            raise BadInputError(
-                f"HyperparameterTuner(estimator=...) got a {type(estimator).__name__}.", "Give a launcher.Estimator."
-            )
-        if not isinstance(hyperparameter_ranges, Mapping) or not hyperparameter_ranges:
-            raise HyperparameterError(
-                "Need to specify hyperparameter ranges or set autotune=True.",
-                "For example: hyperparameter_ranges={'lr': ContinuousParameter(1e-5, 1e-2)}",
-            )
-        for name, entry in hyperparameter_ranges.items():
-            if not isinstance(entry, ParameterRange) or not entry.kind:
-                raise HyperparameterError(
-                    f"the range of '{name}' is a {type(entry).__name__}.",
-                    "Use ContinuousParameter, IntegerParameter or CategoricalParameter.",
-                )
-        self.estimator = estimator
-        self.objective_metric_name = objective_metric_name
-        self._hyperparameter_ranges = dict(hyperparameter_ranges)
-        self.metric_definitions = None if metric_definitions is None else [dict(entry) for entry in metric_definitions]
+            self._add_estimator(estimator_name, estimator, objective_metric_name, part.ranges, metric_definitions)
+        else:
+            self.estimator = estimator
+            self.objective_metric_name = objective_metric_name
+            self._hyperparameter_ranges = dict(part.ranges)
+            if metric_definitions is not None:
+                self.metric_definitions = [dict(entry) for entry in metric_definitions]
         self.strategy = strategy
         self.objective_type = objective_type
         self.max_jobs = 1 if max_jobs is None and strategy != "Grid" else max_jobs
@@ -229,9 +268,9 @@ class HyperparameterTuner:
 
     def fit(
         self,
-        inputs: Inputs = None,
+        inputs: Inputs | Mapping[str, Inputs] = None,
         job_name: str | None = None,
-        include_cls_metadata: bool = False,
+        include_cls_metadata: bool | Mapping[str, bool] = False,
         estimator_kwargs: Mapping[str, Any] | None = None,
         wait: bool = True,
         **kwargs: Any,
@@ -239,7 +278,8 @@ class HyperparameterTuner:
         """Tune: submit a tuning job and, unless told otherwise, follow it to its end.
 
         Args:
-            inputs: of every training job, as ``Estimator.fit`` takes them.
+            inputs: of every training job, as ``Estimator.fit`` takes them; with several estimators a dictionary with
+                those of each, by its name.
             job_name: up to 32 characters; default: ``base_tuning_job_name`` and the time.
             include_cls_metadata: taken and not needed: ``attach`` knows the estimator.
             estimator_kwargs: not emulated.
@@ -253,7 +293,7 @@ class HyperparameterTuner:
                 f"fit({', '.join(['estimator_kwargs', *kwargs] if estimator_kwargs else kwargs)}) is not emulated.",
                 "Leave it out; options of the training jobs belong to the estimator.",
             )
-        if not wait and isinstance(self.estimator._runtime, Runtime):
+        if not wait and any(isinstance(part.estimator._runtime, Runtime) for part in self._parts.values()):
             raise BadInputError("wait=False needs a runtime by name.", 'Use runtime="docker" or "process".')
         job = self.submit(inputs, job_name)
         say(f"Tuning job {job.name} in {job.path}")
@@ -262,33 +302,34 @@ class HyperparameterTuner:
         else:
             job.detach()
 
-    def request(self, inputs: Inputs = None, job_name: str | None = None) -> dict[str, Any]:
+    def request(self, inputs: Inputs | Mapping[str, Inputs] = None, job_name: str | None = None) -> dict[str, Any]:
         """Return the CreateHyperParameterTuningJob document that ``fit`` would submit. The launcher's own.
 
         Raises:
             BadInputError: it cannot be run as asked.
         """
-        return self._submission(inputs, job_name)[0]
+        return self._submission(inputs, job_name).request
 
-    def plan(self, inputs: Inputs = None, job_name: str | None = None) -> TuningPlan:
+    def plan(self, inputs: Inputs | Mapping[str, Inputs] = None, job_name: str | None = None) -> TuningPlan:
         """Return what ``fit`` would run; print it. Nothing is written. The launcher's own."""
-        request, members, runtime = self._submission(inputs, job_name)
-        return plan_tuning(request, home_path(), runtime, source_members=_names(members))
+        asked = self._submission(inputs, job_name)
+        return plan_tuning(asked.request, home_path(), asked.runtime, source_members=asked.names)
 
-    def submit(self, inputs: Inputs = None, job_name: str | None = None) -> TuningJob:
+    def submit(self, inputs: Inputs | Mapping[str, Inputs] = None, job_name: str | None = None) -> TuningJob:
         """Upload the source as it is now and record a tuning job, without running it. The launcher's own.
 
         Raises:
             BadInputError: it cannot be run as asked; nothing was uploaded or recorded.
         """
         store = TuningStore(home_path())
-        request, members, runtime = self._submission(inputs, job_name)
-        plan = plan_tuning(request, store.home, runtime, source_members=_names(members))
+        asked = self._submission(inputs, job_name)
+        plan = plan_tuning(asked.request, store.home, asked.runtime, source_members=asked.names)
         with store.claim(plan.spec.job_name) as claim:
-            if members is not None:
-                put_source(members, plan.samples[0], claim.folder)
-            record_tuning(plan, request, claim)
-        self.latest_tuning_job = TuningJob(plan.spec.job_name, store, runtime)
+            for members, sample in zip(asked.members, plan.samples, strict=True):
+                if members is not None:
+                    put_source(members, sample, claim.folder)
+            record_tuning(plan, asked.request, claim)
+        self.latest_tuning_job = TuningJob(plan.spec.job_name, store, asked.runtime)
         self._current_job_name = plan.spec.job_name
         return self.latest_tuning_job
 
@@ -328,8 +369,17 @@ class HyperparameterTuner:
         Args:
             best_training_job: a description or a summary with TrainingJobName; default: the best one.
         """
-        name = best_training_job["TrainingJobName"] if best_training_job else self.best_training_job()
-        return type(self.estimator).attach(name)
+        if best_training_job is None:
+            self.best_training_job()  # there is one
+            best_training_job = self.describe()["BestTrainingJob"]
+        definition, parts = best_training_job.get("TrainingJobDefinitionName", ""), self._parts
+        part = parts.get(definition)
+        if part is None:
+            raise BadInputError(
+                f"best_estimator: TrainingJobDefinitionName={definition!r} is no estimator of this tuner.",
+                f"Its estimators: {', '.join(filter(None, parts)) or 'one without a name'}.",
+            )
+        return type(part.estimator).attach(best_training_job["TrainingJobName"])
 
     def deploy(self, initial_instance_count: int, instance_type: str, *args: Any, **kwargs: Any) -> Any:
         """Deploy the best training job's model; arguments as ``Estimator.deploy`` has them."""
@@ -339,27 +389,25 @@ class HyperparameterTuner:
         """Return the latest tuning job's results as a table."""
         return HyperparameterTuningJobAnalytics(self._latest.name)
 
-    def hyperparameter_ranges(self) -> dict[str, list[dict[str, Any]]]:
-        """Return the ranges as the request has them, by their kind."""
-        ranges: dict[str, list[dict[str, Any]]] = {member: [] for member in _RANGE_LISTS.values()}
-        is_script = self.estimator.entry_point is not None
-        for name, entry in self._hyperparameter_ranges.items():
-            if is_script and isinstance(entry, CategoricalParameter):
-                member = entry.as_json_range(name)
-            else:
-                member = entry.as_tuning_range(name)
-            ranges[_RANGE_LISTS[entry.kind]].append(member)
-        return ranges
+    def hyperparameter_ranges(self) -> dict[str, list[dict[str, Any]]] | None:
+        """Return the ranges as the request has them, by their kind; None for a tuner that ``create`` made."""
+        return None if self.estimator is None else self._parts[""].range_members()
+
+    def hyperparameter_ranges_dict(self) -> dict[str, dict[str, list[dict[str, Any]]]] | None:
+        """Return the same by the names of estimators; None for a tuner of a single one without a name."""
+        if self.estimator_dict is None:
+            return None
+        return {name: part.range_members() for name, part in self._parts.items()}
 
     def identical_dataset_and_algorithm_tuner(self, additional_parents: Iterable[str] | None = None) -> Self:
         """Return a tuner that goes on from the latest tuning job with the same data and algorithm."""
-        return self._warm_started(WarmStartTypes.IDENTICAL_DATA_AND_ALGORITHM, additional_parents, self.estimator)
+        return self._warm_started(WarmStartTypes.IDENTICAL_DATA_AND_ALGORITHM, additional_parents)
 
     def transfer_learning_tuner(
         self, additional_parents: Iterable[str] | None = None, estimator: Estimator | None = None
     ) -> Self:
         """Return a tuner that goes on from the latest tuning job with other data or another estimator."""
-        return self._warm_started(WarmStartTypes.TRANSFER_LEARNING, additional_parents, estimator or self.estimator)
+        return self._warm_started(WarmStartTypes.TRANSFER_LEARNING, additional_parents, estimator)
 
     @classmethod
     def attach(
@@ -367,7 +415,7 @@ class HyperparameterTuner:
         tuning_job_name: str,
         sagemaker_session: object | None = None,
         job_details: object | None = None,
-        estimator_cls: type[Estimator] | None = None,
+        estimator_cls: type[Estimator] | Mapping[str, type[Estimator]] | None = None,
     ) -> Self:
         """Return a tuner for an existing tuning job, whichever process began it.
 
@@ -375,7 +423,7 @@ class HyperparameterTuner:
             tuning_job_name: its name.
             sagemaker_session: a ``launcher.Session``, for the estimator.
             job_details: not emulated.
-            estimator_cls: default: ``Estimator``.
+            estimator_cls: default: ``Estimator``; with several estimators a dictionary, by their names.
         Raises:
             TuningJobNotFoundError: there is no such tuning job.
         """
@@ -387,28 +435,30 @@ class HyperparameterTuner:
         job = tuning_job(tuning_job_name)
         record = job._record
         spec = record.tuning_spec
-        if len(spec.definitions) > 1:
-            raise UnsupportedOptionError(
-                f"tuning job '{tuning_job_name}' has several definitions; a tuner has a single estimator.",
-                "Use launcher.TuningJob, and launcher.Estimator.attach for its training jobs.",
-            )
-        definition = spec.definitions[0]
-        sample = {**definition.request, "TrainingJobName": _SAMPLE}
-        template = training_request(check_training_request(sample))
-        options = (estimator_cls or Estimator)._options_of(template)
-        options["hyperparameters"].pop(OBJECTIVE_HYPERPARAMETER, None)
-        options |= {"runtime": spec.runtime, "sagemaker_session": session or session_of(template)}
-        estimator = (estimator_cls or Estimator)(**options)
         config = record.request["HyperParameterTuningJobConfig"]
         limits = config["ResourceLimits"]
-        ranges = _ranges_of(config["ParameterRanges"], is_script=estimator.entry_point is not None)
         hyperband = config.get("StrategyConfig", {}).get("HyperbandStrategyConfig")
+        parts = {}
+        for definition in spec.definitions:
+            own = estimator_cls.get(definition.name) if isinstance(estimator_cls, Mapping) else estimator_cls
+            estimator = _estimator_of(definition, own or Estimator, spec.runtime, session)
+            asked = next(
+                (
+                    entry["HyperParameterRanges"]
+                    for entry in record.request.get("TrainingJobDefinitions", ())
+                    if entry["DefinitionName"] == definition.name
+                ),
+                config.get("ParameterRanges", {}),
+            )
+            ranges = _ranges_of(asked, is_script=estimator.entry_point is not None)
+            parts[definition.name] = _Part(estimator, definition.objective.metric, ranges)
+        first_name, first = next(iter(parts.items()))
         tuner = cls(
-            estimator,
-            definition.objective.metric,
-            ranges,
+            first.estimator,
+            first.objective_metric_name,
+            first.ranges,
             strategy=spec.strategy,
-            objective_type=definition.objective.kind,
+            objective_type=spec.definitions[0].objective.kind,
             max_jobs=limits.get("MaxNumberOfTrainingJobs"),
             max_parallel_jobs=limits["MaxParallelTrainingJobs"],
             max_runtime_in_seconds=limits.get("MaxRuntimeInSeconds"),
@@ -420,26 +470,102 @@ class HyperparameterTuner:
             else None,
             early_stopping_type=config.get("TrainingJobEarlyStoppingType", "Off"),
             random_seed=config.get("RandomSeed"),
+            estimator_name=first_name or None,
         )
+        for name, part in list(parts.items())[1:]:
+            tuner._add_estimator(name, part.estimator, part.objective_metric_name, part.ranges)
         tuner.latest_tuning_job, tuner._current_job_name = job, tuning_job_name
         return tuner
 
     @classmethod
-    def create(cls, *_args: Any, **_kwargs: Any) -> Self:
-        """Refuse several estimators in a single tuning job.
+    def create(
+        cls,
+        estimator_dict: Mapping[str, Estimator],
+        objective_metric_name_dict: Mapping[str, str],
+        hyperparameter_ranges_dict: Mapping[str, Mapping[str, ParameterRange]],
+        metric_definitions_dict: Mapping[str, Sequence[Mapping[str, str]]] | None = None,
+        base_tuning_job_name: str | None = None,
+        strategy: str = "Bayesian",
+        strategy_config: StrategyConfig | None = None,
+        completion_criteria_config: TuningJobCompletionCriteriaConfig | None = None,
+        objective_type: str = "Maximize",
+        max_jobs: int | None = None,
+        max_parallel_jobs: int = 1,
+        max_runtime_in_seconds: int | None = None,
+        tags: Any = None,
+        warm_start_config: WarmStartConfig | None = None,
+        early_stopping_type: str = "Off",
+        random_seed: int | None = None,
+        autotune: bool = False,
+        hyperparameters_to_keep_static_dict: Mapping[str, Sequence[str]] | None = None,
+    ) -> Self:
+        """Return a tuner of several estimators, which tunes each in turn and compares the results of all.
 
+        Args:
+            estimator_dict: estimators by names of yours, which become ``DefinitionName``.
+            objective_metric_name_dict: the objective of each, one of its metric definitions.
+            hyperparameter_ranges_dict: the ranges of each.
+            metric_definitions_dict: of some of them; default: the estimator's.
         Raises:
-            UnsupportedNameError: always.
+            UnsupportedOptionError: an option that is not emulated.
+            BadInputError: a dictionary has other names, or a value that SageMaker would refuse.
         """
-        raise UnsupportedNameError("HyperparameterTuner.create is not emulated.", _SEVERAL)
+        if hyperparameters_to_keep_static_dict is not None:
+            raise UnsupportedOptionError(
+                "HyperparameterTuner.create(hyperparameters_to_keep_static_dict=...) is not emulated.", _NO_AUTOTUNE
+            )
+        if not estimator_dict:
+            raise BadInputError("At least one estimator should be provided", "Give estimator_dict={'NAME': estimator}.")
+        names = sorted(estimator_dict)
+        _check_names("objective_metric_name_dict", objective_metric_name_dict, names, all_of_them=True)
+        _check_names("hyperparameter_ranges_dict", hyperparameter_ranges_dict, names, all_of_them=True)
+        _check_names("metric_definitions_dict", metric_definitions_dict, names)
+        definitions = metric_definitions_dict or {}
+        tuner = cls(
+            estimator_dict[names[0]],
+            objective_metric_name_dict[names[0]],
+            hyperparameter_ranges_dict[names[0]],
+            definitions.get(names[0]),
+            strategy=strategy,
+            objective_type=objective_type,
+            max_jobs=max_jobs,
+            max_parallel_jobs=max_parallel_jobs,
+            max_runtime_in_seconds=max_runtime_in_seconds,
+            tags=tags,
+            base_tuning_job_name=base_tuning_job_name,
+            warm_start_config=warm_start_config,
+            strategy_config=strategy_config,
+            completion_criteria_config=completion_criteria_config,
+            early_stopping_type=early_stopping_type,
+            estimator_name=names[0],
+            random_seed=random_seed,
+            autotune=autotune,
+        )
+        for name in names[1:]:
+            tuner._add_estimator(
+                name,
+                estimator_dict[name],
+                objective_metric_name_dict[name],
+                hyperparameter_ranges_dict[name],
+                definitions.get(name),
+            )
+        return tuner
 
-    def add_estimator(self, *_args: Any, **_kwargs: Any) -> None:
-        """Refuse a further estimator.
-
-        Raises:
-            UnsupportedNameError: always.
-        """
-        raise UnsupportedNameError("HyperparameterTuner.add_estimator is not emulated.", _SEVERAL)
+    def _add_estimator(
+        self,
+        estimator_name: str,
+        estimator: Estimator,
+        objective_metric_name: str,
+        hyperparameter_ranges: Mapping[str, ParameterRange],
+        metric_definitions: Sequence[Mapping[str, str]] | None = None,
+    ) -> None:
+        """Tune another estimator as well; the SDK has this name."""
+        part = _checked_part(_Part(estimator, objective_metric_name, hyperparameter_ranges, metric_definitions))
+        self.estimator_dict = {**(self.estimator_dict or {}), estimator_name: estimator}
+        self.objective_metric_name_dict[estimator_name] = objective_metric_name
+        self._hyperparameter_ranges_dict[estimator_name] = dict(part.ranges)
+        if metric_definitions is not None:
+            self.metric_definitions_dict[estimator_name] = [dict(entry) for entry in metric_definitions]
 
     def override_resource_config(self, *_args: Any, **_kwargs: Any) -> None:
         """Refuse other machines for the training jobs.
@@ -454,8 +580,24 @@ class HyperparameterTuner:
 
     @property
     def sagemaker_session(self) -> Session:
-        """The estimator's session."""
-        return self.estimator.sagemaker_session
+        """The estimator's session; of several estimators the first one's."""
+        return next(iter(self._parts.values())).estimator.sagemaker_session
+
+    @property
+    def _parts(self) -> dict[str, _Part]:
+        """The estimators with what is tuned of them, by name, in order; the name of a lone one is empty."""
+        if self.estimator is not None:
+            metric, ranges = self.objective_metric_name or "", self._hyperparameter_ranges or {}
+            return {"": _Part(self.estimator, metric, ranges, self.metric_definitions)}
+        return {
+            name: _Part(
+                estimator,
+                self.objective_metric_name_dict[name],
+                self._hyperparameter_ranges_dict[name],
+                self.metric_definitions_dict.get(name),
+            )
+            for name, estimator in sorted((self.estimator_dict or {}).items())
+        }
 
     @property
     def _latest(self) -> TuningJob:
@@ -463,82 +605,87 @@ class HyperparameterTuner:
             raise BadInputError("No tuning job available", "Call fit() first, or attach().")
         return self.latest_tuning_job
 
-    def _warm_started(self, kind: WarmStartTypes, parents: Iterable[str] | None, estimator: Estimator) -> Self:
+    def _warm_started(
+        self, kind: WarmStartTypes, parents: Iterable[str] | None, estimator: Estimator | None = None
+    ) -> Self:
+        if len(self._parts) > 1:
+            raise UnsupportedOptionError(
+                "Warm start is not supported currently for tuners with multiple estimators",
+                "Give warm_start_config to a tuner of one estimator.",
+            )
         tuner = copy.copy(self)
-        tuner.estimator = estimator
+        if self.estimator is not None:
+            tuner.estimator = estimator or self.estimator
+        else:
+            tuner.estimator_dict = {name: estimator or part.estimator for name, part in self._parts.items()}
         tuner.warm_start_config = WarmStartConfig(kind, {self._latest.name, *(parents or ())})
         tuner.latest_tuning_job, tuner._current_job_name = None, None
         return tuner
 
-    def _submission(
-        self, inputs: Inputs, job_name: str | None
-    ) -> tuple[dict[str, Any], list[tuple[str, Path]] | None, Runtime | None]:
-        """Return the document, the members of the source archive that is to be uploaded, and a runtime given whole."""
+    def _submission(self, inputs: Inputs | Mapping[str, Inputs], job_name: str | None) -> _Submission:
+        """Turn everything that is set now into a checked request; reads files, changes nothing."""
         name = self._new_name() if job_name is None else job_name
-        estimator = copy.copy(self.estimator)
-        if self.metric_definitions is not None:
-            estimator.metric_definitions = list(self.metric_definitions)
-        samples = {name: entry.sample for name, entry in self._hyperparameter_ranges.items()}
-        estimator._hyperparameters = {**estimator._hyperparameters, **samples}
-        if estimator.container_entry_point or estimator.container_arguments:
-            raise UnsupportedOptionError(
-                "HyperparameterTuner: CreateHyperParameterTuningJob has no member for the estimator's "
-                "container_entry_point and container_arguments.",
-                "Build them into the image, or use an entry_point.",
+        parts, definitions, owns, archives = self._parts, [], [], []
+        tags = tag_members(self.tags) if self.tags else []
+        by_name: Mapping[str, Any] = {"": inputs}
+        if self.estimator is None:
+            _check_names("inputs", inputs, list(parts))
+            by_name = cast("Mapping[str, Any]", inputs or {})
+        for number, (part_name, part) in enumerate(parts.items(), 1):
+            # Their sources have a place each; a tuning job of a lone estimator has its source at its own name.
+            place = name if not part_name else f"{name}-{number}"
+            folder = TuningStore(home_path()).path
+            training, members = _training(
+                part, by_name.get(part_name), place, folder if not part_name else folder / name
             )
-        given_place = estimator.code_location
-        if given_place is None and not estimator._output_path and not estimator._session_given:
-            # The source belongs to the tuning job, not to a training job of its name.
-            estimator.code_location = str(TuningStore(home_path()).path)
-        submission = estimator._submission(inputs, name)
-        training = submission.request
-        own = training[OWN_MEMBER]
-        if given_place is None:
-            own.get("Estimator", {}).pop("CodeLocation", None)
-        definition = {member: value for member, value in training.items() if member in _DEFINITION_MEMBERS}
-        definition["AlgorithmSpecification"] = training["AlgorithmSpecification"]
-        definition["StaticHyperParameters"] = {
-            name: text for name, text in training["HyperParameters"].items() if name not in self._hyperparameter_ranges
-        }
-        definition["StaticHyperParameters"].pop("sagemaker_job_name", None)  # each training job has its own
+            owns.append(training[OWN_MEMBER])
+            archives.append(members)
+            tags += [tag for tag in training["Tags"] if tag not in tags]
+            definition = _definition(part, training)
+            if part_name:
+                definition |= {
+                    "DefinitionName": part_name,
+                    "TuningObjective": {"Type": self.objective_type, "MetricName": part.objective_metric_name},
+                    "HyperParameterRanges": _present(part.range_members()),
+                }
+            definitions.append(definition)
         config: dict[str, Any] = {
             "Strategy": self.strategy,
-            "HyperParameterTuningJobObjective": {
-                "Type": self.objective_type,
-                "MetricName": self.objective_metric_name,
-            },
             "ResourceLimits": {
                 "MaxParallelTrainingJobs": self.max_parallel_jobs,
                 **({} if self.max_jobs is None else {"MaxNumberOfTrainingJobs": self.max_jobs}),
                 **({} if self.max_runtime_in_seconds is None else {"MaxRuntimeInSeconds": self.max_runtime_in_seconds}),
             },
-            "ParameterRanges": {member: listed for member, listed in self.hyperparameter_ranges().items() if listed},
             "TrainingJobEarlyStoppingType": self.early_stopping_type,
         }
+        if "" in parts:
+            config["HyperParameterTuningJobObjective"] = {
+                "Type": self.objective_type,
+                "MetricName": self.objective_metric_name,
+            }
+            config["ParameterRanges"] = _present(parts[""].range_members())
         if self.strategy_config is not None:
             config["StrategyConfig"] = self.strategy_config.to_input_req()
         if self.completion_criteria_config is not None:
             config["TuningJobCompletionCriteria"] = self.completion_criteria_config.to_input_req()
         if self.random_seed is not None:
             config["RandomSeed"] = self.random_seed
-        tags = tag_members(self.tags) if self.tags else []
-        tags += [tag for tag in training["Tags"] if tag not in tags]
         request: dict[str, Any] = {
             "HyperParameterTuningJobName": name,
             "HyperParameterTuningJobConfig": config,
-            "TrainingJobDefinition": definition,
-            OWN_MEMBER: own,
+            **({"TrainingJobDefinition": definitions[0]} if "" in parts else {"TrainingJobDefinitions": definitions}),
+            OWN_MEMBER: _common(owns),
         }
         if tags:
             request["Tags"] = tags
         if self.warm_start_config is not None:
             request["WarmStartConfig"] = self.warm_start_config.to_input_req()
         check_tuning_request(request)
-        runtime = self.estimator._runtime
-        return request, submission.members, runtime if isinstance(runtime, Runtime) else None
+        runtime = next(iter(parts.values())).estimator._runtime
+        return _Submission(request, archives, runtime if isinstance(runtime, Runtime) else None)
 
     def _new_name(self) -> str:
-        base = self.base_tuning_job_name or self.estimator._base_name()
+        base = self.base_tuning_job_name or next(iter(self._parts.values())).estimator._base_name()
         longest = shape(member_shape(OPERATION, "HyperParameterTuningJobName"))["max"]
         now = time.time()
         stamp = time.strftime("%y%m%d-%H%M%S-", time.gmtime(now)) + f"{int(now * 1000) % 1000:03d}"
@@ -562,8 +709,115 @@ def _ranges_of(members: Mapping[str, Any], *, is_script: bool) -> dict[str, Para
     return ranges
 
 
-def _names(members: list[tuple[str, Path]] | None) -> list[str] | None:
-    return None if members is None else [name for name, _ in members]
+def _checked_part(part: _Part) -> _Part:
+    """Return an estimator with what is tuned of it.
+
+    Raises:
+        BadInputError: it is none.
+        HyperparameterError: nothing is tuned, or no range says how.
+    """
+    if not isinstance(part.estimator, Estimator):
+        raise BadInputError(
+            f"HyperparameterTuner(estimator=...) got a {type(part.estimator).__name__}.", "Give a launcher.Estimator."
+        )
+    if not isinstance(part.ranges, Mapping) or not part.ranges:
+        raise HyperparameterError(
+            "Need to specify hyperparameter ranges or set autotune=True.",
+            "For example: hyperparameter_ranges={'lr': ContinuousParameter(1e-5, 1e-2)}",
+        )
+    for name, entry in part.ranges.items():
+        if not isinstance(entry, ParameterRange) or not entry.kind:
+            raise HyperparameterError(
+                f"the range of '{name}' is a {type(entry).__name__}.",
+                "Use ContinuousParameter, IntegerParameter or CategoricalParameter.",
+            )
+    return part
+
+
+def _check_names(argument: str, value: object, names: list[str], *, all_of_them: bool = False) -> None:
+    """Refuse a dictionary that is none, or has other keys than the names of estimators, in the SDK's words.
+
+    Raises:
+        BadInputError: it is so.
+    """
+    if value is None and not all_of_them:
+        return
+    shown = f"The estimators are {', '.join(names)}."
+    if not isinstance(value, Mapping):
+        raise BadInputError(f"Argument '{argument}' must be a dictionary using {names} as keys", shown)
+    if all_of_them and sorted(value) != names:
+        raise BadInputError(f"The keys of argument '{argument}' must be the same as {names}", shown)
+    if not set(value) <= set(names):
+        raise BadInputError(f"The keys of argument '{argument}' must be a subset of {names}", shown)
+
+
+def _training(
+    part: _Part, inputs: Inputs, job_name: str, folder: Path
+) -> tuple[dict[str, Any], list[tuple[str, Path]] | None]:
+    """Return the request of some training job of an estimator, and the members of its source archive.
+
+    Args:
+        folder: where the source goes that has no other place.
+    """
+    estimator = copy.copy(part.estimator)
+    if part.metric_definitions is not None:
+        estimator.metric_definitions = list(part.metric_definitions)
+    samples = {name: entry.sample for name, entry in part.ranges.items()}
+    estimator._hyperparameters = {**estimator._hyperparameters, **samples}
+    if estimator.container_entry_point or estimator.container_arguments:
+        raise UnsupportedOptionError(
+            "HyperparameterTuner: CreateHyperParameterTuningJob has no member for the estimator's "
+            "container_entry_point and container_arguments.",
+            "Build them into the image, or use an entry_point.",
+        )
+    given_place = estimator.code_location
+    if given_place is None and not estimator._output_path and not estimator._session_given:
+        # The source belongs to the tuning job, not to a training job of its name.
+        estimator.code_location = str(folder)
+    submission = estimator._submission(inputs, job_name)
+    if given_place is None:
+        submission.request[OWN_MEMBER].get("Estimator", {}).pop("CodeLocation", None)
+    return submission.request, submission.members
+
+
+def _definition(part: _Part, training: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the training jobs of an estimator are made of."""
+    definition = {member: value for member, value in training.items() if member in _DEFINITION_MEMBERS}
+    definition["AlgorithmSpecification"] = training["AlgorithmSpecification"]
+    definition["StaticHyperParameters"] = {
+        name: text for name, text in training["HyperParameters"].items() if name not in part.ranges
+    }
+    definition["StaticHyperParameters"].pop("sagemaker_job_name", None)  # each training job has its own
+    return definition
+
+
+def _common(owns: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return our own member of a request for several estimators.
+
+    Raises:
+        UnsupportedOptionError: they run in different places.
+    """
+    first = owns[0]
+    for name, option in (("Runtime", "runtime"), ("S3", "session"), ("SpotInterruptions", "spot_interruptions")):
+        if any(own.get(name) != first.get(name) for own in owns):
+            raise UnsupportedOptionError(
+                f"HyperparameterTuner: the estimators have another {option} each.", "Give all of them the same."
+            )
+    return {name: value for name, value in first.items() if all(own.get(name) == value for own in owns)}
+
+
+def _present(members: Mapping[str, list[dict[str, Any]]]) -> dict[str, list[dict[str, Any]]]:
+    return {name: listed for name, listed in members.items() if listed}
+
+
+def _estimator_of(
+    definition: TuningDefinition, estimator_cls: type[Estimator], runtime: str, session: Session | None
+) -> Estimator:
+    """Return an estimator whose training jobs are those of a definition."""
+    template = training_request(check_training_request({**definition.request, "TrainingJobName": _SAMPLE}))
+    options = estimator_cls._options_of(template)
+    options["hyperparameters"].pop(OBJECTIVE_HYPERPARAMETER, None)
+    return estimator_cls(**options | {"runtime": runtime, "sagemaker_session": session or session_of(template)})
 
 
 __all__ = [

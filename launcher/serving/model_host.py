@@ -10,8 +10,8 @@ import http.client
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from launcher.errors import ArtifactError, ChannelError, LauncherError, ModelHostError, RuntimeUnavailableError
@@ -21,12 +21,12 @@ from launcher.jobs.spec import OPT_ML, ContainerSpec, Mount, log_file_name
 from launcher.running import artifacts
 from launcher.running.following import log_tail
 from launcher.running.opt_ml import OptMl
-from launcher.running.plan import INSTALLING_VARIABLES, planned_s3_address, s3_variables, with_s3_address
+from launcher.running.plan import INSTALLING_VARIABLES, planned_s3_address, s3_variables
+from launcher.running.reach import Reach
 from launcher.runtimes import EndCause, Execution, Runtime
 from launcher.runtimes.images import is_bundled, local_image
-from launcher.settings import REGION, S3Settings
+from launcher.settings import REGION
 from launcher.storage import recorded_storage
-from launcher.storage.address import credentials_within, s3_within_reach
 from launcher.trees import remove_tree
 
 PORT = 8080
@@ -212,12 +212,11 @@ class ModelHost:
             self._execution = self._runtime.find(self.container)
         return self._execution is not None
 
-    def start(self, s3_address: str = "", s3_credentials: Mapping[str, str] | None = None) -> None:
+    def start(self, reach: Reach | None = None) -> None:
         """Lay out the model and start the container, unless it is there already.
 
         Args:
-            s3_address: as ``s3_in_reach`` yields it.
-            s3_credentials: the same.
+            reach: how its code reaches its S3, as ``s3_in_reach`` yields it; None where it does not.
         Raises:
             ArtifactError: the model cannot be unpacked.
             RuntimeUnavailableError, ImageError: the container cannot be started.
@@ -226,11 +225,9 @@ class ModelHost:
             return
         lay_out_model(self._plan)
         self._runtime.open([self.container])
-        container = with_s3_address(self.container, planned_s3_address(self._plan.model), s3_address)
-        own = {
-            name: value for name, value in (s3_credentials or {}).items() if name not in self._plan.model.environment
-        }
-        self._execution = self._runtime.start(replace(container, environment={**container.environment, **own}))
+        reach = reach or Reach(planned_s3_address(self._plan.model))
+        container = reach.given_to(self.container, self._runtime, self._plan.model.environment)
+        self._execution = self._runtime.start(container)
 
     def address(self) -> tuple[str, int]:
         """Return where this machine reaches the server.
@@ -341,24 +338,6 @@ class ModelHost:
             RuntimeUnavailableError: the runtime does not answer, or could not remove it.
         """
         self.stop(grace_seconds=0)
-
-
-@contextlib.contextmanager
-def s3_in_reach(model: ModelSpec, runtime: Runtime, home: Path) -> Iterator[tuple[str, dict[str, str], str]]:
-    """Keep the model's S3 within reach of its container; yield its address, credentials, and why it is out of reach.
-
-    A container may not need its S3, so one that cannot reach it is told by a warning.
-    """
-    with contextlib.ExitStack() as contexts:
-        address, credentials, warning = "", dict[str, str](), ""
-        if planned_s3_address(model):
-            settings = S3Settings.from_dict(dict(model.s3 or {}))
-            try:
-                address = contexts.enter_context(s3_within_reach(settings, home, runtime.host_address))
-                credentials = credentials_within(settings, home, runtime.host_address)
-            except LauncherError as error:
-                warning = f"the model's container cannot reach its S3: {error.message}"
-        yield address, credentials, warning
 
 
 def ping(address: tuple[str, int], timeout_seconds: float = PING_TIMEOUT_SECONDS) -> bool:

@@ -13,7 +13,7 @@ from launcher.jobs.store import ModelStore
 from launcher.requests.models import check_model_request
 from launcher.runtimes.images import image_note
 from launcher.serving.model_host import check_model_data
-from launcher.storage import which_s3
+from launcher.storage import s3_needed_for
 
 
 def create_model(request: Mapping[str, Any], store: ModelStore, *, warnings: Sequence[str] = ()) -> ModelSpec:
@@ -28,8 +28,8 @@ def create_model(request: Mapping[str, Any], store: ModelStore, *, warnings: Seq
         ArtifactError: its data are not there.
     """
     spec = check_model_request(request)
-    if spec.s3 is None and (spec.model_uri or "").startswith("s3://"):
-        spec = replace(spec, s3=which_s3().to_dict())
+    if spec.s3 is None:
+        spec = replace(spec, s3=s3_needed_for([spec.model_uri or ""]))
     store.check_writable()
     store.check_unused(spec.model_name)
     check_model_data(spec)

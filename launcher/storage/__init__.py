@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from launcher.errors import ChannelError, StorageError, UnsupportedOptionError
 from launcher.paths import make_private
-from launcher.settings import S3Settings, home_path, s3_settings
+from launcher.settings import S3Settings, aws_names, home_path, s3_settings
 from launcher.storage.base import Storage
 from launcher.storage.buckets import BucketStorage
 from launcher.storage.file import FileStorage
@@ -22,6 +22,7 @@ __all__ = [
     "bucket_storage",
     "embedded_path",
     "recorded_storage",
+    "s3_needed_for",
     "storage_for",
     "to_uri",
     "which_s3",
@@ -89,6 +90,18 @@ def which_s3(endpoint_url: str | None = None) -> S3Settings:
         if service.is_ours(home_path(), settings.endpoint_url or ""):
             return s3_settings("embedded")
     return settings
+
+
+def s3_needed_for(uris: Iterable[str]) -> dict[str, str | None] | None:
+    """Return which S3 the code of a job means, for its record; None where it needs none.
+
+    Args:
+        uris: all that the job reads and writes.
+    Raises:
+        SettingsError: as ``s3_settings``.
+    """
+    needed = any(uri.startswith("s3://") for uri in uris) or aws_names() is not None
+    return which_s3().to_dict() if needed else None
 
 
 def embedded_path(home: Path) -> Path:

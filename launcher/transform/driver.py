@@ -24,9 +24,10 @@ from launcher.jobs.states import Status, StopReason
 from launcher.jobs.store import DISK_FULL, TransformStore
 from launcher.running.following import LogReader
 from launcher.running.opt_ml import FAILURE_REASON_LIMIT
+from launcher.running.reach import Reach, s3_in_reach
 from launcher.running.signals import HandOver, Interrupts
 from launcher.runtimes import Runtime
-from launcher.serving.model_host import ModelHost, s3_in_reach
+from launcher.serving.model_host import ModelHost
 from launcher.settings import stop_grace_seconds
 from launcher.storage import recorded_storage
 from launcher.transform.engine import Counts, HostWork, Journal, Parameters
@@ -96,12 +97,12 @@ class TransformDriver:
             try:
                 if "transform" not in self._record.steps:
                     self._check_stop()
-                    with s3_in_reach(self._model, self._runtime, self._store.home) as (address, credentials, warning):
-                        if warning:
-                            self._record.warn(warning)
+                    with s3_in_reach(self._model, self._runtime, self._store.home) as reach:
+                        if reach.problem:
+                            self._record.warn(f"the model's container cannot reach its S3: {reach.problem}")
                         self._step("prepare", self._prepare)
                         with self._interrupts.held():  # cut in two, it would leave a container that nobody has recorded
-                            self._start(address, credentials)
+                            self._start(reach)
                         self._interrupts.check()
                         self._step("transform", self._transform)
             except _StoppedError:
@@ -160,9 +161,9 @@ class TransformDriver:
         for host in self._hosts:
             self._runtime.prepare(host.container)
 
-    def _start(self, address: str, credentials: dict[str, str]) -> None:
+    def _start(self, reach: Reach) -> None:
         for host in self._hosts:
-            host.start(address, credentials)
+            host.start(reach)
             if host.execution is not None:
                 self._record.executions[host.container.host] = host.execution.reference
         self._save()

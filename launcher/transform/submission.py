@@ -20,7 +20,7 @@ from launcher.secrets import masked
 from launcher.serving.http_client import checked_header
 from launcher.serving.model_host import HostPlan, check_model_data, plan_host
 from launcher.settings import default_runtime
-from launcher.storage import recorded_storage, which_s3
+from launcher.storage import recorded_storage, s3_needed_for
 from launcher.transform.inputs import InputObject, find_inputs, output_uri_of
 
 
@@ -95,8 +95,8 @@ def accept_transform(
     if runtime is None:
         name = default_runtime() if spec.runtime == "auto" else spec.runtime
         runtime = choose_runtime(name, image_uri=model.image_uri)
-    if spec.s3 is None and any(uri.startswith("s3://") for uri in (spec.input_uri, spec.output_uri)):
-        spec = replace(spec, s3=which_s3().to_dict())
+    if spec.s3 is None:
+        spec = replace(spec, s3=s3_needed_for([spec.input_uri, spec.output_uri]))
     return AcceptedTransform(request, replace(spec, runtime=runtime.name), model, runtime)
 
 

@@ -58,7 +58,11 @@ class TuningPlan:
 
 
 def plan_tuning(
-    request: Mapping[str, Any], home: Path, runtime: Runtime | None = None, *, source_members: list[str] | None = None
+    request: Mapping[str, Any],
+    home: Path,
+    runtime: Runtime | None = None,
+    *,
+    source_members: Sequence[list[str] | None] = (),
 ) -> TuningPlan:
     """Check a document, decide where its training jobs run, and check that they could; writes nothing.
 
@@ -66,7 +70,8 @@ def plan_tuning(
         request: as boto3's ``create_hyper_parameter_tuning_job`` takes it, with the member ``Launcher`` or without.
         home: the home it would live in.
         runtime: default: the one that the request names, else ``LAUNCHER_RUNTIME``.
-        source_members: the names in a source archive that the caller is about to upload; None: it is uploaded.
+        source_members: for each definition the names in a source archive that the caller is about to upload; None, or
+            an empty list for all: they are uploaded.
     Raises:
         BadInputError: it cannot be run as it was written.
     """
@@ -84,7 +89,7 @@ def plan_tuning(
         sample = Trial(1, f"{spec.job_name}-000-0", place, values)
         job = accept(trial_request(spec, sample), runtime)
         samples.append(job.spec)
-        plans.append(plan_job(job, jobs, source_members=source_members))
+        plans.append(plan_job(job, jobs, source_members=source_members[place] if source_members else None))
         own = {**definition.request[OWN_MEMBER], "Runtime": job.runtime.name}
         if job.spec.s3 is not None:
             own["S3"] = s3_member(job.spec.s3)

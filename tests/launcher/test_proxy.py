@@ -19,10 +19,10 @@ import requests
 
 from launcher import errors
 from launcher.aws.hosts import service_of_host
+from launcher.aws.proxy_hosts import SERVED, is_metadata_address
 from launcher.aws_domains import AWS_DOMAINS, is_aws_host
-from launcher.proxy.authority import Authority
+from launcher.aws_names.authority import Authority
 from launcher.proxy.environment import child_environment
-from launcher.proxy.hosts import SERVED, is_metadata_address
 from launcher.proxy.running import local_aws
 from launcher.proxy.shim import launcher_exec_shim
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from launcher.aws.errors import AwsError
+from launcher.aws.hosts import ASKED_BY_NAME
 from launcher.aws.sagemaker.listing import Page, index_page
 from launcher.errors import BadInputError, JobFolderError, JobNotFoundError, NotFoundError, RecordError
 from launcher.jobs.index import list_entries
@@ -18,7 +19,7 @@ from launcher.jobs.record import DrivenRecord, Record
 from launcher.jobs.states import Status
 from launcher.jobs.store import Store
 from launcher.requests.shapes import OWN_MEMBER
-from launcher.running.driving import drive_detached, take_up
+from launcher.settings import aws_names
 from launcher.terminal import say_error
 
 NOT_FOUND = "Requested resource not found."
@@ -49,6 +50,8 @@ def start_driver(store: Store[Any], name: str) -> None:
 
     Where none can be started the job is not lost: whoever asks for it next starts one. The record says so.
     """
+    from launcher.running.driving import drive_detached  # what only looks needs no driver
+
     try:
         drive_detached(store, name)
     except JobFolderError as error:
@@ -60,11 +63,13 @@ def start_driver(store: Store[Any], name: str) -> None:
 def with_s3(document: Mapping[str, Any]) -> dict[str, Any]:
     """Return a request that says which S3 it means: the embedded one, unless ``LAUNCHER_S3_ENDPOINT`` names another.
 
-    The endpoint's own address may stand in ``AWS_ENDPOINT_URL``, which means no other S3 here.
+    The endpoint's own address may stand in ``AWS_ENDPOINT_URL``, which means no other S3 here. Who asked by AWS's own
+    names finds them inside as well.
     """
     own = dict(document.get(OWN_MEMBER, {}))
     if not os.environ.get("LAUNCHER_S3_ENDPOINT"):
-        own.setdefault("S3", {"Kind": "embedded"})
+        names = {"AwsNames": "local"} if ASKED_BY_NAME.get() or aws_names() else {}
+        own.setdefault("S3", {"Kind": "embedded", **names})
     return {**document, OWN_MEMBER: own}
 
 
@@ -200,7 +205,11 @@ def _looked_after(store: Store[_Driven], name: str) -> _Driven:
 
 
 def _look_after(store: Store[Any], name: str, record: DrivenRecord) -> None:
-    if not record.terminal and (text := take_up(store, name, record)):
+    if record.terminal:
+        return
+    from launcher.running.driving import take_up
+
+    if text := take_up(store, name, record):
         say_error(text)
 
 

@@ -17,7 +17,6 @@ from launcher.jobs.store import JobStore, Store
 from launcher.jobs.summaries import summaries
 from launcher.requests.describe import describe_record, summarize_record
 from launcher.requests.members import UPDATE_MEMBERS, refuse_unsupported
-from launcher.running.accepting import submit
 from launcher.running.warm_pools import keep_for, warm_pool_status
 
 _Store = Store[JobRecord]
@@ -45,6 +44,8 @@ describe, stop, delete = _JOBS.describe, _JOBS.stop, _JOBS.delete
 
 def create(document: Document, home: Path) -> dict[str, Any]:
     """Record a job and start its driver; nothing is downloaded before the answer."""
+    from launcher.running.accepting import submit  # what only looks needs none of it
+
     store = JobStore(home)
     name = submit(with_s3(document), store, warnings=document.warnings).name
     start_driver(store, name)

@@ -25,6 +25,7 @@ from launcher.running.injecting import FaultInjector
 from launcher.running.opt_ml import OptMl
 from launcher.running.places import Place, share_of
 from launcher.running.plan import RunPlan
+from launcher.running.reach import Reach
 from launcher.running.signals import Interrupts
 from launcher.running.syncing import FolderSync
 from launcher.runtimes import Ending, Execution, Runtime
@@ -75,8 +76,7 @@ class JobState(ABC, Generic[HostsRecordType]):
         self._place = Place(store.home, f"{store.kind.folder}-{name}", self._record.created, share)
         self._plan_made: RunPlan | None = None
         self._executions: dict[str, Execution] = {}
-        self._s3_address = ""
-        self._s3_credentials: dict[str, str] = {}
+        self._reach = Reach()
 
     @property
     @abstractmethod

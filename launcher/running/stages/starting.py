@@ -15,16 +15,15 @@ from typing import Any
 
 from launcher import __version__
 from launcher.channels.resolving import resolve_channels
-from launcher.errors import LauncherError, RuntimeUnavailableError
+from launcher.errors import RuntimeUnavailableError
 from launcher.jobs.clock import clock_mark, later_mark
 from launcher.jobs.spec import OPT_ML, ContainerSpec, Limits, Mount
 from launcher.jobs.states import SecondaryStatus, Status
-from launcher.running.plan import planned_s3_address, with_s3_address
+from launcher.running.reach import s3_in_reach
 from launcher.running.requirements import IN_USE, RequirementsCache, entry_name, is_cacheable, requirements_cache
 from launcher.running.stages.job_state import TICK_SECONDS, HostsRecordType, JobState
 from launcher.runtimes import HostState
-from launcher.settings import S3Settings, cache_bytes, stop_grace_seconds
-from launcher.storage.address import credentials_within, s3_within_reach
+from launcher.settings import cache_bytes, stop_grace_seconds
 from launcher.trees import remove_tree
 
 _INSTALLER = "requirements"  # the host that installs them
@@ -44,11 +43,10 @@ class Starting(JobState[HostsRecordType]):
         resolved = resolve_channels(self._spec, self._folder.work_path / "channels", fetch=True)
         self._record.channels = {name: [str(source.path), source.is_file] for name, source in resolved.sources.items()}
         if resolved.streams:
-            folders = [tree.channels for _, tree in self._hosts]
-            for folder in folders:
-                folder.mkdir(parents=True, exist_ok=True)
+            trees = [tree.path for _, tree in self._hosts]
             longest = self._spec.max_run_seconds + stop_grace_seconds() + _FEEDING_SECONDS
-            self._feeder.prepare(resolved.streams, folders, self._folder.lock_path, longest)
+            places = self._spec.stream_places
+            self._feeder.prepare(resolved.streams, trees, places, self._folder.lock_path, longest)
 
     def _write_config(self) -> None:
         plan = self._plan
@@ -146,14 +144,11 @@ class Starting(JobState[HostsRecordType]):
 
     def _start(self) -> None:
         """Start each host, or find the one that a driver before this one started and could not record."""
-        planned = planned_s3_address(self._spec)
         self._runtime.open(self._plan.containers)
         if not self._record.executions:
             self._feeder.start()
         for container in self._plan.containers:
-            execution = self._runtime.find(container) or self._runtime.start(
-                self._to_start(with_s3_address(container, planned, self._s3_address))
-            )
+            execution = self._runtime.find(container) or self._runtime.start(self._to_start(container))
             self._executions[container.host] = execution
             self._record.executions[container.host] = execution.reference
             self._note_warm_pool(execution.reference)
@@ -208,12 +203,7 @@ class Starting(JobState[HostsRecordType]):
 
     def _to_start(self, container: ContainerSpec) -> ContainerSpec:
         """Return a planned container with all that is not in the plan."""
-        return self._with_requirements(self._with_credentials(container))
-
-    def _with_credentials(self, container: ContainerSpec) -> ContainerSpec:
-        """Return the container with the S3's credentials, which are not recorded; the caller's own variables win."""
-        own = {name: value for name, value in self._s3_credentials.items() if name not in self._spec.environment}
-        return replace(container, environment={**container.environment, **own})
+        return self._with_requirements(self._reach.given_to(container, self._runtime, self._spec.environment))
 
     def _with_requirements(self, container: ContainerSpec) -> ContainerSpec:
         """Return the container with the packages that were installed for it, which it can only read."""
@@ -230,14 +220,10 @@ class Starting(JobState[HostsRecordType]):
     @contextlib.contextmanager
     def _s3_within_reach(self) -> Iterator[None]:
         """Keep the S3 within reach of code inside the job; where that fails, warn: the job may not need it."""
-        with contextlib.ExitStack() as stack:
-            if planned_s3_address(self._spec) and "follow" not in self._record.steps:
-                settings = S3Settings.from_dict(dict(self._spec.s3 or {}))
-                try:
-                    own_address = self._runtime.host_address  # a question to the engine
-                    reached = s3_within_reach(settings, self._store.home, own_address)
-                    self._s3_address = stack.enter_context(reached)
-                    self._s3_credentials = credentials_within(settings, self._store.home, own_address)
-                except LauncherError as error:
-                    self._record.warn(f"code inside the job cannot reach its S3: {error.message}")
+        if "follow" in self._record.steps:
+            yield
+            return
+        with s3_in_reach(self._spec, self._runtime, self._store.home) as self._reach:
+            if self._reach.problem:
+                self._record.warn(f"code inside the job cannot reach its S3: {self._reach.problem}")
             yield

@@ -1,5 +1,6 @@
 """What a processing job sees, leaves and suffers: nothing is lost, and nothing is said to be there that is not."""
 
+import gzip
 import json
 import os
 import signal
@@ -68,6 +69,35 @@ def test_a_job_reads_its_inputs_writes_its_outputs_and_leaves_a_message(runtime,
     assert description["ProcessingJobStatus"] == "Completed"
     assert description["ExitMessage"] == "three files"
     assert description["CreationTime"] <= description["ProcessingStartTime"] <= description["ProcessingEndTime"]
+
+
+STREAMS = """
+    import json
+    host = json.loads((base / "config/resourceconfig.json").read_text())["current_host"]
+    out = base / "processing/output"
+    for name in ("plain_0", "plain_1", "deep/packed_0"):
+        (out / f"{host}-{name[-8:]}").write_text((base / "processing" / name).read_text())
+"""
+
+
+@pytest.mark.parametrize("runtime", ["process", pytest.param("docker", marks=pytest.mark.docker)], indirect=True)
+def test_pipe_inputs_are_streams_at_their_local_path_epoch_after_epoch(runtime, bench):
+    packed = bench.path / "packed"
+    packed.mkdir()
+    for name, text in (("1.gz", "one"), ("2.gz", "two")):
+        (packed / name).write_bytes(gzip.compress(text.encode()))
+    pipe = {"s3_input_mode": "Pipe", "s3_data_distribution_type": "ShardedByS3Key"}
+    inputs = [
+        ProcessingInput(str(bench.data), "/opt/ml/processing/plain", s3_input_mode="Pipe"),
+        bench.input(packed, "deep/packed", s3_compression_type="Gzip", **pipe),
+    ]
+    job = bench.run(STREAMS, runtime, inputs=inputs, instance_count=2)
+    assert (job.status, job.failure_reason) == ("Completed", "")
+    whole = {"plain_0": "abc", "plain_1": "abc"}
+    parts = ({**whole, "packed_0": "one"}, {**whole, "packed_0": "two"})
+    assert bench.written() == {
+        f"algo-{number}-{name}": text for number, part in enumerate(parts, 1) for name, text in part.items()
+    }
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES, indirect=True)

@@ -167,8 +167,12 @@ def test_every_member_of_the_service_model_is_taken_or_refused_by_a_row():
 
 
 NOT_EMULATED = {
-    "ProcessingInputs.0.S3Input.S3InputMode": "Pipe",
-    "ProcessingInputs.0.S3Input.S3CompressionType": "Gzip",
+    "ProcessingInputs.0.DatasetDefinition": {
+        "AthenaDatasetDefinition": {
+            **{"Catalog": "c", "Database": "d", "QueryString": "select 1"},
+            **{"OutputS3Uri": "s3://logs/out", "OutputFormat": "PARQUET"},
+        }
+    },
     "ProcessingOutputConfig.Outputs.0.FeatureStoreOutput": {"FeatureGroupName": "g"},
 }
 
@@ -190,6 +194,7 @@ BAD = [
     (f"{IN}.S3Input.LocalPath", "/opt/ml/processing/../x", BadInputError, "leaves it"),
     (f"{IN}.S3Input.LocalPath", "/opt/ml/processing/output", BadInputError, "have the same LocalPath"),
     (f"{IN}.S3Input", None, BadInputError, "names no data"),
+    (f"{IN}.S3Input.S3CompressionType", "Gzip", BadInputError, "Gzip can only be used when Pipe mode is specified"),
     (f"{IN}.InputName", "a/b", BadInputError, "cannot name an input"),
     (f"{IN}.S3Input.S3Uri", "s3://B/x", BadInputError, "S3Uri"),
     (f"{OUT}.S3Output", None, BadInputError, "names no place"),
@@ -204,6 +209,23 @@ BAD = [
 def test_other_bad_documents_are_refused_by_name(path, value, error, words):
     with pytest.raises(error, match=words):
         check_processing_request(changed(WHOLE, path, value))
+
+
+@pytest.mark.parametrize(
+    ("path", "output", "words"),
+    [
+        ("/opt/ml/processing/input/code", "/opt/ml/processing/output", "the place of a program"),
+        ("/opt/ml/processing/input/code/raw", "/opt/ml/processing/output", "the place of a program"),
+        ("/opt/ml/processing/raw", "/opt/ml/processing/raw/output", "is a stream and no folder"),
+        ("/opt/ml/processing/raw", "/opt/ml/processing/raw_1", "has the place of a pipe of the input 'raw'"),
+    ],
+)
+def test_the_place_of_a_stream_is_no_folder_and_nobody_elses(path, output, words):
+    document = changed(WHOLE, f"{IN}.S3Input.S3InputMode", "Pipe")
+    assert check_processing_request(document).stream_places == {"raw": "processing/input"}
+    document = changed(document, f"{IN}.S3Input.LocalPath", path)
+    with pytest.raises(BadInputError, match=words):
+        check_processing_request(changed(document, f"{OUT}.S3Output.LocalPath", output))
 
 
 def test_an_output_inside_the_programs_folder_is_refused():

@@ -167,7 +167,6 @@ def test_hyperband_gets_its_limits(make_tuner):
     ("options", "named"),
     [
         ({"autotune": True}, "autotune"),
-        ({"estimator_name": "a"}, "estimator_name"),
         ({"ranges": {}}, "Need to specify hyperparameter ranges"),
         ({"ranges": {"rate": (1, 2)}}, "the range of 'rate' is a tuple"),
     ],
@@ -183,10 +182,97 @@ def test_arguments_of_other_calls_are_refused_as_well(make_tuner):
         tuner.request()
     with pytest.raises(UnsupportedOptionError, match="estimator_kwargs"):
         tuner.fit(estimator_kwargs={"a": {}})
-    with pytest.raises(UnsupportedNameError, match="TrainingJobDefinitions"):
-        HyperparameterTuner.create({}, {}, {})
+    with pytest.raises(UnsupportedNameError, match="override_resource_config"):
+        tuner.override_resource_config([])
     with pytest.raises(BadInputError, match="No tuning job available"):
         tuner.describe()
+
+
+OTHER = """
+import argparse
+parser = argparse.ArgumentParser()
+parser.add_argument("--depth", type=int)
+print(f"value={100 * parser.parse_known_args()[0].depth}")
+"""
+
+
+@pytest.fixture
+def make_both(make_tuner, make_source):
+    """A function that makes a tuner of two estimators, each with a script of its own."""
+
+    def make(other=None, **options):
+        first = make_tuner().estimator
+        second = launcher.Estimator(
+            entry_point="train.py",
+            source_dir=make_source(OTHER, "other"),
+            runtime=first._runtime,
+            **(other or {}),
+        )
+        return HyperparameterTuner.create(
+            {"rates": first, "depths": second},
+            {"rates": "score", "depths": "value"},
+            {"rates": RANGES, "depths": {"depth": IntegerParameter(2, 3)}},
+            {"depths": [{"Name": "value", "Regex": "value=([0-9]+)"}]},
+            **{"strategy": "Random", "max_jobs": 4, "max_parallel_jobs": 2, "random_seed": 1, **options},
+        )
+
+    return make
+
+
+def test_several_estimators_are_tuned_in_turn_and_compared(make_both):
+    """A depth is worth 200 at least, and a rate 4 at most."""
+    tuner = make_both()
+    tuner.fit(job_name="both-1")
+    job = tuner.latest_tuning_job
+    definitions = [summary["TrainingJobDefinitionName"] for summary in job.training_jobs()]
+    assert sorted(definitions) == ["depths", "depths", "rates", "rates"]
+    assert tuner.describe()["BestTrainingJob"]["TrainingJobDefinitionName"] == "depths"
+    assert tuner.best_estimator().latest_training_job.name == tuner.best_training_job()
+    assert {path.name for path in (job.path / "both-1-1").iterdir()} == {"source"}
+    again = HyperparameterTuner.attach("both-1")
+    assert again.hyperparameter_ranges_dict() == tuner.hyperparameter_ranges_dict()
+    assert again.objective_metric_name_dict == {"depths": "value", "rates": "score"}
+    assert (again.hyperparameter_ranges(), again.estimator, tuner.estimator) == (None, None, None)
+    with pytest.raises(UnsupportedOptionError, match="multiple estimators"):
+        again.transfer_learning_tuner()
+
+
+def test_the_request_of_several_estimators_is_the_sdks(make_both, tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "a.csv").write_text("1")
+    request = make_both(tags=[{"Key": "a", "Value": "b"}]).request({"rates": {"train": str(tmp_path / "data")}}, "b-1")
+    ParamValidator().validate(
+        {name: value for name, value in request.items() if name != OWN_MEMBER},
+        botocore.session.get_session()
+        .get_service_model("sagemaker")
+        .operation_model("CreateHyperParameterTuningJob")
+        .input_shape,
+    )
+    depths, rates = request["TrainingJobDefinitions"]
+    assert (depths["DefinitionName"], rates["DefinitionName"]) == ("depths", "rates")
+    assert depths["TuningObjective"] == {"Type": "Maximize", "MetricName": "value"}
+    assert [channel["ChannelName"] for channel in rates["InputDataConfig"]] == ["train"]
+    assert "InputDataConfig" not in depths
+    assert "ParameterRanges" not in request["HyperParameterTuningJobConfig"]
+
+
+@pytest.mark.parametrize(
+    ("call", "named"),
+    [
+        (lambda make: HyperparameterTuner.create({}, {}, {}), "At least one estimator"),
+        (lambda make: make(autotune=True), "autotune"),
+        (lambda make: make(hyperparameters_to_keep_static_dict={}), "hyperparameters_to_keep_static_dict"),
+        (lambda make: make().request(inputs={"others": {}}), r"'inputs' must be a subset of \['depths', 'rates'\]"),
+        (lambda make: make(other={"max_run": 5, "spot_interruptions": "after:1s"}).request(), "spot_interruptions"),
+        (
+            lambda make: HyperparameterTuner.create(make().estimator_dict, {"rates": "score"}, {}),
+            r"'objective_metric_name_dict' must be the same as \['depths', 'rates'\]",
+        ),
+    ],
+)
+def test_what_several_estimators_cannot_be_is_refused_by_name(make_both, call, named):
+    with pytest.raises(BadInputError, match=named):
+        call(make_both)
 
 
 def test_generated_names_fit(make_tuner):

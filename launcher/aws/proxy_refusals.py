@@ -6,7 +6,7 @@ from http import HTTPStatus
 
 from launcher.aws import refusals
 from launcher.aws.errors import not_emulated
-from launcher.proxy.hosts import SERVED
+from launcher.aws.proxy_hosts import SERVED
 from launcher.s3_server.wire import Head
 
 

@@ -13,6 +13,7 @@ import contextlib
 import io
 import logging
 import os
+import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
@@ -22,10 +23,10 @@ from urllib.parse import SplitResult, unquote, urlsplit
 from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]  # documented for getproxies()
 
 from launcher.aws.hosts import service_of_host
+from launcher.aws.proxy_hosts import SERVED, is_loopback, is_metadata_address
+from launcher.aws.proxy_refusals import answer, refusal
 from launcher.aws_domains import is_aws_host
-from launcher.proxy.authority import Authority
-from launcher.proxy.hosts import SERVED, is_loopback, is_metadata_address
-from launcher.proxy.refusals import answer, refusal
+from launcher.aws_names.authority import Authority
 from launcher.s3_server.errors import S3Error
 from launcher.s3_server.wire import MAX_HEAD_BYTES, Head, read_head
 
@@ -65,13 +66,31 @@ class Proxy:
         self._offline = offline
         self._outside = outside or {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._lock = threading.Lock()
+
+    def serve(self, connection: socket.socket, head: Head, begun: bytes) -> None:
+        """Serve a connection of somebody else's server to its end, in the same thread for all of them.
+
+        Args:
+            connection: belongs to the proxy from now on.
+            head: the request that came.
+            begun: what was read of the connection behind the head.
+        """
+        with self._lock:
+            if self._loop is None:
+                self._loop, _ = _running_loop()
+        asyncio.run_coroutine_threadsafe(self._adopt(connection, head, begun), self._loop).result()
+
+    async def _adopt(self, connection: socket.socket, head: Head, begun: bytes) -> None:
+        reader, writer = await asyncio.open_connection(sock=connection, limit=MAX_HEAD_BYTES)
+        reader.feed_data(begun)
+        await self._serve(reader, writer, head)
 
     @contextmanager
     def running(self) -> Iterator[str]:
         """Serve meanwhile; give the URL that a program names as its proxy."""
-        loop = asyncio.new_event_loop()
-        thread = threading.Thread(target=loop.run_forever, name="launcher-proxy", daemon=True)
-        thread.start()
+        loop, thread = _running_loop()
         starting = asyncio.start_server(self._serve, LOOPBACK, 0, limit=MAX_HEAD_BYTES, backlog=256)
         server = asyncio.run_coroutine_threadsafe(starting, loop).result()
         try:
@@ -88,12 +107,12 @@ class Proxy:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _serve(self, reader: Reader, writer: Writer) -> None:
+    async def _serve(self, reader: Reader, writer: Writer, head: Head | None = None) -> None:
         task = asyncio.current_task()
         if task is not None:
             self._tasks.add(task)
         try:
-            head = await _head(reader)
+            head = head or await _head(reader)
             if head is None:
                 return
             if head.method == "CONNECT":
@@ -207,6 +226,13 @@ class Proxy:
         return urlsplit(url if "://" in url else f"http://{url}")
 
 
+def _running_loop() -> tuple[asyncio.AbstractEventLoop, threading.Thread]:
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, name="launcher-proxy", daemon=True)
+    thread.start()
+    return loop, thread
+
+
 async def _head(reader: Reader) -> Head | None:
     """Read a request up to its body; None where the connection ended before."""
     try:
@@ -270,7 +296,7 @@ async def _refuse(service: str, host: str, reader: Reader, writer: Writer) -> No
 
 
 async def _say(writer: Writer, status: HTTPStatus, words: str) -> None:
-    writer.write(answer(status, f"launcher exec: {words}\n".encode(), Connection="close"))
+    writer.write(answer(status, f"launcher: {words}\n".encode(), Connection="close"))
     await writer.drain()
 
 
