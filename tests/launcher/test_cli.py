@@ -347,7 +347,7 @@ def test_a_gate_that_is_not_passed_has_an_exit_code_of_its_own(monkeypatch, tmp_
     asked = []
 
     def judged(dataset, checkpoints, **options):
-        asked.append(options)
+        asked.append(options | {"dataset": dataset})
         return FOUND | {"gate": FOUND["gate"] | {"passed": options["gate"] == "value > 1"}}
 
     monkeypatch.setattr(ope, "judge_policies", judged)
@@ -370,3 +370,8 @@ def test_a_gate_that_is_not_passed_has_an_exit_code_of_its_own(monkeypatch, tmp_
         assert answer.exit_code == code
         assert json.loads(answer.stdout)["gate"]["passed"] is (code == 0)
     assert asked[0]["behavior_policy"] == "estimate"
+    (tmp_path / "make.py").write_text("import os; open(os.environ['SM_OUTPUT_DATA_DIR'] + '/log.csv', 'w').write('a')")
+    launcher.Estimator(entry_point=str(tmp_path / "make.py"), runtime="process").fit(job_name="my-log", logs="None")
+    for word, name in (("my-log", "output"), ("my-log:output/log.csv", "log.csv")):
+        CliRunner().invoke(cli.app, ["ope", "-d", word, "-c", "a"])
+        assert asked[-1]["dataset"].name == name, "a job stands for what it left"
