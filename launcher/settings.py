@@ -268,6 +268,11 @@ def namespaces_wanted() -> bool:
     return os.environ.get("LAUNCHER_NAMESPACES", "") != "off"
 
 
+def host_networks_wanted() -> bool:
+    """Return whether hosts that are processes get a network of their own; ``LAUNCHER_HOST_NETWORKS=off`` says no."""
+    return os.environ.get("LAUNCHER_HOST_NETWORKS", "") != "off"
+
+
 @dataclass(frozen=True)
 class LaunchSettings:
     """What the caller lends to every job, or takes from it.
