@@ -15,6 +15,7 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,43 +89,61 @@ def unknown_rules(page):
     return [block.rule for block in blocks(page) if (block.rule or None) not in _RULES]
 
 
-def run_page(page, folder, home):
+@dataclass(frozen=True)
+class Reader:
+    """Who runs a page's commands, and by which launcher.
+
+    Attributes:
+        python: the interpreter that has the launcher.
+        environment: all that the commands have, besides what ``run_page`` says.
+        wrap: makes a command that runs as this person.
+    """
+
+    python: str
+    environment: Mapping[str, str]
+    wrap: Callable[[list[str]], list[str]] = list
+
+    @classmethod
+    def of_this_checkout(cls):
+        return cls(sys.executable, {**os.environ, "PYTHONPATH": str(ROOT)})
+
+    def run(self, command, folder, **options):
+        return subprocess.run(self.wrap(command), cwd=folder, capture_output=True, text=True, check=False, **options)
+
+
+def run_page(page, folder, home, *, reader=None, until=""):
     """Run a page's commands, those of the pages that it follows first; returns all that was printed.
 
+    Args:
+        home: the launcher's; None for the reader's own.
+        until: the heading that the commands end at; empty for the whole page.
     Raises:
         AssertionError: a command ended with another exit code than the page says; the message has page and line.
     """
+    reader = reader or Reader.of_this_checkout()
+    text = page.read_text(encoding="utf-8")
     printed = ""
-    for name in _AFTER.findall(page.read_text(encoding="utf-8")):
-        printed += run_page(page.parent / name, folder, home)
-    programs = folder / ".programs"
-    programs.mkdir(exist_ok=True)
-    shim = programs / "launcher"
-    shim.write_text(_SHIM.format(python=sys.executable, small=SMALL))
-    shim.chmod(0o755)
+    for name in _AFTER.findall(text):
+        printed += run_page(page.parent / name, folder, home, reader=reader)
+    shim = _SHIM.format(python=reader.python, small=SMALL)
+    place = "mkdir -p .programs && cat > .programs/launcher && chmod 755 .programs/launcher"
+    assert reader.run(["sh", "-c", place], folder, input=shim).returncode == 0
     environment = {
-        **os.environ,
-        "LAUNCHER_HOME": str(home),
+        **reader.environment,
+        **({} if home is None else {"LAUNCHER_HOME": str(home)}),
         "LAUNCHER_RUNTIME": "process",
-        "PYTHONPATH": str(ROOT),
-        "PATH": f"{programs}:{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PATH": f"{folder}/.programs:{Path(reader.python).parent}:{reader.environment['PATH']}",
         "COLUMNS": "80",
     }
+    last_line = text.count("\n", 0, text.index(f"\n{until}\n")) if until else len(text)
     for block in blocks(page):
+        if block.line > last_line:
+            break
         if block.rule == "save":
-            target = folder / block.value
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_text(block.text)
+            save = 'mkdir -p "$(dirname "$0")" && cat > "$0"'
+            assert reader.run(["sh", "-c", save, block.value], folder, input=block.text).returncode == 0
         elif block.runs:
-            ended = subprocess.run(
-                ["bash", "-euc", block.text],
-                cwd=folder,
-                env=environment,
-                capture_output=True,
-                text=True,
-                check=False,
-                stdin=subprocess.DEVNULL,
-            )
+            ended = reader.run(["bash", "-euc", block.text], folder, env=environment, stdin=subprocess.DEVNULL)
             wanted = int(block.value) if block.rule == "exit code" else 0
             said = f"$ {block.text}{ended.stdout}{ended.stderr}"
             assert ended.returncode == wanted, f"{page.name}:{block.line}: exit code {ended.returncode}\n{said}"

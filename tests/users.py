@@ -30,6 +30,14 @@ def as_ordinary_user(command):
     return ["setpriv", "--reuid", uid, "--regid", uid, "--groups", groups, *rights, *command]
 
 
+def as_stranger(command):
+    """Return ``command`` so that it runs as a user with no right but those of everybody, and no engine."""
+    if os.getuid() != 0:
+        return command
+    uid = str(ORDINARY_UID)
+    return ["setpriv", "--reuid", uid, "--regid", uid, "--clear-groups", "--bounding-set", "-all", *command]
+
+
 def folder_of_ordinary_user():
     """Return a new folder that belongs to that user and lies where everybody may go; the caller removes it."""
     path = Path(tempfile.mkdtemp(prefix="launcher-user-", dir="/tmp"))

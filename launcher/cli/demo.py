@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -194,6 +196,13 @@ def print_summary(console: Console, result: DemoResult) -> None:
     ):
         if path is not None:
             console.print(f"  {title:<11}{path}", soft_wrap=True, highlight=False)
+    console.print(f"Look at the jobs in a browser: {_program()} ui", soft_wrap=True, highlight=False)
+
+
+def _program() -> str:
+    """Return how this shell calls the launcher: ``make demo`` has one that is not in the search path."""
+    is_command = Path(sys.argv[0]).name == "launcher" and shutil.which("launcher") is None
+    return sys.argv[0] if is_command else "launcher"
 
 
 def _print_judgement(console: Console, result: DemoResult) -> None:

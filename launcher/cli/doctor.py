@@ -17,6 +17,8 @@ from launcher.sdk.preflight import LIBRARIES
 from launcher.settings import build_settings, home_path, install_command
 
 _NEEDED_FREE_BYTES = 2 * 2**30
+# Ubuntu has the first, Debian the second; other kernels have neither.
+_NAMESPACES_SETTINGS = {"apparmor_restrict_unprivileged_userns": "0", "unprivileged_userns_clone": "1"}
 
 
 @dataclass(frozen=True)
@@ -58,16 +60,13 @@ def _home() -> Iterator[Finding]:
 
 
 def _process() -> Iterator[Finding]:
+    yield Finding("process runtime", "ok", f"{sys.executable} runs your scripts")
     missing = [name for name in LIBRARIES if importlib.util.find_spec(name) is None]
     if missing:
-        yield Finding(
-            "process runtime",
-            "missing",
-            f"{sys.executable} lacks {', '.join(missing)}",
-            install_command("rl"),
-        )
+        lacking = f"{', '.join(missing)} are not installed; presets need them as processes"
+        yield Finding("batch RL library", "missing", lacking, install_command("rl"))
     else:
-        yield Finding("process runtime", "ok", f"{sys.executable} runs the bundled entry points")
+        yield Finding("batch RL library", "ok", "processes run the bundled entry points and their presets")
     from launcher.runtimes.process import namespaces_missing
 
     try:
@@ -79,10 +78,19 @@ def _process() -> Iterator[Finding]:
             "private /opt/ml",
             "note",
             f"processes get none on this machine ({reason}); their scripts find the folders by SM_* variables",
-            "sysctl -w kernel.unprivileged_userns_clone=1" if sys.platform == "linux" else "",
+            namespaces_remedy(),
         )
     else:
         yield Finding("private /opt/ml", "ok", "each process gets its own, by namespaces")
+
+
+def namespaces_remedy(settings: Path = Path("/proc/sys/kernel")) -> str:
+    """Return the command that allows namespaces to ordinary users; empty where no setting forbids them."""
+    for name, wanted in _NAMESPACES_SETTINGS.items():
+        path = settings / name
+        if path.is_file() and path.read_text().strip() != wanted:
+            return f"sudo sysctl -w kernel.{name}={wanted}"
+    return ""
 
 
 def _docker() -> Iterator[Finding]:

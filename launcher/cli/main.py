@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -320,7 +322,7 @@ def _see_through(job: TrainingJob, *, detach: bool, as_json: bool) -> None:
         except JobFailedError:
             if not as_json:
                 with contextlib.suppress(LauncherError, OSError):  # why the job failed is to be said in any case
-                    results.print_files(job)
+                    results.print_what_failed_left(job)
             raise
     if as_json:
         print_json(masked_description(job.describe()))
@@ -377,7 +379,9 @@ def plot(
 
 @app.command()
 def ope(
-    dataset: Annotated[Path, typer.Option("--dataset", "-d", help="Logged episodes: a file, or its folder.")],
+    dataset: Annotated[
+        str, typer.Option("--dataset", "-d", help="Logged episodes: a file, its folder, JOB or JOB:output/FILE.")
+    ],
     checkpoints: Annotated[
         list[str],
         typer.Option(
@@ -415,7 +419,8 @@ def ope(
 
     launcher ope --dataset cartpole_dataset.csv --checkpoint latest
     """
-    from launcher.cli.ope import GATE_NOT_PASSED, as_csv, as_table, judge_policies
+    from launcher.cli.ope import GATE_NOT_PASSED, as_csv, as_table, judge_policies, renamed
+    from launcher.sdk.job_results import referred_location
 
     for option, given, choices in (
         ("--format", output_format, ("table", "json", "csv")),
@@ -427,9 +432,10 @@ def ope(
             raise BadInputError(f"{option} {given!r} is not known.", f"Use one of: {', '.join(choices)}.")
     if temperature is not None and not temperature > 0:
         raise BadInputError(f"--temperature {temperature:g} must be above 0.", "Towards 0 it is --policy greedy.")
+    paths = [_checkpoint(text) for text in checkpoints]
     judgement = judge_policies(
-        checked_path(dataset, "--dataset"),
-        [_checkpoint(text) for text in checkpoints],
+        checked_path(referred_location(dataset, tell=say_error), "--dataset"),
+        paths,
         policy=policy,
         temperature=temperature,
         estimators=[name.strip() for name in estimators.split(",") if name.strip()],
@@ -446,7 +452,10 @@ def ope(
     if output_format == "json":
         print_json(judgement)
     else:
-        print(as_table(judgement) if output_format == "table" else as_csv(judgement).rstrip("\n"))
+        jobs_of = {str(path.resolve()): text for text, path in zip(checkpoints, paths, strict=True) if not exists(text)}
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+        table = output_format == "table"
+        print(as_table(renamed(judgement, jobs_of), width) if table else as_csv(judgement).rstrip("\n"))
     if judgement["gate"] is not None and not judgement["gate"]["passed"]:
         raise typer.Exit(GATE_NOT_PASSED)
 
@@ -507,14 +516,15 @@ def doctor(as_json: AsJson = False) -> None:
         from rich.markup import escape
         from rich.table import Table
 
-        table = Table(box=None, pad_edge=False, show_header=False)
+        console = Console()
         colours = {"ok": "green", "note": "yellow", "missing": "red"}
+        table = Table(box=None, pad_edge=False, show_header=False)
         for finding in findings:
-            remedy = f"\n-> {finding.remedy}" if finding.remedy else ""
-            table.add_row(
-                f"[{colours[finding.state]}]{finding.state}[/]", finding.topic, escape(finding.detail + remedy)
-            )
-        Console().print(table)
+            table.add_row(f"[{colours[finding.state]}]{finding.state}[/]", finding.topic, escape(finding.detail))
+        console.print(table)
+        for finding in findings:
+            if finding.remedy:  # a command to be copied is never cut or filled up
+                console.print(f"\n{finding.topic}:\n  {escape(finding.remedy)}", soft_wrap=True, highlight=False)
     runtimes = [finding for finding in findings if finding.topic.endswith(" runtime")]
     if not any(finding.state == "ok" for finding in runtimes):
         raise typer.Exit(1)

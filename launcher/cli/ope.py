@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -71,8 +72,22 @@ def as_csv(judgement: Mapping[str, Any]) -> str:
     return text.getvalue()
 
 
-def as_table(judgement: Mapping[str, Any]) -> str:
-    """Return what a person reads: a table for each policy, what it rests on, and the ranking."""
+def renamed(value: Any, names: Mapping[str, str]) -> Any:
+    """Return a judgement that calls checkpoints by other names; ``names`` holds them by their paths."""
+    if isinstance(value, str):
+        path = next((path for path in names if value == path or value.startswith(f"{path}/")), None)
+        return value if path is None else names[path] + value.removeprefix(path)
+    if isinstance(value, dict):
+        return {renamed(key, names): renamed(member, names) for key, member in value.items()}
+    return [renamed(member, names) for member in value] if isinstance(value, list) else value
+
+
+def as_table(judgement: Mapping[str, Any], width: int | None = None) -> str:
+    """Return what a person reads: a table for each policy, what it rests on, and the ranking.
+
+    Args:
+        width: of the terminal, which sentences are to fit; None leaves them whole.
+    """
     lines = [
         f"Judged by {judgement['judged_by']}; discount {judgement['discount']:g}. "
         f"The policy that made the log earned {judgement['logged_return']:.2f} (discounted reward per episode)"
@@ -92,6 +107,7 @@ def as_table(judgement: Mapping[str, Any]) -> str:
                 ends = f"{estimate['lower']:.2f} to {estimate['upper']:.2f}"
                 rows.append((estimate["estimator"], value, ends, f"{estimate['level']:.0%} {estimate['interval']}"))
         lines += _aligned(rows)
+        lines += _verdict(policy, judgement["behavior"])
         share = policy["largest_weight_share"]
         lines.append(
             f"  in effect {policy['effective_sample_size']:.1f} of {judgement['episodes']} episodes"
@@ -116,7 +132,34 @@ def as_table(judgement: Mapping[str, Any]) -> str:
     if (gate := judgement["gate"]) is not None:
         lines += ["", "Gate passed" if gate["passed"] else "Gate not passed"]
         lines += _aligned([(policy["checkpoint"], policy["why"]) for policy in gate["policies"]])
-    return "\n".join(lines)
+    return "\n".join(lines if width is None else (part for line in lines for part in _fitted(line, width)))
+
+
+def _verdict(policy: Mapping[str, Any], behavior: Mapping[str, float] | None) -> list[str]:
+    """Return whether FQE tells a policy from the one that made the log."""
+    estimate = next((estimate for estimate in policy["estimates"] if estimate["estimator"] == "FQE"), None)
+    if behavior is None or estimate is None or estimate["lower"] is None:
+        return []
+    lower, upper, logged = estimate["lower"], estimate["upper"], behavior["value"]
+    if lower > logged:
+        verdict = "it is better than the policy that made the log"
+    elif upper < logged:
+        verdict = "it is worse than the policy that made the log"
+    else:
+        verdict = "this log cannot tell it from the policy that made the log"
+    return [f"  By FQE {verdict}: {lower:.2f} to {upper:.2f}, against {logged:.2f}."]
+
+
+def _fitted(line: str, width: int) -> list[str]:
+    """Return a line in as many as the width asks for; a row of a table, which has gaps in it, stays whole."""
+    text = line.lstrip()
+    indent = " " * (len(line) - len(text))
+    if len(line) <= width or "  " in text:
+        return [line]
+    return textwrap.wrap(
+        text, width, initial_indent=indent, subsequent_indent=f"{indent}  ",
+        break_long_words=False, break_on_hyphens=False,
+    )  # fmt: skip
 
 
 def _shown_behavior(behavior: Mapping[str, float] | None) -> str:

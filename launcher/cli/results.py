@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
 import shutil
 import sys
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,7 +25,8 @@ if TYPE_CHECKING:
 
 _INSIDE = {"/opt/ml/model": "model", "/opt/ml/output/data": "output", "/opt/ml/output/intermediate": "intermediate"}
 _INSIDE_PATH = re.compile(rf"({'|'.join(_INSIDE)})/([^\s'\"`,;:()\[\]]+)")
-_NEXT = {"collect.py": "--preset PRESET -i train", "train.py": "evaluate.py --preset PRESET -i checkpoint"}
+_BUNDLED = ("collect.py", "prepare.py", "train.py", "evaluate.py")
+_UNPACKED = re.compile(r".*/jobs/(?P<job>[A-Za-z0-9-]+)/unpacked/output(?:/(?P<inside>.+))?")
 _MAX_NAMES = 5
 _MAX_LOG_BYTES = 1 << 20
 _MAX_ARCHIVE_BYTES = 64 << 20  # of an archive that is read to name its files, when nobody asked for them
@@ -86,26 +91,83 @@ def print_results(job: TrainingJob) -> None:
     """Say how a job ended, which files came out by paths of this machine, and what the next command may be."""
     for line in job.warnings:
         say_error(f"warning: {line}")
-    say(f"{job.name}: {job.status}. Results: {job.model_data.removeprefix('file://').rsplit('/', 1)[0]}")
+    say(f"{job.name}: {job.status}. Results: {_results(job)}")
     if print_files(job):
-        next_options = _NEXT.get(job.entry_point or "", "... -i CHANNEL")
         say(f"Files: launcher outputs {job.name} --to FOLDER")
-        say(f"Next job: launcher fit {next_options}={job.name}")
+        for number, command in enumerate(_next_commands(job)):
+            say(f"{'Next:' if not number else '  or:'} {command}")
 
 
-def print_files(job: TrainingJob) -> bool:
-    """Name the files that came out, and those that the log names by paths of the container; return if there are any."""
+def print_what_failed_left(job: TrainingJob) -> None:
+    """Name the files that a job left which failed."""
+    print_files(job, title=f"{job.name}: {job.status}. What it left: {_results(job)}")
+
+
+def print_files(job: TrainingJob, *, title: str = "") -> bool:
+    """Name the files that came out, and those that the log names by paths of the container; return if there are any.
+
+    Args:
+        title: is printed before them; empty for none.
+    """
     files = {
         part: [name for name, _ in job.outputs.files(part)]
         for part in _archives(job)
         if 0 < job.outputs.size(part) <= _MAX_ARCHIVE_BYTES
     }
+    if title and files:
+        say(title)
     for part, names in files.items():
-        rest = f" and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else ""
-        say(f"  {_archives(job)[part]}: {', '.join(names[:_MAX_NAMES])}{rest}")
+        shown = by_folder(names)
+        rest = f" and {len(shown) - _MAX_NAMES} more" if len(shown) > _MAX_NAMES else ""
+        say(f"  {_archives(job)[part].rpartition('/')[2]}: {', '.join(shown[:_MAX_NAMES])}{rest}")
     for line in _translated(job, files):
         say(f"  {line}")
     return bool(files)
+
+
+def _results(job: TrainingJob) -> str:
+    return job.model_data.removeprefix("file://").rpartition("/")[0]
+
+
+def by_folder(names: Sequence[str]) -> list[str]:
+    """Return the names of files, those of a folder with several as one."""
+    counts = Counter(name.partition("/")[0] for name in names)
+    folders = {name.partition("/")[0] for name in names if "/" in name}
+    shown = (
+        f"{first}/ ({counts[first]} files)" if first in folders and counts[first] > 1 else name
+        for name in names
+        for first in (name.partition("/")[0],)
+    )
+    return list(dict.fromkeys(shown))
+
+
+def _next_commands(job: TrainingJob) -> list[str]:
+    """Return what people do next with a job's results, for the bundled entry points by what they are for."""
+    from launcher.jobs.store import JobStore
+
+    spec = JobStore(job.outputs.home).load(job.name).training_spec
+    if "preset" not in spec.hyperparameters or job.entry_point not in _BUNDLED:
+        return [f"launcher fit SCRIPT -i CHANNEL={job.name}"]
+    if job.entry_point in ("collect.py", "prepare.py"):
+        return [f"launcher fit --preset PRESET -i train={job.name}"]
+    if job.entry_point == "evaluate.py":
+        return []
+    datasets = [channel.uri for channel in spec.channels if channel.name == "train" and channel.uri.startswith("file:")]
+    judging = [f"launcher ope -d {shlex.quote(_shown_input(uri))} -c {job.name}" for uri in datasets]
+    return [*judging, f"launcher fit evaluate.py --preset PRESET -i checkpoint={job.name}"]
+
+
+def _shown_input(uri: str) -> str:
+    """Return a channel's input as a person would type it: by its job, or from here."""
+    path = uri.removeprefix("file://")
+    match = _UNPACKED.fullmatch(path)
+    if match is not None:
+        return match["job"] + (f":output/{match['inside']}" if match["inside"] else "")
+    try:
+        near = os.path.relpath(path)
+    except OSError:  # this folder is gone
+        return path
+    return path if near.startswith("..") else near
 
 
 def _translated(job: TrainingJob, files: dict[str, list[str]]) -> list[str]:
@@ -118,7 +180,7 @@ def _translated(job: TrainingJob, files: dict[str, list[str]]) -> list[str]:
         folder, name = match[1], match[2].rstrip("./")
         part = _INSIDE[folder]
         if name in files.get(part, ()) or any(file.startswith(f"{name}/") for file in files.get(part, ())):
-            lines[f"{folder}/{name} is {part}/{name} in {_archives(job)[part]}"] = None
+            lines[f"{folder}/{name} is {part}/{name}"] = None
         elif part == "intermediate" and job.outputs.has_intermediate(name):
             lines[f"{folder}/{name} is {_intermediate(job)}/{name}"] = None
     return list(lines)[:_MAX_NAMES]

@@ -1,4 +1,7 @@
-"""What the pages show, read from a home. A part that cannot be read is missing from a page, and does not end it."""
+"""What the pages show, read from a home. A part that cannot be read is missing from a page, and does not end it.
+
+What the list of jobs does not need is loaded where it is used: somebody waits for that page first.
+"""
 
 from __future__ import annotations
 
@@ -18,17 +21,12 @@ from launcher.jobs.endpoint_record import EndpointRecord
 from launcher.jobs.folder import JobFolder
 from launcher.jobs.index import Entry, list_entries
 from launcher.jobs.kinds import KINDS, PROCESSING_JOBS, TRAINING_JOBS, TRANSFORM_JOBS, TUNING_JOBS, Kind
-from launcher.jobs.metrics import read_points
 from launcher.jobs.record import DrivenRecord, JobRecord
 from launcher.jobs.spec import job_keys
 from launcher.jobs.store import EndpointStore, Store
-from launcher.jobs.usage import UsageSample, read_samples
-from launcher.running.artifacts import list_files
-from launcher.running.following import LogReader, tail_begins
 from launcher.s3_server.errors import S3Error
 from launcher.s3_server.store import ObjectStore
 from launcher.secrets import masked, masked_text
-from launcher.storage import embedded_path
 
 JOB_KINDS: Mapping[str, Kind[Any]] = {
     kind.folder: kind for kind in (TRAINING_JOBS, PROCESSING_JOBS, TRANSFORM_JOBS, TUNING_JOBS)
@@ -210,6 +208,8 @@ def endpoint_view(home: Path, name: str) -> tuple[EndpointRecord, list[dict[str,
 
 def read_log(folder: JobFolder, limit: int) -> Log:
     """Return about the last ``limit`` bytes of every host's log."""
+    from launcher.running.following import LogReader, tail_begins
+
     lines: dict[str, list[str]] = {}
     begins = tail_begins(folder, limit)
     reader = LogReader(folder, lambda host, line: lines.setdefault(host, []).append(line), offsets=begins)
@@ -224,6 +224,9 @@ def files_at(uri: str, s3: Mapping[str, Any] | None, home: Path) -> tuple[list[t
         uri: ``file://``, or ``s3://`` of the S3 that is built in; another S3 is not asked.
         s3: which S3 is meant, as a spec holds it.
     """
+    from launcher.running.artifacts import list_files
+    from launcher.storage import embedded_path
+
     try:
         if uri.startswith("file://"):
             path = Path(uri.removeprefix("file://"))
@@ -285,6 +288,8 @@ def _shown(value: Any) -> Any:
 
 
 def _metrics(path: Path) -> list[Curve]:
+    from launcher.jobs.metrics import read_points
+
     points = []
     with suppress(OSError, ValueError, TypeError):  # a file that something else has written
         points = read_points(path)
@@ -296,6 +301,8 @@ def _metrics(path: Path) -> list[Curve]:
 
 def _usage(path: Path) -> dict[str, list[Curve]]:
     """Return what each host of a job used, as its driver measured it."""
+    from launcher.jobs.usage import UsageSample, read_samples
+
     samples: list[UsageSample] = []
     with suppress(OSError):
         samples = read_samples(path)
@@ -330,6 +337,8 @@ def read_estimates(record: JobRecord, home: Path) -> Estimates | None:
 
 def _metric_text(uri: str, record: JobRecord, home: Path) -> str:
     """Return the metric file below a URI; empty where there is none, or where it is on another S3."""
+    from launcher.storage import embedded_path
+
     if uri.startswith("file://"):
         paths = sorted(Path(uri.removeprefix("file://")).glob("worker_*.csv"))
     elif (record.training_spec.s3 or {}).get("kind") == "embedded":

@@ -1,4 +1,7 @@
-"""Answers requests for the console's pages: which page a path is, and whether the caller may see it."""
+"""Answers requests for the console's pages: which page a path is, and whether the caller may see it.
+
+Somebody waits for the first page, the list of jobs: what only other pages need is loaded by them.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from urllib.parse import parse_qsl, unquote, urlencode
 
 from markupsafe import Markup
 
-from launcher.console import ROOT, frame, live, pages, places
+from launcher.console import ROOT, frame, pages
 from launcher.console.access import (
     HEADERS,
     cookie_name,
@@ -32,14 +35,12 @@ from launcher.console.reading import (
     text_begin,
 )
 from launcher.errors import BadInputError, LauncherError
-from launcher.jobs.batch import BatchHome
 from launcher.jobs.kinds import TRAINING_JOBS
 from launcher.jobs.store import EndpointStore, JobStore, ModelStore
 from launcher.s3_server.errors import S3Error
 from launcher.s3_server.messages import Response
 from launcher.s3_server.store import ObjectStore
 from launcher.s3_server.wire import Head
-from launcher.storage import embedded_path
 
 _STATIC = {"style.css": "text/css; charset=utf-8", "script.js": "text/javascript; charset=utf-8"}
 _FILTERS = ("text", "kind", "status")
@@ -113,9 +114,12 @@ class Console:
         return Response(200, {**HEADERS, "Set-Cookie": cookie}, body.encode())
 
     def _page(self, parts: list[str], asked: Mapping[str, str], head: Head) -> Response:
+        return self._job_list(asked) if not parts else self._other_page(parts, asked, head)
+
+    def _other_page(self, parts: list[str], asked: Mapping[str, str], head: Head) -> Response:
+        from launcher.console import live, places
+
         match parts:
-            case []:
-                return self._job_list(asked)
             case ["events"]:
                 return _stream(live.list_events(self._home, _filters(asked), _begin(asked)))
             case [name] if name in _STATIC:
@@ -148,6 +152,8 @@ class Console:
                 body = places.model_page(name, record, files, shown_document(record.request), note)
                 return self._whole(name, body, place="models")
             case ["queue"]:
+                from launcher.jobs.batch import BatchHome
+
                 batch = BatchHome(self._home)
                 body = places.queue_page(batch.queues.records()[0], batch.jobs.records()[0])
                 return self._whole("Queue", body, place="queue")
@@ -158,6 +164,7 @@ class Console:
     def _comparison(self, asked: Mapping[str, str], head: Head) -> Response:
         """Answer for the two jobs that stand in the query, each as ``job=KIND/NAME``."""
         from launcher.comparing.jobs import SECTIONS, compare_training_jobs  # takes as long to load as all the rest
+        from launcher.console import places
 
         chosen = [value for name, value in parse_qsl(head.target.partition("?")[2]) if name == "job"]
         pairs = [identity.partition("/")[::2] for identity in chosen]
@@ -171,12 +178,17 @@ class Console:
         return self._whole("Two jobs", places.comparison_page(comparison, views, query))
 
     def _endpoint(self, name: str) -> Response:
+        from launcher.console import live, places
+
         view = endpoint_view(self._home, name)
         log = read_log(EndpointStore(self._home).folder(name), _LOG_BYTES)
         events = f"{path_to('endpoints', name, 'events')}?{urlencode({'at': live.place_of(log.offsets)})}"
         return self._whole(name, places.endpoint_page(*view, log), place="endpoints", events=events)
 
     def _storage(self, place: list[str], asked: Mapping[str, str]) -> Response:
+        from launcher.console import places
+        from launcher.storage import embedded_path
+
         with ObjectStore(embedded_path(self._home)) as objects:
             match place:
                 case []:
@@ -201,6 +213,8 @@ class Console:
         return self._whole("Jobs", pages.job_list(lines, filters, total, begin), events=events)
 
     def _job(self, folder: str, name: str) -> Response:
+        from launcher.console import live
+
         view = job_view(self._home, folder, name)
         log = read_log(view.folder, _LOG_BYTES)
         place = urlencode({"at": live.place_of(log.offsets)})

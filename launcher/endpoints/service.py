@@ -50,7 +50,7 @@ from launcher.storage import recorded_storage, which_s3
 
 LOOPBACK = "127.0.0.1"
 _POLL_SECONDS = 0.02
-_SETTLING_SECONDS = 10.0
+_SETTLING_SECONDS = 60.0  # on a machine with forty processes for a CPU it took more than ten
 
 
 def create_config(request: Mapping[str, Any], home: Path, *, warnings: Sequence[str] = ()) -> EndpointConfigSpec:
@@ -250,7 +250,8 @@ def ensure(store: EndpointStore, name: str) -> EndpointRecord:
             _start(store, name)
         if time.monotonic() > deadline:
             raise JobFolderError(
-                f"endpoint '{name}': its process does not begin.", f"Its log: {store.folder(name).path / 'driver.log'}"
+                f"endpoint '{name}': its process did not start within {_SETTLING_SECONDS:g} s.",
+                f"Its log: {store.folder(name).path / 'driver.log'}",
             )
         time.sleep(_POLL_SECONDS)
 

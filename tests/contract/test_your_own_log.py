@@ -10,21 +10,19 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-PAGE = Path(__file__).parents[2] / "docs" / "your-own-log.md"
+from tests.pages import ROOT, blocks
+
+PAGE = ROOT / "docs/your-own-log.md"
 COMMAND = Path(sys.executable).parent
-
-
-def blocks(language):
-    return re.findall(rf"```{language}\n(.*?)```", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL)
 
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory):
     """The folder in which every block of the page has run, and what the commands printed."""
     folder = tmp_path_factory.mktemp("shop")
-    (program,), (preset,) = blocks("python"), blocks("yaml")
-    subprocess.run([sys.executable, "-c", program], cwd=folder, check=True)
-    (folder / "shop.yaml").write_text(preset)
+    for block in blocks(PAGE):
+        if block.rule == "save":
+            (folder / block.value).write_text(block.text)
     environment = os.environ | {
         "LAUNCHER_HOME": str(folder / "home"),
         "LAUNCHER_RUNTIME": "process",
@@ -32,14 +30,15 @@ def shop(tmp_path_factory):
     }
     answers = [
         subprocess.run(["bash", "-ec", block], cwd=folder, env=environment, capture_output=True, text=True, check=False)
-        for block in blocks("sh")
+        for block in (block.text for block in blocks(PAGE) if block.runs)
     ]
-    return folder, answers
+    return folder, answers[1:]
 
 
 def test_the_commands_of_the_page_run_as_written(shop):
     _, answers = shop
     assert [answer.returncode for answer in answers] == [0, 0, 0], [answer.stderr for answer in answers]
+    assert (shop[0] / "shop.csv").is_file()
     fitted, judged, gated = (answer.stdout for answer in answers)
     assert "Actions> 0 = discount, 1 = none, 2 = reminder" in fitted
     assert re.search(r"\n +FQE +[\d.]+ ", judged)

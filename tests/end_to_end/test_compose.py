@@ -4,6 +4,8 @@ import json
 import re
 import tarfile
 import time
+from urllib.error import HTTPError
+from urllib.request import HTTPCookieProcessor, build_opener, urlopen
 
 import boto3
 import pytest
@@ -12,6 +14,7 @@ from botocore.exceptions import ClientError
 from launcher.settings import DEFAULT_BUCKET
 from tests.compose import OWNER, compose_in
 from tests.launcher.aws.clients import training_job
+from tests.launcher.aws.test_commands import unused_port
 from tests.shell import run_launcher
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
@@ -211,6 +214,27 @@ def test_the_local_aws_runs_a_job_that_boto3_creates(compose, trained):
         assert (record.stat().st_uid, record.stat().st_gid) == OWNER
     finally:
         compose.docker("compose", "down", **variables)
+
+
+def test_the_console_shows_the_jobs_to_a_browser_of_this_machine(compose, trained):
+    variables = {"UI_PORT": str(unused_port())}
+    begun = compose.docker("compose", "up", "--wait", "ui", **variables)
+    assert begun.returncode == 0, begun.stdout + begun.stderr
+    try:
+        printed = compose.docker("compose", "logs", "ui", **variables).stdout
+        address = re.search(rf"http://127\.0\.0\.1:{variables['UI_PORT']}/_console/\?token=\S+", printed)
+        assert address, printed
+        home = address.group().partition("?")[0]
+        browser = build_opener(HTTPCookieProcessor())
+        browser.open(address.group()).close()  # leaves a cookie
+        page = browser.open(home).read().decode()
+        name = (compose.jobs / "train").readlink().name
+        assert name in page
+        assert "Off-Policy Evaluation" in browser.open(f"{home}jobs/{name}").read().decode()
+        with pytest.raises(HTTPError, match="403"):
+            urlopen(home)
+    finally:
+        compose.docker("compose", "--profile", "ui", "down", **variables)
 
 
 def test_nothing_but_images_and_jobs_is_left(compose, trained):

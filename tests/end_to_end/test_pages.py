@@ -27,9 +27,10 @@ def test_comments_on_blocks_say_what_the_runner_knows():
 @pytest.mark.slow
 def test_the_commands_of_the_first_steps_hand_one_result_to_the_next(folder, home):
     printed = run_page(ROOT / "docs/first-steps.md", folder, home)
-    assert "/opt/ml/output/data/cartpole_dataset.csv is output/cartpole_dataset.csv in /" in printed
-    assert "Next job: launcher fit --preset PRESET -i train=log" in printed
-    assert "Next job: launcher fit evaluate.py --preset PRESET -i checkpoint=cartpole" in printed
+    assert "/opt/ml/output/data/cartpole_dataset.csv is output/cartpole_dataset.csv\n" in printed
+    assert "Next: launcher fit --preset PRESET -i train=log" in printed
+    assert "Next: launcher ope -d log -c cartpole" in printed
+    assert "By FQE " in printed
     assert "Total reward=" in printed
     assert (folder / "cartpole.html").stat().st_size > 10_000
 

@@ -5,7 +5,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-import sysconfig
 import zipfile
 from functools import partial
 from pathlib import Path
@@ -14,36 +13,6 @@ import pytest
 
 pytestmark = pytest.mark.slow
 CHECKOUT = Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
-    """Built from a copy, in which somebody keeps wheels of his own beside the Dockerfile."""
-    copy = tmp_path_factory.mktemp("wheel") / "checkout"
-    copy.mkdir()
-    for name in ("launcher", "container", "entrypoints", "presets", "docs"):
-        shutil.copytree(CHECKOUT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__", "*.whl"))
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(CHECKOUT / name, copy)
-    for folder in ("container/job_toolkit", "container/model_server", "entrypoints/batch_rl"):
-        (copy / folder / "__pycache__").mkdir()
-        (copy / folder / "__pycache__" / "x.cpython-311.pyc").write_bytes(b"x")
-    (copy / "container" / "wheels" / "private-1.0-py3-none-any.whl").write_bytes(b"x")
-    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(copy / "dist"), str(copy)]
-    subprocess.run(command, check=True, capture_output=True)
-    return next((copy / "dist").glob("*.whl"))
-
-
-@pytest.fixture(scope="module")
-def installed(wheel, tmp_path_factory):
-    """A new environment with the wheel; what it depends on comes from the tests' own."""
-    root = tmp_path_factory.mktemp("environment")
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(root)], check=True)
-    packages = next((root / "lib").glob("python*/site-packages"))
-    pip = [sys.executable, "-m", "pip", "--python", str(root / "bin" / "python"), "install", "--quiet"]
-    subprocess.run([*pip, "--no-deps", "--no-index", str(wheel)], check=True, capture_output=True)
-    (packages / "dependencies.pth").write_text(sysconfig.get_paths()["purelib"])
-    return root / "bin"
 
 
 def test_the_wheel_carries_image_entry_points_and_presets_and_nothing_private(wheel):

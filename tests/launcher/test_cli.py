@@ -8,7 +8,8 @@ import time
 import pytest
 
 import launcher
-from launcher.cli.ope import as_csv, as_table
+from launcher.cli.doctor import namespaces_remedy
+from launcher.cli.ope import as_csv, as_table, renamed
 from launcher.settings import DEFAULT_BUCKET
 from tests.shell import launcher_environment, run_launcher
 
@@ -131,6 +132,21 @@ def test_doctor_names_what_works_and_what_mends_the_rest(run, tmp_path):
     assert findings["docker runtime"]["remedy"]
 
 
+def test_doctor_prints_commands_that_can_be_copied(run, tmp_path):
+    """A long one is a line, whatever the terminal's width."""
+    shown = run("doctor", COLUMNS="40", DOCKER_HOST=f"unix://{tmp_path}/no.sock").splitlines()
+    assert shown[shown.index("docker runtime:") + 1].startswith("  sudo ")
+
+
+def test_doctor_names_the_setting_that_forbids_namespaces(tmp_path):
+    assert namespaces_remedy(tmp_path) == ""
+    setting = tmp_path / "apparmor_restrict_unprivileged_userns"
+    setting.write_text("1\n")
+    assert namespaces_remedy(tmp_path) == "sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0"
+    setting.write_text("0\n")
+    assert namespaces_remedy(tmp_path) == ""
+
+
 def test_a_preset_is_shown_with_the_meaning_of_every_value(run):
     assert "preset-cartpole-ddqnbcq" in run("presets", "ls").split()
     text = run("presets", "show", "preset-cartpole-ddqnbcq")
@@ -226,6 +242,19 @@ def test_a_judgement_is_shown_as_a_table_or_as_rows():
     assert "  DM         5.00 (it says 7.25)  4.00 to 6.50  90% bootstrap" in table
     assert "in effect 0.0 of 75 episodes\n  note: beware" in table
     assert "rank correlation with the truth undefined; regret 0.00 at 1" in table
+    assert "By FQE" not in table, "it was not asked for"
+    fqe = {"estimator": "FQE", "value": 25.0, "lower": 22.5, "upper": 27.0, "level": 0.95, "interval": "refitted"}
+    policy = {**FOUND["policies"][0], "estimates": [{**fqe, "uncut": None}]}
+    for lower, words in (
+        (22.5, "it is better than the policy that made the log: 22.50 to 27.00, against 21.00."),
+        (20.5, "this log cannot tell it from the policy that made the log: 20.50 to 27.00"),
+    ):
+        policy["estimates"][0]["lower"] = lower
+        assert f"  By FQE {words}" in as_table({**FOUND, "policies": [policy]})
+    narrow = as_table({**FOUND, "policies": [policy], "assumptions": ["a long thing " * 9]}, 60).splitlines()
+    assert max(map(len, narrow)) <= 60
+    assert renamed(FOUND, {"a": "my-job"})["comparison"]["probability_best"] == {"my-job": 1.0}
+    assert renamed({"x": "/p/c/epoch-1", "y": "/p/cc"}, {"/p/c": "job"}) == {"x": "job/epoch-1", "y": "/p/cc"}
     rows = as_csv(FOUND).splitlines()
     assert rows[0].startswith("checkpoint,policy,estimator,value,lower,upper,level,interval,effective_sample_size")
     assert rows[1:] == ["a,greedy,WIS,,,,,why,0.0,,", "a,greedy,DM,5.0,4.0,6.5,0.9,bootstrap,0.0,,"]
@@ -318,7 +347,7 @@ def test_a_gate_that_is_not_passed_has_an_exit_code_of_its_own(monkeypatch, tmp_
     asked = []
 
     def judged(dataset, checkpoints, **options):
-        asked.append(options)
+        asked.append(options | {"dataset": dataset})
         return FOUND | {"gate": FOUND["gate"] | {"passed": options["gate"] == "value > 1"}}
 
     monkeypatch.setattr(ope, "judge_policies", judged)
@@ -341,3 +370,8 @@ def test_a_gate_that_is_not_passed_has_an_exit_code_of_its_own(monkeypatch, tmp_
         assert answer.exit_code == code
         assert json.loads(answer.stdout)["gate"]["passed"] is (code == 0)
     assert asked[0]["behavior_policy"] == "estimate"
+    (tmp_path / "make.py").write_text("import os; open(os.environ['SM_OUTPUT_DATA_DIR'] + '/log.csv', 'w').write('a')")
+    launcher.Estimator(entry_point=str(tmp_path / "make.py"), runtime="process").fit(job_name="my-log", logs="None")
+    for word, name in (("my-log", "output"), ("my-log:output/log.csv", "log.csv")):
+        CliRunner().invoke(cli.app, ["ope", "-d", word, "-c", "a"])
+        assert asked[-1]["dataset"].name == name, "a job stands for what it left"

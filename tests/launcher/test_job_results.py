@@ -1,13 +1,16 @@
 """One job's result as the next one's input, on the command line and in Python."""
 
 import json
+import re
 import tarfile
 from pathlib import Path
 
 import pytest
 
+import launcher
 from launcher import Estimator, Model, TrainingInput
 from launcher.cli.printing import print_table
+from launcher.cli.results import by_folder, print_results
 from launcher.errors import ArtifactError, ChannelError, JobFailedError, RuntimeUnavailableError
 from launcher.runtimes import get_runtime
 from launcher.sdk.bundled import bundled_inputs
@@ -219,20 +222,48 @@ def test_the_end_of_fit_names_files_by_paths_of_this_machine_and_the_next_comman
     answer = run_launcher("fit", "make.py", "-r", "process", "--job-name", "job-1", cwd=tmp_path)
     results = home / "jobs/job-1/output"
     assert f"job-1: Completed. Results: {results}" in answer.stdout
-    assert f"/opt/ml/output/data/log.csv is output/log.csv in {results}/output.tar.gz" in answer.stdout
-    assert f"{results}/model.tar.gz: policy.pt" in answer.stdout
-    assert f"{results}/output.tar.gz: checkpoint/epoch-1.pt, log.csv" in answer.stdout
-    assert "Files: launcher outputs job-1 --to FOLDER\nNext job: launcher fit ... -i CHANNEL=job-1\n" in answer.stdout
+    assert "  /opt/ml/output/data/log.csv is output/log.csv\n" in answer.stdout
+    assert "  model.tar.gz: policy.pt\n" in answer.stdout
+    assert "  output.tar.gz: checkpoint/epoch-1.pt, log.csv\n" in answer.stdout
+    assert "Files: launcher outputs job-1 --to FOLDER\nNext: launcher fit SCRIPT -i CHANNEL=job-1\n" in answer.stdout
+    ours = answer.stdout[answer.stdout.index("job-1: Completed") :].splitlines()[1:]
+    assert max(map(len, ours)) <= 80
 
 
 def test_the_end_of_fit_names_files_in_s3_and_those_of_a_job_that_failed(tmp_path, home):
     (tmp_path / "make.py").write_text(MAKER + "\nraise SystemExit(3)\n")
     answer = run_launcher("fit", "make.py", "-r", "process", "--mode", "s3", "--job-name", "job-1", cwd=tmp_path)
-    results = f"s3://{DEFAULT_BUCKET}/job-1/output"
     assert answer.returncode == 1
-    assert f"/opt/ml/output/data/log.csv is output/log.csv in {results}/output.tar.gz" in answer.stdout
-    assert f"{results}/output.tar.gz: checkpoint/epoch-1.pt, log.csv" in answer.stdout
-    assert "Next job" not in answer.stdout
+    assert f"job-1: Failed. What it left: s3://{DEFAULT_BUCKET}/job-1/output\n" in answer.stdout
+    assert "  /opt/ml/output/data/log.csv is output/log.csv\n" in answer.stdout
+    assert "  output.tar.gz: checkpoint/epoch-1.pt, log.csv\n" in answer.stdout
+    assert "Next" not in answer.stdout
+
+
+@pytest.mark.parametrize(
+    ("script", "commands"),
+    [
+        ("collect.py", ["launcher fit --preset PRESET -i train=mine"]),
+        ("train.py", ["launcher ope -d log -c mine", "launcher fit evaluate.py --preset PRESET -i checkpoint=mine"]),
+        ("evaluate.py", []),
+    ],
+)
+def test_the_end_of_a_bundled_job_names_what_people_do_next(script, commands, make_job, tmp_path, home, capsys):
+    """Scripts of these names stand for the bundled ones; the job is given what another one left."""
+    make_job("log")
+    (tmp_path / script).write_text(MAKER)
+    estimator = Estimator(
+        entry_point=script, source_dir=str(tmp_path), hyperparameters={"preset": "any"}, runtime=FakeRuntime()
+    )
+    estimator.fit({"train": launcher.TrainingJob("log")}, job_name="mine", logs="None")
+    print_results(launcher.TrainingJob("mine"))
+    said = capsys.readouterr().out
+    assert re.findall(r"^(?:Next|  or): (.*)$", said, re.MULTILINE) == commands
+
+
+def test_the_files_of_a_folder_are_counted_and_not_named():
+    names = ["checkpoint/a", "checkpoint/b", "log.csv", "one/only"]
+    assert by_folder(names) == ["checkpoint/ (2 files)", "log.csv", "one/only"]
 
 
 @pytest.mark.slow

@@ -340,7 +340,7 @@ def _interval(
     if not math.isfinite(value):
         return None, "the estimate is undefined"
     if name == intervals.DM:
-        return None, "the log's variation is the least of it: no interval holds the model's error; FQE refits the model"
+        return None, "only FQE covers a model's error"
     try:
         if method == "bootstrap":
             size = weights.effective_sample_size

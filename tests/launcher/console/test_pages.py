@@ -3,6 +3,8 @@
 import base64
 import hashlib
 import json
+import subprocess
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from launcher.console.reading import job_view, listed_jobs, read_log, shown_docu
 from launcher.console.serving import Console
 from launcher.jobs.spec import job_keys
 from launcher.s3_server.wire import Head, Headers
+from tests.shell import launcher_environment
 
 HOSTILE = "<script>alert(1)</script>&\"'"
 RECORD = {
@@ -149,6 +152,32 @@ def test_a_first_page_and_all_it_loads_weigh_less_than_60_kib(home, make_job, ge
         make_job(f"preset-cartpole-ddqnbcq-2026-11-22-01-35-00-{number_:03}")
     weight = sum(len(get(path)[1].encode()) for path in ("", "style.css", "script.js"))
     assert weight < 60 << 10
+
+
+def test_the_first_page_waits_for_no_module_that_only_others_need(home, make_job):
+    """Somebody waits for it: the list of jobs reads no archive, asks no storage and draws no other page."""
+    make_job("job-1")
+    program = (
+        "import sys\nfrom pathlib import Path\nfrom launcher.console import serving\n"
+        "console = serving.Console(Path(sys.argv[1]))\n"
+        "assert b'job-1' in console._job_list({}).body\n"
+        "print(*(name for name in sys.modules if name.startswith('launcher.')))"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", program, str(home)],
+        env=launcher_environment(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    loaded = set(answer.stdout.split())
+    assert "launcher.console.pages" in loaded
+    assert not loaded & {
+        "launcher.storage",
+        "launcher.running.artifacts",
+        "launcher.console.places",
+        "launcher.console.live",
+    }
 
 
 def test_a_job_that_is_not_there_or_cannot_be_read_is_said(home, make_job, get):
