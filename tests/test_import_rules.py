@@ -47,7 +47,7 @@ LAYERS = [
     {"requests"},
     {"channels"},
     {"running"},
-    {"serving", "comparing"},
+    {"serving", "comparing", "elsewhere"},
     {"transform", "endpoints"},
     {"processing_jobs"},
     {"tuning", "batch_queues"},

@@ -84,7 +84,7 @@ from launcher.running.plan import (
 from launcher.running.requirements import IN_USE, RequirementsCache, entry_name, is_cacheable, requirements_cache
 from launcher.running.signals import HandOver, Interrupts
 from launcher.running.syncing import FolderSync
-from launcher.runtimes import EndCause, Ending, Execution, HostState, Runtime, choose_runtime
+from launcher.runtimes import TRAINING_JOB, EndCause, Ending, Execution, HostState, Runtime, choose_runtime
 from launcher.runtimes.images import image_note, is_bundled, local_image
 from launcher.settings import (
     S3Settings,
@@ -222,7 +222,8 @@ def place_job(
     """
     if runtime is None:
         name = default_runtime() if spec.runtime == "auto" else spec.runtime
-        runtime = choose_runtime(name, image_uri=spec.image_uri)
+        subject = TRAINING_JOB if isinstance(spec, TrainingJobSpec) else "a processing job"
+        runtime = choose_runtime(name, image_uri=spec.image_uri, subject=subject)
     warnings: list[str] = [line] if (line := image_note(spec.image_uri)) else []
     if not runtime.runs_images and spec.image_uri is not None and spec.brings_code:
         warnings.append(
@@ -326,10 +327,15 @@ def submit(
         return record_job(job, claim)
 
 
-def record_job(job: AcceptedJob[TrainingJobSpec], claim: Claim[JobRecord]) -> JobFolder:
-    """Record a job that was planned, under a name that the caller holds."""
+def record_job(job: AcceptedJob[TrainingJobSpec], claim: Claim[JobRecord], origin: str = "") -> JobFolder:
+    """Record a job that was planned, under a name that the caller holds.
+
+    Args:
+        origin: what tells the submission apart that came from another machine; empty for this one.
+    """
     now = time.time()
     record = JobRecord(spec=job.spec.to_dict(), created=now, request=dict(job.request), warnings=list(job.warnings))
+    record.origin = origin
     record.marks["submitted"] = clock_mark()
     record.move(Status.IN_PROGRESS, SecondaryStatus.STARTING, "Starting the training job", now)
     claim.record(record)

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from launcher.errors import RuntimeUnavailableError
 from launcher.jobs.faults import CUT, DELAY, SLOW
-from launcher.jobs.spec import ContainerSpec
+from launcher.jobs.spec import ContainerSpec, Limits, TrainingJobSpec
 from launcher.runtimes.usage import HostUsage
 
 # Runs inside a host: hands bytes on between its standard streams and a port of the loopback address.
@@ -239,6 +239,8 @@ class Runtime(ABC):
         needs_local_libraries: whether jobs import the libraries of this machine's Python.
         runs_images: whether it can run an image of the user's.
         no_warm_pools: why no job can start from what another one left; empty where one can.
+        driver: ``module:Class`` of what sees a training job through where that is not done step by step from here, as
+            with another machine that does it itself; mostly empty.
     """
 
     name: str
@@ -246,6 +248,7 @@ class Runtime(ABC):
     needs_local_libraries: bool = False
     runs_images: bool = True
     no_warm_pools: str = "this runtime keeps nothing after a job"
+    driver: str = ""
 
     @property
     @abstractmethod
@@ -265,6 +268,15 @@ class Runtime(ABC):
     def gpus(self) -> int:
         """How many GPUs a host of a job sees."""
         return 0
+
+    def place(self, spec: TrainingJobSpec) -> tuple[Limits, tuple[str, ...]] | None:
+        """Return what each host of a job may use, and warnings, where that is decided on another machine; else None.
+
+        Raises:
+            BadInputError: that machine cannot run it.
+            RuntimeUnavailableError: that machine does not answer.
+        """
+        return None
 
     @abstractmethod
     def check(self, container: ContainerSpec) -> None:

@@ -94,7 +94,7 @@ def accept_transform(
         checked_header(name, value or "")
     if runtime is None:
         name = default_runtime() if spec.runtime == "auto" else spec.runtime
-        runtime = choose_runtime(name, image_uri=model.image_uri)
+        runtime = choose_runtime(name, image_uri=model.image_uri, subject="a transform job")
     if spec.s3 is None and any(uri.startswith("s3://") for uri in (spec.input_uri, spec.output_uri)):
         spec = replace(spec, s3=which_s3().to_dict())
     return AcceptedTransform(request, replace(spec, runtime=runtime.name), model, runtime)
