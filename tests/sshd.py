@@ -186,3 +186,31 @@ def skip_where_missing():
         pytest.fail(f"CI=true, and {reason}")
     if reason := reason or unfit():
         pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def whole_box():
+    """Another machine, made once a worker."""
+    skip_where_missing()
+    box = make_box()
+    yield box
+    remove_box(box)
+
+
+@pytest.fixture
+def box(whole_box, home, tmp_path, monkeypatch):
+    """The machine that LAUNCHER_HOST names; no job, no input and no connection of another test is there."""
+    sockets = whole_box.folder / f"s{os.getpid()}"
+    sockets.mkdir(mode=0o700, exist_ok=True)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(sockets))
+    monkeypatch.setenv("LAUNCHER_SSH", whole_box.ssh)
+    monkeypatch.setenv("LAUNCHER_HOST", whole_box.address)
+    monkeypatch.setenv("LAUNCHER_RUNTIME", "process")
+    if whole_box.server.poll() is not None:
+        whole_box.start_server()
+    yield whole_box
+    if whole_box.server.poll() is not None:
+        whole_box.start_server()
+    whole_box.cut()
+    subprocess.run(["pkill", "-KILL", "-u", whole_box.user], check=False)
+    shutil.rmtree(whole_box.home / ".launcher", ignore_errors=True)

@@ -183,7 +183,7 @@ class Agent:
         files, chunks, left = [], [], _MOST_BYTES
         for path in sorted({path for pattern in _GROWING for path in folder.path.glob(pattern)}):
             here, there = path.stat().st_size, sizes.get(path.name, 0)
-            if here == there or not left:
+            if path.name in sizes and (here == there or not left):
                 continue
             offset = there if here > there else 0  # a log that is shorter than its copy was begun anew
             with path.open("rb") as file:

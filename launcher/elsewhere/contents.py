@@ -23,7 +23,8 @@ from launcher.paths import make_private
 CHUNK_BYTES = 1 << 20
 _MTIME = 315532800  # 1980: a file in the store with another time was written to
 _SETTLED_SECONDS = 2.0  # a file that changed just now may change again without another time
-_FILE_MODE, _PROGRAM_MODE = 0o444, 0o555
+# As a person's own files: a job that must not write to them is kept from it by its mounts.
+_FILE_MODE, _PROGRAM_MODE = 0o644, 0o755
 
 
 @dataclass(frozen=True)

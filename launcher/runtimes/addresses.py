@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import unquote, urlsplit
 
 from launcher.errors import SettingsError
@@ -93,6 +93,11 @@ class MachineAddress:
         place = f"[{self.host}]" if ":" in self.host else self.host
         user, port = f"{self.user}@" if self.user else "", f":{self.port}" if self.port else ""
         return f"ssh://{user}{place}{port}{self.python}"
+
+    @property
+    def short_name(self) -> str:
+        """The runtime and the machine for a table, without the path of its Python."""
+        return replace(self, python="").runtime_name
 
     @property
     def runtime_name(self) -> str:

@@ -1,9 +1,15 @@
 """A training job of another machine, through a real sshd, as another user."""
 
+import json
 import textwrap
+import time
 from pathlib import Path
 
+import pytest
+
 import launcher
+from launcher import errors
+from tests.shell import run_launcher
 
 REPORTS = """
 import os, pathlib, sys
@@ -15,6 +21,13 @@ pathlib.Path(os.environ["SM_OUTPUT_DATA_DIR"], "seen.txt").write_text("seen")
 pathlib.Path(os.environ["SM_OUTPUT_INTERMEDIATE_DIR"], "worker_0.csv").write_text("Epoch,Loss\\n1,0.5\\n")
 print("loss=0.25;")
 """
+
+
+def wait_until(condition, seconds=60.0):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.1)
 
 
 def test_fit_runs_on_the_other_machine_and_brings_everything_back(box, make_source, tmp_path, capsys):
@@ -45,3 +58,97 @@ def test_fit_runs_on_the_other_machine_and_brings_everything_back(box, make_sour
     states = [transition["Status"] for transition in description["SecondaryStatusTransitions"]]
     assert states == ["Starting", "Downloading", "Training", "Uploading", "Completed"]
     assert job.name in box.launcher("ls")
+
+
+WAITS = """
+import os, pathlib, signal, sys, time
+def stop(*_):
+    pathlib.Path(os.environ["SM_MODEL_DIR"], "half").write_text("half")
+    sys.exit(0)
+signal.signal(signal.SIGTERM, stop)
+print("it waits", flush=True)
+time.sleep(300)
+"""
+
+
+def test_the_commands_look_into_a_job_there_and_stop_it(box, make_source, tmp_path, store):
+    """shell, top, ls, describe, logs and stop are those of this machine."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "a.txt").write_text("1")
+    source = make_source(WAITS)
+    begun = run_launcher(
+        "fit", "train.py", "--source-dir", source, "-i", "data", "--job-name", "job-1", "-d", cwd=tmp_path
+    )
+    assert begun.returncode == 0, begun.stderr
+    wait_until(lambda: "it waits" in launcher.TrainingJob("job-1").logs())
+    command = "id -u; cat /opt/ml/input/data/training/a.txt; exit 7"
+    inside = run_launcher("shell", "job-1", "--", "sh", "-c", command, cwd=tmp_path)
+    assert (inside.returncode, inside.stdout) == (7, f"{box.run('id -u')}1")
+    (usage,) = json.loads(run_launcher("top", "job-1", "--json", cwd=tmp_path).stdout)["hosts"]
+    assert usage["memory_bytes"] > 1_000_000
+    listed = run_launcher("ls", cwd=tmp_path).stdout
+    assert f"process+{box.bare_address}" in listed
+    stopped = run_launcher("stop", "job-1", cwd=tmp_path, LAUNCHER_HOST="")
+    assert stopped.stdout == "job-1: Stopped\n", "the job says where it runs"
+    assert "model/half" in run_launcher("outputs", "job-1", cwd=tmp_path).stdout
+    states = [move["Status"] for move in launcher.TrainingJob("job-1").describe()["SecondaryStatusTransitions"]]
+    assert states == ["Starting", "Downloading", "Training", "Stopping", "Uploading", "Stopped"]
+    assert box.launcher("describe job-1").count("SecondaryStatus: Stopped") == 1
+
+
+def test_a_job_that_fails_there_says_why_here(box, make_source, tmp_path):
+    (tmp_path / "train.py").write_text("raise KeyError('propensity')")
+    result = run_launcher("fit", "train.py", "--job-name", "job-1", cwd=tmp_path)
+    assert result.returncode == 1
+    assert "train.py exited with 1" in result.stderr
+    assert "KeyError: 'propensity'" in launcher.TrainingJob("job-1").failure_reason
+
+
+def test_buckets_of_this_machine_are_read_and_written_here(box, make_source, tmp_path):
+    """Channel, source, checkpoints and results are objects of the S3 that is built in here."""
+    session = launcher.Session(default_bucket="mine")
+    session.upload_string_as_file_body("first", "mine", "rows/a.txt")
+    session.upload_string_as_file_body("7", "mine", "steps/count")
+    script = """
+import pathlib
+print("rows", pathlib.Path("/opt/ml/input/data/training/a.txt").read_text())
+count = pathlib.Path("/opt/ml/checkpoints/count")
+count.write_text(str(int(count.read_text()) + 1))
+pathlib.Path("/opt/ml/model/weights").write_text("w")
+"""
+    estimator = launcher.Estimator(
+        entry_point="train.py", source_dir=make_source(script), sagemaker_session=session,
+        checkpoint_s3_uri="s3://mine/steps",
+    )  # fmt: skip
+    estimator.fit("s3://mine/rows/", logs=False)
+    assert "rows first" in estimator.latest_training_job.logs()
+    assert session.read_s3_file("mine", "steps/count") == "8"
+    assert estimator.model_data.startswith("s3://mine/")
+    assert (estimator.latest_training_job.outputs.model_path / "weights").read_text() == "w"
+    assert any("reach the S3 that is built in on" in line for line in estimator.latest_training_job.warnings)
+
+
+def test_what_has_a_meaning_here_alone_is_refused_before_anything_is_sent(box, make_source, tmp_path, monkeypatch):
+    (tmp_path / "rows.json").write_text("[]")
+    (tmp_path / "model.tar.gz").write_bytes(b"")
+    estimator = launcher.Estimator(entry_point="train.py", source_dir=make_source(""))
+    with pytest.raises(errors.UnsupportedOptionError, match="a debugger cannot reach"):
+        estimator.fit(debug=True)
+    manifest = launcher.TrainingInput(str(tmp_path / "rows.json"), s3_data_type="ManifestFile")
+    with pytest.raises(errors.UnsupportedOptionError, match="S3DataType=ManifestFile"):
+        estimator.fit({"training": manifest})
+    with pytest.raises(errors.UnsupportedOptionError, match="a processing job cannot run on another machine"):
+        launcher.ScriptProcessor(command=["python3"]).run(code=f"{estimator.source_dir}/train.py")
+    model = launcher.Model(model_data=str(tmp_path / "model.tar.gz"))
+    with pytest.raises(errors.UnsupportedOptionError, match="an endpoint cannot run on another machine"):
+        model.deploy(1, "local")
+    monkeypatch.setenv("LAUNCHER_MOUNTS", f"{tmp_path}:/mnt")
+    with pytest.raises(errors.UnsupportedOptionError, match="LAUNCHER_MOUNTS lends folders of this machine"):
+        estimator.fit()
+    assert box.run("ls -A ~/.launcher 2>/dev/null || true") == ""
+
+
+def test_an_image_that_the_runtime_there_cannot_run_is_refused_at_once(box, store):
+    with pytest.raises(errors.RuntimeUnavailableError, match=r"ssh://.*: the process runtime has no containers"):
+        launcher.Estimator("busybox:1", runtime="process").fit()
+    assert store.names() == []
