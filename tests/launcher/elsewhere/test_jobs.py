@@ -6,9 +6,12 @@ import time
 from pathlib import Path
 
 import pytest
+from launcher.s3 import S3Uploader
+from typer.testing import CliRunner
 
 import launcher
 from launcher import errors
+from launcher.cli.main import app
 from tests.shell import run_launcher
 
 REPORTS = """
@@ -28,6 +31,13 @@ def wait_until(condition, seconds=60.0):
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
         time.sleep(0.1)
+
+
+def said(*arguments):
+    """Return what a command prints."""
+    result = CliRunner(env={"COLUMNS": "200"}).invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    return result.stdout
 
 
 def test_fit_runs_on_the_other_machine_and_brings_everything_back(box, make_source, tmp_path, capsys):
@@ -71,26 +81,22 @@ time.sleep(300)
 """
 
 
-def test_the_commands_look_into_a_job_there_and_stop_it(box, make_source, tmp_path, store):
+def test_the_commands_look_into_a_job_there_and_stop_it(box, make_source, tmp_path, monkeypatch):
     """shell, top, ls, describe, logs and stop are those of this machine."""
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "a.txt").write_text("1")
-    source = make_source(WAITS)
-    begun = run_launcher(
-        "fit", "train.py", "--source-dir", source, "-i", "data", "--job-name", "job-1", "-d", cwd=tmp_path
-    )
-    assert begun.returncode == 0, begun.stderr
+    estimator = launcher.Estimator(entry_point="train.py", source_dir=make_source(WAITS))
+    estimator.fit(str(tmp_path / "data"), wait=False, job_name="job-1")
     wait_until(lambda: "it waits" in launcher.TrainingJob("job-1").logs())
+    monkeypatch.delenv("LAUNCHER_HOST")  # the job itself says where it runs
     command = "id -u; cat /opt/ml/input/data/training/a.txt; exit 7"
     inside = run_launcher("shell", "job-1", "--", "sh", "-c", command, cwd=tmp_path)
     assert (inside.returncode, inside.stdout) == (7, f"{box.run('id -u')}1")
-    (usage,) = json.loads(run_launcher("top", "job-1", "--json", cwd=tmp_path).stdout)["hosts"]
+    (usage,) = json.loads(said("top", "job-1", "--json"))["hosts"]
     assert usage["memory_bytes"] > 1_000_000
-    listed = run_launcher("ls", cwd=tmp_path).stdout
-    assert f"process+{box.bare_address}" in listed
-    stopped = run_launcher("stop", "job-1", cwd=tmp_path, LAUNCHER_HOST="")
-    assert stopped.stdout == "job-1: Stopped\n", "the job says where it runs"
-    assert "model/half" in run_launcher("outputs", "job-1", cwd=tmp_path).stdout
+    assert f"process+{box.bare_address}" in said("ls")
+    assert said("stop", "job-1") == "job-1: Stopped\n"
+    assert "model/half" in said("outputs", "job-1")
     states = [move["Status"] for move in launcher.TrainingJob("job-1").describe()["SecondaryStatusTransitions"]]
     assert states == ["Starting", "Downloading", "Training", "Stopping", "Uploading", "Stopped"]
     assert box.launcher("describe job-1").count("SecondaryStatus: Stopped") == 1
@@ -107,8 +113,9 @@ def test_a_job_that_fails_there_says_why_here(box, make_source, tmp_path):
 def test_buckets_of_this_machine_are_read_and_written_here(box, make_source, tmp_path):
     """Channel, source, checkpoints and results are objects of the S3 that is built in here."""
     session = launcher.Session(default_bucket="mine")
-    session.upload_string_as_file_body("first", "mine", "rows/a.txt")
-    session.upload_string_as_file_body("7", "mine", "steps/count")
+    session.default_bucket()
+    S3Uploader.upload_string_as_file_body("first", "s3://mine/rows/a.txt", sagemaker_session=session)
+    S3Uploader.upload_string_as_file_body("7", "s3://mine/steps/count", sagemaker_session=session)
     script = """
 import pathlib
 print("rows", pathlib.Path("/opt/ml/input/data/training/a.txt").read_text())
