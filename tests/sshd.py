@@ -60,6 +60,11 @@ class Box:
         code = next((self.home / ".cache/launcher/code").iterdir())
         return self.run(f"PYTHONPATH={code} {self.python}/bin/python -m launcher {arguments}")
 
+    def may_use_the_engine(self):
+        """Let the user use the Docker engine, from the next connection on."""
+        subprocess.run(["usermod", "--append", "--groups", "docker", self.user], check=True)
+        self.cut()
+
     def connections(self):
         """Return the processes of the server that have a connection each."""
         found = subprocess.run(["pgrep", "-P", str(self.server.pid)], capture_output=True, text=True, check=False)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import os
 import platform
 import shutil
@@ -14,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from importlib import import_module
 from pathlib import Path
 from typing import IO, Any
 
@@ -22,6 +24,7 @@ from launcher.elsewhere.contents import CHUNK_BYTES, ContentStore, Entry
 from launcher.elsewhere.messages import GREETING, Payload, container_of, error_message, receive, send
 from launcher.errors import LauncherError, OutputPathError
 from launcher.jobs.folder import JobFolder
+from launcher.jobs.kinds import TRAINING_JOBS
 from launcher.jobs.record import JobRecord
 from launcher.jobs.spec import TrainingJobSpec, job_keys
 from launcher.jobs.store import JobStore
@@ -42,9 +45,14 @@ _WHOLE = ("environment.json",)
 
 
 class Agent:
-    """Answers one connection."""
+    """Answers one connection.
 
-    def __init__(self) -> None:
+    Args:
+        drivers: makes the drivers of jobs.
+    """
+
+    def __init__(self, drivers: Drivers) -> None:
+        self._drivers = drivers
         self._home = home_path()
         self._store = JobStore(self._home)
         self._contents = ContentStore(self._home / "sent")
@@ -125,19 +133,25 @@ class Agent:
             plan_job(job, self._store)
             with self._store.claim(name) as claim:
                 record_job(job, claim, origin)
-            self._drive(name)
+            self._drivers.start(self._store, name)
         return {"path": str(self._store.folder(name).path)}
 
-    def call_follow(self, name: str, sizes: Mapping[str, int], seconds: float) -> dict[str, Any]:
-        """Say what is new of a job: its record, its logs, its files; wait for something new at most ``seconds``."""
+    def call_follow(self, name: str, sizes: Mapping[str, int], seconds: float, begins: bool) -> dict[str, Any]:
+        """Say what is new of a job: its record, its logs, its files; wait for something new at most ``seconds``.
+
+        Args:
+            begins: everything is new to the caller.
+        """
         folder = self._store.folder(name)
+        if begins:
+            self._told, self._next_listing = {}, 0.0
         deadline = time.monotonic() + seconds
         while True:
             record = self._store.load(name)
             if not record.terminal and time.monotonic() > self._next_look:
                 self._next_look = time.monotonic() + _LOOK_SECONDS
                 if undriven(self._store, name, record):
-                    self._drive(name)
+                    self._drivers.start(self._store, name)
             news = self._news(folder, record, sizes)
             if news or record.terminal or time.monotonic() > deadline:
                 return {"terminal": record.terminal, **news}
@@ -219,27 +233,60 @@ class Agent:
             news["roots"], news["written"] = {root: str(path) for root, path in roots.items()}, listed
         return news
 
-    def _drive(self, name: str) -> None:
-        """Have a copy of this process drive a job: it has loaded what a driver needs."""
-        environment = driver_environment(self._home)
-        sys.stdout.flush()
-        if (pid := os.fork()) != 0:
-            os.waitpid(pid, 0)
-            return
-        try:
+
+class Drivers:
+    """A process that has loaded what a driver needs, and makes a copy of itself for each job.
+
+    It is made before anything else, so that a copy shares no connection to an engine with this process. It ends with
+    this one; the copies do not.
+    """
+
+    def __init__(self) -> None:
+        reading, self._pipe = os.pipe()
+        if (pid := os.fork()) == 0:
+            os.close(self._pipe)
+            try:
+                _copy_for_jobs(reading)
+            finally:
+                os._exit(1)
+        os.close(reading)
+        self._pid = pid
+
+    def start(self, store: JobStore, name: str) -> None:
+        """Have a job driven by a process that outlives this one.
+
+        Raises:
+            OSError: the process was killed.
+        """
+        request = {"name": name, "folder": str(store.folder(name).path), "environment": driver_environment(store.home)}
+        os.write(self._pipe, json.dumps(request).encode() + b"\n")
+
+
+def _copy_for_jobs(reading: int) -> None:
+    """Be that process, and in each copy a driver."""
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for number in (0, 1, 2):  # ssh waits for the end of all that have its streams
+        os.dup2(nothing, number)
+    for name in ("process", "docker_engine"):
+        with contextlib.suppress(ImportError):
+            import_module(f"launcher.runtimes.{name}")
+    with os.fdopen(reading, "rb", buffering=0) as requests:
+        while line := requests.readline():
+            request = json.loads(line)
+            if (pid := os.fork()) != 0:
+                os.waitpid(pid, 0)
+                continue
             os.setsid()
             if os.fork() != 0:
                 os._exit(0)
-            with self._store.folder(name).driver_log_path.open("ab") as log:
-                empty = os.open(os.devnull, os.O_RDONLY)
-                for descriptor, number in ((empty, 0), (log.fileno(), 1), (log.fileno(), 2)):
-                    os.dup2(descriptor, number)
-            os.closerange(3, 1024)
+            requests.close()
+            with Path(request["folder"], "driver.log").open("ab") as log:
+                os.dup2(log.fileno(), 1)
+                os.dup2(log.fileno(), 2)
             os.chdir("/")
-            os.environ.update(environment)
-            os._exit(be_driver(name, self._store.kind.folder))
-        finally:
-            os._exit(1)
+            os.environ.update(request["environment"])
+            os._exit(be_driver(request["name"], TRAINING_JOBS.folder))
+    os._exit(0)
 
 
 def _listed(roots: Mapping[str, Path]) -> dict[str, list[tuple[str, int, int]]]:
@@ -266,10 +313,11 @@ def _chunks(file: IO[bytes], size: int) -> Iterator[bytes]:
 
 def main() -> int:
     """Answer until the other side has gone."""
-    answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # nothing else may print between answers
     for name in ("LAUNCHER_HOST", "LAUNCHER_SSH"):
         os.environ.pop(name, None)
+    drivers = Drivers()
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # nothing else may print between answers
     questions = sys.stdin.buffer
     answers.write(f"{GREETING}\n".encode())
     answers.flush()
@@ -281,7 +329,7 @@ def main() -> int:
             return 0
         received = Payload(questions, request["size"])
         try:
-            agent = agent or Agent()
+            agent = agent or Agent(drivers)
             message, payload, size = agent.answer(request, received)
         except EOFError:
             return 0

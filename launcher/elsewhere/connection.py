@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import shlex
 import stat
 import subprocess
 import tempfile
+import threading
 import weakref
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -16,7 +18,7 @@ from typing import IO, Any
 
 from launcher.elsewhere.messages import GREETING, Payload, error_of, receive, send
 from launcher.elsewhere.package import code_archive, code_digest, requirements
-from launcher.errors import RuntimeUnavailableError
+from launcher.errors import LauncherError, RuntimeUnavailableError
 from launcher.runtimes.addresses import MachineAddress
 from launcher.settings import job_variables, ssh_command
 
@@ -85,12 +87,14 @@ class Connection:
     Attributes:
         facts: what it said of itself: ``home``, ``python``, ``code``, ``version``, ``machine``.
         sent_bytes: of contents, since the connection began.
+        key: what other connections have to have in common with it to stand for it.
     Raises:
         RuntimeUnavailableError: it cannot be reached, or has no Python for a launcher.
     """
 
     def __init__(self, address: MachineAddress) -> None:
         self.address = address
+        self.key = _key(address)
         self.sent_bytes = 0
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - a pipe would stay open in ssh's master
         self._process = self._begun()
@@ -241,6 +245,45 @@ class Connection:
             login=shlex.join([*ssh_command(), *_port(self.address), self.address.destination]),
             destination=self.address.destination, address=self.address, requirements=" ".join(requirements()),
         )  # fmt: skip
+
+
+_Key = tuple[int, str, str]
+_idle: dict[_Key, Connection] = {}
+_idle_lock = threading.Lock()
+
+
+def _key(address: MachineAddress) -> _Key:
+    """Return what a connection has to have in common with another to stand for it; a copied process has its own."""
+    return os.getpid(), str(address), json.dumps([job_variables(), ssh_command()])
+
+
+def borrow(address: MachineAddress) -> Connection:
+    """Return a connection for the caller alone, who gives it back or closes it.
+
+    A program keeps the one that was given back last, so that its next job need not wait for a launcher to start there.
+
+    Raises:
+        RuntimeUnavailableError: the machine cannot be reached.
+    """
+    with _idle_lock:
+        connection = _idle.pop(_key(address), None)
+    if connection is not None:
+        try:
+            connection.ask("hello", variables=job_variables())
+        except LauncherError:  # it was cut meanwhile
+            connection.close()
+        else:
+            return connection
+    return Connection(address)
+
+
+def give_back(connection: Connection) -> None:
+    """Keep a connection that answers for the next who needs one."""
+    with _idle_lock:
+        if connection.is_open and connection.key not in _idle:
+            _idle[connection.key] = connection
+            return
+    connection.close()
 
 
 def _end_process(process: subprocess.Popen[bytes], errors: IO[bytes]) -> None:

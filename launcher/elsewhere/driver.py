@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from launcher.elsewhere.connection import Connection
+from launcher.elsewhere.connection import Connection, borrow, give_back
 from launcher.elsewhere.messages import Payload
 from launcher.elsewhere.runtime import AnotherMachine
 from launcher.elsewhere.sending import Sender
@@ -115,9 +115,8 @@ class ElsewhereDriver:
             raise
         finally:
             if self._connection is not None:
-                self._machine.give_back(self._connection)
+                give_back(self._connection)
                 self._connection = None
-            self._machine.close_connection()
 
     @property
     def _is_there(self) -> bool:
@@ -128,7 +127,7 @@ class ElsewhereDriver:
 
     def _open(self) -> Connection:
         if self._connection is None:
-            self._connection = self._machine.borrow()
+            self._connection = borrow(self._machine.address)
         return self._connection
 
     def _until_it_answers(self, effect: Callable[[], None]) -> None:
@@ -186,12 +185,16 @@ class ElsewhereDriver:
     def _follow(self) -> None:
         if self._last.get("terminal"):
             return
+        begins = True
         while True:
             if self._folder.stop_requested() and not self._stop_sent:
                 self._ask("stop", name=self._name)
                 self._stop_sent = True
             sizes = {path.name: path.stat().st_size for path in self._folder.path.iterdir() if path.is_file()}
-            answer, data = self._open().read("follow", name=self._name, sizes=sizes, seconds=_WAIT_SECONDS)
+            answer, data = self._open().read(
+                "follow", name=self._name, sizes=sizes, seconds=_WAIT_SECONDS, begins=begins
+            )
+            begins = False
             self._write(answer.get("files", ()), data)
             self._copy_record(answer.get("record"))
             if self._lines is not None:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from launcher.elsewhere.connection import Connection, inside_command, ssh_line
+from launcher.elsewhere.connection import borrow, give_back, inside_command, ssh_line
 from launcher.elsewhere.messages import container_values
 from launcher.errors import LauncherError, RuntimeUnavailableError, UnsupportedOptionError
 from launcher.jobs.spec import ContainerSpec, Limits, TrainingJobSpec
@@ -39,35 +38,6 @@ class AnotherMachine(Runtime):
         self._image_uri = image_uri
         self._facts: dict[str, Any] = {}
         self._checked: dict[str, Any] = {}
-        self._idle: Connection | None = None
-        self._lock = threading.Lock()
-
-    def borrow(self) -> Connection:
-        """Return a connection for the caller alone, who gives it back or closes it.
-
-        Raises:
-            RuntimeUnavailableError: the machine cannot be reached.
-        """
-        with self._lock:
-            connection, self._idle = self._idle, None
-        if connection is not None and connection.is_open:
-            return connection
-        return Connection(self.address)
-
-    def give_back(self, connection: Connection) -> None:
-        """Keep a connection that answers for the next who needs one."""
-        with self._lock:
-            if self._idle is None and connection.is_open:
-                self._idle = connection
-                return
-        connection.close()
-
-    def close_connection(self) -> None:
-        """End the connection that nobody uses."""
-        with self._lock:
-            connection, self._idle = self._idle, None
-        if connection is not None:
-            connection.close()
 
     def ask(self, call: str, **arguments: Any) -> dict[str, Any]:
         """Ask the other machine for something.
@@ -76,11 +46,11 @@ class AnotherMachine(Runtime):
             RuntimeUnavailableError: it cannot be reached.
             LauncherError: what it said.
         """
-        connection = self.borrow()
+        connection = borrow(self.address)
         try:
             return connection.ask(call, **arguments)
         finally:
-            self.give_back(connection)
+            give_back(connection)
 
     def _fact(self, name: str) -> Any:
         if not self._facts:
@@ -183,12 +153,12 @@ class _HostElsewhere(Execution):
 
     def run_inside(self, command: Sequence[str]) -> int:
         """Run a command where the job runs, by the launcher there."""
-        connection = self._machine.borrow()
+        connection = borrow(self._machine.address)
         try:
             arguments = ["shell", self._container.job_name, "--host", self._container.host, "--", *command]
             line = inside_command(connection.facts, arguments)
         finally:
-            self._machine.give_back(connection)
+            give_back(connection)
         terminal = all(os.isatty(stream.fileno()) for stream in (sys.stdin, sys.stdout))
         return subprocess.call([*ssh_line(self._machine.address, terminal=terminal), line])
 
