@@ -72,6 +72,7 @@ class Box:
 
     def cut(self):
         """End every connection as a network that fails does: neither side says a word."""
+        subprocess.run(["pkill", "-KILL", "-x", "-u", self.user, "sshd"], check=False)
         for pid in self.connections():
             subprocess.run(["pkill", "-KILL", "-P", str(pid)], check=False)
             subprocess.run(["kill", "-KILL", str(pid)], check=False, capture_output=True)

@@ -35,7 +35,7 @@ def wait_until(condition, seconds=60.0):
 
 def test_a_job_outlives_its_connection_and_the_log_goes_on_where_it_was(box, store, make_source, tmp_path):
     """The driver here is killed and the connection cut; the job ends meanwhile; the next look brings all of it."""
-    go = box.home / "go"
+    go = box.home / tmp_path.name
     source = make_source(COUNTS)
     command = ["fit", "train.py", "--source-dir", source, "--job-name", "long", "-e", f"GO={go}"]
     follower = subprocess.Popen(
@@ -58,7 +58,7 @@ def test_a_job_outlives_its_connection_and_the_log_goes_on_where_it_was(box, sto
 
 
 def test_a_driver_goes_on_by_itself_when_the_machine_answers_again(box, store, make_source, tmp_path):
-    go = box.home / "go"
+    go = box.home / tmp_path.name
     estimator = launcher.Estimator(entry_point="train.py", source_dir=make_source(COUNTS), environment={"GO": str(go)})
     estimator.fit(wait=False, job_name="long")
     wait_until(lambda: "line 2" in estimator.latest_training_job.logs())
