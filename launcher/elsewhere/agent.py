@@ -28,10 +28,10 @@ from launcher.jobs.kinds import TRAINING_JOBS
 from launcher.jobs.record import JobRecord
 from launcher.jobs.spec import TrainingJobSpec, job_keys
 from launcher.jobs.store import JobStore
+from launcher.running.accepting import accept, plan_job, record_job
 from launcher.running.driving import be_driver, undriven
 from launcher.running.limits import job_limits
 from launcher.running.looking import RunningJob
-from launcher.running.runner import accept, plan_job, record_job
 from launcher.running.spawner import driver_environment
 from launcher.runtimes import TRAINING_JOB, choose_runtime, get_runtime
 from launcher.settings import home_path

@@ -23,9 +23,10 @@ from launcher.jobs.states import SecondaryStatus, Status
 from launcher.jobs.store import DISK_FULL, Store
 from launcher.running.following import LogReader
 from launcher.running.opt_ml import FAILURE_REASON_LIMIT
-from launcher.running.runner import TICK_SECONDS, job_storage
 from launcher.running.signals import HandOver, Interrupts
+from launcher.running.stages.job_state import TICK_SECONDS
 from launcher.runtimes import Runtime
+from launcher.storage import recorded_storage
 from launcher.terminal import say_error
 from launcher.trees import remove_tree
 
@@ -276,7 +277,7 @@ class ElsewhereDriver:
             if self._brought.get(uri) == (size, changed) or not self._comes_here(target):
                 continue
             part = self._fetched(f"{folder}/{path}", f"{changed}-{path.replace('/', '%')[-150:]}.part")
-            job_storage(self._spec, uri).put_file(part, uri)
+            recorded_storage(uri, self._spec.s3).put_file(part, uri)
             self._brought[uri] = (size, changed)
 
     def _comes_here(self, uri: str) -> bool:

@@ -15,8 +15,8 @@ from launcher.jobs.folder import JobFolder
 from launcher.jobs.spec import TrainingJobSpec
 from launcher.requests.shapes import OWN_MEMBER
 from launcher.requests.training import training_request
-from launcher.running.runner import job_storage
 from launcher.settings import home_path
+from launcher.storage import recorded_storage
 
 _SUBMIT_DIRECTORY = "sagemaker_submit_directory"
 _BATCH_BYTES = 64 << 20  # of small files in one message
@@ -76,7 +76,7 @@ class Sender:
     def _listing(self, uri: str, digests: Digests) -> Listing:
         links = self._folder.work_path / "sent"
         self._folder.make_work_path()
-        return list_contents(job_storage(self._spec, uri).fetch(uri, links / str(len(uri))), digests)
+        return list_contents(recorded_storage(uri, self._spec.s3).fetch(uri, links / str(len(uri))), digests)
 
     def _place(self, listing: Listing) -> str:
         """Send what is not there; return where it all is, as a URI of that machine."""
@@ -87,12 +87,12 @@ class Sender:
         return f"file://{path}/{listing.lone}" if listing.lone else f"file://{path}"
 
     def _checkpoints(self, uri: str, digests: Digests) -> str:
-        files = job_storage(self._spec, uri).files_below(uri)
+        files = recorded_storage(uri, self._spec.s3).files_below(uri)
         entries: tuple[Entry, ...] = ()
         if files:
             folder = self._folder.work_path / "sent" / "checkpoints"
             self._folder.make_work_path()
-            job_storage(self._spec, uri).lend_all({folder / name: file for name, file in files.items()})
+            recorded_storage(uri, self._spec.s3).lend_all({folder / name: file for name, file in files.items()})
             listing = list_contents(folder, digests)
             self._send_contents(listing)
             entries = listing.entries
