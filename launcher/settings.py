@@ -37,6 +37,11 @@ CPU_TORCH_INDEX_URL = "https://download.pytorch.org/whl/cpu"
 
 _WARM_LIBRARIES = ("numpy", "torch", "gymnasium", "pandas", "yaml")
 _UNITS = {"": 0, "b": 0, "k": 10, "kb": 10, "kib": 10, "m": 20, "mb": 20, "mib": 20, "g": 30, "gb": 30, "gib": 30}
+# How jobs run, wherever they do; what says where files and programs are has no meaning on another machine.
+_JOB_VARIABLES = (
+    *("LAUNCHER_FAULTS", "LAUNCHER_GPUS", "LAUNCHER_NAMESPACES", "LAUNCHER_SHM_SIZE", "LAUNCHER_SPOT_INTERRUPTIONS"),
+    *("LAUNCHER_SPOT_PRICE", "LAUNCHER_STOP_GRACE_SECONDS", "LAUNCHER_ULIMITS", "SOURCE_DATE_EPOCH"),
+)
 ULIMITS = ("core", "cpu", "data", "fsize", "memlock", "nofile", "nproc", "rss", "rtprio", "stack")
 
 
@@ -106,6 +111,29 @@ def default_runtime() -> str:
     if name not in names:
         raise SettingsError(f"LAUNCHER_RUNTIME is {name!r}, which is no runtime.", f"Use one of: {', '.join(names)}.")
     return name
+
+
+def launcher_host() -> str:
+    """Return what ``LAUNCHER_HOST`` says of the machine that training jobs run on; empty for this machine."""
+    return os.environ.get("LAUNCHER_HOST", "")
+
+
+def ssh_command() -> list[str]:
+    """Return the ssh client with the caller's own options: ``LAUNCHER_SSH``, as a shell splits it, else ``ssh``.
+
+    Raises:
+        SettingsError: the variable has a quotation mark too few.
+    """
+    text = os.environ.get("LAUNCHER_SSH", "")
+    try:
+        return shlex.split(text) or ["ssh"]
+    except ValueError as error:
+        raise SettingsError(f"LAUNCHER_SSH is {text!r}: {error}.", "For example: ssh -F /path/to/config") from error
+
+
+def job_variables() -> dict[str, str]:
+    """Return the variables that say how jobs run, and that go with them to another machine."""
+    return {name: value for name in _JOB_VARIABLES if (value := os.environ.get(name))}
 
 
 def default_mode() -> str:

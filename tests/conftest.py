@@ -16,6 +16,9 @@ from launcher.running.driving import drive
 from launcher.runtimes.image import build_image, image_tag
 from launcher.runtimes.probe import engine_address, engine_answers
 from launcher.s3_server import service
+from tests.sshd import box, whole_box
+
+__all__ = ["box", "whole_box"]  # fixtures of many tests
 
 IN_CI = os.environ.get("CI") == "true"
 WHOLE = "LAUNCHER_WHOLE_TESTS" in os.environ

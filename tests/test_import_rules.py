@@ -47,7 +47,7 @@ LAYERS = [
     {"requests"},
     {"channels"},
     {"running"},
-    {"serving", "comparing", "exports"},
+    {"serving", "comparing", "exports", "elsewhere"},
     {"transform", "endpoints"},
     {"processing_jobs"},
     {"tuning", "batch_queues"},

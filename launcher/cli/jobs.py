@@ -118,6 +118,7 @@ def _listed(entry: Entry) -> dict[str, Any]:
 def _row(entry: Entry) -> tuple[str, ...]:
     from launcher.jobs.record import utc
     from launcher.jobs.states import SecondaryStatus
+    from launcher.runtimes.addresses import MachineAddress
 
     created = utc(entry.created).astimezone().strftime("%m-%d %H:%M")
     if not entry.status:
@@ -127,7 +128,8 @@ def _row(entry: Entry) -> tuple[str, ...]:
     kind = next(word for word, folder in _KIND_NAMES.items() if folder == entry.kind)
     waits = entry.secondary_status in (SecondaryStatus.PENDING, SecondaryStatus.INTERRUPTED)
     status = entry.secondary_status if waits else entry.status
-    return entry.name, f"{status}{unknown}", entry.runtime, created, f"{last - entry.created:.0f}", kind
+    runtime = MachineAddress.of_runtime(entry.runtime).short_name if "://" in entry.runtime else entry.runtime
+    return entry.name, f"{status}{unknown}", runtime, created, f"{last - entry.created:.0f}", kind
 
 
 def describe(

@@ -104,7 +104,7 @@ def create_endpoint(
     images = [model.image_uri for model in deployment.models.values()]
     if runtime is None:
         name = default_runtime() if asked.runtime == "auto" else asked.runtime
-        runtime = choose_runtime(name, image_uri=next(filter(None, images), None))
+        runtime = choose_runtime(name, image_uri=next(filter(None, images), None), subject="an endpoint")
     _check(deployment, store.folder(asked.endpoint_name), home, runtime)
     record = EndpointRecord(
         spec={

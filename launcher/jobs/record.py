@@ -41,6 +41,7 @@ _KINDS: Mapping[str, tuple[type, ...]] = {
     "port": (int,),
     "token": (str,),
     "exit_message": (str,),
+    "origin": (str,),
     "given_up": (str,),
     "input_failure": (str,),
     "platform_failure": (str,),
@@ -463,7 +464,13 @@ class HostsRecord(DrivenRecord):
 
 @dataclass
 class JobRecord(HostsRecord):
-    """All that is known of a training job; written to ``job.json`` after each step."""
+    """All that is known of a training job; written to ``job.json`` after each step.
+
+    Attributes:
+        origin: what tells apart the submission that came from another machine; empty where it came from this one.
+    """
+
+    origin: str = ""
 
     @cached_property  # a driver asks many times a second
     def training_spec(self) -> TrainingJobSpec:

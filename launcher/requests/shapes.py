@@ -18,7 +18,7 @@ _OWN_SHAPES: Mapping[str, Shape] = {
     "LauncherMember": {
         "type": "structure",
         "members": {
-            "Runtime": "LauncherWord",
+            "Runtime": "LauncherRuntime",
             "S3": "LauncherS3",
             "Estimator": "LauncherEstimator",
             "WritableChannels": "LauncherTexts",
@@ -31,7 +31,7 @@ _OWN_SHAPES: Mapping[str, Shape] = {
     "LauncherTuningMember": {
         "type": "structure",
         "members": {
-            "Runtime": "LauncherWord",
+            "Runtime": "LauncherRuntime",
             "S3": "LauncherS3",
             "Estimator": "LauncherEstimator",
             "SpotInterruptions": "LauncherTexts",
@@ -78,6 +78,13 @@ _OWN_SHAPES: Mapping[str, Shape] = {
     "LauncherEndpointMember": {"type": "structure", "members": {"Runtime": "LauncherWord", "S3": "LauncherS3"}},
     "LauncherFlag": {"type": "boolean"},
     "LauncherWord": {"type": "string", "min": 1, "max": 64, "pattern": r"[A-Za-z0-9._-]+"},
+    # A word, or one with the machine that has such a runtime: docker+ssh://user@box.
+    "LauncherRuntime": {
+        "type": "string",
+        "min": 1,
+        "max": 512,
+        "pattern": r"[A-Za-z0-9._-]+|([A-Za-z0-9._-]+\+)?ssh://[!-~]+",
+    },
     "LauncherText": {"type": "string", "min": 1, "max": 4096},
     "LauncherTexts": {"type": "list", "member": "LauncherText", "max": 1000},
 }

@@ -33,7 +33,7 @@ from launcher.requests.training import check_training_request
 from launcher.running.debugging import check_debugging
 from launcher.running.limits import JobLimits, job_limits, pending_limit
 from launcher.running.plan import RunPlan, make_plan
-from launcher.runtimes import Runtime, choose_runtime
+from launcher.runtimes import TRAINING_JOB, Runtime, choose_runtime
 from launcher.runtimes.images import image_note, is_bundled, local_image
 from launcher.settings import S3Settings, aws_names, default_runtime, planned_faults, spot_interruptions, spot_price
 from launcher.storage import recorded_storage, s3_needed_for
@@ -127,7 +127,8 @@ def place_job(
     """
     if runtime is None:
         name = default_runtime() if spec.runtime == "auto" else spec.runtime
-        runtime = choose_runtime(name, image_uri=spec.image_uri)
+        subject = TRAINING_JOB if isinstance(spec, TrainingJobSpec) else "a processing job"
+        runtime = choose_runtime(name, image_uri=spec.image_uri, subject=subject)
     warnings: list[str] = [line] if (line := image_note(spec.image_uri)) else []
     if not runtime.runs_images and spec.image_uri is not None and spec.brings_code:
         warnings.append(
@@ -240,10 +241,15 @@ def submit(
         return record_job(job, claim)
 
 
-def record_job(job: AcceptedJob[TrainingJobSpec], claim: Claim[JobRecord]) -> JobFolder:
-    """Record a job that was planned, under a name that the caller holds."""
+def record_job(job: AcceptedJob[TrainingJobSpec], claim: Claim[JobRecord], origin: str = "") -> JobFolder:
+    """Record a job that was planned, under a name that the caller holds.
+
+    Args:
+        origin: what tells the submission apart that came from another machine; empty for this one.
+    """
     now = time.time()
     record = JobRecord(spec=job.spec.to_dict(), created=now, request=dict(job.request), warnings=list(job.warnings))
+    record.origin = origin
     record.marks["submitted"] = clock_mark()
     record.move(Status.IN_PROGRESS, SecondaryStatus.STARTING, "Starting the training job", now)
     claim.record(record)

@@ -279,7 +279,7 @@ def _driven_to_its_end(
         record = store.load(name)
         if not record.terminal:
             chosen = runtime or get_runtime(record.runtime)
-            driver_class(store)(store, name, chosen, reader, interrupts, looking_on=looking_on).run()
+            driver_class(store, chosen)(store, name, chosen, reader, interrupts, looking_on=looking_on).run()
         if reader:
             reader.read(final=True)
         return True
@@ -290,8 +290,13 @@ def _leave_if_blind(reader: LogReader, looking_on: bool) -> None:
         raise HandOver
 
 
-def driver_class(store: Store[Any]) -> type[JobDriver]:
-    """Return what sees a job of this kind through: by name, because it may be of a room below this one."""
-    module, _, attribute = store.kind.driver.partition(":")
+def driver_class(store: Store[Any], runtime: Runtime | None = None) -> type[JobDriver]:
+    """Return what sees a job of this kind through: by name, because it may be of a room below this one.
+
+    Args:
+        runtime: what runs the job, where that may have a driver of its own for it.
+    """
+    own = runtime.driver if runtime is not None and store.kind is TRAINING_JOBS else ""
+    module, _, attribute = (own or store.kind.driver).partition(":")
     driver: type[JobDriver] = getattr(import_module(module), attribute)
     return driver

@@ -35,6 +35,8 @@ def job_limits(spec: HostsSpec, runtime: Runtime) -> JobLimits:
     Raises:
         BadInputError: it needs GPUs, and this machine has none, or not those that ``LAUNCHER_GPUS`` names.
     """
+    if isinstance(spec, TrainingJobSpec) and (decided := runtime.place(spec)) is not None:
+        return JobLimits(*decided)
     if not isinstance(spec, TrainingJobSpec) or not spec.instance_groups:
         return _limits_of_type(spec, runtime)
     hosts, warnings = [], []

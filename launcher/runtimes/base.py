@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from launcher.errors import RuntimeUnavailableError
 from launcher.jobs.faults import CUT, DELAY, SLOW
-from launcher.jobs.spec import ContainerSpec
+from launcher.jobs.spec import ContainerSpec, Limits, TrainingJobSpec
 from launcher.runtimes.usage import HostUsage
 
 # Runs inside a host: hands bytes on between its standard streams and a port of the loopback address.
@@ -240,6 +240,8 @@ class Runtime(ABC):
         runs_images: whether it can run an image of the user's.
         no_warm_pools: why no job can start from what another one left; empty where one can.
         no_way_in: why no debugger can be led into a host; empty where ``pipe_inside`` works.
+        driver: ``module:Class`` of what sees a training job through where that is not done step by step from here, as
+            with another machine that does it itself; mostly empty.
     """
 
     name: str
@@ -248,6 +250,7 @@ class Runtime(ABC):
     runs_images: bool = True
     no_warm_pools: str = "this runtime keeps nothing after a job"
     no_way_in: str = "this runtime lets nobody into its hosts"
+    driver: str = ""
 
     def interface_of(self, hosts: int) -> str:
         """Return the interface by which so many hosts of a job reach each other."""
@@ -271,6 +274,15 @@ class Runtime(ABC):
     def gpus(self) -> int:
         """How many GPUs a host of a job sees."""
         return 0
+
+    def place(self, spec: TrainingJobSpec) -> tuple[Limits, tuple[str, ...]] | None:
+        """Return what each host of a job may use, and warnings, where that is decided on another machine; else None.
+
+        Raises:
+            BadInputError: that machine cannot run it.
+            RuntimeUnavailableError: that machine does not answer.
+        """
+        return None
 
     @abstractmethod
     def check(self, container: ContainerSpec) -> None:

@@ -77,7 +77,7 @@ class FrameworkModel(Model):
     def _chosen_runtime(self) -> Runtime:
         if isinstance(self.runtime, Runtime):
             return self.runtime
-        return choose_runtime(self.runtime or default_runtime(), image_uri=None)
+        return choose_runtime(self.runtime or default_runtime(), image_uri=None, subject="a model")
 
     def _image(self) -> str:
         name, version = self._framework_name, self.framework_version

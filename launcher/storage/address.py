@@ -39,11 +39,16 @@ def credentials_within(s3: S3Settings, home: Path, host_address: str) -> dict[st
     return server_credentials(home, host_address) if s3.kind == "embedded" else {}
 
 
+def is_loopback_url(url: str) -> bool:
+    """Return whether a URL names the machine that it is used on."""
+    name = urlsplit(url).hostname or ""
+    return name in ("localhost", "::1") or name.startswith("127.")
+
+
 def _translated(url: str, host_address: str) -> str:
     """Return an address of this machine as containers know it, any other as it is."""
     parts = urlsplit(url)
-    name = parts.hostname or ""
-    if host_address == _LOOPBACK or not (name in ("localhost", "::1") or name.startswith("127.")):
+    if host_address == _LOOPBACK or not is_loopback_url(url):
         return url
     port = parts.port or (443 if parts.scheme == "https" else 80)
     try:

@@ -94,7 +94,7 @@ def accept_transform(
         checked_header(name, value or "")
     if runtime is None:
         name = default_runtime() if spec.runtime == "auto" else spec.runtime
-        runtime = choose_runtime(name, image_uri=model.image_uri)
+        runtime = choose_runtime(name, image_uri=model.image_uri, subject="a transform job")
     if spec.s3 is None:
         spec = replace(spec, s3=s3_needed_for([spec.input_uri, spec.output_uri]))
     return AcceptedTransform(request, replace(spec, runtime=runtime.name), model, runtime)

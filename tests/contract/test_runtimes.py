@@ -20,6 +20,8 @@ from tests.fakes import FakeRuntime
 from tests.shell import launcher_environment
 
 RUNTIMES = ["fake", "process", "process-without-namespaces", pytest.param("docker", marks=pytest.mark.docker)]
+# By ssh, as another user of this machine; tests/launcher/elsewhere has the sample of the quick suite.
+ELSEWHERE = [pytest.param(name, marks=pytest.mark.whole) for name in ("elsewhere", "elsewhere-2")]
 # The same on two hosts: what a job can see, leave or suffer does not depend on how many there are either.
 TWO_HOSTS = ["fake-2", "process-2", pytest.param("docker-2", marks=pytest.mark.docker)]
 REAL_RUNTIMES = [
@@ -55,23 +57,27 @@ class On(NamedTuple):
         return {"runtime": self.runtime, "instance_count": self.hosts}
 
 
-@pytest.fixture(params=[*RUNTIMES, *TWO_HOSTS])
+@pytest.fixture(params=[*RUNTIMES, *TWO_HOSTS, *ELSEWHERE])
 def runtime(request, monkeypatch):
-    return _on(request.param, monkeypatch)
+    return _on(request, monkeypatch)
 
 
-@pytest.fixture(params=TWO_HOSTS)
+@pytest.fixture(params=[*TWO_HOSTS, ELSEWHERE[1]])
 def two_hosts(request, monkeypatch):
-    return _on(request.param, monkeypatch)
+    return _on(request, monkeypatch)
 
 
-@pytest.fixture(params=REAL_RUNTIMES)
+@pytest.fixture(params=[*REAL_RUNTIMES, *ELSEWHERE])
 def real_runtime(request, monkeypatch):
-    return _on(request.param, monkeypatch)
+    return _on(request, monkeypatch)
 
 
-def _on(parameter, monkeypatch):
+def _on(request, monkeypatch):
+    parameter = request.param
     name = parameter.removesuffix("-2")
+    if name == "elsewhere":
+        request.getfixturevalue("box")
+        return On("process", 1 if name == parameter else 2)
     return On(_runtime(name, monkeypatch), 1 if name == parameter else 2)
 
 
