@@ -232,6 +232,12 @@ def place_job(
     manifests = any(channel.s3_data_type != "S3Prefix" for channel in spec.channels)  # which may name s3://
     if spec.s3 is None and (manifests or any(uri.startswith("s3://") for uri in uris)):
         spec = replace(spec, s3=which_s3().to_dict())
+    streamed = next((channel.name for channel in spec.channels if channel.is_stream), "")
+    if streamed and runtime.no_streams:
+        raise RuntimeUnavailableError(
+            f"the {runtime.name} runtime cannot stream the channel '{streamed}': {runtime.no_streams}.",
+            "Use the input mode File or FastFile.",
+        )
     allowed: JobLimits = job_limits(spec, runtime)
     warnings += [*allowed.warnings, *_channel_warnings(spec)]
     if isinstance(spec, TrainingJobSpec) and spec.keep_alive_seconds and (spec.debug or runtime.no_warm_pools):
@@ -303,7 +309,11 @@ def plan_job(
                 f"the fault '{fault.kind}' cannot be caused on the {job.runtime.name} runtime: {reason}.",
                 "Use another fault, or another runtime.",
             )
-    return replace(plan, image=job.runtime.describe_image(plan.containers[0]))
+    return replace(
+        plan,
+        image=job.runtime.describe_image(plan.containers[0]),
+        submits=job.runtime.describe_start(plan.containers),
+    )
 
 
 def submit(
@@ -461,6 +471,8 @@ class HostsDriver(ABC, Generic[_Record]):
 
         A job that has begun goes on at once: its hosts may run already.
         """
+        if self._runtime.own_machines:  # they have a queue of their own
+            return True
         begun = bool(self._record.steps or self._record.attempts)
         try:
             if self._place.enter(at_once=begun or self._folder.stop_requested()):
@@ -782,7 +794,7 @@ class HostsDriver(ABC, Generic[_Record]):
             state_path=str(self._folder.work_path / _INSTALLER),
             log_path=str(log_path),
             labels={**container.labels, "launcher.host": _INSTALLER},
-            limits=Limits(),
+            limits=Limits(placing=container.limits.placing),
         )
         if (abandoned := self._runtime.find(installer)) is not None:  # of a driver that was killed
             abandoned.remove()
@@ -958,6 +970,8 @@ class HostsDriver(ABC, Generic[_Record]):
             self._interrupts.check()
             if codes:
                 self._heed_stop(hosts)
+            if not self._record.stop_reason and any(self._taken_away(host) for host in codes):
+                self._stop(hosts, StopReason.INTERRUPTED)
             for host, code in codes.items():
                 self._record.exit_codes[host] = code
                 for warning in hosts.warnings:
@@ -1033,11 +1047,15 @@ class HostsDriver(ABC, Generic[_Record]):
         """Return whether the hosts are to be taken away from the job now."""
         return False
 
+    def _taken_away(self, host: str) -> bool:
+        """Return whether a host has ended because of an interruption that the job is prepared for."""
+        return False
+
     def _lost(self, host: str) -> str:
         """Return what took a host away that has ended; empty where it ended by itself."""
         ending = self._ending(next(entry for entry in self._plan.containers if entry.host == host))
         named = f"{host}: " if len(self._plan.containers) > 1 else ""
-        return f"{named}{ending.detail}" if ending.cause is EndCause.REMOVED else ""
+        return f"{named}{ending.detail}" if ending.cause.is_none_of_the_jobs else ""
 
     def _look_at(self, readers: Sequence[LogReader]) -> None:
         """Note which reader has lost its sink; leave the job to another driver where the caller only looked on."""
@@ -1290,6 +1308,10 @@ class Driver(HostsDriver[JobRecord]):
         if interruption.after_seconds is None:
             return self._line_came
         return self._record.seconds_since("training", None) >= interruption.after_seconds
+
+    def _taken_away(self, host: str) -> bool:
+        container = next(entry for entry in self._plan.containers if entry.host == host)
+        return self._spec.spot is not None and self._ending(container).cause is EndCause.INTERRUPTED
 
     def _overdue(self, mark: str = "") -> StopReason:
         spot, most = self._spec.spot, pending_limit(self._spec)

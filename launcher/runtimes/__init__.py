@@ -23,6 +23,7 @@ __all__ = [
 _OWN = {
     "process": "launcher.runtimes.process:ProcessRuntime",
     "docker": "launcher.runtimes.docker_engine:DockerRuntime",
+    "slurm": "launcher.runtimes.slurm:SlurmRuntime",
 }
 
 
