@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shlex
 import shutil
 import socket
 import subprocess
@@ -44,16 +45,21 @@ KillWait=2
 ReturnToService=2
 InactiveLimit=0
 MinJobAge=300
+MessageTimeout=5
+GresTypes=gpu
 TreeWidth=65533
 {nodes}
-PartitionName=low Nodes=ALL Default=YES MaxTime=7-0 State=UP PriorityTier=1 GraceTime=5
-PartitionName=high Nodes=ALL MaxTime=7-0 State=UP PriorityTier=2 PreemptMode=OFF
-PartitionName=short Nodes=ALL MaxTime=10 State=UP
+PartitionName=low Nodes=node[1-2] Default=YES MaxTime=7-0 State=UP PriorityTier=1 GraceTime=10
+PartitionName=high Nodes=node[1-2] MaxTime=7-0 State=UP PriorityTier=2 PreemptMode=OFF
+PartitionName=short Nodes=node[1-2] MaxTime=10 State=UP
+PartitionName=blind Nodes=node3 State=UP
 """
 
 
 class Cluster:
-    """A cluster with nodes ``node1`` and so on, each with 16 CPUs as Slurm counts them.
+    """A cluster with nodes ``node1`` and so on, each with 16 CPUs and 2 GPUs as Slurm counts them.
+
+    The last node, in the partition "blind", does not see what is in the folder ``unseen``.
 
     Args:
         folder: for all that it writes; short, because a socket is in it.
@@ -70,13 +76,16 @@ class Cluster:
             (self.folder / name).mkdir(parents=True)
         controller_port, *ports = _free_ports(NODES + 1)
         nodes = "\n".join(
-            f"NodeName=node{number} NodeHostname=localhost NodeAddr=127.0.0.1 Port={port} CPUs={_CPUS} RealMemory=500000"
+            f"NodeName=node{number} NodeHostname=localhost NodeAddr=127.0.0.1 Port={port} CPUs={_CPUS}"
+            f" RealMemory=500000 Gres=gpu:2"
             for number, port in enumerate(ports, 1)
         )
         text = _CONFIGURATION.format(
             folder=self.folder, controller_port=controller_port, nodes=nodes, address="127.0.0.1"
         )
         self.configuration.write_text(text)
+        (self.folder / "gres.conf").write_text("NodeName=node[1-3] Name=gpu File=/dev/tty[1-2]\n")
+        (self.folder / "unseen").mkdir()
         key = self.folder / "munge.key"
         key.write_bytes(os.urandom(128))
         key.chmod(0o400)
@@ -87,7 +96,8 @@ class Cluster:
         self._wait(lambda: (self.folder / "munge.socket").exists(), "munged")
         self._start("slurmctld", "-D", "-f", str(self.configuration))
         for number in range(1, NODES + 1):
-            self._start("slurmd", "-D", "-N", f"node{number}", "-f", str(self.configuration))
+            words = ["slurmd", "-D", "-N", f"node{number}", "-f", str(self.configuration)]
+            self._start(*words, hides=self.folder / "unseen" if number == NODES else None)
         self._wait(lambda: self.run("sinfo", "--noheader", "-o", "%D %T", check=False).split() == [str(NODES), "idle"],
                    "the nodes")  # fmt: skip
 
@@ -117,6 +127,10 @@ class Cluster:
         assert not check or answer.returncode == 0, (command, answer.stdout, answer.stderr)
         return answer.stdout
 
+    def silence(self, number):
+        """Send a signal to the controller: SIGSTOP, or SIGCONT."""
+        next(process for process in self._processes if process.args[3].endswith("slurmctld")).send_signal(number)
+
     def stop(self):
         """End its jobs and every process of it."""
         if self._processes:
@@ -131,11 +145,13 @@ class Cluster:
                 process.wait()
         self._processes = []
 
-    def _start(self, *command):
+    def _start(self, *command, hides=None):
         with (self.folder / f"{command[0]}.out").open("ab") as log:
             environment = {**os.environ, **self.environment}
             # Nothing of it outlives the tests, however they end.
             words = ["setpriv", "--pdeathsig", "KILL", _path_of(command[0]), *command[1:]]
+            if hides:
+                words = ["unshare", "--mount", "sh", "-c", f"mount -t tmpfs none {hides} && exec {shlex.join(words)}"]
             process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)
         self._processes.append(process)
 

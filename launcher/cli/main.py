@@ -77,7 +77,7 @@ app.add_typer(images.app, name="images")
 app.add_typer(endpoints.app, name="endpoints")
 
 RuntimeName = Annotated[
-    str | None, typer.Option("--runtime", "-r", help="auto, docker or process; LAUNCHER_RUNTIME is the default.")
+    str | None, typer.Option("--runtime", "-r", help="auto, docker, process or slurm; LAUNCHER_RUNTIME is the default.")
 ]
 ModeName = Annotated[
     str | None, typer.Option("--mode", help="local (folders) or s3; LAUNCHER_MODE is the default, else local.")

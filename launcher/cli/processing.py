@@ -46,7 +46,8 @@ def process(
     max_run: Annotated[int, typer.Option(help="Seconds after which the job is stopped.")] = 86400,
     job_name: Annotated[str | None, typer.Option(help="Made from the time by default.")] = None,
     runtime: Annotated[
-        str | None, typer.Option("--runtime", "-r", help="auto, docker or process; LAUNCHER_RUNTIME is the default.")
+        str | None,
+        typer.Option("--runtime", "-r", help="auto, docker, process or slurm; LAUNCHER_RUNTIME is the default."),
     ] = None,
     mode: Annotated[str | None, typer.Option("--mode", help="local (folders) or s3.")] = None,
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Return at once; the job goes on.")] = False,

@@ -43,7 +43,8 @@ def transform(
     output_path: Annotated[str | None, typer.Option("--output", "-o", help="Where outputs go.")] = None,
     job_name: Annotated[str | None, typer.Option(help="Made from the time by default.")] = None,
     runtime: Annotated[
-        str | None, typer.Option("--runtime", "-r", help="auto, docker or process; LAUNCHER_RUNTIME is the default.")
+        str | None,
+        typer.Option("--runtime", "-r", help="auto, docker, process or slurm; LAUNCHER_RUNTIME is the default."),
     ] = None,
     mode: Annotated[str | None, typer.Option("--mode", help="local (folders) or s3.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Leave outputs as they are that are there already.")] = False,

@@ -65,7 +65,8 @@ def tune(
     output_path: Annotated[str | None, typer.Option(help="Where results go, a folder or s3://...")] = None,
     max_run: Annotated[int, typer.Option(help="Seconds after which a training job is stopped.")] = 86400,
     runtime: Annotated[
-        str | None, typer.Option("--runtime", "-r", help="auto, docker or process; LAUNCHER_RUNTIME is the default.")
+        str | None,
+        typer.Option("--runtime", "-r", help="auto, docker, process or slurm; LAUNCHER_RUNTIME is the default."),
     ] = None,
     mode: Annotated[str | None, typer.Option("--mode", help="local (folders) or s3.")] = None,
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Return at once; the tuning job goes on.")] = False,

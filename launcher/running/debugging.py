@@ -37,12 +37,18 @@ _CHUNK_BYTES = 1 << 16
 Hosts = Callable[[], Mapping[str, Execution]]
 
 
-def check_debugging(spec: TrainingJobSpec) -> None:
+def check_debugging(spec: TrainingJobSpec, runtime: Runtime) -> None:
     """Refuse to debug what no debugger could be put into.
 
     Raises:
         DebuggerError: the program is no Python script of the bundled image's toolkit, or there is no debugpy.
     """
+    if runtime.no_entry:
+        raise DebuggerError(
+            f"debug=True leads a debugger into the job's hosts, and none gets into those of the {runtime.name} runtime: "
+            f"{runtime.no_entry}.",
+            'Debug with runtime="process" or "docker".',
+        )
     program = spec.entry_point or "the image's own program"
     if not is_bundled(local_image(spec.image_uri)) or spec.container_entry_point or spec.container_arguments:
         raise DebuggerError(

@@ -249,6 +249,7 @@ class Runtime(ABC):
         own_machines: whether its hosts are other machines than this one, with a queue of their own: what this machine
             has bounds neither what they get nor how many jobs run at once.
         no_streams: why no channel can be a named pipe; empty where one can.
+        no_entry: why no command and no connection gets into its hosts; empty where one does.
     """
 
     name: str
@@ -258,6 +259,7 @@ class Runtime(ABC):
     no_warm_pools: str = "this runtime keeps nothing after a job"
     own_machines: bool = False
     no_streams: str = ""
+    no_entry: str = ""
 
     @property
     def placing(self) -> tuple[str, ...]:

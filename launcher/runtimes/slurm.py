@@ -292,6 +292,7 @@ class SlurmRuntime(Runtime):
     needs_local_libraries = True
     runs_images = False
     own_machines = True
+    no_entry = "they are other machines"
     no_streams = "a named pipe ends at its machine, and the hosts of the job are others"
 
     def __init__(self) -> None:
@@ -428,7 +429,9 @@ class SlurmRuntime(Runtime):
     def start(self, container: ContainerSpec) -> SlurmExecution:
         """Write what the host needs; the last host of a job submits all of them."""
         state_path, first = Path(container.state_path), _folder(container)
-        write_request(container, {**job_environment(container), **container.environment}, ())
+        # Values that are inherited go by way of sbatch: nothing writes them down.
+        own = {name: value for name, value in job_environment(container).items() if name not in container.inherited}
+        write_request(container, {**own, **container.environment}, ())
         (state_path / "orders").write_bytes(b"")
         open_log(container).close()
         _write(state_path / "slurm.json", {"log": container.log_path, "limits": asdict(container.limits)})

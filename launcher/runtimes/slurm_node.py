@@ -63,7 +63,9 @@ class _Host:
     def _meet(self, request: dict[str, Any], others: list[Path]) -> None:
         """Say where this host is, wait until all have, and write down at which address each is reached."""
         address = _own_address()
-        machine = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        # Nodes that are containers share a kernel, and have networks of their own.
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        machine = f"{boot} {Path('/proc/self/ns/net').readlink()}"
         own = {"node": self._node, "machine": machine, "address": address, "pid": os.getpid(), "time": time.time()}
         _write(self._state_path / "started.json", own)
         deadline = time.monotonic() + _MEETING_SECONDS

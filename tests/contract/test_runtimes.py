@@ -19,13 +19,18 @@ from launcher.jobs.store import JobStore
 from tests.fakes import FakeRuntime
 from tests.shell import launcher_environment
 
-RUNTIMES = ["fake", "process", "process-without-namespaces", pytest.param("docker", marks=pytest.mark.docker), "slurm"]
+_ONE_ON_SLURM = pytest.param("slurm", marks=pytest.mark.whole)  # two hosts show the same, and the queue takes a while
+RUNTIMES = [
+    *("fake", "process", "process-without-namespaces"),
+    pytest.param("docker", marks=pytest.mark.docker),
+    _ONE_ON_SLURM,
+]
 # The same on two hosts: what a job can see, leave or suffer does not depend on how many there are either.
 TWO_HOSTS = ["fake-2", "process-2", pytest.param("docker-2", marks=pytest.mark.docker), "slurm-2"]
 REAL_RUNTIMES = [
     "process",
     "process-2",
-    "slurm",
+    _ONE_ON_SLURM,
     "slurm-2",
     *(pytest.param(name, marks=pytest.mark.docker) for name in ("docker", "docker-2")),
 ]
