@@ -45,8 +45,8 @@ def check_debugging(spec: TrainingJobSpec, runtime: Runtime) -> None:
     """
     if runtime.no_entry:
         raise DebuggerError(
-            f"debug=True leads a debugger into the job's hosts, and none gets into those of the {runtime.name} runtime: "
-            f"{runtime.no_entry}.",
+            f"debug=True leads a debugger into the job's hosts, and none gets into those of the {runtime.name} "
+            f"runtime: {runtime.no_entry}.",
             'Debug with runtime="process" or "docker".',
         )
     program = spec.entry_point or "the image's own program"

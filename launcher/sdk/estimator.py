@@ -20,8 +20,8 @@ from launcher.requests.distribution import distribution_hyperparameters, distrib
 from launcher.requests.names import check_job_name, make_job_name
 from launcher.requests.shapes import OWN_MEMBER
 from launcher.requests.training import check_metric_definition, checkpoint_config, s3_member, training_request
+from launcher.running.accepting import AcceptedJob, accept, plan_job, record_job
 from launcher.running.plan import RunPlan
-from launcher.running.runner import AcceptedJob, accept, plan_job, record_job
 from launcher.running.source import Source, check_source, list_members
 from launcher.runtimes import Runtime
 from launcher.sdk.analytics import TrainingJobAnalytics

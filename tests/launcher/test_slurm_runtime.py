@@ -220,7 +220,7 @@ def test_a_job_gets_the_devices_that_slurm_gives_its_host(slurm, estimator):
         ({"instance_type": "local_gpu"}, {}, BadInputError, "all NVIDIA devices of this machine"),
         ({"instance_type": "ml.g4dn.xlarge"}, {"LAUNCHER_GPUS": "0"}, BadInputError, "machines of a cluster"),
         ({"input_mode": "Pipe"}, {}, RuntimeUnavailableError, "cannot stream the channel 'training'"),
-        ({"image_uri": "mine:1", "source_dir": None, "entry_point": None}, {}, RuntimeUnavailableError, "image mine:1"),
+        ({"image_uri": "mine:1"}, {}, RuntimeUnavailableError, "image mine:1"),
         ({"instance_count": 2, "enable_network_isolation": True}, {}, RuntimeUnavailableError, "several hosts"),
     ],
 )
@@ -231,11 +231,9 @@ def test_what_the_cluster_cannot_do_is_refused_by_name_before_anything_is_record
     (tmp_path / "rows" / "a.csv").write_text("1")
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
+    own = launcher.Estimator(image_uri="mine:1", runtime="slurm") if "image_uri" in options else estimator(**options)
     with pytest.raises(error, match=text):
-        if options.get("image_uri"):
-            launcher.Estimator(image_uri="mine:1", runtime="slurm").fit(logs=False, job_name="job-1")
-        else:
-            estimator(**options).fit({"training": str(tmp_path / "rows")}, logs=False, job_name="job-1")
+        own.fit({"training": str(tmp_path / "rows")}, logs=False, job_name="job-1")
     assert not (home / "jobs" / "job-1" / "job.json").exists()
 
 
