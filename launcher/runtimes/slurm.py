@@ -18,6 +18,7 @@ import threading
 import time
 import uuid
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from functools import cached_property, partial
 from pathlib import Path
@@ -37,7 +38,7 @@ _TASK = (
     f'for path in "$0" "$1" "$2/submission.json"; do [ -e "$path" ] || exit {_UNSEEN_CODE}; done; '
     'exec "$0" -I -S "$1" "$2"'
 )
-_POLL_SECONDS = 0.02
+_POLL_SECONDS = 0.01
 _LOOK_SECONDS, _WAITING_LOOK_SECONDS = 5.0, 1.0  # between two questions: it runs, it waits
 _WORD_SECONDS = 5.0  # after the end of its job, in which a host's own word may still come
 _REMOVED_SECONDS = 30.0
@@ -342,10 +343,12 @@ class SlurmRuntime(Runtime):
         options = tuple(self._options(container, [container.limits], ""))
         if options in self._checked:  # another host of the same type
             return
-        commands.check_answers()
         partition = next((w.partition("=")[2] for w in container.limits.placing if w.startswith("--partition=")), "")
         wanted = commands.time_limit(container.max_run_seconds)
-        answer = commands.answer_of("sbatch", "--test-only", *options, text="#!/bin/sh\n")
+        with ThreadPoolExecutor(1) as pool:  # two questions at once
+            longest = pool.submit(lambda: [commands.longest_minutes(name) for name in partition.split(",")])
+            answer = commands.answer_of("sbatch", "--test-only", *options, text="#!/bin/sh\n")
+            commands.check_installed()
         if answer.returncode != 0:
             words = shlex.join(_needs(container, [container.limits]))
             raise RuntimeUnavailableError(
@@ -353,11 +356,11 @@ class SlurmRuntime(Runtime):
                 "Choose another instance type, or set LAUNCHER_SLURM_PARTITION, LAUNCHER_SLURM_ACCOUNT or "
                 "LAUNCHER_SLURM_OPTIONS; see: sinfo",
             )
-        for name in partition.split(",") if partition else [""]:
-            most = commands.longest_minutes(name)
-            if most is None or wanted <= most:
-                self._checked.add(options)
-                return
+        limits = longest.result()
+        if any(minutes is None or wanted <= minutes for minutes in limits):
+            self._checked.add(options)
+            return
+        most = max(minutes for minutes in limits if minutes is not None)
         raise RuntimeUnavailableError(
             f"max_run={container.max_run_seconds} s asks Slurm for {wanted} minutes, the time to stop included, and "
             f"{f'the partition {partition}' if partition else 'the default partition'} allows {most}.",
@@ -565,20 +568,16 @@ def _await_sbatch(path: Path) -> None:
 
 
 def _end_job(job: _Job) -> None:
-    """End a job, and wait until Slurm says that it is over.
+    """End a job, and wait until Slurm says that it is over; where its hosts have ended, it does so by itself.
 
     Raises:
         RuntimeUnavailableError: Slurm does not answer, or the job does not end.
     """
+    if all((Path(host["state"]) / "ended.json").exists() for host in job.hosts):
+        return
     deadline = time.monotonic() + _REMOVED_SECONDS
-    asked = False
+    commands.cancel(job.number)
     while (view := job.look()) is not None and not view.has_ended:
-        silent = all((Path(host["state"]) / "ended.json").exists() for host in job.hosts)
-        if silent and view.state == "COMPLETING":  # only the cluster's own work is left
-            return
-        if not asked and (not silent or time.monotonic() > deadline - _REMOVED_SECONDS / 2):
-            commands.cancel(job.number)
-            asked = True
         if time.monotonic() > deadline:
             raise RuntimeUnavailableError(f"job {job.number} of Slurm does not end.", f"Try: scancel {job.number}")
         time.sleep(_POLL_SECONDS)

@@ -122,16 +122,15 @@ def is_installed() -> bool:
     return all(shutil.which(program) for program in _PROGRAMS)
 
 
-def check_answers() -> None:
-    """See whether Slurm's commands are here and a controller answers them.
+def check_installed() -> None:
+    """See whether Slurm's commands are here.
 
     Raises:
-        RuntimeUnavailableError: it is not so.
+        RuntimeUnavailableError: one of them is not.
     """
     for program in _PROGRAMS:
         if shutil.which(program) is None:
             answer_of(program, "--version")  # which raises
-    ask("sinfo", "--noheader", "--format=%a")
 
 
 def submit(script: str, options: Sequence[str], variables: Mapping[str, str], descriptors: Sequence[int]) -> int:
@@ -209,7 +208,7 @@ def own_jobs() -> dict[int, dict[str, Any]]:
                 values = json.loads(comment.removeprefix("launcher "))
             except ValueError:
                 continue  # somebody's own words
-            jobs[int(number)] = {**values, "state": state, "ended": state in _ENDED}
+            jobs[int(number)] = {**values, "state": state, "ended": state in (*_ENDED, "COMPLETING")}
     return jobs
 
 

@@ -18,7 +18,6 @@ from launcher.running.signals import HandOver
 from launcher.running.stages.hosts import Hosts
 from launcher.running.stages.job_state import TICK_SECONDS, HostsRecordType
 from launcher.running.stages.starting import Starting
-from launcher.runtimes import EndCause
 from launcher.settings import stop_grace_seconds
 
 _SYNC_SECONDS = 1.0

@@ -177,13 +177,15 @@ class Starting(JobState[HostsRecordType]):
 
     def _await_start(self) -> None:
         """Wait until every host runs: time in a queue is no training time and has no limit."""
+        pause = TICK_SECONDS / 16  # a queue that is empty starts a job at once
         while not self._folder.stop_requested() and not self._interrupts.count and self._any_pending():
             if overdue := self._overdue("pending"):
                 self._record.stop_started, self._record.stop_reason = time.time(), overdue
                 self._record.marks["stopping"] = clock_mark()
                 self._note(Status.STOPPING, SecondaryStatus.STOPPING, f"Stopping the {self.activity} job")
                 return
-            time.sleep(TICK_SECONDS)
+            time.sleep(pause)
+            pause = min(2 * pause, TICK_SECONDS)
             self._interrupts.check()
         if "pending" in self._record.marks:
             waited = self._record.seconds_since("pending", None)
