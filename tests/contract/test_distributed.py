@@ -33,7 +33,9 @@ def metrics_of(job):
         pytest.param("slurm", 2, marks=pytest.mark.whole),
     ],
 )
-def test_hosts_that_were_stopped_and_go_on_leave_the_metrics_of_one_host(runtime, hosts, tmp_path, monkeypatch, request):
+def test_hosts_that_were_stopped_and_go_on_leave_the_metrics_of_one_host(
+    runtime, hosts, tmp_path, monkeypatch, request
+):
     if runtime == "slurm":
         request.getfixturevalue("slurm")
     monkeypatch.setenv("LAUNCHER_STOP_GRACE_SECONDS", "60")

@@ -215,9 +215,9 @@ def test_the_plan_shows_the_command_and_a_type_becomes_what_slurm_is_asked_for(e
 
 def test_a_job_gets_the_devices_that_slurm_gives_its_host(slurm, estimator):
     script = "import os; print('devices', os.environ.get('CUDA_VISIBLE_DEVICES'))"
-    one = estimator(script, instance_type="ml.g4dn.xlarge")
-    one.fit(logs=False, job_name="one")
-    assert one.latest_training_job.logs().split()[-1] in ("0", "1")
+    lent = estimator(script, instance_type="ml.g4dn.xlarge")
+    lent.fit(logs=False, job_name="lent")
+    assert lent.latest_training_job.logs().split()[-1] in ("0", "1")
     none = estimator(script, instance_type="ml.m5.large")
     none.fit(logs=False, job_name="none")
     assert none.latest_training_job.logs().split()[-1] == "-1"
