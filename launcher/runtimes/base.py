@@ -270,6 +270,10 @@ class Runtime(ABC):
         """
         return ()
 
+    def interface_of(self, hosts: int) -> str:
+        """Return the interface by which so many hosts of a job reach each other."""
+        return self.network_interface
+
     @property
     @abstractmethod
     def host_address(self) -> str:

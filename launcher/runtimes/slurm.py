@@ -434,7 +434,7 @@ class SlurmRuntime(Runtime):
         state_path, first = Path(container.state_path), _folder(container)
         # Values that are inherited go by way of sbatch: nothing writes them down.
         own = {name: value for name, value in job_environment(container).items() if name not in container.inherited}
-        write_request(container, {**own, **container.environment}, ())
+        write_request(container, {**own, **container.environment}, (), shared_network="Slurm put them on one node")
         (state_path / "orders").write_bytes(b"")
         open_log(container).close()
         _write(state_path / "slurm.json", {"log": container.log_path, "limits": asdict(container.limits)})

@@ -79,6 +79,7 @@ class _Host:
             places.append(place)
         if all(place["machine"] == machine for place in places):
             return  # the addresses of the loopback interface, which are there, keep their ports apart
+        request["network_shared"] = ""
         hosts = Path(request["hosts_file"])
         names = [path.name for path in others]
         lines = hosts.read_text(encoding="utf-8").splitlines()
