@@ -2,14 +2,20 @@
 
 import json
 import os
+import shutil
 import signal
+import subprocess
+import sys
 import textwrap
 import time
+from pathlib import Path
 
 import pytest
 
 import launcher
 from launcher.errors import BadInputError, DebuggerError, RuntimeUnavailableError, SettingsError
+from launcher.jobs.spec import ContainerSpec, Mount
+from launcher.runtimes.process import write_request
 from launcher.runtimes.slurm import SlurmRuntime
 from launcher.runtimes.slurm_commands import JobView, look
 from tests.shell import run_launcher
@@ -288,3 +294,78 @@ def test_a_job_of_the_command_line_runs_on_the_cluster_and_says_so(slurm, tmp_pa
     answer = run_launcher(*arguments, cwd=tmp_path)
     assert answer.returncode == 0, answer.stderr
     assert "it ran" in answer.stdout
+
+
+@pytest.fixture
+def other_network():
+    """A network of this machine's, as another node has one: its name, and this machine's address in it."""
+    if shutil.which("ip") is None or os.geteuid() != 0:
+        pytest.skip("a network of another node takes root and iproute2")
+    name, address = f"node{os.getpid()}", "198.18.79"
+    commands = [
+        f"ip netns add {name}",
+        f"ip link add s{os.getpid()} type veth peer name inner netns {name}",
+        f"ip addr add {address}.1/24 dev s{os.getpid()}",
+        f"ip link set s{os.getpid()} up",
+        f"ip -n {name} addr add {address}.2/24 dev inner",
+        f"ip -n {name} link set inner up",
+    ]
+    try:
+        for command in commands:
+            subprocess.run(command.split(), check=True)
+        yield name, f"{address}.1"
+    finally:
+        subprocess.run(["ip", "link", "del", f"s{os.getpid()}"], check=False)
+        subprocess.run(["ip", "netns", "del", name], check=False)
+
+
+def test_hosts_on_different_nodes_find_each_other_and_are_told_their_interface(other_network, tmp_path):
+    """What each task runs, without Slurm: the cluster of the tests has one machine."""
+    network, address = other_network
+    talk = """
+import json, os, socket, sys, time
+if sys.argv[1] == "algo-1":
+    with socket.create_server(("algo-1", 7777)) as server:
+        print("heard", server.accept()[0].recv(5).decode())
+else:
+    for _ in range(300):
+        try:
+            socket.create_connection(("algo-1", 7777), 5).sendall(b"hello")
+            break
+        except ConnectionRefusedError:
+            time.sleep(0.1)
+print(json.load(open("/opt/ml/input/config/resourceconfig.json"))["network_interface_name"])
+"""
+    hosts = ("algo-1", "algo-2")
+    for host in hosts:
+        state, tree = tmp_path / host, tmp_path / host / "opt_ml"
+        (tree / "input/config").mkdir(parents=True)
+        (tree / "input/config/resourceconfig.json").write_text('{"network_interface_name": "lo"}')
+        container = ContainerSpec(
+            job_name="job-1",
+            host=host,
+            image="",
+            entry_point=(sys.executable, "-c", talk, host),
+            arguments=(),
+            environment={},
+            mounts=(Mount(str(tree), "/opt/ml", read_only=False),),
+            state_path=str(state),
+            log_path=str(tmp_path / f"{host}.log"),
+            tree_path=str(tree),
+            hosts=hosts,
+        )
+        write_request(container, {}, (), shared_network="Slurm put them on one node")
+        (state / "orders").touch()
+    places = [{"state": str(tmp_path / host), "log": str(tmp_path / f"{host}.log")} for host in hosts]
+    (tmp_path / "algo-1" / "submission.json").write_text(json.dumps({"hosts": places}))
+    script = Path(launcher.__file__).parent / "runtimes" / "slurm_node.py"
+    command = [sys.executable, "-I", "-S", str(script), str(tmp_path / "algo-1")]
+    tasks = [
+        subprocess.Popen(
+            [*place, *command], env={**os.environ, "SLURM_PROCID": str(number), "SLURM_LAUNCH_NODE_IPADDR": address}
+        )
+        for number, place in enumerate(([], ["ip", "netns", "exec", network]))
+    ]
+    assert [task.wait(60) for task in tasks] == [0, 0], [(tmp_path / f"{host}.log").read_text() for host in hosts]
+    assert (tmp_path / "algo-1.log").read_text().split() == ["heard", "hello", f"s{os.getpid()}"]
+    assert (tmp_path / "algo-2.log").read_text().split() == ["inner"]
