@@ -62,6 +62,7 @@ class _Host:
 
     def _meet(self, request: dict[str, Any], others: list[Path]) -> None:
         """Say where this host is, wait until all have, and write down at which address each is reached."""
+        request["network_shared"] = ""  # on a cluster that is nothing to say in every log
         address = _own_address()
         # Nodes that are containers share a kernel, and have networks of their own.
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
@@ -79,7 +80,6 @@ class _Host:
             places.append(place)
         if all(place["machine"] == machine for place in places):
             return  # the addresses of the loopback interface, which are there, keep their ports apart
-        request["network_shared"] = ""
         hosts = Path(request["hosts_file"])
         names = [path.name for path in others]
         lines = hosts.read_text(encoding="utf-8").splitlines()
