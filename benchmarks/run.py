@@ -28,6 +28,7 @@ from object_store import storage_rows
 from off_policy_evaluation import ope_rows
 from s3_transfer import s3_rows
 from serving import serving_rows
+from slurm_jobs import slurm_rows
 from transform import transform_rows
 from warm_pools import warm_rows
 
@@ -57,6 +58,7 @@ _GROUPS = (
     "warm",
     "hosts",
     "lists",
+    "slurm",
 )
 
 
@@ -87,6 +89,7 @@ def main() -> int:
             "warm": lambda: warm_rows(scratch, home, options.runs),
             "hosts": lambda: host_rows(scratch, options.runs),
             "lists": lambda: list_rows(scratch, options.runs),
+            "slurm": lambda: slurm_rows(scratch, options.runs),
         }
         rows: list[Row] = []
         for group in options.only or _GROUPS:

@@ -15,7 +15,7 @@ from launcher.aws_domains import is_aws_host
 from launcher.errors import SettingsError
 from launcher.paths import checked_path
 
-RUNTIME_NAMES = ("auto", "docker", "process")
+RUNTIME_NAMES = ("auto", "docker", "process", "slurm")
 # The group of entry points by which another package offers a runtime: name = "module:Class".
 RUNTIME_ENTRY_POINTS = "launcher.runtimes"
 MODE_NAMES = ("local", "s3")
@@ -304,6 +304,43 @@ def warm_pool_limit() -> int:
     if not text.isascii() or not text.isdigit():
         raise SettingsError(f"LAUNCHER_WARM_POOLS is {text!r}, which is no number of pools.", "Unset it, for 2.")
     return int(text)
+
+
+@dataclass(frozen=True)
+class SlurmSettings:
+    """How jobs are placed on a Slurm cluster; what is empty is left to the cluster.
+
+    Attributes:
+        partition: several with ``,`` between.
+        account: that pays.
+        qos: quality of service.
+        options: further words for sbatch.
+    """
+
+    partition: str
+    account: str
+    qos: str
+    options: tuple[str, ...]
+
+
+def slurm_settings() -> SlurmSettings:
+    """Read ``LAUNCHER_SLURM_PARTITION``, ``_ACCOUNT`` and ``_QOS``, else sbatch's variables, and ``_OPTIONS``.
+
+    Raises:
+        SettingsError: a value cannot be read.
+    """
+    values = []
+    for name in ("PARTITION", "ACCOUNT", "QOS"):
+        value = os.environ.get(f"LAUNCHER_SLURM_{name}") or os.environ.get(f"SBATCH_{name}", "")
+        if value.startswith("-") or value.split() != [value][: bool(value)]:
+            raise SettingsError(f"LAUNCHER_SLURM_{name} is {value!r}, which is no name.", "Unset it, or see: sinfo")
+        values.append(value)
+    text = os.environ.get("LAUNCHER_SLURM_OPTIONS", "")
+    try:
+        options = tuple(shlex.split(text))
+    except ValueError as error:
+        raise SettingsError(f"LAUNCHER_SLURM_OPTIONS is {text!r}: {error}.", "Write words as for a shell.") from error
+    return SlurmSettings(values[0], values[1], values[2], options)
 
 
 def namespaces_wanted() -> bool:

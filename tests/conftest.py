@@ -16,6 +16,7 @@ from launcher.running.driving import drive
 from launcher.runtimes.image import build_image, image_tag
 from launcher.runtimes.probe import engine_address, engine_answers
 from launcher.s3_server import service
+from tests.slurm_cluster import Cluster, missing_programs
 from tests.sshd import box, whole_box
 
 __all__ = ["box", "whole_box"]  # fixtures of many tests
@@ -93,6 +94,26 @@ def home(tmp_path, monkeypatch):
                 store.folder(name).request_stop()
                 drive(store, name)
     service.stop(path)
+
+
+@pytest.fixture(scope="session")
+def _cluster():
+    """A Slurm cluster for all tests of this process."""
+    if missing := missing_programs():
+        reason = f"no {', '.join(missing)} here (Debian: slurm-wlm, munge)"
+        pytest.fail(f"CI=true, and {reason}") if IN_CI else pytest.skip(reason)
+    if os.geteuid() != 0:
+        pytest.skip("a Slurm cluster of a test's own takes root")
+    with Cluster.running() as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def slurm(_cluster, monkeypatch):
+    """A Slurm cluster that the launcher's commands find."""
+    for name, value in _cluster.environment.items():
+        monkeypatch.setenv(name, value)
+    return _cluster
 
 
 @pytest.fixture

@@ -210,6 +210,7 @@ def test_the_model_server_loads_what_computes_only_where_a_model_is_loaded(path)
         "runtimes/fork_server.py",
         "runtimes/warm_server.py",
         "runtimes/entering.py",
+        "runtimes/slurm_node.py",
         "channels/feeder.py",
     ],
 )

@@ -59,7 +59,8 @@ def replay(
         bool, typer.Option("--verify", help=f"Compare what comes out; exit with {DIFFERENT} where it differs.")
     ] = False,
     runtime: Annotated[
-        str | None, typer.Option("--runtime", "-r", help="auto, docker or process; the recorded job's by default.")
+        str | None,
+        typer.Option("--runtime", "-r", help="auto, docker, process or slurm; the recorded job's by default."),
     ] = None,
     job_name: Annotated[str | None, typer.Option(help="Of the new job; made from the time by default.")] = None,
     ignore: Ignored = None,

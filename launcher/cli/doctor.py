@@ -38,7 +38,7 @@ class Finding:
 
 def examine() -> list[Finding]:
     """Look at everything; changes nothing that stays."""
-    return [*_home(), *_process(), *_docker()]
+    return [*_home(), *_process(), *_docker(), *_slurm()]
 
 
 def _home() -> Iterator[Finding]:
@@ -124,6 +124,20 @@ def _docker() -> Iterator[Finding]:
         yield Finding("image", "note", f"{tag} is built when first needed; {base} has to be pulled", "make base-image")
     yield _client_plugin("buildx", "BuildKit's client", "sudo apt-get install docker-buildx")
     yield _client_plugin("compose", "Compose", "sudo apt-get install docker-compose-v2, or docker-compose-plugin")
+
+
+def _slurm() -> Iterator[Finding]:
+    from launcher.runtimes import slurm_commands
+
+    if shutil.which("sbatch") is None:
+        return  # few machines are part of a cluster
+    try:
+        slurm_commands.check_installed()
+        partitions = slurm_commands.ask("sinfo", "--noheader", "--format=%P").split()
+    except LauncherError as error:
+        yield Finding("slurm runtime", "missing", error.message, error.hint)
+    else:
+        yield Finding("slurm runtime", "ok", f"partitions {', '.join(partitions)}; jobs need a home that all nodes see")
 
 
 def _client_plugin(name: str, title: str, remedy: str) -> Finding:

@@ -41,7 +41,7 @@ def deploy(
     capture: Annotated[
         str | None, typer.Option(help="Where every answer is written with its request: a folder or s3://...")
     ] = None,
-    runtime: Annotated[str | None, typer.Option("--runtime", "-r", help="auto, docker or process.")] = None,
+    runtime: Annotated[str | None, typer.Option("--runtime", "-r", help="auto, docker, process or slurm.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Make an endpoint of a trained model, and return when it answers.

@@ -85,7 +85,7 @@ app.add_typer(export.app, name="export")
 RuntimeName = Annotated[
     str | None,
     typer.Option(
-        "--runtime", "-r", help="auto, docker, process or another one; by default LAUNCHER_RUNTIME, else auto."
+        "--runtime", "-r", help="auto, docker, process, slurm or another one; by default LAUNCHER_RUNTIME, else auto."
     ),
 ]
 ModeName = Annotated[

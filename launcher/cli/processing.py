@@ -49,7 +49,7 @@ def process(
     job_name: Annotated[str | None, typer.Option(help="Made from the time by default.")] = None,
     runtime: Annotated[
         str | None,
-        typer.Option("--runtime", "-r", help="auto, docker or process; by default LAUNCHER_RUNTIME, else auto."),
+        typer.Option("--runtime", "-r", help="auto, docker, process or slurm; by default LAUNCHER_RUNTIME, else auto."),
     ] = None,
     mode: Annotated[str | None, typer.Option("--mode", help="local (folders) or s3.")] = None,
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Return at once; the job goes on.")] = False,

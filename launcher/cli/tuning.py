@@ -68,7 +68,7 @@ def tune(
     max_run: Annotated[int, typer.Option(help="Seconds after which a training job is stopped.")] = 86400,
     runtime: Annotated[
         str | None,
-        typer.Option("--runtime", "-r", help="auto, docker or process; by default LAUNCHER_RUNTIME, else auto."),
+        typer.Option("--runtime", "-r", help="auto, docker, process or slurm; by default LAUNCHER_RUNTIME, else auto."),
     ] = None,
     mode: Annotated[str | None, typer.Option("--mode", help="local (folders) or s3.")] = None,
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Return at once; the tuning job goes on.")] = False,

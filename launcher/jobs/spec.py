@@ -145,6 +145,7 @@ class Limits:
         ulimits: ``NAME=SOFT:HARD``, as ``docker run --ulimit`` names them; -1 sets none.
         mounts: folders and files of this machine that the job sees besides.
         hosts: those of each host by itself, where they are of several types.
+        placing: what the runtime's queue is told besides, in its own words.
     """
 
     cpus: int = 0
@@ -155,6 +156,7 @@ class Limits:
     ulimits: tuple[str, ...] = ()
     mounts: tuple[Mount, ...] = ()
     hosts: tuple[Limits, ...] = ()
+    placing: tuple[str, ...] = ()
 
     def of_host(self, number: int) -> Limits:
         """Return the limits of a host, with the GPUs that are its own, by its place among the hosts of the job."""
@@ -175,6 +177,7 @@ class Limits:
             *([f"GPUs {listed}" if self.gpus else "no GPUs"] if self.gpus is not None else []),
             *([f"{self.shm_bytes / 2**20:,.0f} MiB at /dev/shm"] if self.shm_bytes else []),
             *(f"ulimit {ulimit}" for ulimit in self.ulimits),
+            *(f"placing {word}" for word in self.placing),
         ]
 
     @classmethod
@@ -182,7 +185,8 @@ class Limits:
         """Return the limits that a spec was written with."""
         given = dict(values)
         given["mounts"] = tuple(dataclass_of(Mount, mount) for mount in given.get("mounts", ()))
-        given["ulimits"] = tuple(given.get("ulimits", ()))
+        for name in ("ulimits", "placing"):
+            given[name] = tuple(given.get(name, ()))
         given["hosts"] = tuple(map(cls.from_dict, given.get("hosts", ())))
         given["gpus"] = None if given.get("gpus") is None else tuple(given["gpus"])
         return dataclass_of(cls, given)

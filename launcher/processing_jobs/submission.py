@@ -88,7 +88,11 @@ def plan_processing(
     )
     for container in plan.containers:
         job.runtime.check(container)
-    return replace(plan, image=job.runtime.describe_image(plan.containers[0]))
+    return replace(
+        plan,
+        image=job.runtime.describe_image(plan.containers[0]),
+        submits=job.runtime.describe_start(plan.containers),
+    )
 
 
 def submit_processing(

@@ -140,6 +140,12 @@ def place_job(
         spec = replace(spec, s3=s3_needed_for([*uris, "s3://"] if manifests else uris))
     elif spec.s3["kind"] != "embedded" and aws_names():
         warnings.append("LAUNCHER_AWS_NAMES=local has no effect on a job whose S3 is not the embedded one")
+    streamed = next((channel.name for channel in spec.channels if channel.is_stream), "")
+    if streamed and runtime.no_streams:
+        raise RuntimeUnavailableError(
+            f"the {runtime.name} runtime cannot stream the channel '{streamed}': {runtime.no_streams}.",
+            "Use the input mode File or FastFile.",
+        )
     allowed: JobLimits = job_limits(spec, runtime)
     warnings += [*allowed.warnings, *_channel_warnings(spec)]
     if isinstance(spec, TrainingJobSpec) and spec.keep_alive_seconds and (spec.debug or runtime.no_warm_pools):
@@ -218,7 +224,11 @@ def plan_job(
                 f"the fault '{fault.kind}' cannot be caused on the {job.runtime.name} runtime: {reason}.",
                 "Use another fault, or another runtime.",
             )
-    return replace(plan, image=job.runtime.describe_image(plan.containers[0]))
+    return replace(
+        plan,
+        image=job.runtime.describe_image(plan.containers[0]),
+        submits=job.runtime.describe_start(plan.containers),
+    )
 
 
 def submit(

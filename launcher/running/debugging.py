@@ -45,9 +45,11 @@ def check_debugging(spec: TrainingJobSpec, runtime: Runtime) -> None:
         DebuggerError: the program is no Python script of the bundled image's toolkit, there is no debugpy, or the
             runtime lets nobody in.
     """
-    if runtime.no_way_in:
+    if runtime.no_entry:
         raise DebuggerError(
-            f"debug=True cannot be had on the {runtime.name} runtime: {runtime.no_way_in}.", "Use another runtime."
+            f"debug=True leads a debugger into the job's hosts, and none gets into those of the {runtime.name} "
+            f"runtime: {runtime.no_entry}.",
+            'Debug with runtime="process" or "docker".',
         )
     program = spec.entry_point or "the image's own program"
     if not is_bundled(local_image(spec.image_uri)) or spec.container_entry_point or spec.container_arguments:

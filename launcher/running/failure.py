@@ -23,7 +23,7 @@ def failure_reason(container: ContainerSpec, exit_code: int, ending: Ending, sai
     text = said
     if ending.cause is EndCause.OUT_OF_MEMORY:
         text = f"OutOfMemory: the kernel killed the job for lack of memory; {ending.detail}. {said}".rstrip()
-    elif ending.cause is EndCause.REMOVED:
+    elif ending.cause.is_none_of_the_jobs:
         text = ending.detail
     elif text:
         pass
@@ -38,7 +38,7 @@ def failure_reason(container: ContainerSpec, exit_code: int, ending: Ending, sai
         text = f"the process was ended by signal {exit_code - 128}, which did not come from the launcher"
     if text != said and len(container.hosts) > 1:
         text = f"{container.host}: {text}"
-    kind = "InternalServerError" if ending.cause is EndCause.REMOVED else "AlgorithmError"
+    kind = "InternalServerError" if ending.cause.is_none_of_the_jobs else "AlgorithmError"
     # The exit code at the end has to stay: the text before it is cut.
     tail = f", exit code: {exit_code}"
     return f"{kind}: {text}"[: FAILURE_REASON_LIMIT - len(tail)] + tail

@@ -52,7 +52,12 @@ def find_leftovers(store: JobStore, *, with_work: bool) -> tuple[list[Leftover],
             remains += get_runtime("docker").leftovers(str(store.home))
         except LauncherError as error:
             notes.append(f"containers were not looked at: {error.message}")
-    leftovers, alive, uses_docker = list[Leftover](), set[str](), False
+    silence = ""
+    try:
+        remains += get_runtime("slurm").leftovers(str(store.home))
+    except LauncherError as error:  # which is nothing to say where no job was ever sent there
+        silence = f"jobs of Slurm were not looked at: {error.message}"
+    leftovers, alive, runtimes = list[Leftover](), set[str](), set[str]()
     for kind in KINDS.values():
         own: Store[Any] = Store(store.home, kind)
         records, errors = own.records()
@@ -64,8 +69,9 @@ def find_leftovers(store: JobStore, *, with_work: bool) -> tuple[list[Leftover],
             if kind.driver and record.terminal:
                 alive.discard(_label(kind, name))
                 leftovers += _of_ended_job(own, name, record, with_work)
-            uses_docker = uses_docker or (isinstance(record, DrivenRecord) and record.runtime == "docker")
-    if not has_engine and uses_docker:
+            runtimes |= {record.runtime} if isinstance(record, DrivenRecord) else set()
+    notes += [silence] if silence and "slurm" in runtimes else []
+    if not has_engine and "docker" in runtimes:
         notes.append("containers were not looked at: no Docker engine answers.")
     for remainder in remains:
         folder, _, name = remainder.job_name.rpartition("/")

@@ -47,10 +47,10 @@ def job_limits(spec: HostsSpec, runtime: Runtime) -> JobLimits:
         allowed = _limits_of_type(alone, runtime)
         hosts += [allowed.limits.of_host(number) for number in range(group.instance_count)]
         warnings += [line for line in allowed.warnings if line not in warnings]
-    lent: list[int] = [gpu for host in hosts for gpu in host.gpus or ()]
+    lent: list[int] = [gpu for host in hosts for gpu in host.gpus or () if not runtime.own_machines]
     if len(set(lent)) < len(lent):
         warnings.append("instance groups: hosts share GPUs, for there are fewer than they would have")
-    return JobLimits(Limits(mounts=hosts[0].mounts, hosts=tuple(hosts)), tuple(warnings))
+    return JobLimits(Limits(mounts=hosts[0].mounts, hosts=tuple(hosts), placing=hosts[0].placing), tuple(warnings))
 
 
 def _limits_of_type(spec: HostsSpec, runtime: Runtime) -> JobLimits:
@@ -58,9 +58,9 @@ def _limits_of_type(spec: HostsSpec, runtime: Runtime) -> JobLimits:
     kind = instance_type(spec.instance_type)
     cpus = memory = 0
     if kind is not None:
-        cpus = kind.cpus if kind.cpus < len(machine.cpu_ids()) else 0
-        memory = kind.memory_bytes if kind.memory_bytes < machine.memory_bytes() else 0
-    gpus, warnings = _gpus(spec, settings)
+        cpus = kind.cpus if runtime.own_machines or kind.cpus < len(machine.cpu_ids()) else 0
+        memory = kind.memory_bytes if runtime.own_machines or kind.memory_bytes < machine.memory_bytes() else 0
+    gpus, warnings = _gpus_elsewhere(spec, settings) if runtime.own_machines else _gpus(spec, settings)
     if settings.shm_bytes and not runtime.runs_images:
         warnings.append(
             f"LAUNCHER_SHM_SIZE has no effect on the {runtime.name} runtime: a job has the machine's /dev/shm"
@@ -74,11 +74,12 @@ def _limits_of_type(spec: HostsSpec, runtime: Runtime) -> JobLimits:
             memory_bytes=memory,
             gpus=gpus,
             gpus_per_host=kind.gpus
-            if kind is not None and gpus and kind.gpus * spec.instance_count <= len(gpus)
+            if kind is not None and gpus and not runtime.own_machines and kind.gpus * spec.instance_count <= len(gpus)
             else 0,
             shm_bytes=settings.shm_bytes,
             ulimits=settings.ulimits,
             mounts=mounts,
+            placing=runtime.placing,
         ),
         tuple(warnings),
     )
@@ -108,6 +109,24 @@ def _gpus(spec: HostsSpec, settings: LaunchSettings) -> tuple[tuple[int, ...] | 
         f"ResourceConfig.InstanceType={spec.instance_type!r} has GPUs, and this machine has no NVIDIA device for it.",
         'Use "local" or a type without GPUs; or run a type with GPUs without any: export LAUNCHER_GPUS=none',
     )
+
+
+def _gpus_elsewhere(spec: HostsSpec, settings: LaunchSettings) -> tuple[tuple[int, ...] | None, list[str]]:
+    """Return as many devices as a host's type has, from 0 on: those of another machine are numbered there."""
+    kind = instance_type(spec.instance_type)
+    if settings.gpus:
+        raise BadInputError(
+            f"LAUNCHER_GPUS names {', '.join(map(str, settings.gpus))}, and the hosts are machines of a cluster.",
+            "Unset it, or say none: the cluster hands out devices by the instance type.",
+        )
+    if spec.instance_type == "local_gpu":
+        raise BadInputError(
+            'ResourceConfig.InstanceType="local_gpu" means all NVIDIA devices of this machine; the hosts are others.',
+            "Name a type with as many GPUs as a host needs, such as ml.g4dn.xlarge for one.",
+        )
+    if settings.gpus is not None and kind is not None and kind.gpus:
+        return (), [f"{spec.instance_type} has GPUs, and the job runs without any: LAUNCHER_GPUS is none"]
+    return (tuple(range(kind.gpus)) if kind is not None else settings.gpus), []
 
 
 def _check_present(asked: Sequence[int], present: Sequence[int]) -> None:

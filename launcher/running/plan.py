@@ -63,6 +63,7 @@ class RunPlan:
         folders: paths below ``/opt/ml`` of the folders that are there when the job begins.
         channel_notes: a line about each channel that is no plain mount, for people.
         faults: what happens to the hosts on purpose.
+        submits: the command that starts the hosts, where that is one.
     """
 
     job_name: str
@@ -80,6 +81,7 @@ class RunPlan:
     checkpoint_config: CheckpointConfig | None = None
     channel_notes: tuple[str, ...] = ()
     faults: tuple[Fault, ...] = ()
+    submits: str = ""
 
     def __str__(self) -> str:
         lines = [f"job        {self.job_name}", f"runtime    {self.runtime}", f"image      {self.image}"]
@@ -103,6 +105,7 @@ class RunPlan:
             lines += [
                 f"file       {OPT_ML}/{path} on {host}: {masked_json(text)}" for path, text in sorted(files.items())
             ]
+        lines += [f"submits    {self.submits}"] if self.submits else []
         lines += [f"source     {name}" for name in self.source_members]
         if self.checkpoint_config is not None:
             uri, path = self.checkpoint_config.s3_uri, self.checkpoint_config.local_path

@@ -34,6 +34,7 @@ from launcher.running.stages.collecting import Collecting
 from launcher.running.stages.hosts import LOOKING_SECONDS
 from launcher.running.stages.job_state import ENDED_SECONDS, TICK_SECONDS, HostsRecordType
 from launcher.running.syncing import FolderSync
+from launcher.runtimes import EndCause
 from launcher.storage import Storage, recorded_storage
 from launcher.terminal import say_error
 from launcher.trees import remove_tree
@@ -84,6 +85,8 @@ class HostsDriver(Collecting[HostsRecordType]):
 
         A job that has begun goes on at once: its hosts may run already.
         """
+        if self._runtime.own_machines:  # they have a queue of their own
+            return True
         begun = bool(self._record.steps or self._record.attempts)
         try:
             if self._place.enter(at_once=begun or self._folder.stop_requested()):
@@ -329,6 +332,10 @@ class Driver(HostsDriver[JobRecord]):
         if interruption.after_seconds is None:
             return self._line_came
         return self._record.seconds_since("training", None) >= interruption.after_seconds
+
+    def _taken_away(self, host: str) -> bool:
+        container = next(entry for entry in self._plan.containers if entry.host == host)
+        return self._spec.spot is not None and self._ending(container).cause is EndCause.INTERRUPTED
 
     def _overdue(self, mark: str = "") -> StopReason:
         spot, most = self._spec.spot, pending_limit(self._spec)

@@ -26,6 +26,7 @@ TRAINING_JOB = "a training job"
 _OWN = {
     "process": "launcher.runtimes.process:ProcessRuntime",
     "docker": "launcher.runtimes.docker_engine:DockerRuntime",
+    "slurm": "launcher.runtimes.slurm:SlurmRuntime",
 }
 
 

@@ -61,6 +61,13 @@ class EndCause(StrEnum):
     NO_PROGRAM = "NoProgram"
     MAX_RUNTIME = "MaxRuntimeExceeded"
     REMOVED = "Removed"
+    INTERRUPTED = "Interrupted"
+    """What the host ran on was taken away: by a job that goes before it, or by a fault. Spot jobs begin again."""
+
+    @property
+    def is_none_of_the_jobs(self) -> bool:
+        """Whether nothing that the job did ended it."""
+        return self in (EndCause.REMOVED, EndCause.INTERRUPTED)
 
 
 @dataclass(frozen=True)
@@ -239,9 +246,12 @@ class Runtime(ABC):
         needs_local_libraries: whether jobs import the libraries of this machine's Python.
         runs_images: whether it can run an image of the user's.
         no_warm_pools: why no job can start from what another one left; empty where one can.
-        no_way_in: why no debugger can be led into a host; empty where ``pipe_inside`` works.
         driver: ``module:Class`` of what sees a training job through where that is not done step by step from here, as
             with another machine that does it itself; mostly empty.
+        own_machines: whether its hosts are other machines than this one, with a queue of their own: what this machine
+            has bounds neither what they get nor how many jobs run at once.
+        no_streams: why no channel can be a named pipe; empty where one can.
+        no_entry: why no debugger, no command and no connection gets into its hosts; empty where ``pipe_inside`` works.
     """
 
     name: str
@@ -249,8 +259,19 @@ class Runtime(ABC):
     needs_local_libraries: bool = False
     runs_images: bool = True
     no_warm_pools: str = "this runtime keeps nothing after a job"
-    no_way_in: str = "this runtime lets nobody into its hosts"
     driver: str = ""
+    own_machines: bool = False
+    no_streams: str = ""
+    no_entry: str = "it lets nobody in"
+
+    @property
+    def placing(self) -> tuple[str, ...]:
+        """Return what the settings say to its queue, for the record: whoever starts the job later says the same.
+
+        Raises:
+            RuntimeUnavailableError: they say what only the launcher can.
+        """
+        return ()
 
     def interface_of(self, hosts: int) -> str:
         """Return the interface by which so many hosts of a job reach each other."""
@@ -300,6 +321,10 @@ class Runtime(ABC):
     @abstractmethod
     def describe_image(self, container: ContainerSpec) -> str:
         """Return what the job will run in, as a person would name it."""
+
+    def describe_start(self, containers: Sequence[ContainerSpec]) -> str:
+        """Return the command that starts the hosts, for people; empty where there is none."""
+        return ""
 
     @abstractmethod
     def prepare(self, container: ContainerSpec) -> None:

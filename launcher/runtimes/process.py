@@ -416,7 +416,7 @@ class ProcessRuntime(Runtime):
     needs_local_libraries = True
     runs_images = False
     no_warm_pools = ""
-    no_way_in = ""
+    no_entry = ""
 
     def __init__(self) -> None:
         self._namespaces: dict[Path, list[int]] = {}
@@ -526,45 +526,18 @@ class ProcessRuntime(Runtime):
     def start(self, container: ContainerSpec) -> ProcessExecution:
         """Write the request and start the supervisor, which holds the lock from its first moment."""
         state_path = Path(container.state_path)
-        temporary, work = state_path / "tmp", state_path.parent
-        temporary.mkdir(parents=True, exist_ok=True)
-        (state_path / "rest").mkdir(exist_ok=True)
-        toolkit = data_path("container")
-        own = {name: os.environ[name] for name in _INHERITED if name in os.environ}
-        environment = _environment(container)
-        hosts = container.hosts or (container.host,)
         shared_network = _shares_network(container)
-        (state_path / "hosts").write_text(_hosts_file(hosts, own_network=not shared_network), encoding="utf-8")
         serving = {}
-        limits, cpus = container.limits, _chosen_cpus(container)
         if container.port:
             port = str(_free_port())
+            state_path.mkdir(parents=True, exist_ok=True)
             (state_path / _PORT_FILE).write_text(port, encoding="ascii")
             serving = {"SAGEMAKER_BIND_TO_PORT": port, "LAUNCHER_SERVE_HOST": _LOOPBACK}
-        command = [*container.entry_point, *container.arguments]
-        request = {
-            "argv": command if container.entry_point else [sys.executable, "-m", "job_toolkit", *container.arguments],
-            "environment": {**environment, **container.environment, **serving},
-            "toolkit": "" if container.entry_point else str(toolkit),
-            "host": container.host,
-            "mounts": [{"source": m.source, "target": m.target, "read_only": m.read_only} for m in container.mounts],
-            "tree": container.tree_path,
-            "rest": str(state_path / "rest"),
-            # Inputs that may be links to files which others have as well: objects of the built-in S3, and of the cache.
-            "shared": [m.source for m in container.mounts if m.read_only and Path(m.source).is_relative_to(work)],
-            "hosts_file": str(state_path / "hosts"),
-            "max_run_seconds": container.max_run_seconds,
-            "grace_seconds": stop_grace_seconds(),
-            "cpus": cpus if limits.cpus else [],
-            "memory_bytes": limits.memory_bytes,
-            "ulimits": [_parsed_ulimit(text) for text in limits.ulimits],
-            "network_isolated": container.network_isolated,
-            "network_shared": shared_network if len(hosts) > 1 else "",
-            "number": hosts.index(container.host),
-            "hosts": len(hosts),
-            "isolate": namespaces_wanted(),
-        }
-        (state_path / "request.json").write_text(json.dumps(request), encoding="utf-8")
+        environment = job_environment(container)
+        own = {name: os.environ[name] for name in _INHERITED if name in os.environ}
+        cpus = _chosen_cpus(container) if container.limits.cpus else []
+        variables = {**environment, **container.environment, **serving}
+        write_request(container, variables, cpus, shared_network=shared_network)
         warm, warning = None, ""
         namespaces = [] if shared_network else self._namespaces[_job_key(container)]
         # Not in the request, because values of credentials are written nowhere.
@@ -614,7 +587,7 @@ class ProcessRuntime(Runtime):
             )
         if not warm_pool_limit():
             raise RuntimeUnavailableError("LAUNCHER_WARM_POOLS is 0")
-        environment = _environment(container)
+        environment = job_environment(container)
         requirements = container.environment.get("LAUNCHER_REQUIREMENTS", "")
         pools = Pools(_home_of(container))
         own = {**environment, **read_at_start({**container.environment})}
@@ -647,7 +620,49 @@ class ProcessRuntime(Runtime):
         return remains
 
 
-def _environment(container: ContainerSpec) -> dict[str, str]:
+def write_request(
+    container: ContainerSpec, environment: Mapping[str, str], cpus: Sequence[int], *, shared_network: str
+) -> None:
+    """Make a host's state folder, with all that the supervisor reads.
+
+    Args:
+        container: the host.
+        environment: all variables of its program.
+        cpus: numbers of those that it may use; none sets no limit.
+        shared_network: why the hosts share this machine's network; empty where they have one of their own.
+    """
+    state_path = Path(container.state_path)
+    (state_path / "tmp").mkdir(parents=True, exist_ok=True)
+    (state_path / "rest").mkdir(exist_ok=True)
+    hosts = container.hosts or (container.host,)
+    (state_path / "hosts").write_text(_hosts_file(hosts, own_network=not shared_network), encoding="utf-8")
+    command, work = [*container.entry_point, *container.arguments], state_path.parent
+    request = {
+        "argv": command if container.entry_point else [sys.executable, "-m", "job_toolkit", *container.arguments],
+        "environment": dict(environment),
+        "toolkit": "" if container.entry_point else str(data_path("container")),
+        "host": container.host,
+        "mounts": [{"source": m.source, "target": m.target, "read_only": m.read_only} for m in container.mounts],
+        "tree": container.tree_path,
+        "rest": str(state_path / "rest"),
+        # Inputs that may be links to files which others have as well: objects of the built-in S3, and of the cache.
+        "shared": [m.source for m in container.mounts if m.read_only and Path(m.source).is_relative_to(work)],
+        "hosts_file": str(state_path / "hosts"),
+        "max_run_seconds": container.max_run_seconds,
+        "grace_seconds": stop_grace_seconds(),
+        "cpus": list(cpus),
+        "memory_bytes": container.limits.memory_bytes,
+        "ulimits": [_parsed_ulimit(text) for text in container.limits.ulimits],
+        "network_isolated": container.network_isolated,
+        "network_shared": shared_network if len(hosts) > 1 else "",
+        "number": hosts.index(container.host),
+        "hosts": len(hosts),
+        "isolate": namespaces_wanted(),
+    }
+    (state_path / "request.json").write_text(json.dumps(request), encoding="utf-8")
+
+
+def job_environment(container: ContainerSpec) -> dict[str, str]:
     """Return the variables that every job of this machine gets, without those of its request."""
     own = {name: os.environ[name] for name in _INHERITED if name in os.environ}
     own |= {"PYTHONPATH": str(data_path("container")), "PYTHONUNBUFFERED": "1"}

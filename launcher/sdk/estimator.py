@@ -91,7 +91,7 @@ class Estimator:
         model_uri: a model to start from; it becomes the channel ``model_channel_name``.
         checkpoint_s3_uri: a path, a ``file://`` or ``s3://`` URI: its files are copied to ``checkpoint_local_path``
             before the job begins, and what the job writes there is copied back, while it runs and at its end.
-        runtime: ``auto`` (Docker if an engine answers, else a process), ``docker``, ``process``; default:
+        runtime: ``auto`` (Docker if an engine answers, else a process), ``docker``, ``process``, ``slurm``; default:
             ``LAUNCHER_RUNTIME``. This argument is the launcher's own.
         distribution: how the hosts train together, ``{"torch_distributed": {"enabled": True}}``; in the SDK the
             estimators of frameworks have it.

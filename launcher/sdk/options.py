@@ -222,7 +222,8 @@ ESTIMATOR_OPTIONS = (
     ),
     Option(
         "runtime",
-        'This project\'s own: `"auto"`, `"docker"`, `"process"`; `None` takes `LAUNCHER_RUNTIME`, else `"auto"`.',
+        'This project\'s own: `"auto"`, `"docker"`, `"process"`, `"slurm"`; `None` takes `LAUNCHER_RUNTIME`, else '
+        '`"auto"`.',
         kind="anything",
     ),
     Option(

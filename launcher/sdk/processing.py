@@ -82,7 +82,7 @@ class Processor:
         env: variables for the job.
         tags: kept with each job.
         network_config: ``NetworkConfig(enable_network_isolation=True)`` takes the network away.
-        runtime: this project's own: ``auto``, ``docker`` or ``process``.
+        runtime: this project's own: ``auto``, ``docker``, ``process`` or ``slurm``.
         mode: this project's own: ``local`` or ``s3``, where no session says it.
 
     Attributes:

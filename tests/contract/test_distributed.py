@@ -30,9 +30,14 @@ def metrics_of(job):
         ("process", 2),
         pytest.param("process", 4, marks=pytest.mark.whole),
         pytest.param("docker", 2, marks=[pytest.mark.docker, pytest.mark.whole]),
+        pytest.param("slurm", 2, marks=pytest.mark.whole),
     ],
 )
-def test_hosts_that_were_stopped_and_go_on_leave_the_metrics_of_one_host(runtime, hosts, tmp_path, monkeypatch):
+def test_hosts_that_were_stopped_and_go_on_leave_the_metrics_of_one_host(
+    runtime, hosts, tmp_path, monkeypatch, request
+):
+    if runtime == "slurm":
+        request.getfixturevalue("slurm")
     monkeypatch.setenv("LAUNCHER_STOP_GRACE_SECONDS", "60")
     few = {"num_envs": 20}
     options = {"runtime": "process", "logs": False, "job_name": "collect"}

@@ -194,7 +194,7 @@ def test_each_row_of_the_table_is_tried_and_says_one_of_three_words():
 def test_a_runtime_that_can_do_little_refuses_by_name(home, tmp_path, monkeypatch):
     """What a class of a package inherits is a refusal, and no silence."""
     runtime = get_runtime("process")
-    monkeypatch.setattr(type(runtime), "no_way_in", "nobody may enter")
+    monkeypatch.setattr(type(runtime), "no_entry", "nobody may enter")
     request = changed(_request("process", tmp_path), "Launcher.Debug", True)
     with pytest.raises(BadInputError, match="debug=True cannot be had on the process runtime: nobody may enter"):
         accept(request)

@@ -352,7 +352,7 @@ PLACES = {
     "HyperParameters": st.dictionaries(LINE.filter(bool), LINE, max_size=4),
     "Environment": st.dictionaries(st.from_regex("[a-zA-Z_][a-zA-Z0-9_]{0,9}", fullmatch=True), TEXT, max_size=4),
     "Launcher.WritableChannels": st.none(),  # they have to be channels of the document; see below
-    "Launcher.Runtime": st.sampled_from(["auto", "docker", "process"]),
+    "Launcher.Runtime": st.sampled_from(["auto", "docker", "process", "slurm"]),
 }
 
 

@@ -397,5 +397,5 @@ def test_a_runtime_of_another_package_is_found_by_its_entry_point(make_source, t
         get_runtime("broken")
     with pytest.raises(errors.SettingsError, match="no subclass"):
         get_runtime("int")
-    with pytest.raises(errors.SettingsError, match="auto, broken, docker, int, other, process"):
+    with pytest.raises(errors.SettingsError, match="auto, broken, docker, int, other, process, slurm"):
         get_runtime("unknown")

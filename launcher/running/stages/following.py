@@ -18,7 +18,6 @@ from launcher.running.signals import HandOver
 from launcher.running.stages.hosts import Hosts
 from launcher.running.stages.job_state import TICK_SECONDS, HostsRecordType
 from launcher.running.stages.starting import Starting
-from launcher.runtimes import EndCause
 from launcher.settings import stop_grace_seconds
 
 _SYNC_SECONDS = 1.0
@@ -73,6 +72,8 @@ class Following(Starting[HostsRecordType]):
             self._interrupts.check()
             if codes:
                 self._heed_stop(hosts)
+            if not self._record.stop_reason and any(self._taken_away(host) for host in codes):
+                self._stop(hosts, StopReason.INTERRUPTED)
             for host, code in codes.items():
                 self._record.exit_codes[host] = code
                 for warning in hosts.warnings:
@@ -148,11 +149,15 @@ class Following(Starting[HostsRecordType]):
         """Return whether the hosts are to be taken away from the job now."""
         return False
 
+    def _taken_away(self, host: str) -> bool:
+        """Return whether a host has ended because of an interruption that the job is prepared for."""
+        return False
+
     def _lost(self, host: str) -> str:
         """Return what took a host away that has ended; empty where it ended by itself."""
         ending = self._ending(next(entry for entry in self._plan.containers if entry.host == host))
         named = f"{host}: " if len(self._plan.containers) > 1 else ""
-        return f"{named}{ending.detail}" if ending.cause is EndCause.REMOVED else ""
+        return f"{named}{ending.detail}" if ending.cause.is_none_of_the_jobs else ""
 
     def _look_at(self, readers: Sequence[LogReader]) -> None:
         """Note which reader has lost its sink; leave the job to another driver where the caller only looked on."""

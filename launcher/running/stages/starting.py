@@ -119,7 +119,7 @@ class Starting(JobState[HostsRecordType]):
             state_path=str(self._folder.work_path / _INSTALLER),
             log_path=str(log_path),
             labels={**container.labels, "launcher.host": _INSTALLER},
-            limits=Limits(),
+            limits=Limits(placing=container.limits.placing),
         )
         if (abandoned := self._runtime.find(installer)) is not None:  # of a driver that was killed
             abandoned.remove()
@@ -172,13 +172,15 @@ class Starting(JobState[HostsRecordType]):
 
     def _await_start(self) -> None:
         """Wait until every host runs: time in a queue is no training time and has no limit."""
+        pause = TICK_SECONDS / 16  # a queue that is empty starts a job at once
         while not self._folder.stop_requested() and not self._interrupts.count and self._any_pending():
             if overdue := self._overdue("pending"):
                 self._record.stop_started, self._record.stop_reason = time.time(), overdue
                 self._record.marks["stopping"] = clock_mark()
                 self._note(Status.STOPPING, SecondaryStatus.STOPPING, f"Stopping the {self.activity} job")
                 return
-            time.sleep(TICK_SECONDS)
+            time.sleep(pause)
+            pause = min(2 * pause, TICK_SECONDS)
             self._interrupts.check()
         if "pending" in self._record.marks:
             waited = self._record.seconds_since("pending", None)
