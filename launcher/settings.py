@@ -452,6 +452,18 @@ def s3_settings(endpoint_url: str | None = None) -> S3Settings:
     return S3Settings("endpoint", value.rstrip("/"), region, profile)
 
 
+def aws_endpoint_url(service: str) -> str | None:
+    """Return the address that boto3's own variables name for a service of AWS; None where they name none.
+
+    Args:
+        service: as boto3 names it, such as ``sagemaker``.
+    """
+    if os.environ.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "").lower() == "true":
+        return None
+    names = (f"AWS_ENDPOINT_URL_{service.upper().replace('-', '_')}", "AWS_ENDPOINT_URL")
+    return next((os.environ[name].rstrip("/") for name in names if os.environ.get(name)), None)
+
+
 @dataclass(frozen=True)
 class BuildSettings:
     """What the host lends to the build of the image; none of it ends up inside.
