@@ -109,7 +109,7 @@ class WireClient:
             if self.describe(name, kind)[f"{kind.noun}Status"] not in TERMINAL:
                 raise
 
-    def list(self, kind: JobKind = TRAINING, **filters: Any) -> Iterator[dict[str, Any]]:
+    def summaries(self, kind: JobKind = TRAINING, **filters: Any) -> Iterator[dict[str, Any]]:
         """Yield the summaries of jobs, the newest first, a request for each page.
 
         Args:
@@ -118,8 +118,7 @@ class WireClient:
         page = {"SortBy": "CreationTime", "SortOrder": "Descending", **filters}
         while True:
             answer = self.ask("sagemaker", f"List{kind.noun}s", **page)
-            summaries = next(value for name, value in answer.items() if name.endswith("Summaries"))
-            yield from summaries
+            yield from next(value for name, value in answer.items() if name.endswith("Summaries"))
             if not answer.get("NextToken"):
                 return
             page["NextToken"] = answer["NextToken"]

@@ -53,7 +53,7 @@ def test_a_job_is_submitted_followed_and_its_results_come_back(client, tmp_path)
     assert (fetch_part(client, ended, "model", tmp_path / "back") / "count").read_text() == "3"
     with pytest.raises(ArtifactError, match=r"left no output\.tar\.gz"):
         fetch_part(client, ended, "output", tmp_path / "back")
-    assert next(iter(client.list(NameContains="wire")))["TrainingJobName"] == "wire-1"
+    assert next(iter(client.summaries(NameContains="wire")))["TrainingJobName"] == "wire-1"
 
 
 def test_what_is_there_by_content_is_not_sent_again(client, tmp_path):
