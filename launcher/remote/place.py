@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from launcher.settings import aws_endpoint_url
+from launcher.errors import SettingsError
+from launcher.settings import S3Settings, aws_endpoint_url, aws_profile, aws_region
 from launcher.storage import BucketStorage
-from launcher.storage.boto_session import LOOPBACK_HOSTS
+from launcher.storage.boto_session import LOOPBACK_HOSTS, configured_region
 
 AWS = "AWS"
 
@@ -36,13 +37,16 @@ class Place:
         """Return the address of a service; None leaves it to boto3."""
         return self.endpoint_url or aws_endpoint_url(service)
 
+    @property
+    def s3(self) -> S3Settings:
+        """Which S3 its ``s3://`` URIs mean."""
+        return S3Settings("aws", self.endpoint_of("s3"), self.region, self.profile)
+
     def storage(self) -> BucketStorage:
         """Return the buckets of this place."""
-        from launcher.settings import S3Settings
         from launcher.storage.s3 import S3Storage
 
-        settings = S3Settings("aws", self.endpoint_of("s3"), self.region, self.profile)
-        return S3Storage(settings, keys=(self.access_key, self.secret_key), configured=self.endpoint_url is None)
+        return S3Storage(self.s3, keys=(self.access_key, self.secret_key), configured=self.endpoint_url is None)
 
     @property
     def title(self) -> str:
@@ -54,3 +58,16 @@ class Place:
     def is_near(self) -> bool:
         """Whether it is reached by this machine's own address, so that asking often costs nothing."""
         return (urlsplit(self.endpoint_of("sagemaker") or "").hostname or "") in LOOPBACK_HOSTS
+
+
+def aws_place() -> Place:
+    """Return AWS itself, with the region, the profile and the addresses that boto3's own settings name.
+
+    Raises:
+        SettingsError: they name no region, or no such profile.
+    """
+    profile = aws_profile()
+    region = aws_region() or configured_region(profile)
+    if region is None:
+        raise SettingsError("AWS is asked for, and no region.", "For example: export AWS_DEFAULT_REGION=eu-west-1")
+    return Place(AWS, region, profile=profile)

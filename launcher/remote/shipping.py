@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -112,7 +112,7 @@ def content_key(uri: str, bucket_uri: str) -> tuple[str, dict[str, Path], int]:
     return f"{bucket_uri.rstrip('/')}/{INPUTS}/{whole.hexdigest()[:_DIGEST_LETTERS]}", members, total
 
 
-def pack_source(members: list[tuple[str, Path]], target: Path) -> Path:
+def pack_source(members: Sequence[tuple[str, Path]], target: Path) -> Path:
     """Write a source archive; the same files make the same bytes, wherever and whenever.
 
     Args:

@@ -84,6 +84,11 @@ def make_boto_session(settings: S3Settings, home: Path) -> BotoSession:
     return BotoSession(settings, home)
 
 
+def plain_boto_session(settings: S3Settings) -> Any:
+    """Return boto3's own session, which reaches AWS, for the profile and the region of the settings."""
+    return boto3.Session(profile_name=settings.profile, region_name=settings.region)
+
+
 CLIENT_ERRORS: tuple[type[Exception], ...] = (BotoCoreError, ClientError, OSError)
 """What a client of boto3 raises when a request is refused, or nothing answers."""
 
