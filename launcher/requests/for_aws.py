@@ -12,6 +12,7 @@ from typing import Any
 from launcher.errors import BadInputError, ImageError, RequestError, UnsupportedOptionError
 from launcher.requests.shapes import OWN_MEMBER, operation_shape
 from launcher.requests.training import (
+    EXCEPTIONS,
     LOCAL_INSTANCE_TYPES,
     OPERATION,
     check_channels,
@@ -66,7 +67,7 @@ def check_for_aws(document: Mapping[str, Any]) -> None:
         RequestError: a limit of the service model is broken; the message is AWS's.
         BadInputError: a rule beside it is broken, or something of it means this machine.
     """
-    check(document, operation_shape(OPERATION), exceptions={"S3Uri": lambda uri: uri.startswith("file://")})
+    check(document, operation_shape(OPERATION), exceptions=EXCEPTIONS)  # which are named below
     check_encodable(document)
     check_times(document.get("StoppingCondition", {}), document.get("EnableManagedSpotTraining", False))
     algorithm, resources = document.get("AlgorithmSpecification", {}), document.get("ResourceConfig", {})

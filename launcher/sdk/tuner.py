@@ -197,6 +197,7 @@ class HyperparameterTuner:
             raise BadInputError(
                 f"HyperparameterTuner(estimator=...) got a {type(estimator).__name__}.", "Give a launcher.Estimator."
             )
+        estimator.sagemaker_session._refuse_aws("HyperparameterTuner")
         if not isinstance(hyperparameter_ranges, Mapping) or not hyperparameter_ranges:
             raise HyperparameterError(
                 "Need to specify hyperparameter ranges or set autotune=True.",

@@ -77,7 +77,13 @@ def test_the_document_is_the_one_that_version_2_of_the_sdk_sent(source, region):
 def test_any_estimator_says_what_would_go_to_aws(source, rows, region):
     """Without a session of that mode, and with a folder as its input; the bucket is that of the results."""
     here = launcher.Estimator(
-        "my-image:1", ROLE, 1, "ml.m5.large", entry_point="train.py", source_dir=source, output_path=f"s3://{BUCKET}/out"
+        "my-image:1",
+        ROLE,
+        1,
+        "ml.m5.large",
+        entry_point="train.py",
+        source_dir=source,
+        output_path=f"s3://{BUCKET}/out",
     )
     document = here.request(rows, "any", mode="aws")
     uri = document["InputDataConfig"][0]["DataSource"]["S3DataSource"]["S3Uri"]
@@ -113,11 +119,13 @@ def test_a_job_goes_to_aws_and_its_results_come_back(client, source, rows, capsy
     """The same calls as for a job of this machine; every request is recorded."""
     monkeypatch.setattr("launcher.remote.following.time.sleep", lambda _: None)
     sent = []
-    trained = estimator(source, image_uri="any-image:1", metric_definitions=[{"Name": "total", "Regex": "total=(.*?);"}])
+    trained = estimator(
+        source, image_uri="any-image:1", metric_definitions=[{"Name": "total", "Regex": "total=(.*?);"}]
+    )
     wire = trained.sagemaker_session.wire
     ask = wire.ask
-    wire.ask = lambda service, operation, **request: sent.append((operation, request)) or ask(
-        service, operation, **request
+    wire.ask = lambda service, operation, **request: (
+        sent.append((operation, request)) or ask(service, operation, **request)
     )
     trained.fit({"train": rows}, job_name="aws-1")
     job = trained.latest_training_job
