@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from launcher.sdk.training_job import PolicyEstimates
 
-COPIES = "elsewhere"
+COPIES = "remote"
 """The folder of a home with copies of what jobs of other places left."""
 
 
