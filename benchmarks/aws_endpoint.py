@@ -27,7 +27,7 @@ from measuring import Aim, Row
 
 from launcher.jobs.states import SecondaryStatus, Status
 from launcher.jobs.store import JobStore
-from launcher.running.runner import submit
+from launcher.running.accepting import submit
 from launcher.s3_server import service
 from launcher.storage import bucket_storage, which_s3
 

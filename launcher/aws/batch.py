@@ -20,7 +20,7 @@ from launcher.errors import BadInputError, LauncherError
 from launcher.jobs.batch import FAILED, WAITING, Attempt, BatchHome, ServiceJobRecord
 from launcher.jobs.record import Record
 from launcher.jobs.store import Store
-from launcher.running.runner import accept
+from launcher.running.accepting import accept
 from launcher.settings import training_job_arn
 
 _Record = TypeVar("_Record", bound=Record)

@@ -20,8 +20,8 @@ from launcher.jobs.batch import FAILED, SUCCEEDED, Attempt, BatchHome, ServiceJo
 from launcher.jobs.record import JobRecord, Record
 from launcher.jobs.states import SecondaryStatus, Status
 from launcher.jobs.store import JobStore
+from launcher.running.accepting import submit
 from launcher.running.driving import drive_detached, take_up
-from launcher.running.runner import submit
 from launcher.runtimes import Runtime
 from launcher.terminal import say_error
 

@@ -16,6 +16,7 @@ from launcher.channels.listing import Part, StorageOf, augmented_lines, channel_
 from launcher.errors import ChannelError
 from launcher.jobs.processing_spec import HostsSpec
 from launcher.jobs.spec import Channel
+from launcher.storage import Storage, recorded_storage
 
 _FICLONE = 0x40049409
 _CLONING = ("btrfs", "xfs", "bcachefs", "ocfs2")
@@ -72,18 +73,21 @@ def hosts_of(spec: HostsSpec, channel: Channel) -> list[str]:
     return [host for host in host_names(spec) if host in members or not members]
 
 
-def resolve_channels(spec: HostsSpec, cache_path: Path, storage_of: StorageOf, *, fetch: bool) -> ResolvedChannels:
+def resolve_channels(spec: HostsSpec, cache_path: Path, *, fetch: bool) -> ResolvedChannels:
     """Find the data of every channel on this machine.
 
     Args:
         spec: the job.
         cache_path: a folder for data that has to be linked or copied here.
-        storage_of: returns the storage of a URI.
         fetch: False links and copies nothing, and returns where the data would be.
     Raises:
         ChannelError: a channel has nothing to read; the message names channel and job.
         StorageError: an S3 refuses it, or does not answer.
     """
+
+    def storage_of(uri: str) -> Storage:
+        return recorded_storage(uri, spec.s3)
+
     resolved = ResolvedChannels()
     for channel in spec.channels:
         hosts = hosts_of(spec, channel)

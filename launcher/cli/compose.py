@@ -21,12 +21,12 @@ from urllib.parse import urlsplit
 from launcher.errors import ArtifactError, BadInputError, JobFailedError, LauncherError, StorageError
 from launcher.jobs.store import JobStore
 from launcher.running.artifacts import unpack
-from launcher.running.runner import job_storage
 from launcher.sdk.bundled import bundled_estimator
 from launcher.sdk.estimator import Estimator
 from launcher.sdk.session import Session
 from launcher.sdk.training_job import TrainingJob
 from launcher.settings import data_path, home_path
+from launcher.storage import recorded_storage
 
 DEFAULT_PRESETS = {
     "collect": "preset-cartpole-random",
@@ -265,7 +265,7 @@ class _Place:
     def _results(job: TrainingJob) -> list[str]:
         spec = JobStore(home_path()).load(job.name).training_spec
         keys = (job.keys.model, job.keys.output)
-        return [uri for uri in keys if job_storage(spec, uri).exists(uri)]
+        return [uri for uri in keys if recorded_storage(uri, spec.s3).exists(uri)]
 
 
 class _Jobs(_Place):

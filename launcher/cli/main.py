@@ -271,7 +271,7 @@ def run(
     The source archive that it names, and its channels, must be there: what writes such a document uploads them first.
     """
     from launcher.jobs.store import JobStore
-    from launcher.running.runner import accept, plan_job, submit
+    from launcher.running.accepting import accept, plan_job, submit
     from launcher.sdk.training_job import TrainingJob
     from launcher.settings import home_path
 

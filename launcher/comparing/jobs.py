@@ -6,7 +6,6 @@ import json
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from fnmatch import fnmatchcase
-from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from launcher.jobs.record import JobRecord
 from launcher.jobs.spec import Channel, TrainingJobSpec, job_keys
 from launcher.jobs.store import JobStore
 from launcher.requests.training import training_request
-from launcher.running.runner import job_storage
+from launcher.storage import recorded_storage
 from launcher.storage.buckets import BucketStorage
 
 SECTIONS = ("outcome", "request", "source", "data", "environment", "metrics", "results")
@@ -103,7 +102,7 @@ class _Pair:
             if not spec.source_uri:
                 continue
             try:
-                path = job_storage(spec, spec.source_uri).fetch_object(spec.source_uri, scratch / str(number))
+                path = recorded_storage(spec.source_uri, spec.s3).fetch_object(spec.source_uri, scratch / str(number))
                 facts[number], readers[number] = files.archive_facts(path), files.archive_reader(path)
             except (LauncherError, OSError) as error:
                 notes.append(f"the source of {name} cannot be read: {_message(error)}")
@@ -202,7 +201,7 @@ class _Pair:
                 uri = getattr(job_keys(spec), part)
                 place = scratch / f"{part}-{number}"
                 try:
-                    storage = job_storage(spec, uri)
+                    storage = recorded_storage(uri, spec.s3)
                     if not storage.exists(uri):
                         facts.append({})
                         readers.append(files.no_reader)
@@ -231,7 +230,7 @@ class _Contents:
     """The files of one channel, where they are now."""
 
     def __init__(self, spec: TrainingJobSpec, channel: Channel) -> None:
-        self._storage_of: StorageOf = partial(job_storage, spec)
+        self._storage_of: StorageOf = lambda uri: recorded_storage(uri, spec.s3)
         if channel.s3_data_type == "AugmentedManifestFile":
             self._uris = {channel.uri.rpartition("/")[2]: channel.uri}
         else:

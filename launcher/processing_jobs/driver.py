@@ -14,9 +14,9 @@ from launcher.jobs.record import ProcessingRecord
 from launcher.jobs.states import Status
 from launcher.processing_jobs.plan import INPUTS, is_linked, make_processing_plan, present_inputs
 from launcher.running.plan import RunPlan
-from launcher.running.runner import HostsDriver, job_storage
+from launcher.running.runner import HostsDriver
 from launcher.running.syncing import FolderSync
-from launcher.storage import to_uri
+from launcher.storage import recorded_storage, to_uri
 from launcher.trees import OnSkip, Skipped
 
 EXIT_MESSAGE_BYTES = 1024
@@ -37,7 +37,7 @@ class ProcessingDriver(HostsDriver[ProcessingRecord]):
         return [self._sync(output, output.uri) for output in self._managed_outputs if output.continuous]
 
     def _sync(self, output: ProcessingOutput, uri: str) -> FolderSync:
-        storage = job_storage(self._spec, uri)
+        storage = recorded_storage(uri, self._spec.s3)
         return FolderSync(f"output '{output.name}'", self._trees, output.tree_path, storage, uri)
 
     @property

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from launcher.channels.resolving import resolve_channels
 from launcher.errors import OutputPathError
 from launcher.jobs.folder import JobFolder
 from launcher.jobs.processing_spec import ProcessingJobSpec
@@ -18,9 +19,10 @@ from launcher.processing_jobs.plan import make_processing_plan
 from launcher.requests.members import without_effect
 from launcher.requests.processing import check_processing_request
 from launcher.requests.processing_members import PROCESSING_MEMBERS
+from launcher.running.accepting import AcceptedJob, place_job
 from launcher.running.plan import RunPlan
-from launcher.running.runner import AcceptedJob, job_storage, place_job, resolve_job_channels
 from launcher.runtimes import Runtime
+from launcher.storage import recorded_storage
 
 AcceptedProcessing = AcceptedJob[ProcessingJobSpec]
 """A CreateProcessingJob document that was checked, with the decisions made when it is submitted."""
@@ -64,11 +66,11 @@ def plan_processing(
         else given
         for given in spec.inputs
     )
-    resolved = resolve_job_channels(replace(spec, inputs=inputs), folder.work_path, fetch=False)
+    resolved = resolve_channels(replace(spec, inputs=inputs), folder.work_path / "channels", fetch=False)
     for output in spec.outputs:
         if output.app_managed:
             continue
-        job_storage(spec, output.uri).check_writable(output.uri)
+        recorded_storage(output.uri, spec.s3).check_writable(output.uri)
         for name, source in resolved.sources.items():
             if output.uri.startswith("file://") and _path(output.uri).is_relative_to(source.path):
                 raise OutputPathError(

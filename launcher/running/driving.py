@@ -15,9 +15,10 @@ from launcher.jobs.record import DrivenRecord, HostsRecord, Record
 from launcher.jobs.states import Status
 from launcher.jobs.store import Store
 from launcher.running.following import LineSink, LogReader, log_tail
-from launcher.running.runner import TICK_SECONDS, HostsDriver
+from launcher.running.runner import HostsDriver
 from launcher.running.signals import HandOver, Interrupts, watch_signals
 from launcher.running.spawner import driver_environment, spawned
+from launcher.running.stages.job_state import TICK_SECONDS
 from launcher.runtimes import Runtime, get_runtime
 from launcher.secrets import masked_text
 from launcher.settings import home_path

@@ -125,3 +125,12 @@ def _check_mount(mount: Mount) -> None:
                 f"LAUNCHER_MOUNTS puts {mount.source} at {mount.target}, in the way of the job's own {folder}.",
                 f"Choose another place, such as {OPT_ML}/shared.",
             )
+
+
+def pending_limit(spec: TrainingJobSpec) -> int:
+    """Return how many seconds a job may wait for a place to run; 0 for no limit.
+
+    AWS heeds MaxPendingTimeInSeconds for instance types with GPUs alone.
+    """
+    kind = instance_type(spec.instance_type)
+    return spec.max_pending_seconds if kind is not None and kind.gpus else 0

@@ -10,7 +10,7 @@ from launcher.comparing.replaying import replay_request
 from launcher.errors import BadInputError
 from launcher.jobs.store import JobStore
 from launcher.requests.names import make_job_name
-from launcher.running.runner import submit
+from launcher.running.accepting import submit
 from launcher.sdk.bundled import NAMES_JOB_OR_TIME
 from launcher.sdk.job_results import find_job
 from launcher.sdk.training_job import TrainingJob

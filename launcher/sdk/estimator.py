@@ -27,8 +27,8 @@ from launcher.requests.training import (
     s3_member,
     training_request,
 )
+from launcher.running.accepting import AcceptedJob, accept, plan_job, record_job
 from launcher.running.plan import RunPlan
-from launcher.running.runner import AcceptedJob, accept, plan_job, record_job
 from launcher.running.source import Source, check_source, list_members
 from launcher.runtimes import Runtime
 from launcher.sdk.analytics import TrainingJobAnalytics

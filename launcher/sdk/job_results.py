@@ -14,9 +14,9 @@ from launcher.jobs.spec import job_keys
 from launcher.jobs.states import Status
 from launcher.jobs.store import JobStore, Store
 from launcher.paths import MAX_NAME_BYTES
-from launcher.running.runner import job_storage
 from launcher.sdk.training_job import JobOutputs, TrainingJob
 from launcher.settings import home_path
+from launcher.storage import recorded_storage
 
 LATEST = "latest"
 PARTS = {
@@ -195,7 +195,7 @@ def _default_part(outputs: JobOutputs, channel: str) -> str:
 def _has(store: Store[JobRecord], name: str, part: str) -> bool:
     spec = store.load(name).training_spec
     uri = getattr(job_keys(spec), part)
-    return bool(job_storage(spec, uri).exists(uri))
+    return bool(recorded_storage(uri, spec.s3).exists(uri))
 
 
 def _fitting(store: Store[JobRecord], inside: str, channel: str) -> str:

@@ -24,7 +24,6 @@ from launcher.requests.names import make_job_name
 from launcher.requests.shapes import OWN_MEMBER
 from launcher.requests.training import DEFAULT_VOLUME_GB, s3_member
 from launcher.running.plan import RunPlan
-from launcher.running.runner import job_storage
 from launcher.runtimes import Runtime
 from launcher.sdk.options import check_options, in_sdk_words
 from launcher.sdk.processing_inputs import NetworkConfig, ProcessingInput, ProcessingOutput
@@ -33,7 +32,7 @@ from launcher.sdk.processing_options import PROCESSOR_OPTIONS, PROCESSOR_RUN_OPT
 from launcher.sdk.roles import role_arn
 from launcher.sdk.session import Session, check_session
 from launcher.settings import default_runtime, home_path
-from launcher.storage import to_uri
+from launcher.storage import recorded_storage, to_uri
 from launcher.terminal import say
 
 
@@ -442,7 +441,7 @@ class ScriptProcessor(Processor):
 def _put(uploads: Mapping[str, Upload], job: AcceptedProcessing, claim: Claim[ProcessingRecord]) -> None:
     """Put a job's program in its place, as it is now."""
     for uri, upload in uploads.items():
-        storage = job_storage(job.spec, uri)
+        storage = recorded_storage(uri, job.spec.s3)
         if upload.make is None:
             storage.upload_all({upload.path: uri})
             continue

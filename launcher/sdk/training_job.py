@@ -16,11 +16,11 @@ from launcher.requests.describe import describe_record
 from launcher.running import artifacts
 from launcher.running.driving import raise_unless_completed
 from launcher.running.following import LineSink
-from launcher.running.runner import job_storage
 from launcher.running.warm_pools import warm_pool_status
 from launcher.runtimes import Runtime
 from launcher.sdk.job_handle import JobHandle
 from launcher.settings import home_path
+from launcher.storage import recorded_storage
 from launcher.terminal import say
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class JobOutputs:
     def files(self, part: str) -> list[tuple[str, int]]:
         """Return path and size in bytes of each file of a part; nothing is unpacked, and none is no error."""
         uri: str = getattr(self._keys, part)
-        storage = job_storage(self._spec, uri)
+        storage = recorded_storage(uri, self._spec.s3)
         if not storage.exists(uri):
             return []
         if part == "intermediate":
@@ -81,12 +81,12 @@ class JobOutputs:
     def size(self, part: str) -> int:
         """Return the bytes of the archive of ``model`` or ``output``, wherever it is; 0 where there is none."""
         uri: str = getattr(self._keys, part)
-        return job_storage(self._spec, uri).size(uri) or 0
+        return recorded_storage(uri, self._spec.s3).size(uri) or 0
 
     def has_intermediate(self, name: str) -> bool:
         """Return whether the job has written something of that name to ``/opt/ml/output/intermediate``."""
         uri = f"{self._keys.intermediate}/{name}"
-        return job_storage(self._spec, uri).exists(uri)
+        return recorded_storage(uri, self._spec.s3).exists(uri)
 
     @property
     def model_path(self) -> Path:
@@ -102,7 +102,7 @@ class JobOutputs:
     def intermediate_path(self) -> Path:
         """What the job wrote to ``/opt/ml/output/intermediate`` while it ran."""
         uri = self._keys.intermediate
-        storage = job_storage(self._spec, uri)
+        storage = recorded_storage(uri, self._spec.s3)
         if not storage.exists(uri):
             raise ArtifactError(
                 f"job '{self._folder.name}' has written nothing to /opt/ml/output/intermediate.",
@@ -115,7 +115,7 @@ class JobOutputs:
     def _unpacked(self, part: str, uri: str) -> Path:
         target = self._folder.unpacked_path / part
         if not target.exists():
-            storage = job_storage(self._spec, uri)
+            storage = recorded_storage(uri, self._spec.s3)
             if not storage.exists(uri):
                 raise ArtifactError(f"job '{self._folder.name}' left no {uri.rsplit('/', 1)[1]}.", "Read its log.")
             self._folder.unpacked_path.mkdir(exist_ok=True)

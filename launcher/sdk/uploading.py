@@ -11,7 +11,7 @@ from launcher.jobs.record import JobRecord
 from launcher.jobs.spec import TrainingJobSpec, job_keys
 from launcher.jobs.store import Claim
 from launcher.running import artifacts
-from launcher.running.runner import job_storage
+from launcher.storage import recorded_storage
 
 _SOURCE_MTIME = 315532800  # 1980, the first year that every archive format knows: the same files make the same bytes
 
@@ -39,6 +39,6 @@ def put_source(members: Sequence[tuple[str, Path]], spec: TrainingJobSpec, folde
         # Nothing has run: that is an error of input, with its exit code.
         raise OutputPathError(f"the source of job '{spec.job_name}': {error.message}", error.hint) from error
     try:
-        job_storage(spec, uri).put_file(archive, uri)
+        recorded_storage(uri, spec.s3).put_file(archive, uri)
     finally:
         archive.unlink(missing_ok=True)

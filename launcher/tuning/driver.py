@@ -21,10 +21,10 @@ from launcher.jobs.states import Status, StopReason
 from launcher.jobs.store import DISK_FULL, JobStore, TuningStore
 from launcher.jobs.tuning_spec import Trial
 from launcher.requests.tuning import best_trial, consumed_seconds, not_improving, trial_request, tuning_job_arn
+from launcher.running.accepting import submit
 from launcher.running.driving import drive_in_thread
 from launcher.running.following import LogReader
 from launcher.running.opt_ml import FAILURE_REASON_LIMIT
-from launcher.running.runner import submit
 from launcher.running.signals import HandOver, Interrupts
 from launcher.runtimes import Runtime
 from launcher.tuning.stopping import reason_to_stop

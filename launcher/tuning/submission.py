@@ -18,8 +18,8 @@ from launcher.jobs.tuning_spec import CATEGORICAL, Trial, TuningJobSpec
 from launcher.requests.shapes import OWN_MEMBER
 from launcher.requests.training import s3_member
 from launcher.requests.tuning import check_tuning_request, trial_request
+from launcher.running.accepting import accept, plan_job
 from launcher.running.plan import RunPlan
-from launcher.running.runner import accept, plan_job
 from launcher.runtimes import Runtime
 from launcher.tuning.sampling import check_strategy, choose_values
 

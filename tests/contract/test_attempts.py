@@ -10,6 +10,7 @@ import time
 import pytest
 
 import launcher
+from launcher.jobs.clock import clock_mark
 from launcher.jobs.interruptions import interruption_of
 from launcher.jobs.metrics import read_points
 from launcher.running import runner
@@ -200,7 +201,7 @@ def test_a_driver_killed_in_the_grace_leaves_the_interruption_to_the_next(run, s
 
 def _record_only(driver, reason):
     driver._record.stop_reason = reason
-    driver._record.marks["stopping"] = runner.clock_mark()
+    driver._record.marks["stopping"] = clock_mark()
     driver._save()
     raise Dead
 

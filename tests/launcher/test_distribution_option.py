@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 import launcher
 from launcher import errors
 from launcher.cli.main import app
-from launcher.running.runner import accept
+from launcher.running.accepting import accept
 from launcher.sdk.frameworks import PyTorch
 from tests.fakes import FakeRuntime
 

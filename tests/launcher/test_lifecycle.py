@@ -16,11 +16,14 @@ import pytest
 
 import launcher
 from launcher import errors
+from launcher.jobs import clock
 from launcher.jobs.record import JobRecord
 from launcher.jobs.spec import TrainingJobSpec
 from launcher.jobs.states import SecondaryStatus, Status, StopReason
 from launcher.running import driving, runner
+from launcher.running.accepting import submit
 from launcher.running.leftovers import find_leftovers
+from launcher.running.stages import following, job_state, starting
 from launcher.runtimes import Execution, HostState
 from tests.fakes import FakeRuntime
 from tests.shell import launcher_environment, run_launcher
@@ -811,7 +814,7 @@ def scripted_request(store, hosts=1, max_run_seconds=86400):
 
 def scripted_job(store, hosts, **options):
     runtime = ScriptedRuntime(hosts)
-    runner.submit(scripted_request(store, hosts=len(hosts), **options), store, runtime)
+    submit(scripted_request(store, hosts=len(hosts), **options), store, runtime)
     return runtime, driving.drive(store, "job-1", runtime=runtime)
 
 
@@ -855,8 +858,8 @@ def test_a_wall_clock_that_jumps_by_a_day_stops_no_job_and_is_not_billed(store, 
         return start(self, container)
 
     monkeypatch.setattr(ScriptedRuntime, "start", start_and_jump)
-    monkeypatch.setattr(runner, "time", Jumping())
-    monkeypatch.setattr("launcher.jobs.clock.time", Jumping())
+    for module in (runner, job_state, starting, following, clock):
+        monkeypatch.setattr(module, "time", Jumping())
     _, record = scripted_job(store, {"algo-1": (5, 0, "")}, max_run_seconds=3600)
     assert record.status is Status.COMPLETED
     assert record.billable_seconds < 60
@@ -866,7 +869,7 @@ def test_a_wall_clock_that_jumps_by_a_day_stops_no_job_and_is_not_billed(store, 
 def test_max_run_is_measured_from_the_first_driver_on(store, monkeypatch):
     """The second driver takes the job up when its time is over: it does not get that time anew."""
     runtime = ScriptedRuntime({"algo-1": (10_000, 0, "")})
-    runner.submit(scripted_request(store, max_run_seconds=3600), store, runtime)
+    submit(scripted_request(store, max_run_seconds=3600), store, runtime)
     first = runner.Driver(store, "job-1", runtime)
     for step in ("fetch_channels", "write_config", "prepare", "start"):
         first.step(step, getattr(first, f"_{step}"))

@@ -11,7 +11,10 @@ import pytest
 
 import launcher
 from launcher import errors
+from launcher.jobs.spec import TrainingJobSpec
 from launcher.running import runner
+from launcher.running.accepting import accept
+from launcher.running.limits import pending_limit
 from launcher.running.places import Place, Share, share_of, whole_share
 from launcher.runtimes import machine
 from tests.fakes import FakeRuntime
@@ -131,9 +134,9 @@ def test_the_setting_says_how_many(monkeypatch, at_most):
 def test_what_a_job_takes_is_its_types_and_at_most_the_machine(monkeypatch):
     monkeypatch.setattr(machine, "cpu_ids", lambda: list(range(8)))
     monkeypatch.setattr(machine, "memory_bytes", lambda: 10 << 30)
-    spec = runner.TrainingJobSpec("job-1", "process", instance_type="ml.m5.xlarge", instance_count=2)
+    spec = TrainingJobSpec("job-1", "process", instance_type="ml.m5.xlarge", instance_count=2)
     assert share_of(spec) == Share(1, 8, 20 << 30), "4 CPUs and 16 GiB each, of which there are 10"
-    assert share_of(runner.TrainingJobSpec("job-1", "process")) == Share(1, 1, 0)
+    assert share_of(TrainingJobSpec("job-1", "process")) == Share(1, 1, 0)
 
 
 WAITS = "import time\nprint('ready', flush=True)\ntime.sleep(60)"
@@ -226,8 +229,8 @@ def test_max_pending_time_counts_for_types_with_gpus_alone(make_source, home, st
     estimator = launcher.Estimator(entry_point="train.py", source_dir=make_source("pass"), runtime=FakeRuntime())
     request = estimator.request(job_name="job-1")
     request["StoppingCondition"]["MaxPendingTimeInSeconds"] = 1800
-    accepted = runner.accept(request, FakeRuntime())
-    assert runner.pending_limit(accepted.spec) == 0
+    accepted = accept(request, FakeRuntime())
+    assert pending_limit(accepted.spec) == 0
     assert any("MaxPendingTimeInSeconds=1800 has no effect here" in line for line in accepted.warnings)
 
 

@@ -20,7 +20,7 @@ from launcher.requests.describe import describe_record
 from launcher.requests.members import MEMBERS
 from launcher.requests.shapes import OWN_MEMBER, compiled, operation_shape, shape
 from launcher.requests.training import OPERATION, check_training_request, completed, training_request
-from launcher.running.runner import submit
+from launcher.running.accepting import submit
 from tests.fakes import FakeRuntime
 
 ROOT = Path(__file__).parents[2]

@@ -13,6 +13,7 @@ from launcher.jobs.spec import ContainerSpec, TrainingJobSpec
 from launcher.jobs.store import JobStore
 from launcher.running import runner
 from launcher.running.plan import with_s3_address
+from launcher.running.stages import hosts
 from launcher.runtimes import get_runtime
 from tests.fakes import FakeRuntime
 
@@ -110,7 +111,7 @@ time.sleep(60)
     while "ready" not in job.logs():
         time.sleep(0.05)
     store.folder("job-1").request_stop()
-    first._stop_if_due(runner._Hosts(runtime, (), {}))  # nobody of whom it knows gets the signal
+    first._stop_if_due(hosts.Hosts(runtime, (), {}))  # nobody of whom it knows gets the signal
     job.wait(logs=False)
     assert job.status == "Stopped"
     assert (job.outputs.model_path / "saved").exists(), "SIGTERM came, and not just SIGKILL after the grace"
@@ -184,7 +185,7 @@ def losing(execution, runtime, silent_looks):
 
 def test_an_engine_that_goes_away_for_a_while_costs_a_job_nothing(submitted, monkeypatch, store):
     """Unknown is a state: it can be seen, and the job is taken up where it is when the engine answers again."""
-    monkeypatch.setattr(runner, "_LOOKING_SECONDS", 0.05)
+    monkeypatch.setattr(hosts, "LOOKING_SECONDS", 0.05)
     job, runtime = submitted("import time; time.sleep(1); " + WRITES_MODEL)
     start, find = runtime.start, runtime.find
     runtime.start = lambda container: losing(start(container), runtime, silent_looks=3)
@@ -207,7 +208,7 @@ def test_an_engine_that_goes_away_for_a_while_costs_a_job_nothing(submitted, mon
 
 
 def test_a_stop_reaches_a_job_whose_engine_was_away_when_it_was_asked_for(submitted, monkeypatch, store):
-    monkeypatch.setattr(runner, "_LOOKING_SECONDS", 0.05)
+    monkeypatch.setattr(hosts, "LOOKING_SECONDS", 0.05)
     job, runtime = submitted("import time; time.sleep(60)")
     start = runtime.start
     runtime.start = lambda container: losing(start(container), runtime, silent_looks=5)
@@ -225,7 +226,7 @@ def test_a_stop_reaches_a_job_whose_engine_was_away_when_it_was_asked_for(submit
 
 
 def test_a_job_that_its_engine_knows_nothing_of_when_it_is_back_was_killed(submitted, monkeypatch):
-    monkeypatch.setattr(runner, "_LOOKING_SECONDS", 0.05)
+    monkeypatch.setattr(hosts, "LOOKING_SECONDS", 0.05)
     job, runtime = submitted("import time; time.sleep(60)")
     start = runtime.start
 

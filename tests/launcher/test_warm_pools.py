@@ -15,7 +15,7 @@ from launcher.aws import sagemaker
 from launcher.aws.errors import AwsError
 from launcher.cli.main import app
 from launcher.jobs.store import JobStore
-from launcher.running.runner import accept
+from launcher.running.accepting import accept
 from launcher.runtimes.process import ProcessRuntime, namespaces_missing
 from launcher.runtimes.warm_pools import Pools
 from tests.fakes import FakeRuntime

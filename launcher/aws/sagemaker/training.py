@@ -17,7 +17,7 @@ from launcher.jobs.store import JobStore, Store
 from launcher.jobs.summaries import summaries
 from launcher.requests.describe import describe_record, summarize_record
 from launcher.requests.members import UPDATE_MEMBERS, refuse_unsupported
-from launcher.running.runner import submit
+from launcher.running.accepting import submit
 from launcher.running.warm_pools import keep_for, warm_pool_status
 
 _Store = Store[JobRecord]

@@ -11,8 +11,8 @@ from launcher.errors import BadInputError, JobExistsError, TuningJobNotFoundErro
 from launcher.jobs.record import TuningRecord
 from launcher.requests.describe import describe_record
 from launcher.requests.tuning import describe_tuning
+from launcher.running.accepting import submit
 from launcher.running.driving import drive
-from launcher.running.runner import submit
 from launcher.tuning.service import describe, list_training_jobs
 from launcher.tuning.submission import plan_tuning
 
