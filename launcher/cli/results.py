@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from launcher.cli.jobs import AsJson, JobName, job_handle
+from launcher.cli.on_aws import OnAws, aws_session, job_on_aws
 from launcher.cli.printing import print_json, print_table
 from launcher.errors import BadInputError
 from launcher.paths import checked_path
@@ -32,6 +33,7 @@ def outputs(
     path: Annotated[str, typer.Argument(help="model, output or intermediate, or PART/FILE; all by default.")] = "",
     to: Annotated[Path | None, typer.Option("--to", help="A folder that gets copies.")] = None,
     as_json: AsJson = False,
+    mode: OnAws = None,
 ) -> None:
     """List the files that a training job left, also inside its archives; with PATH or --to unpack, and print where.
 
@@ -39,7 +41,7 @@ def outputs(
     """
     from launcher.sdk.job_results import PARTS, results_path
 
-    handle = job_handle(job)
+    handle = job_on_aws(job, mode) or job_handle(job)
     if path or to is not None:
         print(_placed(handle, path, to) if to is not None else results_path(handle.outputs, path))
         return
@@ -62,12 +64,14 @@ def metrics(
     job: JobName,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV: every value that the log held.")] = False,
     as_json: AsJson = False,
+    mode: OnAws = None,
 ) -> None:
     """Print the metrics that patterns found in a training job's log (fit --metric NAME=REGEX)."""
     from launcher.sdk.analytics import TrainingJobAnalytics
 
-    handle = job_handle(job)
-    table = TrainingJobAnalytics(handle.name).dataframe()
+    remote = job_on_aws(job, mode)
+    handle = remote or job_handle(job)
+    table = TrainingJobAnalytics(handle.name, sagemaker_session=remote and aws_session()).dataframe()
     if as_json:
         print_json(table.to_dict("records"))
     elif as_csv:
@@ -89,8 +93,9 @@ def print_results(job: TrainingJob) -> None:
     say(f"{job.name}: {job.status}. Results: {job.model_data.removeprefix('file://').rsplit('/', 1)[0]}")
     if print_files(job):
         next_options = _NEXT.get(job.entry_point or "", "... -i CHANNEL")
-        say(f"Files: launcher outputs {job.name} --to FOLDER")
-        say(f"Next job: launcher fit {next_options}={job.name}")
+        say(f"Files: launcher outputs {job.name}{job.command_options} --to FOLDER")
+        if not job.command_options:
+            say(f"Next job: launcher fit {next_options}={job.name}")
 
 
 def print_files(job: TrainingJob) -> bool:

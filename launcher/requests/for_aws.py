@@ -9,7 +9,8 @@ import copy
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from launcher.errors import BadInputError, ImageError, RequestError, UnsupportedOptionError
+from launcher.errors import BadInputError, ImageError, RequestError, SourceError, UnsupportedOptionError
+from launcher.jobs.spec import hyperparameter_text
 from launcher.requests.shapes import OWN_MEMBER, operation_shape
 from launcher.requests.training import (
     EXCEPTIONS,
@@ -91,6 +92,12 @@ def check_for_aws(document: Mapping[str, Any]) -> None:
     for place, uri in _written(document):
         if not uri.startswith("s3://"):
             raise BadInputError(f"{place} is {uri}, which AWS cannot write to.", "Give an s3:// URI of a bucket.")
+    archive = hyperparameter_text(document.get("HyperParameters", {}), "sagemaker_submit_directory") or ""
+    if archive.startswith("file://"):
+        raise SourceError(
+            f"the hyperparameter sagemaker_submit_directory is {archive}, which AWS cannot read.",
+            "Give the folder as source_dir, which is uploaded; or the s3:// URI of an archive that is there.",
+        )
     if f":{ACCOUNT_ID}:" in document["RoleArn"]:
         raise BadInputError(
             f"RoleArn is {document['RoleArn']}, a role of the local account.",

@@ -16,7 +16,7 @@ from launcher.remote.results import fetch_part, result_uris
 from launcher.running.following import LineSink
 from launcher.sdk.training_job import JobOutputs, TrainingJob, logs_wanted, say_savings
 from launcher.secrets import masked_text
-from launcher.settings import home_path
+from launcher.settings import AWS_MODE, home_path
 from launcher.terminal import neutralised_text, print_line, say
 
 if TYPE_CHECKING:
@@ -109,6 +109,8 @@ class RemoteTrainingJob(TrainingJob):
         JobNotFoundError: there is no such job.
         RemoteRequestError: the place does not say.
     """
+
+    command_options = f" --mode {AWS_MODE}"
 
     def __init__(self, name: str, client: WireClient, *, warnings: tuple[str, ...] = ()) -> None:
         self.name = name

@@ -31,6 +31,7 @@ from launcher.storage import Storage, storage_for, to_uri, which_s3
 
 if TYPE_CHECKING:
     from launcher.remote.client import WireClient
+    from launcher.sdk.remote_training_job import RemoteTrainingJob
     from launcher.sdk.runtime_client import RuntimeClient
     from launcher.sdk.training_job import TrainingJob
 
@@ -478,11 +479,20 @@ class Session:
         """
         return list(self._storage.keys(self.uri(bucket), key_prefix))
 
+    def job_on_aws(self, name: str) -> RemoteTrainingJob:
+        """Return a training job on AWS, whoever began it. The launcher's own.
+
+        Raises:
+            UnsupportedOptionError: the session's mode is not ``aws``.
+            JobNotFoundError: there is no such job.
+        """
+        from launcher.sdk.remote_training_job import RemoteTrainingJob
+
+        return RemoteTrainingJob(name, self.wire)
+
     def _training_job(self, name: str) -> TrainingJob:
         if self.mode == AWS_MODE:
-            from launcher.sdk.remote_training_job import RemoteTrainingJob
-
-            return RemoteTrainingJob(name, self.wire)
+            return self.job_on_aws(name)
         from launcher.sdk.training_job import TrainingJob
 
         return TrainingJob(name)

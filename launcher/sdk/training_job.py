@@ -57,7 +57,7 @@ class JobOutputs:
     def has(self, part: str) -> bool:
         """Return whether the job has left something of a part."""
         uri: str = getattr(self._keys, part)
-        return job_storage(self._spec, uri).exists(uri)
+        return recorded_storage(uri, self._spec.s3).exists(uri)
 
     def part_path(self, part: str) -> Path:
         """Return the folder of one part: ``model``, ``output`` (the output data) or ``intermediate``."""
@@ -145,6 +145,9 @@ class TrainingJob(JobHandle[JobRecord]):
     def keys(self) -> JobKeys:
         """Where its results are."""
         return job_keys(self._record.training_spec)
+
+    command_options = ""
+    """What a command line needs besides its name to mean this job."""
 
     @property
     def announcement(self) -> str:

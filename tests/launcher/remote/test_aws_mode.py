@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import launcher
+from launcher.cli.main import main
 from launcher.errors import BadInputError, ImageError, JobFailedError, RequestError, UnsupportedOptionError
 from tests.launcher.remote.conftest import BUCKET, ROLE
 
@@ -180,3 +181,44 @@ def test_a_session_of_another_mode_never_makes_a_client_of_aws(home):
 def test_what_is_not_there_on_aws_raises_and_does_not_happen_here(call, region):
     with pytest.raises(UnsupportedOptionError, match="is not there in the mode 'aws'"):
         call(launcher.Session(mode="aws", default_bucket=BUCKET))
+
+
+@pytest.fixture
+def launch(place, monkeypatch, capsys):
+    """A function that runs a command line in this process, and returns its exit code and what it printed."""
+
+    def run(*arguments):
+        monkeypatch.setattr("sys.argv", ["launcher", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return ended.value.code, capsys.readouterr()
+
+    return run
+
+
+def test_the_command_line_does_all_of_it_by_the_same_word(client, launch, source, rows, tmp_path):
+    aws = ("--mode", "aws")
+    begin = ("fit", "train.py", "--source-dir", source, "-i", f"train={rows}", *aws, "--image-uri", "any:1")
+    begin += ("--instance-type", "ml.m5.large", "--job-name", "aws-cli")
+    code, printed = launch(*begin, "--bucket", BUCKET)
+    assert code == 2
+    assert "no role is given" in printed.err
+    code, printed = launch(*begin, "--bucket", BUCKET, "--role", ROLE, "--dry-run")
+    assert (code, "Launcher" in json.loads(printed.out)) == (0, False)
+    (tmp_path / "request.json").write_text(printed.out)
+    code, printed = launch(*begin, "--bucket", BUCKET, "--role", ROLE)
+    assert code == 0, printed.err
+    assert "aws-cli: Completed. Results: s3://the-users-bucket/aws-cli/output" in printed.out
+    assert "launcher outputs aws-cli --mode aws --to FOLDER" in printed.out
+    assert "aws-cli" in launch("ls", *aws, "--name", "cli")[1].out
+    assert "total=3.0;" in launch("logs", "aws-cli", *aws)[1].out
+    assert json.loads(launch("describe", "aws-cli", *aws, "--json")[1].out)["TrainingJobStatus"] == "Completed"
+    assert launch("stop", "aws-cli", *aws)[1].out == "aws-cli: Completed\n"
+    copied = launch("outputs", "aws-cli", "model/total", *aws, "--to", str(tmp_path / "out"))[1].out.strip()
+    assert Path(copied).read_text() == "3.0"
+    code, printed = launch("run", str(tmp_path / "request.json"), *aws)
+    assert code == 1
+    assert "ResourceInUse" in printed.err
+    code, printed = launch("describe", "nobody", *aws)
+    assert code == 2
+    assert "no training job 'nobody' at AWS at http" in printed.err
