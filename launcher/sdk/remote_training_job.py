@@ -189,11 +189,15 @@ class RemoteTrainingJob(TrainingJob):
         RemoteLogs(self._client, self.name).read(self._printer())
 
     def metrics(self) -> pd.DataFrame:
-        """Return the metric CSV of the bundled programs, a row an epoch: of its intermediate files, or its output."""
+        """Return the metric CSV of the bundled programs, a row an epoch.
+
+        AWS keeps nothing of ``/opt/ml/output/intermediate``: the bundled image puts it into its output data, which is
+        there when the job has ended.
+        """
         outputs = self.outputs
-        if outputs.has_intermediate("") or not outputs.has("output"):
-            return read_metric_csv(outputs.intermediate_path)
-        return read_metric_csv(outputs.data_path)
+        if outputs.has("output"):
+            return read_metric_csv(outputs.data_path / "intermediate")
+        return read_metric_csv(outputs.intermediate_path)
 
     def estimates(self) -> PolicyEstimates:
         """Raise: estimates are read from jobs of this machine."""
