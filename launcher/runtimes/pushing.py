@@ -1,4 +1,4 @@
-"""Puts an image of this machine's engine into a registry, from which AWS pulls it; by the Docker client's own logins."""
+"""Puts an image of this machine's engine into a registry, from which AWS pulls it; by Docker's own logins."""
 
 from __future__ import annotations
 
