@@ -20,7 +20,7 @@ NAVIGATION = {
     "Home": "README.md",
     "Start": ["first-steps", "moving-over", "your-own-log", "ci", "commands", "settings", "errors"],
     "Jobs": [
-        *("job-contract", "channels", "runtimes", "storage", "warm-pools"),
+        *("job-contract", "channels", "runtimes", "storage", "warm-pools", "kubernetes"),
         *("distributed", "faults", "looking-inside", "console", "comparing", "tuning", "processing"),
     ],
     "Models at work": ["serving", "batch-transform", "endpoints", "the-loop"],

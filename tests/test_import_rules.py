@@ -47,7 +47,7 @@ LAYERS = [
     {"requests"},
     {"channels"},
     {"running"},
-    {"serving", "comparing"},
+    {"serving", "comparing", "exports"},
     {"transform", "endpoints"},
     {"processing_jobs"},
     {"tuning", "batch_queues"},

@@ -16,10 +16,12 @@ from launcher.cli import (
     cache,
     comparing,
     endpoints,
+    export,
     images,
     jobs,
     looking,
     on_aws,
+    planning,
     pools,
     processing,
     programs,
@@ -76,9 +78,11 @@ app.add_typer(cache.app, name="cache")
 app.add_typer(pools.app, name="pool")
 app.add_typer(images.app, name="images")
 app.add_typer(endpoints.app, name="endpoints")
+app.add_typer(export.app, name="export")
 
 RuntimeName = Annotated[
-    str | None, typer.Option("--runtime", "-r", help="auto, docker or process; LAUNCHER_RUNTIME is the default.")
+    str | None,
+    typer.Option("--runtime", "-r", help="auto, docker, process or another one; LAUNCHER_RUNTIME is the default."),
 ]
 ModeName = Annotated[
     str | None, typer.Option("--mode", help="local (folders) or s3; LAUNCHER_MODE is the default, else local.")
@@ -278,10 +282,8 @@ def run(
 ) -> None:
     """Run a CreateTrainingJob document, as boto3's create_training_job takes it.
 
-    CreateProcessingJob, CreateTransformJob and CreateHyperParameterTuningJob documents run as well.
-
-    A CreateProcessingJob or CreateTransformJob document is run as well. A CreateModel document makes the model that a
-    transform job names.
+    CreateProcessingJob, CreateTransformJob and CreateHyperParameterTuningJob documents run as well. A CreateModel
+    document makes the model that a transform job names.
 
     The source archive that it names, and its channels, must be there: what writes such a document uploads them first.
     """
@@ -347,6 +349,7 @@ def _see_through(job: TrainingJob, *, detach: bool, as_json: bool) -> None:
             raise typer.Exit(1)
 
 
+app.command()(planning.plan)
 app.command()(transform.transform)
 app.command()(tuning.tune)
 app.command()(processing.process)

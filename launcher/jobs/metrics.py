@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +39,7 @@ class MetricRecorder:
     def __init__(self, definitions: Sequence[MetricDefinition], path: Path) -> None:
         self._patterns = [(definition.name, re.compile(definition.regex)) for definition in definitions]
         self._path = path
+        self._descriptor = -1
         self.last: dict[str, MetricPoint] = {}
         if self._patterns:
             path.unlink(missing_ok=True)
@@ -53,9 +56,17 @@ class MetricRecorder:
                 if math.isfinite(value):
                     points.append(MetricPoint(timestamp, name, value))
         if points:
-            with self._path.open("a", encoding="utf-8") as file:
-                file.writelines(json.dumps([point.timestamp, point.name, point.value]) + "\n" for point in points)
+            self._append("".join(json.dumps([point.timestamp, point.name, point.value]) + "\n" for point in points))
             self.last.update({point.name: point for point in points})
+
+    def _append(self, text: str) -> None:
+        """Write whole lines at once; the file stays open, since a log may have thousands of values a second."""
+        if self._descriptor < 0:
+            self._descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+            weakref.finalize(self, os.close, self._descriptor)
+        data = text.encode()
+        while data:
+            data = data[os.write(self._descriptor, data) :]
 
 
 def read_points(path: Path) -> list[MetricPoint]:

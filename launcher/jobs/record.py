@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any, TypeVar
 
 from launcher.errors import LauncherError
@@ -106,7 +107,7 @@ class Record:
         Raises:
             ValueError: a state stands in no table.
         """
-        values = {**self.extra, **vars(self)}
+        values = {**self.extra, **{entry.name: getattr(self, entry.name) for entry in fields(self)}}
         del values["extra"]
         values["version"] = max(RECORD_VERSION, self.version)
         return values
@@ -464,7 +465,7 @@ class HostsRecord(DrivenRecord):
 class JobRecord(HostsRecord):
     """All that is known of a training job; written to ``job.json`` after each step."""
 
-    @property
+    @cached_property  # a driver asks many times a second
     def training_spec(self) -> TrainingJobSpec:
         """The spec as it was submitted."""
         return TrainingJobSpec.from_dict(self.spec)
@@ -490,7 +491,7 @@ class ProcessingRecord(HostsRecord):
 
     exit_message: str = ""
 
-    @property
+    @cached_property
     def processing_spec(self) -> ProcessingJobSpec:
         """The spec as it was submitted."""
         return ProcessingJobSpec.from_dict(self.spec)

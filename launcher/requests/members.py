@@ -169,11 +169,18 @@ def refuse_unsupported(request: Mapping[str, Any], members: Mapping[str, Member]
 
 def without_effect(request: Mapping[str, Any], members: Mapping[str, Member] = MEMBERS) -> list[str]:
     """Return a line for each member of a checked request that is accepted and means nothing on one machine."""
-    return [
-        f"{name}={value!r:.80} has no effect here: {row.instead}"
-        for name, row, value in _rows(request, "", "", members)
-        if row.noted and row.accepted is not None and not is_accepted(row.accepted, value)
-    ]
+    return [f"{text} has no effect here: {row.instead}" for text, row in _noted(request, members)]
+
+
+def not_carried(request: Mapping[str, Any], members: Mapping[str, Member] = MEMBERS) -> list[str]:
+    """Return each of these members with its value, for somebody who runs the request elsewhere."""
+    return [text for text, _ in _noted(request, members)]
+
+
+def _noted(request: Mapping[str, Any], members: Mapping[str, Member]) -> Iterator[tuple[str, Member]]:
+    for name, row, value in _rows(request, "", "", members):
+        if row.noted and row.accepted is not None and not is_accepted(row.accepted, value):
+            yield f"{name}={value!r:.80}", row
 
 
 def is_accepted(accepted: tuple[Any, ...], value: Any) -> bool:

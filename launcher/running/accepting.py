@@ -72,7 +72,7 @@ def accept(request: Mapping[str, Any], runtime: Runtime | None = None) -> Accept
     uris.append(spec.checkpoint_config.s3_uri if spec.checkpoint_config else "")
     placed, runtime, warnings = place_job(spec, uris, runtime)
     if placed.debug:
-        check_debugging(placed)
+        check_debugging(placed, runtime)
     if is_bundled(local_image(placed.image_uri)):
         check_distribution(placed)
     placed, notes = _with_times(placed)

@@ -37,12 +37,17 @@ _CHUNK_BYTES = 1 << 16
 Hosts = Callable[[], Mapping[str, Execution]]
 
 
-def check_debugging(spec: TrainingJobSpec) -> None:
+def check_debugging(spec: TrainingJobSpec, runtime: Runtime) -> None:
     """Refuse to debug what no debugger could be put into.
 
     Raises:
-        DebuggerError: the program is no Python script of the bundled image's toolkit, or there is no debugpy.
+        DebuggerError: the program is no Python script of the bundled image's toolkit, there is no debugpy, or the
+            runtime lets nobody in.
     """
+    if runtime.no_way_in:
+        raise DebuggerError(
+            f"debug=True cannot be had on the {runtime.name} runtime: {runtime.no_way_in}.", "Use another runtime."
+        )
     program = spec.entry_point or "the image's own program"
     if not is_bundled(local_image(spec.image_uri)) or spec.container_entry_point or spec.container_arguments:
         raise DebuggerError(

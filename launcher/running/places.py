@@ -24,6 +24,7 @@ from launcher.settings import jobs_at_once
 _LOOKING_SECONDS = 1.0  # between two looks at tickets that nobody has come with or gone away from
 _PASSED_BY_SECONDS = 15.0  # a driver that has not looked for so long is suspended
 _JOBS_A_CPU, _FEWEST_JOBS = 4, 8
+_ENDLESS = 1 << 60
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,11 @@ class Share:
 
     def __add__(self, other: Share) -> Share:
         return Share(self.jobs + other.jobs, self.cpus + other.cpus, self.memory_bytes + other.memory_bytes)
+
+    @property
+    def endless(self) -> bool:
+        """Whether everything fits into it."""
+        return min(self.jobs, self.cpus, self.memory_bytes) >= _ENDLESS
 
     def fits(self, whole: Share) -> bool:
         """Return whether all of it is there."""
@@ -68,12 +74,11 @@ def whole_share() -> Share:
         SettingsError: the variable says nothing of the kind.
     """
     asked, cpus = jobs_at_once(), len(machine.cpu_ids())
-    endless = 1 << 60
     if asked == "machine":
-        return Share(endless, cpus, machine.memory_bytes())
+        return Share(_ENDLESS, cpus, machine.memory_bytes())
     if asked == "all":
-        return Share(endless, endless, endless)
-    return Share(max(_FEWEST_JOBS, _JOBS_A_CPU * cpus) if asked == "auto" else int(asked), endless, endless)
+        return Share(_ENDLESS, _ENDLESS, _ENDLESS)
+    return Share(max(_FEWEST_JOBS, _JOBS_A_CPU * cpus) if asked == "auto" else int(asked), _ENDLESS, _ENDLESS)
 
 
 class Place:
@@ -95,6 +100,7 @@ class Place:
         self._descriptor = -1
         self._looked = 0.0
         self._seen = 0
+        self._before: Path | None = None  # the ticket of a driver whose turn comes before
 
     def enter(self, *, at_once: bool) -> bool:
         """Come with a ticket; return whether the job may run already.
@@ -123,6 +129,10 @@ class Place:
         if changed == self._seen and time.monotonic() < self._looked + _LOOKING_SECONDS:
             return False
         os.utime(self._descriptor)
+        if self._before is not None and is_locked(self._before) and not _is_suspended(self._before):
+            # One file tells it: thousands that wait must not all read all tickets whenever one of them begins.
+            self._seen, self._looked = changed, time.monotonic()
+            return False
         with self._alone():
             return self._run_if(self._is_next())
 
@@ -147,16 +157,30 @@ class Place:
     def _is_next(self) -> bool:
         """Return whether nobody is before this job, and there is room for it; a lone job always has room."""
         self._seen, self._looked = self._folder.stat().st_mtime_ns, time.monotonic()
-        taken = Share(0, 0, 0)
-        for path in self._folder.iterdir():
-            if path.name == ".lock" or path == self._ticket or not _is_held(path):
-                continue
-            state, turn, cpus, memory, name = path.name.split(".", 4)
+        self._before = None
+        whole = whole_share()
+        if whole.endless:
+            return True
+        waiting, running = [], []
+        for ticket in os.listdir(self._folder):  # noqa: PTH208 - there may be ten thousand
+            state, _, rest = ticket.partition(".")
             if state == "runs":
-                taken += Share(1, int(cpus), int(memory))
-            elif (turn, name) < (self._turn, self._name) and not _is_suspended(path):
+                running.append(ticket)
+            elif state == "waits":
+                turn, _, _, name = rest.split(".", 3)
+                if (turn, name) < (self._turn, self._name):
+                    waiting.append((turn, name, ticket))
+        for _, _, ticket in sorted(waiting, reverse=True):
+            path = self._folder / ticket
+            if _is_held(path) and not _is_suspended(path):
+                self._before = path
                 return False
-        return taken.jobs == 0 or (taken + self._share).fits(whole_share())
+        taken = Share(0, 0, 0)
+        for ticket in running:
+            if _is_held(self._folder / ticket):
+                _, _, cpus, memory, _ = ticket.split(".", 4)
+                taken += Share(1, int(cpus), int(memory))
+        return taken.jobs == 0 or (taken + self._share).fits(whole)
 
     @contextmanager
     def _alone(self) -> Iterator[None]:

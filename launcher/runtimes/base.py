@@ -239,6 +239,7 @@ class Runtime(ABC):
         needs_local_libraries: whether jobs import the libraries of this machine's Python.
         runs_images: whether it can run an image of the user's.
         no_warm_pools: why no job can start from what another one left; empty where one can.
+        no_way_in: why no debugger can be led into a host; empty where ``pipe_inside`` works.
     """
 
     name: str
@@ -246,6 +247,7 @@ class Runtime(ABC):
     needs_local_libraries: bool = False
     runs_images: bool = True
     no_warm_pools: str = "this runtime keeps nothing after a job"
+    no_way_in: str = "this runtime lets nobody into its hosts"
 
     @property
     @abstractmethod

@@ -558,6 +558,7 @@ class DockerRuntime(Runtime):
     """Runs the bundled image, or any that follows the contract."""
 
     name = "docker"
+    no_way_in = ""
     no_warm_pools = (
         "a container that is kept has what its job left outside the job's folders, in the image's own, in /tmp and in "
         "shared memory, and a new job's folders cannot be mounted into it; a fresh one takes a fraction of a second"

@@ -377,6 +377,7 @@ class ProcessRuntime(Runtime):
     needs_local_libraries = True
     runs_images = False
     no_warm_pools = ""
+    no_way_in = ""
 
     @property
     def host_address(self) -> str:

@@ -11,8 +11,9 @@ import pytest
 
 import launcher
 from launcher import errors
+from launcher.jobs.folder import is_locked
 from launcher.jobs.spec import TrainingJobSpec
-from launcher.running import runner
+from launcher.running import places, runner
 from launcher.running.accepting import accept
 from launcher.running.limits import pending_limit
 from launcher.running.places import Place, Share, share_of, whole_share
@@ -277,3 +278,17 @@ def test_a_job_that_waits_too_long_in_a_queue_of_the_runtime_is_stopped(submit, 
     job.wait(logs=False)
     assert job.status == "Stopped"
     assert states(job) == ["Starting", "Downloading", "Pending", "Stopping", "Uploading", "Stopped"]
+
+
+def test_a_look_of_one_among_many_that_wait_asks_for_few_locks(place, at_most, monkeypatch):
+    """All look when one begins: if each asked for all locks, ten thousand would ask a hundred million times."""
+    at_most(1)
+    first = place(0)
+    assert first.enter(at_once=False)
+    waiting = [place(number) for number in range(1, 100)]
+    assert not any(entry.enter(at_once=False) for entry in waiting)
+    asked = []
+    monkeypatch.setattr(places, "is_locked", lambda path: asked.append(path) or is_locked(path))
+    first.leave()
+    assert [entry.may_run() for entry in waiting] == [True] + 98 * [False]
+    assert len(asked) < 3 * len(waiting)
