@@ -21,7 +21,16 @@ NAVIGATION = {
     "Start": ["first-steps", "moving-over", "your-own-log", "ci", "commands", "settings", "errors"],
     "Jobs": [
         *("job-contract", "channels", "runtimes", "storage", "warm-pools", "kubernetes"),
-        *("distributed", "faults", "looking-inside", "console", "comparing", "tuning", "processing"),
+        *(
+            "distributed",
+            "amazon-sagemaker",
+            "faults",
+            "looking-inside",
+            "console",
+            "comparing",
+            "tuning",
+            "processing",
+        ),
     ],
     "Models at work": ["serving", "batch-transform", "endpoints", "the-loop"],
     "Batch RL": ["batch-rl", "learning", "presets", "data", "reagent"],
