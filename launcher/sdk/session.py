@@ -497,7 +497,7 @@ class Session:
 
         return TrainingJob(name)
 
-    def _refuse_aws(self, what: str) -> None:
+    def _refuse_aws(self, name: str) -> None:
         """Refuse to do something here that was asked for on AWS.
 
         Raises:
@@ -505,7 +505,7 @@ class Session:
         """
         if self.mode == AWS_MODE:
             raise UnsupportedOptionError(
-                f"{what} is not there in the mode 'aws': it would happen on this machine.",
+                f"{name} is not there in the mode 'aws': it would happen on this machine.",
                 "On AWS, use boto3 by session.boto_session, or the SageMaker SDK; here, a session of another mode.",
             )
 
