@@ -249,6 +249,10 @@ class Runtime(ABC):
     no_warm_pools: str = "this runtime keeps nothing after a job"
     no_way_in: str = "this runtime lets nobody into its hosts"
 
+    def interface_of(self, hosts: int) -> str:
+        """Return the interface by which so many hosts of a job reach each other."""
+        return self.network_interface
+
     @property
     @abstractmethod
     def host_address(self) -> str:
