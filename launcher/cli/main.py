@@ -209,6 +209,9 @@ def fit(
     bucket: Annotated[
         str | None, typer.Option(help="The bucket for source, inputs and results; on AWS one of yours.")
     ] = None,
+    queue: Annotated[
+        str | None, typer.Option(help="With --mode aws: a queue of AWS Batch that the job waits in.")
+    ] = None,
     debug: Annotated[bool, typer.Option("--debug", help="Wait for a debugger; launcher debug says how.")] = False,
     detach: Detach = False,
     dry_run: DryRun = False,
@@ -274,6 +277,14 @@ def fit(
             print_json(estimator.request(channels, job_name=job_name, debug=debug))
         else:
             print(estimator.plan(channels, job_name=job_name, debug=debug))
+        return
+    if queue is not None:
+        if debug:
+            raise BadInputError(
+                "--debug and --queue are both given.", "A debugger waits for jobs of this machine alone."
+            )
+        service_job = estimator.enqueue(queue, channels, job_name)
+        print_json({"jobId": service_job}) if as_json else say(service_job)
         return
     _see_through(estimator.submit(channels, job_name=job_name, debug=debug), detach=detach, as_json=as_json)
 

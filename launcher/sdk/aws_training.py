@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -41,6 +42,34 @@ class AwsSubmission:
             StorageError: the bucket is not there, or may not be written; no job was asked for.
             RemoteRequestError: AWS refused the job.
         """
+        self._upload(client)
+        client.submit(self.request)
+        return RemoteTrainingJob(str(self.request["TrainingJobName"]), client, warnings=self.warnings)
+
+    def enqueue(self, client: WireClient, queue: str, *, priority: int | None = None, share: str | None = None) -> str:
+        """Upload what is missing, and put the job into a queue of AWS Batch; return the service job's id.
+
+        Args:
+            queue: its name or ARN.
+            priority: within the queue, or the share.
+            share: of a queue with a scheduling policy.
+        Raises:
+            StorageError, RemoteRequestError: as of ``send``.
+        """
+        self._upload(client)
+        optional = {"schedulingPriority": priority, "shareIdentifier": share}
+        answer = client.ask(
+            "batch",
+            "SubmitServiceJob",
+            jobName=self.request["TrainingJobName"],
+            jobQueue=queue,
+            serviceJobType="SAGEMAKER_TRAINING",
+            serviceRequestPayload=json.dumps(self.request),
+            **{name: value for name, value in optional.items() if value is not None},
+        )
+        return str(answer["jobId"])
+
+    def _upload(self, client: WireClient) -> None:
         if self.source_uri:
             with tempfile.TemporaryDirectory(prefix="launcher-source-") as scratch:
                 try:
@@ -49,8 +78,6 @@ class AwsSubmission:
                     raise OutputPathError(f"the source: {error.message}", error.hint) from error
                 client.storage.put_file(archive, self.source_uri)
         self.shipment.send(client)
-        client.submit(self.request)
-        return RemoteTrainingJob(str(self.request["TrainingJobName"]), client, warnings=self.warnings)
 
 
 def submission_for_aws(

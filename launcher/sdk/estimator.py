@@ -346,6 +346,29 @@ class Estimator:
                 time.sleep(0.001)  # another job was named in the same millisecond: the next one is free
         return self._follow(TrainingJob(job.spec.job_name, store, job.runtime))
 
+    def enqueue(
+        self,
+        queue: str,
+        inputs: Inputs = None,
+        job_name: str | None = None,
+        *,
+        priority: int | None = None,
+        share: str | None = None,
+    ) -> str:
+        """Put a job into a queue of AWS Batch, as a service job; return that job's id. The launcher's own.
+
+        Args:
+            queue: name or ARN of a queue for ``SAGEMAKER_TRAINING``.
+            inputs, job_name: as of ``fit``.
+            priority: within the queue, or the share.
+            share: of a queue with a scheduling policy.
+        Raises:
+            UnsupportedOptionError: the session's mode is not ``aws``; here boto3 submits to queues.
+            BadInputError: AWS would refuse the job; nothing was uploaded.
+        """
+        wire = self.sagemaker_session.wire
+        return self._aws_submission(inputs, job_name).enqueue(wire, queue, priority=priority, share=share)
+
     def plan(self, inputs: Inputs = None, job_name: str | None = None, *, debug: bool = False) -> RunPlan:
         """Return everything that ``fit`` would run, read and write; print it, compare it. Nothing is run.
 

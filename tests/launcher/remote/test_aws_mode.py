@@ -146,6 +146,9 @@ def test_a_job_goes_to_aws_and_its_results_come_back(client, source, rows, capsy
     }
     assert trained.training_job_analytics.dataframe()["value"].tolist() == [3.0]
     assert launcher.Estimator.attach("aws-1", trained.sagemaker_session).model_data == trained.model_data
+    # What it left is the input of the next job, as it is for jobs of this machine.
+    following = estimator(source).request({"train": job}, "next")["InputDataConfig"][0]["DataSource"]["S3DataSource"]
+    assert following["S3Uri"].startswith(f"s3://{BUCKET}/launcher/inputs/")
     archive = client.storage.read_bytes(f"s3://{BUCKET}/aws-1/source/sourcedir.tar.gz")
     assert tarfile.open(fileobj=io.BytesIO(archive)).getnames() == ["train.py"]  # noqa: SIM115 - of memory
 
@@ -222,3 +225,30 @@ def test_the_command_line_does_all_of_it_by_the_same_word(client, launch, source
     code, printed = launch("describe", "nobody", *aws)
     assert code == 2
     assert "no training job 'nobody' at AWS at http" in printed.err
+
+
+def test_a_job_waits_in_a_queue_of_aws_batch_by_the_same_document(client, source, rows):
+    client.ask(
+        "batch",
+        "CreateServiceEnvironment",
+        serviceEnvironmentName="machines",
+        serviceEnvironmentType="SAGEMAKER_TRAINING",
+        capacityLimits=[{"maxCapacity": 1, "capacityUnit": "NUM_INSTANCES"}],
+    )
+    client.ask(
+        "batch",
+        "CreateJobQueue",
+        jobQueueName="the-queue",
+        jobQueueType="SAGEMAKER_TRAINING",
+        priority=1,
+        serviceEnvironmentOrder=[{"order": 1, "serviceEnvironment": "machines"}],
+    )
+    waiting = estimator(source)
+    job = waiting.enqueue("the-queue", {"train": rows}, "queued", priority=5)
+    described = client.ask("batch", "DescribeServiceJob", jobId=job)
+    assert json.loads(described["serviceRequestPayload"]) == waiting.request({"train": rows}, "queued")
+    assert described["schedulingPriority"] == 5
+    client.ask("batch", "TerminateServiceJob", jobId=job, reason="the test is over")
+    here = launcher.Estimator(entry_point="train.py", source_dir=source)
+    with pytest.raises(UnsupportedOptionError, match="does not talk to AWS"):
+        here.enqueue("the-queue", rows)
