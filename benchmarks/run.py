@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from aws_endpoint import aws_rows
+from aws_mode import aws_mode_rows
 from commands import demo_rows, import_rows
 from data import data_rows
 from endpoints import endpoint_rows
@@ -55,6 +56,7 @@ _GROUPS = (
     "endpoints",
     "transform",
     "aws",
+    "aws-mode",
     "warm",
     "hosts",
     "lists",
@@ -86,6 +88,7 @@ def main() -> int:
             "endpoints": lambda: endpoint_rows(scratch, options.runs),
             "transform": lambda: transform_rows(scratch, options.runs),
             "aws": lambda: aws_rows(scratch, home, options.runs),
+            "aws-mode": lambda: aws_mode_rows(scratch, options.runs),
             "warm": lambda: warm_rows(scratch, home, options.runs),
             "hosts": lambda: host_rows(scratch, options.runs),
             "lists": lambda: list_rows(scratch, options.runs),

@@ -168,6 +168,20 @@ class S3RequestError(StorageError):
         self.args = (message, hint)
 
 
+class RemoteRequestError(LauncherError):
+    """AWS, or a server in its place, refused a request or did not answer it; the message names operation and place.
+
+    Attributes:
+        aws_code: of the answer, such as ``ResourceLimitExceeded``; for no answer the name of boto3's error.
+        status: of the answer in HTTP; 0 for no answer.
+    """
+
+    def __init__(self, message: str, hint: str = "", *, code: str = "ServiceUnavailable", status: int = 0) -> None:
+        super().__init__(message, hint)
+        self.aws_code = code
+        self.status = status
+
+
 class MissingObjectError(LauncherError, FileNotFoundError):
     """An object that was waited for did not appear."""
 

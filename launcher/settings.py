@@ -19,6 +19,7 @@ RUNTIME_NAMES = ("auto", "docker", "process", "slurm")
 # The group of entry points by which another package offers a runtime: name = "module:Class".
 RUNTIME_ENTRY_POINTS = "launcher.runtimes"
 MODE_NAMES = ("local", "s3")
+AWS_MODE = "aws"  # jobs run on AWS itself, which costs money: said where the job is, never by a variable
 DEFAULT_BASE_IMAGE = "python:3.11-slim-bookworm"
 REGION = "us-east-1"
 ACCOUNT_ID = "000000000000"
@@ -143,6 +144,11 @@ def default_mode() -> str:
         SettingsError: the variable names no mode.
     """
     name = os.environ.get("LAUNCHER_MODE", "") or "local"
+    if name == AWS_MODE:
+        raise SettingsError(
+            "LAUNCHER_MODE is 'aws', and a variable sends no job to AWS.",
+            'Say it where the job is: Session(mode="aws", default_bucket=...), or launcher fit --mode aws --bucket ...',
+        )
     if name not in MODE_NAMES:
         raise SettingsError(f"LAUNCHER_MODE is {name!r}, which is no mode.", f"Use one of: {', '.join(MODE_NAMES)}.")
     return name
@@ -518,8 +524,7 @@ def s3_settings(endpoint_url: str | None = None) -> S3Settings:
     variable, value = next(((variable, value) for variable, value in candidates if value), ("", "embedded"))
     if value == "embedded":
         return S3Settings("embedded", region=REGION, aws_names=aws_names())
-    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or None
-    profile = os.environ.get("AWS_PROFILE") or None
+    region, profile = aws_region(), aws_profile()
     if value == "aws" and not variable.startswith("AWS_"):
         # A private endpoint of AWS (PrivateLink) still counts; an address elsewhere would not be AWS.
         private = next((url for _, url in configured if is_aws_host(urlsplit(url).hostname or "")), None)
@@ -540,6 +545,28 @@ def s3_settings(endpoint_url: str | None = None) -> S3Settings:
             "AWS is only used when it is asked for by name: export LAUNCHER_S3_ENDPOINT=aws",
         )
     return S3Settings("endpoint", value.rstrip("/"), region, profile)
+
+
+def aws_region() -> str | None:
+    """Return the region that boto3's own variables name; None where they name none."""
+    return os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or None
+
+
+def aws_profile() -> str | None:
+    """Return the profile that boto3's own variable names; None where it names none."""
+    return os.environ.get("AWS_PROFILE") or None
+
+
+def aws_endpoint_url(service: str) -> str | None:
+    """Return the address that boto3's own variables name for a service of AWS; None where they name none.
+
+    Args:
+        service: as boto3 names it, such as ``sagemaker``.
+    """
+    if os.environ.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "").lower() == "true":
+        return None
+    names = (f"AWS_ENDPOINT_URL_{service.upper().replace('-', '_')}", "AWS_ENDPOINT_URL")
+    return next((os.environ[name].rstrip("/") for name in names if os.environ.get(name)), None)
 
 
 @dataclass(frozen=True)

@@ -52,6 +52,7 @@ LAYERS = [
     {"processing_jobs"},
     {"tuning", "batch_queues"},
     {"console"},
+    {"remote"},
     {"aws", "sdk"},
     {"proxy"},
     {"cli", "aliases"},
@@ -75,7 +76,8 @@ ONLY_IN = {
     },
     "boto3": {"launcher/storage/s3.py", "launcher/storage/boto_session.py"},
     "botocore": {
-        *("launcher/storage/s3.py", "launcher/s3_server/moto_bridge.py", "launcher/aws/moto_services.py"),
+        *("launcher/storage/s3.py", "launcher/storage/boto_session.py"),
+        *("launcher/s3_server/moto_bridge.py", "launcher/aws/moto_services.py"),
     },
     "moto": {"launcher/s3_server/moto_bridge.py", "launcher/aws/moto_services.py"},
     "optuna": {"launcher/tuning/sampling.py"},

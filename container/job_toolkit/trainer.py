@@ -57,6 +57,7 @@ def run_job(command: str, signals: "StopSignals", start: Start | None = None) ->
     try:
         paths = _prepare_tree(job_paths())
         environment = read_environment()
+        fetched = _has_fetched_source(environment)
         program = _find_program(environment, command)
         place = torch_place(environment)
         command_line = launched(_program_command(paths.code, program), environment, place)
@@ -69,7 +70,12 @@ def run_job(command: str, signals: "StopSignals", start: Start | None = None) ->
                 | {"PYTHONPATH": _python_path(paths.code, requirements)},
                 working_directory=paths.code,
             )
-            return _run_reported(child, signals, start)
+            exit_code = _run_reported(child, signals, start)
+        if fetched:
+            from job_toolkit.source import keep_intermediate
+
+            keep_intermediate(paths)
+        return exit_code
     except ChildFailedError as error:
         return error.exit_code
     except JobInputError as error:
@@ -181,6 +187,18 @@ def _prepare_tree(paths: JobPaths) -> JobPaths:
             f"This process runs as uid {os.getuid()}; that user must be able to write there."
         ) from error
     return paths
+
+
+def _has_fetched_source(environment: JobEnvironment) -> bool:
+    """Fetch the source where the platform has not laid it out, as on AWS; return whether it did."""
+    if not str(environment.platform_hyperparameters.get("sagemaker_submit_directory") or "").startswith("s3://"):
+        return False
+    code = environment.paths.code
+    if code.is_dir() and any(code.iterdir()):
+        return False
+    from job_toolkit.source import fetch_source  # loads what few jobs need
+
+    return fetch_source(environment)
 
 
 def _find_program(environment: JobEnvironment, command: str) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from launcher.cli.printing import print_json, print_table
-from launcher.terminal import say
+from launcher.terminal import say, say_error
 
 app = typer.Typer(help="What runs in the place of AWS's images.", no_args_is_help=True)
 
@@ -51,3 +51,22 @@ def remove_image(key: _Key) -> None:
     from launcher.runtimes.images import remove_line
 
     remove_line(key)
+
+
+def push(
+    registry_uri: Annotated[
+        str, typer.Argument(metavar="REGISTRY_URI", help="REGISTRY/REPOSITORY or REGISTRY/REPOSITORY:TAG.")
+    ],
+    image: Annotated[str, typer.Option("--image", help="An image of the engine; the bundled one by default.")] = "",
+) -> None:
+    """Push the bundled image, which is built if it has to be, to a registry; print the name for --image-uri.
+
+    launcher push 111122223333.dkr.ecr.eu-west-1.amazonaws.com/launcher-job
+    """
+    from launcher.runtimes.pushing import architecture, push_image
+
+    name = push_image(registry_uri, image)
+    built_for = architecture(name)
+    if built_for not in ("", "amd64"):
+        say_error(f"warning: {name} is for {built_for}; most instance types of AWS need amd64.")
+    print(name)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from launcher.cli.on_aws import OnAws, is_aws, job_on_aws, jobs_on_aws, rows_of
 from launcher.cli.printing import print_json, print_table, to_json
 from launcher.errors import BadInputError, JobNotFoundError, LauncherError, RecordError
 from launcher.paths import MAX_NAME_BYTES, checked_path
@@ -63,8 +64,15 @@ def list_jobs(
     name: Annotated[str, typer.Option("--name", help="Only jobs whose name contains this.")] = "",
     limit: Annotated[int | None, typer.Option("--limit", "-n", min=1, help="At most so many; all by default.")] = None,
     as_json: AsJson = False,
+    mode: OnAws = None,
 ) -> None:
-    """List jobs, the newest first; a job without a driver gets a new one."""
+    """List jobs, the newest first; a job without a driver gets a new one. Of AWS, the 100 newest training jobs."""
+    if is_aws(mode):
+        if kind not in (None, "training") or len(status or ()) > 1:
+            raise BadInputError("--mode aws lists training jobs, of one status or of all.", "Leave the rest out.")
+        summaries = jobs_on_aws(status=_status_of(status[0]) if status else None, name=name, limit=limit)
+        print_json(summaries) if as_json else print_table(rows_of(summaries), fit=True)
+        return
     from launcher.jobs.index import list_entries
     from launcher.jobs.store import Store
     from launcher.settings import home_path
@@ -139,11 +147,16 @@ def describe(
     show_secrets: Annotated[
         bool, typer.Option("--show-secrets", help="Also show values whose names say that they are secret.")
     ] = False,
+    mode: OnAws = None,
 ) -> None:
     """Describe a job, in the shape of AWS's Describe call; a job without a driver gets a new one."""
-    store, name = found_job(job, kind)
-    _look_after(store, name, store.load(name))
-    description = _description(store, name)
+    remote = job_on_aws(job, mode)
+    if remote is not None:
+        description = remote.describe()
+    else:
+        store, name = found_job(job, kind)
+        _look_after(store, name, store.load(name))
+        description = _description(store, name)
     if not show_secrets:
         description = masked_description(description)
     if as_json:
@@ -183,8 +196,13 @@ def logs(
     job: JobName,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the job has ended.")] = False,
     kind: KindName = None,
+    mode: OnAws = None,
 ) -> None:
     """Print a job's log."""
+    remote = job_on_aws(job, mode)
+    if remote is not None:
+        remote.wait() if follow else remote.print_logs()
+        return
     store, name = found_job(job, kind)
     handle = job_of_kind(store, name)
     if follow:
@@ -194,10 +212,11 @@ def logs(
     _look_after(store, name, store.load(name))
 
 
-def stop(job: JobName, kind: KindName = None) -> None:
+def stop(job: JobName, kind: KindName = None, mode: OnAws = None) -> None:
     """Stop a job: SIGTERM, two minutes, SIGKILL; what it has written is kept."""
-    store, name = found_job(job, kind)
-    handle = job_of_kind(store, name)
+    handle: Any = job_on_aws(job, mode)
+    if handle is None:
+        handle = job_of_kind(*found_job(job, kind))
     handle.stop()
     print(f"{handle.name}: {handle.status}")
 

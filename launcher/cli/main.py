@@ -23,6 +23,7 @@ from launcher.cli import (
     images,
     jobs,
     looking,
+    on_aws,
     planning,
     pools,
     processing,
@@ -90,6 +91,12 @@ RuntimeName = Annotated[
 ]
 ModeName = Annotated[
     str | None, typer.Option("--mode", help="local (folders) or s3; by default LAUNCHER_MODE, else local.")
+]
+AnyMode = Annotated[
+    str | None,
+    typer.Option(
+        "--mode", help="local (folders), s3, or aws: Amazon SageMaker itself; by default LAUNCHER_MODE, else local."
+    ),
 ]
 Detach = Annotated[bool, typer.Option("--detach", "-d", help="Return at once; the job goes on.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would be run, and run nothing.")]
@@ -199,7 +206,14 @@ def fit(
     ] = None,
     max_run: Annotated[int, typer.Option(help="Seconds after which the job is stopped.")] = 86400,
     runtime: RuntimeName = None,
-    mode: ModeName = None,
+    mode: AnyMode = None,
+    role: Annotated[str | None, typer.Option(help="The role of the job, an ARN; on AWS it needs one.")] = None,
+    bucket: Annotated[
+        str | None, typer.Option(help="The bucket for source, inputs and results; on AWS one of yours.")
+    ] = None,
+    queue: Annotated[
+        str | None, typer.Option(help="With --mode aws: a queue of AWS Batch that the job waits in.")
+    ] = None,
     debug: Annotated[bool, typer.Option("--debug", help="Wait for a debugger; launcher debug says how.")] = False,
     detach: Detach = False,
     dry_run: DryRun = False,
@@ -211,7 +225,8 @@ def fit(
 
     launcher fit train.py --source-dir src -i training=data -p epochs=3
 
-    With --dry-run, --json prints the CreateTrainingJob document, which "launcher run" takes.
+    With --dry-run, --json prints the CreateTrainingJob document, which "launcher run" takes. --mode aws sends it to
+    Amazon SageMaker itself, with the credentials that boto3 finds; --dry-run then asks nothing there.
     """
     from launcher.sdk.bundled import BUNDLED_CHANNELS, BUNDLED_METRIC_DEFINITIONS, bundled_estimator, bundled_inputs
     from launcher.sdk.estimator import Estimator as PlainEstimator
@@ -228,7 +243,12 @@ def fit(
         "input_mode": input_mode,
         "runtime": runtime,
         "mode": mode,
+        "role": role,
     }
+    if bucket is not None:
+        from launcher.sdk.session import Session
+
+        options["sagemaker_session"] = Session(mode=mode, default_bucket=bucket)
     options |= {"environment": variables_of(env or []), "dependencies": dependencies}
     definitions = metrics_of(metrics or [])
     values = hyperparameters_of(hyperparameters or [])
@@ -255,10 +275,18 @@ def fit(
         )
     channels = _with_copies(channels, writable or [])
     if dry_run:
-        if as_json:
+        if as_json or on_aws.is_aws(mode):
             print_json(estimator.request(channels, job_name=job_name, debug=debug))
         else:
             print(estimator.plan(channels, job_name=job_name, debug=debug))
+        return
+    if queue is not None:
+        if debug:
+            raise BadInputError(
+                "--debug and --queue are both given.", "A debugger waits for jobs of this machine alone."
+            )
+        service_job = estimator.enqueue(queue, channels, job_name)
+        print_json({"jobId": service_job}) if as_json else say(service_job)
         return
     _see_through(estimator.submit(channels, job_name=job_name, debug=debug), detach=detach, as_json=as_json)
 
@@ -267,7 +295,7 @@ def fit(
 def run(
     request: Annotated[str, typer.Argument(metavar="REQUEST", help="A JSON file, or '-' for the standard input.")],
     runtime: RuntimeName = None,
-    mode: ModeName = None,
+    mode: AnyMode = None,
     detach: Detach = False,
     dry_run: DryRun = False,
     as_json: AsJson = False,
@@ -285,6 +313,13 @@ def run(
     from launcher.settings import home_path
 
     document = read_document(request)
+    if on_aws.is_aws(mode):
+        sending = on_aws.submission_of(document)
+        if dry_run:
+            print_json(sending.request)
+        else:
+            _see_through(sending.send(on_aws.aws_session().wire), detach=detach, as_json=as_json)
+        return
     if "ProcessingJobName" in document:
         processing.run_document(document, runtime=runtime, mode=mode, detach=detach, dry_run=dry_run, as_json=as_json)
         return
@@ -313,7 +348,7 @@ def run(
 def _see_through(job: TrainingJob, *, detach: bool, as_json: bool) -> None:
     """Follow a job to its end, or leave it to another process, and print what came of it."""
     if not (detach or as_json):
-        say(f"Training job {job.name} in {job.path}")
+        say(job.announcement)
     if detach:
         job.detach()
     else:
@@ -357,6 +392,7 @@ app.command()(looking.debug)
 app.command()(comparing.diff)
 app.command()(comparing.replay)
 app.command("rm")(jobs.remove)
+app.command()(images.push)
 app.command()(jobs.collect)
 app.command("gc")(jobs.collect_garbage)
 app.command()(endpoints.deploy)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from launcher.cli.jobs import AsJson, JobName, job_handle
+from launcher.cli.on_aws import OnAws, aws_session, job_on_aws
 from launcher.cli.printing import print_json, print_table
 from launcher.errors import BadInputError
 from launcher.paths import checked_path
@@ -37,6 +38,7 @@ def outputs(
     path: Annotated[str, typer.Argument(help="model, output or intermediate, or PART/FILE; all by default.")] = "",
     to: Annotated[Path | None, typer.Option("--to", help="A folder that gets copies.")] = None,
     as_json: AsJson = False,
+    mode: OnAws = None,
 ) -> None:
     """List the files that a training job left, also inside its archives; with PATH or --to unpack, and print where.
 
@@ -44,7 +46,7 @@ def outputs(
     """
     from launcher.sdk.job_results import PARTS, results_path
 
-    handle = job_handle(job)
+    handle = job_on_aws(job, mode) or job_handle(job)
     if path or to is not None:
         print(_placed(handle, path, to) if to is not None else results_path(handle.outputs, path))
         return
@@ -67,12 +69,14 @@ def metrics(
     job: JobName,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV: every value that the log held.")] = False,
     as_json: AsJson = False,
+    mode: OnAws = None,
 ) -> None:
     """Print the metrics that patterns found in a training job's log (fit --metric NAME=REGEX)."""
     from launcher.sdk.analytics import TrainingJobAnalytics
 
-    handle = job_handle(job)
-    table = TrainingJobAnalytics(handle.name).dataframe()
+    remote = job_on_aws(job, mode)
+    handle = remote or job_handle(job)
+    table = TrainingJobAnalytics(handle.name, sagemaker_session=remote and aws_session()).dataframe()
     if as_json:
         print_json(table.to_dict("records"))
     elif as_csv:
@@ -93,8 +97,8 @@ def print_results(job: TrainingJob) -> None:
         say_error(f"warning: {line}")
     say(f"{job.name}: {job.status}. Results: {_results(job)}")
     if print_files(job):
-        say(f"Files: launcher outputs {job.name} --to FOLDER")
-        for number, command in enumerate(_next_commands(job)):
+        say(f"Files: launcher outputs {job.name}{job.command_options} --to FOLDER")
+        for number, command in enumerate([] if job.command_options else _next_commands(job)):
             say(f"{'Next:' if not number else '  or:'} {command}")
 
 

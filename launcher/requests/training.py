@@ -75,7 +75,7 @@ def check_training_request(request: Mapping[str, Any]) -> TrainingJobSpec:
         BadInputError: a rule that the service model does not hold is broken.
     """
     check(request, operation_shape(OPERATION), exceptions=EXCEPTIONS)
-    _check_times(request.get("StoppingCondition", {}), request.get("EnableManagedSpotTraining", False))
+    check_times(request.get("StoppingCondition", {}), request.get("EnableManagedSpotTraining", False))
     check_encodable(request)
     refuse_unsupported(request)
     rest = copy.deepcopy(dict(request))
@@ -549,6 +549,29 @@ def _spot(enabled: bool, stopping: dict[str, Any], interruptions: Sequence[str] 
     return Spot(stopping.pop("MaxWaitTimeInSeconds"), None if interruptions is None else tuple(interruptions))
 
 
+def check_groups_of_hosts(resources: Mapping[str, Any]) -> None:
+    """Refuse groups of hosts that do not go together in a ResourceConfig.
+
+    Raises:
+        BadInputError: there is a type or count besides, two groups have one name, or a group has no host.
+    """
+    _instance_groups(dict(resources))
+
+
+def check_channels(request: Mapping[str, Any]) -> None:
+    """Refuse channels that do not go together; those without an S3DataSource are AWS's alone to check.
+
+    Raises:
+        ChannelError: the message names the channel.
+    """
+    members = [
+        member
+        for member in copy.deepcopy(list(request.get("InputDataConfig", ())))
+        if "S3DataSource" in member.get("DataSource", {})
+    ]
+    _channels(members, request.get("AlgorithmSpecification", {}).get("TrainingInputMode", "File"), [])
+
+
 def _check_groups(channel: Channel, spec: TrainingJobSpec) -> None:
     """Refuse a channel for groups that the job has not.
 
@@ -568,7 +591,7 @@ def _check_groups(channel: Channel, spec: TrainingJobSpec) -> None:
         )
 
 
-def _check_times(stopping: Mapping[str, Any], spot: bool) -> None:
+def check_times(stopping: Mapping[str, Any], spot: bool) -> None:
     """Refuse times that do not go together, in AWS's words."""
     seconds, wait = stopping.get("MaxRuntimeInSeconds", DEFAULT_MAX_RUN_SECONDS), stopping.get("MaxWaitTimeInSeconds")
     problem = ""

@@ -2,33 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import datetime
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from launcher.errors import UnsupportedOptionError
-from launcher.jobs.metrics import points_table, read_points
-from launcher.sdk.session import check_session
+from launcher.jobs.metrics import MetricPoint, points_table, read_points
+from launcher.sdk.session import Session, check_session
 from launcher.sdk.training_job import TrainingJob
 from launcher.sdk.tuning_job import TuningJob
+from launcher.settings import AWS_MODE
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
+_AWS_PERIOD_SECONDS = 60
+
+
 class TrainingJobAnalytics:
     """The metrics of a job, with the SDK's arguments.
 
-    Every value that the log held is there, not a mean by the minute.
+    Every value that the log held is there, not a mean by the minute. Of a job on AWS there is what CloudWatch has: a
+    mean for each period.
 
     Args:
         training_job_name: the job.
         metric_names: default: all metrics.
         start_time: earlier values are left out.
         end_time: later values are left out.
-        period: not emulated.
+        sagemaker_session: with the mode ``aws``, the job is one on AWS.
+        period: in seconds, of a job on AWS alone; default: 60.
     Raises:
-        UnsupportedOptionError: ``period`` was given.
+        UnsupportedOptionError: ``period`` was given for a job of this machine.
     """
 
     CLOUDWATCH_NAMESPACE = "/aws/sagemaker/TrainingJobs"
@@ -42,13 +48,15 @@ class TrainingJobAnalytics:
         end_time: datetime | None = None,
         period: int | None = None,
     ) -> None:
-        check_session(sagemaker_session, "TrainingJobAnalytics")
-        if period is not None:
+        session = check_session(sagemaker_session, "TrainingJobAnalytics")
+        self._session = session if session is not None and session.mode == AWS_MODE else None
+        if period is not None and self._session is None:
             raise UnsupportedOptionError(
                 "TrainingJobAnalytics(period=...) is not emulated.",
                 "Leave it out: the table holds every value, without averaging.",
             )
-        self._job = TrainingJob(training_job_name)
+        self._period = period or _AWS_PERIOD_SECONDS
+        self._job = self._session._training_job(training_job_name) if self._session else TrainingJob(training_job_name)
         self._metric_names = metric_names
         self._start, self._end = start_time, end_time
         self._table: pd.DataFrame | None = None
@@ -63,11 +71,16 @@ class TrainingJobAnalytics:
         if self._table is None or force_refresh:
             first = self._start.timestamp() if self._start else float("-inf")
             last = self._end.timestamp() if self._end else float("inf")
-            points = read_points(self._job._store.folder(self.name).metrics_path)
+            points = self._points()
             self._table = points_table(
                 [point for point in points if first <= point.timestamp <= last], self._metric_names
             )
         return self._table
+
+    def _points(self) -> list[MetricPoint]:
+        if self._session is None:
+            return read_points(self._job._store.folder(self.name).metrics_path)
+        return _cloudwatch_points(self._session, self._job.describe(), self.CLOUDWATCH_NAMESPACE, self._period)
 
     def export_csv(self, filename: str) -> None:
         """Write the table as CSV."""
@@ -132,3 +145,29 @@ class HyperparameterTuningJobAnalytics:
 
 def _by_name(ranges: dict[str, list[dict[str, Any]]]) -> dict[str, dict[str, Any]]:
     return {entry["Name"]: entry for listed in ranges.values() for entry in listed}
+
+
+def _cloudwatch_points(
+    session: Session, description: Mapping[str, Any], namespace: str, period_seconds: int
+) -> list[MetricPoint]:
+    """Return the mean of each period of each metric of a job on AWS, in the order of their times."""
+    name = description["TrainingJobName"]
+    margin = timedelta(seconds=period_seconds)
+    points = []
+    for definition in description["AlgorithmSpecification"].get("MetricDefinitions", ()):
+        answer = session.wire.ask(
+            "cloudwatch",
+            "GetMetricStatistics",
+            Namespace=namespace,
+            MetricName=definition["Name"],
+            Dimensions=[{"Name": "TrainingJobName", "Value": name}],
+            StartTime=description["CreationTime"] - margin,
+            EndTime=description.get("TrainingEndTime", datetime.now(UTC)) + margin,
+            Period=period_seconds,
+            Statistics=["Average"],
+        )
+        points += [
+            MetricPoint(point["Timestamp"].timestamp(), definition["Name"], point["Average"])
+            for point in answer["Datapoints"]
+        ]
+    return sorted(points, key=lambda point: point.timestamp)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import json
 import os
@@ -9,7 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from launcher.errors import BadInputError, HyperparameterError, JobExistsError, SourceError, UnsupportedOptionError
 from launcher.jobs.instance_types import instance_type
@@ -19,7 +20,13 @@ from launcher.requests.distribution import HYPERPARAMETERS as DISTRIBUTION_HYPER
 from launcher.requests.distribution import distribution_hyperparameters, distribution_of
 from launcher.requests.names import check_job_name, make_job_name
 from launcher.requests.shapes import OWN_MEMBER
-from launcher.requests.training import check_metric_definition, checkpoint_config, s3_member, training_request
+from launcher.requests.training import (
+    check_metric_definition,
+    checkpoint_config,
+    completed,
+    s3_member,
+    training_request,
+)
 from launcher.running.accepting import AcceptedJob, accept, plan_job, record_job
 from launcher.running.plan import RunPlan
 from launcher.running.source import Source, check_source, list_members
@@ -42,9 +49,13 @@ from launcher.sdk.session import Session, check_session
 from launcher.sdk.training_job import TrainingJob, logs_wanted
 from launcher.sdk.transformer import Transformer
 from launcher.sdk.uploading import upload_source
-from launcher.settings import REGION, default_runtime, home_path
+from launcher.settings import AWS_MODE, REGION, default_runtime, home_path
 from launcher.storage import to_uri
+from launcher.storage.s3_uris import split_s3_uri
 from launcher.terminal import say
+
+if TYPE_CHECKING:
+    from launcher.sdk.aws_training import AwsSubmission
 
 # The estimator sets them for each job; attach() does not return them as the user's.
 _PLATFORM_HYPERPARAMETERS = DISTRIBUTION_HYPERPARAMETERS | {
@@ -95,7 +106,8 @@ class Estimator:
             ``LAUNCHER_RUNTIME``. This argument is the launcher's own.
         distribution: how the hosts train together, ``{"torch_distributed": {"enabled": True}}``; in the SDK the
             estimators of frameworks have it.
-        mode: ``local`` or ``s3``, for an estimator without a session; default: ``LAUNCHER_MODE``. The launcher's own.
+        mode: ``local``, ``s3`` or ``aws``, for an estimator without a session; default: ``LAUNCHER_MODE``, which cannot
+            say ``aws``. The launcher's own.
         spot_interruptions: when a spot job is interrupted, an entry for each time: ``after:30s``, ``at-line:REGEX``,
             ``random:0.01`` (in each second, for ever); default: ``LAUNCHER_SPOT_INTERRUPTIONS``. The launcher's own.
         faults: what happens to the hosts on purpose, such as ``kill:algo-2@30s``; default: ``LAUNCHER_FAULTS``. The
@@ -272,7 +284,7 @@ class Estimator:
             raise BadInputError("wait=False needs a runtime by name.", 'Use runtime="docker" or "process".')
         job = self.submit(inputs, job_name, experiment_config, debug=debug)
         if shown:
-            say(f"Training job {job.name} in {job.path}")
+            say(job.announcement)
             for warning in job.warnings:
                 say(f"warning: {warning}")
         if wait:
@@ -280,15 +292,25 @@ class Estimator:
         else:
             job.detach()
 
-    def request(self, inputs: Inputs = None, job_name: str | None = None, *, debug: bool = False) -> dict[str, Any]:
+    def request(
+        self, inputs: Inputs = None, job_name: str | None = None, *, debug: bool = False, mode: str | None = None
+    ) -> dict[str, Any]:
         """Return the CreateTrainingJob document that ``fit`` would submit; nothing is written or uploaded.
 
         Without its member ``Launcher``, which is the launcher's own, boto3's ``create_training_job`` takes it.
-        Where the source is a folder, it names the archive that ``fit`` would upload.
+        Where the source is a folder, it names the archive that ``fit`` would upload, and for AWS itself the objects
+        that folders of inputs would be.
 
+        Args:
+            mode: ``aws`` returns what would go to AWS itself, whatever the session's mode; nothing is asked there.
         Raises:
             BadInputError: the job cannot be run as asked.
         """
+        if mode not in (None, AWS_MODE, self.sagemaker_session.mode):
+            raise BadInputError(f"request(mode={mode!r}) is another mode than the estimator's.", "Use 'aws'.")
+        if AWS_MODE in (mode, self.sagemaker_session.mode):
+            estimator = self if self.sagemaker_session.mode == AWS_MODE else self._for_aws()
+            return dict(estimator._aws_submission(inputs, job_name, debug=debug).request)
         return self._submission(inputs, job_name, debug=debug).request
 
     def submit(
@@ -304,6 +326,9 @@ class Estimator:
         Raises:
             BadInputError: the job cannot be run as asked; nothing was uploaded or recorded.
         """
+        if self.sagemaker_session.mode == AWS_MODE:
+            sending = self._aws_submission(inputs, job_name, experiment_config, debug=debug)
+            return self._follow(sending.send(self.sagemaker_session.wire))
         store = JobStore(home_path())
         while True:
             submission = self._submission(inputs, job_name, experiment_config, debug=debug)
@@ -321,6 +346,29 @@ class Estimator:
                 time.sleep(0.001)  # another job was named in the same millisecond: the next one is free
         return self._follow(TrainingJob(job.spec.job_name, store, job.runtime))
 
+    def enqueue(
+        self,
+        queue: str,
+        inputs: Inputs = None,
+        job_name: str | None = None,
+        *,
+        priority: int | None = None,
+        share: str | None = None,
+    ) -> str:
+        """Put a job into a queue of AWS Batch, as a service job; return that job's id. The launcher's own.
+
+        Args:
+            queue: name or ARN of a queue for ``SAGEMAKER_TRAINING``.
+            inputs, job_name: as of ``fit``.
+            priority: within the queue, or the share.
+            share: of a queue with a scheduling policy.
+        Raises:
+            UnsupportedOptionError: the session's mode is not ``aws``; here boto3 submits to queues.
+            BadInputError: AWS would refuse the job; nothing was uploaded.
+        """
+        wire = self.sagemaker_session.wire
+        return self._aws_submission(inputs, job_name).enqueue(wire, queue, priority=priority, share=share)
+
     def plan(self, inputs: Inputs = None, job_name: str | None = None, *, debug: bool = False) -> RunPlan:
         """Return everything that ``fit`` would run, read and write; print it, compare it. Nothing is run.
 
@@ -328,7 +376,9 @@ class Estimator:
 
         Raises:
             BadInputError: the job cannot be run as asked.
+            UnsupportedOptionError: the session's mode is ``aws``: ``request`` returns all that would go there.
         """
+        self.sagemaker_session._refuse_aws("Estimator.plan")
         submission = self._submission(inputs, job_name, debug=debug)
         return plan_job(submission.job, JobStore(home_path()), source_members=submission.source_members)
 
@@ -363,6 +413,8 @@ class Estimator:
         """
         session = check_session(sagemaker_session, "attach")
         check_job_name(training_job_name)
+        if session is not None and session.mode == AWS_MODE:
+            return cls._attach_to_aws(training_job_name, session, model_channel_name)
         store = JobStore(home_path())
         record = store.load(training_job_name)
         request = training_request(record.training_spec)
@@ -374,6 +426,14 @@ class Estimator:
         )
         job = estimator._follow(TrainingJob(training_job_name, store))
         job.wait()
+        return estimator
+
+    @classmethod
+    def _attach_to_aws(cls, name: str, session: Session, model_channel_name: str) -> Self:
+        job = session._training_job(name)
+        request = completed(job.describe())
+        estimator = cls(**cls._options_of(request), model_channel_name=model_channel_name, sagemaker_session=session)
+        estimator._follow(job).wait()
         return estimator
 
     @classmethod
@@ -450,6 +510,8 @@ class Estimator:
         if self._output_path:
             return to_uri(self._output_path)
         session = self.sagemaker_session
+        if session.mode == AWS_MODE:
+            return f"{session.default_output_uri()}/"  # as the SDK writes it
         if self._session_given or session.mode == "s3":
             return session.default_output_uri()
         return to_uri(str(JobStore(home_path()).jobs_path))
@@ -467,7 +529,7 @@ class Estimator:
     @property
     def training_job_analytics(self) -> TrainingJobAnalytics:
         """The metrics of the latest job."""
-        return TrainingJobAnalytics(self._latest.name)
+        return TrainingJobAnalytics(self._latest.name, sagemaker_session=self.sagemaker_session)
 
     def create_model(
         self,
@@ -690,11 +752,90 @@ class Estimator:
         debug: bool = False,
     ) -> _Submission:
         """Turn everything that is set now into a checked request; reads files, changes nothing."""
+        draft = self._draft(inputs, job_name, experiment_config, role=role_arn(self.role))
+        request, source = draft.request, draft.source
+        runtime = self._runtime if isinstance(self._runtime, Runtime) else None
+        channels, checkpoints = request.get("InputDataConfig", []), request.get("CheckpointConfig")
+        output_uri = request["OutputDataConfig"]["S3OutputPath"]
+        request[OWN_MEMBER] = _given(
+            Runtime=runtime.name if runtime else self._runtime or default_runtime(),
+            S3=self._s3([output_uri, draft.code_uri, draft.archive, str(checkpoints), str(channels)]),
+            Estimator=self._own_options(source),
+            **self._own_effects(inputs, debug=debug),
+        )
+        with in_sdk_words(ESTIMATOR_OPTIONS):
+            job = accept(request, runtime)
+            said = (*job.warnings, *self._warnings(job.runtime.name), *self._distribution_warnings())
+            words = tuple(said_in_sdk_words((*ESTIMATOR_OPTIONS, *FIT_OPTIONS), text) for text in said)
+            job = replace(job, warnings=words)
+        if source is not None and job.runtime.needs_local_libraries:
+            check_libraries(source)
+        return _Submission(request, job, draft.members)
+
+    def _aws_submission(
+        self,
+        inputs: Inputs,
+        job_name: str | None,
+        experiment_config: Mapping[str, str] | None = None,
+        *,
+        debug: bool = False,
+    ) -> AwsSubmission:
+        """Do the same for AWS itself, which is asked for nothing yet."""
+        from launcher.sdk.aws_training import checked_role, submission_for_aws
+
+        if self._runtime is not None:
+            raise BadInputError(
+                f"runtime={self._runtime!r} says how this machine runs a job, and mode='aws' that AWS does.",
+                "Leave runtime out.",
+            )
+        draft = self._draft(
+            inputs,
+            job_name,
+            experiment_config,
+            role=checked_role(self.role),
+            region=self.sagemaker_session.boto_region_name,
+        )
+        request = {**draft.request, OWN_MEMBER: self._own_effects(inputs, debug=debug)}
+        source_uri = draft.archive if draft.members is not None else ""
+        with in_sdk_words(ESTIMATOR_OPTIONS):
+            return submission_for_aws(request, source_uri=source_uri, members=draft.members or ())
+
+    def _for_aws(self) -> Self:
+        """Return the same estimator with a session that means AWS, and the bucket that this one's session names."""
+        twin, session = copy.copy(self), self.sagemaker_session
+        twin.sagemaker_session = Session(
+            mode=AWS_MODE, default_bucket=session._bucket, default_bucket_prefix=session.default_bucket_prefix
+        )
+        return twin
+
+    def _own_effects(self, inputs: Inputs, *, debug: bool) -> dict[str, Any]:
+        """Return what the launcher's own options do to a job, as members of its own."""
+        return _given(
+            WritableChannels=writable_channels(inputs) or None,
+            Debug=debug or None,
+            SpotInterruptions=self.spot_interruptions,
+            Faults=_words(self.faults),
+        )
+
+    def _draft(
+        self,
+        inputs: Inputs,
+        job_name: str | None,
+        experiment_config: Mapping[str, str] | None,
+        *,
+        role: str,
+        region: str = "",
+    ) -> _Draft:
+        """Return the document without the launcher's own member.
+
+        Args:
+            region: of AWS itself; empty for a job of this machine.
+        """
         self._check()
         name = check_job_name(make_job_name(self._base_name()) if job_name is None else job_name)
         source, archive = self._source()
         output_uri = self.output_path
-        code_uri = to_uri(os.fspath(self.code_location)) if self.code_location else output_uri
+        code_uri = self._code_uri(output_uri, on_aws=bool(region))
         if source is not None:
             check_preset(source, without_numpy(self._hyperparameters))
             archive = f"{code_uri.rstrip('/')}/{name}/source/sourcedir.tar.gz"
@@ -705,15 +846,15 @@ class Estimator:
         checkpoints = self._checkpoints()
         request: dict[str, Any] = {
             "TrainingJobName": name,
-            "RoleArn": role_arn(self.role),
+            "RoleArn": role,
             "AlgorithmSpecification": _given(
-                TrainingImage=self.image_uri,
+                TrainingImage=self._image_on_aws(region) if region else self.image_uri,
                 TrainingInputMode=self.input_mode or "File",
                 MetricDefinitions=[dict(definition) for definition in self.metric_definitions],
                 ContainerEntrypoint=None if self.container_entry_point is None else list(self.container_entry_point),
                 ContainerArguments=None if self.container_arguments is None else list(self.container_arguments),
             ),
-            "HyperParameters": self._hyperparameter_texts(program, archive, name, output_uri),
+            "HyperParameters": self._hyperparameter_texts(program, archive, name, output_uri, region or REGION),
             "InputDataConfig": channels,
             "OutputDataConfig": {"S3OutputPath": output_uri, **_given(KmsKeyId=self.output_kms_key)},
             "ResourceConfig": {
@@ -742,25 +883,20 @@ class Estimator:
         request["AlgorithmSpecification"] |= self._image_options()
         if not channels:
             del request["InputDataConfig"]
-        runtime = self._runtime if isinstance(self._runtime, Runtime) else None
-        request[OWN_MEMBER] = _given(
-            Runtime=runtime.name if runtime else self._runtime or default_runtime(),
-            S3=self._s3([output_uri, code_uri, archive or "", str(checkpoints), str(channels)]),
-            Estimator=self._own_options(source),
-            WritableChannels=writable_channels(inputs) or None,
-            Debug=debug or None,
-            SpotInterruptions=self.spot_interruptions,
-            Faults=_words(self.faults),
-        )
-        with in_sdk_words(ESTIMATOR_OPTIONS):
-            job = accept(request, runtime)
-            said = (*job.warnings, *self._warnings(job.runtime.name), *self._distribution_warnings())
-            words = tuple(said_in_sdk_words((*ESTIMATOR_OPTIONS, *FIT_OPTIONS), text) for text in said)
-            job = replace(job, warnings=words)
-        if source is not None and job.runtime.needs_local_libraries:
-            check_libraries(source)
         members = list_members(source.path, source.members, source.dependencies) if source else None
-        return _Submission(request, job, members)
+        return _Draft(request, source, archive or "", code_uri, members)
+
+    def _code_uri(self, output_uri: str, *, on_aws: bool) -> str:
+        """Return where the source archive goes, below a folder with the job's name."""
+        if self.code_location:
+            return to_uri(os.fspath(self.code_location))
+        # As the SDK: to the bucket of the results, and not below their prefix.
+        is_own = on_aws and self._output_path and output_uri.startswith("s3://")
+        return f"s3://{split_s3_uri(output_uri)[0]}" if is_own else output_uri
+
+    def _image_on_aws(self, _region: str) -> str | None:
+        """Return the image that AWS runs."""
+        return self.image_uri
 
     def _hosts(self) -> dict[str, Any]:
         if self.instance_groups:
@@ -818,7 +954,7 @@ class Estimator:
         return check_source(os.fspath(self.entry_point), location, dependencies), None
 
     def _hyperparameter_texts(
-        self, program: str | None, archive: str | None, name: str, output_uri: str
+        self, program: str | None, archive: str | None, name: str, output_uri: str, region: str
     ) -> dict[str, str]:
         if program is None:
             return hyperparameter_texts(self._hyperparameters, json_encoded=False)
@@ -832,7 +968,7 @@ class Estimator:
             "sagemaker_program": program,
             "sagemaker_container_log_level": self.container_log_level,
             "sagemaker_job_name": name,
-            "sagemaker_region": REGION,
+            "sagemaker_region": region,
             **self._distribution_hyperparameters(),
             **self._platform_hyperparameters(output_uri),
         }
@@ -868,6 +1004,25 @@ class Estimator:
         if self.image_uri:
             return self.image_uri.rsplit("/", 1)[-1].split("@")[0].split(":")[0]
         return Path(self.entry_point).stem if self.entry_point else "job"
+
+
+@dataclass(frozen=True)
+class _Draft:
+    """A request that is not checked yet.
+
+    Attributes:
+        request: the document, without the launcher's own member.
+        source: the folder to pack; None where there is none.
+        archive: the URI of the source archive; empty where there is none.
+        code_uri: below it is the archive.
+        members: name and path of each member of the archive; None packs nothing.
+    """
+
+    request: dict[str, Any]
+    source: Source | None
+    archive: str
+    code_uri: str
+    members: list[tuple[str, Path]] | None
 
 
 @dataclass(frozen=True)

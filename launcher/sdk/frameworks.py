@@ -120,6 +120,12 @@ class Framework(Estimator):
             self._framework_name, REGION, self.framework_version, self.py_version, instance_type, image_scope="training"
         )
 
+    def _image_on_aws(self, region: str) -> str | None:
+        """Return the image that AWS runs: one of one's own, or the framework's in that region."""
+        if self._image_given or self.image_uri is None:
+            return self.image_uri
+        return image_uris.in_region(self.image_uri, region)
+
     def _warnings(self, runtime: str) -> list[str]:
         """Return what differs from the framework that was asked for."""
         if self._image_given or self.framework_version is None:
@@ -251,9 +257,9 @@ class TensorFlow(Framework):
         )
 
     def _hyperparameter_texts(
-        self, program: str | None, archive: str | None, name: str, output_uri: str
+        self, program: str | None, archive: str | None, name: str, output_uri: str, region: str
     ) -> dict[str, str]:
-        texts = super()._hyperparameter_texts(program, archive, name, output_uri)
+        texts = super()._hyperparameter_texts(program, archive, name, output_uri, region)
         if self.model_dir is False:
             return texts
         place = self.model_dir or f"{output_uri.rstrip('/')}/{name}/model"

@@ -11,6 +11,12 @@ from launcher.settings import REGION
 _FRAMEWORK_IMAGES = "763104351884"
 _ALGORITHM_IMAGES = "683313688378"
 _RL_IMAGES = "462105765813"
+# Where the images of frameworks have the same account as in us-east-1.
+_SAME_ACCOUNT = frozenset({
+    *("ap-northeast-1", "ap-northeast-2", "ap-south-1", "ap-southeast-1", "ap-southeast-2"),
+    *("ca-central-1", "eu-central-1", "eu-north-1", "eu-west-1", "eu-west-2", "eu-west-3", "sa-east-1"),
+    *("us-east-1", "us-east-2", "us-west-1", "us-west-2"),
+})  # fmt: skip
 _SCOPES = ("training", "inference")
 
 
@@ -119,3 +125,19 @@ def retrieve(
         base_version=(base_framework_version or "").removeprefix(base),
     )
     return f"{family.account}.dkr.ecr.{region or REGION}.amazonaws.com/{repository}:{tag}"
+
+
+def in_region(image_uri: str, region: str) -> str:
+    """Return the name of an image from ``retrieve`` in a region of AWS itself.
+
+    Raises:
+        UnsupportedOptionError: its account there is another.
+    """
+    registry, _, rest = image_uri.partition("/")
+    if region == REGION:
+        return image_uri
+    if registry.startswith(_FRAMEWORK_IMAGES) and region in _SAME_ACCOUNT:
+        return f"{_FRAMEWORK_IMAGES}.dkr.ecr.{region}.amazonaws.com/{rest}"
+    raise UnsupportedOptionError(
+        f"the account of {rest} in {region} is not listed here.", "Name the image of that region: image_uri=..."
+    )

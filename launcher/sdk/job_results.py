@@ -11,6 +11,7 @@ from typing import TypeVar
 from launcher.errors import ArtifactError, ChannelError, JobNotFoundError
 from launcher.jobs.record import JobRecord
 from launcher.jobs.spec import job_keys
+from launcher.jobs.states import Status
 from launcher.jobs.store import JobStore, Store
 from launcher.paths import MAX_NAME_BYTES
 from launcher.sdk.training_job import JobOutputs, TrainingJob
@@ -113,18 +114,18 @@ def results_path(outputs: JobOutputs, inside: str = "", channel: str = "") -> Pa
     if ".." in path.parts:
         raise ChannelError(f"'{name}:{inside}' leaves the results of the job.", "Name a file or folder in them.")
     store = JobStore(outputs.home)
-    part = part or _default_part(store, name, channel)
-    record = store.load(name)
-    if part != "intermediate" and not record.terminal:
+    part = part or _default_part(outputs, channel)
+    status = outputs.status
+    if part != "intermediate" and not Status(status).terminal:
         raise ChannelError(
-            f"job '{name}' is {record.status}; its results are packed when it has ended.",
+            f"job '{name}' is {status}; its results are packed when it has ended.",
             f"Wait for it: launcher logs -f {name}",
         )
     try:
         folder = outputs.part_path(part)
     except ArtifactError as error:
         raise ChannelError(
-            f"job '{name}', which is {record.status}, has no {part}: {error.message}",
+            f"job '{name}', which is {status}, has no {part}: {error.message}",
             _fitting(store, part, channel) or f"See: launcher logs {name}",
         ) from error
     if not inside and channel == CHECKPOINT_CHANNEL and (folder / _CHECKPOINT_FOLDER).is_dir():
@@ -185,10 +186,10 @@ def loose_location(location: str, channel: str) -> str:
     )
 
 
-def _default_part(store: Store[JobRecord], name: str, channel: str) -> str:
+def _default_part(outputs: JobOutputs, channel: str) -> str:
     if channel == MODEL_CHANNEL:
         return "model"
-    return next((part for part in ("output", "model") if _has(store, name, part)), "output")
+    return next((part for part in ("output", "model") if outputs.has(part)), "output")
 
 
 def _has(store: Store[JobRecord], name: str, part: str) -> bool:

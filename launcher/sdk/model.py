@@ -101,6 +101,7 @@ class Model:
         self.name = name
         self.vpc_config = None
         self.sagemaker_session = sagemaker_session or Session(mode=mode)
+        self.sagemaker_session._refuse_aws("Model")
         self._session_given = sagemaker_session is not None
         self.source_dir = source_dir
         self.code_location = code_location

@@ -130,7 +130,8 @@ ESTIMATOR_OPTIONS = (
     ),
     Option(
         "sagemaker_session",
-        "A `launcher.Session`: [local mode or S3 mode](storage.md#local-mode-and-s3-mode), and the bucket for results. "
+        "A `launcher.Session`: [local mode or S3 mode](storage.md#local-mode-and-s3-mode), or [AWS itself]"
+        "(amazon-sagemaker.md), and the bucket for results. "
         "`None` takes `Session(mode=mode)`. A session of the SageMaker SDK is an error: it talks to AWS.",
         kind="anything",
     ),
@@ -228,8 +229,8 @@ ESTIMATOR_OPTIONS = (
     ),
     Option(
         "mode",
-        'This project\'s own: `"local"` or `"s3"`, where no session says it; `None` takes `LAUNCHER_MODE`, else '
-        '`"local"`.',
+        'This project\'s own: `"local"`, `"s3"` or `"aws"` ([AWS itself](amazon-sagemaker.md)), where no session says '
+        'it; `None` takes `LAUNCHER_MODE`, else `"local"`.',
         kind="anything",
     ),
     Option(

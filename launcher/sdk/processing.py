@@ -130,6 +130,7 @@ class Processor:
         self.max_runtime_in_seconds = max_runtime_in_seconds
         self.base_job_name = base_job_name
         self.sagemaker_session = sagemaker_session or Session(mode=mode)
+        self.sagemaker_session._refuse_aws(owner)
         self._session_given = sagemaker_session is not None
         self.env = env
         self.tags = tags

@@ -1,6 +1,6 @@
 """``Session``: where a script's buckets are, with the calls of the SageMaker SDK's class of that name.
 
-A bucket is a bucket of S3 in both modes, so ``s3://BUCKET/KEY``, the calls of a session and a job's inputs and outputs
+A bucket is a bucket of S3 in every mode, so ``s3://BUCKET/KEY``, the calls of a session and a job's inputs and outputs
 mean the same object. The mode says where results go when an estimator has neither a session nor an output path.
 """
 
@@ -18,6 +18,7 @@ from launcher.errors import BadInputError, MissingObjectError, UnsupportedNameEr
 from launcher.jobs.store import JobStore
 from launcher.settings import (
     ACCOUNT_ID,
+    AWS_MODE,
     DEFAULT_BUCKET,
     LOCAL_ROLE_ARN,
     MODE_NAMES,
@@ -29,6 +30,8 @@ from launcher.settings import (
 from launcher.storage import Storage, storage_for, to_uri, which_s3
 
 if TYPE_CHECKING:
+    from launcher.remote.client import WireClient
+    from launcher.sdk.remote_training_job import RemoteTrainingJob
     from launcher.sdk.runtime_client import RuntimeClient
     from launcher.sdk.training_job import TrainingJob
 
@@ -47,8 +50,9 @@ class Session:
         default_bucket: the bucket that ``default_bucket()`` makes and that an estimator of this session writes to;
             default: the name that the SDK would make.
         default_bucket_prefix: a prefix in that bucket for results, and for what ``upload_data`` puts there.
-        mode: ``local`` or ``s3``; default: ``LAUNCHER_MODE``, else ``local``. The launcher's own. An estimator with a
-            session writes to its bucket in both modes.
+        mode: ``local``, ``s3`` or ``aws``; default: ``LAUNCHER_MODE``, else ``local``. The launcher's own. An estimator
+            with a session writes to its bucket in every mode. With ``aws``, which no variable can say, training jobs
+            run on Amazon SageMaker itself.
         s3_endpoint_url: which S3 ``s3://`` means: ``embedded``, ``aws`` or a URL; default: ``LAUNCHER_S3_ENDPOINT``,
             else boto3's own settings, else the embedded one. The SDK has it in ``LocalSession``.
     Raises:
@@ -85,8 +89,14 @@ class Session:
                     f"Session({name}=...) is not emulated.",
                     "Leave it out; mode, default_bucket and s3_endpoint_url say where data are.",
                 )
-        if mode is not None and mode not in MODE_NAMES:
-            raise BadInputError(f"Session(mode={mode!r}) is no mode.", f"Use one of: {', '.join(MODE_NAMES)}.")
+        if mode is not None and mode not in (*MODE_NAMES, AWS_MODE):
+            modes = ", ".join((*MODE_NAMES, AWS_MODE))
+            raise BadInputError(f"Session(mode={mode!r}) is no mode.", f"Use one of: {modes}.")
+        if mode == AWS_MODE and s3_endpoint_url not in (None, AWS_MODE):
+            raise BadInputError(
+                f"Session(mode='aws', s3_endpoint_url={s3_endpoint_url!r}): jobs on AWS read AWS's own S3.",
+                "Leave s3_endpoint_url out.",
+            )
         for name, text in (
             ("default_bucket", default_bucket),
             ("default_bucket_prefix", default_bucket_prefix),
@@ -100,6 +110,7 @@ class Session:
         self._endpoint = s3_endpoint_url
         self._config: dict[str, Any] | None = None
         self._runtime_client: RuntimeClient | None = None
+        self._wire: WireClient | None = None
         to_uri(f"s3://{self._bucket}")
 
     def __getattr__(self, name: str) -> Any:
@@ -114,7 +125,26 @@ class Session:
     @property
     def s3(self) -> S3Settings:
         """Which S3 the ``s3://`` URIs of this session's jobs mean."""
-        return which_s3(self._endpoint)
+        return self.wire.place.s3 if self.mode == AWS_MODE else which_s3(self._endpoint)
+
+    @property
+    def wire(self) -> WireClient:
+        """What asks AWS, for a session with ``mode="aws"`` alone. The launcher's own.
+
+        Raises:
+            UnsupportedOptionError: the session has another mode: nothing of it reaches AWS.
+            SettingsError: no region is named, or no such profile is there.
+        """
+        if self.mode != AWS_MODE:
+            raise UnsupportedOptionError(
+                f"a session with mode='{self.mode}' does not talk to AWS.", 'Session(mode="aws") does.'
+            )
+        if self._wire is None:
+            from launcher.remote.client import WireClient
+            from launcher.remote.place import aws_place
+
+            self._wire = WireClient(aws_place())
+        return self._wire
 
     @property
     def boto_region_name(self) -> str:
@@ -126,10 +156,12 @@ class Session:
         """A ``boto3.Session`` whose S3 clients and resources reach the S3 of this session.
 
         With the embedded S3, clients of other services reach the local AWS, whose server they start, also after it
-        ended as idle. Beside another S3 they are refused: they would talk to AWS.
+        ended as idle. Beside another S3 they are refused: they would talk to AWS. In the mode ``aws`` they do.
         """
-        from launcher.storage.boto_session import make_boto_session
+        from launcher.storage.boto_session import make_boto_session, plain_boto_session
 
+        if self.mode == AWS_MODE:
+            return plain_boto_session(self.s3)
         return make_boto_session(self.s3, home_path())
 
     @property
@@ -162,11 +194,13 @@ class Session:
         self._config = None if value is None else {**value}
 
     def account_id(self) -> str:
-        """Return the number of the local account."""
+        """Return the number of the local account; in the mode ``aws`` the one that the credentials are of."""
+        if self.mode == AWS_MODE:
+            return str(self.wire.ask("sts", "GetCallerIdentity")["Account"])
         return ACCOUNT_ID
 
     def default_bucket(self) -> str:
-        """Return the name of the session's bucket, which is made if it is not there.
+        """Return the name of the session's bucket, which is made if it is not there; on AWS none is made.
 
         Raises:
             BadInputError: the S3 is AWS, and no bucket was given: names are shared by all accounts there.
@@ -176,6 +210,8 @@ class Session:
                 f"the default bucket's name, {DEFAULT_BUCKET}, is the local account's; on AWS it would be anybody's.",
                 'Name a bucket of yours: Session(default_bucket="..."), or give output_path.',
             )
+        if self.mode == AWS_MODE:
+            return self._bucket  # one of the user's, and there
         self._storage.make_bucket(self.uri(self._bucket))
         return self._bucket
 
@@ -191,6 +227,7 @@ class Session:
     @property
     def sagemaker_runtime_client(self) -> RuntimeClient:
         """A client of the endpoints of this machine, with the calls of boto3's ``sagemaker-runtime``."""
+        self._refuse_aws("Session.sagemaker_runtime_client")
         if self._runtime_client is None:
             from launcher.sdk.runtime_client import RuntimeClient
 
@@ -210,6 +247,7 @@ class Session:
             BadInputError: it cannot be made so.
             EndpointFailedError: its containers do not answer.
         """
+        self._refuse_aws("Session.create_endpoint")
         from launcher.endpoints import service
         from launcher.sdk.endpoint_configs import tag_members
 
@@ -228,6 +266,7 @@ class Session:
             BadInputError: it cannot be updated so, or not now.
             EndpointFailedError: the new containers never answered; the old ones still do.
         """
+        self._refuse_aws("Session.update_endpoint")
         from launcher.endpoints import service
         from launcher.jobs.store import EndpointStore
 
@@ -248,6 +287,7 @@ class Session:
             NotFoundError: there is none.
             EndpointFailedError: it has failed.
         """
+        self._refuse_aws("Session.wait_for_endpoint")
         from launcher.endpoints import service
         from launcher.jobs.store import EndpointStore
         from launcher.requests.endpoints import describe_endpoint
@@ -260,6 +300,7 @@ class Session:
         Raises:
             NotFoundError: there is none.
         """
+        self._refuse_aws("Session.describe_endpoint")
         from launcher.endpoints import service
         from launcher.jobs.store import EndpointStore
         from launcher.requests.endpoints import describe_endpoint
@@ -272,6 +313,7 @@ class Session:
         Raises:
             NotFoundError: there is none.
         """
+        self._refuse_aws("Session.delete_endpoint")
         from launcher.endpoints import service
 
         service.delete_endpoint(endpoint_name, home_path())
@@ -282,6 +324,7 @@ class Session:
         Raises:
             NotFoundError: there is none.
         """
+        self._refuse_aws("Session.delete_endpoint_config")
         from launcher.jobs.store import EndpointConfigStore
 
         EndpointConfigStore(home_path()).remove(endpoint_config_name)
@@ -292,7 +335,7 @@ class Session:
         Raises:
             JobNotFoundError: there is no such job.
         """
-        return _training_job(job_name).describe()
+        return self._training_job(job_name).describe()
 
     def logs_for_job(
         self, job_name: str, wait: bool = False, poll: int = 10, log_type: str = "All", timeout: int | None = None
@@ -317,7 +360,7 @@ class Session:
             )
         if logs_wanted(log_type) is not True:
             return
-        job = _training_job(job_name)
+        job = self._training_job(job_name)
         if wait:
             job.wait(logs=log_type)
         else:
@@ -333,7 +376,7 @@ class Session:
             JobNotFoundError: there is no such job.
             JobFailedError: it failed.
         """
-        handle = _training_job(job)
+        handle = self._training_job(job)
         handle.wait(logs="None")
         return handle.describe()
 
@@ -343,7 +386,7 @@ class Session:
         Raises:
             JobNotFoundError: there is no such job.
         """
-        _training_job(job_name).stop()
+        self._training_job(job_name).stop()
 
     def upload_data(
         self,
@@ -436,8 +479,40 @@ class Session:
         """
         return list(self._storage.keys(self.uri(bucket), key_prefix))
 
+    def job_on_aws(self, name: str) -> RemoteTrainingJob:
+        """Return a training job on AWS, whoever began it. The launcher's own.
+
+        Raises:
+            UnsupportedOptionError: the session's mode is not ``aws``.
+            JobNotFoundError: there is no such job.
+        """
+        from launcher.sdk.remote_training_job import RemoteTrainingJob
+
+        return RemoteTrainingJob(name, self.wire)
+
+    def _training_job(self, name: str) -> TrainingJob:
+        if self.mode == AWS_MODE:
+            return self.job_on_aws(name)
+        from launcher.sdk.training_job import TrainingJob
+
+        return TrainingJob(name)
+
+    def _refuse_aws(self, name: str) -> None:
+        """Refuse to do something here that was asked for on AWS.
+
+        Raises:
+            UnsupportedOptionError: the session's mode is ``aws``.
+        """
+        if self.mode == AWS_MODE:
+            raise UnsupportedOptionError(
+                f"{name} is not there in the mode 'aws': it would happen on this machine.",
+                "On AWS, use boto3 by session.boto_session, or the SageMaker SDK; here, a session of another mode.",
+            )
+
     @property
     def _storage(self) -> Storage:
+        if self.mode == AWS_MODE:
+            return self.wire.storage
         return storage_for(self.uri(self._bucket), self.s3)
 
     def __repr__(self) -> str:
@@ -565,12 +640,6 @@ def wait_for_s3_object(
     targets = {name: folder / name.key.rsplit("/", 1)[-1] for name in wanted[-limit:]}
     session._storage.download_all({session.uri(s3_bucket, name.key): target for name, target in targets.items()})
     return [str(target) for target in targets.values()]
-
-
-def _training_job(name: str) -> TrainingJob:
-    from launcher.sdk.training_job import TrainingJob
-
-    return TrainingJob(name)
 
 
 def _parts(key_prefix: str) -> list[str]:

@@ -49,6 +49,16 @@ class JobOutputs:
         """The job whose results they are."""
         return self._folder.name
 
+    @property
+    def status(self) -> str:
+        """The job's status."""
+        return str(self._store.load(self.job_name).status)
+
+    def has(self, part: str) -> bool:
+        """Return whether the job has left something of a part."""
+        uri: str = getattr(self._keys, part)
+        return recorded_storage(uri, self._spec.s3).exists(uri)
+
     def part_path(self, part: str) -> Path:
         """Return the folder of one part: ``model``, ``output`` (the output data) or ``intermediate``."""
         paths = {"model": "model_path", "output": "data_path", "intermediate": "intermediate_path"}
@@ -136,6 +146,14 @@ class TrainingJob(JobHandle[JobRecord]):
         """Where its results are."""
         return job_keys(self._record.training_spec)
 
+    command_options = ""
+    """What a command line needs besides its name to mean this job."""
+
+    @property
+    def announcement(self) -> str:
+        """What ``fit`` says when it has submitted it."""
+        return f"Training job {self.name} in {self.path}"
+
     @property
     def model_data(self) -> str:
         """The URI of ``model.tar.gz``."""
@@ -195,7 +213,7 @@ class TrainingJob(JobHandle[JobRecord]):
         sink = on_line or printed
         record = self._drive(sink, looking_on=looking_on)
         if printed is not None and record.training_spec.spot is not None:
-            _say_savings(describe_record(record))
+            say_savings(describe_record(record))
         raise_unless_completed(self._store, record, log_shown=sink is not None)
 
     @property
@@ -242,15 +260,18 @@ class PolicyEstimates:
         return f"{self.table().to_string(index=False)}\nlogged policy: {self.logged}"
 
 
-def _say_savings(description: Mapping[str, Any]) -> None:
-    """Say what a spot job took and cost, in the words of SageMaker's SDK; nothing for one that never ran."""
+def say_savings(description: Mapping[str, Any]) -> None:
+    """Say what a job took and is billed, in the words of SageMaker's SDK; nothing for one that never ran."""
     if "TrainingTimeInSeconds" not in description:
         return
-    hosts = description["ResourceConfig"]["InstanceCount"]
+    resources = description["ResourceConfig"]
+    groups = resources.get("InstanceGroups", ())
+    hosts = sum(group["InstanceCount"] for group in groups) or resources["InstanceCount"]
     trained, billed = description["TrainingTimeInSeconds"], description["BillableTimeInSeconds"]
     say(f"Training seconds: {trained * hosts}")
     say(f"Billable seconds: {billed * hosts}")
-    say(f"Managed Spot Training savings: {(1 - billed / trained) * 100:.1f}%")
+    if description.get("EnableManagedSpotTraining"):
+        say(f"Managed Spot Training savings: {(1 - billed / trained) * 100:.1f}%")
 
 
 def logs_wanted(logs: str | bool) -> bool:

@@ -85,6 +85,7 @@ class Transformer:
         self.env = env
         self.base_transform_job_name = base_transform_job_name
         self.sagemaker_session = sagemaker_session or Session(mode=mode)
+        self.sagemaker_session._refuse_aws("Transformer")
         self._session_given = sagemaker_session is not None
         self._runtime = runtime
         self.latest_transform_job: TransformJob | None = None

@@ -720,6 +720,7 @@ def _checked_part(part: _Part) -> _Part:
         raise BadInputError(
             f"HyperparameterTuner(estimator=...) got a {type(part.estimator).__name__}.", "Give a launcher.Estimator."
         )
+    part.estimator.sagemaker_session._refuse_aws("HyperparameterTuner")
     if not isinstance(part.ranges, Mapping) or not part.ranges:
         raise HyperparameterError(
             "Need to specify hyperparameter ranges or set autotune=True.",

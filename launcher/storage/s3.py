@@ -79,15 +79,27 @@ class S3Storage(BucketStorage):
         settings: which S3; one with an endpoint, or AWS.
         limits: how long and how often to try.
         cache: where fetched inputs are kept; default: the cache of ``LAUNCHER_HOME``.
+        keys: the access key and its secret; default: boto3's own.
+        configured: for AWS, heed the address that boto3's own settings name.
     """
 
-    def __init__(self, settings: S3Settings, *, limits: S3Limits | None = None, cache: Cache | None = None) -> None:
+    def __init__(
+        self,
+        settings: S3Settings,
+        *,
+        limits: S3Limits | None = None,
+        cache: Cache | None = None,
+        keys: tuple[str, str] = ("", ""),
+        configured: bool = False,
+    ) -> None:
         if settings.endpoint_url is None and settings.kind != "aws":
             raise ValueError(f"an S3 of the kind '{settings.kind}' needs an endpoint")
         self._settings = settings
         self._place = settings.place
         self._limits = limits or S3Limits()
         self._cache = cache
+        self._keys = {"aws_access_key_id": keys[0], "aws_secret_access_key": keys[1]} if keys[0] else {}
+        self._configured = configured
         self._client_made: Any = None
         self._client_lock = threading.Lock()
         self._request = _Request()
@@ -642,11 +654,11 @@ class S3Storage(BucketStorage):
             max_pool_connections=limits.workers,
             tcp_keepalive=True,
             # The user said 'aws': an endpoint configured for other programs does not count.
-            ignore_configured_endpoint_urls=True,
+            ignore_configured_endpoint_urls=not self._configured,
             proxies={} if host in _LOOPBACK else None,
         )
         try:
-            session = boto3.Session(profile_name=settings.profile, region_name=settings.region)
+            session = boto3.Session(profile_name=settings.profile, region_name=settings.region, **self._keys)
             client = session.client(
                 "s3", endpoint_url=settings.endpoint_url, region_name=session.region_name or REGION, config=config
             )
