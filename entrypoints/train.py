@@ -73,13 +73,21 @@ def main() -> int:
         earlier = earlier_checkpoint(environment)
         stopped = train_online(continued(preset, earlier), environment.paths, earlier, stop)
         return EXIT_STOPPED if stopped else 0
-    path, episodes = prepare_episodes(dataset_folder(environment, Path(__file__).parent), preset)
+    dataset, hosts = dataset_folder(environment, Path(__file__).parent), None
+    if together and is_sharded(environment, dataset):
+        from batch_rl.learning.hosts import join_hosts
+        from batch_rl.learning.sharing import gather_files
+
+        hosts = join_hosts()
+        dataset = gather_files(dataset, hosts)
+        print("Data> each host had a part of the dataset, and has handed it to the others.", flush=True)
+    path, episodes = prepare_episodes(dataset, preset)
     normalization = given_normalization(environment, preset)
     # Imported here: torch takes seconds to load, and data are refused without it.
     from batch_rl.learning.hosts import join_hosts
     from train_offline import Log, train_offline
 
-    hosts = join_hosts()
+    hosts = hosts or join_hosts()
     earlier = earlier_checkpoint(environment)
     stopped = train_offline(
         continued(preset, earlier),
@@ -114,6 +122,16 @@ def dataset_folder(environment: JobEnvironment, source: Path) -> Path:
         raise JobInputError(
             f"{error} Or put the dataset into the source folder, beside {Path(__file__).name}."
         ) from None
+
+
+def is_sharded(environment: JobEnvironment, dataset: Path) -> bool:
+    """Return whether the channel with the dataset gives each host a part of it."""
+    config = environment.input_data_config.get(dataset.name)
+    return (
+        dataset.parent == environment.paths.input_data
+        and isinstance(config, dict)
+        and config.get("S3DistributionType") == "ShardedByS3Key"
+    )
 
 
 def prepare_episodes(channel: Path, preset: TrainingPreset) -> tuple[Path, Episodes | DealtEpisodes]:

@@ -336,8 +336,9 @@ class HostsRecord(DrivenRecord):
         platform_failure: what took a host away that had not ended by itself; empty where nothing did.
         requirements: the folder of packages that the job was lent; empty where it was lent none.
         debug_ports: of this machine's loopback address, by host; they lead a debugger to its program.
-        usage: what each host used in all, by host: cpu_seconds, memory_peak_bytes, disk_bytes.
-        attempts: those that were interrupted, or failed and were tried again: how they ended, when, and their seconds.
+        usage: what each host used over all attempts, by host: cpu_seconds, memory_peak_bytes, disk_bytes.
+        attempts: those that were interrupted, or failed and were tried again: how they ended, when, their seconds, and
+            what had been used by then.
         log_offsets: where the output of this attempt begins in the log of each host, in bytes.
         warm_pool: the name of the warm pool that the job started from, or left; empty where there is none.
     """
@@ -395,6 +396,7 @@ class HostsRecord(DrivenRecord):
                 "seconds": self.run_seconds - seconds,
                 "training_seconds": self.training_seconds - trained,
                 "exit_codes": dict(self.exit_codes),
+                "usage": dict(self.usage),
             }
         )
         self.log_offsets = dict(log_offsets)

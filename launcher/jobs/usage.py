@@ -12,7 +12,7 @@ The record has the totals of each host in ``usage``: ``cpu_seconds``, ``memory_p
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -94,3 +94,22 @@ def latest_samples(path: Path) -> dict[str, UsageSample]:
     """Return the last sample of each host in a file, by host in the order of their numbers; reads only its end."""
     latest = {sample.host: sample for sample in read_samples(path, last_bytes=_END_BYTES)}
     return dict(sorted(latest.items(), key=lambda item: (len(item[0]), item[0])))
+
+
+def added_usage(
+    earlier: Mapping[str, Mapping[str, float]], last: Mapping[str, Mapping[str, float]]
+) -> dict[str, dict[str, float]]:
+    """Return the totals of hosts over several attempts: CPU seconds add up, of memory and disk the most counts.
+
+    Args:
+        earlier: of all attempts before, by host.
+        last: of the last one.
+    """
+    totals: dict[str, dict[str, float]] = {host: dict(used) for host, used in earlier.items()}
+    for host, used in last.items():
+        before = totals.get(host, {})
+        totals[host] = {
+            name: round(before.get(name, 0.0) + value, 3) if name == "cpu_seconds" else max(before.get(name, 0), value)
+            for name, value in used.items()
+        }
+    return totals

@@ -113,7 +113,7 @@ class UsageMeter:
 
 @contextlib.contextmanager
 def measured(
-    containers: Sequence[ContainerSpec], volume_gb: int, path: Path, executions: Executions
+    containers: Sequence[ContainerSpec], volume_gb: int, path: Path, executions: Executions, *, since: float
 ) -> Iterator[UsageMeter]:
     """Write samples to a file as long as the ``with`` block lasts.
 
@@ -122,8 +122,10 @@ def measured(
         volume_gb: the volume that the job asked for, in GiB.
         path: the file; samples of a driver before this one stay in it.
         executions: returns the hosts that run, by name; called from another thread.
+        since: when they were started at the earliest, in seconds since 1970: samples before are of other hosts.
     """
-    meter = UsageMeter(containers, volume_gb, latest_samples(path))
+    earlier = {host: sample for host, sample in latest_samples(path).items() if sample.time >= since}
+    meter = UsageMeter(containers, volume_gb, earlier)
     ended = threading.Event()
 
     def measure() -> None:

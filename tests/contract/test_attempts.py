@@ -99,6 +99,30 @@ def test_an_interrupted_job_goes_on_from_its_checkpoint(runtime, run):
     assert not (job.path / "work").exists()
 
 
+def test_the_usage_of_a_job_is_that_of_all_its_attempts(run, store):
+    """Each attempt computes for 0.4 s; only the first one has 64 MiB."""
+    script = """
+import os, pathlib, time
+file = pathlib.Path(os.environ.get("SAGEMAKER_BASE_DIR", "/opt/ml")) / "checkpoints" / "begun"
+block = bytearray(1 if file.exists() else 64 << 20)
+block[::4096] = b"1" * len(block[::4096])
+while time.process_time() < 0.4:
+    pass
+first = not file.exists()
+file.touch()
+if first:
+    print("ready", flush=True)
+    time.sleep(60)
+"""
+    job = run(script, "process", spot_interruptions=["at-line:ready"])
+    assert job.status == "Completed"
+    record = store.load("job-1")
+    usage, earlier = record.usage["algo-1"], record.attempts[0]["usage"]["algo-1"]
+    assert earlier["cpu_seconds"] >= 0.4
+    assert usage["cpu_seconds"] >= earlier["cpu_seconds"] + 0.4
+    assert usage["memory_peak_bytes"] == earlier["memory_peak_bytes"] >= 64 << 20
+
+
 def test_an_interruption_comes_after_its_time(run):
     """The first attempt would have taken two seconds, and gets a fifth of one."""
     job = run("import time; time.sleep(2)", FakeRuntime(), spot_interruptions=["after:0.2s"])

@@ -66,3 +66,28 @@ def test_hosts_that_were_stopped_and_go_on_leave_the_metrics_of_one_host(
     assert len(ours) == len(theirs) == LIGHT["training.epochs"]
     numbers = theirs.select_dtypes("number").columns
     np.testing.assert_allclose(ours[numbers], theirs[numbers], rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.whole
+def test_hosts_that_each_get_a_part_of_the_dataset_learn_what_one_learns_from_all_of_it(tmp_path):
+    """Two shards; the second host has the later episodes."""
+    options = {"runtime": "process", "logs": False}
+    few = {"num_envs": 20, "collection.file_name": "log.parquet"}
+    collected = launcher.fit("preset-cartpole-random", entry_point="collect.py", hyperparameters=few, **options)
+    table = pd.read_parquet(collected.outputs.data_path / "log.parquet")
+    later = table["episode_id"] >= table["episode_id"].median()
+    shards = tmp_path / "shards"
+    shards.mkdir()
+    for number, rows in enumerate((~later, later)):
+        table[rows].to_parquet(shards / f"{number}.parquet")
+    light = LIGHT | {"training.epochs": 2}
+    alone = train(shards, "alone", runtime="process", hyperparameters=light)
+    split = launcher.TrainingInput(str(shards), distribution="ShardedByS3Key")
+    together = train(
+        split, "together", runtime="process", hyperparameters=light, instance_count=2, distribution=TOGETHER
+    )
+    assert "each host had a part of the dataset" in together.logs()
+    ours, theirs = metrics_of(together), metrics_of(alone)
+    numbers = theirs.select_dtypes("number").columns
+    np.testing.assert_allclose(ours[numbers], theirs[numbers], rtol=1e-3, atol=1e-5)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tarfile
 import textwrap
+import threading
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -670,13 +671,52 @@ def test_two_launchers_with_one_name_start_one_job(real_runtime, make_source, ho
     assert launcher.TrainingJob("job-1").status == "Completed"
 
 
+def test_hosts_are_started_side_by_side_and_recorded_in_their_order(make_source, store):
+    """None of them is there before all have been asked for; the last one is the first to be."""
+    together = threading.Barrier(3)
+
+    class Together(FakeRuntime):
+        def start(self, container):
+            together.wait(30)
+            wait_until(lambda: container.host == "algo-3" or ("job-1", "algo-3") in self.executions)
+            return super().start(container)
+
+    source = make_source("pass")
+    estimator = launcher.Estimator(entry_point="train.py", source_dir=source, runtime=Together(), instance_count=3)
+    estimator.fit(logs=False, job_name="job-1")
+    assert list(store.load("job-1").executions) == ["algo-1", "algo-2", "algo-3"]
+
+
+def test_a_host_that_cannot_be_started_ends_the_job_when_all_have_been_tried(make_source, store):
+    """The first of those in the order of their numbers is named; no host is left."""
+
+    class Broken(FakeRuntime):
+        def start(self, container):
+            if container.host == "algo-1":
+                wait_until(lambda: ("job-1", "algo-3") in self.executions)
+                raise errors.RuntimeUnavailableError("the first one is broken.")
+            if container.host == "algo-2":
+                raise errors.RuntimeUnavailableError("the second one is broken.")
+            return super().start(container)
+
+    runtime = Broken()
+    source = make_source("import time; time.sleep(600)")
+    estimator = launcher.Estimator(entry_point="train.py", source_dir=source, runtime=runtime, instance_count=3)
+    with pytest.raises(errors.RuntimeUnavailableError, match="the first one is broken"):
+        estimator.fit(logs=False, job_name="job-1")
+    assert store.load("job-1").failure_reason == "ClientError: the first one is broken."
+    assert runtime.executions["job-1", "algo-3"].removed
+    assert runtime.opened == set()
+
+
 def test_ctrl_c_while_hosts_are_started_keeps_the_results_of_those_that_run(make_source, store):
     """The second host is slow to start; the first has written its model by then."""
 
     class Slow(FakeRuntime):
         def start(self, container):
             if container.host == "algo-2":
-                wait_until(lambda: "ready" in store.folder("job-1").log_path("algo-1").read_text())
+                log = store.folder("job-1").log_path("algo-1")
+                wait_until(lambda: log.exists() and "ready" in log.read_text())
                 os.kill(os.getpid(), 2)
             return super().start(container)
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from batch_rl.errors import TrainingError
+from batch_rl.learning import sharing
 from batch_rl.learning.hosts import SeveralHosts
 from batch_rl.learning.training import TrainingRun
 from tests.entrypoints.test_entry_points import Job
@@ -38,8 +39,11 @@ class ThreadHost(SeveralHosts):
     def take_largest(self, values):
         values.copy_(torch.stack(self.threads.exchange(self.number, values.clone())).max(dim=0).values)
 
-    def once(self, compute):
-        return self.threads.exchange(self.number, compute() if self.is_first else None)[0]
+    def once(self, compute, *, by=0):
+        return self.threads.exchange(self.number, compute() if self.number == by else None)[by]
+
+    def hand_on(self, values, *, by):
+        values.copy_(self.threads.exchange(self.number, values.clone())[by])
 
 
 def together_by_threads(count, act):
@@ -94,8 +98,23 @@ def test_several_hosts_learn_what_one_learns(count, name, overrides):
                 assert value == pytest.approx(wanted, rel=1e-4, nan_ok=True), field
 
 
+def test_hosts_that_have_a_part_of_the_files_gather_all_of_them(tmp_path, monkeypatch):
+    """Also where a host has none, a file is larger than a block, empty, or in a folder."""
+    monkeypatch.setattr(sharing, "_BLOCK_BYTES", 1000)
+    files = {"a": b"1" * 2500, "deep/b": b"2" * 1000, "c": b""}
+    for number, names in enumerate((["a", "c"], [], ["deep/b"])):
+        (tmp_path / str(number)).mkdir()
+        for name in names:
+            path = tmp_path / str(number) / name
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(files[name])
+    for whole in together_by_threads(3, lambda host: sharing.gather_files(tmp_path / str(host.number), host)):
+        paths = [path for path in whole.rglob("*") if path.is_file()]
+        assert {str(path.relative_to(whole)): path.read_bytes() for path in paths} == files
+
+
 def test_hosts_with_other_data_refuse_to_learn_together():
-    """As with ShardedByS3Key: the shares of a batch are taken from the same rows in the same order."""
+    """The shares of a batch are taken from the same rows in the same order."""
     logs = [logged(environments=12, episodes_each=1), logged(environments=13, episodes_each=1)]
     errors = together_by_threads(
         2, lambda host: TrainingRun(logs[host.number], preset("preset-cartpole-bc"), hosts=host)

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 import launcher
-from launcher.runtimes.process import networks_missing
+from launcher.jobs.spec import ContainerSpec
+from launcher.runtimes.process import ProcessRuntime, networks_missing
 from tests.shell import launcher_environment
 from tests.users import as_ordinary_user, folder_of_ordinary_user
 
@@ -132,6 +133,51 @@ print(libc.connect(1, None, 16))
     fitted.fit(logs=False)
     words = fitted.latest_training_job.logs().split()
     assert words == ["EBADF", "ENOTSOCK", "ENOTSOCK", "-1"]
+
+
+def container(tmp_path, host, command):
+    (tmp_path / host / "tree").mkdir(parents=True)
+    return ContainerSpec(
+        job_name="job-1",
+        host=host,
+        image="",
+        entry_point=(sys.executable, "-c", command),
+        arguments=(),
+        environment={},
+        mounts=(),
+        state_path=str(tmp_path / host),
+        log_path=str(tmp_path / f"{host}.log"),
+        tree_path=str(tmp_path / host / "tree"),
+        hosts=("algo-1", "algo-2"),
+    )
+
+
+def test_a_host_that_the_next_driver_starts_is_on_the_network_of_those_that_run(tmp_path):
+    """The first driver is gone before it has started the second host; the second one's network has both."""
+    waits = "import socket; socket.create_server(('', 7777)).accept()"
+    asks = """
+import socket, time
+while True:
+    try:
+        socket.create_connection(("algo-1", 7777), 10)
+        break
+    except OSError:
+        time.sleep(0.1)
+"""
+    containers = [container(tmp_path, "algo-1", waits), container(tmp_path, "algo-2", asks)]
+    first, second = ProcessRuntime(), ProcessRuntime()
+    first.open(containers)
+    first.start(containers[0])
+    wait_until((tmp_path / "algo-1" / "supervisor.json").exists)
+    first.close(containers)
+    second.open(containers)
+    executions = [second.find(containers[0]), second.start(containers[1])]
+    try:
+        assert [execution.wait(60) for execution in executions] == [0, 0], (tmp_path / "algo-2.log").read_text()
+    finally:
+        for execution in executions:
+            execution.remove()
+        second.close(containers)
 
 
 def wait_until(condition, seconds=60.0):

@@ -51,9 +51,12 @@ class Hosts:
     def take_largest(self, values: Tensor) -> None:
         """Put the largest of all processes in the place of ``values``."""
 
-    def once(self, compute: Callable[[], _Value]) -> _Value:
-        """Have the first process compute something, and return it on all."""
+    def once(self, compute: Callable[[], _Value], *, by: int = 0) -> _Value:
+        """Have one process compute something, and return it on all."""
         return compute()
+
+    def hand_on(self, values: Tensor, *, by: int) -> None:
+        """Put the values that one process has in the place of ``values`` on all."""
 
     def check_same(self, name: str, value: object) -> None:
         """Refuse to go on where a value is not that of the first process.
@@ -125,13 +128,18 @@ class JoinedHosts(SeveralHosts):
         with _named_errors("a host has lost the others"):
             self._distributed.all_reduce(values, op=self._distributed.ReduceOp.MAX)
 
-    def once(self, compute: Callable[[], _Value]) -> _Value:
+    def once(self, compute: Callable[[], _Value], *, by: int = 0) -> _Value:
         """See ``Hosts``."""
-        values: list[Any] = [compute() if self.is_first else None]
+        values: list[Any] = [compute() if self.number == by else None]
         with _named_errors("a host has lost the others"):
-            self._distributed.broadcast_object_list(values)
+            self._distributed.broadcast_object_list(values, src=by)
         value: _Value = values[0]
         return value
+
+    def hand_on(self, values: Tensor, *, by: int) -> None:
+        """See ``Hosts``."""
+        with _named_errors("a host has lost the others"):
+            self._distributed.broadcast(values, src=by)
 
     def leave(self) -> None:
         """See ``Hosts``."""

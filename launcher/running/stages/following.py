@@ -12,6 +12,7 @@ from launcher.jobs.clock import clock_mark
 from launcher.jobs.log_times import FolderTimes
 from launcher.jobs.metrics import MetricRecorder
 from launcher.jobs.states import STOPS, SecondaryStatus, Status, StopReason
+from launcher.jobs.usage import added_usage
 from launcher.running.following import LogReader
 from launcher.running.metering import measured
 from launcher.running.signals import HandOver
@@ -35,11 +36,13 @@ class Following(Starting[HostsRecordType]):
                 self._spec.volume_size_gb,
                 self._folder.usage_path,
                 lambda: dict(self._executions),
+                since=self._record.attempts[-1]["ended"] if self._record.attempts else 0.0,
             ) as meter,
             self._debugger_within_reach(),
         ):
             self._follow_hosts()
-        self._record.usage = meter.totals(self._executions)
+        earlier = self._record.attempts[-1].get("usage", {}) if self._record.attempts else {}
+        self._record.usage = added_usage(earlier, meter.totals(self._executions))
 
     def _debugger_within_reach(self) -> contextlib.AbstractContextManager[None]:
         """Lead debuggers to the job while it is followed, where its program waits for one."""

@@ -8,8 +8,9 @@ import os
 import shutil
 import time
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,13 @@ from launcher.jobs.states import SecondaryStatus, Status
 from launcher.running.reach import s3_in_reach
 from launcher.running.requirements import IN_USE, RequirementsCache, entry_name, is_cacheable, requirements_cache
 from launcher.running.stages.job_state import TICK_SECONDS, HostsRecordType, JobState
-from launcher.runtimes import HostState
+from launcher.runtimes import Execution, HostState
 from launcher.settings import cache_bytes, stop_grace_seconds
 from launcher.trees import remove_tree
 
 _INSTALLER = "requirements"  # the host that installs them
 _REQUIREMENTS = "LAUNCHER_REQUIREMENTS"  # tells the toolkit where they are
+_STARTERS = 16  # that start hosts at the same time
 _FEEDING_SECONDS = 600.0  # a feeder that nobody ends outlives the longest run by this
 
 
@@ -143,16 +145,28 @@ class Starting(JobState[HostsRecordType]):
         return None
 
     def _start(self) -> None:
-        """Start each host, or find the one that a driver before this one started and could not record."""
+        """Start all hosts side by side, or find those that a driver before this one started and could not record."""
         self._runtime.open(self._plan.containers)
         if not self._record.executions:
             self._feeder.start()
-        for container in self._plan.containers:
-            execution = self._runtime.find(container) or self._runtime.start(self._to_start(container))
-            self._executions[container.host] = execution
-            self._record.executions[container.host] = execution.reference
-            self._note_warm_pool(execution.reference)
-            self._faults.begin_late(container.host, execution)
+
+        def start(container: ContainerSpec) -> Execution:
+            return self._runtime.find(container) or self._runtime.start(self._to_start(container))
+
+        failures: dict[str, Exception] = {}
+        for host, execution in _side_by_side(start, self._plan.containers):
+            try:
+                self._executions[host] = execution()
+                self._faults.begin_late(host, self._executions[host])
+            except Exception as error:  # noqa: BLE001 - raised below, when the others have been started
+                failures[host] = error
+        hosts = [container.host for container in self._plan.containers]
+        if failures:
+            raise next(failures[host] for host in hosts if host in failures)
+        self._executions = {host: self._executions[host] for host in hosts}
+        for host, running in self._executions.items():
+            self._record.executions[host] = running.reference
+            self._note_warm_pool(running.reference)
         if self._streams:
             self._feeder.watch([execution.process_id() for execution in self._executions.values()])
         if any(execution.state() is HostState.PENDING for execution in self._executions.values()):
@@ -229,3 +243,18 @@ class Starting(JobState[HostsRecordType]):
             if self._reach.problem:
                 self._record.warn(f"code inside the job cannot reach its S3: {self._reach.problem}")
             yield
+
+
+def _side_by_side(
+    start: Callable[[ContainerSpec], Execution], containers: Sequence[ContainerSpec]
+) -> Iterator[tuple[str, Callable[[], Execution]]]:
+    """Start hosts at the same time; yield each as soon as it is there, and what returns it or raises why it is not."""
+    if len(containers) == 1:
+        yield containers[0].host, partial(start, containers[0])
+        return
+    from concurrent.futures import ThreadPoolExecutor, as_completed  # a lone host does not wait for it
+
+    with ThreadPoolExecutor(min(len(containers), _STARTERS), thread_name_prefix="start") as starters:
+        started = {starters.submit(start, container): container.host for container in containers}
+        for future in as_completed(started):
+            yield started[future], future.result
