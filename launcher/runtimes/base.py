@@ -250,6 +250,7 @@ class Runtime(ABC):
             with another machine that does it itself; mostly empty.
         own_machines: whether its hosts are other machines than this one, with a queue of their own: what this machine
             has bounds neither what they get nor how many jobs run at once.
+        starts_in_order: whether its hosts are started one after the other, the last one last.
         no_streams: why no channel can be a named pipe; empty where one can.
         no_entry: why no debugger, no command and no connection gets into its hosts; empty where ``pipe_inside`` works.
     """
@@ -261,6 +262,7 @@ class Runtime(ABC):
     no_warm_pools: str = "this runtime keeps nothing after a job"
     driver: str = ""
     own_machines: bool = False
+    starts_in_order: bool = False
     no_streams: str = ""
     no_entry: str = "it lets nobody in"
 

@@ -293,6 +293,7 @@ class SlurmRuntime(Runtime):
     needs_local_libraries = True
     runs_images = False
     own_machines = True
+    starts_in_order = True  # the last one submits them all
     no_entry = "they are other machines"
     no_streams = "a named pipe ends at its machine, and the hosts of the job are others"
 

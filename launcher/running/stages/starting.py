@@ -154,7 +154,7 @@ class Starting(JobState[HostsRecordType]):
             return self._runtime.find(container) or self._runtime.start(self._to_start(container))
 
         failures: dict[str, Exception] = {}
-        for host, execution in _side_by_side(start, self._plan.containers):
+        for host, execution in _started(start, self._plan.containers, in_order=self._runtime.starts_in_order):
             try:
                 self._executions[host] = execution()
                 self._faults.begin_late(host, self._executions[host])
@@ -245,12 +245,12 @@ class Starting(JobState[HostsRecordType]):
             yield
 
 
-def _side_by_side(
-    start: Callable[[ContainerSpec], Execution], containers: Sequence[ContainerSpec]
+def _started(
+    start: Callable[[ContainerSpec], Execution], containers: Sequence[ContainerSpec], *, in_order: bool
 ) -> Iterator[tuple[str, Callable[[], Execution]]]:
     """Start hosts at the same time; yield each as soon as it is there, and what returns it or raises why it is not."""
-    if len(containers) == 1:
-        yield containers[0].host, partial(start, containers[0])
+    if in_order or len(containers) == 1:
+        yield from ((container.host, partial(start, container)) for container in containers)
         return
     from concurrent.futures import ThreadPoolExecutor, as_completed  # a lone host does not wait for it
 
