@@ -33,6 +33,7 @@ def wait_until(condition, seconds=60.0):
         time.sleep(0.1)
 
 
+@pytest.mark.slow
 def test_a_job_outlives_its_connection_and_the_log_goes_on_where_it_was(box, store, make_source, tmp_path):
     """The driver here is killed and the connection cut; the job ends meanwhile; the next look brings all of it."""
     go = box.home / tmp_path.name
@@ -57,6 +58,7 @@ def test_a_job_outlives_its_connection_and_the_log_goes_on_where_it_was(box, sto
     assert store.load("long").status == "Completed"
 
 
+@pytest.mark.whole
 def test_a_driver_goes_on_by_itself_when_the_machine_answers_again(box, store, make_source, tmp_path):
     go = box.home / tmp_path.name
     estimator = launcher.Estimator(entry_point="train.py", source_dir=make_source(COUNTS), environment={"GO": str(go)})
@@ -73,6 +75,7 @@ def test_a_driver_goes_on_by_itself_when_the_machine_answers_again(box, store, m
     assert any("the connection was lost for a while" in line for line in job.warnings)
 
 
+@pytest.mark.slow
 def test_a_second_submission_with_unchanged_inputs_sends_no_byte_of_them(box, make_source, tmp_path, monkeypatch):
     """Nor are they read again here: their digests are those of the first time."""
     sent = []
@@ -100,6 +103,7 @@ def test_a_second_submission_with_unchanged_inputs_sends_no_byte_of_them(box, ma
     assert [size for _, size in sent if size] == [3]
 
 
+@pytest.mark.whole
 def test_an_input_that_a_job_there_has_changed_is_sent_again(box, make_source, tmp_path, monkeypatch):
     """Without namespaces nothing keeps a job from writing to its channel."""
     monkeypatch.setenv("LAUNCHER_NAMESPACES", "off")
@@ -117,11 +121,15 @@ path.write_text("wrong")
         assert "text right" in estimator.latest_training_job.logs()
 
 
+@pytest.mark.slow
 def test_a_name_that_is_used_there_is_refused_before_anything_is_sent(box, store, make_source, tmp_path, monkeypatch):
-    launcher.Estimator(entry_point="train.py", source_dir=make_source("")).fit(logs=False, job_name="same")
+    monkeypatch.delenv("LAUNCHER_HOST")
+    there = {"entry_point": "train.py", "source_dir": make_source(""), "runtime": f"process+{box.address}"}
+    launcher.Estimator(**there).fit(logs=False, job_name="same")
+    assert launcher.Estimator.attach("same").request()["Launcher"]["Runtime"] == f"process+{box.address}"
     monkeypatch.setenv("LAUNCHER_HOME", str(tmp_path / "other"))
     with pytest.raises(errors.JobExistsError, match="already exists"):
-        launcher.Estimator(entry_point="train.py", source_dir=make_source("")).fit(logs=False, job_name="same")
+        launcher.Estimator(**there).fit(logs=False, job_name="same")
     assert JobStore(tmp_path / "other").names() == []
 
 
@@ -178,6 +186,7 @@ def start_over(box):
     box.run("rm -rf ~/.cache/launcher/pythons")
 
 
+@pytest.mark.slow
 def test_the_python_of_an_installed_launcher_is_used_by_itself(box, make_source, tmp_path, monkeypatch):
     start_over(box)
     folder = with_programs(box)

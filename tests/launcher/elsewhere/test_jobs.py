@@ -40,6 +40,7 @@ def said(*arguments):
     return result.stdout
 
 
+@pytest.mark.slow
 def test_fit_runs_on_the_other_machine_and_brings_everything_back(box, make_source, tmp_path, capsys):
     data = tmp_path / "data"
     (data / "deep").mkdir(parents=True)
@@ -81,6 +82,7 @@ time.sleep(300)
 """
 
 
+@pytest.mark.slow
 def test_the_commands_look_into_a_job_there_and_stop_it(box, make_source, tmp_path, monkeypatch):
     """shell, top, ls, describe, logs and stop are those of this machine."""
     (tmp_path / "data").mkdir()
@@ -110,6 +112,7 @@ def test_a_job_that_fails_there_says_why_here(box, make_source, tmp_path):
     assert "KeyError: 'propensity'" in launcher.TrainingJob("job-1").failure_reason
 
 
+@pytest.mark.slow
 def test_buckets_of_this_machine_are_read_and_written_here(box, make_source, tmp_path):
     """Channel, source, checkpoints and results are objects of the S3 that is built in here."""
     session = launcher.Session(default_bucket="mine")
