@@ -17,6 +17,7 @@ import errno
 import fcntl
 import os
 import select
+import signal
 import socket
 import struct
 import sys
@@ -169,9 +170,12 @@ def watch_connections() -> int:
 def hand_out(listener: int, hosts: int) -> None:
     """Answer a host's questions as long as any process of it lives: let it reach what lies beyond its network.
 
+    In a thread of its own, which leaves all signals to the others.
+
     Args:
         hosts: how many the network has.
     """
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     poll = select.poll()
     poll.register(listener)
     while True:
@@ -183,9 +187,10 @@ def hand_out(listener: int, hosts: int) -> None:
                 return
             continue
         ident, thread, *_, descriptor, place, length, _, _, _ = struct.unpack("QIIiIQ6Q", question)
-        with contextlib.suppress(OSError, struct.error):  # it is gone, or the call is none that could succeed
+        # It is gone, or the call is none that could succeed, whatever a program may have put into it.
+        with contextlib.suppress(OSError, ValueError, OverflowError, StopIteration, struct.error):
             if port := _port_beyond(thread, place, length, hosts):
-                _replace(listener, ident, thread, descriptor, port)
+                _replace(listener, ident, thread, descriptor & 0xFFFFFFFF, port)
         with contextlib.suppress(OSError):
             fcntl.ioctl(listener, _SEND, bytearray(struct.pack("QqiI", ident, 0, 0, _CONTINUE)))
 

@@ -127,12 +127,14 @@ libc = ctypes.CDLL(None, use_errno=True)
 for descriptor, address, length in ((999, b"\\2\\0" + bytes(14), 16), (1, b"\\2\\0" + bytes(14), 16), (1, b"", 0)):
     assert libc.connect(descriptor, address, length) == -1
     print(errno.errorcode[ctypes.get_errno()])
-print(libc.connect(1, None, 16))
+print(libc.connect(1, None, 16), libc.connect(1, ctypes.c_void_p(-1), 16), libc.connect(-1, b"\\2\\0" + bytes(14), 16))
+server = socket.create_server(("127.0.0.1", 0))
+socket.create_connection(server.getsockname(), 10)
 """
     fitted = estimator(make_source(script))
     fitted.fit(logs=False)
     words = fitted.latest_training_job.logs().split()
-    assert words == ["EBADF", "ENOTSOCK", "ENOTSOCK", "-1"]
+    assert words == ["EBADF", "ENOTSOCK", "ENOTSOCK", "-1", "-1", "-1"]
 
 
 def container(tmp_path, host, command):
