@@ -375,8 +375,6 @@ def draw(measured: Sequence[dict[str, float]], folder: Path) -> None:
     import matplotlib as mpl
 
     mpl.use("Agg")
-    # Text as text, which is small, and the same bytes for the same figures.
-    mpl.rcParams |= {"svg.hashsalt": "launcher", "svg.fonttype": "none"}
     from matplotlib import pyplot
 
     of_jobs = sorted((entry for entry in measured if entry["hosts"] == 1), key=lambda entry: entry["jobs"])
@@ -394,10 +392,11 @@ def draw(measured: Sequence[dict[str, float]], folder: Path) -> None:
             axis.grid(alpha=0.3)
             if key == "jobs":
                 axis.set_xscale("log")
+            if key == "jobs" and value.startswith("page"):
                 axis.set_yscale("log")
             else:
                 axis.set_ylim(bottom=0)
-        figure.savefig(folder / f"scale-{name}.svg", metadata={"Date": None})
+        figure.savefig(folder / f"scale-{name}.png", dpi=90)
         pyplot.close(figure)
 
 
