@@ -301,6 +301,10 @@ def found_job(name: str, kind: str | None) -> tuple[Store[Any], str]:
             return store, names[0]
         if store.folder(name).record_path.exists():
             return store, name
+    if name == "latest":
+        raise JobNotFoundError(
+            f"there is no {stores[0].kind.noun} in {stores[0].home} yet.", "Is LAUNCHER_HOME the same?"
+        )
     stores[0].load(name)  # which says that there is none
     return stores[0], name
 

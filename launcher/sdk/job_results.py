@@ -44,7 +44,10 @@ def find_job(name: str) -> TrainingJob:
     store = JobStore(home_path())
     if len(name.encode()) > MAX_NAME_BYTES:
         raise JobNotFoundError(f"no job '{name:.60}...': that is no job's name.", "List them with: launcher ls")
-    if name == LATEST and (names := names_by_age(store, limit=1)):
+    if name == LATEST:
+        names = names_by_age(store, limit=1)
+        if not names:
+            raise JobNotFoundError(f"there is no training job in {store.home} yet.", "Is LAUNCHER_HOME the same?")
         name = names[0]
     return TrainingJob(name, store)
 

@@ -74,7 +74,6 @@ def test_the_laptop_walks_the_first_steps_in_a_clone(installed_for_all, person):
         pytest.param("docs/first-steps.md", "By FQE ", id="pip"),
         pytest.param("docs/your-own-log.md", "Gate passed", id="own log"),
         pytest.param("docs/ci.md", "Completed", id="own script in a pipeline"),
-        pytest.param("docs/exec.md", "TrainingJobSummaries", id="own script for AWS"),
         pytest.param("docs/console.md", "/_console/?token=", id="a look"),
     ],
 )
