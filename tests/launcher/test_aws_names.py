@@ -10,11 +10,15 @@ from botocore.config import Config
 
 from launcher import Estimator, errors
 from launcher.aws_names.variables import certificates_for_jobs, url_with_key
+from launcher.jobs.spec import ContainerSpec
 from launcher.jobs.store import ModelStore
 from launcher.proxy.running import local_aws
 from launcher.requests.training import s3_member, s3_of
+from launcher.running.plan import EMBEDDED_S3, UNREACHABLE_S3
+from launcher.running.reach import Reach
 from launcher.settings import s3_settings
 from launcher.storage.own_s3 import ensure_server, server_credentials
+from tests.fakes import FakeRuntime
 
 SCRIPT = """
 import json, os, urllib.error, urllib.request
@@ -111,6 +115,36 @@ def test_who_asks_by_awss_names_finds_them_inside(home):
     models = ModelStore(home)
     assert models.load("by-name").request["Launcher"]["S3"] == {"Kind": "embedded", "AwsNames": "local"}
     assert models.load("by-address").request["Launcher"]["S3"] == {"Kind": "embedded"}
+
+
+def _container(**environment):
+    return ContainerSpec(
+        **{"job_name": "job-1", "host": "algo-1", "image": "", "entry_point": (), "arguments": ("serve",)},
+        **{"environment": environment, "mounts": (), "state_path": "", "log_path": ""},
+        inherited=("SSL_CERT_FILE", "PIP_INDEX_URL"),
+    )
+
+
+def test_a_container_gets_certificates_and_proxy_and_what_its_request_sets_wins(home, tmp_path):
+    certificates = tmp_path / "all.pem"
+    variables = {"HTTPS_PROXY": "http://a:b@172.17.0.1:1", "NO_PROXY": "172.17.0.1"}
+    reach = Reach(EMBEDDED_S3, "http://172.17.0.1:1", variables, certificates)
+    images = FakeRuntime()
+    images.needs_local_libraries = False
+    given = reach.given_to(_container(NO_PROXY="mine"), images, {"NO_PROXY": "mine"})
+    assert [(mount.source, mount.read_only) for mount in given.mounts] == [(str(certificates), True)]
+    assert given.environment["SSL_CERT_FILE"] == given.mounts[0].target
+    assert (given.environment["HTTPS_PROXY"], given.environment["NO_PROXY"]) == ("http://a:b@172.17.0.1:1", "mine")
+    assert given.inherited == ("PIP_INDEX_URL",)
+    images.needs_local_libraries = True
+    given = reach.given_to(_container(), images, {})
+    assert (given.mounts, given.environment["AWS_CA_BUNDLE"]) == ((), str(certificates))
+
+
+def test_without_a_way_to_the_local_aws_nothing_is_reached(home):
+    planned = dict.fromkeys(("HTTPS_PROXY", "http_proxy", "AWS_ENDPOINT_URL"), EMBEDDED_S3)
+    given = Reach(EMBEDDED_S3, problem="no way").given_to(_container(**planned), FakeRuntime(), {})
+    assert set(given.environment.values()) == {UNREACHABLE_S3}
 
 
 def test_the_setting_is_kept_with_the_job_and_checked(monkeypatch):

@@ -1,8 +1,11 @@
 """``launcher up | down | status | env``."""
 
+import fcntl
 import json
 import socket
+import sys
 import time
+from pathlib import Path
 
 import boto3
 import pytest
@@ -39,6 +42,21 @@ def test_up_says_where_and_stays_until_down(home, shell):
     assert service.status(home) == []
     assert shell("status", "--json").stdout == json.dumps({"home": str(home), "servers": []}, indent=2) + "\n"
     assert shell("down").stdout == "no server was up\n"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="it reads /proc")
+def test_the_server_of_up_is_a_copy_that_keeps_nothing_of_the_command(home, shell):
+    """Another interpreter takes as long again; a lock of the command's would be held as long as the server lives."""
+    shell("up")
+    [server] = service.status(home)
+    folder = Path(f"/proc/{server.pid}")
+    assert b"launcher.aws.server" not in (folder / "cmdline").read_bytes()
+    opened = {str(descriptor.readlink()) for descriptor in (folder / "fd").iterdir()}
+    own = {name for name in opened if name.startswith(str(home / "s3" / "servers"))}
+    assert own == {str(home / "s3" / "servers" / f"127.0.0.1.{kind}") for kind in ("alive", "log")}
+    assert (folder / "cwd").readlink() == Path("/")
+    with (home / "s3" / "servers" / "127.0.0.1.starting").open("rb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def test_up_keeps_a_server_that_is_there_already(home, shell):
