@@ -2,74 +2,29 @@
 
 from __future__ import annotations
 
-import inspect
-import json
 import os
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from launcher.errors import BadInputError, HyperparameterError, JobExistsError, SourceError, UnsupportedOptionError
-from launcher.jobs.instance_types import instance_type
-from launcher.jobs.spec import TrainingJobSpec, hyperparameter_text
-from launcher.jobs.store import JobStore
-from launcher.requests.distribution import HYPERPARAMETERS as DISTRIBUTION_HYPERPARAMETERS
-from launcher.requests.distribution import distribution_hyperparameters, distribution_of
-from launcher.requests.names import check_job_name, make_job_name
-from launcher.requests.shapes import OWN_MEMBER
-from launcher.requests.training import check_metric_definition, checkpoint_config, s3_member, training_request
-from launcher.running.accepting import AcceptedJob, accept, plan_job, record_job
-from launcher.running.plan import RunPlan
-from launcher.running.source import Source, check_source, list_members
-from launcher.runtimes import Runtime
-from launcher.sdk.analytics import TrainingJobAnalytics
-from launcher.sdk.inputs import Inputs, hyperparameter_texts, make_channels, without_numpy, writable_channels
-from launcher.sdk.instance_group import InstanceGroup, group_request
-from launcher.sdk.model import Model
-from launcher.sdk.options import (
-    ESTIMATOR_OPTIONS,
-    FIT_OPTIONS,
-    check_options,
-    in_sdk_words,
-    refuse_unknown,
-    said_in_sdk_words,
-)
-from launcher.sdk.preflight import check_libraries, check_preset
-from launcher.sdk.roles import role_arn
-from launcher.sdk.session import Session, check_session
-from launcher.sdk.training_job import TrainingJob, logs_wanted
-from launcher.sdk.transformer import Transformer
-from launcher.sdk.uploading import upload_source
-from launcher.settings import REGION, default_runtime, home_path
-from launcher.storage import to_uri
-from launcher.terminal import say
+from launcher.errors import BadInputError, UnsupportedOptionError
+from launcher.sdk.options import ESTIMATOR_OPTIONS, FIT_OPTIONS, check_options, refuse_unknown
 
-# The estimator sets them for each job; attach() does not return them as the user's.
-_PLATFORM_HYPERPARAMETERS = DISTRIBUTION_HYPERPARAMETERS | {
-    f"sagemaker_{name}"
-    for name in ("submit_directory", "program", "container_log_level", "job_name", "region", "s3_output", "estimator")
-}
-# Options whose attribute has another name: the SDK has methods of theirs.
-_ATTRIBUTES = {
-    "hyperparameters": "_hyperparameters",
-    "enable_network_isolation": "_enable_network_isolation",
-    "output_path": "_output_path",
-    "runtime": "_runtime",
-}
+if TYPE_CHECKING:
+    from launcher.running.plan import RunPlan
+    from launcher.running.source import Source
+    from launcher.runtimes import Runtime
+    from launcher.sdk.analytics import TrainingJobAnalytics
+    from launcher.sdk.inputs import Inputs
+    from launcher.sdk.model import Model
+    from launcher.sdk.training_job import TrainingJob
+    from launcher.sdk.transformer import Transformer
 
 # What deploy() of a model takes and that of an estimator hands on.
 _DEPLOY_OPTIONS = frozenset({
     *("accept_eula", "endpoint_logging", "update_endpoint", "resources", "managed_instance_scaling", "routing_config"),
     *("inference_component_name", "inference_ami_version", "model_reference_arn", "endpoint_type"),
 })  # fmt: skip
-
-# Methods that are easily taken for attributes, with what to do instead of assigning to them.
-_METHODS = {
-    "hyperparameters": "Change hyperparameters with set_hyperparameters(name=value).",
-    "enable_network_isolation": "Give enable_network_isolation=True when the estimator is made.",
-}
 
 
 class Estimator:
@@ -183,8 +138,11 @@ class Estimator:
         **kwargs: Any,
     ) -> None:
         given = dict(locals())
+        from launcher.sdk.session import Session, check_session
+
         owner = type(self).__name__
-        refuse_unknown(kwargs, _option_names(type(self)), owner)
+        if kwargs:
+            refuse_unknown(kwargs, _option_names(type(self)), owner)
         check_options(ESTIMATOR_OPTIONS, given, owner)
         for option in ESTIMATOR_OPTIONS:
             if option.accepted is not None or option.noted:
@@ -240,7 +198,9 @@ class Estimator:
         self._hyperparameters: dict[str, Any] = dict(hyperparameters or {})
         self._output_path = _text(output_path)
         self._runtime = runtime
-        self._check()
+        from launcher.sdk import training_submission
+
+        training_submission.check(self)
 
     def fit(
         self,
@@ -266,9 +226,12 @@ class Estimator:
             BadInputError: the job cannot be run as asked; nothing was started.
             KeyboardInterrupt: Ctrl-C; the job has been stopped, and what it had written is kept.
         """
+        from launcher.sdk.training_job import logs_wanted
+        from launcher.terminal import say
+
         check_options(FIT_OPTIONS, {"experiment_config": experiment_config}, "fit")
         shown = logs_wanted(logs)
-        if not wait and isinstance(self._runtime, Runtime):
+        if not wait and not isinstance(self._runtime, str | None):
             raise BadInputError("wait=False needs a runtime by name.", 'Use runtime="docker" or "process".')
         job = self.submit(inputs, job_name, experiment_config, debug=debug)
         if shown:
@@ -289,7 +252,9 @@ class Estimator:
         Raises:
             BadInputError: the job cannot be run as asked.
         """
-        return self._submission(inputs, job_name, debug=debug).request
+        from launcher.sdk import training_submission
+
+        return training_submission.submission_of(self, inputs, job_name, debug=debug).request
 
     def submit(
         self,
@@ -304,22 +269,9 @@ class Estimator:
         Raises:
             BadInputError: the job cannot be run as asked; nothing was uploaded or recorded.
         """
-        store = JobStore(home_path())
-        while True:
-            submission = self._submission(inputs, job_name, experiment_config, debug=debug)
-            job = submission.job
-            plan_job(job, store, source_members=submission.source_members)
-            try:
-                with store.claim(job.spec.job_name) as claim:
-                    if submission.members is not None:
-                        upload_source(submission.members, job.spec, claim)
-                    record_job(job, claim)
-                break
-            except JobExistsError:
-                if job_name is not None:
-                    raise
-                time.sleep(0.001)  # another job was named in the same millisecond: the next one is free
-        return self._follow(TrainingJob(job.spec.job_name, store, job.runtime))
+        from launcher.sdk import training_submission
+
+        return self._follow(training_submission.submit(self, inputs, job_name, experiment_config, debug=debug))
 
     def plan(self, inputs: Inputs = None, job_name: str | None = None, *, debug: bool = False) -> RunPlan:
         """Return everything that ``fit`` would run, read and write; print it, compare it. Nothing is run.
@@ -329,8 +281,9 @@ class Estimator:
         Raises:
             BadInputError: the job cannot be run as asked.
         """
-        submission = self._submission(inputs, job_name, debug=debug)
-        return plan_job(submission.job, JobStore(home_path()), source_members=submission.source_members)
+        from launcher.sdk import training_submission
+
+        return training_submission.plan(self, inputs, job_name, debug=debug)
 
     def set_hyperparameters(self, **kwargs: Any) -> None:
         """Add hyperparameters, or change them."""
@@ -361,92 +314,26 @@ class Estimator:
         Raises:
             JobNotFoundError: there is no such job.
         """
-        session = check_session(sagemaker_session, "attach")
-        check_job_name(training_job_name)
-        store = JobStore(home_path())
-        record = store.load(training_job_name)
-        request = training_request(record.training_spec)
-        estimator = cls(
-            **cls._options_of(request),
-            model_channel_name=model_channel_name,
-            runtime=record.training_spec.runtime,
-            sagemaker_session=session or session_of(request),
-        )
-        job = estimator._follow(TrainingJob(training_job_name, store))
-        job.wait()
+        from launcher.sdk import training_submission
+
+        estimator, job = training_submission.attached(cls, training_job_name, sagemaker_session, model_channel_name)
+        estimator._follow(job).wait()
         return estimator
 
     @classmethod
     def _options_of(cls, request: Mapping[str, Any]) -> dict[str, Any]:
         """Return the options that a complete request was made of."""
-        algorithm, resources = request["AlgorithmSpecification"], request["ResourceConfig"]
-        own = request[OWN_MEMBER].get("Estimator", {})
-        image_config = algorithm.get("TrainingImageConfig", {})
-        texts = request["HyperParameters"]
-        checkpoints = request.get("CheckpointConfig", {})
-        archive = hyperparameter_text(texts, "sagemaker_submit_directory")
-        level = hyperparameter_text(texts, "sagemaker_container_log_level") or "20"
-        is_script = "sagemaker_program" in texts
-        return {
-            "image_uri": algorithm.get("TrainingImage"),
-            "role": request["RoleArn"],
-            "instance_count": resources.get("InstanceCount"),
-            "instance_type": resources.get("InstanceType"),
-            "instance_groups": [
-                InstanceGroup(group["InstanceGroupName"], group["InstanceType"], group["InstanceCount"])
-                for group in resources.get("InstanceGroups", ())
-            ]
-            or None,
-            "input_mode": algorithm["TrainingInputMode"],
-            "volume_size": resources["VolumeSizeInGB"],
-            "volume_kms_key": resources.get("VolumeKmsKeyId"),
-            "keep_alive_period_in_seconds": resources.get("KeepAlivePeriodInSeconds"),
-            "training_plan": resources.get("TrainingPlanArn"),
-            "instance_placement_config": resources.get("InstancePlacementConfig"),
-            "output_kms_key": request["OutputDataConfig"].get("KmsKeyId") or None,
-            "subnets": request.get("VpcConfig", {}).get("Subnets"),
-            "security_group_ids": request.get("VpcConfig", {}).get("SecurityGroupIds"),
-            "encrypt_inter_container_traffic": request["EnableInterContainerTrafficEncryption"] or None,
-            "max_retry_attempts": request.get("RetryStrategy", {}).get("MaximumRetryAttempts"),
-            "enable_infra_check": request.get("InfraCheckConfig", {}).get("EnableInfraCheck"),
-            "enable_remote_debug": request.get("RemoteDebugConfig", {}).get("EnableRemoteDebug"),
-            "enable_session_tag_chaining": request.get("SessionChainingConfig", {}).get("EnableSessionTagChaining"),
-            "enable_sagemaker_metrics": algorithm.get("EnableSageMakerMetricsTimeSeries"),
-            "training_repository_access_mode": image_config.get("TrainingRepositoryAccessMode"),
-            "training_repository_credentials_provider_arn": image_config.get("TrainingRepositoryAuthConfig", {}).get(
-                "TrainingRepositoryCredentialsProviderArn"
-            ),
-            "max_run": request["StoppingCondition"]["MaxRuntimeInSeconds"],
-            "use_spot_instances": request["EnableManagedSpotTraining"],
-            "max_wait": request["StoppingCondition"].get("MaxWaitTimeInSeconds"),
-            "spot_interruptions": request[OWN_MEMBER].get("SpotInterruptions"),
-            "faults": request[OWN_MEMBER].get("Faults"),
-            "output_path": request["OutputDataConfig"]["S3OutputPath"],
-            "base_job_name": own.get("BaseJobName"),
-            "hyperparameters": {
-                name: decoded(text) if is_script else text
-                for name, text in texts.items()
-                if name not in _PLATFORM_HYPERPARAMETERS
-            },
-            "distribution": distribution_of(texts),
-            "tags": request["Tags"] or None,
-            "metric_definitions": algorithm["MetricDefinitions"],
-            "environment": request["Environment"],
-            "enable_network_isolation": request["EnableNetworkIsolation"],
-            "source_dir": own.get("SourceDir") or (archive if "EntryPoint" not in own else None),
-            "entry_point": own.get("EntryPoint") or hyperparameter_text(texts, "sagemaker_program"),
-            "dependencies": own.get("Dependencies"),
-            "code_location": own.get("CodeLocation"),
-            "container_log_level": int(level) if level.isdecimal() else 20,
-            "container_entry_point": algorithm.get("ContainerEntrypoint"),
-            "container_arguments": algorithm.get("ContainerArguments"),
-            "checkpoint_s3_uri": checkpoints.get("S3Uri"),
-            "checkpoint_local_path": checkpoints.get("LocalPath"),
-        }
+        from launcher.sdk import training_submission
+
+        return training_submission.options_of(request)
 
     @property
     def output_path(self) -> str:
         """Where results go, as a URI; each job has its own folder in it."""
+        from launcher.jobs.store import JobStore
+        from launcher.settings import home_path
+        from launcher.storage import to_uri
+
         if self._output_path:
             return to_uri(self._output_path)
         session = self.sagemaker_session
@@ -467,6 +354,8 @@ class Estimator:
     @property
     def training_job_analytics(self) -> TrainingJobAnalytics:
         """The metrics of the latest job."""
+        from launcher.sdk.analytics import TrainingJobAnalytics
+
         return TrainingJobAnalytics(self._latest.name)
 
     def create_model(
@@ -490,6 +379,8 @@ class Estimator:
         Raises:
             BadInputError: there is no job yet.
         """
+        from launcher.sdk.model import Model
+
         if vpc_config_override not in (None, "VPC_CONFIG_DEFAULT"):
             raise UnsupportedOptionError(
                 "create_model(vpc_config_override=...) is not emulated.", "Leave it out: the model runs here."
@@ -623,244 +514,25 @@ class Estimator:
         self._current_job_name = job.name
         return job
 
-    def _check(self) -> None:
-        """Check the options as they are now: attributes may have been set since the last time."""
-        owner = type(self).__name__
-        names = [option.name for option in ESTIMATOR_OPTIONS if option.name != "mode"]
-        check_options(ESTIMATOR_OPTIONS, {name: getattr(self, _ATTRIBUTES.get(name, name)) for name in names}, owner)
-        check_session(self.sagemaker_session, owner)
-        for name, instead in _METHODS.items():
-            if name in vars(self):
-                raise BadInputError(f"{owner}.{name} is a method, and was set to a value.", instead)
-        if self.source_dir is not None and self.entry_point is None:
-            raise SourceError("source_dir is given, but no entry_point.", 'Name the script: entry_point="train.py".')
-        if self.image_uri is None and self.entry_point is None and not self.container_entry_point:
-            raise SourceError(
-                "neither an image nor an entry point is given, so there is nothing to run.",
-                'Name a script, entry_point="train.py", or an image, image_uri="my-algorithm".',
-            )
-        for definition in self.metric_definitions:
-            check_metric_definition(definition["Name"], definition["Regex"])
-        if self._distribution_hyperparameters() and self.entry_point is None:
-            raise SourceError(
-                f"{owner}(distribution=...) starts an entry point, and none is given.",
-                'Name the script: entry_point="train.py".',
-            )
-        with in_sdk_words(ESTIMATOR_OPTIONS):
-            if checkpoints := self._checkpoints():
-                checkpoint_config(checkpoints)
-
-    def _distribution_hyperparameters(self) -> dict[str, Any]:
-        groups = [str(group.instance_group_name) for group in self.instance_groups or ()]
-        return distribution_hyperparameters(
-            self.distribution,
-            type(self).__name__,
-            instance_type=None if groups else self.instance_type,
-            groups=groups,
-        )
-
-    def _distribution_warnings(self) -> list[str]:
-        kind = None if self.instance_groups else instance_type(self.instance_type)
-        if kind is None or kind.gpus or ".trn" in self.instance_type or not self._distribution_hyperparameters():
-            return []
-        return [f"distribution: {self.instance_type} has no GPUs, and the SDK then refuses torch_distributed"]
-
-    def _checkpoints(self) -> dict[str, str] | None:
-        if self.checkpoint_s3_uri is None:
-            if self.checkpoint_local_path is not None:
-                raise BadInputError(
-                    f"checkpoint_local_path={self.checkpoint_local_path!r} says where checkpoints are written, and "
-                    "nothing where they go.",
-                    "Give checkpoint_s3_uri as well, or leave it out.",
-                )
-            return None
-        try:
-            uri = to_uri(os.fspath(self.checkpoint_s3_uri))
-        except BadInputError as error:
-            raise type(error)(f"checkpoint_s3_uri: {error.message}", error.hint) from error
-        local = {} if self.checkpoint_local_path is None else {"LocalPath": self.checkpoint_local_path}
-        return {"S3Uri": uri, **local}
-
-    def _submission(
-        self,
-        inputs: Inputs,
-        job_name: str | None,
-        experiment_config: Mapping[str, str] | None = None,
-        *,
-        debug: bool = False,
-    ) -> _Submission:
-        """Turn everything that is set now into a checked request; reads files, changes nothing."""
-        self._check()
-        name = check_job_name(make_job_name(self._base_name()) if job_name is None else job_name)
-        source, archive = self._source()
-        output_uri = self.output_path
-        code_uri = to_uri(os.fspath(self.code_location)) if self.code_location else output_uri
-        if source is not None:
-            check_preset(source, without_numpy(self._hyperparameters))
-            archive = f"{code_uri.rstrip('/')}/{name}/source/sourcedir.tar.gz"
-        program = source.program if source else self.entry_point
-        channels = make_channels(inputs)
-        if self.model_uri is not None:
-            channels += make_channels({self.model_channel_name: self.model_uri})
-        checkpoints = self._checkpoints()
-        request: dict[str, Any] = {
-            "TrainingJobName": name,
-            "RoleArn": role_arn(self.role),
-            "AlgorithmSpecification": _given(
-                TrainingImage=self.image_uri,
-                TrainingInputMode=self.input_mode or "File",
-                MetricDefinitions=[dict(definition) for definition in self.metric_definitions],
-                ContainerEntrypoint=None if self.container_entry_point is None else list(self.container_entry_point),
-                ContainerArguments=None if self.container_arguments is None else list(self.container_arguments),
-            ),
-            "HyperParameters": self._hyperparameter_texts(program, archive, name, output_uri),
-            "InputDataConfig": channels,
-            "OutputDataConfig": {"S3OutputPath": output_uri, **_given(KmsKeyId=self.output_kms_key)},
-            "ResourceConfig": {
-                **self._hosts(),
-                "VolumeSizeInGB": self.volume_size,
-                **_given(
-                    VolumeKmsKeyId=self.volume_kms_key,
-                    KeepAlivePeriodInSeconds=self.keep_alive_period_in_seconds,
-                    TrainingPlanArn=self.training_plan,
-                    InstancePlacementConfig=self.instance_placement_config,
-                ),
-            },
-            "StoppingCondition": {"MaxRuntimeInSeconds": self.max_run, **_given(MaxWaitTimeInSeconds=self.max_wait)},
-            "Environment": dict(self.environment or {}),
-            "Tags": [dict(tag) for tag in self.tags or ()],
-            "EnableNetworkIsolation": bool(self._enable_network_isolation),
-        }
-        # AWS refuses an empty list of channels.
-        request |= _given(
-            CheckpointConfig=checkpoints,
-            ExperimentConfig=experiment_config and dict(experiment_config),
-            EnableManagedSpotTraining=self.use_spot_instances or None,
-            RetryStrategy=self.max_retry_attempts and {"MaximumRetryAttempts": self.max_retry_attempts},
-        )
-        request |= self._without_effect()
-        request["AlgorithmSpecification"] |= self._image_options()
-        if not channels:
-            del request["InputDataConfig"]
-        runtime = self._runtime if isinstance(self._runtime, Runtime) else None
-        request[OWN_MEMBER] = _given(
-            Runtime=runtime.name if runtime else self._runtime or default_runtime(),
-            S3=self._s3([output_uri, code_uri, archive or "", str(checkpoints), str(channels)]),
-            Estimator=self._own_options(source),
-            WritableChannels=writable_channels(inputs) or None,
-            Debug=debug or None,
-            SpotInterruptions=self.spot_interruptions,
-            Faults=_words(self.faults),
-        )
-        with in_sdk_words(ESTIMATOR_OPTIONS):
-            job = accept(request, runtime)
-            said = (*job.warnings, *self._warnings(job.runtime.name), *self._distribution_warnings())
-            words = tuple(said_in_sdk_words((*ESTIMATOR_OPTIONS, *FIT_OPTIONS), text) for text in said)
-            job = replace(job, warnings=words)
-        if source is not None and job.runtime.needs_local_libraries:
-            check_libraries(source)
-        members = list_members(source.path, source.members, source.dependencies) if source else None
-        return _Submission(request, job, members)
-
-    def _hosts(self) -> dict[str, Any]:
-        if self.instance_groups:
-            return {"InstanceGroups": [group_request(group) for group in self.instance_groups]}
-        return {"InstanceType": self.instance_type, "InstanceCount": self.instance_count}
-
-    def _without_effect(self) -> dict[str, Any]:
-        """Return the members that are kept, and mean nothing on one machine."""
-        network = {"Subnets": self.subnets, "SecurityGroupIds": self.security_group_ids}
-        members = {
-            "VpcConfig": {name: list(ids) for name, ids in network.items() if ids is not None} or None,
-            "EnableInterContainerTrafficEncryption": self.encrypt_inter_container_traffic,
-        }
-        for member, flag in (
-            ("InfraCheckConfig", "enable_infra_check"),
-            ("RemoteDebugConfig", "enable_remote_debug"),
-            ("SessionChainingConfig", "enable_session_tag_chaining"),
-        ):
-            value = getattr(self, flag)
-            name = f"Enable{member.removesuffix('Config').replace('SessionChaining', 'SessionTagChaining')}"
-            members[member] = None if value is None else {name: value}
-        return _given(**members)
-
-    def _image_options(self) -> dict[str, Any]:
-        credentials = self.training_repository_credentials_provider_arn
-        image_config = _given(
-            TrainingRepositoryAccessMode=self.training_repository_access_mode,
-            TrainingRepositoryAuthConfig=credentials and {"TrainingRepositoryCredentialsProviderArn": credentials},
-        )
-        return _given(
-            TrainingImageConfig=image_config or None,
-            EnableSageMakerMetricsTimeSeries=self.enable_sagemaker_metrics,
-        )
-
-    def _source(self) -> tuple[Source | None, str | None]:
-        """Return the folder to pack, or the URI of an archive that is there already, or neither."""
-        if self.entry_point is None:
-            return None, None
-        location = None if self.source_dir is None else os.fspath(self.source_dir)
-        if location is not None and "://" in location:
-            uri = to_uri(location)
-            if not (uri.startswith("file://") and Path(uri.removeprefix("file://")).is_dir()):
-                if not os.fspath(self.entry_point):
-                    raise SourceError(
-                        "the entry point is empty.", 'Name a script, for example: entry_point="train.py".'
-                    )
-                if self.dependencies:
-                    raise SourceError(
-                        f"dependencies cannot be packed beside {uri}, which is there already.",
-                        "Put them into that archive.",
-                    )
-                return None, uri
-            location = uri.removeprefix("file://")
-        dependencies = [os.fspath(path) for path in self.dependencies or ()]
-        return check_source(os.fspath(self.entry_point), location, dependencies), None
-
     def _hyperparameter_texts(
         self, program: str | None, archive: str | None, name: str, output_uri: str
     ) -> dict[str, str]:
-        if program is None:
-            return hyperparameter_texts(self._hyperparameters, json_encoded=False)
-        for taken in sorted(_PLATFORM_HYPERPARAMETERS & set(self._hyperparameters)):
-            raise HyperparameterError(
-                f"the hyperparameter '{taken}' is set by the estimator itself.",
-                "Leave it out; entry_point, source_dir, container_log_level and distribution say what it holds.",
-            )
-        platform = {
-            "sagemaker_submit_directory": archive,
-            "sagemaker_program": program,
-            "sagemaker_container_log_level": self.container_log_level,
-            "sagemaker_job_name": name,
-            "sagemaker_region": REGION,
-            **self._distribution_hyperparameters(),
-            **self._platform_hyperparameters(output_uri),
-        }
-        return hyperparameter_texts({**self._hyperparameters, **platform}, json_encoded=True)
+        from launcher.sdk import training_submission
+
+        return training_submission.hyperparameter_texts_of(self, program, archive, name, output_uri)
 
     def _platform_hyperparameters(self, _output_uri: str) -> dict[str, Any]:
         return {}
 
     def _own_options(self, source: Source | None) -> dict[str, Any]:
         """Return the options for ``attach`` that no member of AWS holds."""
-        lone = source is not None and bool(source.members)
-        return _given(
-            SourceDir=str(source.path) if source and not lone else None,
-            EntryPoint=str(source.path / source.program) if source and lone else source.program if source else None,
-            Dependencies=[str(path) for path in source.dependencies] or None if source else None,
-            CodeLocation=to_uri(os.fspath(self.code_location)) if self.code_location else None,
-            BaseJobName=self.base_job_name or None,
-        )
+        from launcher.sdk import training_submission
+
+        return training_submission.own_options(self, source)
 
     def _warnings(self, _runtime: str) -> list[str]:
         """Return what the user should know about a job before it runs on a runtime of this name."""
         return []
-
-    def _s3(self, texts: Sequence[str]) -> dict[str, str] | None:
-        """Return which S3 the job's URIs mean; None where it has none."""
-        session = self.sagemaker_session
-        uses_s3 = session.mode == "s3" or any("s3://" in text for text in texts)
-        return s3_member(session.s3.to_dict()) if uses_s3 else None
 
     def _base_name(self) -> str:
         if self.base_job_name:
@@ -870,55 +542,12 @@ class Estimator:
         return Path(self.entry_point).stem if self.entry_point else "job"
 
 
-@dataclass(frozen=True)
-class _Submission:
-    """What an estimator is about to submit.
-
-    Attributes:
-        request: the document.
-        job: the same, checked and decided.
-        members: name and path of each member of the source archive; None packs nothing.
-    """
-
-    request: dict[str, Any]
-    job: AcceptedJob[TrainingJobSpec]
-    members: list[tuple[str, Path]] | None
-
-    @property
-    def source_members(self) -> list[str] | None:
-        return None if self.members is None else [name for name, _ in self.members]
-
-
-def _words(texts: str | Sequence[str] | None) -> list[str] | None:
-    """Return the words of a text, with blanks or commas between them, or a list as it is."""
-    if texts is None:
-        return None
-    return texts.replace(",", " ").split() if isinstance(texts, str) else list(texts)
-
-
-def _given(**members: Any) -> dict[str, Any]:
-    """Return the members that have a value."""
-    return {name: value for name, value in members.items() if value is not None}
-
-
-def session_of(request: Mapping[str, Any]) -> Session:
-    """Return a session with the S3 that a job was submitted with."""
-    s3 = request[OWN_MEMBER].get("S3")
-    return Session(mode="s3" if s3 else "local", s3_endpoint_url=s3.get("EndpointUrl", s3["Kind"]) if s3 else None)
-
-
 def _text(path: str | os.PathLike[str] | None) -> str | None:
     return None if path is None else os.fspath(path)
 
 
 def _option_names(cls: type) -> list[str]:
+    import inspect  # as dear to load as Python itself, and only a fault needs it
+
     names = {name for base in cls.__mro__ if "__init__" in vars(base) for name in inspect.signature(base).parameters}
     return sorted(names - {"self", "args", "kwargs"})
-
-
-def decoded(text: str) -> Any:
-    """Return the value of a hyperparameter that a script gets as JSON; text that is none stays as it is."""
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
