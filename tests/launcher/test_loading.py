@@ -8,20 +8,11 @@ from typer.testing import CliRunner
 
 from launcher.cli import main as cli
 
-RUNS_JOBS = (
-    "jobs",
-    "storage",
-    "s3_server",
-    "channels",
-    "running",
-    "runtimes",
-    "serving",
-    "transform",
-    "processing_jobs",
-)
-RUNS_JOBS += ("endpoints", "tuning", "batch_queues", "aws", "console", "proxy")
-DEAR = {"http.client", "ssl", "socket", "subprocess", "tarfile", "hashlib", "tempfile", "asyncio", "multiprocessing"}
+RUNS_JOBS = {"jobs", "storage", "s3_server", "channels", "running", "runtimes", "serving", "transform", "tuning", "aws"}
+RUNS_JOBS |= {"processing_jobs", "endpoints", "batch_queues", "console", "proxy"}
+DEAR = {"http.client", "ssl", "asyncio", "multiprocessing"}
 DEAR |= {"boto3", "docker", "isal", "moto", "numpy", "pandas", "requests", "torch", "yaml"}
+NEEDLESS = {"dataclasses", "inspect", "socket", "subprocess", "tarfile", "hashlib", "tempfile", "typer"}
 
 
 def loaded_by(program):
