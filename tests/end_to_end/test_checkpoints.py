@@ -18,6 +18,7 @@ from launcher.settings import home_path
 METRICS = "worker_0.batch_rl_graph.main_level.main_level.agent_0.csv"
 PRESET = "preset-cartpole-ddqnbcq"
 SMALL = {"agent.hidden_sizes": "[16]", "agent.members": 2, "agent.batch_size": 16, "improve_steps": 30}
+SMALL |= {"bcq.imitation_updates": 50, "ope.reward_model_epochs": 1}
 
 
 @pytest.fixture
@@ -98,8 +99,8 @@ def _drivers(job):
     ("runtime", "place", "mode"),
     [
         ("process", "folder", "local"),
-        ("process", "s3", "s3"),
-        pytest.param("docker", "folder", "local", marks=pytest.mark.docker),
+        pytest.param("process", "s3", "s3", marks=pytest.mark.whole),
+        pytest.param("docker", "folder", "local", marks=[pytest.mark.docker, pytest.mark.whole]),
         pytest.param("docker", "s3", "s3", marks=pytest.mark.docker),
     ],
     indirect=["place"],

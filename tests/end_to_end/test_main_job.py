@@ -147,7 +147,7 @@ def test_plot_draws_a_finished_jobs_estimates(tmp_path):
     job = launcher.fit(
         "preset-cartpole-ddqnbcq",
         inputs=str(data.outputs.data_path),
-        hyperparameters={"training.epochs": 2},
+        hyperparameters={"training.epochs": 2, "bcq.imitation_updates": 50, "ope.reward_model_epochs": 1},
         runtime="process",
         logs=False,
     )

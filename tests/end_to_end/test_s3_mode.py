@@ -21,7 +21,11 @@ from tests.shell import launcher_environment, run_launcher
 
 CHECKOUT = Path(__file__).parents[2]
 METRICS = "worker_0.batch_rl_graph.main_level.main_level.agent_0.csv"
-STORIES = [("local", "process"), ("s3", "process"), pytest.param("local", "docker", marks=pytest.mark.docker)]
+STORIES = [
+    ("local", "process"),
+    ("s3", "process"),
+    pytest.param("local", "docker", marks=[pytest.mark.docker, pytest.mark.whole]),
+]
 RUNTIMES = ["process", pytest.param("docker", marks=pytest.mark.docker)]
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 
@@ -131,6 +135,7 @@ def test_both_modes_leave_the_same_keys_listings_and_metrics(story):
     assert story("local", "process")[1] == story("s3", "process")[1]
 
 
+@pytest.mark.whole
 @pytest.mark.slow
 @pytest.mark.docker
 def test_docker_leaves_the_same_as_a_process(story):

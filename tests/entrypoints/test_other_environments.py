@@ -61,6 +61,7 @@ def test_lunarlanders_policy_beats_the_log_that_it_learned_from_by_far(run):
 
 
 @pytest.mark.slow
+@pytest.mark.whole
 def test_acrobots_policy_beats_the_log_that_it_learned_from(run):
     gain, radius = beats_its_log(run, "preset-acrobot")
     assert gain - radius > 0

@@ -64,7 +64,7 @@ def test_no_order_of_operations_makes_an_illegal_move_or_loses_a_job():
     run_state_machine_as_test(
         Operations,
         settings=settings(
-            max_examples=8,
+            max_examples=4,
             stateful_step_count=15,
             deadline=None,
             suppress_health_check=list(HealthCheck),
