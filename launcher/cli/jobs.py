@@ -312,8 +312,11 @@ def kind_of_word(kind: str) -> Kind[Any]:
 
 
 def _description(store: Store[Any], name: str) -> dict[str, Any]:
-    from launcher.jobs.record import ModelRecord, ProcessingRecord, TransformRecord, TuningRecord
+    from launcher.jobs.model_record import ModelRecord
+    from launcher.jobs.processing_record import ProcessingRecord
     from launcher.jobs.store import TuningStore
+    from launcher.jobs.transform_record import TransformRecord
+    from launcher.jobs.tuning_record import TuningRecord
     from launcher.requests.describe import describe_record
     from launcher.requests.models import describe_model
     from launcher.requests.processing import describe_processing

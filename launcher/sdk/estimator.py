@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from launcher.errors import BadInputError, UnsupportedOptionError
 from launcher.sdk.options import ESTIMATOR_OPTIONS, FIT_OPTIONS, check_options, refuse_unknown
+from launcher.sdk.training_options import TrainingOptions
 
 if TYPE_CHECKING:
     from launcher.running.plan import RunPlan
@@ -27,7 +28,7 @@ _DEPLOY_OPTIONS = frozenset({
 })  # fmt: skip
 
 
-class Estimator:
+class Estimator(TrainingOptions):
     """Trains in a container or a local process as SageMaker would, with the arguments that its SDK has.
 
     Args:
@@ -62,19 +63,6 @@ class Estimator:
     The other arguments are the SDK's; ``docs/options.md`` lists what each does here. Attributes may be set after
     construction, as in the SDK; they are checked again when a job is submitted.
     """
-
-    # Options that are kept as they were given.
-    keep_alive_period_in_seconds: int | None
-    volume_size: int
-    volume_kms_key: str | None
-    output_kms_key: str | None
-    subnets: Sequence[str] | None
-    security_group_ids: Sequence[str] | None
-    encrypt_inter_container_traffic: bool | None
-    training_repository_access_mode: str | None
-    training_repository_credentials_provider_arn: str | None
-    training_plan: str | None
-    instance_placement_config: Mapping[str, Any] | None
 
     def __init__(
         self,
@@ -315,8 +303,16 @@ class Estimator:
             JobNotFoundError: there is no such job.
         """
         from launcher.sdk import training_submission
+        from launcher.sdk.session import check_session
 
-        estimator, job = training_submission.attached(cls, training_job_name, sagemaker_session, model_channel_name)
+        session = check_session(sagemaker_session, "attach")
+        job, request, runtime = training_submission.recorded_job(training_job_name)
+        estimator = cls(
+            **cls._options_of(request),
+            model_channel_name=model_channel_name,
+            runtime=runtime,
+            sagemaker_session=session or training_submission.session_of(request),
+        )
         estimator._follow(job).wait()
         return estimator
 

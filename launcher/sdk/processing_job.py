@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from launcher.jobs.record import ProcessingRecord
+from launcher.jobs.processing_record import ProcessingRecord
 from launcher.jobs.store import ProcessingStore
 from launcher.requests.processing import describe_processing
 from launcher.running.driving import raise_unless_completed

@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
 from launcher.errors import BadInputError, HyperparameterError, JobExistsError, SourceError
 from launcher.jobs.instance_types import instance_type
@@ -33,14 +33,10 @@ from launcher.sdk.preflight import check_libraries, check_preset
 from launcher.sdk.roles import role_arn
 from launcher.sdk.session import Session, check_session
 from launcher.sdk.training_job import TrainingJob
+from launcher.sdk.training_options import TrainingOptions
 from launcher.sdk.uploading import upload_source
 from launcher.settings import REGION, default_runtime, home_path
 from launcher.storage import to_uri
-
-if TYPE_CHECKING:
-    from launcher.sdk.estimator import Estimator
-
-_Estimator = TypeVar("_Estimator", bound="Estimator")
 
 # The estimator sets them for each job; attach() does not return them as the user's.
 _PLATFORM_HYPERPARAMETERS = DISTRIBUTION_HYPERPARAMETERS | {
@@ -62,7 +58,7 @@ _METHODS = {
 }
 
 
-def check(estimator: Estimator) -> None:
+def check(estimator: TrainingOptions) -> None:
     """Check the options as they are now: attributes may have been set since the last time."""
     owner = type(estimator).__name__
     names = [option.name for option in ESTIMATOR_OPTIONS if option.name != "mode"]
@@ -91,7 +87,7 @@ def check(estimator: Estimator) -> None:
 
 
 def submission_of(
-    estimator: Estimator,
+    estimator: TrainingOptions,
     inputs: Inputs,
     job_name: str | None,
     experiment_config: Mapping[str, str] | None = None,
@@ -178,7 +174,7 @@ def submission_of(
 
 
 def submit(
-    estimator: Estimator,
+    estimator: TrainingOptions,
     inputs: Inputs,
     job_name: str | None,
     experiment_config: Mapping[str, str] | None = None,
@@ -207,32 +203,22 @@ def submit(
             time.sleep(0.001)  # another job was named in the same millisecond: the next one is free
 
 
-def plan(estimator: Estimator, inputs: Inputs, job_name: str | None, *, debug: bool = False) -> RunPlan:
+def plan(estimator: TrainingOptions, inputs: Inputs, job_name: str | None, *, debug: bool = False) -> RunPlan:
     """Return everything that a job would run, read and write."""
     submission = submission_of(estimator, inputs, job_name, debug=debug)
     return plan_job(submission.job, JobStore(home_path()), source_members=submission.source_members)
 
 
-def attached(
-    cls: type[_Estimator], job_name: str, sagemaker_session: object | None, model_channel_name: str
-) -> tuple[_Estimator, TrainingJob]:
-    """Return an estimator of a class for an existing job, and the job.
+def recorded_job(job_name: str) -> tuple[TrainingJob, dict[str, Any], str]:
+    """Return a job, the complete request that it was made of, and the name of its runtime.
 
     Raises:
         JobNotFoundError: there is no such job.
     """
-    session = check_session(sagemaker_session, "attach")
     check_job_name(job_name)
     store = JobStore(home_path())
-    record = store.load(job_name)
-    request = training_request(record.training_spec)
-    estimator = cls(
-        **cls._options_of(request),
-        model_channel_name=model_channel_name,
-        runtime=record.training_spec.runtime,
-        sagemaker_session=session or session_of(request),
-    )
-    return estimator, TrainingJob(job_name, store)
+    spec = store.load(job_name).training_spec
+    return TrainingJob(job_name, store), training_request(spec), spec.runtime
 
 
 def options_of(request: Mapping[str, Any]) -> dict[str, Any]:
@@ -304,7 +290,7 @@ def options_of(request: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def hyperparameter_texts_of(
-    estimator: Estimator, program: str | None, archive: str | None, name: str, output_uri: str
+    estimator: TrainingOptions, program: str | None, archive: str | None, name: str, output_uri: str
 ) -> dict[str, str]:
     """Return all hyperparameters of a job as it gets them, with those that say what it runs.
 
@@ -330,7 +316,7 @@ def hyperparameter_texts_of(
     return hyperparameter_texts({**estimator._hyperparameters, **platform}, json_encoded=True)
 
 
-def own_options(estimator: Estimator, source: Source | None) -> dict[str, Any]:
+def own_options(estimator: TrainingOptions, source: Source | None) -> dict[str, Any]:
     """Return the options for ``attach`` that no member of AWS holds."""
     lone = source is not None and bool(source.members)
     return _given(
@@ -342,7 +328,7 @@ def own_options(estimator: Estimator, source: Source | None) -> dict[str, Any]:
     )
 
 
-def _checkpoints(estimator: Estimator) -> dict[str, str] | None:
+def _checkpoints(estimator: TrainingOptions) -> dict[str, str] | None:
     if estimator.checkpoint_s3_uri is None:
         if estimator.checkpoint_local_path is not None:
             raise BadInputError(
@@ -359,7 +345,7 @@ def _checkpoints(estimator: Estimator) -> dict[str, str] | None:
     return {"S3Uri": uri, **local}
 
 
-def _source(estimator: Estimator) -> tuple[Source | None, str | None]:
+def _source(estimator: TrainingOptions) -> tuple[Source | None, str | None]:
     """Return the folder to pack, or the URI of an archive that is there already, or neither."""
     if estimator.entry_point is None:
         return None, None
@@ -380,13 +366,13 @@ def _source(estimator: Estimator) -> tuple[Source | None, str | None]:
     return check_source(os.fspath(estimator.entry_point), location, dependencies), None
 
 
-def _hosts(estimator: Estimator) -> dict[str, Any]:
+def _hosts(estimator: TrainingOptions) -> dict[str, Any]:
     if estimator.instance_groups:
         return {"InstanceGroups": [group_request(group) for group in estimator.instance_groups]}
     return {"InstanceType": estimator.instance_type, "InstanceCount": estimator.instance_count}
 
 
-def _without_effect(estimator: Estimator) -> dict[str, Any]:
+def _without_effect(estimator: TrainingOptions) -> dict[str, Any]:
     """Return the members that are kept, and mean nothing on one machine."""
     network = {"Subnets": estimator.subnets, "SecurityGroupIds": estimator.security_group_ids}
     members = {
@@ -404,7 +390,7 @@ def _without_effect(estimator: Estimator) -> dict[str, Any]:
     return _given(**members)
 
 
-def _image_options(estimator: Estimator) -> dict[str, Any]:
+def _image_options(estimator: TrainingOptions) -> dict[str, Any]:
     credentials = estimator.training_repository_credentials_provider_arn
     image_config = _given(
         TrainingRepositoryAccessMode=estimator.training_repository_access_mode,
@@ -416,7 +402,7 @@ def _image_options(estimator: Estimator) -> dict[str, Any]:
     )
 
 
-def _distribution_hyperparameters(estimator: Estimator) -> dict[str, Any]:
+def _distribution_hyperparameters(estimator: TrainingOptions) -> dict[str, Any]:
     groups = [str(group.instance_group_name) for group in estimator.instance_groups or ()]
     return distribution_hyperparameters(
         estimator.distribution,
@@ -426,14 +412,14 @@ def _distribution_hyperparameters(estimator: Estimator) -> dict[str, Any]:
     )
 
 
-def _distribution_warnings(estimator: Estimator) -> list[str]:
+def _distribution_warnings(estimator: TrainingOptions) -> list[str]:
     kind = None if estimator.instance_groups else instance_type(estimator.instance_type)
     if kind is None or kind.gpus or ".trn" in estimator.instance_type or not _distribution_hyperparameters(estimator):
         return []
     return [f"distribution: {estimator.instance_type} has no GPUs, and the SDK then refuses torch_distributed"]
 
 
-def _s3(estimator: Estimator, texts: Sequence[str]) -> dict[str, str] | None:
+def _s3(estimator: TrainingOptions, texts: Sequence[str]) -> dict[str, str] | None:
     """Return which S3 the job's URIs mean; None where it has none."""
     session = estimator.sagemaker_session
     uses_s3 = session.mode == "s3" or any("s3://" in text for text in texts)

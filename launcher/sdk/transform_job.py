@@ -6,9 +6,9 @@ import json
 from typing import Any
 
 from launcher.errors import JobFailedError
-from launcher.jobs.record import TransformRecord
 from launcher.jobs.states import Status
 from launcher.jobs.store import Store, TransformStore
+from launcher.jobs.transform_record import TransformRecord
 from launcher.requests.transform import describe_transform
 from launcher.running.following import LineSink, log_tail
 from launcher.runtimes import Runtime

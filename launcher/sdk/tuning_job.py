@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from launcher.errors import BadInputError, JobFailedError
-from launcher.jobs.record import TuningRecord
 from launcher.jobs.states import Status
 from launcher.jobs.store import Store, TuningStore
+from launcher.jobs.tuning_record import TuningRecord
 from launcher.requests.tuning import best_trial
 from launcher.running.following import LineSink, log_tail
 from launcher.runtimes import Runtime
