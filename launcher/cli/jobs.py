@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,13 +14,14 @@ from launcher.cli.printing import print_json, print_table, to_json
 from launcher.errors import BadInputError, JobNotFoundError, LauncherError, RecordError
 from launcher.paths import MAX_NAME_BYTES, checked_path
 from launcher.secrets import masked_description
-from launcher.terminal import neutralised_text, say_error
+from launcher.terminal import neutralised_text, say, say_error
 
 if TYPE_CHECKING:
     from launcher.jobs.index import Entry
     from launcher.jobs.kinds import Kind
     from launcher.jobs.record import Record
     from launcher.jobs.store import JobStore, Store
+    from launcher.sdk.job_handle import JobHandle
     from launcher.sdk.training_job import TrainingJob
 
 
@@ -49,6 +51,32 @@ _KIND_NAMES = {
 }
 JOB_KINDS = ("training", "processing", "transform", "tuning")
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+
+
+def see_through(job: JobHandle[Any], tell: Callable[[Any], None], *, detach: bool, as_json: bool) -> None:
+    """Follow a job to its end, or leave it to a process of its own, and print what came of it.
+
+    Args:
+        job: what was submitted.
+        tell: prints what a job of this kind has come to.
+        detach: whether it is left to a process of its own.
+        as_json: whether its description is printed instead, for scripts.
+    """
+    if detach:
+        job.detach()
+    else:
+        job.wait(logs=not as_json)
+    if as_json:
+        print_json(masked_description(job.describe()))
+        return
+    if detach:
+        say(job.name)
+        return
+    for line in job.warnings:
+        say_error(f"warning: {line}")
+    tell(job)
+    if job.status != "Completed":
+        raise typer.Exit(1)
 
 
 def list_jobs(
