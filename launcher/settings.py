@@ -268,6 +268,11 @@ def namespaces_wanted() -> bool:
     return os.environ.get("LAUNCHER_NAMESPACES", "") != "off"
 
 
+def host_networks_wanted() -> bool:
+    """Return whether hosts that are processes get a network of their own; ``LAUNCHER_HOST_NETWORKS=off`` says no."""
+    return os.environ.get("LAUNCHER_HOST_NETWORKS", "") != "off"
+
+
 @dataclass(frozen=True)
 class LaunchSettings:
     """What the caller lends to every job, or takes from it.
@@ -354,10 +359,10 @@ def _mounts() -> tuple[tuple[str, str, bool], ...]:
 
 
 def data_path(name: str) -> Path:
-    """Return the folder ``container``, ``entrypoints`` or ``presets`` that belongs to this installation.
+    """Return the folder ``container``, ``entrypoints``, ``presets`` or ``docs`` that belongs to this installation.
 
     ``LAUNCHER_CONTAINER_DIR``, ``LAUNCHER_ENTRYPOINTS_DIR`` and ``LAUNCHER_PRESETS_DIR`` name folders of one's own.
-    A wheel has the three inside the package; in a checkout they are beside it.
+    A wheel has them inside the package; in a checkout they are beside it.
 
     Raises:
         SettingsError: the folder is not there.
@@ -479,8 +484,9 @@ def install_command(extra: str) -> str:
     container = data_path("container")
     checkout = container.parent if (container.parent / "pyproject.toml").is_file() else None
     packages = ["--editable", f"{checkout}[{extra}]"] if checkout else [f"{DISTRIBUTION}[{extra}]"]
-    # macOS has no other builds than those without CUDA.
-    index = ["--extra-index-url", url] if (url := torch_index_url()) and sys.platform == "linux" else []
+    # torch has an index of its own; macOS has no other builds than those without CUDA.
+    needs_index = extra == "rl" and sys.platform == "linux"
+    index = ["--extra-index-url", url] if needs_index and (url := torch_index_url()) else []
     constraint = ["--constraint", str(container / "constraints.txt")]
     return shlex.join([sys.executable, "-m", "pip", "install", *constraint, *index, *packages])
 

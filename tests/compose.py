@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tests.container.building import CHECKOUT, base_image, copy_container, remove_image
 
-COMMANDS = ("collect", "train", "evaluate", "s3", "aws")
+COMMANDS = ("collect", "train", "evaluate", "s3", "aws", "ui")
 OWNER = (1000, 1000) if os.getuid() == 0 else (os.getuid(), os.getgid())
 
 

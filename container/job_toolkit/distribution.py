@@ -8,7 +8,6 @@ import socket
 import sys
 import zlib
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 from job_toolkit.environment import (
@@ -87,7 +86,7 @@ def meeting_variables(environment: JobEnvironment, place: Place | None) -> dict[
     if place or len(hosts) > 1:
         variables = {"MASTER_ADDR": _address(hosts[0], environment), "MASTER_PORT": str(_port(environment))}
         interface = environment.network_interface_name
-        if Path("/sys/class/net", interface).exists():
+        if interface in (name for _, name in socket.if_nameindex()):  # /sys may show those of another network
             variables |= {"GLOO_SOCKET_IFNAME": interface, "NCCL_SOCKET_IFNAME": interface}
     if place and place.processes == 1:
         variables |= _ranks(environment, place)

@@ -412,7 +412,7 @@ def _payload(spec: Mapping[str, Any], job: str) -> Document:
         if not isinstance(values, dict):
             raise TypeError
     except (ValueError, TypeError, RecursionError):
-        raise _refused("serviceRequestPayload is no JSON object.") from None
+        raise _refused("serviceRequestPayload is not a JSON object.") from None
     values.setdefault("TrainingJobName", re.sub(r"[^A-Za-z0-9-]+", "-", spec["jobName"])[:63].strip("-"))
     try:
         payload = read_document("CreateTrainingJob", values)

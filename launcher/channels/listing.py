@@ -53,7 +53,7 @@ def augmented_lines(channel: Channel, storage_of: StorageOf) -> list[list[Part]]
             continue
         line = _json(text, f"{place}, line {number}")
         if not isinstance(line, dict):
-            raise ChannelError(f"{place}, line {number}, is no JSON object.", "Write one object a line.")
+            raise ChannelError(f"{place}, line {number}, is not a JSON object.", "Write one object a line.")
         lines.append([_attribute(line, name, f"{place}, line {number}") for name in channel.attribute_names])
     if not lines:
         raise ChannelError(f"{place} has no lines.", "Write one JSON object a line.")
@@ -153,7 +153,7 @@ def _json(text: str, place: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ChannelError(f"{place} is no JSON: {error}.", "Correct the file.") from error
+        raise ChannelError(f"{place} is not JSON: {error}.", "Correct the file.") from error
 
 
 def _content(uri: str, storage_of: StorageOf) -> str:

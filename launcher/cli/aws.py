@@ -15,12 +15,14 @@ if TYPE_CHECKING:
     from launcher.s3_server.service import Server
 
 LOOPBACK = "127.0.0.1"
-_Address = Annotated[str, typer.Option(help="Where to listen; elsewhere than on this machine it asks for its key.")]
+_Address = Annotated[
+    str, typer.Option(help="The address to listen on. One that other machines reach asks for the key.")
+]
 
 
 def up(
     port: Annotated[
-        int | None, typer.Option(min=1, max=65535, help="The last one by default, if it is free, else any.")
+        int | None, typer.Option(min=1, max=65535, help="By default the last one if it is free, else any free one.")
     ] = None,
     address: _Address = LOOPBACK,
     as_json: AsJson = False,

@@ -18,7 +18,7 @@ DIFFERENT = 3
 _LONGEST = 200
 Ignored = Annotated[
     list[str] | None,
-    typer.Option("--ignore", help="A difference that does not count: 'results/output/*.png'; may be repeated."),
+    typer.Option("--ignore", help="Differences to leave out, such as 'results/output/*.png'; may be repeated."),
 ]
 
 

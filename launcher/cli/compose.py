@@ -39,6 +39,7 @@ INPUT_VARIABLES = {"train": "DATASET", "evaluate": "CHECKPOINT"}
 LATEST = "latest"  # in a bucket: LATEST/COMMAND holds the name of the newest job that succeeded
 S3_SERVICE, S3_PORT = "s3", 9000
 AWS_SERVICE = "aws"
+CONSOLE_SERVICE = "ui"
 _S3_START_SECONDS = 30
 _STOPPED = 143  # 128 + SIGTERM
 _FAILED = 1
@@ -63,6 +64,9 @@ def main(arguments: list[str]) -> int:
         if arguments == [AWS_SERVICE]:
             become_owner(home_path() / "jobs")
             serve_aws(home_path() / "jobs")
+        if arguments == [CONSOLE_SERVICE]:
+            become_owner(home_path() / "jobs", also=home_path())
+            serve_console(home_path(), os.environ.get("CONSOLE_URL", ""))
         request = read_request(arguments, os.environ)
         become_owner(home_path() / "jobs")
         endpoint = os.environ.get("AWS_ENDPOINT_URL", "")
@@ -87,7 +91,7 @@ def read_request(arguments: list[str], variables: Mapping[str, str]) -> Request:
         BadInputError: the command is unknown, or HYPERPARAMETERS does not hold hyperparameters.
     """
     if len(arguments) != 1 or arguments[0] not in DEFAULT_PRESETS:
-        raise BadInputError(f"{arguments} is no command.", f"Name one of: {', '.join(DEFAULT_PRESETS)}.")
+        raise BadInputError(f"{arguments} is not a command.", f"Name one of: {', '.join(DEFAULT_PRESETS)}.")
     command = arguments[0]
     hyperparameters = _read_hyperparameters(variables.get("HYPERPARAMETERS", ""))
     named = {
@@ -106,13 +110,14 @@ def read_request(arguments: list[str], variables: Mapping[str, str]) -> Request:
     return Request(command, preset, hyperparameters, variables.get(INPUT_VARIABLES.get(command, ""), ""))
 
 
-def become_owner(jobs: Path) -> None:
+def become_owner(jobs: Path, *, also: Path | None = None) -> None:
     """Give up root for the user who owns the checkout, so that every file of the job belongs to that user.
 
     Does nothing where this process is not root, or where root owns the checkout (also: a rootless engine).
 
     Args:
         jobs: the checkout's folder of jobs, which the engine makes as root where it is missing.
+        also: another folder that root made, for that user to write to.
     Raises:
         BadInputError: the folder is not mounted, or the checkout's owner may not write to it.
     """
@@ -121,8 +126,9 @@ def become_owner(jobs: Path) -> None:
     owner = data_path("presets").stat()
     if os.getuid() == 0 and owner.st_uid != 0:
         # Somebody else's folder is left alone.
-        if jobs.stat().st_uid == 0:
-            os.chown(jobs, owner.st_uid, owner.st_gid)
+        for folder in filter(None, (jobs, also)):
+            if folder.stat().st_uid == 0:
+                os.chown(folder, owner.st_uid, owner.st_gid)
         os.setgroups([])
         os.setgid(owner.st_gid)
         os.setuid(owner.st_uid)
@@ -143,6 +149,13 @@ def serve_aws(jobs: Path) -> NoReturn:
     """Become the local AWS, with the same objects, and with all that it runs in ``jobs``."""
     module = "launcher.aws.foreground"
     os.execv(sys.executable, [sys.executable, "-m", module, str(jobs / "s3"), "0.0.0.0", str(S3_PORT), AWS_SERVICE])
+
+
+def serve_console(home: Path, url: str) -> NoReturn:
+    """Become the console of the jobs; its key, its index and its lists are of this container alone."""
+    module = "launcher.console.foreground"
+    url = url or f"http://127.0.0.1:{S3_PORT}"
+    os.execv(sys.executable, [sys.executable, "-m", module, str(home), "0.0.0.0", str(S3_PORT), url])
 
 
 def run_request(request: Request, place: _Jobs | _Bucket) -> int:
@@ -294,7 +307,9 @@ class _Jobs(_Place):
             )
         source = roots[path.parts[0]].joinpath(*path.parts[1:])
         if not source.exists():
-            raise BadInputError(f"{wanted} does not exist.", "What there is: ls jobs, and the folder of DATA.")
+            raise BadInputError(
+                f"{wanted} does not exist.", "To see what there is: ls jobs, or list the folder of DATA."
+            )
         archive = source / "output" / "output.tar.gz"
         if archive.is_file():
             return self._unpack(archive, f"{wanted}/output/output.tar.gz", source.resolve() / "unpacked" / "output")
@@ -356,7 +371,7 @@ class _Bucket(_Place):
         if wanted.startswith("jobs/"):
             uri = self.session.uri(self._bucket, f"{wanted.removeprefix('jobs/').strip('/')}/output/output.tar.gz")
         if not uri.startswith("s3://"):
-            raise BadInputError(f"{wanted} is no place of S3 mode.", "Write jobs/NAME, or s3://BUCKET/PREFIX.")
+            raise BadInputError(f"{wanted} is not a place of S3 mode.", "Write jobs/NAME, or s3://BUCKET/PREFIX.")
         if not _is_archive(uri):
             return uri
         bucket, _, key = uri.removeprefix("s3://").partition("/")

@@ -253,7 +253,7 @@ def _cells(estimate: dict[str, Any]) -> tuple[str, str]:
 
 def _print_epochs(console: Console, estimates: pd.DataFrame) -> None:
     """Print Coach's columns over the epochs; a value that no policy can have is marked."""
-    table = Table(title="The epochs in Coach's columns, which say less")
+    table = Table(title="Every epoch, in Coach's columns (less reliable)")
     columns = {
         "Epoch": "epoch",
         "Weighted Importance Sampling": "WIS",

@@ -78,11 +78,11 @@ def _process() -> Iterator[Finding]:
         yield Finding(
             "private /opt/ml",
             "note",
-            f"not for processes on this machine ({reason}); jobs are told SAGEMAKER_BASE_DIR",
+            f"processes get none on this machine ({reason}); their scripts find the folders by SM_* variables",
             "sysctl -w kernel.unprivileged_userns_clone=1" if sys.platform == "linux" else "",
         )
     else:
-        yield Finding("private /opt/ml", "ok", "processes get one by namespaces")
+        yield Finding("private /opt/ml", "ok", "each process gets its own, by namespaces")
 
 
 def _docker() -> Iterator[Finding]:

@@ -15,7 +15,7 @@ def read_document(location: str) -> dict[str, Any]:
     """Return the JSON object in a file; ``-`` is the standard input.
 
     Raises:
-        BadInputError: it cannot be read, or is no JSON object.
+        BadInputError: it cannot be read, or is not a JSON object.
     """
     shown = "the standard input" if location == "-" else location
     try:
@@ -27,7 +27,7 @@ def read_document(location: str) -> dict[str, Any]:
         document = json.loads(raw.decode("utf-8-sig"), object_pairs_hook=_without_duplicates)
     except (ValueError, RecursionError) as error:
         raise BadInputError(
-            f"{shown} is no JSON: {error}.", "Make one with: launcher fit ... --dry-run --json > request.json"
+            f"{shown} is not JSON: {error}.", "Make one with: launcher fit ... --dry-run --json > request.json"
         ) from error
     if not isinstance(document, dict):
         raise BadInputError(
@@ -53,7 +53,7 @@ def placed(document: Mapping[str, Any], *, runtime: str | None = None, mode: str
     from launcher.storage import which_s3
 
     if mode is not None and mode not in MODE_NAMES:
-        raise SettingsError(f"--mode {mode!r} is no mode.", f"Use one of: {', '.join(MODE_NAMES)}.")
+        raise SettingsError(f"--mode {mode!r} is not a mode.", f"Use one of: {', '.join(MODE_NAMES)}.")
     own = document.get(OWN_MEMBER, {})
     if not isinstance(own, Mapping):
         return dict(document)  # the check of the request names the error

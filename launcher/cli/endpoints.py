@@ -143,10 +143,12 @@ def invoke(
     body: Annotated[str, typer.Argument(help="Text, @FILE, or '-' for the standard input.")] = "-",
     content_type: Annotated[str, typer.Option(help="Of the body.")] = "application/json",
     accept: Annotated[str, typer.Option(help="Of the answer.")] = "*/*",
-    variant: Annotated[str | None, typer.Option(help="The variant that is to answer.")] = None,
-    inference_id: Annotated[str | None, typer.Option(help="By which a reward is reported; made by default.")] = None,
-    episode_id: Annotated[str | None, typer.Option(help="The episode that this is a step of.")] = None,
-    step: Annotated[int | None, typer.Option(help="Its number in the episode, from 0.")] = None,
+    variant: Annotated[str | None, typer.Option(help="The variant that answers.")] = None,
+    inference_id: Annotated[
+        str | None, typer.Option(help="The id that a reward is reported by; made up by default.")
+    ] = None,
+    episode_id: Annotated[str | None, typer.Option(help="The episode that this request belongs to.")] = None,
+    step: Annotated[int | None, typer.Option(help="The number of this step in its episode, from 0.")] = None,
 ) -> None:
     """Send a request to an endpoint; the answer goes to the standard output, its id to the standard error.
 
@@ -179,7 +181,7 @@ def reward(
     ] = None,
     truncated: Annotated[bool, typer.Option("--truncated", help="The episode was cut off after this step.")] = False,
     action: Annotated[
-        int | None, typer.Option(help="What was taken, where the answer leaves the draw to the application.")
+        int | None, typer.Option(help="The action that was taken, where the application chose it.")
     ] = None,
 ) -> None:
     """Report what became of an answer."""
@@ -195,10 +197,11 @@ def dataset(
     name: Name,
     output: Annotated[Path, typer.Option("--output", "-o", help="The CSV to write.")],
     capture: Annotated[
-        str | None, typer.Option(help="Where it was captured; needed once the endpoint is deleted.")
+        str | None, typer.Option(help="The folder or URI of the capture; needed once the endpoint is deleted.")
     ] = None,
     default_reward: Annotated[
-        float | None, typer.Option(help="Of requests without a reported one; they are left out by default.")
+        float | None,
+        typer.Option(help="The reward of requests that none was reported for; by default these are left out."),
     ] = None,
 ) -> None:
     """Make a CSV of what an endpoint answered and what became of it, as training and 'launcher ope' read it."""
@@ -220,7 +223,7 @@ def update(
     variables: Annotated[list[str] | None, typer.Option("--env", help="NAME=VALUE; may be repeated.")] = None,
     instance_count: Annotated[int | None, typer.Option(help="Containers.")] = None,
     weights: Annotated[
-        str | None, typer.Option(help="VARIANT=WEIGHT,...: the shares of the requests, by the same containers.")
+        str | None, typer.Option(help="VARIANT=WEIGHT,...: new shares of the requests; the containers stay.")
     ] = None,
 ) -> None:
     """Have an endpoint serve another model, by more containers or with other weights; no request is dropped.
@@ -233,7 +236,7 @@ def update(
     runtime = store.load(name).runtime
     if weights is not None:
         if job or model_data or image_uri or variables or instance_count is not None:
-            raise BadInputError("--weights goes with no other change.", "Update the endpoint twice.")
+            raise BadInputError("--weights cannot be combined with another change.", "Update the endpoint twice.")
         _update_weights(store, name, weights)
         return
     model_name = None
@@ -281,7 +284,7 @@ def _model(
     if job is not None and model_data is not None:
         raise BadInputError("both --job and --model-data are given.", "Give one of them.")
     if job is None and model_data is None and image_uri is None:
-        raise BadInputError("nothing says what is to be served.", "Name it: --job, --model-data or --image-uri.")
+        raise BadInputError("no model is named.", "Name it: --job, --model-data or --image-uri.")
     if job is not None:
         handle = job_handle(job)
         model_data, image_uri = handle.model_data, image_uri or handle.image_uri

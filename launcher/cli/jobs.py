@@ -89,7 +89,7 @@ def list_jobs(
         typer.Option("--status", "-s", help="Only jobs with this status, such as Failed; may be given several times."),
     ] = None,
     name: Annotated[str, typer.Option("--name", help="Only jobs whose name contains this.")] = "",
-    limit: Annotated[int | None, typer.Option("--limit", "-n", min=1, help="Only so many; all by default.")] = None,
+    limit: Annotated[int | None, typer.Option("--limit", "-n", min=1, help="At most so many; all by default.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """List jobs, the newest first; a job without a driver gets a new one."""
@@ -121,7 +121,9 @@ def _status_of(word: str) -> str:
 
     statuses = {str(status).lower(): str(status) for status in Status}
     if word.lower() not in statuses:
-        raise BadInputError(f"--status {word!r} is no status of a job.", f"Use one of: {', '.join(statuses.values())}.")
+        raise BadInputError(
+            f"--status {word!r} is not the status of a job.", f"Use one of: {', '.join(statuses.values())}."
+        )
     return statuses[word.lower()]
 
 
@@ -161,7 +163,7 @@ def describe(
     kind: KindName = None,
     as_json: AsJson = False,
     show_secrets: Annotated[
-        bool, typer.Option("--show-secrets", help="Show values whose names say that they are secret, too.")
+        bool, typer.Option("--show-secrets", help="Also show values whose names say that they are secret.")
     ] = False,
 ) -> None:
     """Describe a job, in the shape of AWS's Describe call; a job without a driver gets a new one."""
@@ -181,7 +183,7 @@ def describe(
 def report(
     job: JobName,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="The file; JOB.html in this folder by default.")
+        Path | None, typer.Option("--output", "-o", help="The file to write; by default JOB.html in this folder.")
     ] = None,
     kind: KindName = None,
 ) -> None:
@@ -260,7 +262,7 @@ def collect(job: JobName, kind: KindName = None) -> None:
 def collect_garbage(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
     everything: Annotated[
-        bool, typer.Option("--all", help="Also what jobs that have ended wrote and 'launcher collect' could pack.")
+        bool, typer.Option("--all", help="Also remove what ended jobs wrote and 'launcher collect' could still pack.")
     ] = False,
 ) -> None:
     """Remove what dead jobs have left: containers, scratch folders, unfinished copies. Results stay."""

@@ -106,7 +106,7 @@ def _print(name: str, record: HostsRecord, samples: Mapping[str, UsageSample]) -
         say(f"{name}: {record.status}, in all:")
         print_table([("HOST", "CPU SECONDS", "PEAK", "DISK"), *rows])
     else:
-        say(f"{name} is {record.secondary_status}; nothing is known of what it uses.")
+        say(f"{name} is {record.secondary_status}; its usage is not known yet.")
 
 
 def _lines(samples: Mapping[str, UsageSample]) -> list[str]:
@@ -139,7 +139,7 @@ def _size(count: float) -> str:
 def watch(
     jobs: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[JOB...]", help="All that run by default.", autocompletion=complete_job),
+        typer.Argument(metavar="[JOB...]", help="By default all that are running.", autocompletion=complete_job),
     ] = None,
     kind: KindName = None,
 ) -> None:

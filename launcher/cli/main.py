@@ -22,6 +22,7 @@ from launcher.cli import (
     cache,
     comparing,
     endpoints,
+    explain,
     images,
     jobs,
     looking,
@@ -59,7 +60,7 @@ class _Commands(TyperGroup):
             say_error("Interrupted.")
             raise typer.Exit(INTERRUPTED) from None
         except LauncherError as error:
-            say_error(f"{type(error).__name__}: {error}")
+            say_error(f"{type(error).__name__}: {error}{explain.pointer(error)}")
             raise typer.Exit(error.exit_code) from None
         except BrokenPipeError:
             raise typer.Exit(BROKEN_PIPE) from None  # the reader has gone, as with `launcher ls | head -1`
@@ -83,10 +84,10 @@ app.add_typer(images.app, name="images")
 app.add_typer(endpoints.app, name="endpoints")
 
 RuntimeName = Annotated[
-    str | None, typer.Option("--runtime", "-r", help="auto, docker or process; LAUNCHER_RUNTIME is the default.")
+    str | None, typer.Option("--runtime", "-r", help="auto, docker or process; by default LAUNCHER_RUNTIME, else auto.")
 ]
 ModeName = Annotated[
-    str | None, typer.Option("--mode", help="local (folders) or s3; LAUNCHER_MODE is the default, else local.")
+    str | None, typer.Option("--mode", help="local (folders) or s3; by default LAUNCHER_MODE, else local.")
 ]
 Detach = Annotated[bool, typer.Option("--detach", "-d", help="Return at once; the job goes on.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would be run, and run nothing.")]
@@ -201,7 +202,7 @@ def fit(
         list[str] | None, typer.Option("--input", "-i", help="[CHANNEL=]PATH, s3://..., JOB or JOB:output/FILE.")
     ] = None,
     writable: Annotated[
-        list[str] | None, typer.Option(help="A channel that the job gets a copy of, to change; may be repeated.")
+        list[str] | None, typer.Option(help="A channel that the job may write to: it gets a copy; may be repeated.")
     ] = None,
     input_mode: Annotated[str, typer.Option(help="How channels arrive: File, FastFile or Pipe.")] = "File",
     hyperparameters: Annotated[
@@ -220,13 +221,15 @@ def fit(
     checkpoint_s3_uri: Annotated[
         str | None, typer.Option(help="Where checkpoints are kept and restored from, a folder or s3://...")
     ] = None,
-    instance_type: Annotated[str, typer.Option(help="Told to the job.")] = "local",
+    instance_type: Annotated[
+        str, typer.Option(help="The job gets its CPUs, memory and GPUs, as far as they are here.")
+    ] = "local",
     instance_count: Annotated[int, typer.Option(help="Hosts.")] = 1,
     distribution: Annotated[
         str | None, typer.Option(help="How the hosts train together: torch_distributed.", metavar="WAY")
     ] = None,
     faults: Annotated[
-        str | None, typer.Option(help="What happens to hosts on purpose: kill, or kill:algo-2@30s and the like.")
+        str | None, typer.Option(help="Faults to cause on purpose, such as kill or kill:algo-2@30s.")
     ] = None,
     max_run: Annotated[int, typer.Option(help="Seconds after which the job is stopped.")] = 86400,
     runtime: RuntimeName = None,
@@ -393,6 +396,7 @@ app.command()(jobs.collect)
 app.command("gc")(jobs.collect_garbage)
 app.command()(endpoints.deploy)
 app.command("exec")(programs.execute)
+app.command()(explain.explain)
 
 
 @app.command()
@@ -420,11 +424,11 @@ def ope(
     policy: Annotated[str, typer.Option(help="softmax of the values, or greedy.")] = "softmax",
     temperature: Annotated[float | None, typer.Option(help="Of the softmax; the checkpoint's own by default.")] = None,
     estimators: Annotated[
-        str, typer.Option("--estimators", "-e", help="Names with commas between them.")
+        str, typer.Option("--estimators", "-e", help="Names, separated by commas.")
     ] = "FQE,IPS,WIS,PDIS,weighted PDIS,DM,sequential DR,WDR,MAGIC",
     discount: Annotated[float | None, typer.Option(help="That of the training by default.")] = None,
     interval: Annotated[str, typer.Option(help="bootstrap, student_t or none.")] = "bootstrap",
-    level: Annotated[float, typer.Option(help="With which an interval should hold the value.")] = 0.95,
+    level: Annotated[float, typer.Option(help="The confidence level of the intervals.")] = 0.95,
     rank_by: Annotated[str, typer.Option(help="The estimator that ranks several policies, and that a gate reads.")] = (
         "FQE"
     ),
@@ -435,7 +439,9 @@ def ope(
         str | None,
         typer.Option(help="Such as 'lower > behavior' or 'value >= 20'; exit code 3 where it is not so."),
     ] = None,
-    every: Annotated[bool, typer.Option("--every", help="Each epoch's policy that a folder still holds.")] = False,
+    every: Annotated[
+        bool, typer.Option("--every", help="Judge every epoch's policy that the folder still holds.")
+    ] = False,
     truths: Annotated[
         list[float] | None, typer.Option("--truth", help="A policy's real value, in the order of the policies.")
     ] = None,
@@ -485,7 +491,9 @@ def ope(
 @app.command()
 def select(
     dataset: Annotated[Path, typer.Option("--dataset", "-d", help="Logged episodes: a file, or its folder.")],
-    presets: Annotated[list[str], typer.Option("--preset", help="Of train.py, a name or a file; may be repeated.")],
+    presets: Annotated[
+        list[str], typer.Option("--preset", help="A preset of train.py, by name or file; may be repeated.")
+    ],
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="NAME=VALUE,VALUE: values to try; may be repeated.")
     ] = None,

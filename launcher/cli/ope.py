@@ -75,7 +75,7 @@ def as_table(judgement: Mapping[str, Any]) -> str:
     """Return what a person reads: a table for each policy, what it rests on, and the ranking."""
     lines = [
         f"Judged by {judgement['judged_by']}; discount {judgement['discount']:g}. "
-        f"The policy that logged them earned {judgement['logged_return']:.2f} (discounted reward per episode)"
+        f"The policy that made the log earned {judgement['logged_return']:.2f} (discounted reward per episode)"
         + _shown_behavior(judgement["behavior"]),
         *(f"Assumed: {assumption}." for assumption in judgement["assumptions"]),
     ]

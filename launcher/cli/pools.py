@@ -32,7 +32,7 @@ def list_pools(as_json: AsJson = False) -> None:
 
 
 @app.command()
-def stop(names: Annotated[list[str] | None, typer.Argument(help="Of pools; all of them by default.")] = None) -> None:
+def stop(names: Annotated[list[str] | None, typer.Argument(help="Names of pools; by default all.")] = None) -> None:
     """End warm pools; jobs that run go on."""
     from launcher.errors import BadInputError
 

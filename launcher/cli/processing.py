@@ -23,7 +23,7 @@ def process(
         str | None, typer.Argument(metavar="SCRIPT", help="The script to run; none runs the image as it is.")
     ] = None,
     arguments: Annotated[
-        list[str] | None, typer.Argument(help="For the script; after -- where they have dashes.")
+        list[str] | None, typer.Argument(help="Arguments of the script; write -- before those with dashes.")
     ] = None,
     inputs: Annotated[
         list[str] | None,
@@ -37,7 +37,9 @@ def process(
     image_uri: Annotated[str | None, typer.Option(help="An image of your own.")] = None,
     command: Annotated[str | None, typer.Option(help="What runs the script; python3 by default.")] = None,
     env: Annotated[list[str] | None, typer.Option("--env", "-e", help="NAME=VALUE; may be repeated.")] = None,
-    instance_type: Annotated[str, typer.Option(help="Told to the job.")] = "local",
+    instance_type: Annotated[
+        str, typer.Option(help="The job gets its CPUs, memory and GPUs, as far as they are here.")
+    ] = "local",
     instance_count: Annotated[int, typer.Option(help="Hosts.")] = 1,
     sharded: Annotated[bool, typer.Option("--sharded", help="Give each host a part of each input's files.")] = False,
     continuous: Annotated[bool, typer.Option("--continuous", help="Copy outputs out while the job runs.")] = False,
@@ -45,7 +47,8 @@ def process(
     max_run: Annotated[int, typer.Option(help="Seconds after which the job is stopped.")] = 86400,
     job_name: Annotated[str | None, typer.Option(help="Made from the time by default.")] = None,
     runtime: Annotated[
-        str | None, typer.Option("--runtime", "-r", help="auto, docker or process; LAUNCHER_RUNTIME is the default.")
+        str | None,
+        typer.Option("--runtime", "-r", help="auto, docker or process; by default LAUNCHER_RUNTIME, else auto."),
     ] = None,
     mode: Annotated[str | None, typer.Option("--mode", help="local (folders) or s3.")] = None,
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Return at once; the job goes on.")] = False,
@@ -77,7 +80,7 @@ def process(
     program: Program | None = None
     if code is None:
         if image_uri is None and words is None:
-            raise BadInputError("what is to run?", "Name a script, --image-uri IMAGE, or --command.")
+            raise BadInputError("nothing is named to run.", "Name a script, --image-uri IMAGE, or --command.")
         processor = Processor(entrypoint=words, **shared)
     elif source_dir is not None:
         framework = FrameworkProcessor(command=words, **shared)

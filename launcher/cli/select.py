@@ -224,7 +224,8 @@ def as_table(selection: Selection) -> str:
     ]
     if (behavior := selection.judgement["behavior"]) is not None:
         lines.append(
-            f"  the policy that logged: {behavior['value']:.2f} ({behavior['lower']:.2f} to {behavior['upper']:.2f})"
+            f"  the policy that made the log: {behavior['value']:.2f} "
+            f"({behavior['lower']:.2f} to {behavior['upper']:.2f})"
         )
     chosen = by_job[selection.ranking[0]]
     lines.append(f"Chosen: {describe(chosen)}, job {chosen.job}")
@@ -232,8 +233,7 @@ def as_table(selection: Selection) -> str:
         lines.append("  the log cannot tell these from it: " + "; ".join(describe(by_job[job]) for job in undecided))
     if len(selection.ranking) > 1:
         lines.append(
-            "  being the highest of several by the episodes that chose it, its estimate is optimistic; "
-            "launcher ope with other episodes tells"
+            "  its estimate is optimistic, because the same episodes chose it; judge it by others: launcher ope"
         )
     if played:
         lines.append(f"  regret {selection.regret:.2f}: what it earns less than the best of them, when played")

@@ -41,7 +41,7 @@ def up(
 
     url = ensure_server(home_path(), address)
     credentials = server_credentials(home_path(), address)
-    taken = "Any keys will do." if credentials == LOCAL_CREDENTIALS else "It asks for this key; keep it to yourself."
+    taken = "It takes any key." if credentials == LOCAL_CREDENTIALS else "It asks for this key; keep it to yourself."
     print(f"# The embedded S3 of {home_path()}; it ends after {s3_idle_seconds():g} s without use. {taken}")
     for name, value in {"AWS_ENDPOINT_URL_S3": url, **credentials, "AWS_DEFAULT_REGION": REGION}.items():
         print(f"export {name}={value}")
@@ -49,7 +49,7 @@ def up(
 
 @app.command()
 def down() -> None:
-    """Stop the server, after the requests it is at; objects stay."""
+    """Stop the server, once the requests under way are answered; objects stay."""
     from launcher.settings import home_path
     from launcher.storage.own_s3 import stop_servers
 
@@ -170,7 +170,7 @@ def copy(
 def remove(
     uri: Annotated[str, typer.Argument(metavar="s3://BUCKET/KEY")],
     recursive: Annotated[bool, typer.Option("--recursive", "-r", help="All that lies below s3://BUCKET/KEY/.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask; AWS alone is asked about.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Delete without asking; only real AWS asks.")] = False,
 ) -> None:
     """Delete an object, or with --recursive all that lies below a folder, as 'aws s3 rm' does."""
     from launcher.storage import which_s3
@@ -211,7 +211,7 @@ def verify(as_json: _AsJson = False) -> None:
             print(f"damaged: {item.uri}: {item.reason}: {item.path}")
         print(
             f"verified: {_count(report.contents, 'object')}, {_size(report.size)}; "
-            + (f"{len(report.damage)} damaged: put them again" if report.damage else "all as they were put")
+            + (f"{len(report.damage)} damaged: upload them again" if report.damage else "all as they were put")
         )
     if report.damage:
         raise typer.Exit(1)
@@ -229,7 +229,7 @@ def _print_copied(targets: list[str], target: str) -> None:
 def _confirm(count: int, place: str, s3: str) -> None:
     question = f"Delete {_count(count, 'object')} of {s3} {place}"
     if not sys.stdin.isatty():
-        raise BadInputError(f"{question}? There is no terminal to ask at.", "If that is meant, add --yes.")
+        raise BadInputError(f"{question}? There is no terminal to ask at.", "If you mean it, add --yes.")
     typer.confirm(f"{question} ?", abort=True)
 
 
@@ -310,7 +310,9 @@ def _storage(s3: S3Settings | None = None) -> BucketStorage:
 def _split(uri: str) -> tuple[str, str]:
     bucket, _, key = uri.removeprefix("s3://").partition("/")
     if not uri.startswith("s3://") or not bucket:
-        raise BadInputError(f"'{uri}' is no s3:// URI.", "Write s3://BUCKET/KEY; 'launcher storage ls' lists buckets.")
+        raise BadInputError(
+            f"'{uri}' is not an s3:// URI.", "Write s3://BUCKET/KEY; 'launcher storage ls' lists buckets."
+        )
     return bucket, key
 
 

@@ -42,10 +42,11 @@ def transform(
     output_path: Annotated[str | None, typer.Option("--output", "-o", help="Where outputs go.")] = None,
     job_name: Annotated[str | None, typer.Option(help="Made from the time by default.")] = None,
     runtime: Annotated[
-        str | None, typer.Option("--runtime", "-r", help="auto, docker or process; LAUNCHER_RUNTIME is the default.")
+        str | None,
+        typer.Option("--runtime", "-r", help="auto, docker or process; by default LAUNCHER_RUNTIME, else auto."),
     ] = None,
     mode: Annotated[str | None, typer.Option("--mode", help="local (folders) or s3.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Leave outputs as they are that are there already.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Keep outputs that are there already.")] = False,
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Return at once; the job goes on.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be run, and run nothing.")] = False,
     as_json: AsJson = False,
@@ -58,7 +59,7 @@ def transform(
     from launcher.sdk.model import Model
 
     if (job is None) == (model_data is None) and image_uri is None:
-        raise BadInputError("which model is to answer?", "Give --job NAME, --model-data PATH or --image-uri IMAGE.")
+        raise BadInputError("no model is named.", "Give --job NAME, --model-data PATH or --image-uri IMAGE.")
     if job is not None:
         trained = job_handle(job)
         model_data, image_uri = trained.model_data, image_uri or trained.image_uri
@@ -124,7 +125,7 @@ def run_document(
     if "TransformJobName" not in document:
         document = placed(document, mode=mode)
         spec = check_model_request(document) if dry_run else create_model(document, models)
-        say(f"model {spec.model_name}" + (": its document is right" if dry_run else f" is in {models.path}"))
+        say(f"model {spec.model_name}" + (": the document is right" if dry_run else f" is in {models.path}"))
         return
     document = placed(document, runtime=runtime, mode=mode)
     if dry_run:

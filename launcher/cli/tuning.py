@@ -50,7 +50,9 @@ def tune(
     early_stopping: Annotated[
         bool, typer.Option("--early-stopping", help="Stop training jobs by the median rule.")
     ] = False,
-    target_value: Annotated[float | None, typer.Option("--target", help="Stop once an objective is as good.")] = None,
+    target_value: Annotated[
+        float | None, typer.Option("--target", help="Stop once the objective is as good as this.")
+    ] = None,
     max_runtime: Annotated[int | None, typer.Option(help="Seconds for all of it, at least 120.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of the chosen values.")] = None,
     source_dir: Annotated[str | None, typer.Option(help="The folder that holds the script.")] = None,
@@ -64,7 +66,8 @@ def tune(
     output_path: Annotated[str | None, typer.Option(help="Where results go, a folder or s3://...")] = None,
     max_run: Annotated[int, typer.Option(help="Seconds after which a training job is stopped.")] = 86400,
     runtime: Annotated[
-        str | None, typer.Option("--runtime", "-r", help="auto, docker or process; LAUNCHER_RUNTIME is the default.")
+        str | None,
+        typer.Option("--runtime", "-r", help="auto, docker or process; by default LAUNCHER_RUNTIME, else auto."),
     ] = None,
     mode: Annotated[str | None, typer.Option("--mode", help="local (folders) or s3.")] = None,
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Return at once; the tuning job goes on.")] = False,

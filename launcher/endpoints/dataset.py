@@ -146,7 +146,7 @@ def read_lines(folder: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Yield variant and line of what was captured below a folder; half a line at the end of a file is left out.
 
     Raises:
-        CaptureError: a whole line is no JSON.
+        CaptureError: a whole line is not JSON.
     """
     for path in sorted(folder.rglob("*.jsonl")):
         variant = path.relative_to(folder).parts[0]
@@ -157,7 +157,7 @@ def read_lines(folder: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
                 try:
                     yield variant, json.loads(line)
                 except ValueError as error:
-                    raise CaptureError(f"{path}, line {number} is no JSON: {error}.", "Move the file away.") from error
+                    raise CaptureError(f"{path}, line {number} is not JSON: {error}.", "Move the file away.") from error
 
 
 def _parsed_reward(line: Mapping[str, Any]) -> Mapping[str, Any]:

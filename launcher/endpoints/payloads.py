@@ -141,7 +141,7 @@ def _parsed(text: str) -> Any:
     try:
         return json.loads(text)
     except ValueError as error:
-        raise CaptureError(f"it is no JSON: {error}.") from error
+        raise CaptureError(f"it is not JSON: {error}.") from error
 
 
 def _number(field: str) -> Any:

@@ -51,7 +51,7 @@ class ProcessingDriver(HostsDriver[ProcessingRecord]):
             job_path=self._folder.path,
             work_path=self._folder.work_path,
             channels=channels,
-            network_interface=self._runtime.network_interface,
+            network_interface=self._runtime.interface_of(len(self._hosts)),
         )
 
     def _lay_out(self) -> None:

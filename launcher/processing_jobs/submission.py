@@ -84,7 +84,7 @@ def plan_processing(
         work_path=folder.work_path,
         channels=resolved.sources,
         channel_notes=resolved.notes,
-        network_interface=job.runtime.network_interface,
+        network_interface=job.runtime.interface_of(spec.instance_count),
     )
     for container in plan.containers:
         job.runtime.check(container)

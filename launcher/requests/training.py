@@ -588,7 +588,7 @@ def _check_times(stopping: Mapping[str, Any], spot: bool) -> None:
 
 
 def check_encodable(request: Mapping[str, Any]) -> None:
-    """Refuse a document that is no JSON.
+    """Refuse a document that is not JSON.
 
     Raises:
         BadInputError: it is none.

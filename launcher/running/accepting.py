@@ -204,7 +204,7 @@ def plan_job(
         channels=resolved.sources,
         channel_notes=resolved.notes,
         source_members=source_members or (),
-        network_interface=job.runtime.network_interface,
+        network_interface=job.runtime.interface_of(len(host_names(spec))),
     )
     for container in plan.containers:
         job.runtime.check(container)

@@ -25,6 +25,7 @@ from launcher.running.opt_ml import OptMl
 from launcher.runtimes import Execution, HostState, Runtime
 from launcher.runtimes.base import Inside
 from launcher.runtimes.images import is_bundled, local_image
+from launcher.settings import install_command
 from launcher.trees import Skipped
 
 VARIABLE = "LAUNCHER_DEBUGPY"
@@ -64,7 +65,7 @@ def debugpy_path() -> Path:
     if place is None or place.origin is None:
         raise DebuggerError(
             "debug=True needs the package debugpy, which is not installed here.",
-            "Install it: pip install 'sagemaker-launcher[debug]'",
+            f"Install it: {install_command('debug')}",
         )
     return Path(place.origin).parent
 

@@ -247,6 +247,10 @@ class Runtime(ABC):
     runs_images: bool = True
     no_warm_pools: str = "this runtime keeps nothing after a job"
 
+    def interface_of(self, hosts: int) -> str:
+        """Return the interface by which so many hosts of a job reach each other."""
+        return self.network_interface
+
     @property
     @abstractmethod
     def host_address(self) -> str:

@@ -19,20 +19,26 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 from launcher.errors import RuntimeUnavailableError
 from launcher.jobs.faults import CUT, DELAY, SLOW
 from launcher.jobs.spec import OPT_ML, ContainerSpec, Mount
-from launcher.runtimes import machine
+from launcher.runtimes import machine, networks
 from launcher.runtimes.base import EndCause, Ending, Execution, HostState, Inside, Remains, Runtime, open_log
 from launcher.runtimes.entering import CANNOT_ENTER
 from launcher.runtimes.fork_server import read_at_start
 from launcher.runtimes.usage import HostUsage, descendants, tree_usage
 from launcher.runtimes.warm_pools import WARM_SERVER, Pools
-from launcher.settings import data_path, namespaces_wanted, stop_grace_seconds, warm_pool_limit
+from launcher.settings import (
+    data_path,
+    host_networks_wanted,
+    namespaces_wanted,
+    stop_grace_seconds,
+    warm_pool_limit,
+)
 
 # What a job inherits from the caller's environment; a container would get none of it. Programs, certificates and
 # devices are found by these; any other variable would make a job depend on who started it.
@@ -63,6 +69,7 @@ _INHERITED = (
 )
 _SUPERVISOR = Path(__file__).with_name("supervisor.py")
 _ENTERING = Path(__file__).with_name("entering.py")
+_NETWORKS = Path(__file__).with_name("networks.py")
 _OF_A_JOB = b"AWS_DEFAULT_REGION="  # every job has this variable, and no supervisor
 _ENDING_SECONDS = 10.0
 
@@ -264,6 +271,38 @@ class ProcessExecution(Execution):
                     os.kill(pid, number)
             sent |= pids
 
+    def cut_off(self) -> None:
+        """Switch off the cable of the host on the bridge of its job."""
+        self._switch("cut")
+
+    def rejoin(self) -> None:
+        """Switch it on again."""
+        self._switch("rejoin")
+
+    def _switch(self, word: str) -> None:
+        number = self._request()["number"]
+        with contextlib.ExitStack() as stack:
+            descriptors = self.namespaces()
+            for descriptor in descriptors:
+                stack.callback(os.close, descriptor)
+            if not descriptors:
+                raise RuntimeUnavailableError("the host has no network of its own.", "It has ended.")
+            _run_networks(word, number, *descriptors)
+
+    def namespaces(self) -> list[int]:
+        """Return descriptors of what the hosts of the job share, for the caller to close; empty for one that ended."""
+        opened: list[int] = []
+        try:
+            pid = self._pid()
+            recorded = json.loads((self._state_path / "supervisor.json").read_text(encoding="utf-8"))
+            for number in recorded["namespaces"]:
+                opened.append(os.open(f"/proc/{pid}/fd/{number}", os.O_RDONLY | os.O_CLOEXEC))
+        except (OSError, KeyError):  # a supervisor of an older launcher has none
+            for descriptor in opened:
+                os.close(descriptor)
+            return []
+        return opened
+
     def terminate(self) -> None:
         """Have the supervisor send SIGTERM to the job's main process."""
         self._signal(signal.SIGTERM)
@@ -378,6 +417,13 @@ class ProcessRuntime(Runtime):
     runs_images = False
     no_warm_pools = ""
 
+    def __init__(self) -> None:
+        self._namespaces: dict[Path, list[int]] = {}
+
+    def interface_of(self, hosts: int) -> str:
+        """Return the interface of the hosts' own network, where they can have one; else the loopback's."""
+        return networks.INTERFACE if hosts > 1 and not networks_missing(hosts) else self.network_interface
+
     @property
     def host_address(self) -> str:
         """The loopback address: jobs run on this machine."""
@@ -418,9 +464,11 @@ class ProcessRuntime(Runtime):
                 "a process without a network can serve no requests: enable_network_isolation needs a container.",
                 'Use runtime="docker".',
             )
-        if container.network_isolated and len(container.hosts) > 1:
+        hosts = len(container.hosts)
+        if container.network_isolated and hosts > 1 and (reason := networks_missing(hosts)):
             raise RuntimeUnavailableError(
-                "enable_network_isolation of several hosts needs a network of theirs, which processes cannot have.",
+                "enable_network_isolation of several hosts needs a network of theirs, which processes cannot have "
+                f"here: {reason}.",
                 'Use runtime="docker".',
             )
         if container.network_isolated and (reason := namespaces_missing(Path(container.state_path).parents[2])):
@@ -431,7 +479,11 @@ class ProcessRuntime(Runtime):
 
     def refused_faults(self, container: ContainerSpec) -> dict[str, str]:
         """Return why a host cannot be cut off, or held back."""
-        reasons = {CUT: "the hosts of processes share this machine's network"}
+        reasons = {}
+        if len(container.hosts) < 2:
+            reasons[CUT] = "a lone host has no others"
+        elif reason := networks_missing(len(container.hosts)):
+            reasons[CUT] = f"its hosts share this machine's network ({reason})"
         if sys.platform != "linux":
             reasons |= dict.fromkeys((DELAY, SLOW), "the processes of a job are known on Linux alone")
         return reasons
@@ -454,6 +506,22 @@ class ProcessRuntime(Runtime):
         packages = dict(sorted(name.rsplit("-", 1) for name in names if "-" in name))
         return {"Python": sys.version.split()[0], "Executable": sys.executable, "Packages": packages}
 
+    def open(self, containers: Sequence[ContainerSpec]) -> None:
+        """Make a network for a job of several hosts, or take that of the hosts that run already."""
+        key = _job_key(containers[0])
+        if _shares_network(containers[0]) or key in self._namespaces:
+            return
+        for container in containers:
+            if (execution := self.find(container)) is not None and (namespaces := execution.namespaces()):
+                self._namespaces[key] = namespaces
+                return
+        self._namespaces[key] = _make_network()
+
+    def close(self, containers: Sequence[ContainerSpec]) -> None:
+        """Let go of the network: it ends with the last supervisor that has it."""
+        for descriptor in self._namespaces.pop(_job_key(containers[0]), ()):
+            os.close(descriptor)
+
     def start(self, container: ContainerSpec) -> ProcessExecution:
         """Write the request and start the supervisor, which holds the lock from its first moment."""
         state_path = Path(container.state_path)
@@ -463,7 +531,9 @@ class ProcessRuntime(Runtime):
         toolkit = data_path("container")
         own = {name: os.environ[name] for name in _INHERITED if name in os.environ}
         environment = _environment(container)
-        (state_path / "hosts").write_text(_hosts_file(container.hosts or (container.host,)), encoding="utf-8")
+        hosts = container.hosts or (container.host,)
+        shared_network = _shares_network(container)
+        (state_path / "hosts").write_text(_hosts_file(hosts, own_network=not shared_network), encoding="utf-8")
         serving = {}
         limits, cpus = container.limits, _chosen_cpus(container)
         if container.port:
@@ -488,27 +558,35 @@ class ProcessRuntime(Runtime):
             "memory_bytes": limits.memory_bytes,
             "ulimits": [_parsed_ulimit(text) for text in limits.ulimits],
             "network_isolated": container.network_isolated,
+            "network_shared": shared_network if len(hosts) > 1 else "",
+            "number": hosts.index(container.host),
+            "hosts": len(hosts),
             "isolate": namespaces_wanted(),
         }
         (state_path / "request.json").write_text(json.dumps(request), encoding="utf-8")
         warm, warning = None, ""
+        namespaces = [] if shared_network else self._namespaces[_job_key(container)]
         # Not in the request, because values of credentials are written nowhere.
         standard_input = _pipe_with({name: os.environ[name] for name in container.inherited if name in os.environ})
         # The lock belongs to the open file, so the supervisor holds it before this call returns and until it ends.
         with (state_path / "lock").open("wb") as lock, open_log(container) as log:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if container.keep_alive_seconds:
-                warm, warning = _started_warm(container, environment, [lock.fileno(), standard_input, log.fileno()])
+                descriptors = [lock.fileno(), standard_input, log.fileno(), *namespaces]
+                warm, warning = _started_warm(container, environment, descriptors)
             if warm is not None:
                 os.close(standard_input)
                 return ProcessExecution(state_path, warm=warm)
             try:
                 supervisor = subprocess.Popen(
-                    [sys.executable, "-I", "-S", str(_SUPERVISOR), str(state_path), str(lock.fileno())],
+                    [
+                        *(sys.executable, "-I", "-S", str(_SUPERVISOR), str(state_path)),
+                        *map(str, (lock.fileno(), *namespaces)),
+                    ],
                     stdin=standard_input,
                     stdout=log,
                     stderr=subprocess.STDOUT,
-                    pass_fds=[lock.fileno()],
+                    pass_fds=[lock.fileno(), *namespaces],
                     start_new_session=True,
                     cwd="/",
                     env=own,  # a job may read its supervisor's environment: it holds nothing that the job has not
@@ -638,7 +716,7 @@ def _supervised(folder: Path) -> tuple[Path, bool]:
     words = os.fsdecode((folder / "cmdline").read_bytes()).split("\0")
     if len(words) > 2 and Path(words[2]).name == WARM_SERVER.name:
         return _supervised_copy(folder, pool=Path(words[3]))
-    script, state, descriptor, _ = words[-4:]
+    script, state, descriptor = words[3:6]
     lock = folder / "fd" / descriptor
     if Path(script).name != _SUPERVISOR.name or str(lock.readlink()).removesuffix(" (deleted)") != f"{state}/lock":
         raise ValueError(script)
@@ -678,14 +756,18 @@ def _parsed_ulimit(text: str) -> tuple[str, int, int]:
     return name, int(soft), int(hard)
 
 
-def _hosts_file(names: Sequence[str]) -> str:
-    """Return this machine's hosts file with the hosts of a job, each at a loopback address of its own.
+def _hosts_file(names: Sequence[str], *, own_network: bool) -> str:
+    """Return this machine's hosts file with the hosts of a job.
 
-    They share this machine's network: two hosts may listen on the same port, each at its own name.
+    Where they share this machine's network, each has a loopback address of its own: two hosts may then listen on the
+    same port, each at its own name.
     """
     path = Path("/etc/hosts")
     text = path.read_text(encoding="utf-8", errors="replace").rstrip() if path.exists() else ""
-    lines = [f"127.0.{number // 250}.{number % 250 + 1} {name}" for number, name in enumerate(names)]
+    lines = [
+        f"{networks.address_of(number) if own_network else f'127.0.{number // 250}.{number % 250 + 1}'} {name}"
+        for number, name in enumerate(names)
+    ]
     return "\n".join([text, *lines, ""])
 
 
@@ -718,6 +800,77 @@ def _pipe_with(values: Mapping[str, str]) -> int:
             "Shorten them.",
         )
     return reader
+
+
+def _job_key(container: ContainerSpec) -> Path:
+    return Path(container.state_path).parent
+
+
+def _shares_network(container: ContainerSpec) -> str:
+    """Return why a host has no network of its job's hosts; empty where it has one."""
+    if len(container.hosts) < 2:
+        return "it is alone"
+    return "they serve" if container.port else networks_missing(len(container.hosts))
+
+
+def networks_missing(hosts: int) -> str:
+    """Return why the hosts of a job that are processes share this machine's network; empty where they do not."""
+    if not sys.platform.startswith("linux"):
+        return "only Linux has networks of processes"
+    if not namespaces_wanted():
+        return "LAUNCHER_NAMESPACES is off"
+    if not host_networks_wanted():
+        return "LAUNCHER_HOST_NETWORKS is off"
+    if hosts > networks.MOST_HOSTS:
+        return f"a network has {networks.MOST_HOSTS} hosts at most"
+    with _PROBING:
+        return _probe_networks()
+
+
+@lru_cache(maxsize=1)
+def _probe_networks() -> str:
+    try:
+        _run_networks("probe")
+    except RuntimeUnavailableError as error:
+        return error.message
+    return ""
+
+
+def _run_networks(word: str, *arguments: int) -> None:
+    """Have a process change the network of a job.
+
+    Args:
+        arguments: numbers; descriptors among them are inherited.
+    Raises:
+        RuntimeUnavailableError: it could not.
+    """
+    command = [sys.executable, "-I", "-S", str(_NETWORKS), word, *map(str, arguments)]
+    try:
+        done = subprocess.run(command, stdout=subprocess.PIPE, pass_fds=arguments[1:], check=False, text=True)
+    except OSError as error:
+        raise RuntimeUnavailableError(f"{sys.executable} could not be started: {error.strerror}.") from error
+    if done.returncode:
+        raise RuntimeUnavailableError(done.stdout or f"{_NETWORKS.name} ended with {done.returncode}")
+
+
+def _make_network() -> list[int]:
+    """Make the network of a job; return descriptors of its namespaces, which are all that keeps it.
+
+    Raises:
+        RuntimeUnavailableError: the system does not allow it any more.
+    """
+    command = [sys.executable, "-I", "-S", str(_NETWORKS), "make"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as maker:
+        assert maker.stdout is not None
+        if reason := maker.stdout.readline().decode().strip():
+            raise RuntimeUnavailableError(f"the hosts could not get a network of their own: {reason}.")
+        opened: list[int] = []
+        for name in ("net", "user"):  # whoever has no namespace of users for it has all rights on this machine
+            path = Path(f"/proc/{maker.pid}/ns/{name}")
+            if path.readlink() != Path(f"/proc/self/ns/{name}").readlink():
+                opened.append(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+        maker.communicate()
+    return opened
 
 
 def namespaces_missing(scratch_parent: Path) -> str:

@@ -1,9 +1,12 @@
 """Runs one job process, outlives the launcher, and leaves the exit code where any process finds it.
 
-Started as a script with the standard library alone: ``python -I -S supervisor.py STATE_PATH LOCK_FD``. The state folder
-holds ``request.json`` (what to run) and gets ``supervisor.json`` (who runs it) and ``exit.json`` (how it ended). The
-lock on the given descriptor is held as long as this process lives: whoever gets it knows that the job is over. Standard
-input brings the values of variables that are written nowhere, as JSON.
+Started as a script with the standard library alone: ``python -I -S supervisor.py STATE_PATH LOCK_FD [NETWORK_FD
+[USERS_FD]]``.
+
+The state folder holds ``request.json`` (what to run) and gets ``supervisor.json`` (who runs it) and ``exit.json`` (how
+it ended). The lock on the given descriptor is held as long as this process lives: whoever gets it knows that the job is
+over. Standard input brings the values of variables that are written nowhere, as JSON. The other descriptors are
+namespaces that the hosts of the job share (``networks.py``); they last as long as a supervisor has them.
 
 Where the kernel allows it, the job lives in namespaces of its own: it sees a real ``/opt/ml``, a host named ``algo-1``,
 and no process of it survives it. Elsewhere it is told its base folder in ``SAGEMAKER_BASE_DIR``.
@@ -19,7 +22,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 from types import FrameType
@@ -41,6 +44,7 @@ _READY = b"\0"
 _EXIT_SETUP_FAILED = 125
 _RESERVED_BYTES = 4096
 _RECORDING_SECONDS, _RECORDING_PAUSE_SECONDS = 86_400.0, 0.5  # how long an end that cannot be recorded is tried again
+_SHARED_NOTICE = "launcher: the hosts of this job share this machine's network, its ports too ({reason})\n"
 _FALLBACK_NOTICE = (
     "launcher: no private /opt/ml on this machine ({reason}); "
     "the job finds its folders under SAGEMAKER_BASE_DIR={base}\n"
@@ -61,19 +65,23 @@ class StartProgram(BaseException):
         self.program, self.folder, self.environment = program, folder, environment
 
 
-def main(state_path: Path, lock_descriptor: int, start: Start | None = None) -> None:
+def main(
+    state_path: Path, lock_descriptor: int, shared_namespaces: Sequence[int] = (), start: Start | None = None
+) -> None:
     """Run the job that ``request.json`` describes, and record its exit code.
 
     Args:
+        shared_namespaces: descriptors: the network of the job's hosts, and where it has one of users, that.
         start: of a warm pool: then nothing runs where the job can have no namespaces of its own.
     """
-    os.set_inheritable(lock_descriptor, False)
+    for descriptor in (lock_descriptor, *shared_namespaces):
+        os.set_inheritable(descriptor, False)
     request: dict[str, Any] = json.loads((state_path / "request.json").read_text(encoding="utf-8"))
     request["inherited"] = _read_standard_input()
-    _write_json(state_path / "supervisor.json", {"pid": os.getpid()})
+    _write_json(state_path / "supervisor.json", {"pid": os.getpid(), "namespaces": list(shared_namespaces)})
     _reserve(state_path / "exit.json")
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
-    job = _Job(request, lock_descriptor, start)
+    job = _Job(request, lock_descriptor, shared_namespaces, start)
     signal.signal(signal.SIGTERM, job.on_terminate)
     signal.signal(signal.SIGUSR1, job.on_kill)
     signal.signal(signal.SIGALRM, job.on_deadline)
@@ -94,10 +102,15 @@ def main(state_path: Path, lock_descriptor: int, start: Start | None = None) -> 
 
 
 class _Job:
-    def __init__(self, request: dict[str, Any], lock_descriptor: int, start: Start | None = None) -> None:
+    def __init__(
+        self, request: dict[str, Any], lock_descriptor: int, namespaces: Sequence[int], start: Start | None
+    ) -> None:
         self._request = request
         self._start = start
         self._lock = lock_descriptor
+        self._namespaces = namespaces
+        self._networks = _beside("networks") if namespaces else None
+        self._way_out: Any = None
         self._main_pid = 0
         self._terminate_wanted = False
         self._terminated = False
@@ -110,6 +123,8 @@ class _Job:
 
     def run(self) -> int:
         reason = "this system has no namespaces"
+        if self._request["network_shared"]:
+            os.write(1, _SHARED_NOTICE.format(reason=self._request["network_shared"]).encode())
         if sys.platform == "linux" and self._request["isolate"]:
             code, reason = self._run_isolated()
             if code is not None:
@@ -118,6 +133,9 @@ class _Job:
             reason = "LAUNCHER_NAMESPACES is off"
         if self._start is not None:
             os.write(1, f"launcher: no job of a warm pool runs without namespaces ({reason})\n".encode())
+            return _EXIT_SETUP_FAILED
+        if self._networks is not None:
+            os.write(1, f"launcher: the host cannot have a network of its own ({reason})\n".encode())
             return _EXIT_SETUP_FAILED
         if self._request["network_isolated"]:
             os.write(1, f"launcher: the network cannot be taken away from a process here ({reason})\n".encode())
@@ -215,6 +233,8 @@ class _Job:
         pid_reader, pid_writer = os.pipe()
         status_reader, status_writer = os.pipe()
         supervisor = os.getpid()
+        if self._networks is not None and not self._request["network_isolated"]:
+            self._way_out = self._networks.WayOut(self._request["hosts"])
         outer = os.fork()
         if outer == 0:
             os.close(pid_reader)
@@ -229,6 +249,8 @@ class _Job:
             _wait_for(outer)
             return None, status.decode(errors="replace") or "the first process of the namespace ended early"
         self.isolated = True
+        if self._way_out is not None:
+            self._way_out.keep()
         self._watch(int(pid_text))
         return _exit_code(_wait_for(outer)), ""
 
@@ -238,9 +260,11 @@ class _Job:
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
         try:
             flags = _CLONE_NEWNS | _CLONE_NEWUTS | _CLONE_NEWPID
-            flags |= _CLONE_NEWNET if self._request["network_isolated"] else 0
+            flags |= _CLONE_NEWNET if self._request["network_isolated"] or self._networks else 0
             uid, gid = os.getuid(), os.getgid()
-            if uid != 0 or _libc.unshare(flags) != 0:
+            if self._networks is not None:
+                self._join_hosts(flags)
+            elif uid != 0 or _libc.unshare(flags) != 0:
                 _call("unshare", _libc.unshare(flags | _CLONE_NEWUSER))
                 Path("/proc/self/setgroups").write_text("deny")
                 Path("/proc/self/uid_map").write_text(f"{uid} {uid} 1")
@@ -259,13 +283,24 @@ class _Job:
         os.close(status_writer)
         os._exit(_exit_code(_wait_for(first)))
 
+    def _join_hosts(self, flags: int) -> None:
+        """Make the namespaces with a network that the other hosts of the job are in as well."""
+        networks: Any = self._networks
+        network, *users = self._namespaces
+        for descriptor in users:
+            networks.enter(descriptor)
+        _call("unshare", _libc.unshare(flags))
+        networks.join(network, self._request["number"], way_out=self._way_out is not None)
+        for descriptor in self._namespaces:
+            os.close(descriptor)
+
     def _be_first_process(self, status_writer: int) -> NoReturn:
         """Be process 1 of the namespace: mount, start the job, hand on signals, take in orphans."""
         _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         try:
             self._mount()
             _call("sethostname", _libc.sethostname(self._request["host"].encode(), len(self._request["host"])))
-            if self._request["network_isolated"]:
+            if self._request["network_isolated"] and self._networks is None:
                 _loopback_up()
             _give_up_rights()
         except OSError as error:
@@ -329,6 +364,8 @@ class _Job:
         argv = self._request["argv"]
         try:
             os.chdir("/")
+            if self._way_out is not None:
+                self._way_out.take()
             if ready is not None:
                 os.write(ready, _READY)
                 os.close(ready)
@@ -445,6 +482,16 @@ def _give_up_rights() -> None:
     mask = sum(1 << capability for capability in _KEPT_CAPABILITIES)
     sets[:] = [sets[0] & mask, sets[1] & mask, 0, 0, 0, 0]
     _call("capset", _libc.capset(header, sets))
+
+
+def _beside(name: str) -> Any:
+    """Return a module that lies beside this script, as few jobs need it; no program of the job finds it loaded."""
+    sys.path.insert(0, str(Path(__file__).parent))
+    try:
+        return import_module(name)
+    finally:
+        del sys.path[0]
+        sys.modules.pop(name, None)
 
 
 def _read_standard_input() -> dict[str, str]:
@@ -734,4 +781,4 @@ def _reserve(path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]))
+    main(Path(sys.argv[1]), int(sys.argv[2]), [int(number) for number in sys.argv[3:]])

@@ -270,13 +270,13 @@ def main(folder: Path, listener_descriptor: int, lock_descriptor: int, toolkit: 
         return
     os.close(lock_descriptor)
     _set_dumpable(1)
-    own_lock, standard_input, log = asked.descriptors
+    own_lock, standard_input, log, *namespaces = asked.descriptors
     for descriptor, number in ((standard_input, 0), (log, 1), (log, 2)):
         os.dup2(descriptor, number)
     os.close(standard_input)
     os.close(log)
     try:
-        supervisor.main(Path(asked.request["state"]), own_lock, programs.start)
+        supervisor.main(Path(asked.request["state"]), own_lock, namespaces, programs.start)
     except supervisor.StartProgram as wanted:
         request = wanted
     else:

@@ -113,7 +113,7 @@ class S3Api:
                 self._store.get(request.bucket, request.key)
             return self._foreign(request)
         if refused := names & _REFUSED:
-            raise S3Error("NotImplemented", f"The embedded S3 does not do '{refused.pop()}'.")
+            raise S3Error("NotImplemented", f"The embedded S3 does not support '{refused.pop()}'.")
         if request.key and request.query.get("versionId", "null") != "null":
             raise S3Error("NoSuchVersion", "The specified version does not exist.")
         operations = self._of_objects if request.key else self._of_buckets
@@ -136,7 +136,7 @@ class S3Api:
                     f" was sent to; the embedded S3 is {REGION}.",
                 )
         if request.headers.get("x-amz-bucket-object-lock-enabled", "false").lower() != "false":
-            raise S3Error("NotImplemented", "The embedded S3 does not do locking objects.")
+            raise S3Error("NotImplemented", "The embedded S3 does not support object lock.")
         self._store.create_bucket(request.bucket)
         return Response(headers={"Location": f"/{request.bucket}"})
 
@@ -161,11 +161,11 @@ class S3Api:
     def _put_versioning(self, request: Request) -> Response:
         self._head_bucket(request)
         if parsed(request.body.text(), "VersioningConfiguration").findtext("Status") == "Enabled":
-            raise S3Error("NotImplemented", "The embedded S3 keeps one version of an object.")
+            raise S3Error("NotImplemented", "The embedded S3 keeps a single version of each object.")
         return Response()
 
     def _post_form(self, request: Request) -> Response:
-        raise S3Error("NotImplemented", "The embedded S3 takes no HTML forms.", request.bucket)
+        raise S3Error("NotImplemented", "The embedded S3 does not accept HTML forms.", request.bucket)
 
     def _delete_objects(self, request: Request) -> Response:
         self._head_bucket(request)

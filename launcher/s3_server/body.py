@@ -48,7 +48,7 @@ class Body:
         decoded = self._headers.get("x-amz-decoded-content-length", "")
         if self._aws_chunked and decoded:
             if not _COUNT.fullmatch(decoded):
-                raise bad_request("x-amz-decoded-content-length is no number of bytes.")
+                raise bad_request("x-amz-decoded-content-length is not a number of bytes.")
             return int(decoded)
         return self._sent.left if isinstance(self._sent, SizedStream) else 0
 

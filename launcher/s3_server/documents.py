@@ -130,7 +130,10 @@ def read_tags(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
     for name, value in pairs:
         odd = not _TAG_TEXT.fullmatch(name + value) or name.startswith("aws:")
         if odd or name in tags or not 0 < len(name) <= 128 or len(value) > 256:
-            raise S3Error("InvalidTag", f"The tag {name!r} is given twice, empty, too long or has other signs.")
+            raise S3Error(
+                "InvalidTag",
+                f"The tag {name!r} appears twice, is empty, is too long, or has a character that S3 does not allow.",
+            )
         tags[name] = value
     if len(tags) > 10:
         raise S3Error("BadRequest", "Object tags cannot be greater than 10")

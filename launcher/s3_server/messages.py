@@ -161,7 +161,7 @@ def object_details(headers: Mapping[str, str], default_encryption: Mapping[str, 
     for name in headers:
         for start, feature in _REFUSED_HEADERS:
             if name.lower().startswith(start):
-                raise S3Error("NotImplemented", f"The embedded S3 does not do {feature}: {name}.")
+                raise S3Error("NotImplemented", f"The embedded S3 does not support {feature}: {name}.")
     metadata = {
         name.lower().removeprefix("x-amz-meta-"): _as_text(value)
         for name, value in headers.items()
@@ -319,7 +319,7 @@ def check_delete(headers: Mapping[str, str]) -> None:
         S3Error: NotImplemented.
     """
     if names := [name for name in _REFUSED_CONDITIONS if name in headers]:
-        raise S3Error("NotImplemented", f"The embedded S3 does not do conditions by {names[0]}.")
+        raise S3Error("NotImplemented", f"The embedded S3 does not support conditions on {names[0]}.")
 
 
 def precondition_failed(condition: str) -> S3Error:

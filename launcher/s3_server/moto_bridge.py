@@ -101,7 +101,7 @@ class MotoBridge:
         sent.setdefault("Authorization", f"AWS4-HMAC-SHA256 Credential=local/20260101/{REGION}/s3/aws4_request")
         answer = self._stubber.process_request(AWSPreparedRequest(method, _HOST + target, sent, body, False))
         if answer is None:
-            raise S3Error("NotImplemented", "The embedded S3 does not do this.")
+            raise S3Error("NotImplemented", "The embedded S3 does not support this operation.")
         status, received, text = answer
         answered = text.encode() if isinstance(text, str) else bytes(text or b"")
         for moto, own in _OWNER:

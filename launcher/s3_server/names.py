@@ -23,9 +23,9 @@ def check_bucket_name(name: str) -> str:
     if not _BUCKET_NAME.fullmatch(name) or ".." in name:
         problem = "Use 3 to 63 lower-case letters, digits, '.' and '-', beginning and ending with a letter or digit."
     elif name.startswith(_RESERVED_STARTS) or name.endswith(_RESERVED_ENDS):
-        problem = f"S3 keeps names with {', '.join(_RESERVED_STARTS + _RESERVED_ENDS)} at the beginning or end."
+        problem = f"S3 reserves names that begin or end with {', '.join(_RESERVED_STARTS + _RESERVED_ENDS)}."
     elif _is_address(name):
-        problem = "A bucket's name may not look like an IP address."
+        problem = "A bucket's name must not look like an IP address."
     if problem:
         raise S3Error("InvalidBucketName", "The specified bucket is not valid.", f"s3://{name}", problem)
     return name
@@ -52,7 +52,7 @@ def check_key(bucket: str, key: str) -> bytes:
             "InvalidURI",
             "Couldn't parse the specified URI.",
             f"s3://{bucket}/{key!r}",
-            "A key is Unicode, not empty, and never leads out of its bucket with '..'.",
+            "A key is Unicode text, is not empty, and does not lead out of its bucket with '..'.",
         )
     if len(encoded) > MAX_KEY_BYTES:
         raise S3Error(

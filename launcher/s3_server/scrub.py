@@ -71,7 +71,7 @@ def _damage(path: Path, size: int, etag: str, parts: Sequence[int]) -> str:
         return f"its content cannot be read: {error.strerror}"
     if length != size:
         return f"its content has {length} bytes instead of {size}"
-    return "" if actual.hex() == digest else "its content has another MD5 than it was put with"
+    return "" if actual.hex() == digest else "its content no longer has the MD5 that it was stored with"
 
 
 def _md5(file: BinaryIO, limit: int | None) -> tuple[int, bytes]:

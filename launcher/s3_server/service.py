@@ -140,7 +140,7 @@ def _stop(home: Path, server: Server) -> None:
     place, deadline = _Place(home, server.address), time.monotonic() + _START_SECONDS
     while place.alive():
         if time.monotonic() > deadline:
-            raise S3Error("SlowDown", "the server does not end", server.url, f"If it has to: kill -9 {server.pid}")
+            raise S3Error("SlowDown", "the server does not stop", server.url, f"If it must end: kill -9 {server.pid}")
         time.sleep(0.02)
 
 
@@ -251,7 +251,7 @@ class _Place:
             if error.errno == errno.EADDRINUSE:
                 raise S3Error(
                     "InternalError", f"port {port} of {self._address} is taken", "the embedded S3",
-                    "Name another, or leave it out for any that is free.",
+                    "Name another port, or leave it out to get a free one.",
                 ) from error  # fmt: skip
             raise S3Error(
                 "InternalError", f"cannot listen on {self._address}: {error.strerror or error}", "the embedded S3",

@@ -479,9 +479,9 @@ class ObjectStore:
     def _damaged(self, stored: StoredObject) -> S3Error:
         return S3Error(
             "InternalError",
-            f"its content, {stored.path}, is missing or has another size than {stored.size} bytes",
+            f"its content, {stored.path}, is missing, or is not {stored.size} bytes long",
             stored.uri,
-            "Put the object again.",
+            "Upload the object again.",
         )
 
 

@@ -113,7 +113,7 @@ class MultipartApi:
             given = {name: text for name in ALGORITHMS if (text := request.headers.get(f"x-amz-checksum-{name}"))}
             size = request.headers.get("x-amz-mp-object-size")
             if size is not None and not re.fullmatch(r"[0-9]{1,18}", size):
-                raise S3Error("InvalidRequest", "x-amz-mp-object-size is no number of bytes.")
+                raise S3Error("InvalidRequest", "x-amz-mp-object-size is not a number of bytes.")
             stored = self._uploads.complete(
                 upload,
                 wanted,

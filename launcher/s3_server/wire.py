@@ -152,7 +152,7 @@ def _framing(headers: Headers, newest: bool) -> tuple[int | None, bool]:
     if length is None:
         return None, False
     if not _LENGTH.fullmatch(length):
-        raise bad_request("Content-Length is no number of bytes.")
+        raise bad_request("Content-Length is not a number of bytes.")
     return int(length), False
 
 

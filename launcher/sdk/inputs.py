@@ -161,7 +161,7 @@ def hyperparameter_texts(values: Mapping[str, Any], *, json_encoded: bool) -> di
         values: what JSON can hold, and numpy's scalars.
         json_encoded: for scripts, which decode what they get; else as ``str`` makes it, as the SDK does.
     Raises:
-        HyperparameterError: a name that a script cannot get, or a value that is no JSON.
+        HyperparameterError: a name that a script cannot get, or a value that is not JSON.
     """
     texts = {}
     for name, value in values.items():

@@ -92,7 +92,7 @@ def ensure_server(home: Path, address: str = LOOPBACK, port: int | None = None) 
 
 @contextmanager
 def server_in_use(home: Path, address: str = LOOPBACK) -> Iterator[str]:
-    """Yield the server's URL as ``ensure_server`` returns it; meanwhile the server does not end as idle."""
+    """Yield the server's URL as ``ensure_server`` returns it; meanwhile the server does not stop as idle."""
     from launcher.s3_server import service
 
     idle_seconds, access = s3_idle_seconds(), s3_access()

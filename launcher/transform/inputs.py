@@ -73,7 +73,7 @@ def _of_manifest(spec: TransformJobSpec, scratch: Path) -> list[InputObject]:
     try:
         entries: Any = json.loads(path.read_bytes())
     except ValueError as error:
-        raise _bad_manifest(uri, f"it is no JSON: {error}") from error
+        raise _bad_manifest(uri, f"it is not JSON: {error}") from error
     if not (isinstance(entries, list) and entries and isinstance(entries[0], dict)):
         raise _bad_manifest(uri, "it does not begin with an object that holds 'prefix'")
     prefix, names = entries[0].get("prefix"), entries[1:]

@@ -120,7 +120,7 @@ def _parsed(text: bytes, subject: str) -> Any:
     try:
         return json.loads(text)
     except ValueError as error:
-        raise ValueError(f"{subject} is no JSON: {error}") from error
+        raise ValueError(f"{subject} is not JSON: {error}") from error
 
 
 def _json_text(value: Any) -> bytes:

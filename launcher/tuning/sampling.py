@@ -14,6 +14,7 @@ from typing import Any
 
 from launcher.errors import UnsupportedOptionError
 from launcher.jobs.tuning_spec import CATEGORICAL, INTEGER, ParameterRange, Trial, TuningJobSpec
+from launcher.settings import install_command
 
 Values = dict[str, float | str]
 
@@ -100,7 +101,7 @@ def _optuna() -> Any:
     except ImportError as error:
         raise UnsupportedOptionError(
             f"Strategy=Bayesian needs optuna, which is not installed: {error}.",
-            "Install it: pip install 'sagemaker-launcher[tuning]'; or use Random, Grid or Hyperband, which need none.",
+            f"Use Random, Grid or Hyperband, which need none; or install it: {install_command('tuning')}",
         ) from error
     return optuna
 

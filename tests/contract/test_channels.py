@@ -433,7 +433,7 @@ def test_what_a_channel_cannot_be_is_refused_before_anything_starts(make_source,
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("[", "is no JSON"),
+        ("[", "is not JSON"),
         ("{}", "the first element must be a valid non-empty S3Uri"),
         ('[{"prefix": ""}, "a"]', "the first element must be a valid non-empty S3Uri"),
         ('["a", "b"]', "the first element must be a valid non-empty S3Uri"),
@@ -457,7 +457,7 @@ def test_a_broken_manifest_is_refused_before_anything_starts(make_source, place,
     ("text", "words"),
     [
         ("", "has no lines"),
-        ("[1]", "line 1, is no JSON object"),
+        ("[1]", "line 1, is not a JSON object"),
         ('{"b": 1}', "has no attribute 'a-ref'"),
         ('{"a-ref": 5}', "the value of 'a-ref' is no S3 URI"),
         ('{"a-ref": "PLACE/a"}\n\n{"a-ref": "PLACE/gone"}', "names 1 object that cannot be read: PLACE/gone"),

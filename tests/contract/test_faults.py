@@ -58,7 +58,7 @@ else:
 @pytest.mark.parametrize(
     ("runtime", "faults", "changes"),
     [
-        ("process", "delay:algo-2+3s slow:algo-2@4s+3s*10", 1),
+        ("process", "delay:algo-2+3s slow:algo-2@4s+3s*10 cut:algo-2@8s+5s", 3),
         pytest.param("docker", "delay:algo-2+3s slow:algo-2@4s+3s*10 cut:algo-2@8s+5s", 3, marks=pytest.mark.docker),
     ],
 )
@@ -101,10 +101,10 @@ def test_a_job_whose_host_is_killed_names_it_and_begins_again(runtime, make_sour
     assert any("InternalServerError: algo-2 was killed on purpose" in line for line in job.warnings), job.warnings
 
 
-def test_processes_cannot_be_cut_off_and_it_is_said(make_source, home):
+def test_a_lone_process_cannot_be_cut_off_and_it_is_said(make_source, home):
     estimator = launcher.Estimator(
-        entry_point="train.py", source_dir=make_source(""), instance_count=2, runtime="process", faults="cut:algo-2"
+        entry_point="train.py", source_dir=make_source(""), runtime="process", faults="cut:algo-1"
     )
-    with pytest.raises(launcher.errors.RuntimeUnavailableError, match="share this machine's network"):
+    with pytest.raises(launcher.errors.RuntimeUnavailableError, match="a lone host has no others"):
         estimator.fit(job_name="job-1")
     assert not (home / "jobs" / "job-1").exists()

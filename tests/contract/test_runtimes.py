@@ -472,10 +472,13 @@ def outside():
         subprocess.run(["ip", "netns", "del", name], check=False)
 
 
-@pytest.mark.docker
+@pytest.mark.parametrize("name", [TWO_HOSTS[1], pytest.param("docker-2", marks=pytest.mark.docker)])
 @pytest.mark.parametrize("isolated", [False, True])
-def test_isolated_hosts_reach_each_other_and_nothing_else(isolated, outside, run_script, monkeypatch):
-    """A job that is not isolated reaches the address beyond: the other one is kept from it."""
+def test_isolated_hosts_reach_each_other_and_nothing_else(name, isolated, outside, run_script, monkeypatch):
+    """A job that is not isolated reaches the address beyond: the other one is kept from it.
+
+    Either way both hosts may listen on the same port of all addresses.
+    """
     script = """
     import json, os, socket, time
     hosts = [(name, 7777) for name in json.loads(os.environ["SM_HOSTS"])]
@@ -496,16 +499,26 @@ def test_isolated_hosts_reach_each_other_and_nothing_else(isolated, outside, run
         print("outside", reached((name, int(port))), flush=True)
         time.sleep(1)  # the other host may still be on its way
     """
-    there = _on("docker-2", monkeypatch)
+    there = _on(name, monkeypatch)
     job = run_script(script, there, enable_network_isolation=isolated, environment={"OUTSIDE": outside})
     assert job.status == "Completed", job.logs()
     assert "peers [True, True]" in job.logs(), job.logs()
     assert f"outside {not isolated}" in job.logs(), job.logs()
 
 
-def test_processes_are_refused_a_network_of_several_hosts(run_script, monkeypatch):
-    with pytest.raises(errors.RuntimeUnavailableError, match="several hosts"):
-        run_script("pass", _on("process-2", monkeypatch), enable_network_isolation=True)
+def test_hosts_that_share_this_machines_network_say_so_and_cannot_be_isolated(run_script, monkeypatch):
+    monkeypatch.setenv("LAUNCHER_HOST_NETWORKS", "off")
+    there = _on("process-2", monkeypatch)
+    script = """
+    import os, socket
+    print("I am", socket.gethostbyname(os.environ["SM_CURRENT_HOST"]), os.environ["SM_NETWORK_INTERFACE_NAME"])
+    """
+    job = run_script(script, there)
+    assert job.logs().startswith("launcher: the hosts of this job share this machine's network"), job.logs()
+    assert "I am 127.0.0.1 lo" in job.logs()
+    for options in ({"enable_network_isolation": True}, {"faults": "cut:algo-2"}):
+        with pytest.raises(errors.RuntimeUnavailableError, match="LAUNCHER_HOST_NETWORKS is off"):
+            run_script("pass", there, job_name="job-2", **options)
 
 
 def test_a_command_of_ones_own_replaces_train(real_runtime, make_source):

@@ -93,3 +93,16 @@ def test_the_action_keeps_the_exit_code_and_what_the_job_left(pipeline, tmp_path
     ended = pipeline(step["run"], COMMAND="launcher fit train.py --job-name b", **{**variables, "RESULTS": "failed"})
     assert ended.returncode == 1
     assert "no rows" in (tmp_path / "failed/job.log").read_text()
+
+
+@pytest.mark.slow
+def test_the_action_installs_the_repository_that_it_is_in(pipeline):
+    """pip asks no index here and only says what it would install."""
+    action = yaml.safe_load(ACTION.read_text())
+    (step,) = [step for step in action["runs"]["steps"] if step["name"] == "Install"]
+    only_look = {"PIP_DRY_RUN": "1", "PIP_NO_INDEX": "1", "PIP_NO_DEPS": "1"}
+    only_look["PIP_NO_BUILD_ISOLATION"] = "0"  # means no isolation: pip takes the variable for what it negates
+    place = {"GITHUB_ACTION_PATH": str(ACTION.parent), "PACKAGE": "", "INDEX": "https://example.invalid"}
+    ended = pipeline(step["run"], EXTRAS="rl", **place, **only_look)
+    assert f"Processing {ROOT}" in ended.stdout, ended.stderr
+    assert "Would install sagemaker-launcher-" in ended.stdout

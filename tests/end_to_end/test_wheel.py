@@ -21,7 +21,7 @@ def wheel(tmp_path_factory):
     """Built from a copy, in which somebody keeps wheels of his own beside the Dockerfile."""
     copy = tmp_path_factory.mktemp("wheel") / "checkout"
     copy.mkdir()
-    for name in ("launcher", "container", "entrypoints", "presets"):
+    for name in ("launcher", "container", "entrypoints", "presets", "docs"):
         shutil.copytree(CHECKOUT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__", "*.whl"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(CHECKOUT / name, copy)
@@ -55,6 +55,7 @@ def test_the_wheel_carries_image_entry_points_and_presets_and_nothing_private(wh
         "launcher/_data/container/model_server/app.py",
         "launcher/_data/entrypoints/train.py",
         "launcher/_data/presets/preset-cartpole-ddqnbcq.yaml",
+        "launcher/_data/docs/errors.md",
     } <= names
     assert not [name for name in names if name.endswith((".whl", ".pyc"))]
 
@@ -81,6 +82,15 @@ def test_a_job_runs_from_the_installed_wheel(installed, tmp_path):
         check=True,
     ).stdout
     assert str(installed.parent) in place
+
+
+def test_the_pages_travel_along_so_that_errors_are_explained(installed, tmp_path):
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    command = [installed / "launcher", "explain", "SettingsError"]
+    said = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True).stdout
+    page = Path(said.splitlines()[-1].removeprefix("settings.md is ").replace("~", str(Path.home())))
+    assert installed.parent in page.parents
+    assert page.read_text().startswith("# Settings")
 
 
 def test_the_advice_to_install_an_extra_works_as_written(installed, tmp_path):

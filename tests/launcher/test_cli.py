@@ -279,8 +279,8 @@ def test_a_document_is_run_from_a_file_or_from_the_standard_input(run, script, t
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("{", "is no JSON"),
-        ("[" * 100_000, "is no JSON"),
+        ("{", "is not JSON"),
+        ("[" * 100_000, "is not JSON"),
         ('{"a": 1, "a": 2}', "the member 'a' is there twice"),
         ("[]", "holds a list"),
         ("{}", "Value null at 'trainingJobName'"),

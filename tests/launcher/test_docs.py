@@ -10,7 +10,6 @@ import pytest
 from typer.main import get_command
 
 import launcher
-from launcher import errors
 from launcher.aws.sagemaker import OPERATIONS
 from launcher.cli.main import app
 from launcher.requests.shapes import is_of_sagemaker
@@ -136,14 +135,6 @@ def test_every_operation_of_sagemaker_that_is_served_has_a_row():
     named = {name for line in table.splitlines()[2:] for name in re.findall(r"`(\w+)`", line.split(" | ")[0])}
     assert set(OPERATIONS) - named == set()
     assert [name for name in sorted(named) if not is_of_sagemaker(name)] == []
-
-
-def test_the_page_of_errors_names_every_error():
-    kinds = [
-        kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.LauncherError)
-    ]
-    page = (ROOT / "docs/errors.md").read_text(encoding="utf-8")
-    assert {kind.__name__ for kind in kinds if f"`{kind.__name__}`" not in page} == set()
 
 
 def test_the_reference_has_every_public_name_and_its_arguments():

@@ -127,7 +127,7 @@ def test_the_command_line_filters_by_status_and_name(jobs, home, tmp_path):
     assert [line.split()[:2] for line in lines] == [["JOB", "STATUS"], ["job-8", "Stopped"]]
     assert run("--name", "nothing").stdout == f"no such jobs in {home}\n"
     wrong = run("--status", "Broken")
-    assert (wrong.returncode, "is no status of a job" in wrong.stderr) == (2, True)
+    assert (wrong.returncode, "is not the status of a job" in wrong.stderr) == (2, True)
 
 
 def test_an_edit_by_hand_shows(jobs, home):

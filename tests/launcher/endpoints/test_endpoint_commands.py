@@ -37,7 +37,7 @@ def test_an_endpoint_from_its_deployment_to_the_dataset_of_its_log(run, tmp_path
 
     assert "e: InService with weights AllTraffic=3" in run("endpoints", "update", "e", "--weights", "AllTraffic=3")
     assert "is not VARIANT=WEIGHT" in run("endpoints", "update", "e", "--weights", "AllTraffic", code=2)
-    assert "goes with no other change" in run(
+    assert "cannot be combined with another change" in run(
         "endpoints", "update", "e", "--weights", "a=1", "--instance-count", "2", code=2
     )
 
@@ -67,5 +67,5 @@ def test_an_endpoint_from_its_deployment_to_the_dataset_of_its_log(run, tmp_path
 
 
 def test_what_is_served_has_to_be_said(run):
-    assert "nothing says what is to be served" in run("deploy", "e", code=2)
+    assert "no model is named" in run("deploy", "e", code=2)
     assert "is not NAME=VALUE" in run("deploy", "e", "--model-data", ".", "--env", "A", code=2)

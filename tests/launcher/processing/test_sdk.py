@@ -198,7 +198,7 @@ def test_a_dry_run_prints_a_document_that_run_takes(page_folder):
 
 
 def test_a_command_that_does_not_say_enough_is_told_so():
-    with pytest.raises(BadInputError, match="what is to run"):
+    with pytest.raises(BadInputError, match="nothing is named to run"):
         commands.process()
     for convert, text, words in (
         (commands.as_input, "logs", "does not say where the job sees it"),

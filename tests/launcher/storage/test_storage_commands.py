@@ -197,10 +197,10 @@ def test_verify_names_what_is_damaged(storage, buckets, home, tmp_path):
     rewrite(large.path, b"a" * (5 << 20) + b"c")
     report = json.loads(storage("verify", "--json", exit_code=None))
     assert {(item["uri"], item["reason"]) for item in report["damaged"]} == {
-        ("s3://logs/readme", "its content has another MD5 than it was put with"),
+        ("s3://logs/readme", "its content no longer has the MD5 that it was stored with"),
         ("s3://logs/cartpole/train.csv", "its content has 1 bytes instead of 4"),
         ("s3://logs/cartpole/deep/er.csv", "its content is missing"),
-        ("s3://other/large", "its content has another MD5 than it was put with"),
+        ("s3://other/large", "its content no longer has the MD5 that it was stored with"),
     }
 
 
@@ -226,7 +226,7 @@ def test_the_key_is_handed_out_where_it_is_asked_for(storage, home):
         (("rm", "s3://logs/cartpole"), "Did you mean s3://logs/cartpole/? -r deletes what lies below it."),
         (("rm", "-r", "s3://logs/readme"), "s3://logs/readme is an object: leave -r out."),
         (("rm", "-r", "s3://logs/cart"), "Did you mean s3://logs/cartpole/?"),
-        (("ls", "logs/x"), "'logs/x' is no s3:// URI"),
+        (("ls", "logs/x"), "'logs/x' is not an s3:// URI"),
         (("ls", "s3://logs/cartpol3/"), "Did you mean s3://logs/cartpole/?"),
         (("rm", "s3://logs/readm"), "The specified key does not exist. (NoSuchKey)\n  Did you mean s3://logs/readme?"),
         (("rm", "s3://logs"), "NoSuchKey"),

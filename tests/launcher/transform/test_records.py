@@ -226,5 +226,5 @@ def test_an_answer_with_another_number_of_records_cannot_be_joined():
 
 def test_an_answer_that_is_no_json_cannot_be_joined():
     processing = joining(content_type="application/jsonlines", accept="application/jsonlines")
-    with pytest.raises(JoinError, match="the answer is no JSON"):
+    with pytest.raises(JoinError, match="the answer is not JSON"):
         processing.joined([b"{}"], b"oops")

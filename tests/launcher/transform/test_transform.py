@@ -257,7 +257,7 @@ def test_a_manifest_names_the_files(bench, tmp_path):
 @pytest.mark.parametrize(
     ("manifest", "reason"),
     [
-        ("oops", "it is no JSON"),
+        ("oops", "it is not JSON"),
         ('["a.txt"]', "does not begin with an object"),
         ('[{"prefix": "PREFIX"}]', "it names no keys"),
         ('[{"prefix": "PREFIX"}, "../a.txt"]', "could leave the folder"),
