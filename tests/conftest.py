@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from launcher.jobs.record import TuningRecord
 from launcher.jobs.store import JobStore, ProcessingStore, TransformStore, TuningStore
+from launcher.jobs.tuning_record import TuningRecord
 from launcher.running.driving import drive
 from launcher.runtimes.image import build_image, image_tag
 from launcher.runtimes.probe import engine_address, engine_answers

@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from launcher.settings import cache_bytes, cache_folder, home_path
-
 if TYPE_CHECKING:
     from launcher.storage.cache import Cache
 
@@ -21,6 +19,8 @@ app = typer.Typer(help="Show or clear the inputs that were fetched from S3 and k
 @app.command("ls")
 def list_entries(as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")] = False) -> None:
     """List the kept objects, the least recently used first: these go when room is needed."""
+    from launcher.settings import cache_bytes, cache_folder
+
     entries = _cache().entries()
     if as_json:
         rows = [{**asdict(entry.version), "used": _time_of(entry.used).isoformat()} for entry in entries]
@@ -39,12 +39,14 @@ def clear() -> None:
     """Remove all of it, installed packages as well; a job that uses a file keeps it."""
     from launcher.jobs.store import JobStore
     from launcher.running.requirements import requirements_cache
+    from launcher.settings import cache_folder, home_path
 
     removed = _cache().prune(0) + requirements_cache(JobStore(home_path()).jobs_path).prune(0)
     print(f"{removed:,} bytes removed from {cache_folder()}")
 
 
 def _cache() -> Cache:
+    from launcher.settings import cache_bytes, cache_folder
     from launcher.storage.cache import Cache
 
     return Cache(cache_folder(), cache_bytes())

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from launcher.errors import BadInputError, SettingsError
-from launcher.settings import MODE_NAMES, default_mode
 
 
 def read_document(location: str) -> dict[str, Any]:
@@ -66,6 +65,7 @@ def placed(document: Mapping[str, Any], *, runtime: str | None = None, mode: str
     """
     from launcher.requests.shapes import OWN_MEMBER
     from launcher.requests.training import s3_member
+    from launcher.settings import MODE_NAMES, default_mode
     from launcher.storage import which_s3
 
     if mode is not None and mode not in MODE_NAMES:

@@ -16,7 +16,6 @@ import typer
 from launcher import errors
 from launcher.cli.printing import print_table
 from launcher.errors import BadInputError, JobFailedError, LauncherError
-from launcher.settings import data_path
 
 PAGE = "errors.md"
 _CELLS = re.compile(r"(?<!\\)\|")
@@ -96,6 +95,8 @@ def read_page() -> tuple[list[Entry], list[Symptom]]:
     Raises:
         SettingsError: the page does not belong to this installation.
     """
+    from launcher.settings import data_path
+
     text = (data_path("docs") / PAGE).read_text(encoding="utf-8")
     entries, symptoms = [], []
     for line in text.splitlines():
@@ -166,6 +167,8 @@ def _print(name: str, entry: Entry | None, rows: list[Symptom]) -> None:
     if entry is not None:
         pages |= {page for _, page in _LINK.findall(entry.meaning + entry.remedy) if page}
     if pages:
+        from launcher.settings import data_path
+
         print()
         for page in sorted(pages):
             print(f"{page} is {_shown(data_path('docs') / page)}")

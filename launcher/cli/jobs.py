@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,13 +15,14 @@ from launcher.cli.printing import print_json, print_table, to_json
 from launcher.errors import BadInputError, JobNotFoundError, LauncherError, RecordError
 from launcher.paths import MAX_NAME_BYTES, checked_path
 from launcher.secrets import masked_description
-from launcher.terminal import neutralised_text, say_error
+from launcher.terminal import neutralised_text, say, say_error
 
 if TYPE_CHECKING:
     from launcher.jobs.index import Entry
     from launcher.jobs.kinds import Kind
     from launcher.jobs.record import Record
     from launcher.jobs.store import JobStore, Store
+    from launcher.sdk.job_handle import JobHandle
     from launcher.sdk.training_job import TrainingJob
 
 
@@ -50,6 +52,32 @@ _KIND_NAMES = {
 }
 JOB_KINDS = ("training", "processing", "transform", "tuning")
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+
+
+def see_through(job: JobHandle[Any], tell: Callable[[Any], None], *, detach: bool, as_json: bool) -> None:
+    """Follow a job to its end, or leave it to a process of its own, and print what came of it.
+
+    Args:
+        job: what was submitted.
+        tell: prints what a job of this kind has come to.
+        detach: whether it is left to a process of its own.
+        as_json: whether its description is printed instead, for scripts.
+    """
+    if detach:
+        job.detach()
+    else:
+        job.wait(logs=not as_json)
+    if as_json:
+        print_json(masked_description(job.describe()))
+        return
+    if detach:
+        say(job.name)
+        return
+    for line in job.warnings:
+        say_error(f"warning: {line}")
+    tell(job)
+    if job.status != "Completed":
+        raise typer.Exit(1)
 
 
 def list_jobs(
@@ -339,8 +367,11 @@ def kind_of_word(kind: str) -> Kind[Any]:
 
 
 def _description(store: Store[Any], name: str) -> dict[str, Any]:
-    from launcher.jobs.record import ModelRecord, ProcessingRecord, TransformRecord, TuningRecord
+    from launcher.jobs.model_record import ModelRecord
+    from launcher.jobs.processing_record import ProcessingRecord
     from launcher.jobs.store import TuningStore
+    from launcher.jobs.transform_record import TransformRecord
+    from launcher.jobs.tuning_record import TuningRecord
     from launcher.requests.describe import describe_record
     from launcher.requests.models import describe_model
     from launcher.requests.processing import describe_processing

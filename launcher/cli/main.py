@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import copy
+import gc
 import json
+import os
 import shutil
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
+from typer.main import get_command_name
 
 from launcher import __version__
 from launcher.cli import (
@@ -121,14 +126,50 @@ def _preset_lines() -> dict[str, str]:
 def main() -> None:
     """Run the command line; a named error ends it with its own exit code and no traceback."""
     open_standard_streams()
+    # A shell that completes a word may ask for any command's options.
+    commands = app if "_LAUNCHER_COMPLETE" in os.environ else _only_named(app, sys.argv[1:])
     try:
-        app(prog_name="launcher")
+        commands(prog_name="launcher")
     finally:
         abandon_broken_streams()
 
 
+def _only_named(group: typer.Typer, words: Sequence[str]) -> typer.Typer:
+    """Return the commands with the options of the one that the words name: to build all options takes 100 ms.
+
+    The others keep their names and what they say of themselves, for the list of commands.
+    """
+    named = next((number for number, word in enumerate(words) if not word.startswith("-")), len(words))
+    name, rest = "".join(words[named : named + 1]), words[named + 1 :]
+    narrowed = copy.copy(group)
+    narrowed.registered_commands = []
+    for info in group.registered_commands:
+        assert info.callback is not None
+        if (info.name or get_command_name(info.callback.__name__)) != name:
+            callback, info = info.callback, copy.copy(info)
+            info.callback = _described(callback)
+        narrowed.registered_commands.append(info)
+    narrowed.registered_groups = []
+    for subgroup in group.registered_groups:
+        assert subgroup.typer_instance is not None
+        commands, subgroup = subgroup.typer_instance, copy.copy(subgroup)
+        subgroup.typer_instance = _only_named(commands, rest if subgroup.name == name else ())
+        narrowed.registered_groups.append(subgroup)
+    return narrowed
+
+
+def _described(command: Callable[..., Any]) -> Callable[[], None]:
+    """Return a command without parameters that is described as another."""
+
+    def described() -> None: ...
+
+    described.__name__, described.__doc__ = command.__name__, command.__doc__
+    return described
+
+
 @app.callback(invoke_without_command=True)
 def _launcher(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    gc.enable()  # from here on a command runs
     if version:
         print(__version__)
         raise typer.Exit

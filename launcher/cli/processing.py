@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from launcher.cli.arguments import variables_of
-from launcher.cli.jobs import AsJson
+from launcher.cli.jobs import AsJson, see_through
 from launcher.cli.printing import print_json
 from launcher.errors import BadInputError
-from launcher.secrets import masked_description
 from launcher.terminal import say, say_error
 
 if TYPE_CHECKING:
@@ -100,7 +99,7 @@ def process(
     if dry_run:
         print_json(processor.request(program, **options)) if as_json else print(processor.plan(program, **options))
         return
-    see_through(processor.submit(program, **options), detach=detach, as_json=as_json)
+    see_through(processor.submit(program, **options), _tell, detach=detach, as_json=as_json)
 
 
 def run_document(
@@ -125,29 +124,14 @@ def run_document(
         print_json(document) if as_json else print(plan)
         return
     job = ProcessingJob(submit_processing(document, store).name, store)
-    see_through(job, detach=detach, as_json=as_json)
+    see_through(job, _tell, detach=detach, as_json=as_json)
 
 
-def see_through(job: ProcessingJob, *, detach: bool, as_json: bool) -> None:
-    """Follow a job to its end, or leave it to a process of its own, and print what came of it."""
-    if detach:
-        job.detach()
-    else:
-        job.wait(logs=not as_json)
-    if as_json:
-        print_json(masked_description(job.describe()))
-        return
-    if detach:
-        say(job.name)
-        return
-    for line in job.warnings:
-        say_error(f"warning: {line}")
+def _tell(job: ProcessingJob) -> None:
     message = f" {job.exit_message}" if job.exit_message else ""
     say(f"{job.name}: {job.status}.{message}")
     for name, uri in job.output_uris.items():
         say(f"  {name}: {uri.removeprefix('file://')}")
-    if job.status != "Completed":
-        raise typer.Exit(1)
 
 
 def as_input(text: str, distribution: str) -> Any:

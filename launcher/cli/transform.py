@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from launcher.cli.arguments import variables_of
-from launcher.cli.jobs import AsJson, job_handle
+from launcher.cli.jobs import AsJson, job_handle, see_through
 from launcher.cli.printing import print_json
 from launcher.errors import BadInputError
-from launcher.secrets import masked_description
 from launcher.terminal import say, say_error
 
 if TYPE_CHECKING:
@@ -101,10 +100,7 @@ def transform(
         finally:
             model.delete_model()
         return
-    job_started = transformer.submit(data, **options)
-    if detach:
-        job_started.detach()
-    _see_through(job_started, detach=detach, as_json=as_json)
+    see_through(transformer.submit(data, **options), _tell, detach=detach, as_json=as_json)
 
 
 def run_document(
@@ -137,27 +133,12 @@ def run_document(
         print_json(document) if as_json else print(plan)
         return
     job = TransformJob(submit_transform(document, store, models).name, store)
-    if detach:
-        job.detach()
-    _see_through(job, detach=detach, as_json=as_json)
+    see_through(job, _tell, detach=detach, as_json=as_json)
 
 
-def _see_through(job: TransformJob, *, detach: bool, as_json: bool) -> None:
-    """Follow a job to its end, unless it is left to a process of its own, and print what came of it."""
-    if not detach:
-        job.wait(logs=not as_json)
-    if as_json:
-        print_json(masked_description(job.describe()))
-        return
-    if detach:
-        say(job.name)
-        return
-    for line in job.warnings:
-        say_error(f"warning: {line}")
+def _tell(job: TransformJob) -> None:
     counts = job.counts
     say(
         f"{job.name}: {job.status}. {counts.get('objects', 0)} files, {counts.get('records', 0):,} records. "
         f"Outputs: {job.output_path.removeprefix('file://')}"
     )
-    if job.status != "Completed":
-        raise typer.Exit(1)

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from launcher.cli.arguments import channels_of, exists, hyperparameters_of, located, metrics_of
-from launcher.cli.jobs import AsJson
+from launcher.cli.jobs import AsJson, see_through
 from launcher.cli.printing import print_json, print_table
 from launcher.errors import BadInputError
-from launcher.secrets import masked_description
 from launcher.terminal import say, say_error
 
 if TYPE_CHECKING:
@@ -155,24 +154,9 @@ def run_document(document: dict[str, Any], *, detach: bool, dry_run: bool, as_js
 
 
 def _see_through(job: TuningJob, *, detach: bool, as_json: bool) -> None:
-    """Follow a tuning job to its end, or leave it to another process, and print what came of it."""
     if not (detach or as_json):
         say(f"Tuning job {job.name} in {job.path}")
-    if detach:
-        job.detach()
-    else:
-        job.wait(logs=not as_json)
-    if as_json:
-        print_json(masked_description(job.describe()))
-        return
-    if detach:
-        say(job.name)
-        return
-    for line in job.warnings:
-        say_error(f"warning: {line}")
-    _print_results(job)
-    if job.status != "Completed":
-        raise typer.Exit(1)
+    see_through(job, _print_results, detach=detach, as_json=as_json)
 
 
 def _print_results(job: TuningJob) -> None:

@@ -10,8 +10,9 @@ from markupsafe import Markup
 from launcher.console import pages
 from launcher.console.html import duration, markup, number, static_text
 from launcher.console.reading import Estimates, job_view
-from launcher.jobs.record import DrivenRecord, HostsRecord, TuningRecord
+from launcher.jobs.record import DrivenRecord, HostsRecord
 from launcher.jobs.store import Store
+from launcher.jobs.tuning_record import TuningRecord
 
 _CLASS = "launcher-console"
 _COLORS = {"Completed": "#167a3f", "Failed": "#bf3b24", "Stopped": "#8a867c"}

@@ -30,8 +30,11 @@ from launcher.console.html import (
     table,
 )
 from launcher.console.reading import JOB_KINDS, Estimates, JobView, Listed, Log
-from launcher.jobs.record import HostsRecord, JobRecord, ProcessingRecord, TransformRecord, TuningRecord
+from launcher.jobs.processing_record import ProcessingRecord
+from launcher.jobs.record import HostsRecord, JobRecord
 from launcher.jobs.spec import job_keys
+from launcher.jobs.transform_record import TransformRecord
+from launcher.jobs.tuning_record import TuningRecord
 
 PAGE_LINES = 50
 STATUSES = ("InProgress", "Completed", "Failed", "Stopping", "Stopped")

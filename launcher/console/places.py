@@ -29,7 +29,8 @@ from launcher.console.pages import estimates_figures, located, log_part, request
 from launcher.console.reading import JobView, Log
 from launcher.jobs.batch import ServiceJobRecord
 from launcher.jobs.endpoint_record import EndpointRecord
-from launcher.jobs.record import ModelRecord, Record
+from launcher.jobs.model_record import ModelRecord
+from launcher.jobs.record import Record
 from launcher.s3_server.store import Listing, StoredObject
 
 _SIGNS = {"+": "add", "-": "del"}

@@ -32,7 +32,6 @@ REQUEST_FIELDS = ("time", "operation", "variant", "status", "seconds", "bytes_in
 _MOST_RECENT = 100
 _DRAINED_BYTES = 64 << 20
 _CHUNK = 1 << 16
-_MOST_REWARD_BYTES = 64 << 10
 _REWARD_MEMBERS: Mapping[str, tuple[type, ...]] = {
     "InferenceId": (str,),
     "Reward": (int, float),

@@ -97,7 +97,7 @@ def _kind(noun: str, folder: str, record_file: str, record: type[RecordType]) ->
         folder=folder,
         record_file=record_file,
         noun=noun,
-        record=record,
+        form=f"{record.__module__}:{record.__name__}",
         arn_kind=noun.replace(" ", "-"),
         taken=TakenError,
         missing=NotFoundError,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from launcher.errors import (
     BadInputError,
@@ -14,9 +15,15 @@ from launcher.errors import (
     TakenError,
     TuningJobNotFoundError,
 )
-from launcher.jobs.endpoint_record import EndpointConfigRecord, EndpointRecord
-from launcher.jobs.record import JobRecord, ModelRecord, ProcessingRecord, Record, TransformRecord, TuningRecord
+from launcher.jobs.record import JobRecord, Record
 from launcher.settings import local_arn
+
+if TYPE_CHECKING:
+    from launcher.jobs.endpoint_record import EndpointConfigRecord, EndpointRecord
+    from launcher.jobs.model_record import ModelRecord
+    from launcher.jobs.processing_record import ProcessingRecord
+    from launcher.jobs.transform_record import TransformRecord
+    from launcher.jobs.tuning_record import TuningRecord
 
 RecordType = TypeVar("RecordType", bound=Record)
 
@@ -29,7 +36,7 @@ class Kind(Generic[RecordType]):
         folder: of all of them, below the home.
         record_file: the file in the folder of each.
         noun: as a person says it.
-        record: the form of the record.
+        form: ``module:Class`` of its record.
         arn_kind: how an ARN of AWS names it.
         taken: the error for a name that is used; takes the words and what to do.
         missing: the error for a name that nothing has.
@@ -43,7 +50,7 @@ class Kind(Generic[RecordType]):
     folder: str
     record_file: str
     noun: str
-    record: type[RecordType]
+    form: str
     arn_kind: str
     taken: Callable[[str, str], BadInputError]
     missing: Callable[[str, str], BadInputError]
@@ -53,16 +60,23 @@ class Kind(Generic[RecordType]):
     driver: str = ""
     service: str = "sagemaker"
 
+    @property
+    def record(self) -> type[RecordType]:
+        """The class of its record, which is loaded when it is first needed."""
+        module, _, name = self.form.partition(":")
+        record: type[RecordType] = getattr(import_module(module), name)
+        return record
+
     def arn(self, name: str) -> str:
         """Return the ARN of the local account for a name."""
         return local_arn(self.arn_kind, name, self.service)
 
 
-TRAINING_JOBS = Kind(
+TRAINING_JOBS: Kind[JobRecord] = Kind(
     folder="jobs",
     record_file="job.json",
     noun="job",
-    record=JobRecord,
+    form="launcher.jobs.record:JobRecord",
     arn_kind="training-job",
     taken=JobExistsError,
     missing=JobNotFoundError,
@@ -72,11 +86,11 @@ TRAINING_JOBS = Kind(
     ),
     driver="launcher.running.runner:Driver",
 )
-TRANSFORM_JOBS = Kind(
+TRANSFORM_JOBS: Kind[TransformRecord] = Kind(
     folder="transform-jobs",
     record_file="job.json",
     noun="transform job",
-    record=TransformRecord,
+    form="launcher.jobs.transform_record:TransformRecord",
     arn_kind="transform-job",
     taken=JobExistsError,
     missing=JobNotFoundError,
@@ -87,11 +101,11 @@ TRANSFORM_JOBS = Kind(
     listing="launcher ls --kind transform",
     driver="launcher.transform.driver:TransformDriver",
 )
-PROCESSING_JOBS = Kind(
+PROCESSING_JOBS: Kind[ProcessingRecord] = Kind(
     folder="processing-jobs",
     record_file="job.json",
     noun="processing job",
-    record=ProcessingRecord,
+    form="launcher.jobs.processing_record:ProcessingRecord",
     arn_kind="processing-job",
     taken=JobExistsError,
     missing=JobNotFoundError,
@@ -103,11 +117,11 @@ PROCESSING_JOBS = Kind(
     listing="launcher ls --kind processing",
     driver="launcher.processing_jobs.driver:ProcessingDriver",
 )
-TUNING_JOBS = Kind(
+TUNING_JOBS: Kind[TuningRecord] = Kind(
     folder="tuning-jobs",
     record_file="job.json",
     noun="tuning job",
-    record=TuningRecord,
+    form="launcher.jobs.tuning_record:TuningRecord",
     arn_kind="hyper-parameter-tuning-job",
     taken=JobExistsError,
     missing=TuningJobNotFoundError,
@@ -119,11 +133,11 @@ TUNING_JOBS = Kind(
     listing="launcher ls --kind tuning",
     driver="launcher.tuning.driver:TuningDriver",
 )
-MODELS = Kind(
+MODELS: Kind[ModelRecord] = Kind(
     folder="models",
     record_file="model.json",
     noun="model",
-    record=ModelRecord,
+    form="launcher.jobs.model_record:ModelRecord",
     arn_kind="model",
     taken=TakenError,
     missing=NotFoundError,
@@ -131,11 +145,11 @@ MODELS = Kind(
     missing_words='Could not find model "{arn}".',
     listing="launcher ls --kind model",
 )
-ENDPOINT_CONFIGS = Kind(
+ENDPOINT_CONFIGS: Kind[EndpointConfigRecord] = Kind(
     folder="endpoint-configs",
     record_file="config.json",
     noun="endpoint configuration",
-    record=EndpointConfigRecord,
+    form="launcher.jobs.endpoint_record:EndpointConfigRecord",
     arn_kind="endpoint-config",
     taken=TakenError,
     missing=NotFoundError,
@@ -143,11 +157,11 @@ ENDPOINT_CONFIGS = Kind(
     missing_words='Could not find endpoint configuration "{arn}".',
     listing="launcher endpoints ls --configs",
 )
-ENDPOINTS = Kind(
+ENDPOINTS: Kind[EndpointRecord] = Kind(
     folder="endpoints",
     record_file="endpoint.json",
     noun="endpoint",
-    record=EndpointRecord,
+    form="launcher.jobs.endpoint_record:EndpointRecord",
     arn_kind="endpoint",
     taken=TakenError,
     missing=NotFoundError,

@@ -9,16 +9,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from launcher.errors import LauncherError
 from launcher.jobs.clock import seconds_since, wall_mark
-from launcher.jobs.model_spec import ModelSpec
-from launcher.jobs.processing_spec import HostsSpec, ProcessingJobSpec
-from launcher.jobs.spec import TrainingJobSpec, dataclass_of, job_keys
+from launcher.jobs.spec import TrainingJobSpec, job_keys
 from launcher.jobs.states import MOVES, STATUSES, SecondaryStatus, Status, StopReason
-from launcher.jobs.transform_spec import TransformJobSpec
-from launcher.jobs.tuning_spec import Trial, TuningJobSpec
+
+if TYPE_CHECKING:
+    from launcher.jobs.processing_spec import HostsSpec
 
 RECORD_VERSION = 2
 """Written into each record; records of 0.1.0 have no number and count as 1."""
@@ -121,7 +120,7 @@ class Record:
             ValueError: it is none; the message says why.
         """
         names = {entry.name for entry in fields(cls)} - {"extra"}
-        given = _object(values, "the record")
+        given = object_of(values, "the record")
         own = {"version": 1, **{name: value for name, value in given.items() if name in names}}
         for name, value in own.items():
             kinds = _KINDS.get(name, (str,) if name.endswith(("status", "reason", "_by")) else (dict,))
@@ -144,21 +143,6 @@ class Record:
         Raises:
             ValueError: one stands for nothing that this version knows.
         """
-
-
-@dataclass
-class ModelRecord(Record):
-    """A model; its spec is that of a ``ModelSpec``."""
-
-    @property
-    def model_spec(self) -> ModelSpec:
-        """The spec as it was accepted."""
-        return ModelSpec.from_dict(self.spec)
-
-    def check_spec(self) -> None:
-        """Refuse a spec that is no model's."""
-        if not isinstance(self.model_spec.model_name, str):
-            raise ValueError("'spec' names no model")
 
 
 @dataclass
@@ -244,85 +228,6 @@ class DrivenRecord(Record):
             own["status"] = Status(own["status"])
         if "stop_reason" in own:
             own["stop_reason"] = _stop_reason(own["stop_reason"], own.get("status", Status.IN_PROGRESS))
-
-
-@dataclass
-class TransformRecord(DrivenRecord):
-    """A transform job.
-
-    Attributes:
-        model: the spec of its model, as it was when the job was submitted: deleting a model ends no job.
-        parameters: how the container is asked, when that was decided: concurrency, payload, strategy.
-        done: what was counted when it ended: objects, failed, skipped, records and bytes_out of all drivers, and
-            requests, retried and bytes_in of the last one.
-    """
-
-    model: dict[str, Any] = field(default_factory=dict)
-    parameters: dict[str, Any] = field(default_factory=dict)
-    done: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def transform_spec(self) -> TransformJobSpec:
-        """The spec as it was submitted."""
-        return TransformJobSpec.from_dict(self.spec)
-
-    @property
-    def model_spec(self) -> ModelSpec:
-        """The model that answers."""
-        return ModelSpec.from_dict(self.model)
-
-    def check_spec(self) -> None:
-        """Refuse a spec that is no transform job's."""
-        spec = self.transform_spec
-        if not isinstance(spec.job_name, str) or not isinstance(spec.runtime, str):
-            raise ValueError("'spec' names no job and runtime")
-        if self.model:
-            self.model_spec  # noqa: B018 - reads it
-
-
-@dataclass
-class TuningRecord(DrivenRecord):
-    """A hyperparameter tuning job.
-
-    Attributes:
-        trials: a training job each, in the order in which their values were chosen.
-        completed_by: which criterion ended it before its last training job; empty where none did.
-    """
-
-    trials: list[Trial] = field(default_factory=list)
-    completed_by: str = ""
-
-    @property
-    def tuning_spec(self) -> TuningJobSpec:
-        """The spec as it was submitted."""
-        return TuningJobSpec.from_dict(self.spec)
-
-    @property
-    def results_uri(self) -> str:
-        """The prefix that the results of its training jobs are below."""
-        return str(self.tuning_spec.definitions[0].request["OutputDataConfig"]["S3OutputPath"])
-
-    def check_spec(self) -> None:
-        """Refuse a spec that is no tuning job's."""
-        spec = self.tuning_spec
-        if not isinstance(spec.job_name, str) or not isinstance(spec.runtime, str):
-            raise ValueError("'spec' names no job and runtime")
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON values, with every field that a newer version had written.
-
-        Raises:
-            ValueError: status or stop reason stands in no table.
-        """
-        return {**super().to_dict(), "trials": [vars(trial) for trial in self.trials]}
-
-    @classmethod
-    def _decode(cls, own: dict[str, Any]) -> None:
-        super()._decode(own)
-        try:
-            own["trials"] = [dataclass_of(Trial, _object(entry, "a trial")) for entry in own.get("trials", ())]
-        except TypeError as error:
-            raise ValueError(f"a trial cannot be read: {error}") from error
 
 
 @dataclass
@@ -490,32 +395,6 @@ class JobRecord(HostsRecord):
         return job_keys(self.training_spec).model.rpartition("/")[0]
 
 
-@dataclass
-class ProcessingRecord(HostsRecord):
-    """All that is known of a processing job.
-
-    Attributes:
-        exit_message: ExitMessage: what the hosts left in ``/opt/ml/output/message``.
-    """
-
-    exit_message: str = ""
-
-    @cached_property
-    def processing_spec(self) -> ProcessingJobSpec:
-        """The spec as it was submitted."""
-        return ProcessingJobSpec.from_dict(self.spec)
-
-    @property
-    def hosts_spec(self) -> ProcessingJobSpec:
-        """The spec as it was submitted."""
-        return self.processing_spec
-
-    @property
-    def results_uri(self) -> str:
-        """The place of its outputs: of the first, where there are several; empty where there is none."""
-        return next((output.uri for output in self.processing_spec.outputs), "")
-
-
 def _stop_reason(text: str, status: Status) -> StopReason:
     """Return the reason; 0.1.0 wrote a sentence where a host had failed, and a newer version may have more reasons."""
     if text in set(StopReason):
@@ -524,7 +403,7 @@ def _stop_reason(text: str, status: Status) -> StopReason:
 
 
 def _transition(values: object) -> Transition:
-    given = _object(values, "a transition")
+    given = object_of(values, "a transition")
     names = ("status", "message", "start", "end")
     return Transition(
         str(given.get("status", "")),
@@ -541,7 +420,12 @@ def _seconds(value: object) -> float | None:
     raise ValueError(f"a time is {_kind(value)}")
 
 
-def _object(value: object, subject: str) -> dict[str, Any]:
+def object_of(value: object, subject: str) -> dict[str, Any]:
+    """Return a JSON object that was read; ``subject`` names it.
+
+    Raises:
+        ValueError: it is none.
+    """
     if not isinstance(value, dict):
         raise ValueError(f"{subject} is {_kind(value)}")
     return value

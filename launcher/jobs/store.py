@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Generic
+from typing import TYPE_CHECKING, Generic
 
 from launcher.errors import (
     BadInputError,
@@ -26,7 +26,6 @@ from launcher.errors import (
     SettingsError,
 )
 from launcher.jobs.changes import mark_changed
-from launcher.jobs.endpoint_record import EndpointConfigRecord, EndpointRecord
 from launcher.jobs.folder import JobFolder
 from launcher.jobs.kinds import (
     ENDPOINT_CONFIGS,
@@ -39,9 +38,20 @@ from launcher.jobs.kinds import (
     Kind,
     RecordType,
 )
-from launcher.jobs.record import JobRecord, ModelRecord, ProcessingRecord, TransformRecord, TuningRecord
+from launcher.jobs.record import JobRecord
 from launcher.paths import make_private
 from launcher.settings import default_home
+
+if TYPE_CHECKING:
+    from launcher.jobs.endpoint_record import EndpointConfigRecord as EndpointConfigRecord
+    from launcher.jobs.endpoint_record import EndpointRecord as EndpointRecord
+    from launcher.jobs.model_record import ModelRecord as ModelRecord
+    from launcher.jobs.processing_record import ProcessingRecord as ProcessingRecord
+    from launcher.jobs.transform_record import TransformRecord as TransformRecord
+    from launcher.jobs.tuning_record import TuningRecord as TuningRecord
+
+if TYPE_CHECKING:
+    pass
 
 _SCRATCH = ".new-"  # folders that version 0.1.0 left when it was killed
 _REMOVED = ".removed-"  # what is being removed, out of the way of its name
@@ -365,42 +375,42 @@ class JobStore(Store[JobRecord]):
         self.jobs_path = self.path
 
 
-class TransformStore(Store[TransformRecord]):
+class TransformStore(Store["TransformRecord"]):
     """The transform jobs of one home."""
 
     def __init__(self, home: Path) -> None:
         super().__init__(home, TRANSFORM_JOBS)
 
 
-class ProcessingStore(Store[ProcessingRecord]):
+class ProcessingStore(Store["ProcessingRecord"]):
     """The processing jobs of one home."""
 
     def __init__(self, home: Path) -> None:
         super().__init__(home, PROCESSING_JOBS)
 
 
-class TuningStore(Store[TuningRecord]):
+class TuningStore(Store["TuningRecord"]):
     """The hyperparameter tuning jobs of one home."""
 
     def __init__(self, home: Path) -> None:
         super().__init__(home, TUNING_JOBS)
 
 
-class ModelStore(Store[ModelRecord]):
+class ModelStore(Store["ModelRecord"]):
     """The models of one home."""
 
     def __init__(self, home: Path) -> None:
         super().__init__(home, MODELS)
 
 
-class EndpointConfigStore(Store[EndpointConfigRecord]):
+class EndpointConfigStore(Store["EndpointConfigRecord"]):
     """The endpoint configurations of one home."""
 
     def __init__(self, home: Path) -> None:
         super().__init__(home, ENDPOINT_CONFIGS)
 
 
-class EndpointStore(Store[EndpointRecord]):
+class EndpointStore(Store["EndpointRecord"]):
     """The endpoints of one home."""
 
     def __init__(self, home: Path) -> None:

@@ -9,8 +9,8 @@ from functools import partial
 from pathlib import Path
 
 from launcher.channels.resolving import ChannelSource, source_of
+from launcher.jobs.processing_record import ProcessingRecord
 from launcher.jobs.processing_spec import ProcessingJobSpec, ProcessingOutput
-from launcher.jobs.record import ProcessingRecord
 from launcher.jobs.states import Status
 from launcher.processing_jobs.plan import INPUTS, is_linked, make_processing_plan, present_inputs
 from launcher.running.plan import RunPlan

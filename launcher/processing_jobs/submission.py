@@ -11,8 +11,8 @@ from typing import Any
 from launcher.channels.resolving import resolve_channels
 from launcher.errors import OutputPathError
 from launcher.jobs.folder import JobFolder
+from launcher.jobs.processing_record import ProcessingRecord
 from launcher.jobs.processing_spec import ProcessingJobSpec
-from launcher.jobs.record import ProcessingRecord
 from launcher.jobs.states import SecondaryStatus, Status
 from launcher.jobs.store import Claim, ProcessingStore
 from launcher.processing_jobs.plan import make_processing_plan

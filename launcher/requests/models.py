@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from launcher.errors import BadInputError, ChannelError, RequestError, UnsupportedOptionError
+from launcher.jobs.model_record import ModelRecord
 from launcher.jobs.model_spec import ModelForm, ModelSpec
-from launcher.jobs.record import ModelRecord, utc
+from launcher.jobs.record import utc
 from launcher.requests.members import refuse_unsupported
 from launcher.requests.serving_members import MODEL_MEMBERS
 from launcher.requests.shapes import OWN_MEMBER, operation_shape

@@ -8,6 +8,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from launcher.errors import BadInputError, ChannelError, SourceError
+from launcher.jobs.processing_record import ProcessingRecord
 from launcher.jobs.processing_spec import (
     BUNDLED_IMAGE,
     CODE_PATH,
@@ -17,7 +18,7 @@ from launcher.jobs.processing_spec import (
     ProcessingJobSpec,
     ProcessingOutput,
 )
-from launcher.jobs.record import ProcessingRecord, utc
+from launcher.jobs.record import utc
 from launcher.jobs.spec import Channel
 from launcher.jobs.states import Status
 from launcher.requests.members import refuse_unsupported

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from launcher.errors import BadInputError, ChannelError, RequestError
-from launcher.jobs.record import TransformRecord, utc
+from launcher.jobs.record import utc
 from launcher.jobs.states import Status
+from launcher.jobs.transform_record import TransformRecord
 from launcher.jobs.transform_spec import DEFAULT_RETRIES, DEFAULT_TIMEOUT_SECONDS, TransformJobSpec
 from launcher.requests import json_path
 from launcher.requests.members import refuse_unsupported

@@ -10,9 +10,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from launcher.errors import BadInputError, HyperparameterError, UnsupportedOptionError
-from launcher.jobs.record import JobRecord, TuningRecord, utc
+from launcher.jobs.record import JobRecord, utc
 from launcher.jobs.spec import TrainingJobSpec
 from launcher.jobs.states import Status
+from launcher.jobs.tuning_record import TuningRecord
 from launcher.jobs.tuning_spec import (
     CATEGORICAL,
     CONTINUOUS,

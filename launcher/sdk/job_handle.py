@@ -6,13 +6,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from launcher.errors import JobFailedError
 from launcher.jobs.record import DrivenRecord
+from launcher.jobs.states import Status
 from launcher.jobs.store import Store
 from launcher.running.driving import drive, drive_detached, take_up
-from launcher.running.following import LineSink, LogReader
+from launcher.running.following import LineSink, LogReader, log_tail
 from launcher.runtimes import Runtime
 from launcher.sdk.notebook import progress_shown
-from launcher.terminal import print_line, say_error
+from launcher.secrets import masked_text
+from launcher.terminal import neutralised_text, print_line, say_error
 
 RecordType = TypeVar("RecordType", bound=DrivenRecord)
 
@@ -76,6 +79,23 @@ class JobHandle(Generic[RecordType]):
         """Print everything that the hosts printed so far, without control sequences but colours."""
         LogReader(self._store.folder(self.name), self._printer()).read(final=True)
 
+    def describe(self) -> dict[str, Any]:
+        """Return what AWS's Describe call returns, in boto3's types."""
+        raise NotImplementedError
+
+    def wait(self, logs: bool = True, on_line: LineSink | None = None, *, looking_on: bool = False) -> None:
+        """Follow the job until it has ended, and drive it if it has no driver.
+
+        Args:
+            logs: whether to print its log.
+            on_line: gets every line of the log instead.
+            looking_on: whether the caller only wants to see the log.
+        Raises:
+            JobFailedError: it failed.
+        """
+        sink = on_line or (self._printer() if logs else None)
+        self._raise_unless_completed(self._drive(sink, looking_on=looking_on), log_shown=sink is not None)
+
     def detach(self) -> None:
         """Leave the job to a process that outlives this one."""
         drive_detached(self._store, self.name)
@@ -97,6 +117,21 @@ class JobHandle(Generic[RecordType]):
     @property
     def _hosts(self) -> int:
         raise NotImplementedError
+
+    def _raise_unless_completed(self, record: RecordType, *, log_shown: bool) -> None:
+        """Raise the error of a failed job; a stopped one is no error, as with SageMaker."""
+        if record.status != Status.FAILED:
+            return
+        tail = "".join(f"\n    {line}" for line in log_tail(self.log_path))
+        raise JobFailedError(
+            neutralised_text(f"{self._store.kind.noun} '{self.name}': {masked_text(self._why_failed(record))}"),
+            neutralised_text(f"Log: {self.log_path}" + (f", which ends with:{tail}" if tail else "")),
+            job_name=self.name,
+            reason=record.failure_reason,
+        )
+
+    def _why_failed(self, record: RecordType) -> str:
+        return record.failure_reason
 
     @property
     def _record(self) -> RecordType:

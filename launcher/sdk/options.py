@@ -10,23 +10,17 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from launcher.errors import BadInputError, RequestError, UnsupportedOptionError
 from launcher.requests.members import MEMBERS, Member, is_accepted
-from launcher.requests.shapes import member_shape
-from launcher.requests.training import EXCEPTIONS, OPERATION
-from launcher.requests.validation import check
 
 GROUP_ATTRIBUTES = ("instance_group_name", "instance_type", "instance_count")
 _LONGEST_NAME_BYTES, _LONGEST_PATH_BYTES = 255, 4096  # of Linux
 
 
-@dataclass(frozen=True)
-class Option:
+class Option(NamedTuple):
     """A row of a table.
 
     Attributes:
@@ -417,6 +411,8 @@ def refuse_unknown(options: Mapping[str, Any], names: Sequence[str], owner: str)
     Raises:
         UnsupportedOptionError: there is one; the message has the nearest that does exist.
     """
+    from difflib import get_close_matches
+
     for option in options:
         near = get_close_matches(option, names, n=1)
         raise UnsupportedOptionError(
@@ -441,6 +437,10 @@ def _check_option(option: Option, value: Any, owner: str) -> None:
 
 
 def _check_against_member(option: Option, value: Any, given: str) -> None:
+    from launcher.requests.shapes import member_shape
+    from launcher.requests.training import EXCEPTIONS, OPERATION
+    from launcher.requests.validation import check
+
     plain = list(value) if isinstance(value, tuple) else value
     member = option.member.replace("[]", "[0]")
     try:

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from launcher.errors import BadInputError, JobExistsError, SourceError
+from launcher.jobs.processing_record import ProcessingRecord
 from launcher.jobs.processing_spec import BUNDLED_IMAGE, CODE_PATH
-from launcher.jobs.record import ProcessingRecord
 from launcher.jobs.store import Claim, ProcessingStore
 from launcher.paths import checked_path
 from launcher.processing_jobs.submission import (

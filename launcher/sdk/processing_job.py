@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from launcher.jobs.record import ProcessingRecord
+from launcher.jobs.processing_record import ProcessingRecord
 from launcher.jobs.store import ProcessingStore
 from launcher.requests.processing import describe_processing
 from launcher.running.driving import raise_unless_completed
-from launcher.running.following import LineSink
 from launcher.runtimes import Runtime
 from launcher.sdk.job_handle import JobHandle
 from launcher.sdk.processing_inputs import ProcessingInput, ProcessingOutput
@@ -98,20 +97,8 @@ class ProcessingJob(JobHandle[ProcessingRecord]):
         """Return what DescribeProcessingJob returns, in boto3's types."""
         return describe_processing(self._looked_after())
 
-    def wait(self, logs: bool = True, on_line: LineSink | None = None, *, looking_on: bool = False) -> None:
-        """Follow the job until it has ended, and take it up if nobody drives it any more.
-
-        Args:
-            logs: whether to print what the job prints.
-            on_line: gets every line of the log instead.
-            looking_on: whether the caller only wants to see the log.
-        Raises:
-            JobFailedError: it failed.
-        """
-        printed = self._printer() if logs else None
-        sink = on_line or printed
-        record = self._drive(sink, looking_on=looking_on)
-        raise_unless_completed(self._store, record, log_shown=sink is not None)
+    def _raise_unless_completed(self, record: ProcessingRecord, *, log_shown: bool) -> None:
+        raise_unless_completed(self._store, record, log_shown=log_shown)
 
     @property
     def _hosts(self) -> int:

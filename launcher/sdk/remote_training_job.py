@@ -236,7 +236,7 @@ class RemoteTrainingJob(TrainingJob):
             raise
         if shown and "TrainingTimeInSeconds" in description:
             say_savings(description)
-        self._raise_unless_completed(description)
+        self._raise_unless_done(description)
 
     def detach(self) -> None:
         """Do nothing: the job goes on there without this process."""
@@ -270,7 +270,7 @@ class RemoteTrainingJob(TrainingJob):
                 ) from error
             raise
 
-    def _raise_unless_completed(self, description: Mapping[str, Any]) -> None:
+    def _raise_unless_done(self, description: Mapping[str, Any]) -> None:
         if description["TrainingJobStatus"] != "Failed":
             return
         reason = str(description.get("FailureReason", ""))

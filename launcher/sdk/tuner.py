@@ -20,10 +20,11 @@ from launcher.requests.tuning import OBJECTIVE_HYPERPARAMETER, OPERATION, check_
 from launcher.runtimes import Runtime
 from launcher.sdk.analytics import HyperparameterTuningJobAnalytics
 from launcher.sdk.endpoint_configs import tag_members
-from launcher.sdk.estimator import Estimator, decoded, session_of
+from launcher.sdk.estimator import Estimator
 from launcher.sdk.inputs import Inputs
 from launcher.sdk.parameters import CategoricalParameter, ContinuousParameter, IntegerParameter, ParameterRange
 from launcher.sdk.session import Session, check_session
+from launcher.sdk.training_submission import decoded, session_of, submission_of
 from launcher.sdk.tuning_job import TuningJob, tuning_job
 from launcher.sdk.uploading import put_source
 from launcher.settings import home_path
@@ -775,7 +776,7 @@ def _training(
     if given_place is None and not estimator._output_path and not estimator._session_given:
         # The source belongs to the tuning job, not to a training job of its name.
         estimator.code_location = str(folder)
-    submission = estimator._submission(inputs, job_name)
+    submission = submission_of(estimator, inputs, job_name)
     if given_place is None:
         submission.request[OWN_MEMBER].get("Estimator", {}).pop("CodeLocation", None)
     return submission.request, submission.members

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from launcher.errors import BadInputError, JobFailedError
-from launcher.jobs.record import TuningRecord
-from launcher.jobs.states import Status
-from launcher.jobs.store import Store, TuningStore
+from launcher.errors import BadInputError
+from launcher.jobs.store import TuningStore
+from launcher.jobs.tuning_record import TuningRecord
 from launcher.requests.tuning import best_trial
-from launcher.running.following import LineSink, log_tail
 from launcher.runtimes import Runtime
 from launcher.sdk.job_handle import JobHandle
 from launcher.sdk.training_job import TrainingJob
-from launcher.secrets import masked_text
 from launcher.settings import home_path
-from launcher.terminal import neutralised_text
 from launcher.tuning import service
 
 if TYPE_CHECKING:
@@ -57,42 +53,14 @@ class TuningJob(JobHandle[TuningRecord]):
 
         return pd.DataFrame([_row(summary) for summary in self.training_jobs()])
 
-    def wait(self, logs: bool = True, on_line: LineSink | None = None, *, looking_on: bool = False) -> None:
-        """Follow the tuning job until it has ended, and drive it if it has no driver.
-
-        Args:
-            logs: whether to print its log.
-            on_line: gets every line of the log instead.
-            looking_on: whether the caller only wants to see the log.
-        Raises:
-            JobFailedError: it failed.
-        """
-        printed = self._printer() if logs else None
-        raise_unless_completed(self._store, self._drive(on_line or printed, looking_on=looking_on))
-
     @property
     def _hosts(self) -> int:
         return 1  # the driver's own log
 
-
-def raise_unless_completed(store: Store[TuningRecord], record: TuningRecord) -> None:
-    """Raise the error of a failed tuning job; a stopped one is no error, as with SageMaker.
-
-    Raises:
-        JobFailedError: with the reason, and the failure of the last training job.
-    """
-    if record.status != Status.FAILED:
-        return
-    name = record.tuning_spec.job_name
-    failures = [trial for trial in record.trials if trial.failure]
-    last = f"\n    {failures[-1].job}: {failures[-1].failure}" if failures else ""
-    tail = "".join(f"\n    {line}" for line in log_tail(store.folder(name).log_path("algo-1"))[-3:])
-    raise JobFailedError(
-        neutralised_text(f"tuning job '{name}': {masked_text(record.failure_reason)}{masked_text(last)}"),
-        neutralised_text(f"Log: {store.folder(name).log_path('algo-1')}, which ends with:{tail}"),
-        job_name=name,
-        reason=record.failure_reason,
-    )
+    def _why_failed(self, record: TuningRecord) -> str:
+        """Return the reason, with the failure of the last training job."""
+        failures = [trial for trial in record.trials if trial.failure]
+        return record.failure_reason + (f"\n    {failures[-1].job}: {failures[-1].failure}" if failures else "")
 
 
 def tuning_job(name: str) -> TuningJob:

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from launcher.jobs.model_record import ModelRecord
 from launcher.jobs.model_spec import ModelSpec
-from launcher.jobs.record import ModelRecord
 from launcher.jobs.store import ModelStore
 from launcher.requests.models import check_model_request
 from launcher.runtimes.images import image_note

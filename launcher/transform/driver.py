@@ -19,9 +19,9 @@ from typing import Any
 from launcher.errors import JobFolderError, LauncherError, ModelHostError
 from launcher.jobs.clock import clock_mark
 from launcher.jobs.log_times import FolderTimes
-from launcher.jobs.record import TransformRecord
 from launcher.jobs.states import Status, StopReason
 from launcher.jobs.store import DISK_FULL, TransformStore
+from launcher.jobs.transform_record import TransformRecord
 from launcher.running.following import LogReader
 from launcher.running.opt_ml import FAILURE_REASON_LIMIT
 from launcher.running.reach import Reach, s3_in_reach

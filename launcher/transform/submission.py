@@ -11,8 +11,8 @@ from typing import Any
 from launcher.errors import ChannelError, OutputPathError
 from launcher.jobs.folder import JobFolder
 from launcher.jobs.model_spec import ModelSpec
-from launcher.jobs.record import TransformRecord
 from launcher.jobs.store import ModelStore, TransformStore
+from launcher.jobs.transform_record import TransformRecord
 from launcher.jobs.transform_spec import TransformJobSpec
 from launcher.requests.transform import check_transform_request
 from launcher.runtimes import Runtime, choose_runtime

@@ -16,9 +16,10 @@ from pathlib import Path
 from launcher.errors import JobFolderError, JobNotFoundError, LauncherError
 from launcher.jobs.clock import clock_mark
 from launcher.jobs.metrics import read_points
-from launcher.jobs.record import JobRecord, TuningRecord
+from launcher.jobs.record import JobRecord
 from launcher.jobs.states import Status, StopReason
 from launcher.jobs.store import DISK_FULL, JobStore, TuningStore
+from launcher.jobs.tuning_record import TuningRecord
 from launcher.jobs.tuning_spec import Trial
 from launcher.requests.tuning import best_trial, consumed_seconds, not_improving, trial_request, tuning_job_arn
 from launcher.running.accepting import submit

@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from launcher.errors import JobNotFoundError, RecordError
-from launcher.jobs.record import JobRecord, TuningRecord
+from launcher.jobs.record import JobRecord
 from launcher.jobs.store import JobStore, Store
+from launcher.jobs.tuning_record import TuningRecord
 from launcher.jobs.tuning_spec import Trial
 from launcher.requests.tuning import best_trial, describe_tuning, trial_summary
 

@@ -11,9 +11,9 @@ from typing import Any
 
 from launcher.errors import BadInputError
 from launcher.jobs.folder import JobFolder
-from launcher.jobs.record import TuningRecord
 from launcher.jobs.spec import TrainingJobSpec
 from launcher.jobs.store import Claim, JobStore, TuningStore
+from launcher.jobs.tuning_record import TuningRecord
 from launcher.jobs.tuning_spec import CATEGORICAL, Trial, TuningJobSpec
 from launcher.requests.shapes import OWN_MEMBER
 from launcher.requests.training import s3_member

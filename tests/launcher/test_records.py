@@ -15,9 +15,12 @@ from launcher.errors import JobNotFoundError, LauncherError, RecordError
 from launcher.jobs import clock
 from launcher.jobs.batch import ServiceJobRecord
 from launcher.jobs.endpoint_record import EndpointRecord
-from launcher.jobs.record import _KINDS, RECORD_VERSION, JobRecord, ProcessingRecord, TransformRecord, TuningRecord
+from launcher.jobs.processing_record import ProcessingRecord
+from launcher.jobs.record import _KINDS, RECORD_VERSION, JobRecord
 from launcher.jobs.spec import TrainingJobSpec
 from launcher.jobs.states import MOVES, STATUSES, STOPS, SecondaryStatus, Status, StopReason
+from launcher.jobs.transform_record import TransformRecord
+from launcher.jobs.tuning_record import TuningRecord
 from tests.shell import launcher_environment, run_launcher
 from tests.users import without_rights
 

@@ -564,7 +564,7 @@ def test_what_a_killed_submission_left_is_no_job_and_in_nobodys_way(make_source,
 def test_an_upload_that_fails_leaves_no_job(make_source, home, monkeypatch):
     source = make_source("pass")
     estimator = launcher.Estimator(entry_point="train.py", source_dir=source, runtime=FakeRuntime())
-    monkeypatch.setattr("launcher.sdk.estimator.upload_source", lambda *_arguments: 1 / 0)
+    monkeypatch.setattr("launcher.sdk.training_submission.upload_source", lambda *_arguments: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         estimator.fit(job_name="job-1")
     assert not (home / "jobs" / "job-1").exists()

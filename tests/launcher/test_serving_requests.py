@@ -10,9 +10,10 @@ from launcher.errors import (
     TakenError,
     UnsupportedOptionError,
 )
+from launcher.jobs.model_record import ModelRecord
 from launcher.jobs.model_spec import ModelSpec
-from launcher.jobs.record import ModelRecord, TransformRecord
 from launcher.jobs.store import ModelStore
+from launcher.jobs.transform_record import TransformRecord
 from launcher.jobs.transform_spec import TransformJobSpec
 from launcher.requests.models import check_model_request, describe_model, model_request
 from launcher.requests.serving_members import MODEL_MEMBERS, TRANSFORM_MEMBERS

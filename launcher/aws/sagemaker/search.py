@@ -12,10 +12,11 @@ from launcher.aws.sagemaker.listing import page
 from launcher.errors import RecordError, RequestError, UnsupportedOptionError
 from launcher.jobs.endpoint_record import EndpointRecord
 from launcher.jobs.kinds import ENDPOINTS, TRAINING_JOBS, TUNING_JOBS, Kind
-from launcher.jobs.record import JobRecord, Record, TuningRecord
+from launcher.jobs.record import JobRecord, Record
 from launcher.jobs.store import Store
 from launcher.jobs.summaries import summaries
 from launcher.jobs.tags import tags_of
+from launcher.jobs.tuning_record import TuningRecord
 from launcher.requests.describe import describe_record
 from launcher.requests.endpoints import describe_endpoint
 from launcher.requests.shapes import shape

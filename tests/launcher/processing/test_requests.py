@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from launcher.errors import BadInputError, RequestError, SourceError, UnsupportedOptionError
+from launcher.jobs.processing_record import ProcessingRecord
 from launcher.jobs.processing_spec import ProcessingJobSpec
-from launcher.jobs.record import ProcessingRecord
 from launcher.requests.processing import check_processing_request, describe_processing, processing_request
 from launcher.requests.processing_members import PROCESSING_MEMBERS
 from launcher.requests.shapes import operation_shape, shape

@@ -8,7 +8,7 @@ import pytest
 from botocore.validate import ParamValidator
 
 from launcher.errors import BadInputError, JobExistsError, TuningJobNotFoundError
-from launcher.jobs.record import TuningRecord
+from launcher.jobs.tuning_record import TuningRecord
 from launcher.requests.describe import describe_record
 from launcher.requests.tuning import describe_tuning
 from launcher.running.accepting import submit
