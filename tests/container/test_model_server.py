@@ -171,7 +171,7 @@ def test_a_worker_that_is_killed_under_load_is_replaced_and_only_what_it_held_is
 
 
 def test_connections_that_are_kept_are_shared_between_the_workers(tree):
-    """Each is of one worker from its beginning; of sixteen opened at once, no worker has all."""
+    """Each is of one worker from its beginning; of many opened at once, no worker has all."""
     tree.write(
         "model/inference.py",
         "import os, time\ndef model_fn(folder): return None\n"
@@ -188,10 +188,15 @@ def test_connections_that_are_kept_are_shared_between_the_workers(tree):
                     pids.append(connection.getresponse().read())
                 return pids
 
-        with ThreadPoolExecutor(16) as clients:
-            pids = list(clients.map(workers_of, range(16)))
-    assert all(len(set(answers)) == 1 for answers in pids), "a connection stays with its worker"
-    assert len({answers[0] for answers in pids}) == 2
+        workers = set()
+        for _ in range(20):  # on a busy machine, a worker may be asleep while the other takes a whole round
+            with ThreadPoolExecutor(16) as clients:
+                pids = list(clients.map(workers_of, range(16)))
+            assert all(len(set(answers)) == 1 for answers in pids), "a connection stays with its worker"
+            workers |= {answers[0] for answers in pids}
+            if len(workers) == 2:
+                break
+    assert len(workers) == 2
 
 
 def test_bad_http_is_refused_and_the_server_goes_on(server):

@@ -149,7 +149,13 @@ def test_a_job_may_close_a_pipe_early_and_open_the_next_one_late(runtime, run, t
     time.sleep(0.5)
     with open(stem + "_1", "rb") as stream:
         assert len(stream.read()) == 4 << 20
-    print("names", sorted(os.listdir(os.path.dirname(stem))))
+    # The writer removes a pipe once it has closed its end, which is when the reader sees the end too.
+    for _ in range(1000):
+        names = sorted(os.listdir(os.path.dirname(stem)))
+        if names == ["train_2"]:
+            break
+        time.sleep(0.01)
+    print("names", names)
     """
     job = run(script, {"train": launcher.TrainingInput(str(tmp_path / "big"), input_mode="Pipe")}, runtime)
     assert job.status == "Completed", (job.failure_reason, job.logs())

@@ -46,7 +46,7 @@ def test_the_demo_learns_to_balance_from_random_data_alone(demo, runtime):
     learned_reward = float(re.search(r"mean reward ([\d.]+) over 100 episodes", said)[1])
     assert 15 < random_reward < 30
     assert learned_reward > 195
-    first, coachs = said.split("The epochs in Coach's columns", 1)
+    first, coachs = said.split("Every epoch, in Coach's columns", 1)
     value, lower, upper = map(float, re.search(r"learned . FQE +. +([\d.]+) . +([\d.]+) to ([\d.]+)", first).groups())
     to_beat = float(re.search(r"random +. mean of the log . +([\d.]+)", first)[1])
     assert to_beat < lower < value < upper <= 100

@@ -227,7 +227,7 @@ def test_the_same_client_token_gives_the_same_service_job(queues):
 @pytest.mark.parametrize(
     ("members", "words"),
     [
-        ({"serviceRequestPayload": "{"}, "not JSON"),
+        ({"serviceRequestPayload": "{"}, "not a JSON object"),
         ({"serviceRequestPayload": '{"TrainingJobName": "n"}'}, "serviceRequestPayload.*roleArn"),
         ({"jobQueue": "none"}, "job-queue/none does not exist"),
         ({"jobName": "no name"}, "jobName should match"),

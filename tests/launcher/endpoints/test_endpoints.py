@@ -68,7 +68,7 @@ class ScriptRuntime(FakeRuntime):
 
     @property
     def running(self):
-        return [execution for execution in self.executions.values() if execution.child.poll() is None]
+        return [execution for execution in list(self.executions.values()) if execution.child.poll() is None]
 
 
 class World:
@@ -206,6 +206,8 @@ def test_a_container_that_ends_is_started_again_and_no_request_is_lost(endpoint)
             before = endpoint.ask()["pid"]
             os.kill(before, signal.SIGKILL)
             wait_until(lambda before=before: endpoint.ask()["pid"] != before)
+        pids = {endpoint.ask()["pid"], before}
+        wait_until(lambda: lost(answers) or pids <= {answer["pid"] for answer in list(answers)})
     assert lost(answers) == []
     assert len({answer["pid"] for answer in answers}) == 3
 

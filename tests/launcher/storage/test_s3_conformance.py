@@ -603,7 +603,7 @@ def test_versions_are_refused_in_so_many_words(s3, bucket):
         "NotImplemented",
         501,
     )
-    assert "one version" in answer["Error"]["Message"]
+    assert "a single version" in answer["Error"]["Message"]
     assert "Status" not in s3.get_bucket_versioning(Bucket=bucket)
     s3.put_object(Bucket=bucket, Key="key", Body=b"")
     [version] = s3.list_object_versions(Bucket=bucket)["Versions"]

@@ -112,6 +112,6 @@ def test_results_of_parents_count_and_those_outside_the_ranges_do_not():
 
 def test_without_optuna_bayesian_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "optuna", None)
-    with pytest.raises(UnsupportedOptionError, match=r"pip install 'sagemaker-launcher\[tuning\]'"):
+    with pytest.raises(UnsupportedOptionError, match=r"pip install .*\[tuning\]'"):
         choose_values(spec(RATE, strategy="Bayesian"), [])
     assert choose_values(spec(RATE), [])[1]
