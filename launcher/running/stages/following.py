@@ -6,7 +6,7 @@ import contextlib
 import errno
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 from launcher.jobs.clock import clock_mark
 from launcher.jobs.log_times import FolderTimes
@@ -81,20 +81,9 @@ class Following(Starting[HostsRecordType]):
                 self._record.exit_codes[host] = code
                 for warning in hosts.warnings:
                     self._record.warn(warning)
-                lost = self._lost(host) if code != 0 else ""
-                if host in hosts.vanished:
-                    self._record.platform_failure = f"{host} was gone when it was looked for"
-                    self._record.warn(self._record.platform_failure)
-                elif (
-                    code != 0
-                    and (lost := self._faults.killed(host) or self._lost(host))
-                    and not self._record.stop_reason
-                ):
-                    self._record.platform_failure = lost
-                    lost = f"{host} was gone when it was looked for"
-                    self._record.warn(lost)
-                if code != 0 and not self._record.stop_reason:
+                if lost := self._what_took(host, code, hosts.vanished):
                     self._record.platform_failure = self._record.platform_failure or lost
+                    self._record.warn(lost)
             self._tell_of_silence(hosts)
             if self._streams and not self._record.stop_reason and (reason := self._feeder.failure()):
                 self._record.input_failure = reason
@@ -155,6 +144,14 @@ class Following(Starting[HostsRecordType]):
     def _taken_away(self, host: str) -> bool:
         """Return whether a host has ended because of an interruption that the job is prepared for."""
         return False
+
+    def _what_took(self, host: str, code: int, vanished: Container[str]) -> str:
+        """Return what took a host away, so that its end is no failure of the job; empty where the job ended it."""
+        if host in vanished:
+            return f"{host} was gone when it was looked for"
+        if code == 0 or self._record.stop_reason:
+            return ""
+        return self._faults.killed(host) or self._lost(host)
 
     def _lost(self, host: str) -> str:
         """Return what took a host away that has ended; empty where it ended by itself."""
