@@ -1,0 +1,134 @@
+"""Random requests go to each engine, and Describe gives all of them back; benchmarks/random_requests.py sends 1,000."""
+
+import copy
+import functools
+import json
+
+import pytest
+
+from launcher.running.driving import drive
+from launcher.runtimes.slurm_commands import own_jobs
+from tests.another_aws import another_aws, client_variables
+from tests.random_requests import differences, drawn, expected, members_of, placed
+from tests.request_engines import AsAws, OverSsh, ThisMachine, an_empty_image, losses, send_until
+from tests.waiting import wait_until
+
+
+@functools.cache
+def some():
+    return drawn(60, seed=16, variety=4)
+
+
+@pytest.fixture(autouse=True)
+def _types_with_gpus_run_without(monkeypatch):
+    monkeypatch.setenv("LAUNCHER_GPUS", "none")
+
+
+def sent(engine, count):
+    """Send so many requests that the engine takes; yield each of them, with its name."""
+    refusals = []
+    documents = (placed(document, engine.there, number) for number, document in enumerate(some()))
+    for document, name, lines in send_until(engine, documents, count, lambda *pair: refusals.append(pair)):
+        assert lines == []
+        yield document, name
+        count -= 1
+    assert count == 0, refusals
+
+
+def lost(engine, jobs):
+    return {name: lines for document, name in jobs if (lines := losses(document, engine.answer(name)))}
+
+
+def test_the_requests_have_every_member_that_is_taken():
+    """A few of them lack some; as many as go to each engine lack none."""
+    assert members_of(drawn(400, seed=16, variety=4))[1] == []
+
+
+def test_whatever_is_taken_from_an_answer_or_put_into_it_is_seen():
+    for document in some()[:20]:
+        answer = expected(document)
+        assert differences(document, answer) == []
+        for path in leaves(answer):
+            assert differences(document, without(answer, path)), path
+        assert differences(document, {**answer, "Invented": 1}) == ["Invented is added: 1"]
+        assert differences(document, {**answer, "TrainingJobName": "other"})
+
+
+def leaves(value, path=()):
+    """Yield the way to each value that is neither a mapping nor a list."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, inner in items:
+        yield from leaves(inner, (*path, key))
+    if not isinstance(value, dict | list):
+        yield path
+
+
+def without(answer, path):
+    answer = inner = copy.deepcopy(answer)
+    for key in path[:-1]:
+        inner = inner[key]
+    del inner[path[-1]]
+    return answer
+
+
+def test_a_process_gives_them_back(tmp_path, home):
+    engine = ThisMachine("process", tmp_path / "work", home)
+    assert lost(engine, sent(engine, 20)) == {}
+    assert len(engine.store.names()) == 20, "what is refused leaves nothing"
+
+
+@pytest.mark.docker
+def test_docker_gives_them_back(tmp_path, home, empty_image):
+    engine = ThisMachine("docker", tmp_path / "work", home, images=(empty_image,))
+    assert lost(engine, sent(engine, 10)) == {}
+
+
+def test_slurm_gives_them_back_before_and_after_it_has_taken_the_job(slurm, tmp_path, home, monkeypatch):
+    """The cluster holds the jobs, so none of them runs."""
+    monkeypatch.setenv("LAUNCHER_SLURM_OPTIONS", "--hold")
+    limits = {"most_cpus": 4, "most_hosts": 2, "longest_seconds": 6 * 86400}
+    engine = ThisMachine("slurm", tmp_path / "work", home, **limits)
+    jobs = list(sent(engine, 10))
+    assert lost(engine, jobs) == {}
+    document, name = jobs[0]
+    engine.submit(name)
+    wait_until(lambda: "job" in engine.store.load(name).executions.get("algo-1", {}))
+    number = engine.store.load(name).executions["algo-1"]["job"]
+    assert own_jobs()[number]["job"] == name
+    assert losses(document, engine.answer(name)) == []
+    engine.store.folder(name).request_stop()
+    drive(engine.store, name)
+    assert losses(document, engine.answer(name)) == []
+
+
+def test_another_machine_gives_them_back_here_and_there(box, tmp_path, home):
+    engine = OverSsh(box, tmp_path / "work", home, most_hosts=2)
+    jobs = list(sent(engine, 10))
+    assert lost(engine, jobs) == {}
+    there = engine.answers_there([name for _, name in jobs])
+    for document, name in jobs:
+        assert losses(document, engine.brought_home(document, there[name])) == [], json.dumps(document)
+
+
+def test_mode_aws_gives_them_back(tmp_path, home, monkeypatch, aws):
+    for name, text in client_variables(aws).items():
+        monkeypatch.setenv(name, text)
+    engine = AsAws(tmp_path / "work")
+    engine.occupy()
+    for document, name in sent(engine, 10):
+        assert losses(document, engine.brought_home(document, engine.answer(name))) == []
+    engine.end()
+
+
+@pytest.fixture
+def empty_image():
+    """An image of somebody else's: nothing of it runs here."""
+    with an_empty_image() as name:
+        yield name
+
+
+@pytest.fixture
+def aws(tmp_path):
+    """A server that has one place for jobs."""
+    with another_aws(tmp_path / "aws", LAUNCHER_JOBS_AT_ONCE="1", LAUNCHER_GPUS="none") as url:
+        yield url
