@@ -4,7 +4,6 @@ import contextlib
 import copy
 import io
 import json
-import shlex
 import subprocess
 import tarfile
 import uuid
@@ -26,11 +25,24 @@ from launcher.running.accepting import accept, plan_job, record_job
 from launcher.running.artifacts import write_archive
 from launcher.running.driving import drive_detached
 from launcher.runtimes import get_runtime
+from launcher.runtimes.slurm_commands import own_jobs
 from launcher.sdk.aws_training import submission_for_aws
 from launcher.storage import bucket_storage, which_s3
-from tests.random_requests import ROLE, Surroundings, differences, make_data
+from tests.random_requests import ROLE, Surroundings, differences, make_data, placed
+from tests.waiting import wait_until
 
 WAITS = "import time; time.sleep(600)\n"
+_DESCRIBES_ALL = """
+import json
+from launcher.jobs.store import JobStore
+from launcher.jobs.tags import read_tags
+from launcher.requests.describe import describe_record
+from launcher.settings import home_path
+store = JobStore(home_path())
+for name in store.names():
+    record = store.load(name)
+    print(json.dumps([name, describe_record(record), read_tags(store, name, record)], default=str))
+"""
 
 
 @dataclass(frozen=True)
@@ -48,7 +60,7 @@ class Answer:
     request: Mapping[str, Any] | None = None
 
 
-def losses(document, answer):
+def _losses(document, answer):
     """Return a line for everything that did not come back as it was sent."""
     lines = differences(document, answer.description)
     tags = {tag["Key"]: tag["Value"] for tag in document.get("Tags", ())}
@@ -83,7 +95,7 @@ class ThisMachine:
         )
 
     def send(self, document):
-        """Record a job as it is submitted; return its name, and a line for what its hosts would not get.
+        """Record a job as it is submitted; return a line for everything that its hosts would not get.
 
         Raises:
             LauncherError: it is refused; nothing was recorded.
@@ -92,16 +104,45 @@ class ThisMachine:
         plan = plan_job(job, self.store)
         with self.store.claim(job.spec.job_name) as claim:
             record_job(job, claim)
-        return document["TrainingJobName"], _not_given(document, plan)
+        return _not_given(document, plan)
 
-    def answer(self, name):
-        """Return what the record says, read anew."""
+    def losses(self, document):
+        """Return a line for everything that the record, read anew, does not give back."""
+        name = document["TrainingJobName"]
         record = JobStore(self.store.home).load(name)
-        return Answer(describe_record(record), read_tags(self.store, name, record), record.request)
+        answer = Answer(describe_record(record), read_tags(self.store, name, record), record.request)
+        return _losses(document, answer)
 
-    def submit(self, name):
-        """Give a recorded job a driver, which starts it."""
+    def end(self):
+        """Return such lines for what can only be asked when all have been sent."""
+        return []
+
+
+class OnHeldSlurm(ThisMachine):
+    """Gives some of the jobs to a cluster that holds them, and has them stopped there.
+
+    Args:
+        held: how many.
+    """
+
+    def __init__(self, folder, home, held):
+        super().__init__("slurm", folder, home, most_cpus=4, most_hosts=2, longest_seconds=6 * 86400)
+        self._left = held
+
+    def losses(self, document):
+        """Compare before and after the cluster has the job, and after its end."""
+        lines = super().losses(document)
+        self._left -= 1
+        if self._left < 0:
+            return lines
+        name = document["TrainingJobName"]
         drive_detached(self.store, name)
+        wait_until(lambda: "job" in self.store.load(name).executions.get("algo-1", {}))
+        assert own_jobs()[self.store.load(name).executions["algo-1"]["job"]]["job"] == name
+        lines += super().losses(document)
+        self.store.folder(name).request_stop()
+        wait_until(lambda: self.store.load(name).terminal)
+        return lines + super().losses(document)
 
 
 class OverSsh(ThisMachine):
@@ -111,45 +152,39 @@ class OverSsh(ThisMachine):
         box: from ``tests.sshd``, which ``LAUNCHER_HOST`` names.
     """
 
-    def __init__(self, box, folder, home, **limits):
-        super().__init__("process", folder, home, **limits)
+    def __init__(self, box, folder, home):
+        super().__init__("process", folder, home, most_hosts=2)
         self._box = box
+        self._sent = {}
 
     def send(self, document):
         """Send a job and have it stopped: its request is there from now on."""
-        name, lines = super().send(document)
-        record = self.store.load(name)
+        lines = super().send(document)
+        name = document["TrainingJobName"]
+        record, folder = self.store.load(name), self.store.folder(name)
         runtime = get_runtime(record.training_spec.runtime)
         connection = borrow(runtime.address)
         try:
-            sender = Sender(record.training_spec, record.request, self.store.folder(name), connection)
-            sent = sender.send(runtime.inner_name)
+            sent = Sender(record.training_spec, record.request, folder, connection).send(runtime.inner_name)
             connection.ask("submit", document=sent, origin=f"{self.store.home} {record.created!r}")
             connection.ask("stop", name=name)
             self._home = connection.facts["home"]
         finally:
             give_back(connection)
-        return name, lines
+        self._sent[name] = document
+        return lines
 
-    def answers_there(self, names):
-        """Return what that machine says of each job, asked as somebody who is logged in there."""
-        program = (
-            "import json\n"
-            "from launcher.jobs.store import JobStore\n"
-            "from launcher.jobs.tags import read_tags\n"
-            "from launcher.requests.describe import describe_record\n"
-            "from launcher.settings import home_path\n"
-            "store = JobStore(home_path())\n"
-            "for name in store.names():\n"
-            "    record = store.load(name)\n"
-            "    print(json.dumps([name, describe_record(record), read_tags(store, name, record)], default=str))\n"
-        )
-        code = next((self._box.home / ".cache/launcher/code").iterdir())
-        printed = self._box.run(f"PYTHONPATH={code} {self._box.python}/bin/python -c {shlex.quote(program)}")
+    def end(self):
+        """Ask that machine what it has of each job, as somebody who is logged in there."""
+        printed = self._box.python_there(_DESCRIBES_ALL)
         answers = {name: Answer(said, tags) for name, said, tags in map(json.loads, printed.splitlines())}
-        return {name: answers[name] for name in names}
+        return [
+            f"{name}, there: {line}"
+            for name, document in self._sent.items()
+            for line in _losses(document, self._brought_home(document, answers[name]))
+        ]
 
-    def brought_home(self, document, answer):
+    def _brought_home(self, document, answer):
         """Return an answer with the places here instead of those there, each of which has to be where files go."""
         said, sent = copy.deepcopy(dict(answer.description)), f"file://{self._home}/sent/"
         for asked, channel in zip(document.get("InputDataConfig", ()), said["InputDataConfig"], strict=True):
@@ -164,9 +199,10 @@ class OverSsh(ThisMachine):
 class AsAws:
     """Sends requests to a server in the role of AWS, as ``mode="aws"`` does.
 
+    Boto3's own variables name the server, which runs one job at a time.
+
     Args:
         folder: a new one, for what the jobs read.
-    Boto3's own variables name the server.
     """
 
     def __init__(self, folder):
@@ -187,34 +223,32 @@ class AsAws:
                 "StoppingCondition": {"MaxRuntimeInSeconds": 3600},
             },
         )
+        self._occupy()
 
     def send(self, document):
         """Ask for a job."""
-        return submission_for_aws(document).send(self._wire).name, []
+        submission_for_aws(document).send(self._wire)
+        return []
 
-    def answer(self, name):
+    def losses(self, document):
         """Describe the job by a request, list its tags by another one, and have it stopped meanwhile."""
-        said = self._wire.describe(name)
+        said = self._wire.describe(document["TrainingJobName"])
         tags = self._wire.ask("sagemaker", "ListTags", ResourceArn=said["TrainingJobArn"])["Tags"]
-        self._stopping.append(self._threads.submit(self._wire.stop, name))
-        return Answer(said, {tag["Key"]: tag["Value"] for tag in tags})
-
-    def brought_home(self, document, answer):
-        """Return an answer with the folders of this machine that were uploaded."""
-        said = copy.deepcopy(dict(answer.description))
+        self._stopping.append(self._threads.submit(self._wire.stop, document["TrainingJobName"]))
         for asked, channel in zip(document.get("InputDataConfig", ()), said["InputDataConfig"], strict=True):
-            if asked["DataSource"]["S3DataSource"]["S3Uri"].startswith("file://"):
+            if asked["DataSource"]["S3DataSource"]["S3Uri"].startswith("file://"):  # it was uploaded
                 place = channel["DataSource"]["S3DataSource"]
                 _replace(place, asked["DataSource"]["S3DataSource"], "S3Uri", "s3://results/launcher/inputs/")
-        return Answer(said, answer.tags)
+        return _losses(document, Answer(said, {tag["Key"]: tag["Value"] for tag in tags}))
 
     def end(self):
         """Wait until every job is being stopped."""
         with self._threads:
             for stop in self._stopping:
                 stop.result()
+        return []
 
-    def occupy(self):
+    def _occupy(self):
         """Take the one place that the server has for jobs, so that the following ones wait."""
         document = {
             "TrainingJobName": "first",
@@ -285,22 +319,25 @@ def _stored(storage, folder):
     return put
 
 
-def send_until(engine, documents, count, refused):
-    """Send requests until that many were taken; yield each document with its name and what its hosts would not get.
+def send_until(engine, documents, count):
+    """Send requests until so many were taken, and compare what comes back.
 
-    Args:
-        refused: called with each document that the engine refuses, and its error.
+    Returns:
+        How many were taken; a line for everything that was lost; the error of each request that was refused.
     """
-    for document in documents:
+    taken, lines, refusals = 0, [], []
+    for number, document in enumerate(documents):
+        if taken == count:
+            break
+        document = placed(document, engine.there, number)
         try:
-            name, lines = engine.send(document)
+            lines += engine.send(document)
         except LauncherError as error:
-            refused(document, error)
+            refusals.append(error)
         else:
-            yield document, name, lines
-            count -= 1
-            if not count:
-                return
+            taken += 1
+            lines += [f"{document['TrainingJobName']}: {line}" for line in engine.losses(document)]
+    return taken, lines + engine.end(), refusals
 
 
 @contextlib.contextmanager

@@ -2,16 +2,12 @@
 
 import copy
 import functools
-import json
 
 import pytest
 
-from launcher.running.driving import drive
-from launcher.runtimes.slurm_commands import own_jobs
 from tests.another_aws import another_aws, client_variables
-from tests.random_requests import differences, drawn, expected, members_of, placed
-from tests.request_engines import AsAws, OverSsh, ThisMachine, an_empty_image, losses, send_until
-from tests.waiting import wait_until
+from tests.random_requests import differences, drawn, expected, members_of
+from tests.request_engines import AsAws, OnHeldSlurm, OverSsh, ThisMachine, an_empty_image, send_until
 
 
 @functools.cache
@@ -24,19 +20,10 @@ def _types_with_gpus_run_without(monkeypatch):
     monkeypatch.setenv("LAUNCHER_GPUS", "none")
 
 
-def sent(engine, count):
-    """Send so many requests that the engine takes; yield each of them, with its name."""
-    refusals = []
-    documents = (placed(document, engine.there, number) for number, document in enumerate(some()))
-    for document, name, lines in send_until(engine, documents, count, lambda *pair: refusals.append(pair)):
-        assert lines == []
-        yield document, name
-        count -= 1
-    assert count == 0, refusals
-
-
-def lost(engine, jobs):
-    return {name: lines for document, name in jobs if (lines := losses(document, engine.answer(name)))}
+def check(engine, count):
+    """Send so many requests that the engine takes: nothing of them is lost."""
+    taken, lost, refusals = send_until(engine, some(), count)
+    assert (taken, lost) == (count, []), refusals
 
 
 def test_the_requests_have_every_member_that_is_taken():
@@ -72,52 +59,29 @@ def without(answer, path):
 
 
 def test_a_process_gives_them_back(tmp_path, home):
-    engine = ThisMachine("process", tmp_path / "work", home)
-    assert lost(engine, sent(engine, 20)) == {}
+    check(engine := ThisMachine("process", tmp_path / "work", home), 20)
     assert len(engine.store.names()) == 20, "what is refused leaves nothing"
 
 
 @pytest.mark.docker
 def test_docker_gives_them_back(tmp_path, home, empty_image):
-    engine = ThisMachine("docker", tmp_path / "work", home, images=(empty_image,))
-    assert lost(engine, sent(engine, 10)) == {}
+    check(ThisMachine("docker", tmp_path / "work", home, images=(empty_image,)), 10)
 
 
 def test_slurm_gives_them_back_before_and_after_it_has_taken_the_job(slurm, tmp_path, home, monkeypatch):
-    """The cluster holds the jobs, so none of them runs."""
+    """The cluster holds the job, so it does not run."""
     monkeypatch.setenv("LAUNCHER_SLURM_OPTIONS", "--hold")
-    limits = {"most_cpus": 4, "most_hosts": 2, "longest_seconds": 6 * 86400}
-    engine = ThisMachine("slurm", tmp_path / "work", home, **limits)
-    jobs = list(sent(engine, 10))
-    assert lost(engine, jobs) == {}
-    document, name = jobs[0]
-    engine.submit(name)
-    wait_until(lambda: "job" in engine.store.load(name).executions.get("algo-1", {}))
-    number = engine.store.load(name).executions["algo-1"]["job"]
-    assert own_jobs()[number]["job"] == name
-    assert losses(document, engine.answer(name)) == []
-    engine.store.folder(name).request_stop()
-    drive(engine.store, name)
-    assert losses(document, engine.answer(name)) == []
+    check(OnHeldSlurm(tmp_path / "work", home, held=1), 8)
 
 
 def test_another_machine_gives_them_back_here_and_there(box, tmp_path, home):
-    engine = OverSsh(box, tmp_path / "work", home, most_hosts=2)
-    jobs = list(sent(engine, 10))
-    assert lost(engine, jobs) == {}
-    there = engine.answers_there([name for _, name in jobs])
-    for document, name in jobs:
-        assert losses(document, engine.brought_home(document, there[name])) == [], json.dumps(document)
+    check(OverSsh(box, tmp_path / "work", home), 6)
 
 
 def test_mode_aws_gives_them_back(tmp_path, home, monkeypatch, aws):
     for name, text in client_variables(aws).items():
         monkeypatch.setenv(name, text)
-    engine = AsAws(tmp_path / "work")
-    engine.occupy()
-    for document, name in sent(engine, 10):
-        assert losses(document, engine.brought_home(document, engine.answer(name))) == []
-    engine.end()
+    check(AsAws(tmp_path / "work"), 6)
 
 
 @pytest.fixture
