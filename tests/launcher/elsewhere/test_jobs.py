@@ -142,8 +142,9 @@ def test_what_has_a_meaning_here_alone_is_refused_before_anything_is_sent(box, m
     (tmp_path / "rows.json").write_text("[]")
     (tmp_path / "model.tar.gz").write_bytes(b"")
     estimator = launcher.Estimator(entry_point="train.py", source_dir=make_source(""))
-    with pytest.raises(errors.UnsupportedOptionError, match="a debugger cannot reach"):
+    with pytest.raises(errors.UnsupportedOptionError, match="a debugger cannot reach") as refused:
         estimator.fit(debug=True)
+    assert f"ssh -p {box.port} {box.user}@127.0.0.1;" in refused.value.hint
     manifest = launcher.TrainingInput(str(tmp_path / "rows.json"), s3_data_type="ManifestFile")
     with pytest.raises(errors.UnsupportedOptionError, match="S3DataType=ManifestFile"):
         estimator.fit({"training": manifest})
