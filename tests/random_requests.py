@@ -300,7 +300,10 @@ def placed(document, there, number):
         there: Surroundings.
         number: of the document; no two have the same name.
     """
-    chooser, document = Random(number), copy.deepcopy({**there.needed, **document})
+    chooser, document = Random(number), copy.deepcopy(document)
+    for name, default in there.needed.items():
+        if not document.get(name, {}).get("InstanceGroups"):
+            document[name] = {**default, **document.get(name, {})}
     document["TrainingJobName"] = f"{document['TrainingJobName'][:50].rstrip('-')}-{number}"
     document["OutputDataConfig"]["S3OutputPath"] = chooser.choice(there.results)
     document["RoleArn"] = document["RoleArn"] if document["RoleArn"] in there.roles else there.roles[0]
