@@ -84,6 +84,7 @@ class ThisMachine:
 
     def __init__(self, runtime, folder, home, images=(), **limits):
         self.store = JobStore(Path(home))
+        self._sent = {}
         folder = Path(folder)
         self.there = Surroundings(
             data=make_data(folder / "rows", _stored_here(folder)),
@@ -104,6 +105,7 @@ class ThisMachine:
         plan = plan_job(job, self.store)
         with self.store.claim(job.spec.job_name) as claim:
             record_job(job, claim)
+        self._sent[document["TrainingJobName"]] = document
         return _not_given(document, plan)
 
     def losses(self, document):
@@ -114,8 +116,8 @@ class ThisMachine:
         return _losses(document, answer)
 
     def end(self):
-        """Return such lines for what can only be asked when all have been sent."""
-        return []
+        """Return such lines for what can only be asked when all have been sent: what was refused left nothing."""
+        return [f"{name} was refused, and is there" for name in self.store.names() if name not in self._sent]
 
 
 class OnHeldSlurm(ThisMachine):
@@ -155,7 +157,6 @@ class OverSsh(ThisMachine):
     def __init__(self, box, folder, home):
         super().__init__("process", folder, home, most_hosts=2)
         self._box = box
-        self._sent = {}
 
     def send(self, document):
         """Send a job and have it stopped: its request is there from now on."""
@@ -171,14 +172,13 @@ class OverSsh(ThisMachine):
             self._home = connection.facts["home"]
         finally:
             give_back(connection)
-        self._sent[name] = document
         return lines
 
     def end(self):
         """Ask that machine what it has of each job, as somebody who is logged in there."""
         printed = self._box.python_there(_DESCRIBES_ALL)
         answers = {name: Answer(said, tags) for name, said, tags in map(json.loads, printed.splitlines())}
-        return [
+        return super().end() + [
             f"{name}, there: {line}"
             for name, document in self._sent.items()
             for line in _losses(document, self._brought_home(document, answers[name]))

@@ -59,8 +59,7 @@ def without(answer, path):
 
 
 def test_a_process_gives_them_back(tmp_path, home):
-    check(engine := ThisMachine("process", tmp_path / "work", home), 20)
-    assert len(engine.store.names()) == 20, "what is refused leaves nothing"
+    check(ThisMachine("process", tmp_path / "work", home), 20)
 
 
 @pytest.mark.docker

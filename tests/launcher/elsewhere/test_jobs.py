@@ -2,7 +2,6 @@
 
 import json
 import textwrap
-import time
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ import launcher
 from launcher import errors
 from launcher.cli.main import app
 from tests.shell import run_launcher
+from tests.waiting import wait_until
 
 REPORTS = """
 import os, pathlib, sys
@@ -24,13 +24,6 @@ pathlib.Path(os.environ["SM_OUTPUT_DATA_DIR"], "seen.txt").write_text("seen")
 pathlib.Path(os.environ["SM_OUTPUT_INTERMEDIATE_DIR"], "worker_0.csv").write_text("Epoch,Loss\\n1,0.5\\n")
 print("loss=0.25;")
 """
-
-
-def wait_until(condition, seconds=60.0):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.1)
 
 
 def said(*arguments):
