@@ -170,6 +170,9 @@ class OverSsh(ThisMachine):
             connection.ask("submit", document=sent, origin=f"{self.store.home} {record.created!r}")
             connection.ask("stop", name=name)
             self._home = connection.facts["home"]
+        except LauncherError as error:
+            del self._sent[name]
+            lines.append(f"{name} was taken here and refused there: {error}")
         finally:
             give_back(connection)
         return lines
@@ -178,7 +181,7 @@ class OverSsh(ThisMachine):
         """Ask that machine what it has of each job, as somebody who is logged in there."""
         printed = self._box.python_there(_DESCRIBES_ALL)
         answers = {name: Answer(said, tags) for name, said, tags in map(json.loads, printed.splitlines())}
-        return super().end() + [
+        return [
             f"{name}, there: {line}"
             for name, document in self._sent.items()
             for line in _losses(document, self._brought_home(document, answers[name]))
