@@ -1,7 +1,8 @@
 """1,000 random requests to each engine: how many each takes, what it refuses, and whether all of them come back.
 
     python benchmarks/random_requests.py                     all engines, 1,000 requests each
-    python benchmarks/random_requests.py 200 slurm aws       fewer, or some engines: process docker slurm ssh aws
+    python benchmarks/random_requests.py --count 200 slurm   fewer, or some engines: process docker slurm ssh aws
+    python benchmarks/random_requests.py --seconds 300       as many as each takes in five minutes
 
 The requests are CreateTrainingJob documents made of the service model's shapes, with every member that is taken; the
 same ones go to each engine, with inputs that exist there. One that comes back otherwise than it was sent is an error.
@@ -10,8 +11,10 @@ The cluster, the other machine and the AWS are those of the tests, on this machi
 
 from __future__ import annotations
 
+import argparse
 import collections
 import contextlib
+import math
 import os
 import re
 import sys
@@ -33,25 +36,30 @@ _SEED = 2026
 _HELD = 20  # of the jobs on Slurm are given to the cluster itself, which holds them
 
 
-def main(count: int, names: list[str]) -> int:
+def main() -> int:
     """Send, compare and print; return 1 where something did not come back."""
-    requests = drawn(2 * count, _SEED, variety=100)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("engines", nargs="*", choices=[[], *_ENGINES])
+    parser.add_argument("--count", type=int, default=1000)
+    parser.add_argument("--seconds", type=float, default=math.inf)
+    options = parser.parse_args()
+    requests = drawn(2 * options.count, _SEED)
     seen, missing = members_of(requests)
     print(f"{len(requests)} requests, {len(seen)} members, without: {', '.join(missing) or 'none that is taken'}\n")
     faults = 0
-    for name in names:
+    for name in options.engines or _ENGINES:
         with tempfile.TemporaryDirectory(prefix=f"requests-{name}-") as folder:
             Path(folder).chmod(0o755)
             variables = {"LAUNCHER_HOME": f"{folder}/home", "LAUNCHER_GPUS": "none", "LAUNCHER_STOP_GRACE_SECONDS": "5"}
             with _environment(variables):
-                faults += _measure(name, _ENGINES[name], Path(folder), requests, count)
+                faults += _measure(name, Path(folder), requests, options)
     return int(faults > 0)
 
 
-def _measure(title: str, make: Engines, folder: Path, requests: list[dict[str, Any]], count: int) -> int:
+def _measure(title: str, folder: Path, requests: list[dict[str, Any]], options: argparse.Namespace) -> int:
     begun = time.monotonic()
-    with make(folder) as engine:
-        taken, lost, refusals = send_until(engine, requests, count)
+    with _ENGINES[title](folder) as engine:
+        taken, lost, refusals = send_until(engine, requests, options.count, options.seconds)
     seconds = time.monotonic() - begun
     print(f"{title}: {taken} taken, {len(lost)} lines lost, {len(refusals)} refused, {seconds:.0f} s")
     for reason, times in collections.Counter(map(_reason, refusals)).most_common():
@@ -114,10 +122,8 @@ def _aws(folder: Path) -> Iterator[Any]:
         yield AsAws(folder / "work")
 
 
-_ENGINES = {"process": _process, "docker": _docker, "slurm": _slurm, "ssh": _ssh, "aws": _aws}
+_ENGINES: Mapping[str, Engines] = {"process": _process, "docker": _docker, "slurm": _slurm, "ssh": _ssh, "aws": _aws}
 
 
 if __name__ == "__main__":
-    words = sys.argv[1:]
-    number = int(words.pop(0)) if words and words[0].isdigit() else 1000
-    sys.exit(main(number, words or list(_ENGINES)))
+    sys.exit(main())

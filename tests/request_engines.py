@@ -4,8 +4,10 @@ import contextlib
 import copy
 import io
 import json
+import math
 import subprocess
 import tarfile
+import time
 import uuid
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -322,15 +324,15 @@ def _stored(storage, folder):
     return put
 
 
-def send_until(engine, documents, count):
-    """Send requests until so many were taken, and compare what comes back.
+def send_until(engine, documents, count, seconds=math.inf):
+    """Send requests until so many were taken, or for so long, and compare what comes back.
 
     Returns:
         How many were taken; a line for everything that was lost; the error of each request that was refused.
     """
-    taken, lines, refusals = 0, [], []
+    taken, lines, refusals, end = 0, [], [], time.monotonic() + seconds
     for number, document in enumerate(documents):
-        if taken == count:
+        if taken == count or time.monotonic() > end:
             break
         document = placed(document, engine.there, number)
         try:
