@@ -43,7 +43,7 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=1000)
     parser.add_argument("--seconds", type=float, default=math.inf)
     options = parser.parse_args()
-    requests = drawn(2 * options.count, _SEED)
+    requests = drawn(4 * options.count, _SEED)
     seen, missing = members_of(requests)
     print(f"{len(requests)} requests, {len(seen)} members, without: {', '.join(missing) or 'none that is taken'}\n")
     faults = 0

@@ -152,6 +152,16 @@ def test_what_has_a_meaning_here_alone_is_refused_before_anything_is_sent(box, m
     assert box.run("ls -A ~/.launcher 2>/dev/null || true") == ""
 
 
+def test_a_job_without_a_network_runs_there(box, make_source):
+    """Whether namespaces are there is tried in the home of that machine, not where this machine's is."""
+    script = "import os; print(os.listdir('/sys/class/net'), open('/proc/net/dev').read().count(':'))"
+    estimator = launcher.Estimator(
+        entry_point="train.py", source_dir=make_source(script), enable_network_isolation=True
+    )
+    estimator.fit(logs=False)
+    assert estimator.latest_training_job.logs().split()[-1] == "1", "the loopback device alone"
+
+
 def test_an_image_that_the_runtime_there_cannot_run_is_refused_at_once(box, store):
     with pytest.raises(errors.RuntimeUnavailableError, match=r"ssh://.*: the process runtime has no containers"):
         launcher.Estimator("busybox:1", runtime="process").fit()
