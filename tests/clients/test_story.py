@@ -40,14 +40,9 @@ def test_six_ways_give_the_same_numbers(story, numbers_in_s3_mode, sdk_v2, sdk_v
     assert numbers == dict.fromkeys(numbers, story.expected)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
-    "engine",
-    [
-        pytest.param("docker", marks=[pytest.mark.docker, pytest.mark.whole]),
-        pytest.param("slurm", marks=pytest.mark.whole),
-        pytest.param("another_machine", marks=pytest.mark.whole),
-        "mode_aws",
-    ],
+    "engine", [pytest.param("docker", marks=pytest.mark.docker), "slurm", "another_machine", "mode_aws"]
 )
 def test_each_engine_writes_the_numbers_of_a_process(request, story, engine):
     options = request.getfixturevalue(f"on_{engine}")
