@@ -20,7 +20,7 @@ NAVIGATION = {
     "Home": "README.md",
     "Start": ["first-steps", "moving-over", "your-own-log", "ci", "commands", "settings", "errors"],
     "Jobs": [
-        *("job-contract", "channels", "runtimes", "another-machine", "slurm", "kubernetes", "amazon-sagemaker"),
+        *("job-contract", "channels", "runtimes", "another-machine", "slurm", "kubernetes", "exports", "amazon-sagemaker"),
         *("scale", "storage", "warm-pools"),
         *("distributed", "faults", "looking-inside", "console", "comparing", "tuning", "processing"),
     ],
