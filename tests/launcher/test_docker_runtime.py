@@ -23,7 +23,7 @@ import pytest
 import launcher
 from launcher import errors
 from launcher.runtimes import get_runtime
-from launcher.runtimes.docker_engine import bridge_address
+from launcher.runtimes.docker_engine.traits import bridge_address
 from launcher.runtimes.image import image_tag
 from launcher.runtimes.probe import engine_address
 from launcher.settings import build_settings, data_path
