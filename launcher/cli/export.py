@@ -123,8 +123,8 @@ def document_of(source: str) -> dict[str, Any]:
     Raises:
         BadInputError: there is neither.
     """
-    from launcher.cli.arguments import exists
     from launcher.jobs.store import JobStore
+    from launcher.paths import exists
     from launcher.requests.training import training_request
     from launcher.sdk.job_results import find_job
     from launcher.settings import home_path
