@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -46,22 +45,29 @@ def make_network(client: docker.APIClient, container: ContainerSpec) -> None:
         create(name, internal=isolated)
         return
     for attempt in range(_ATTEMPTS):
-        # Fixed addresses need a subnet that was asked for: let the engine pick a free one, then ask for that.
-        with contextlib.suppress(docker.errors.NotFound):  # of a driver that was killed here
-            client.remove_network(f"{name}-probe")
-        probe = create(f"{name}-probe")["Id"]
+        pool = docker.types.IPAMPool(subnet=_free_subnet(client, f"{name}-probe", create))
         try:
-            subnet = client.inspect_network(probe)["IPAM"]["Config"][0]["Subnet"]
-        finally:
-            client.remove_network(probe)
-        pool = docker.types.IPAMConfig(pool_configs=[docker.types.IPAMPool(subnet=subnet)])
-        try:
-            create(name, internal=isolated, ipam=pool)
+            create(name, internal=isolated, ipam=docker.types.IPAMConfig(pool_configs=[pool]))
         except docker.errors.APIError as error:
             if "overlap" not in words_of(error) or attempt + 1 == _ATTEMPTS:  # another job has got it meanwhile
                 raise
         else:
             return
+
+
+def _free_subnet(client: docker.APIClient, probe: str, create: Callable[..., dict[str, Any]]) -> str:
+    """Return a subnet that no network has: fixed addresses need one that was asked for, and the engine knows which."""
+    try:
+        create(probe)
+    except docker.errors.APIError as error:
+        if error.status_code != 409:
+            raise
+        client.remove_network(probe)  # of a driver that was killed here
+        create(probe)
+    try:
+        return str(client.inspect_network(probe)["IPAM"]["Config"][0]["Subnet"])
+    finally:
+        client.remove_network(probe)
 
 
 def addresses_of(client: docker.APIClient, container: ContainerSpec) -> dict[str, str]:

@@ -13,6 +13,7 @@ from typing import Any
 
 import docker
 import docker.errors
+import docker.utils
 
 from launcher.runtimes.docker_engine.connection import BROKEN, is_podman, is_rootless
 from launcher.runtimes.probe import engine_address
@@ -47,9 +48,9 @@ class EngineTraits:
 
         podman gives them; Docker does since 29.0.4 (moby/moby#51583).
         """
-        if self.is_podman:
-            return True
-        return [int(number) for number in re.findall(r"\d+", self._client.version()["Version"])[:3]] >= [29, 0, 4]
+        if docker.utils.version_lt(self._client.api_version, "1.52"):  # which is known without a question
+            return self.is_podman
+        return self.is_podman or is_version(self._client.version()["Version"], 29, 0, 4)
 
     @property
     def sees_containers(self) -> bool:
@@ -65,6 +66,11 @@ class EngineTraits:
             return False
         interface = (network.get("Options") or {}).get("com.docker.network.bridge.name", "")
         return bool(interface) and _interface_address(interface) == bridge_address(network) != ""
+
+
+def is_version(text: str, *least: int) -> bool:
+    """Return whether a version, such as ``29.1.0-rc.1`` or ``20.10.24+dfsg1``, is that one or newer."""
+    return tuple(int(number) for number in re.findall(r"\d+", text)[: len(least)]) >= least
 
 
 def bridge_address(network: Mapping[str, Any]) -> str:
