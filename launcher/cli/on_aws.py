@@ -81,9 +81,11 @@ def is_aws(mode: str | None) -> bool:
     Raises:
         BadInputError: there is no such mode.
     """
+    if mode is None:
+        return False
     from launcher.settings import AWS_MODE, MODE_NAMES
 
-    if mode not in (None, AWS_MODE, *MODE_NAMES):
+    if mode not in (AWS_MODE, *MODE_NAMES):
         raise BadInputError(f"--mode {mode!r} is no mode.", f"Use one of: {', '.join((*MODE_NAMES, AWS_MODE))}.")
     return mode == AWS_MODE
 
