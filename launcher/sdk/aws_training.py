@@ -11,7 +11,7 @@ from typing import Any
 
 from launcher.errors import ArtifactError, BadInputError, OutputPathError
 from launcher.remote.client import WireClient
-from launcher.remote.shipping import Shipment, pack_source, ship_channels
+from launcher.remote.shipping import Shipment, pack_source, ship_inputs
 from launcher.requests.for_aws import aws_document, check_for_aws
 from launcher.sdk.remote_training_job import RemoteTrainingJob
 from launcher.storage.s3_uris import split_s3_uri
@@ -94,7 +94,7 @@ def submission_for_aws(
     document = aws_document(request)
     check_for_aws(document)
     bucket, _ = split_s3_uri(document["OutputDataConfig"]["S3OutputPath"])
-    shipment = ship_channels(document, f"s3://{bucket}")
+    shipment = ship_inputs(document, f"s3://{bucket}")
     warnings: tuple[str, ...] = ()
     if document["OutputDataConfig"].get("KmsKeyId") and (source_uri or shipment.files):
         warnings = ("the output key encrypts results; source and inputs are uploaded with the bucket's own encryption",)
