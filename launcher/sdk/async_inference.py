@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from launcher.errors import AsyncInferenceError, BadInputError, UnsupportedOptionError
 from launcher.sdk.predictor import Predictor
 from launcher.sdk.runtime_client import body_of
-from launcher.storage import storage_for, to_uri
+from launcher.storage import to_uri
 
 if TYPE_CHECKING:
     from launcher.sdk.session import Session
@@ -186,7 +186,7 @@ class AsyncPredictor:
         Raises:
             AsyncInferenceError: the container answered with an error, or not in so many seconds.
         """
-        storage, deadline = storage_for(to_uri(output_path), self.sagemaker_session.s3), time.monotonic() + seconds
+        storage, deadline = self.sagemaker_session._storage_of(to_uri(output_path)), time.monotonic() + seconds
         while True:
             for path in (output_path, failure_path):
                 if storage.exists(path):
@@ -222,7 +222,7 @@ class AsyncPredictor:
         with tempfile.TemporaryDirectory(prefix="launcher-") as folder:
             path = Path(folder, "input")
             path.write_bytes(body_of(self.predictor.serializer.serialize(data)))
-            storage_for(to_uri(uri), session.s3).put_file(path, uri)
+            session._storage_of(to_uri(uri)).put_file(path, uri)
         return uri
 
 

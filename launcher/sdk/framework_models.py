@@ -20,7 +20,7 @@ from launcher.sdk.framework_predictors import (
 from launcher.sdk.frameworks import check_base_versions, check_versions
 from launcher.sdk.model import Model
 from launcher.sdk.predictor import Predictor
-from launcher.settings import REGION, default_runtime
+from launcher.settings import AWS_MODE, REGION, default_runtime
 
 ModelData = str | os.PathLike[str] | Mapping[str, Any] | None
 
@@ -67,11 +67,14 @@ class FrameworkModel(Model):
             image_uri, model_data, role, predictor_cls or self._predictor, env, entry_point=entry_point, **kwargs
         )
 
-    def request(self, name: str | None = None, tags: Sequence[Mapping[str, str]] | None = None) -> dict[str, Any]:
-        """Return the CreateModel document; on Docker with AWS's name of the framework's image."""
-        request = super().request(name, tags)
-        if self.image_uri is None and self._chosen_runtime().runs_images:
-            request["PrimaryContainer"]["Image"] = self._image()
+    def _document(self, name: str | None = None, tags: Sequence[Mapping[str, str]] | None = None) -> dict[str, Any]:
+        """Return the CreateModel document; on Docker and on AWS with AWS's name of the framework's image."""
+        request = super()._document(name, tags)
+        on_aws = self.sagemaker_session.mode == AWS_MODE
+        if self.image_uri is None and (on_aws or self._chosen_runtime().runs_images):
+            request["PrimaryContainer"]["Image"] = self._image(
+                self.sagemaker_session.boto_region_name if on_aws else REGION
+            )
         return request
 
     def _chosen_runtime(self) -> Runtime:
@@ -79,9 +82,9 @@ class FrameworkModel(Model):
             return self.runtime
         return choose_runtime(self.runtime or default_runtime(), image_uri=None, subject="a model")
 
-    def _image(self) -> str:
+    def _image(self, region: str) -> str:
         name, version = self._framework_name, self.framework_version
-        return image_uris.retrieve(name, REGION, version, self.py_version, image_scope="inference")
+        return image_uris.retrieve(name, region, version, self.py_version, image_scope="inference")
 
     def _check_versions(self, image_uri: str | None) -> None:
         check_versions(self.framework_version, self.py_version if self._needs_python else "py3", image_uri)
@@ -254,9 +257,9 @@ class HuggingFaceModel(FrameworkModel):
             **kwargs,
         )
 
-    def _image(self) -> str:
+    def _image(self, region: str) -> str:
         base = f"pytorch{self.pytorch_version}" if self.pytorch_version else f"tensorflow{self.tensorflow_version}"
         name, version = self._framework_name, self.framework_version
         return image_uris.retrieve(
-            name, REGION, version, self.py_version, image_scope="inference", base_framework_version=base
+            name, region, version, self.py_version, image_scope="inference", base_framework_version=base
         )

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+from launcher.errors import BadInputError
 from launcher.jobs.processing_record import ProcessingRecord
+from launcher.jobs.processing_spec import ProcessingJobSpec
 from launcher.jobs.store import ProcessingStore
 from launcher.requests.processing import describe_processing
 from launcher.running.driving import raise_unless_completed
 from launcher.runtimes import Runtime
-from launcher.sdk.job_handle import JobHandle
+from launcher.sdk.job_handle import JobHandle, fetched_folder
 from launcher.sdk.processing_inputs import ProcessingInput, ProcessingOutput
 from launcher.sdk.session import Session, check_session
-from launcher.settings import home_path
+from launcher.settings import AWS_MODE, home_path
+from launcher.storage import Storage, recorded_storage
 
 
 class ProcessingJob(JobHandle[ProcessingRecord]):
@@ -38,7 +42,11 @@ class ProcessingJob(JobHandle[ProcessingRecord]):
         Raises:
             JobNotFoundError: there is no such job.
         """
-        check_session(sagemaker_session, "ProcessingJob")
+        session = check_session(sagemaker_session, "ProcessingJob")
+        if session is not None and session.mode == AWS_MODE:
+            from launcher.sdk.remote_jobs import RemoteProcessingJob
+
+            return RemoteProcessingJob(processing_job_name, session.wire)
         return cls(processing_job_name)
 
     @classmethod
@@ -51,6 +59,11 @@ class ProcessingJob(JobHandle[ProcessingRecord]):
             JobNotFoundError: there is no such job.
         """
         return cls.from_processing_name(sagemaker_session, processing_job_arn.rpartition("/")[2])
+
+    @property
+    def spec(self) -> ProcessingJobSpec:
+        """What it was asked to do."""
+        return self._record.processing_spec
 
     @property
     def inputs(self) -> list[ProcessingInput]:
@@ -66,7 +79,7 @@ class ProcessingJob(JobHandle[ProcessingRecord]):
                 s3_compression_type=given.channel.compression,
                 app_managed=given.app_managed,
             )
-            for given in self._record.processing_spec.inputs
+            for given in self.spec.inputs
         ]
 
     @property
@@ -80,7 +93,7 @@ class ProcessingJob(JobHandle[ProcessingRecord]):
                 s3_upload_mode="Continuous" if output.continuous else "EndOfJob",
                 app_managed=output.app_managed,
             )
-            for output in self._record.processing_spec.outputs
+            for output in self.spec.outputs
         ]
 
     @property
@@ -91,11 +104,26 @@ class ProcessingJob(JobHandle[ProcessingRecord]):
     @property
     def output_uris(self) -> dict[str, str]:
         """The place of each output, by its name; this project's own."""
-        return {output.name: output.uri for output in self._record.processing_spec.outputs}
+        return {output.name: output.uri for output in self.spec.outputs}
+
+    def fetch_output(self, name: str) -> Path:
+        """Return a folder with an output as it is now; one in S3 is copied to this machine.
+
+        Raises:
+            BadInputError: it has no output of this name.
+            ArtifactError: there is nothing in it.
+        """
+        uris = self.output_uris
+        if name not in uris:
+            raise BadInputError(f"job '{self.name}' has no output '{name}'.", f"It has: {', '.join(uris) or 'none'}.")
+        return fetched_folder(self._storage(uris[name]), uris[name], self.path / "outputs" / name)
 
     def describe(self) -> dict[str, Any]:
         """Return what DescribeProcessingJob returns, in boto3's types."""
         return describe_processing(self._looked_after())
+
+    def _storage(self, uri: str) -> Storage:
+        return recorded_storage(uri, self.spec.s3)
 
     def _raise_unless_completed(self, record: ProcessingRecord, *, log_shown: bool) -> None:
         raise_unless_completed(self._store, record, log_shown=log_shown)

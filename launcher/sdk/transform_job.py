@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 from launcher.jobs.store import TransformStore
 from launcher.jobs.transform_record import TransformRecord
+from launcher.jobs.transform_spec import TransformJobSpec
 from launcher.requests.transform import describe_transform
 from launcher.runtimes import Runtime
-from launcher.sdk.job_handle import JobHandle
+from launcher.sdk.job_handle import JobHandle, fetched_folder
 from launcher.settings import home_path
+from launcher.storage import Storage, recorded_storage
 
 
 class TransformJob(JobHandle[TransformRecord]):
@@ -27,9 +30,22 @@ class TransformJob(JobHandle[TransformRecord]):
         super().__init__(name, store or TransformStore(home_path()), runtime)
 
     @property
+    def spec(self) -> TransformJobSpec:
+        """What it was asked to do."""
+        return self._record.transform_spec
+
+    @property
     def output_path(self) -> str:
         """The prefix that its outputs are below, as a URI."""
-        return self._record.transform_spec.output_uri
+        return self.spec.output_uri
+
+    def fetch_outputs(self) -> Path:
+        """Return a folder with its outputs as they are now; those in S3 are copied to this machine.
+
+        Raises:
+            ArtifactError: there are none.
+        """
+        return fetched_folder(self._storage(self.output_path), self.output_path, self.path / "outputs")
 
     @property
     def progress(self) -> dict[str, float]:
@@ -48,6 +64,9 @@ class TransformJob(JobHandle[TransformRecord]):
     def describe(self) -> dict[str, Any]:
         """Return what DescribeTransformJob returns, in boto3's types."""
         return describe_transform(self._looked_after())
+
+    def _storage(self, uri: str) -> Storage:
+        return recorded_storage(uri, self.spec.s3)
 
     @property
     def _hosts(self) -> int:

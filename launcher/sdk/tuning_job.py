@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from launcher.errors import BadInputError
 from launcher.jobs.store import TuningStore
 from launcher.jobs.tuning_record import TuningRecord
+from launcher.jobs.tuning_spec import TuningJobSpec
 from launcher.requests.tuning import best_trial
 from launcher.runtimes import Runtime
 from launcher.sdk.job_handle import JobHandle
+from launcher.sdk.session import Session
 from launcher.sdk.training_job import TrainingJob
-from launcher.settings import home_path
+from launcher.settings import AWS_MODE, home_path
 from launcher.tuning import service
 
 if TYPE_CHECKING:
@@ -30,6 +33,21 @@ class TuningJob(JobHandle[TuningRecord]):
 
     def __init__(self, name: str, store: TuningStore | None = None, runtime: Runtime | None = None) -> None:
         super().__init__(name, store or TuningStore(home_path()), runtime)
+
+    @property
+    def announcement(self) -> str:
+        """What ``fit`` says when it has submitted it."""
+        return f"Tuning job {self.name} in {self.path}"
+
+    @property
+    def request(self) -> Mapping[str, Any]:
+        """The document that it was made of."""
+        return self._record.request
+
+    @property
+    def spec(self) -> TuningJobSpec:
+        """What it was asked to do."""
+        return self._record.tuning_spec
 
     @property
     def best_training_job(self) -> TrainingJob | None:
@@ -63,15 +81,21 @@ class TuningJob(JobHandle[TuningRecord]):
         return record.failure_reason + (f"\n    {failures[-1].job}: {failures[-1].failure}" if failures else "")
 
 
-def tuning_job(name: str) -> TuningJob:
+def tuning_job(name: str, session: Session | None = None) -> TuningJob:
     """Return a handle on a tuning job.
 
+    Args:
+        session: with the mode ``aws``, the job is one on AWS.
     Raises:
         BadInputError: the name is no text.
         TuningJobNotFoundError: there is no such tuning job.
     """
     if not isinstance(name, str) or not name:
         raise BadInputError(f"the tuning job {name!r} is no name.", "List them with: launcher ls --kind tuning")
+    if session is not None and session.mode == AWS_MODE:
+        from launcher.sdk.remote_jobs import RemoteTuningJob
+
+        return RemoteTuningJob(name, session.wire)
     return TuningJob(name)
 
 
