@@ -17,7 +17,6 @@ from launcher.requests.training import s3_member
 from launcher.running import artifacts
 from launcher.running.source import check_source, list_members
 from launcher.runtimes import Runtime
-from launcher.sdk.aws_documents import refuse_runtime
 from launcher.sdk.options import check_options, in_sdk_words
 from launcher.sdk.roles import role_in
 from launcher.sdk.serving_options import MODEL_OPTIONS
@@ -100,7 +99,7 @@ class Model:
         self.name = name
         self.vpc_config = None
         self.sagemaker_session = sagemaker_session or Session(mode=mode)
-        refuse_runtime(runtime, self.sagemaker_session)
+        self.sagemaker_session._refuse_runtime(runtime)
         self._session_given = sagemaker_session is not None
         self.source_dir = source_dir
         self.code_location = code_location

@@ -26,12 +26,10 @@ from launcher.requests.shapes import OWN_MEMBER
 from launcher.requests.training import DEFAULT_VOLUME_GB, s3_member
 from launcher.running.plan import RunPlan
 from launcher.runtimes import Runtime
-from launcher.sdk.aws_documents import prepared, refuse_runtime, send
 from launcher.sdk.options import check_options, in_sdk_words
 from launcher.sdk.processing_inputs import NetworkConfig, ProcessingInput, ProcessingOutput
-from launcher.sdk.processing_job import ProcessingJob
+from launcher.sdk.processing_job import ProcessingJob, RemoteProcessingJob
 from launcher.sdk.processing_options import PROCESSOR_OPTIONS, PROCESSOR_RUN_OPTIONS
-from launcher.sdk.remote_jobs import RemoteProcessingJob
 from launcher.sdk.roles import role_in
 from launcher.sdk.session import Session, check_session
 from launcher.settings import AWS_MODE, default_runtime, home_path
@@ -133,7 +131,7 @@ class Processor:
         self.max_runtime_in_seconds = max_runtime_in_seconds
         self.base_job_name = base_job_name
         self.sagemaker_session = sagemaker_session or Session(mode=mode)
-        refuse_runtime(runtime, self.sagemaker_session)
+        self.sagemaker_session._refuse_runtime(runtime)
         self._session_given = sagemaker_session is not None
         self.env = env
         self.tags = tags
@@ -233,11 +231,11 @@ class Processor:
     def _sent(self, document: Mapping[str, Any], program: Program) -> ProcessingJob:
         session = self.sagemaker_session
         with in_sdk_words((*PROCESSOR_OPTIONS, *PROCESSOR_RUN_OPTIONS)):
-            prepared(session, OPERATION, document)  # checks it, before anything is uploaded
+            session._documents.prepared(OPERATION, document)  # checks it, before anything is uploaded
             with tempfile.TemporaryDirectory(prefix="launcher-source-") as scratch:
                 for uri, upload in self._uploads(document, program).items():
                     _put(upload, uri, session.wire.storage, Path(scratch, "source"))
-            send(session, OPERATION, document)
+            session._documents.send(OPERATION, document)
         return RemoteProcessingJob(document["ProcessingJobName"], session.wire)
 
     def _recorded(
@@ -293,7 +291,7 @@ class Processor:
         if session.mode != AWS_MODE:
             return document
         with in_sdk_words((*PROCESSOR_OPTIONS, *PROCESSOR_RUN_OPTIONS)):
-            return dict(prepared(session, OPERATION, document).request)
+            return dict(session._documents.prepared(OPERATION, document).request)
 
     def _document(
         self,

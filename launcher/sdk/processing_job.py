@@ -9,11 +9,14 @@ from launcher.errors import BadInputError
 from launcher.jobs.processing_record import ProcessingRecord
 from launcher.jobs.processing_spec import ProcessingJobSpec
 from launcher.jobs.store import ProcessingStore
-from launcher.requests.processing import describe_processing
+from launcher.remote.client import PROCESSING
+from launcher.requests.for_aws import as_request
+from launcher.requests.processing import OPERATION, check_processing_request, describe_processing
 from launcher.running.driving import raise_unless_completed
 from launcher.runtimes import Runtime
 from launcher.sdk.job_handle import JobHandle, fetched_folder
 from launcher.sdk.processing_inputs import ProcessingInput, ProcessingOutput
+from launcher.sdk.remote_job import RemoteJob
 from launcher.sdk.session import Session, check_session
 from launcher.settings import AWS_MODE, home_path
 from launcher.storage import Storage, recorded_storage
@@ -44,8 +47,6 @@ class ProcessingJob(JobHandle[ProcessingRecord]):
         """
         session = check_session(sagemaker_session, "ProcessingJob")
         if session is not None and session.mode == AWS_MODE:
-            from launcher.sdk.remote_jobs import RemoteProcessingJob
-
             return RemoteProcessingJob(processing_job_name, session.wire)
         return cls(processing_job_name)
 
@@ -131,3 +132,27 @@ class ProcessingJob(JobHandle[ProcessingRecord]):
     @property
     def _hosts(self) -> int:
         return self._record.processing_spec.instance_count
+
+
+class RemoteProcessingJob(RemoteJob, ProcessingJob):  # type: ignore[misc]  # of its notebook view, which is none
+    """A handle on a processing job that runs elsewhere."""
+
+    remote_kind = PROCESSING
+    noun = "processing job"
+
+    @property
+    def exit_message(self) -> str:
+        """What its program left in ``/opt/ml/output/message``; empty where it left nothing."""
+        return str(self._describe().get("ExitMessage", ""))
+
+    @property
+    def spec(self) -> ProcessingJobSpec:
+        """What it was asked to do."""
+        return check_processing_request(as_request(OPERATION, self._first))
+
+    def _storage(self, _uri: str) -> Storage:
+        return self._client.storage
+
+    @property
+    def _hosts(self) -> int:
+        return int(self._first["ProcessingResources"]["ClusterConfig"]["InstanceCount"])

@@ -20,7 +20,6 @@ from launcher.errors import (
     UnsupportedNameError,
     UnsupportedOptionError,
 )
-from launcher.storage.boto_session import CLIENT_ERRORS
 
 if TYPE_CHECKING:
     from launcher.remote.client import WireClient
@@ -241,6 +240,8 @@ def _events(parts: Iterator[bytes]) -> Iterator[dict[str, dict[str, bytes]]]:
 
 
 def _remote_events(events: Any) -> Iterator[dict[str, Any]]:
+    from launcher.storage.boto_session import CLIENT_ERRORS
+
     try:
         yield from events
     except CLIENT_ERRORS as error:

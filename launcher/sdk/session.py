@@ -31,6 +31,7 @@ from launcher.storage import Storage, storage_for, to_uri, which_s3
 
 if TYPE_CHECKING:
     from launcher.remote.client import WireClient
+    from launcher.sdk.aws_documents import AwsDocuments
     from launcher.sdk.remote_training_job import RemoteTrainingJob
     from launcher.sdk.runtime_client import RuntimeClient
     from launcher.sdk.serving_place import ServingHere
@@ -488,9 +489,28 @@ class Session:
     @property
     def _serving(self) -> ServingHere:
         """Where models and endpoints are."""
-        from launcher.sdk.serving_place import serving_of
+        from launcher.sdk.serving_place import ServingHere, ServingOnAws
 
-        return serving_of(self)
+        return ServingOnAws(self._documents) if self.mode == AWS_MODE else ServingHere()
+
+    @property
+    def _documents(self) -> AwsDocuments:
+        """What sends documents to AWS, for a session with ``mode="aws"`` alone."""
+        from launcher.sdk.aws_documents import AwsDocuments
+
+        return AwsDocuments(self.wire, self.default_bucket)
+
+    def _refuse_runtime(self, runtime: object) -> None:
+        """Refuse a runtime of this machine for something on AWS.
+
+        Raises:
+            BadInputError: one is given, and the session's mode is ``aws``.
+        """
+        if self.mode == AWS_MODE and runtime is not None:
+            raise BadInputError(
+                f"runtime={runtime!r} says how this machine runs a job, and mode='aws' that AWS does.",
+                "Leave runtime out.",
+            )
 
     @property
     def _storage(self) -> Storage:

@@ -138,11 +138,7 @@ def aws_submission_of(
     """Do the same for AWS itself, which is asked for nothing yet."""
     from launcher.sdk.aws_training import submission_for_aws
 
-    if estimator._runtime is not None:
-        raise BadInputError(
-            f"runtime={estimator._runtime!r} says how this machine runs a job, and mode='aws' that AWS does.",
-            "Leave runtime out.",
-        )
+    estimator.sagemaker_session._refuse_runtime(estimator._runtime)
     draft = _draft(
         estimator,
         inputs,

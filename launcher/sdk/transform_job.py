@@ -6,12 +6,16 @@ import json
 from pathlib import Path
 from typing import Any
 
+from launcher.errors import UnsupportedOptionError
 from launcher.jobs.store import TransformStore
 from launcher.jobs.transform_record import TransformRecord
 from launcher.jobs.transform_spec import TransformJobSpec
-from launcher.requests.transform import describe_transform
+from launcher.remote.client import TRANSFORM
+from launcher.requests.for_aws import as_request
+from launcher.requests.transform import OPERATION, check_transform_request, describe_transform
 from launcher.runtimes import Runtime
 from launcher.sdk.job_handle import JobHandle, fetched_folder
+from launcher.sdk.remote_job import RemoteJob
 from launcher.settings import home_path
 from launcher.storage import Storage, recorded_storage
 
@@ -71,3 +75,38 @@ class TransformJob(JobHandle[TransformRecord]):
     @property
     def _hosts(self) -> int:
         return self._record.transform_spec.instance_count
+
+
+class RemoteTransformJob(RemoteJob, TransformJob):  # type: ignore[misc]  # of its notebook view, which is none
+    """A handle on a transform job that runs elsewhere."""
+
+    remote_kind = TRANSFORM
+    noun = "transform job"
+
+    @property
+    def progress(self) -> dict[str, float]:
+        """Raise: AWS says nothing of it before the job's end."""
+        raise _unsaid("progress")
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Raise: AWS counts nothing."""
+        raise _unsaid("counts")
+
+    @property
+    def spec(self) -> TransformJobSpec:
+        """What it was asked to do."""
+        return check_transform_request(as_request(OPERATION, self._first))
+
+    def _storage(self, _uri: str) -> Storage:
+        return self._client.storage
+
+    @property
+    def _hosts(self) -> int:
+        return int(self._first["TransformResources"]["InstanceCount"])
+
+
+def _unsaid(name: str) -> UnsupportedOptionError:
+    return UnsupportedOptionError(
+        f"TransformJob.{name} is not there for a job on AWS.", "What AWS says of it: describe()"
+    )

@@ -14,14 +14,12 @@ from launcher.requests.shapes import OWN_MEMBER
 from launcher.requests.training import s3_member
 from launcher.requests.transform import OPERATION, transform_request
 from launcher.runtimes import Runtime
-from launcher.sdk.aws_documents import prepared, refuse_runtime, send
 from launcher.sdk.job_results import as_location
 from launcher.sdk.options import check_options, in_sdk_words
-from launcher.sdk.remote_jobs import RemoteTransformJob
 from launcher.sdk.serving_options import TRANSFORM_OPTIONS, TRANSFORMER_OPTIONS
 from launcher.sdk.session import Session, check_session
 from launcher.sdk.training_job import TrainingJob
-from launcher.sdk.transform_job import TransformJob
+from launcher.sdk.transform_job import RemoteTransformJob, TransformJob
 from launcher.settings import AWS_MODE, default_runtime, home_path
 from launcher.storage import to_uri
 from launcher.terminal import say
@@ -88,7 +86,7 @@ class Transformer:
         self.env = env
         self.base_transform_job_name = base_transform_job_name
         self.sagemaker_session = sagemaker_session or Session(mode=mode)
-        refuse_runtime(runtime, self.sagemaker_session)
+        self.sagemaker_session._refuse_runtime(runtime)
         self._session_given = sagemaker_session is not None
         self._runtime = runtime
         self.latest_transform_job: TransformJob | None = None
@@ -165,7 +163,7 @@ class Transformer:
         name = str(request["TransformJobName"])
         with in_sdk_words((*TRANSFORMER_OPTIONS, *TRANSFORM_OPTIONS)):
             if session.mode == AWS_MODE:
-                send(session, OPERATION, request)
+                session._documents.send(OPERATION, request)
                 self.latest_transform_job = RemoteTransformJob(name, session.wire)
             else:
                 store, runtime = TransformStore(home_path()), self._own_runtime
@@ -187,7 +185,7 @@ class Transformer:
         if session.mode != AWS_MODE:
             return document
         with in_sdk_words((*TRANSFORMER_OPTIONS, *TRANSFORM_OPTIONS)):
-            return dict(prepared(session, OPERATION, document).request)
+            return dict(session._documents.prepared(OPERATION, document).request)
 
     def _document(
         self,

@@ -19,15 +19,13 @@ from launcher.requests.training import check_training_request, training_request
 from launcher.requests.tuning import OBJECTIVE_HYPERPARAMETER, OPERATION, check_tuning_request
 from launcher.runtimes import Runtime
 from launcher.sdk.analytics import HyperparameterTuningJobAnalytics
-from launcher.sdk.aws_documents import prepared, send
 from launcher.sdk.endpoint_configs import tag_members
 from launcher.sdk.estimator import Estimator
 from launcher.sdk.inputs import Inputs
 from launcher.sdk.parameters import CategoricalParameter, ContinuousParameter, IntegerParameter, ParameterRange
-from launcher.sdk.remote_jobs import RemoteTuningJob
 from launcher.sdk.session import Session, check_session
 from launcher.sdk.training_submission import aws_submission_of, decoded, session_of, submission_of
-from launcher.sdk.tuning_job import TuningJob, tuning_job
+from launcher.sdk.tuning_job import RemoteTuningJob, TuningJob, tuning_job
 from launcher.sdk.uploading import put_source
 from launcher.settings import AWS_MODE, home_path
 from launcher.terminal import say
@@ -340,7 +338,7 @@ class HyperparameterTuner:
         if session.mode == AWS_MODE:
             for submission in asked.uploads:
                 submission.upload(session.wire)
-            send(session, OPERATION, asked.request)
+            session._documents.send(OPERATION, asked.request)
             self._current_job_name = str(asked.request["HyperParameterTuningJobName"])
             self.latest_tuning_job = RemoteTuningJob(self._current_job_name, session.wire)
             return self.latest_tuning_job
@@ -709,7 +707,7 @@ class HyperparameterTuner:
         if self.warm_start_config is not None:
             request["WarmStartConfig"] = self.warm_start_config.to_input_req()
         if on_aws:
-            request = dict(prepared(self.sagemaker_session, OPERATION, request).request)
+            request = dict(self.sagemaker_session._documents.prepared(OPERATION, request).request)
         else:
             check_tuning_request(request)
         runtime = next(iter(parts.values())).estimator._runtime
