@@ -152,10 +152,10 @@ def check_kind_for_aws(operation: str, document: Mapping[str, Any]) -> None:
     Raises:
         BadInputError: as ``check_for_aws``.
     """
-    _CHECKS[operation](document)
     for member, name in (("PrimaryContainer", "Image"), ("AppSpecification", "ImageUri")):
         if member in document and document[member].get(name, BUNDLED_IMAGE) == BUNDLED_IMAGE:
             raise ImageError(f"{member}: no image is named, and AWS has none of its own for this.", _HOW_TO_PUSH)
+    _CHECKS[operation](document)
     check_texts(document)
 
 
