@@ -107,9 +107,8 @@ def deploy(
         request["Tags"] = tag_members(tags)
     exists = serving.has("Endpoint", name)
     if exists and not update_endpoint:
-        raise TakenError(
-            f"there is an endpoint '{name}' already.", "Choose another name, or give update_endpoint=True."
-        )
+        hint = "Choose another name, or give update_endpoint=True."
+        raise TakenError(f'Cannot create already existing endpoint "{name}".', hint)
     if serving.has("EndpointConfig", name):
         request["EndpointConfigName"] = next_name(name)
     serving.ask("CreateEndpointConfig", **request)
