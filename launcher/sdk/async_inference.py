@@ -79,7 +79,7 @@ class AsyncInferenceResponse:
 
     Attributes:
         output_path: its URI.
-        failure_path: of what is written in its place where the container answers with an error.
+        failure_path: of what is written in its place where the container answers with an error; empty for none.
     """
 
     def __init__(self, predictor_async: AsyncPredictor, output_path: str, failure_path: str) -> None:
@@ -178,7 +178,7 @@ class AsyncPredictor:
         answer = self.sagemaker_session.sagemaker_runtime_client.invoke_endpoint_async(
             **{"EndpointName": self.endpoint_name, "InputLocation": input_path, **arguments}
         )
-        return AsyncInferenceResponse(self, answer["OutputLocation"], answer["FailureLocation"])
+        return AsyncInferenceResponse(self, answer["OutputLocation"], answer.get("FailureLocation", ""))
 
     def result_at(self, output_path: str, failure_path: str, seconds: float) -> Any:
         """Return what was answered, once it is there. The launcher's own.
@@ -188,7 +188,7 @@ class AsyncPredictor:
         """
         storage, deadline = self.sagemaker_session._storage_of(to_uri(output_path)), time.monotonic() + seconds
         while True:
-            for path in (output_path, failure_path):
+            for path in filter(None, (output_path, failure_path)):
                 if storage.exists(path):
                     data = _read(storage, path)
                     if path == failure_path:

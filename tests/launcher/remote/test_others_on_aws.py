@@ -4,6 +4,7 @@ import json
 import time
 
 import pytest
+from launcher.async_inference import AsyncInferenceConfig
 from launcher.deserializers import JSONDeserializer
 from launcher.processing import ProcessingInput, ProcessingJob, ProcessingOutput, ScriptProcessor
 from launcher.serializers import JSONSerializer
@@ -188,15 +189,27 @@ def test_a_model_is_deployed_there_asked_updated_and_deleted(session, source, tm
         session.delete_endpoint_config(second)
 
 
-def test_an_endpoint_that_fails_there_has_awss_reason(session, source, tmp_path):
-    (tmp_path / "inference.py").write_text("raise ValueError('no weights')")
-    (tmp_path / "empty").write_text("")
-    model = launcher.Model(
-        IMAGE, None, ROLE, sagemaker_session=session, source_dir=str(tmp_path), entry_point="inference.py"
-    )
-    with pytest.raises(EndpointFailedError, match=r"endpoint 'far-fails' at AWS at http.* is Failed"):
-        model.deploy(1, "ml.m5.large", endpoint_name="far-fails", container_startup_health_check_timeout=60)
-    session.delete_endpoint("far-fails")
+@pytest.mark.slow
+def test_an_update_that_fails_there_is_said_and_the_endpoint_answers_as_before(session, source, tmp_path):
+    """An asynchronous endpoint, whose request and answer lie in the bucket."""
+
+    def model(name, program):
+        folder = tmp_path / name
+        (folder / "code").mkdir(parents=True)
+        (folder / "rate").write_text("2")
+        (folder / "code" / "inference.py").write_text(program)
+        environment = {"SAGEMAKER_PROGRAM": "inference.py", "SAGEMAKER_SUBMIT_DIRECTORY": "/opt/ml/model/code"}
+        return launcher.Model(IMAGE, str(folder), ROLE, name=name, env=environment, sagemaker_session=session)
+
+    answers = AsyncInferenceConfig()
+    options = {"endpoint_name": "far-async", "async_inference_config": answers}
+    predictor = model("far-good", INFERENCE).deploy(1, "ml.m5.large", JSONSerializer(), JSONDeserializer(), **options)
+    assert predictor.predict([3]) == [6.0]
+    bad = model("far-bad", "raise ValueError('no weights')").create()
+    with pytest.raises(EndpointFailedError, match=r"endpoint 'far-async' at AWS at http.* could not be updated"):
+        predictor.update_endpoint(model_name=bad)
+    assert predictor.predict([4]) == [8.0]
+    predictor.delete_endpoint()
 
 
 def test_a_tuner_finds_the_better_of_two_trials_there(session, source, capsys):
