@@ -72,9 +72,8 @@ class FrameworkModel(Model):
         request = super()._document(name, tags)
         on_aws = self.sagemaker_session.mode == AWS_MODE
         if self.image_uri is None and (on_aws or self._chosen_runtime().runs_images):
-            request["PrimaryContainer"]["Image"] = self._image(
-                self.sagemaker_session.boto_region_name if on_aws else REGION
-            )
+            region = self.sagemaker_session.boto_region_name if on_aws else REGION
+            request["PrimaryContainer"]["Image"] = image_uris.in_region(self._image(), region)
         return request
 
     def _chosen_runtime(self) -> Runtime:
@@ -82,9 +81,9 @@ class FrameworkModel(Model):
             return self.runtime
         return choose_runtime(self.runtime or default_runtime(), image_uri=None, subject="a model")
 
-    def _image(self, region: str) -> str:
+    def _image(self) -> str:
         name, version = self._framework_name, self.framework_version
-        return image_uris.retrieve(name, region, version, self.py_version, image_scope="inference")
+        return image_uris.retrieve(name, REGION, version, self.py_version, image_scope="inference")
 
     def _check_versions(self, image_uri: str | None) -> None:
         check_versions(self.framework_version, self.py_version if self._needs_python else "py3", image_uri)
@@ -257,9 +256,9 @@ class HuggingFaceModel(FrameworkModel):
             **kwargs,
         )
 
-    def _image(self, region: str) -> str:
+    def _image(self) -> str:
         base = f"pytorch{self.pytorch_version}" if self.pytorch_version else f"tensorflow{self.tensorflow_version}"
         name, version = self._framework_name, self.framework_version
         return image_uris.retrieve(
-            name, region, version, self.py_version, image_scope="inference", base_framework_version=base
+            name, REGION, version, self.py_version, image_scope="inference", base_framework_version=base
         )

@@ -14,6 +14,7 @@ from launcher.tuner import CategoricalParameter, ContinuousParameter, Hyperparam
 
 import launcher
 from launcher.errors import BadInputError, ChannelError, ImageError, RequestError, UnsupportedOptionError
+from launcher.sdk.framework_processors import PyTorchProcessor
 from tests.launcher.remote.conftest import BUCKET, ROLE
 
 RECORDED = json.loads((Path(__file__).parents[2] / "recorded" / "sdk-2.257.7-others.json").read_text())
@@ -129,17 +130,14 @@ def test_folders_of_this_machine_become_objects_of_the_bucket_by_their_content(t
     assert definition["InputDataConfig"][0]["DataSource"]["S3DataSource"]["S3Uri"] == data
 
 
-def test_a_model_of_a_framework_names_awss_image_in_the_region_of_the_session():
-    made = PyTorchModel(
-        f"s3://{BUCKET}/model.tar.gz",
-        ROLE,
-        "inference.py",
-        framework_version="2.3",
-        py_version="py311",
-        sagemaker_session=session(),
-    )
-    image = made.request()["PrimaryContainer"]["Image"]
-    assert image.startswith("763104351884.dkr.ecr.us-east-1.amazonaws.com/pytorch-inference:2.3")
+def test_a_framework_names_awss_image_in_the_region_of_the_session(monkeypatch):
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
+    versions = {"framework_version": "2.3", "py_version": "py311", "sagemaker_session": session()}
+    made = PyTorchModel(f"s3://{BUCKET}/model.tar.gz", ROLE, "inference.py", **versions)
+    place = "763104351884.dkr.ecr.eu-west-1.amazonaws.com"
+    assert made.request()["PrimaryContainer"]["Image"].startswith(f"{place}/pytorch-inference:2.3")
+    runs = PyTorchProcessor(role=ROLE, instance_type="ml.m5.large", **versions)
+    assert runs.image_uri.startswith(f"{place}/pytorch-training:2.3")
 
 
 @pytest.mark.parametrize(

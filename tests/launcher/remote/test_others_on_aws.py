@@ -11,6 +11,7 @@ from launcher.serializers import JSONSerializer
 from launcher.tuner import ContinuousParameter, HyperparameterTuner
 
 import launcher
+from launcher.cli.main import main
 from launcher.errors import (
     EndpointFailedError,
     JobFailedError,
@@ -136,6 +137,41 @@ def test_a_trained_model_transforms_there_and_the_outputs_come_here(session, sou
         launcher.Transformer.attach("nobody", session)
     with pytest.raises(NotFoundError, match="Could not find model"):
         transformer.transform(rows)
+
+
+def test_the_command_line_transforms_and_processes_there(client, source, rows, tmp_path, monkeypatch, capsys):
+    """``--kind`` says which jobs of AWS are meant."""
+
+    def run(*words, code=0):
+        monkeypatch.setattr("sys.argv", ["launcher", *words])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        printed = capsys.readouterr()
+        assert ended.value.code == code, printed.err
+        return printed.out + printed.err
+
+    aws = ("--mode", "aws")
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "rate").write_text("2")
+    begin = ("transform", rows, "--model-data", str(model), "--image-uri", IMAGE, "--source-dir", source)
+    begin += ("--entry-point", "inference.py", "-c", "text/csv", "--split", "Line", "--instance-type", "ml.m5.large")
+    begin += ("--strategy", "SingleRecord", "--job-name", "far-command", "--bucket", BUCKET, *aws)
+    assert "no role is given" in run(*begin, code=2)
+    shown = json.loads(run(*begin, "--role", ROLE, "--dry-run"))
+    assert shown["CreateTransformJob"]["ModelName"] == shown["CreateModel"]["ModelName"]
+    assert f"far-command: Completed. Outputs: s3://{BUCKET}/far-command" in run(*begin, "--role", ROLE)
+    assert client.storage.read_bytes(f"s3://{BUCKET}/far-command/rows.csv.out") == b"[2.0][4.0]"
+    kind = ("--kind", "transform", *aws)
+    assert "far-command" in run("ls", *kind)
+    described = json.loads(run("describe", "latest", *kind, "--json"))
+    assert (described["TransformJobName"], described["TransformJobStatus"]) == ("far-command", "Completed")
+    assert "serve: ready" in run("logs", "far-command", *kind)
+    assert run("stop", "far-command", *kind) == "far-command: Completed\n"
+    assert "--kind 'model' is not there" in run("ls", "--kind", "model", *aws, code=2)
+    (tmp_path / "hello.py").write_text("print('hello')")
+    processing = ("process", str(tmp_path / "hello.py"), "--image-uri", IMAGE, "--instance-type", "ml.m5.large")
+    assert "hello" in run(*processing, "--bucket", BUCKET, "--role", ROLE, "--job-name", "far-hello", *aws)
 
 
 def test_a_model_is_deployed_there_asked_updated_and_deleted(session, source, tmp_path):
