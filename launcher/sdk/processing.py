@@ -194,11 +194,12 @@ class Processor:
             )
         check_options(PROCESSOR_RUN_OPTIONS, {"kms_key": kms_key}, f"{type(self).__name__}.run")
         job = self.submit(program, inputs, outputs, arguments, job_name, experiment_config)
+        if not wait or self.sagemaker_session.mode == AWS_MODE:
+            say(job.announcement)
         if wait:
             job.wait(logs=logs)
         else:
             job.detach()
-            say(job.announcement)
         return job
 
     def submit(

@@ -147,11 +147,12 @@ class Transformer:
         options = {**locals()}
         named = {option.name: options[option.name] for option in TRANSFORM_OPTIONS}
         job = self.submit(**named, resume=resume)
+        if not wait or self.sagemaker_session.mode == AWS_MODE:
+            say(job.announcement)
         if wait:
             job.wait(logs=logs)
         else:
             job.detach()
-            say(job.announcement)
         return job
 
     def submit(self, data: str | os.PathLike[str] | TrainingJob, **options: Any) -> TransformJob:

@@ -600,8 +600,20 @@ class HyperparameterTuner:
 
     @property
     def sagemaker_session(self) -> Session:
-        """The estimator's session; of several estimators the first one's."""
-        return next(iter(self._parts.values())).estimator.sagemaker_session
+        """The estimator's session; of several estimators the first one's.
+
+        Raises:
+            BadInputError: an estimator has none of ours; UnsupportedOptionError: some run on AWS, and some here.
+        """
+        sessions = [part.estimator.sagemaker_session for part in self._parts.values()]
+        for session in sessions:
+            check_session(session, "HyperparameterTuner")
+        if len({session.mode == AWS_MODE for session in sessions}) > 1:
+            raise UnsupportedOptionError(
+                "HyperparameterTuner: some of the estimators run on AWS, and some here.",
+                "Give all of them one session.",
+            )
+        return sessions[0]
 
     @property
     def _parts(self) -> dict[str, _Part]:

@@ -109,6 +109,20 @@ def test_a_tuning_job_is_the_document_of_version_2_of_the_sdk(make_source):
     assert document == theirs
 
 
+def test_estimators_of_one_tuner_run_in_one_place(make_source):
+    source = make_source("print()")
+    estimators = {"there": estimator(source), "here": estimator(source, sagemaker_session=launcher.Session())}
+    ranges = {name: {"rate": ContinuousParameter(0.1, 0.9)} for name in estimators}
+    objectives, metrics = dict.fromkeys(estimators, "total"), dict.fromkeys(estimators, METRICS)
+    mixed = HyperparameterTuner.create(estimators, objectives, ranges, metrics, strategy="Random")
+    with pytest.raises(UnsupportedOptionError, match="some of the estimators run on AWS, and some here"):
+        mixed.request()
+    mixed.estimator_dict["here"] = estimator(source)
+    definitions = mixed.request(job_name="both")["TrainingJobDefinitions"]
+    archives = [entry["StaticHyperParameters"]["sagemaker_submit_directory"] for entry in definitions]
+    assert archives == [f'"s3://{BUCKET}/both-{number}/source/sourcedir.tar.gz"' for number in (1, 2)]
+
+
 def test_folders_of_this_machine_become_objects_of_the_bucket_by_their_content(tmp_path, make_source):
     (tmp_path / "rows.csv").write_text("1\n")
     (tmp_path / "model.tar.gz").write_bytes(b"any")
