@@ -9,12 +9,11 @@ from pathlib import Path
 
 import pytest
 from launcher.processing import ProcessingInput, ProcessingOutput, ScriptProcessor
-from launcher.pytorch import PyTorchModel
+from launcher.pytorch import PyTorchModel, PyTorchProcessor
 from launcher.tuner import CategoricalParameter, ContinuousParameter, HyperparameterTuner, IntegerParameter
 
 import launcher
 from launcher.errors import BadInputError, ChannelError, ImageError, RequestError, UnsupportedOptionError
-from launcher.sdk.framework_processors import PyTorchProcessor
 from tests.launcher.remote.conftest import BUCKET, ROLE
 
 RECORDED = json.loads((Path(__file__).parents[2] / "recorded" / "sdk-2.257.7-others.json").read_text())
