@@ -159,7 +159,8 @@ class Model:
         Raises:
             BadInputError: it is for AWS, which would refuse it.
         """
-        return self.sagemaker_session._serving.shown("CreateModel", self._document(name, tags))
+        with in_sdk_words(MODEL_OPTIONS):
+            return self.sagemaker_session._serving.shown("CreateModel", self._document(name, tags))
 
     def _document(self, name: str | None = None, tags: Sequence[Mapping[str, str]] | None = None) -> dict[str, Any]:
         container: dict[str, Any] = {"Environment": self._environment()}

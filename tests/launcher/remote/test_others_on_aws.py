@@ -306,3 +306,8 @@ def test_a_processor_runs_a_script_there_and_its_output_comes_here(session, rows
     assert attached.logs() == "rows 2\n"
     with pytest.raises(JobFailedError, match="processing job 'far-failed'"):
         processor.run(script, **run, arguments=["3"], job_name="far-failed", logs=False)
+    script.write_text("import time\ntime.sleep(600)\n")
+    going = processor.run(script, inputs=run["inputs"], job_name="far-stopped", wait=False, logs=False)
+    assert going.status == "InProgress"
+    going.stop()
+    assert going.status == "Stopped"
