@@ -103,6 +103,7 @@ def estimator(source, session, **options):
     )
 
 
+@pytest.mark.slow
 def test_a_trained_model_transforms_there_and_the_outputs_come_here(session, source, rows, capsys):
     """Train, attach from nowhere, transform with code of one's own, bring the outputs here, attach the job."""
     estimator(source, session).fit(job_name="far-train", logs=False)
@@ -139,6 +140,7 @@ def test_a_trained_model_transforms_there_and_the_outputs_come_here(session, sou
         transformer.transform(rows)
 
 
+@pytest.mark.slow
 def test_the_command_line_transforms_and_processes_there(client, source, rows, tmp_path, monkeypatch, capsys):
     """``--kind`` says which jobs of AWS are meant."""
 
