@@ -38,12 +38,12 @@ from launcher.cli import (
     transform,
     tuning,
 )
-from launcher.cli.arguments import channels_of, exists, hyperparameters_of, located, metrics_of, variables_of
+from launcher.cli.arguments import channels_of, hyperparameters_of, located, metrics_of, variables_of
 from launcher.cli.documents import placed, read_document
 from launcher.cli.jobs import AsJson, JobName, job_handle
 from launcher.cli.printing import print_json, print_table
 from launcher.errors import BadInputError, JobFailedError, LauncherError
-from launcher.paths import checked_path
+from launcher.paths import checked_path, exists
 from launcher.secrets import masked_description
 from launcher.terminal import abandon_broken_streams, open_standard_streams, say, say_error
 
@@ -248,10 +248,8 @@ def fit(
     max_run: Annotated[int, typer.Option(help="Seconds after which the job is stopped.")] = 86400,
     runtime: RuntimeName = None,
     mode: AnyMode = None,
-    role: Annotated[str | None, typer.Option(help="The role of the job, an ARN; on AWS it needs one.")] = None,
-    bucket: Annotated[
-        str | None, typer.Option(help="The bucket for source, inputs and results; on AWS one of yours.")
-    ] = None,
+    role: on_aws.RoleArn = None,
+    bucket: on_aws.BucketName = None,
     queue: Annotated[
         str | None, typer.Option(help="With --mode aws: a queue of AWS Batch that the job waits in.")
     ] = None,
@@ -287,9 +285,7 @@ def fit(
         "role": role,
     }
     if bucket is not None:
-        from launcher.sdk.session import Session
-
-        options["sagemaker_session"] = Session(mode=mode, default_bucket=bucket)
+        options["sagemaker_session"] = on_aws.session_of(mode, bucket)
     options |= {"environment": variables_of(env or []), "dependencies": dependencies}
     definitions = metrics_of(metrics or [])
     values = hyperparameters_of(hyperparameters or [])
