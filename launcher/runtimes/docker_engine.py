@@ -18,6 +18,7 @@ import socket
 import stat
 import struct
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -784,6 +785,37 @@ class DockerRuntime(Runtime):
                 f"image '{image}' is not on this machine and cannot be pulled: {_text(error)}",
                 "Check the name; list what is here with: docker images",
             ) from error
+
+
+def saved_image(name: str, folder: Path) -> tuple[str, Path] | None:
+    """Write an image of this machine's engine to an archive, unless it is there; other engines can read it.
+
+    Args:
+        name: of the image.
+        folder: for the archive, which is named by the image's id.
+    Returns:
+        The id and the archive; None where no engine answers, or it has no such image.
+    Raises:
+        ImageError: it cannot be written.
+    """
+    try:
+        image_id = str(_client().inspect_image(name)["Id"])
+    except (RuntimeUnavailableError, *_BROKEN):
+        return None
+    path = folder / f"{image_id.removeprefix('sha256:')}.tar"
+    if path.exists():
+        return image_id, path
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor, part = tempfile.mkstemp(dir=folder, prefix=".image.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            for chunk in _worker().get_image(image_id):
+                file.write(chunk)
+        Path(part).replace(path)
+    except _BROKEN as error:
+        Path(part).unlink(missing_ok=True)
+        raise ImageError(f"the image {name} cannot be written to {path}: {_text(error)}", "Make room there.") from error
+    return image_id, path
 
 
 def describe_engine() -> tuple[str, str, set[str]]:

@@ -1,7 +1,8 @@
 """Jobs on a Slurm cluster: the hosts of a job are the tasks of one allocation, each under the supervisor of its node.
 
 What the cluster has to have is one folder that every node sees, with the launcher's home and its Python in it. Word of
-a host goes over that folder; Slurm is asked where a host is that has left none.
+a host goes over that folder; Slurm is asked where a host is that has left none. An image runs by the cluster's own
+engine, where the settings name it.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from launcher.errors import RuntimeUnavailableError
 from launcher.jobs.spec import OPT_ML, ContainerSpec, Limits
 from launcher.runtimes import slurm_commands as commands
 from launcher.runtimes.base import EndCause, Ending, Execution, HostState, Remains, Runtime, open_log
+from launcher.runtimes.images import is_of_aws
 from launcher.runtimes.process import ProcessRuntime, job_environment, write_request
 from launcher.runtimes.usage import HostUsage
 from launcher.settings import slurm_settings, stop_grace_seconds
@@ -210,6 +212,8 @@ class SlurmExecution(Execution):
         if end.get("outside") and not self._ordered():
             end = {**end, **self._cause_outside(end)}
         cause, detail = end.get("cause", ""), end.get("detail", "")
+        if cause == "Engine":
+            cause = EndCause.REMOVED
         if cause == "Unseen":
             cause, detail = EndCause.REMOVED, f"{detail}: it has to be on a folder that all nodes share"
         return Ending(EndCause(cause), detail, float(end.get("ended", 0.0)))
@@ -286,12 +290,11 @@ def _removed(detail: str) -> dict[str, Any]:
 
 
 class SlurmRuntime(Runtime):
-    """Runs the bundled entry points' contract on the nodes of a cluster, in this machine's own Python."""
+    """Runs jobs on the nodes of a cluster: in this machine's own Python, or in an image by the cluster's engine."""
 
     name = "slurm"
     network_interface = "lo"  # where all hosts share a node; a node writes down another
     needs_local_libraries = True
-    runs_images = False
     own_machines = True
     starts_in_order = True  # the last one submits them all
     no_entry = "they are other machines"
@@ -316,6 +319,15 @@ class SlurmRuntime(Runtime):
                         f"Slurm's node at {address} cannot be reached from here: {error.strerror}.", "Ask it: sinfo -N"
                     ) from error
         return _LOOPBACK
+
+    @property
+    def runs_images(self) -> bool:  # type: ignore[override]
+        """Whether the settings name an engine for it."""
+        return bool(slurm_settings().containers)
+
+    def engine_for(self, image: str) -> tuple[str, ...]:
+        """Return the words of the settings; empty for the bundled image, in whose place this Python runs."""
+        return slurm_settings().containers if image else ()
 
     @property
     def interpreter(self) -> str:
@@ -370,23 +382,27 @@ class SlurmRuntime(Runtime):
 
     @staticmethod
     def _check_container(container: ContainerSpec) -> None:
-        if not container.bundled:
+        if container.image and not container.limits.engine:
             raise RuntimeUnavailableError(
-                f"the slurm runtime runs no containers and cannot run the image {container.image}.",
-                'Use runtime="docker", or leave image_uri out.',
+                f"the slurm runtime is told of no engine of the cluster that runs the image {container.image}.",
+                "Name it: export LAUNCHER_SLURM_CONTAINERS=podman; or leave image_uri out, and install what the job "
+                "needs into the Python that the nodes share.",
             )
         if container.packages:
-            raise RuntimeUnavailableError(
-                f"the slurm runtime has no image to put {', '.join(container.packages)} into.",
-                "Install them into the environment that the nodes share.",
-            )
+            from launcher.runtimes.docker_engine import DockerRuntime  # it builds what goes to the nodes
+
+            DockerRuntime().check(container)
         if container.port:
             raise RuntimeUnavailableError(
                 "the slurm runtime serves no requests: endpoints and transform jobs need hosts of this machine.",
                 'Use runtime="docker" or "process".',
             )
         for mount in container.mounts:
-            if not f"{mount.target}/".startswith(f"{OPT_ML}/"):
+            if container.limits.engine and "," in f"{mount.source}{mount.target}":
+                raise RuntimeUnavailableError(
+                    f"podman can mount no path with a comma: {mount.source} at {mount.target}.", "Rename it."
+                )
+            if not container.limits.engine and not f"{mount.target}/".startswith(f"{OPT_ML}/"):
                 raise RuntimeUnavailableError(
                     f"the slurm runtime can put nothing at {mount.target}: a host has a private {OPT_ML} alone.",
                     f"Use a path below {OPT_ML}.",
@@ -398,19 +414,38 @@ class SlurmRuntime(Runtime):
             )
 
     def describe_image(self, container: ContainerSpec) -> str:
-        """Return the interpreter that stands in for the image."""
-        return f"none: {sys.executable} on the nodes of the cluster"
+        """Return the image, or the interpreter that stands in for it."""
+        if container.packages:
+            from launcher.runtimes.docker_engine import DockerRuntime
+
+            return DockerRuntime().describe_image(container)
+        return container.image or f"none: {sys.executable} on the nodes of the cluster"
 
     def describe_start(self, containers: Sequence[ContainerSpec]) -> str:
         """Return the command that submits the job, as a person would write it."""
         return shlex.join(["sbatch", *self._options(containers[0], [entry.limits for entry in containers], "")])
 
     def prepare(self, container: ContainerSpec) -> None:
-        """Nothing to prepare: the interpreter is there."""
+        """Put an image that a Docker engine has here on the shared folder; the nodes look for any other one."""
+        path = _image_note(container)
+        if not container.limits.engine or path.exists():
+            return
+        from launcher.runtimes.docker_engine import DockerRuntime, saved_image
+
+        if container.packages:
+            DockerRuntime().prepare(container)
+        folder = Path(container.labels["launcher.home"]) / "images"
+        saved = saved_image(self.describe_image(container), folder) if _may_be_docker(container.image) else None
+        values = {"image": saved[0], "archive": str(saved[1])} if saved else {"image": container.image, "archive": ""}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _write(path, values)
 
     def describe_environment(self, container: ContainerSpec) -> dict[str, Any]:
-        """Return the interpreter and its packages, which the nodes share."""
-        return ProcessRuntime().describe_environment(container)
+        """Return the image, or the interpreter and its packages, which the nodes share."""
+        if not container.limits.engine:
+            return ProcessRuntime().describe_environment(container)
+        note = _read(_image_note(container))
+        return {"Image": self.describe_image(container), **({"ImageId": note["image"]} if note["archive"] else {})}
 
     @staticmethod
     def _options(container: ContainerSpec, limits: Sequence[Limits], token: str) -> list[str]:
@@ -435,7 +470,12 @@ class SlurmRuntime(Runtime):
         state_path, first = Path(container.state_path), _folder(container)
         # Values that are inherited go by way of sbatch: nothing writes them down.
         own = {name: value for name, value in job_environment(container).items() if name not in container.inherited}
+        if container.limits.engine:
+            own = {"CUDA_VISIBLE_DEVICES": "-1"} if container.limits.gpus == () else {}
         write_request(container, {**own, **container.environment}, (), shared_network="Slurm put them on one node")
+        if container.limits.engine:
+            request = _read(state_path / "request.json")
+            _write(state_path / "request.json", {**request, "toolkit": "", "container": _contained(container)})
         (state_path / "orders").write_bytes(b"")
         open_log(container).close()
         _write(state_path / "slurm.json", {"log": container.log_path, "limits": asdict(container.limits)})
@@ -516,6 +556,37 @@ class SlurmRuntime(Runtime):
             for number, values in commands.own_jobs().items()
             if values.get("home") == home and not values["ended"]
         ]
+
+
+def _contained(container: ContainerSpec) -> dict[str, Any]:
+    """Return what a node has to know of a host's container, besides what every host's request has."""
+    note = _read(_image_note(container))
+    if note.get("archive"):
+        source = f"docker-archive:{note['archive']}"
+    else:
+        source = "" if is_of_aws(container.image) else container.image
+    return {
+        "engine": list(container.limits.engine),
+        "name": f"launcher-{container.job_name}-{container.host}-{uuid.uuid4().hex[:8]}",
+        "home": container.labels["launcher.home"],
+        "image": note.get("image", container.image),
+        "source": source,
+        "archive": note.get("archive", ""),
+        "entry_point": list(container.entry_point),
+        "arguments": list(container.arguments),
+        "bundled": container.bundled,
+        "shm_bytes": container.limits.shm_bytes or container.limits.memory_bytes // 2,
+    }
+
+
+def _image_note(container: ContainerSpec) -> Path:
+    """Return the file that says where a job's image is, once that has been looked for."""
+    return Path(container.state_path).with_name("image.json")
+
+
+def _may_be_docker(image: str) -> bool:
+    """Return whether an image may be a name of Docker's; podman knows other places, such as oci-archive:PATH."""
+    return not image.startswith(("docker-archive:", "oci-archive:", "oci:", "dir:", "docker://"))
 
 
 def _folder(container: ContainerSpec) -> Path:

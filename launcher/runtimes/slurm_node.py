@@ -25,9 +25,10 @@ from typing import Any
 
 _LOOK_SECONDS = 2.0  # at the orders, also when no signal has come
 _MEETING_SECONDS = 300.0  # a shared folder may show another node's file late
+_PULLING_SECONDS = 7200.0  # the other hosts may have to pull their image
 _SIOCGIFADDR = 0x8915
 _PR_SET_PDEATHSIG = 1
-_UNSEEN, _SETUP_FAILED = "Unseen", 125
+_UNSEEN, _ENGINE, _SETUP_FAILED = "Unseen", "Engine", 125
 _DEVICES = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "GPU_DEVICE_ORDINAL", "ZE_AFFINITY_MASK")
 
 
@@ -39,6 +40,8 @@ class _Host:
         self._pid = 0
         self._terminated = self._outside = False
         self._node = os.environ.get("SLURMD_NODENAME", "")
+        self._log_path = log_path
+        self._container: Any = None
 
     def run(self, others: list[Path]) -> int:
         for number in (signal.SIGURG, signal.SIGALRM):
@@ -48,16 +51,32 @@ class _Host:
         inherited = os.environ.pop("LAUNCHER_INHERITED", "{}")
         if unseen := _unseen(request):
             return self._end(_SETUP_FAILED, cause=_UNSEEN, detail=f"{self._node} does not see {unseen}")
+        if request.get("container"):
+            self._container = self._supervisor._beside("slurm_container").Container(request, self._node)
+            signal.setitimer(signal.ITIMER_REAL, _LOOK_SECONDS, _LOOK_SECONDS)
+            self._obey()
+            reason = self._container.have_image()
+            if self._container.stopped:
+                return self._end(128 + signal.SIGTERM, cause="", detail="")
+            if reason:
+                return self._end(_SETUP_FAILED, cause=_ENGINE, detail=reason)
         try:
             self._meet(request, others)
         except TimeoutError as error:
             return self._end(_SETUP_FAILED, cause=_UNSEEN, detail=f"{self._node} does not see {error}")
         self._settle(request)
+        if self._container is not None:
+            _write(self._state_path / "request.json", self._container.settled(list(json.loads(inherited))))
         code = self._supervise(inherited)
         ended: dict[str, Any] = {"cause": "Removed", "detail": "the job's supervisor was killed"}
         with contextlib.suppress(OSError):
             ended = json.loads((self._state_path / "exit.json").read_text(encoding="utf-8"))
             code = ended["exit_code"]
+        if self._container is not None:
+            problem = self._container.give_back()
+            if not ended["cause"]:
+                ended |= self._container.end_of(code, self._log_path)
+            ended["warning"] = "; ".join(text for text in (ended.get("warning", ""), problem) if text)
         return self._end(code, **ended)
 
     def _meet(self, request: dict[str, Any], others: list[Path]) -> None:
@@ -69,7 +88,7 @@ class _Host:
         machine = f"{boot} {Path('/proc/self/ns/net').readlink()}"
         own = {"node": self._node, "machine": machine, "address": address, "pid": os.getpid(), "time": time.time()}
         _write(self._state_path / "started.json", own)
-        deadline = time.monotonic() + _MEETING_SECONDS
+        deadline = time.monotonic() + (_MEETING_SECONDS if self._container is None else _PULLING_SECONDS)
         places: list[dict[str, Any]] = []
         for path in others:
             while not (place := _read(path / "started.json")):
@@ -134,6 +153,8 @@ class _Host:
 
     def _obey(self) -> None:
         orders = self._supervisor._read_text(self._state_path / "orders").split()
+        if orders:
+            self._stop_pulling()
         if "KILL" in orders:
             self._send(signal.SIGUSR1)
         elif "TERM" in orders and not self._terminated:
@@ -142,7 +163,12 @@ class _Host:
 
     def _on_terminate(self) -> None:
         self._outside = True
+        self._stop_pulling()
         self._send(signal.SIGTERM)
+
+    def _stop_pulling(self) -> None:
+        if self._container is not None and not self._pid:
+            self._container.stop()
 
     def _send(self, number: signal.Signals) -> None:
         if self._pid:
@@ -169,7 +195,8 @@ def main(folder: Path) -> int:
 
 def _unseen(request: dict[str, Any]) -> str:
     """Return a path of the job's that is not there; empty where all are."""
-    paths = [request["tree"], request["toolkit"], *(mount["source"] for mount in request["mounts"])]
+    archive = (request.get("container") or {}).get("archive", "")
+    paths = [request["tree"], request["toolkit"], archive, *(mount["source"] for mount in request["mounts"])]
     return next((path for path in paths if path and not Path(path).exists()), "")
 
 
