@@ -52,7 +52,7 @@ class Container:
     def __init__(self, request: Mapping[str, Any], node: str) -> None:
         self._request, self._node = request, node
         self._values: Mapping[str, Any] = request["container"]
-        self._engine: list[str] = [*self._values["engine"]]
+        self._engine: list[str] = [*self._values["engine"], "--log-level=error"]
         self._process: subprocess.Popen[str] | None = None
         self._image = ""
         self.stopped = False
@@ -70,12 +70,11 @@ class Container:
             return ""
         if not source:
             return f"{self._node} does not have the image {name}, which is in a registry that nothing here asks"
-        code, answer = self._ask("pull", "--quiet", source)
-        lines = [line for line in answer.splitlines() if line.strip()]
-        if code != 0 or not lines:
-            return f"{self._node} cannot have the image {name or source}: {_last_words(lines)}"
-        self._image = lines[-1].strip()  # its id
-        return ""
+        code, answer, problem = self._ask("pull", "--quiet", source)
+        self._image = answer.strip().rpartition("\n")[2]  # its id
+        if code == 0 and self._image:
+            return ""
+        return f"{self._node} cannot have the image {name or source}: {_last_words(problem.splitlines())}"
 
     def stop(self) -> None:
         """Ask for no image any more."""
@@ -83,23 +82,24 @@ class Container:
         if self._process is not None:
             self._process.kill()
 
-    def _ask(self, *words: str) -> tuple[int, str]:
-        """Return the exit code of a command of the engine's, and all that it printed."""
+    def _ask(self, *words: str) -> tuple[int, str, str]:
+        """Return the exit code of a command of the engine's, its output and its errors."""
         if self.stopped:
-            return 128 + signal.SIGKILL, "the job was stopped"
+            return 128 + signal.SIGKILL, "", "the job was stopped"
         with subprocess.Popen(
             [*self._engine, *words],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
+            stderr=subprocess.PIPE,
             text=True,
             errors="replace",
             env=_own_environment(),
             cwd="/",
-        ) as self._process:
-            answer, _ = self._process.communicate()
-        code, self._process = self._process.returncode, None
-        return code, answer
+        ) as process:
+            self._process = process
+            answer, problem = process.communicate()
+        self._process = None
+        return process.returncode, answer, problem
 
     def settled(self, inherited: Sequence[str]) -> dict[str, Any]:
         """Return the request as the supervisor gets it: the engine is the program, and knows how to clean up.
@@ -118,7 +118,7 @@ class Container:
         minded = {name: value for name, value in wanted.items() if _is_the_engines(name)}
         entry = list(values["entry_point"])
         words = [
-            *(*self._engine, "--log-level=error", "run", "--pull=never", "--init", "--no-hosts", "--http-proxy=false"),
+            *(*self._engine, "run", "--pull=never", "--init", "--no-hosts", "--http-proxy=false"),
             *("--name", values["name"], "--hostname", self._request["host"], f"--label={self._home_label}"),
             *("--cgroups=disabled", "--log-driver=passthrough", "--security-opt=no-new-privileges"),
             f"--network={'none' if self._request['network_isolated'] else 'host'}",
@@ -135,7 +135,7 @@ class Container:
             *(*entry[1:], *values["arguments"]),
         ]
         environment = {name: value for name, value in wanted.items() if name not in minded} | _own_environment()
-        removal = [*self._engine, "--log-level=error", "rm", "--force", "--time=0", "--ignore", "--volumes"]
+        removal = [*self._engine, "rm", "--force", "--time=0", "--ignore", "--volumes"]
         return {
             **self._request,
             "argv": words,
