@@ -7,6 +7,7 @@ engine, where the settings name it.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import fcntl
 import json
@@ -14,6 +15,7 @@ import os
 import shlex
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -26,11 +28,14 @@ from pathlib import Path
 from typing import Any
 
 from launcher.errors import RuntimeUnavailableError
+from launcher.jobs.faults import CUT, DELAY, SLOW
 from launcher.jobs.spec import OPT_ML, ContainerSpec, Limits
 from launcher.runtimes import slurm_commands as commands
-from launcher.runtimes.base import EndCause, Ending, Execution, HostState, Remains, Runtime, open_log
+from launcher.runtimes.base import EndCause, Ending, Execution, HostState, Inside, Remains, Runtime, open_log
+from launcher.runtimes.entering import CANNOT_ENTER
 from launcher.runtimes.images import is_of_aws
-from launcher.runtimes.process import ProcessRuntime, job_environment, write_request
+from launcher.runtimes.process import PipedCommand, ProcessRuntime, job_environment, write_request
+from launcher.runtimes.slurm_inside import LINES
 from launcher.runtimes.usage import HostUsage
 from launcher.settings import slurm_settings, stop_grace_seconds
 
@@ -47,6 +52,7 @@ _REMOVED_SECONDS = 30.0
 _KILLED = 128 + signal.SIGKILL
 _TERMINATED = 128 + signal.SIGTERM
 _LOOPBACK = "127.0.0.1"
+_ENDS = frozenset(("TERM", "KILL"))
 _OWN_WORDS = frozenset(
     (
         *("--job-name", "-J", "--comment", "--time", "-t", "--signal", "--requeue", "--no-requeue", "--parsable"),
@@ -230,13 +236,56 @@ class SlurmExecution(Execution):
         return _cause(view or commands.JobView(""), self._job.number, str(end.get("node", "the node")))
 
     def _ordered(self) -> bool:
-        return bool(_text(self._state_path / "orders"))
+        """Return whether the launcher has asked for the host's end."""
+        return not _ENDS.isdisjoint(_text(self._state_path / "orders").split())
 
     def usage(self) -> HostUsage | None:
         """Return what the supervisor recorded at the end; before that, Slurm's own tools can say."""
         if "cpu_seconds" not in self._end:
             return None
         return HostUsage(float(self._end["cpu_seconds"]), 0, int(self._end["memory_peak_bytes"]))
+
+    def run_inside(self, command: Sequence[str]) -> int:
+        """Run the command by a step of srun's, which shares the host's node with it."""
+        is_terminal = os.isatty(0) and os.isatty(1)
+        words = self._step(["--pty"] if is_terminal else [], command)
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is meant for the command
+        try:
+            code = subprocess.run(words, env=self._step_environment(), check=False).returncode
+        finally:
+            signal.signal(signal.SIGINT, before)
+        if code == CANNOT_ENTER:
+            raise RuntimeUnavailableError("the node does not let you into the job's namespaces or its container.")
+        return code if code >= 0 else 128 - code
+
+    def pipe_inside(self, command: Sequence[str]) -> Inside:
+        """Start the command by a step of srun's, and return its streams."""
+        return _PipedStep(
+            subprocess.Popen(
+                self._step([], [LINES, *command]),
+                env=self._step_environment(),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                bufsize=0,
+                start_new_session=True,
+            )
+        )
+
+    def _step(self, options: Sequence[str], command: Sequence[str]) -> list[str]:
+        started = _read(self._state_path / "started.json")
+        if not started:
+            raise RuntimeUnavailableError("the host has no node yet.", "Ask Slurm where it stands: squeue --me")
+        return [
+            *("srun", f"--jobid={self._job.number}", "--overlap", "--nodes=1", "--ntasks=1"),
+            *(f"--nodelist={started['node']}", "--mpi=none", "--quiet", "--chdir=/", "--export=ALL", *options),
+            *(sys.executable, "-P", "-s", "-m", "launcher.runtimes.slurm_inside", str(self._state_path), *command),
+        ]
+
+    @staticmethod
+    def _step_environment() -> dict[str, str]:
+        terminal = {"TERM": os.environ["TERM"]} if "TERM" in os.environ else {}
+        return {**commands.own_environment(), **terminal, "PYTHONPATH": str(Path(__file__).parents[2])}
 
     def terminate(self) -> None:
         """Have the host's node send SIGTERM to its main process; a job that waits leaves the queue."""
@@ -250,17 +299,30 @@ class SlurmExecution(Execution):
         if not self._ended() and self._state_path.is_dir():
             with (self._state_path / "orders").open("a", encoding="ascii") as orders:
                 orders.write(f"{word}\n")
-            threading.Thread(target=self._ring, name="slurm-orders", daemon=True).start()
+            threading.Thread(target=self._ring, args=(word in _ENDS,), name="slurm-orders", daemon=True).start()
 
-    def _ring(self) -> None:
+    def _ring(self, ends: bool) -> None:
         """Tell Slurm of the orders, again until it answers; the node looks at them now and then by itself."""
         while not self._ended() and self._state_path.is_dir():
             with contextlib.suppress(RuntimeUnavailableError):
                 if number := self._job.number:
-                    commands.cancel(number, "--state=PENDING")
+                    if ends:
+                        commands.cancel(number, "--state=PENDING")
                     commands.cancel(number, "--signal=URG")
                 return
             time.sleep(_WAITING_LOOK_SECONDS)
+
+    def pause(self) -> None:
+        """Have the host's node let all of its processes stand still."""
+        self._order("PAUSE")
+
+    def resume(self) -> None:
+        """Have it let them go on."""
+        self._order("RESUME")
+
+    def slow(self, factor: float) -> None:
+        """Have it pause and resume them ten times a second."""
+        self._order(f"SLOW={factor}")
 
     def remove(self) -> None:
         """End what is left of the host; the last one takes the job out of Slurm."""
@@ -289,6 +351,19 @@ def _removed(detail: str) -> dict[str, Any]:
     return {"exit_code": _KILLED, "cause": EndCause.REMOVED, "detail": detail}
 
 
+class _PipedStep(PipedCommand):
+    """A command whose output comes as lines of base64."""
+
+    def read(self) -> bytes:
+        while not self._lines[:-1] and (data := super().read()):
+            self._lines[-1:] = (self._lines[-1] + data).split(b"\n")
+        return base64.b64decode(self._lines.pop(0)) if self._lines[:-1] else b""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        super().__init__(process)
+        self._lines = [b""]  # the last one has not ended yet
+
+
 class SlurmRuntime(Runtime):
     """Runs jobs on the nodes of a cluster: in this machine's own Python, or in an image by the cluster's engine."""
 
@@ -297,7 +372,7 @@ class SlurmRuntime(Runtime):
     needs_local_libraries = True
     own_machines = True
     starts_in_order = True  # the last one submits them all
-    no_entry = "they are other machines"
+    no_entry = ""
     no_streams = "a named pipe ends at its machine, and the hosts of the job are others"
 
     def __init__(self) -> None:
@@ -412,6 +487,13 @@ class SlurmRuntime(Runtime):
                 "enable_network_isolation of several hosts needs a network of theirs, which Slurm does not make.",
                 'Use runtime="docker".',
             )
+
+    def refused_faults(self, container: ContainerSpec) -> dict[str, str]:
+        """Return why a host cannot be cut off; one in an image cannot be held back either."""
+        reasons = {CUT: "its hosts are on the nodes' own network"}
+        if container.limits.engine:
+            reasons |= dict.fromkeys((DELAY, SLOW), "podman freezes no container that is in Slurm's cgroup")
+        return reasons
 
     def describe_image(self, container: ContainerSpec) -> str:
         """Return the image, or the interpreter that stands in for it."""

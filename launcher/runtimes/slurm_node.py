@@ -13,11 +13,13 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import math
 import os
 import signal
 import socket
 import struct
 import sys
+import threading
 import time
 from importlib import import_module
 from pathlib import Path
@@ -25,6 +27,7 @@ from typing import Any
 
 _LOOK_SECONDS = 2.0  # at the orders, also when no signal has come
 _MEETING_SECONDS = 300.0  # a shared folder may show another node's file late
+_STUTTER_SECONDS = 0.1
 _PULLING_SECONDS = 7200.0  # the other hosts may have to pull their image
 _SIOCGIFADDR = 0x8915
 _PR_SET_PDEATHSIG = 1
@@ -42,6 +45,7 @@ class _Host:
         self._node = os.environ.get("SLURMD_NODENAME", "")
         self._log_path = log_path
         self._container: Any = None
+        self._factor = 1.0
 
     def run(self, others: list[Path]) -> int:
         for number in (signal.SIGURG, signal.SIGALRM):
@@ -153,16 +157,46 @@ class _Host:
 
     def _obey(self) -> None:
         orders = self._supervisor._read_text(self._state_path / "orders").split()
-        if orders:
+        ends = "KILL" in orders or "TERM" in orders
+        if ends:
             self._stop_pulling()
+        self._hold_back(1.0 if ends or self._outside else _slowness(orders))
         if "KILL" in orders:
             self._send(signal.SIGUSR1)
         elif "TERM" in orders and not self._terminated:
             self._terminated = bool(self._pid)
             self._send(signal.SIGTERM)
 
+    def _hold_back(self, factor: float) -> None:
+        """Give the host so many times less of the CPU, from a thread; infinity lets it stand still."""
+        self._factor, was_held = factor, self._factor > 1
+        if factor > 1 and not was_held and self._pid:
+            threading.Thread(target=self._stutter, name="stutter", daemon=True).start()
+        elif not self._pid:
+            self._factor = 1.0  # asked for again when it runs
+
+    def _stutter(self) -> None:
+        descendants = self._supervisor._beside("usage").descendants
+        while (factor := self._factor) > 1:
+            self._send_to_all(signal.SIGSTOP, descendants)
+            time.sleep(_STUTTER_SECONDS * (1 - 1 / factor))
+            if self._factor != math.inf:
+                self._send_to_all(signal.SIGCONT, descendants)
+                time.sleep(_STUTTER_SECONDS / factor)
+        self._send_to_all(signal.SIGCONT, descendants)
+
+    def _send_to_all(self, number: signal.Signals, descendants: Any) -> None:
+        """Send a signal to all processes of the host, also to those that are started meanwhile."""
+        sent: set[int] = set()
+        while (own := self._pid) and (pids := {own, *descendants(own)} - sent):
+            for pid in pids:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, number)
+            sent |= pids
+
     def _on_terminate(self) -> None:
         self._outside = True
+        self._factor = 1.0
         self._stop_pulling()
         self._send(signal.SIGTERM)
 
@@ -198,6 +232,16 @@ def _unseen(request: dict[str, Any]) -> str:
     archive = (request.get("container") or {}).get("archive", "")
     paths = [request["tree"], request["toolkit"], archive, *(mount["source"] for mount in request["mounts"])]
     return next((path for path in paths if path and not Path(path).exists()), "")
+
+
+def _slowness(orders: list[str]) -> float:
+    """Return the factor that the last order of its kind asks for."""
+    for word in reversed(orders):
+        if word in ("PAUSE", "RESUME"):
+            return math.inf if word == "PAUSE" else 1.0
+        if word.startswith("SLOW="):
+            return float(word.removeprefix("SLOW="))
+    return 1.0
 
 
 def _own_address() -> str:
