@@ -40,6 +40,7 @@ from launcher.runtimes.usage import HostUsage
 from launcher.settings import slurm_settings, stop_grace_seconds
 
 _NODE = Path(__file__).with_name("slurm_node.py")
+_FEEDER = Path(__file__).parents[1] / "channels" / "feeder.py"  # runs on the node: a named pipe ends at its machine
 _UNSEEN_CODE = 79  # of a task that does not see its files, so that nothing else can say so
 _TASK = (
     f'for path in "$0" "$1" "$2/submission.json"; do [ -e "$path" ] || exit {_UNSEEN_CODE}; done; '
@@ -373,7 +374,6 @@ class SlurmRuntime(Runtime):
     own_machines = True
     starts_in_order = True  # the last one submits them all
     no_entry = ""
-    no_streams = "a named pipe ends at its machine, and the hosts of the job are others"
 
     def __init__(self) -> None:
         self._jobs: dict[Path, _Job] = {}
@@ -555,9 +555,10 @@ class SlurmRuntime(Runtime):
         if container.limits.engine:
             own = {"CUDA_VISIBLE_DEVICES": "-1"} if container.limits.gpus == () else {}
         write_request(container, {**own, **container.environment}, (), shared_network="Slurm put them on one node")
+        request = {**_read(state_path / "request.json"), "feeder": str(_FEEDER)}
         if container.limits.engine:
-            request = _read(state_path / "request.json")
-            _write(state_path / "request.json", {**request, "toolkit": "", "container": _contained(container)})
+            request |= {"toolkit": "", "container": _contained(container)}
+        _write(state_path / "request.json", request)
         (state_path / "orders").write_bytes(b"")
         open_log(container).close()
         _write(state_path / "slurm.json", {"log": container.log_path, "limits": asdict(container.limits)})

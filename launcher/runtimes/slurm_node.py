@@ -18,6 +18,7 @@ import os
 import signal
 import socket
 import struct
+import subprocess
 import sys
 import threading
 import time
@@ -46,6 +47,7 @@ class _Host:
         self._log_path = log_path
         self._container: Any = None
         self._factor = 1.0
+        self._feeder: subprocess.Popen[bytes] | None = None
 
     def run(self, others: list[Path]) -> int:
         for number in (signal.SIGURG, signal.SIGALRM):
@@ -71,7 +73,11 @@ class _Host:
         self._settle(request)
         if self._container is not None:
             _write(self._state_path / "request.json", self._container.settled(list(json.loads(inherited))))
+        self._feeder = self._fed(request)
         code = self._supervise(inherited)
+        if self._feeder is not None:
+            self._feeder.kill()
+            self._feeder.wait()
         ended: dict[str, Any] = {"cause": "Removed", "detail": "the job's supervisor was killed"}
         with contextlib.suppress(OSError):
             ended = json.loads((self._state_path / "exit.json").read_text(encoding="utf-8"))
@@ -124,6 +130,21 @@ class _Host:
             request["memory_bytes"] = 0
         _write(self._state_path / "request.json", request)
 
+    def _fed(self, request: dict[str, Any]) -> subprocess.Popen[bytes] | None:
+        """Start what writes the host's pipes; None where the job has no streams."""
+        around = self._state_path.with_name("feeder")
+        wanted, number = _read(around / "request.json"), request["number"]
+        if not wanted:
+            return None
+        folder = around / self._state_path.name
+        folder.mkdir(exist_ok=True)
+        streams = [stream for stream in wanted["streams"] if stream["number"] == number]
+        _write(folder / "request.json", {**wanted, "streams": streams, "ignores_sigterm": True})
+        _write(folder / "hosts.json", [os.getpid()])
+        with (folder / "lock").open("wb") as lock, (folder / "log").open("ab") as log:
+            words = [sys.executable, "-I", "-S", request["feeder"], str(folder), str(lock.fileno())]
+            return subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=[lock.fileno()])
+
     def _memory_is_limited(self, wanted: int) -> bool:
         """Return whether Slurm holds the task to its memory, or to little more."""
         folder, _, limit = self._supervisor._memory_cgroup()
@@ -157,6 +178,10 @@ class _Host:
 
     def _obey(self) -> None:
         orders = self._supervisor._read_text(self._state_path / "orders").split()
+        if self._feeder is not None and self._pid and self._feeder.poll() is not None:
+            ended = self._state_path.parent / "feeder" / self._state_path.name / "ended.json"
+            if not _read(ended).get("error"):
+                _write(ended, {"error": f"{self._node}: the process that writes the pipes was killed"})
         ends = "KILL" in orders or "TERM" in orders
         if ends:
             self._stop_pulling()
@@ -230,7 +255,13 @@ def main(folder: Path) -> int:
 def _unseen(request: dict[str, Any]) -> str:
     """Return a path of the job's that is not there; empty where all are."""
     archive = (request.get("container") or {}).get("archive", "")
-    paths = [request["tree"], request["toolkit"], archive, *(mount["source"] for mount in request["mounts"])]
+    paths = [
+        request["tree"],
+        request["toolkit"],
+        request.get("feeder", ""),
+        archive,
+        *(mount["source"] for mount in request["mounts"]),
+    ]
     return next((path for path in paths if path and not Path(path).exists()), "")
 
 
@@ -274,7 +305,7 @@ def _read(path: Path) -> dict[str, Any]:
     return values
 
 
-def _write(path: Path, values: dict[str, Any]) -> None:
+def _write(path: Path, values: Any) -> None:
     part = path.with_name(path.name + ".new")
     with part.open("w", encoding="utf-8") as file:
         json.dump(values, file)

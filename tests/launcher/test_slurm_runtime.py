@@ -245,7 +245,6 @@ def test_a_job_gets_the_devices_that_slurm_gives_its_host(slurm, estimator):
         ),
         ({"instance_type": "local_gpu"}, {}, BadInputError, "all NVIDIA devices of this machine"),
         ({"instance_type": "ml.g4dn.xlarge"}, {"LAUNCHER_GPUS": "0"}, BadInputError, "machines of a cluster"),
-        ({"input_mode": "Pipe"}, {}, RuntimeUnavailableError, "cannot stream the channel 'training'"),
         ({"image_uri": "mine:1"}, {}, RuntimeUnavailableError, "image mine:1"),
         ({"instance_count": 2, "enable_network_isolation": True}, {}, RuntimeUnavailableError, "several hosts"),
     ],
@@ -261,6 +260,16 @@ def test_what_the_cluster_cannot_do_is_refused_by_name_before_anything_is_record
     with pytest.raises(error, match=text):
         own.fit({"training": str(tmp_path / "rows")}, logs=False, job_name="job-1")
     assert not (home / "jobs" / "job-1" / "job.json").exists()
+
+
+def test_a_node_writes_the_pipes_of_its_host(estimator, tmp_path):
+    (tmp_path / "rows").mkdir()
+    for name in ("a", "b"):
+        (tmp_path / "rows" / name).write_text(f"{name}\n")
+    script = "print([open(f'/opt/ml/input/data/training_{epoch}').read() for epoch in (0, 1)])"
+    own = estimator(script, input_mode="Pipe")
+    own.fit({"training": str(tmp_path / "rows")}, logs=False)
+    assert "['a\\nb\\n', 'a\\nb\\n']" in own.latest_training_job.logs()
 
 
 def test_a_command_runs_beside_a_host_with_its_place_and_environment(estimator, tmp_path):
