@@ -272,6 +272,7 @@ def test_a_node_writes_the_pipes_of_its_host(estimator, tmp_path):
     assert "['a\\nb\\n', 'a\\nb\\n']" in own.latest_training_job.logs()
 
 
+@pytest.mark.slow
 def test_a_command_runs_beside_a_host_with_its_place_and_environment(estimator, tmp_path):
     job = submitted(estimator(WAITS_FOR_SIGTERM, environment={"COLOUR": "blue"}))
     wait_until(lambda: has_printed(job, "ready"))
