@@ -249,10 +249,15 @@ class SlurmExecution(Execution):
     def run_inside(self, command: Sequence[str]) -> int:
         """Run the command by a step of srun's, which shares the host's node with it."""
         is_terminal = os.isatty(0) and os.isatty(1)
-        words = self._step(["--pty"] if is_terminal else [], command)
+        code_path = self._state_path / f"inside-{uuid.uuid4().hex}"
+        words = self._step(["--pty"] if is_terminal else [], [code_path.name, *command])
         before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is meant for the command
         try:
             code = subprocess.run(words, env=self._step_environment(), check=False).returncode
+            os.listdir(self._state_path)  # noqa: PTH208 - a shared folder shows a new file sooner to who lists it
+            with contextlib.suppress(FileNotFoundError):  # the step was ended, or the host
+                code = int(code_path.read_text(encoding="ascii"))
+                code_path.unlink()
         finally:
             signal.signal(signal.SIGINT, before)
         if code == CANNOT_ENTER:
