@@ -16,6 +16,7 @@ import pytest
 import launcher
 from launcher.errors import RuntimeUnavailableError, SettingsError
 from tests.conftest import IN_CI
+from tests.shell import run_launcher
 
 IMAGE = "localhost/launcher-test-algorithm:1"
 _PROGRAMS = ("podman", "crun", "catatonit")
@@ -195,6 +196,17 @@ def test_max_run_ends_the_container(algorithm, podman):
     assert job.describe()["SecondaryStatus"] == "MaxRuntimeExceeded"
     assert "heard" in (job.path / "job.log").read_text()
     assert containers(podman) == []
+
+
+@pytest.mark.whole
+def test_a_command_runs_in_the_container_of_a_host(algorithm, tmp_path):
+    job = begun(algorithm(STOPPED))
+    ran = run_launcher(
+        "shell", "job-1", "--", "/bin/bash", "-c", "read x; echo $HOSTNAME $x; exit 7", cwd=tmp_path, text="in"
+    )
+    job.stop()
+    job.wait(logs=False)
+    assert (ran.stdout, ran.returncode) == ("algo-1 in\n", 7), ran.stderr
 
 
 @pytest.mark.whole
