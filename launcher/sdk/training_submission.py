@@ -122,7 +122,7 @@ def submission_of(
         said = (*job.warnings, *estimator._warnings(job.runtime.name), *_distribution_warnings(estimator))
         words = tuple(said_in_sdk_words((*ESTIMATOR_OPTIONS, *FIT_OPTIONS), text) for text in said)
         job = replace(job, warnings=words)
-    if source is not None and job.runtime.needs_local_libraries:
+    if source is not None and not job.runtime.runs_in_image(job.spec.limits):
         check_libraries(source)
     return Submission(request, job, draft.members)
 
