@@ -24,6 +24,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from launcher.s3_server import service
+
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from tests.another_aws import another_aws, client_variables
 from tests.random_requests import drawn, members_of
@@ -53,6 +55,7 @@ def main() -> int:
             variables = {"LAUNCHER_HOME": f"{folder}/home", "LAUNCHER_GPUS": "none", "LAUNCHER_STOP_GRACE_SECONDS": "5"}
             with _environment(variables):
                 faults += _measure(name, Path(folder), requests, options)
+                service.stop(Path(folder, "home"))
     return int(faults > 0)
 
 

@@ -247,10 +247,12 @@ class AsAws:
         return _losses(document, Answer(said, {tag["Key"]: tag["Value"] for tag in tags}))
 
     def end(self):
-        """Wait until every job is being stopped."""
+        """Wait until every job is being stopped, and the one that ran has ended."""
         with self._threads:
             for stop in self._stopping:
                 stop.result()
+        self._wire.stop("first")
+        wait_until(lambda: self._wire.describe("first")["TrainingJobStatus"] == "Stopped")
         return []
 
     def _occupy(self):
