@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from launcher.errors import BadInputError, JobNotFoundError
-from launcher.requests.shapes import OWN_MEMBER
-from launcher.settings import AWS_MODE, MODE_NAMES
 
 if TYPE_CHECKING:
     from launcher.sdk.aws_training import AwsSubmission
@@ -69,6 +67,7 @@ def submission_of(document: Mapping[str, Any]) -> AwsSubmission:
     Raises:
         BadInputError: it is of another kind, or AWS would refuse it.
     """
+    from launcher.requests.shapes import OWN_MEMBER
     from launcher.sdk.aws_training import submission_for_aws
 
     if "TrainingJobName" not in document:
@@ -82,7 +81,11 @@ def is_aws(mode: str | None) -> bool:
     Raises:
         BadInputError: there is no such mode.
     """
-    if mode not in (None, AWS_MODE, *MODE_NAMES):
+    if mode is None:
+        return False
+    from launcher.settings import AWS_MODE, MODE_NAMES
+
+    if mode not in (AWS_MODE, *MODE_NAMES):
         raise BadInputError(f"--mode {mode!r} is no mode.", f"Use one of: {', '.join((*MODE_NAMES, AWS_MODE))}.")
     return mode == AWS_MODE
 
@@ -90,5 +93,6 @@ def is_aws(mode: str | None) -> bool:
 def aws_session() -> Session:
     """Return a session that talks to AWS."""
     from launcher.sdk.session import Session
+    from launcher.settings import AWS_MODE
 
     return Session(mode=AWS_MODE)
