@@ -6,9 +6,8 @@ import os
 import shlex
 import stat
 import sys
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 from urllib.parse import urlsplit
 
 from launcher.aws_domains import is_aws_host
@@ -312,8 +311,7 @@ def warm_pool_limit() -> int:
     return int(text)
 
 
-@dataclass(frozen=True)
-class SlurmSettings:
+class SlurmSettings(NamedTuple):
     """How jobs are placed on a Slurm cluster; what is empty is left to the cluster.
 
     Attributes:
@@ -359,8 +357,7 @@ def host_networks_wanted() -> bool:
     return os.environ.get("LAUNCHER_HOST_NETWORKS", "") != "off"
 
 
-@dataclass(frozen=True)
-class LaunchSettings:
+class LaunchSettings(NamedTuple):
     """What the caller lends to every job, or takes from it.
 
     Attributes:
@@ -466,8 +463,7 @@ def data_path(name: str) -> Path:
     )
 
 
-@dataclass(frozen=True)
-class S3Settings:
+class S3Settings(NamedTuple):
     """Which S3 the ``s3://`` URIs mean. Credentials are no part of it: boto3 finds them where it always does.
 
     Attributes:
@@ -486,7 +482,7 @@ class S3Settings:
 
     def to_dict(self) -> dict[str, str | None]:
         """Return plain fields, for a job's record."""
-        values = asdict(self)
+        values = self._asdict()
         if self.aws_names is None:  # older versions do not know it
             del values["aws_names"]
         return values
@@ -569,8 +565,7 @@ def aws_endpoint_url(service: str) -> str | None:
     return next((os.environ[name].rstrip("/") for name in names if os.environ.get(name)), None)
 
 
-@dataclass(frozen=True)
-class BuildSettings:
+class BuildSettings(NamedTuple):
     """What the host lends to the build of the image; none of it ends up inside.
 
     Attributes:

@@ -72,7 +72,7 @@ ONLY_IN = {
     "cryptography": {"launcher/aws_names/authority.py"},
     "docker": {"launcher/runtimes/docker_engine.py"},
     "markupsafe": {
-        f"launcher/console/{name}.py" for name in ("html", "frame", "charts", "notebook", "pages", "places", "serving")
+        f"launcher/console/{name}.py" for name in ("html", "frame", "charts", "notebook", "pages", "places", "routing")
     },
     "boto3": {"launcher/storage/s3.py", "launcher/storage/boto_session.py"},
     "botocore": {
