@@ -6,6 +6,7 @@ import os
 import shlex
 import stat
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 from urllib.parse import urlsplit
@@ -452,15 +453,21 @@ def data_path(name: str) -> Path:
     """
     variable = f"LAUNCHER_{name.upper()}_DIR"
     configured = os.environ.get(variable, "")
-    package = Path(__file__).resolve().parent
-    candidates = [Path(configured).expanduser()] if configured else [package / "_data" / name, package.parent / name]
+    candidates = (Path(configured).expanduser().resolve(),) if configured else _own_places(name)
     for candidate in candidates:
         if candidate.is_dir():
-            return candidate.resolve()
+            return candidate
     raise SettingsError(
-        f"the folder '{name}' was not found at {' or '.join(str(path) for path in candidates)}.",
+        f"the folder '{name}' was not found at {' or '.join(map(str, candidates))}.",
         f"Point {variable} at it, or install the package again.",
     )
+
+
+@cache
+def _own_places(name: str) -> tuple[Path, ...]:
+    """Return where this installation may have a folder; every job asks several times, and they do not move."""
+    package = Path(__file__).resolve().parent
+    return (package / "_data" / name).resolve(), (package.parent / name).resolve()
 
 
 class S3Settings(NamedTuple):
