@@ -165,7 +165,7 @@ def request_of(
     Raises:
         BadInputError: the job cannot be run as asked.
     """
-    session = estimator.sagemaker_session
+    session = _session(estimator)
     if mode not in (None, AWS_MODE, session.mode):
         raise BadInputError(f"request(mode={mode!r}) is another mode than the estimator's.", "Use 'aws'.")
     if AWS_MODE not in (mode, session.mode):
@@ -175,6 +175,12 @@ def request_of(
         bucket, prefix = session._bucket, session.default_bucket_prefix
         estimator.sagemaker_session = Session(mode=AWS_MODE, default_bucket=bucket, default_bucket_prefix=prefix)
     return dict(aws_submission_of(estimator, inputs, job_name, debug=debug).request)
+
+
+def _session(estimator: TrainingOptions) -> Session:
+    """Return the session, which may have been set to something else since the estimator was made."""
+    check_session(estimator.sagemaker_session, type(estimator).__name__)
+    return estimator.sagemaker_session
 
 
 def _own_effects(estimator: TrainingOptions, inputs: Inputs, *, debug: bool) -> dict[str, Any]:
@@ -284,7 +290,7 @@ def submit(
     Raises:
         BadInputError: the job cannot be run as asked; nothing was uploaded or recorded.
     """
-    session = estimator.sagemaker_session
+    session = _session(estimator)
     if session.mode == AWS_MODE:
         return aws_submission_of(estimator, inputs, job_name, experiment_config, debug=debug).send(session.wire)
     store = JobStore(home_path())
@@ -306,7 +312,7 @@ def submit(
 
 def plan(estimator: TrainingOptions, inputs: Inputs, job_name: str | None, *, debug: bool = False) -> RunPlan:
     """Return everything that a job would run, read and write."""
-    estimator.sagemaker_session._refuse_aws("Estimator.plan")
+    _session(estimator)._refuse_aws("Estimator.plan")
     submission = submission_of(estimator, inputs, job_name, debug=debug)
     return plan_job(submission.job, JobStore(home_path()), source_members=submission.source_members)
 

@@ -82,13 +82,17 @@ def real_runtime(request, monkeypatch):
 
 
 def _on(request, monkeypatch):
-    parameter = request.param
-    name = parameter.removesuffix("-2")
+    name = request.param.removesuffix("-2")
     if name == "slurm":
         request.getfixturevalue("slurm")
     if name == "elsewhere":
         request.getfixturevalue("box")
-        return On("process", 1 if name == parameter else 2)
+        return On("process", 1 if name == request.param else 2)
+    return _named(request.param, monkeypatch)
+
+
+def _named(parameter, monkeypatch):
+    name = parameter.removesuffix("-2")
     return On(_runtime(name, monkeypatch), 1 if name == parameter else 2)
 
 
@@ -520,7 +524,7 @@ def test_isolated_hosts_reach_each_other_and_nothing_else(name, isolated, outsid
         print("outside", reached((name, int(port))), flush=True)
         time.sleep(1)  # the other host may still be on its way
     """
-    there = _on(name, monkeypatch)
+    there = _named(name, monkeypatch)
     if name == "process-2" and (reason := networks_missing(2)):
         pytest.skip(f"no network of processes here: {reason}")
     job = run_script(script, there, enable_network_isolation=isolated, environment={"OUTSIDE": outside})
@@ -531,7 +535,7 @@ def test_isolated_hosts_reach_each_other_and_nothing_else(name, isolated, outsid
 
 def test_hosts_that_share_this_machines_network_say_so_and_cannot_be_isolated(run_script, monkeypatch):
     monkeypatch.setenv("LAUNCHER_HOST_NETWORKS", "off")
-    there = _on("process-2", monkeypatch)
+    there = _named("process-2", monkeypatch)
     script = """
     import os, socket
     print("I am", socket.gethostbyname(os.environ["SM_CURRENT_HOST"]), os.environ["SM_NETWORK_INTERFACE_NAME"])

@@ -328,7 +328,7 @@ def test_a_prefix_of_the_bucket_can_be_the_dataset(checkout, bucket_mode, tmp_pa
     ("variables", "words"),
     [
         ({"DATASET": "jobs/none"}, "none/output/output.tar.gz does not exist"),
-        ({"DATASET": "data"}, "data is no place of S3 mode"),
+        ({"DATASET": "data"}, "data is not a place of S3 mode"),
         ({"DATASET": f"s3://{DEFAULT_BUCKET}/none"}, "No S3 objects found"),
         ({"DATASET": "s3://other-bucket/none"}, "other-bucket"),
         ({"BUCKET": "No_Bucket"}, "bucket is not valid"),

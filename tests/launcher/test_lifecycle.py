@@ -54,7 +54,12 @@ def fit(tmp_path, script):
         environment = launcher_environment(**options.pop("variables", {}))
         streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
         process = subprocess.Popen(
-            [sys.executable, "-m", "launcher", *command, *arguments], cwd=tmp_path, env=environment, **streams
+            [sys.executable, "-m", "launcher", *command, *arguments],
+            cwd=tmp_path,
+            env=environment,
+            # A test run that nohup began ignores it, and so would the command.
+            preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
+            **streams,
         )
         processes.append(process)
         return process

@@ -70,7 +70,7 @@ def test_the_table_has_a_row_for_each_estimator_with_interval_and_weights():
     table = evaluate(rows, target, q_hat, policy="softmax(Q / 0.2)").table()
     assert list(table.index) == list(evaluate(q_hat=Q_HAT).values)
     assert table.index[table["lower"] <= table["upper"]].tolist() == [name for name in table.index if name != "DM"]
-    assert "no interval holds the model's error" in table.loc["DM", "interval"]
+    assert "only FQE covers a model's error" in table.loc["DM", "interval"]
     assert (table["interval"].drop("DM") == "bootstrap").all()
     assert (table["policy"] == "softmax(Q / 0.2)").all()
     assert np.isnan(table.loc["DM", "effective_sample_size"])

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from launcher.aws.errors import AwsError
-from launcher.aws.sagemaker import answer, records
+from launcher.aws.sagemaker import answer
 from launcher.jobs.states import MOVES, STATUSES, Status
 from launcher.jobs.store import JobStore
 from launcher.running import driving
@@ -101,8 +101,7 @@ class Jobs:
         self.drivers = []
         self._runtime = ClockRuntime()
         self._lock = threading.Lock()
-        for module in (records, driving):
-            patch.setattr(module, "drive_detached", self._drive)
+        patch.setattr(driving, "drive_detached", self._drive)
         patch.setenv("LAUNCHER_HOME", str(home))
         patch.setenv("LAUNCHER_RUNTIME", "process")
         patch.setenv("LAUNCHER_S3_ENDPOINT", "http://127.0.0.1:9")  # no job has an S3, and no server is started

@@ -12,7 +12,7 @@ from tests.fault_server import FaultServer, moto_server
 
 MIB = 1 << 20
 PATIENT = S3Limits(connect_seconds=5, read_seconds=20, range_bytes=MIB // 2, part_bytes=5 * MIB)
-QUICK = replace(PATIENT, read_seconds=0.5, deadline_seconds=5)
+QUICK = replace(PATIENT, read_seconds=1.0, deadline_seconds=8)
 
 
 def limits_for(request):

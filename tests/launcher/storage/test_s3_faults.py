@@ -23,11 +23,11 @@ REFUSALS = {
     "403": (r"AccessDenied \(403\): Access Denied", 1),
     "expired": (r"ExpiredToken \(400\): The provided token has expired", 1),
     "bucket gone": (r"NoSuchBucket \(404\)", 1),
-    "hang": (r"ReadTimeoutError: nothing came for 0\.5 s", 3),
+    "hang": (r"ReadTimeoutError: nothing came for 1 s", 3),
     "reset": (r"ConnectionClosedError", 3),
 }
 BROKEN_CONTENTS = {
-    "hang in content": (r"ReadTimeoutError: nothing came for 0\.5 s", 3),
+    "hang in content": (r"ReadTimeoutError: nothing came for 1 s", 3),
     "reset in content": (r"ResponseStreamingError.*reset", 3),
     "truncated": (r"IncompleteReadError|ResponseStreamingError", 3),
     "wrong bytes": (r"FlexibleChecksumError|the content that arrived is not the one that is stored", 3),
