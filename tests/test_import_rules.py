@@ -208,6 +208,7 @@ def test_the_model_server_loads_what_computes_only_where_a_model_is_loaded(path)
     "name",
     [
         "runtimes/supervisor.py",
+        "runtimes/start_supervisor.py",
         "runtimes/networks.py",
         "runtimes/fork_server.py",
         "runtimes/warm_server.py",
