@@ -25,6 +25,7 @@ from launcher.tuning.sampling import choose_values
 from launcher.tuning.stopping import reason_to_stop
 
 _EPOCHS = 27
+_STRATEGIES = ("Random", "Hyperband")
 _KEEP_ALIVE_SECONDS = 600
 _RANGES = (
     ParameterRange("rate", "Continuous", "Logarithmic", "Auto", 1e-5, 1e-1),
@@ -145,7 +146,9 @@ def _report(title: str, jobs: int, run: Callable[[], object]) -> None:
     )
 
 
-def tune_cartpole(log: Path, jobs: int, parallel: int, seeds: int, epochs: int, *, warm: bool) -> None:
+def tune_cartpole(
+    log: Path, jobs: int, parallel: int, seeds: int, epochs: int, *, strategies: Sequence[str], warm: bool
+) -> None:
     """Tune learning from a log by its own estimate of each policy; print every run."""
     from launcher.tuner import (
         ContinuousParameter,
@@ -158,7 +161,7 @@ def tune_cartpole(log: Path, jobs: int, parallel: int, seeds: int, epochs: int, 
     from launcher.sdk.bundled import bundled_estimator, bundled_inputs
 
     for seed in range(seeds):
-        for strategy in ("Random", "Hyperband"):
+        for strategy in strategies:
             values = {"training.epochs": epochs, "seed": seed, "training.save_model": False, "agent.members": 1}
             estimator = bundled_estimator(
                 "preset-cartpole-dqn-offline", "train.py", values, runtime="process",
@@ -196,6 +199,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--parallel", type=int, action="append")
     parser.add_argument("--epochs", type=int, default=_EPOCHS)
+    parser.add_argument("--strategy", action="append", choices=_STRATEGIES, help="of the trainings (both)")
     parser.add_argument("--warm", action="store_true", help="let the training jobs start from a warm pool")
     options = parser.parse_args()
     if options.part == "overhead":
@@ -206,7 +210,10 @@ def main() -> None:
         parser.error("cartpole needs a log, such as cartpole_dataset.csv")
     else:
         parallel = (options.parallel or [2])[0]
-        tune_cartpole(options.log.resolve(), options.jobs, parallel, options.seeds, options.epochs, warm=options.warm)
+        tune_cartpole(
+            options.log.resolve(), options.jobs, parallel, options.seeds, options.epochs,
+            strategies=options.strategy or _STRATEGIES, warm=options.warm,
+        )  # fmt: skip
 
 
 if __name__ == "__main__":
