@@ -20,8 +20,8 @@ NAVIGATION = {
     "Home": "README.md",
     "Start": ["first-steps", "moving-over", "your-own-log", "ci", "commands", "settings", "errors"],
     "Jobs": [
-        *("job-contract", "channels", "runtimes", "another-machine", "slurm", "kubernetes", "amazon-sagemaker"),
-        *("scale", "storage", "warm-pools"),
+        *("job-contract", "channels", "runtimes", "another-machine", "slurm", "kubernetes", "exports"),
+        *("amazon-sagemaker", "scale", "storage", "warm-pools"),
         *("distributed", "faults", "looking-inside", "console", "comparing", "tuning", "processing"),
     ],
     "Models at work": ["serving", "batch-transform", "endpoints", "the-loop"],

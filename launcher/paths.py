@@ -50,3 +50,19 @@ def make_private(folder: Path) -> None:
     status = folder.stat()
     if status.st_uid == os.getuid() and stat.S_IMODE(status.st_mode) & 0o077:
         folder.chmod(PRIVATE)
+
+
+def exists(text: str) -> bool:
+    """Return whether a text is the path of something."""
+    try:
+        return Path(text).exists()
+    except (OSError, ValueError):  # too long for a path: it is something else
+        return False
+
+
+def is_open_at(descriptor: int, path: Path) -> bool:
+    """Return whether an open file is the one that has this path now."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False

@@ -70,7 +70,7 @@ LIBRARY_LAYERS = [
 ]
 ONLY_IN = {
     "cryptography": {"launcher/aws_names/authority.py"},
-    "docker": {"launcher/runtimes/docker_engine.py"},
+    "docker": {str(path.relative_to(ROOT)) for path in (ROOT / "launcher/runtimes/docker_engine").glob("*.py")},
     "markupsafe": {
         f"launcher/console/{name}.py" for name in ("html", "frame", "charts", "notebook", "pages", "places", "routing")
     },

@@ -3,19 +3,11 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 from launcher.errors import BadInputError
+from launcher.paths import exists
 from launcher.terminal import say_error
-
-
-def exists(text: str) -> bool:
-    """Return whether a text is the path of something."""
-    try:
-        return Path(text).exists()
-    except (OSError, ValueError):  # too long for a path: it is something else
-        return False
 
 
 def channels_of(texts: list[str]) -> str | dict[str, str] | None:

@@ -110,7 +110,7 @@ def _docker() -> Iterator[Finding]:
                 "docker runtime", "missing", f"no engine at {engine_address()}", "sudo apt-get install docker.io"
             )
         return
-    from launcher.runtimes.docker_engine import describe_engine
+    from launcher.runtimes.docker_engine.connection import describe_engine
     from launcher.runtimes.image import image_tag
 
     version, api_version, images = describe_engine()

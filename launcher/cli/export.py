@@ -18,7 +18,9 @@ Source = Annotated[
     str, typer.Argument(metavar="JOB|REQUEST", help="A job, or 'latest'; a JSON file, or '-' for the standard input.")
 ]
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="A file; the standard output by default.")]
+Image = Annotated[str, typer.Option(help="In a registry that the machines reach; the job's own by default.")]
 _CLAIM = "CLAIM[/FOLDER]"
+_PLACE = "VOLUME[/FOLDER]|/PATH"
 
 
 @app.command()
@@ -27,7 +29,7 @@ def kubernetes(
     name: Annotated[str, typer.Option(help="Of the JobSet; the job's own by default.")] = "",
     namespace: Annotated[str, typer.Option(help="Of the JobSet.")] = "default",
     cluster_domain: Annotated[str, typer.Option(help="Of the cluster's DNS.")] = "cluster.local",
-    image: Annotated[str, typer.Option(help="In a registry that the cluster reaches; the job's own by default.")] = "",
+    image: Image = "",
     queue: Annotated[str, typer.Option(help="A local queue of Kueue.")] = "",
     claims: Annotated[
         list[str] | None,
@@ -57,7 +59,7 @@ def kubernetes(
             cluster_domain=cluster_domain,
             image=image,
             queue=queue,
-            claims=_claims(claims or []),
+            claims=_by_channel("--claim", claims or [], _CLAIM),
             results=results,
             checkpoints=checkpoints,
             code=code,
@@ -70,14 +72,59 @@ def kubernetes(
     write(as_yaml(export.document, export.warnings), export.warnings, output)
 
 
+@app.command()
+def skypilot(
+    source: Source,
+    image: Image = "",
+    results: Annotated[
+        str, typer.Option(metavar="S3_URI", help="Gets model and output; S3OutputPath by default.")
+    ] = "",
+    output: Output = None,
+) -> None:
+    """Write the job as a task of SkyPilot, for sky launch or sky jobs launch."""
+    from launcher.exports.skypilot import skypilot_task
+    from launcher.exports.yaml_text import as_yaml
+
+    export = skypilot_task(document_of(source), image=image, results=results)
+    write(as_yaml(export.document, export.warnings), export.warnings, output)
+
+
+@app.command()
+def dstack(
+    source: Source,
+    name: Annotated[str, typer.Option(help="Of the run; the job's own by default.")] = "",
+    image: Image = "",
+    channels: Annotated[
+        list[str] | None,
+        typer.Option("--volume", metavar=f"CHANNEL={_PLACE}", help="What has a channel; may be repeated."),
+    ] = None,
+    results: Annotated[str, typer.Option(metavar=_PLACE, help="What gets model and output.")] = "",
+    checkpoints: Annotated[str, typer.Option(metavar=_PLACE, help="What keeps checkpoints.")] = "",
+    code: Annotated[str, typer.Option(metavar=_PLACE, help="What has the unpacked source.")] = "",
+    output: Output = None,
+) -> None:
+    """Write the job as a task of dstack, for dstack apply; volumes are dstack's, or folders of its machines."""
+    from launcher.exports.dstack import dstack_task
+    from launcher.exports.yaml_text import as_yaml
+
+    export = dstack_task(
+        document_of(source),
+        name=name,
+        image=image,
+        volumes={"results": results, "checkpoints": checkpoints, "source": code},
+        channels=_by_channel("--volume", channels or [], _PLACE),
+    )
+    write(as_yaml(export.document, export.warnings), export.warnings, output)
+
+
 def document_of(source: str) -> dict[str, Any]:
     """Return the CreateTrainingJob document of a file, or the one that a job was made of.
 
     Raises:
         BadInputError: there is neither.
     """
-    from launcher.cli.arguments import exists
     from launcher.jobs.store import JobStore
+    from launcher.paths import exists
     from launcher.requests.training import training_request
     from launcher.sdk.job_results import find_job
     from launcher.settings import home_path
@@ -102,13 +149,12 @@ def write(text: str, warnings: tuple[str, ...], output: Path | None) -> None:
         raise OutputPathError(f"{path} cannot be written: {error.strerror}.", "Name another file.") from error
 
 
-def _claims(given: list[str]) -> dict[str, str]:
-    claims = {}
+def _by_channel(option: str, given: list[str], form: str) -> dict[str, str]:
+    places = {}
     for text in given:
-        channel, separator, claim = text.partition("=")
-        if not separator or not channel or not claim.partition("/")[0]:
-            raise BadInputError(
-                f"--claim {text}: that names no channel and claim.", "Write: --claim train=CLAIM/FOLDER"
-            )
-        claims[channel] = claim
-    return claims
+        channel, separator, place = text.partition("=")
+        is_path = place.startswith("/")
+        if not separator or not channel or not place.strip("/") or (is_path and "/PATH" not in form):
+            raise BadInputError(f"{option} {text}: that names no channel and place.", f"Write: {option} CHANNEL={form}")
+        places[channel] = place
+    return places

@@ -38,12 +38,12 @@ from launcher.cli import (
     transform,
     tuning,
 )
-from launcher.cli.arguments import channels_of, exists, hyperparameters_of, located, metrics_of, variables_of
+from launcher.cli.arguments import channels_of, hyperparameters_of, located, metrics_of, variables_of
 from launcher.cli.documents import placed, read_document
 from launcher.cli.jobs import AsJson, JobName, job_handle
 from launcher.cli.printing import print_json, print_table
 from launcher.errors import BadInputError, JobFailedError, LauncherError
-from launcher.paths import checked_path
+from launcher.paths import checked_path, exists
 from launcher.secrets import masked_description
 from launcher.terminal import abandon_broken_streams, open_standard_streams, say, say_error
 

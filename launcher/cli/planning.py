@@ -37,9 +37,9 @@ def plan(
 
     launcher plan request.json --diff local aws
     """
-    from launcher.cli.arguments import exists
     from launcher.comparing.replaying import replay_request
     from launcher.jobs.store import JobStore
+    from launcher.paths import exists
     from launcher.requests.names import make_job_name
     from launcher.running.accepting import accept, plan_job
     from launcher.sdk.job_results import find_job

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from launcher.cli.aws import down
 from launcher.errors import BadInputError, StorageError
 from launcher.paths import checked_path
 
@@ -47,17 +48,7 @@ def up(
         print(f"export {name}={value}")
 
 
-@app.command()
-def down() -> None:
-    """Stop the server, once the requests under way are answered; objects stay."""
-    from launcher.settings import home_path
-    from launcher.storage.own_s3 import stop_servers
-
-    stopped = stop_servers(home_path())
-    for server in stopped:
-        print(f"stopped: {server.url}")
-    if not stopped:
-        print("no server was up")
+app.command(help="Stop the server, once the requests under way are answered; objects stay.")(down)
 
 
 @app.command()

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from launcher.cli.arguments import channels_of, exists, hyperparameters_of, located, metrics_of
+from launcher.cli.arguments import channels_of, hyperparameters_of, located, metrics_of
 from launcher.cli.jobs import AsJson, see_through
 from launcher.cli.printing import print_json, print_table
 from launcher.errors import BadInputError
+from launcher.paths import exists
 from launcher.terminal import say, say_error
 
 if TYPE_CHECKING:

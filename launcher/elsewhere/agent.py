@@ -267,7 +267,7 @@ def _copy_for_jobs(reading: int) -> None:
     nothing = os.open(os.devnull, os.O_RDWR)
     for number in (0, 1, 2):  # ssh waits for the end of all that have its streams
         os.dup2(nothing, number)
-    for name in ("process", "docker_engine"):
+    for name in ("process", "docker_engine.runtime"):
         with contextlib.suppress(ImportError):
             import_module(f"launcher.runtimes.{name}")
     with os.fdopen(reading, "rb", buffering=0) as requests:

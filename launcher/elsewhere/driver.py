@@ -20,12 +20,10 @@ from launcher.errors import JobFolderError, LauncherError, RuntimeUnavailableErr
 from launcher.jobs.record import JobRecord
 from launcher.jobs.spec import TrainingJobSpec, job_keys
 from launcher.jobs.states import SecondaryStatus, Status
-from launcher.jobs.store import DISK_FULL, Store
-from launcher.running.following import LogReader
+from launcher.running.job_driver import JobDriver
 from launcher.running.opt_ml import FAILURE_REASON_LIMIT
-from launcher.running.signals import HandOver, Interrupts
+from launcher.running.signals import HandOver
 from launcher.running.stages.job_state import TICK_SECONDS
-from launcher.runtimes import Runtime
 from launcher.storage import recorded_storage
 from launcher.terminal import say_error
 from launcher.trees import remove_tree
@@ -42,37 +40,12 @@ _COPIED = (
 )
 
 
-class ElsewhereDriver:
-    """Carries a job of another machine through the steps that are not recorded yet; a ``JobDriver``.
+class ElsewhereDriver(JobDriver[JobRecord]):
+    """Carries a job of another machine through the steps that are not recorded yet; the runtime is that machine."""
 
-    Args:
-        store: the home that the job lives in.
-        name: the job.
-        runtime: the other machine.
-        lines: reads the log for the caller.
-        interrupts: what Ctrl-C and other signals have asked for meanwhile.
-        looking_on: whether the job is left to another driver when the sink of ``lines`` has failed.
-    """
-
-    def __init__(
-        self,
-        store: Store[JobRecord],
-        name: str,
-        runtime: Runtime,
-        lines: LogReader | None = None,
-        interrupts: Interrupts | None = None,
-        *,
-        looking_on: bool = False,
-    ) -> None:
-        assert isinstance(runtime, AnotherMachine)  # its own driver
-        self._store = store
-        self._name = name
-        self._folder = store.folder(name)
-        self._record = store.load(name)
-        self._machine = runtime
-        self._lines = lines
-        self._interrupts = interrupts or Interrupts()
-        self._looking_on = looking_on
+    def _set_up(self) -> None:
+        assert isinstance(self._runtime, AnotherMachine)  # its own driver
+        self._machine = self._runtime
         self._connection: Connection | None = None
         self._stop_sent = False
         self._brought: dict[str, tuple[int, int]] = {}
@@ -327,11 +300,3 @@ class ElsewhereDriver:
         self._record.ended = time.time()
         self._record.move(Status.FAILED, SecondaryStatus.FAILED, "Training job failed", self._record.ended)
         self._save()
-
-    def _save(self) -> None:
-        """Write the record; on a full disk the job goes on without."""
-        try:
-            self._store.save(self._name, self._record)
-        except OSError as error:
-            if self._record.terminal or error.errno not in DISK_FULL:
-                raise

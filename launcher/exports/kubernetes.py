@@ -11,25 +11,28 @@ downward API, and on pod failure policies.
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
-from launcher.channels.resolving import ChannelSource, hosts_by_group, hosts_of
-from launcher.errors import BadInputError, ChannelError, ImageError, OutputPathError, UnsupportedOptionError
+from launcher.channels.resolving import hosts_by_group, hosts_of
+from launcher.errors import BadInputError, ChannelError, OutputPathError, UnsupportedOptionError
+from launcher.exports.reading import (
+    Export,
+    plan_of,
+    refuse,
+    refuse_channel,
+    refuse_unknown_channels,
+    s3_elsewhere,
+    secret_hyperparameters,
+    shared_warnings,
+)
 from launcher.jobs.instance_types import InstanceType, instance_type
 from launcher.jobs.spec import CHECKPOINTS, OPT_ML, Channel, ContainerSpec, TrainingJobSpec
-from launcher.requests.members import not_carried
 from launcher.requests.training import DEFAULT_VOLUME_GB, check_training_request
-from launcher.running.plan import make_plan
-from launcher.runtimes.images import is_bundled, local_image
 from launcher.secrets import is_secret
 from launcher.settings import stop_grace_seconds
-from launcher.storage import which_s3
 
 _LABEL = re.compile(r"[a-z]([a-z0-9-]*[a-z0-9])?")
 _LONGEST_LABEL = 63
@@ -83,19 +86,6 @@ class Cluster:
     service_account: str = ""
 
 
-@dataclass(frozen=True)
-class Export:
-    """A document, and what its reader should know.
-
-    Attributes:
-        document: JSON values.
-        warnings: what the request asks for and the engine does otherwise, or not at all; a line each.
-    """
-
-    document: dict[str, Any]
-    warnings: tuple[str, ...]
-
-
 def job_set(request: Mapping[str, Any], cluster: Cluster) -> Export:
     """Return the JobSet that runs a CreateTrainingJob document.
 
@@ -106,10 +96,7 @@ def job_set(request: Mapping[str, Any], cluster: Cluster) -> Export:
     spec = replace(spec, s3=_s3(spec, cluster))
     name = _checked_name(cluster.name or spec.job_name, spec)
     _refuse(spec, cluster)
-    plan = make_plan(
-        spec, home=Path("/"), job_path=Path("/"), work_path=Path("/"),
-        channels={channel.name: ChannelSource(Path("/"), is_file=False) for channel in spec.channels},
-    )  # fmt: skip
+    plan = plan_of(spec)
     groups = hosts_by_group(spec)
     types = {host: group.instance_type for group in spec.groups for host in groups[group.name]}
     jobs = []
@@ -319,27 +306,8 @@ def _s3(spec: TrainingJobSpec, cluster: Cluster) -> Mapping[str, Any] | None:
     """
     read = [("the source", spec.source_uri or "")] if not cluster.code else []
     read += [(f"channel '{entry.name}'", entry.uri) for entry in spec.channels if entry.name not in cluster.claims]
-    uris = [(what_for, uri) for what_for, uri in read if uri.startswith("s3://")]
-    if not uris:
-        return None
-    settings = spec.s3 or which_s3().to_dict()
-    what_for, uri = uris[0]
     remedy = "Give it as a persistent volume claim, or name another S3: export LAUNCHER_S3_ENDPOINT=aws, or its URL"
-    if settings["kind"] == "embedded":
-        raise UnsupportedOptionError(f"{what_for}: {uri} is in the S3 that is built in, on this machine.", remedy)
-    if _is_loopback(settings.get("endpoint_url") or ""):
-        raise UnsupportedOptionError(
-            f"{what_for}: {uri} is in the S3 at {settings['endpoint_url']}, which no other machine reaches.", remedy
-        )
-    return settings
-
-
-def _is_loopback(url: str) -> bool:
-    host = urlsplit(url).hostname or ""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+    return s3_elsewhere(spec, read, remedy)
 
 
 def _checked_name(name: str, spec: TrainingJobSpec) -> str:
@@ -364,26 +332,14 @@ def _refuse(spec: TrainingJobSpec, cluster: Cluster) -> None:
     Raises:
         BadInputError: the first of it.
     """
-    if spec.enable_network_isolation:
-        raise UnsupportedOptionError(
-            "EnableNetworkIsolation=True: a JobSet takes no network away.",
+    refuse(
+        spec,
+        cluster.image,
+        network=(
+            "a JobSet takes no network away.",
             "Leave it out, and add a NetworkPolicy for the pods of the JobSet.",
-        )
-    if spec.debug or spec.faults:
-        member = "Launcher.Debug" if spec.debug else "Launcher.Faults"
-        raise UnsupportedOptionError(f"{member}: only runtimes of this machine do that.", "Leave it out.")
-    if spec.instance_type == "local_gpu":
-        raise UnsupportedOptionError(
-            "ResourceConfig.InstanceType='local_gpu' means this machine's GPUs.", "Name a type, such as ml.g5.xlarge."
-        )
-    image = cluster.image or spec.image_uri or ""
-    if is_bundled(local_image(image)):
-        raise ImageError(
-            f"AlgorithmSpecification.TrainingImage: {image or 'the bundled image'} is built on this machine."
-            if not image
-            else f"AlgorithmSpecification.TrainingImage: {image} stands for an image that is built on this machine.",
-            "Push one to a registry that the cluster reaches, and name it: --image REGISTRY/NAME:TAG",
-        )
+        ),
+    )
     if spec.source_uri is not None and not cluster.code:
         if not spec.source_uri.startswith("s3://"):
             raise UnsupportedOptionError(
@@ -391,12 +347,7 @@ def _refuse(spec: TrainingJobSpec, cluster: Cluster) -> None:
                 "Put it under s3://, or unpack it into a persistent volume claim: --code CLAIM/FOLDER",
             )
         _need_s3_image(cluster, f"the source {spec.source_uri}")
-    names = {channel.name for channel in spec.channels}
-    for name in cluster.claims:
-        if name not in names:
-            raise ChannelError(
-                f"--claim {name}: there is no channel '{name}'.", f"Channels: {', '.join(sorted(names)) or 'none'}."
-            )
+    refuse_unknown_channels(spec, cluster.claims, "--claim")
     for channel in spec.channels:
         _refuse_channel(channel, spec, cluster)
     if not cluster.results:
@@ -422,20 +373,9 @@ def _refuse(spec: TrainingJobSpec, cluster: Cluster) -> None:
 
 
 def _refuse_channel(channel: Channel, spec: TrainingJobSpec, cluster: Cluster) -> None:
+    refuse_channel(channel, spec)
     begin = f"channel '{channel.name}': "
     claim = cluster.claims.get(channel.name)
-    if channel.is_stream:
-        raise UnsupportedOptionError(f"{begin}InputMode=Pipe: nothing writes the stream.", "Use File.")
-    if channel.is_sharded and len(hosts_of(spec, channel)) > 1:
-        raise UnsupportedOptionError(
-            f"{begin}S3DataDistributionType=ShardedByS3Key: every host would get all objects.",
-            "Leave it out, and let each host choose by resourceconfig.json.",
-        )
-    if channel.s3_data_type != "S3Prefix":
-        raise UnsupportedOptionError(f"{begin}S3DataType={channel.s3_data_type} is not read there.", "Use a prefix.")
-    for member, value in (("CompressionType", channel.compression), ("RecordWrapperType", channel.record_wrapping)):
-        if value != "None":
-            raise UnsupportedOptionError(f"{begin}{member}={value}: nothing unpacks it there.", "Leave it out.")
     if claim and channel.writable:
         raise UnsupportedOptionError(
             f"{begin}Launcher.WritableChannels: the job would change the claim itself.", "Leave it out."
@@ -468,7 +408,7 @@ def _check_annotations(annotations: Mapping[str, str]) -> None:
 
 
 def _warnings(request: Mapping[str, Any], spec: TrainingJobSpec, cluster: Cluster) -> list[str]:
-    lines = [f"{member} is not carried over" for member in not_carried(request) if "VolumeSizeInGB" not in member]
+    lines = shared_warnings(request, spec, fetched={channel.name for channel in spec.channels} - cluster.claims.keys())
     lines.append(
         f"OutputDataConfig.S3OutputPath={spec.output_uri} is not written: model and output of each host are folders in "
         f"the claim {cluster.results}, and nobody packs them"
@@ -477,12 +417,6 @@ def _warnings(request: Mapping[str, Any], spec: TrainingJobSpec, cluster: Cluste
         lines.append(
             f"CheckpointConfig.S3Uri={spec.checkpoint_config.s3_uri} is not read or written: see --checkpoints"
         )
-    if spec.metric_definitions:
-        lines.append("MetricDefinitions: nobody reads metrics from the log")
-    if spec.keep_alive_seconds:
-        lines.append("KeepAlivePeriodInSeconds: no warm pool is kept")
-    if spec.max_pending_seconds:
-        lines.append("MaxPendingTimeInSeconds: nothing ends the wait for a place")
     if spec.spot is not None:
         lines.append(
             f"MaxWaitTimeInSeconds={spec.spot.max_wait_seconds} is not held; that pods run where they may be "
@@ -497,23 +431,9 @@ def _warnings(request: Mapping[str, Any], spec: TrainingJobSpec, cluster: Cluste
             lines.append(
                 f"channel '{channel.name}': {channel.uri} is not read; claim {cluster.claims[channel.name]} is"
             )
-            continue
-        if not channel.uri.endswith("/"):
-            lines.append(
-                f"channel '{channel.name}': it gets the objects below {channel.uri}/, or else the one object "
-                f"{channel.uri}, and no others whose keys begin so"
-            )
-        if channel.input_mode == "FastFile":
-            lines.append(f"channel '{channel.name}': FastFile downloads all objects before the job starts")
     lines += [
         f"hyperparameter {name!r}: its value is secret by its name, and stands in the document"
-        for name in spec.hyperparameters
-        if is_secret(name)
-    ]
-    lines += [
-        f"InstanceType={group.instance_type} is not in the table: its pods ask for no CPUs or memory"
-        for group in spec.groups
-        if instance_type(group.instance_type) is None
+        for name in secret_hyperparameters(spec)
     ]
     if cluster.queue and spec.instance_count > _KUEUE_PODSETS:
         lines.append(

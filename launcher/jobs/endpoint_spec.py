@@ -65,7 +65,6 @@ class EndpointConfigSpec:
         """
         given = dict(values)
         given["variants"] = tuple(dataclass_of(VariantSpec, dict(variant)) for variant in given["variants"])
-        given["tags"] = tuple((key, value) for key, value in given.get("tags", ()))
         return dataclass_of(cls, given)
 
 

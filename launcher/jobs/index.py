@@ -29,11 +29,11 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
-from launcher.errors import BadInputError, RecordError, SettingsError
+from launcher.errors import BadInputError, RecordError
 from launcher.jobs.changes import INDEX_LOCK_FILE, drop_taken_marks, marked_names, take_marks
 from launcher.jobs.kinds import KINDS, Kind
 from launcher.jobs.record import Record
-from launcher.jobs.store import Store
+from launcher.jobs.store import Store, unreadable
 from launcher.jobs.tags import TAGS_FILE, tags_are_changing
 
 INDEX_FILE = "index.sqlite3"
@@ -492,7 +492,7 @@ def _look(path: Path) -> tuple[str, bool]:
     except (FileNotFoundError, NotADirectoryError):
         return "", True
     except OSError as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
     is_settled = time.time_ns() - status.st_mtime_ns > _SETTLING_NS
     return f"{status.st_dev}.{status.st_ino}.{status.st_mtime_ns}", is_settled
 
@@ -503,7 +503,7 @@ def _names(path: Path) -> set[str]:
     except (FileNotFoundError, NotADirectoryError):
         return set()
     except OSError as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
 
 
 def _marks(store: Store[Any], *, take: bool) -> set[str]:
@@ -525,10 +525,3 @@ def _shown_status(shown_as: Mapping[str, Iterable[str]]) -> tuple[str, list[str]
 
 def _places(values: Sequence[Any]) -> str:
     return ", ".join("?" * len(values))
-
-
-def _unreadable(path: Path, error: OSError) -> SettingsError:
-    return SettingsError(
-        f"{path} cannot be looked into: {error.strerror}.",
-        "Act as the user who owns it, or name another home: export LAUNCHER_HOME=/path/to/folder",
-    )

@@ -174,7 +174,6 @@ class ProcessingJobSpec:
         )
         given["outputs"] = tuple(dataclass_of(ProcessingOutput, entry) for entry in given.get("outputs", ()))
         given["limits"] = Limits.from_dict(given.get("limits", {}))
-        given["tags"] = tuple((key, value) for key, value in given.get("tags", ()))
         for name in ("container_entry_point", "container_arguments"):
             given[name] = tuple(given.get(name, ()))
         return dataclass_of(cls, given)

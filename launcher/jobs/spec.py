@@ -324,7 +324,6 @@ class TrainingJobSpec:
         given["instance_groups"] = tuple(
             dataclass_of(InstanceGroup, group) for group in given.get("instance_groups", ())
         )
-        given["tags"] = tuple((key, value) for key, value in given.get("tags", ()))
         if given.get("checkpoint_config") is not None:
             given["checkpoint_config"] = dataclass_of(CheckpointConfig, given["checkpoint_config"])
         if given.get("spot") is not None:
@@ -356,13 +355,16 @@ _Data = TypeVar("_Data")
 
 
 def dataclass_of(kind: type[_Data], values: Mapping[str, Any]) -> _Data:
-    """Make a dataclass of its own fields among ``values``; what another version has added is left out.
+    """Make a dataclass of its own fields among ``values``; what another version has added is left out, tags are pairs.
 
     Raises:
         TypeError: a field without a default is missing.
     """
     names = _field_names(cast(Any, kind))
-    return kind(**{name: value for name, value in values.items() if name in names})
+    given = {name: value for name, value in values.items() if name in names}
+    if "tags" in given:
+        given["tags"] = tuple((key, value) for key, value in given["tags"])
+    return kind(**given)
 
 
 @cache

@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Generic
 from launcher.errors import (
     BadInputError,
     JobFolderError,
-    LauncherError,
     OutputPathError,
     RecordError,
     SettingsError,
@@ -39,7 +38,7 @@ from launcher.jobs.kinds import (
     RecordType,
 )
 from launcher.jobs.record import JobRecord
-from launcher.paths import make_private
+from launcher.paths import is_open_at, make_private
 from launcher.settings import default_home
 
 if TYPE_CHECKING:
@@ -196,7 +195,7 @@ class Store(Generic[RecordType]):
                 continue  # another claim was given up at this moment, and its folder removed
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if _is_at(descriptor, folder.lock_path):
+                if is_open_at(descriptor, folder.lock_path):
                     return descriptor
             except BlockingIOError:
                 os.close(descriptor)
@@ -296,7 +295,7 @@ class Store(Generic[RecordType]):
             parts = [part for path in paths for part in sorted(path.glob(f"{self.kind.record_file}.*.part"))]
             claims = [path for path in paths if self._is_dead_claim(self.folder(path.name))]
         except OSError as error:
-            raise _unreadable(self.path, error) from error
+            raise unreadable(self.path, error) from error
         return claims + [path for path in (*scratch, *parts) if path.parent not in claims and not _writer_lives(path)]
 
     def _is_dead_claim(self, folder: JobFolder) -> bool:
@@ -315,7 +314,7 @@ class Store(Generic[RecordType]):
         except (FileNotFoundError, NotADirectoryError):
             return []
         except OSError as error:
-            raise _unreadable(self.path, error) from error
+            raise unreadable(self.path, error) from error
 
     def not_recorded(self, name: str, error: OSError) -> OutputPathError:
         """Return the error for a new job whose folder cannot be written."""
@@ -417,7 +416,8 @@ class EndpointStore(Store["EndpointRecord"]):
         super().__init__(home, ENDPOINTS)
 
 
-def _unreadable(path: Path, error: OSError) -> LauncherError:
+def unreadable(path: Path, error: OSError) -> SettingsError:
+    """Return the error of a home that cannot be looked into."""
     return SettingsError(
         f"{path} cannot be looked into: {error.strerror}.",
         "Act as the user who owns it, or name another home: export LAUNCHER_HOME=/path/to/folder",
@@ -428,11 +428,3 @@ def _writer_lives(path: Path) -> bool:
     """Return whether the process that wrote a scratch file or folder, whose id stands in its name, is still there."""
     pid = next((part for part in path.name.replace("-", ".").split(".") if part.isdigit()), "0")
     return Path(f"/proc/{pid}").exists() or not Path("/proc").exists()
-
-
-def _is_at(descriptor: int, path: Path) -> bool:
-    """Return whether an open file is the one that has this path now."""
-    try:
-        return os.path.samestat(os.fstat(descriptor), path.stat())
-    except FileNotFoundError:
-        return False

@@ -77,6 +77,4 @@ class TransformJobSpec:
         Raises:
             TypeError, ValueError: it is no spec.
         """
-        given = dict(values)
-        given["tags"] = tuple((key, value) for key, value in given.get("tags", ()))
-        return dataclass_of(cls, given)
+        return dataclass_of(cls, values)

@@ -116,7 +116,6 @@ class TuningJobSpec:
         """
         given = dict(values)
         given["definitions"] = tuple(_definition(entry) for entry in given["definitions"])
-        given["tags"] = tuple((key, value) for key, value in given.get("tags", ()))
         given["parents"] = tuple(given.get("parents", ()))
         return dataclass_of(cls, given)
 

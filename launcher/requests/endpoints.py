@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from launcher.errors import BadInputError, ChannelError, RequestError
+from launcher.errors import RequestError
 from launcher.jobs.endpoint_record import EndpointConfigRecord, EndpointRecord
 from launcher.jobs.endpoint_spec import EndpointConfigSpec, VariantSpec
 from launcher.jobs.record import utc
@@ -16,7 +16,7 @@ from launcher.requests.members import refuse_unsupported
 from launcher.requests.models import is_local_uri
 from launcher.requests.shapes import OWN_MEMBER, operation_shape
 from launcher.requests.tags import tag_pairs
-from launcher.requests.training import LOCAL_INSTANCE_TYPES, check_encodable, checked_uri, s3_member, s3_of
+from launcher.requests.training import LOCAL_INSTANCE_TYPES, check_encodable, request_uri, s3_member, s3_of
 from launcher.requests.validation import Exceptions, check
 from launcher.settings import local_arn
 
@@ -86,11 +86,11 @@ def check_config_request(request: Mapping[str, Any]) -> EndpointConfigSpec:
         )
     capture, asynchronous = rest.pop("DataCaptureConfig", {}), rest.pop("AsyncInferenceConfig", {})
     if capture:
-        capture["DestinationS3Uri"] = _uri(capture["DestinationS3Uri"], "DataCaptureConfig.DestinationS3Uri")
+        capture["DestinationS3Uri"] = request_uri(capture["DestinationS3Uri"], "DataCaptureConfig.DestinationS3Uri")
     output = asynchronous.get("OutputConfig", {})
     for name in ("S3OutputPath", "S3FailurePath"):
         if name in output:
-            output[name] = _uri(output[name], f"AsyncInferenceConfig.OutputConfig.{name}")
+            output[name] = request_uri(output[name], f"AsyncInferenceConfig.OutputConfig.{name}")
     return EndpointConfigSpec(
         config_name=rest.pop("EndpointConfigName"),
         variants=variants,
@@ -300,10 +300,3 @@ def _variant_request(variant: VariantSpec) -> dict[str, Any]:
     if variant.health_check_seconds is not None:
         request["ContainerStartupHealthCheckTimeoutInSeconds"] = variant.health_check_seconds
     return request
-
-
-def _uri(uri: str, member: str) -> str:
-    try:
-        return checked_uri(uri, member)
-    except ChannelError as error:
-        raise BadInputError(error.message, error.hint) from error

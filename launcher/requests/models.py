@@ -6,7 +6,7 @@ import copy
 from collections.abc import Mapping
 from typing import Any
 
-from launcher.errors import BadInputError, ChannelError, RequestError, UnsupportedOptionError
+from launcher.errors import BadInputError, RequestError, UnsupportedOptionError
 from launcher.jobs.model_record import ModelRecord
 from launcher.jobs.model_spec import ModelForm, ModelSpec
 from launcher.jobs.record import utc
@@ -14,7 +14,7 @@ from launcher.requests.members import refuse_unsupported
 from launcher.requests.serving_members import MODEL_MEMBERS
 from launcher.requests.shapes import OWN_MEMBER, operation_shape
 from launcher.requests.tags import tag_pairs
-from launcher.requests.training import check_encodable, checked_uri, s3_member, s3_of
+from launcher.requests.training import check_encodable, request_uri, s3_member, s3_of
 from launcher.requests.validation import Exceptions, check
 from launcher.settings import LOCAL_ROLE_ARN, local_arn
 
@@ -159,10 +159,7 @@ def _model_data(container: dict[str, Any], place: str) -> tuple[str | None, Mode
 def _checked(uri: str, member: str) -> str:
     if uri.startswith("https://"):
         raise UnsupportedOptionError(f"{member}='{uri:.80}' is not emulated.", "Write s3://BUCKET/KEY or file:///path.")
-    try:
-        return checked_uri(uri, member)
-    except ChannelError as error:
-        raise BadInputError(error.message, error.hint) from error
+    return request_uri(uri, member)
 
 
 def _check_environment(environment: Mapping[str, str], place: str) -> None:

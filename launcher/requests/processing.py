@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
-from launcher.errors import BadInputError, ChannelError, SourceError
+from launcher.errors import BadInputError, SourceError
 from launcher.jobs.processing_record import ProcessingRecord
 from launcher.jobs.processing_spec import (
     BUNDLED_IMAGE,
@@ -30,7 +30,7 @@ from launcher.requests.training import (
     DEFAULT_MAX_RUN_SECONDS,
     LOCAL_INSTANCE_TYPES,
     check_encodable,
-    checked_uri,
+    request_uri,
     s3_member,
     s3_of,
 )
@@ -185,7 +185,7 @@ def _inputs(members: list[dict[str, Any]]) -> tuple[ProcessingInput, ...]:
         inputs[name] = ProcessingInput(
             channel=Channel(
                 name=name,
-                uri=_checked(source.pop("S3Uri"), f"{place}.S3Input.S3Uri"),
+                uri=request_uri(source.pop("S3Uri"), f"{place}.S3Input.S3Uri"),
                 s3_data_type=source.pop("S3DataType"),
                 input_mode=source.pop("S3InputMode", "File"),
                 distribution=source.pop("S3DataDistributionType", "FullyReplicated"),
@@ -227,7 +227,7 @@ def _outputs(members: list[dict[str, Any]]) -> tuple[ProcessingOutput, ...]:
         _check_name(name, outputs, place, "output")
         outputs[name] = ProcessingOutput(
             name=name,
-            uri=_checked(target["S3Uri"], f"{place}.S3Output.S3Uri").rstrip("/"),
+            uri=request_uri(target["S3Uri"], f"{place}.S3Output.S3Uri").rstrip("/"),
             local_path=_local_path(target.get("LocalPath", ""), f"{place}.S3Output.LocalPath", app_managed),
             continuous=target["S3UploadMode"] == "Continuous",
             app_managed=app_managed,
@@ -241,13 +241,6 @@ def _check_name(name: str, others: Iterable[str], place: str, noun: str) -> None
         raise BadInputError(f"{place}: there are two {noun}s '{name}'.", f"Give each {noun} a name of its own.")
     if not name or name in (".", "..") or "/" in name or not name.isprintable():
         raise BadInputError(f"{place}: {name!r} cannot name an {noun}.", "Use letters, digits, '-' and '_'.")
-
-
-def _checked(uri: str, member: str) -> str:
-    try:
-        return checked_uri(uri, member)
-    except ChannelError as error:
-        raise BadInputError(error.message, error.hint) from error
 
 
 def _local_path(path: str, member: str, app_managed: bool) -> str:

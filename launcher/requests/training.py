@@ -304,6 +304,18 @@ def checked_uri(uri: str, member: str) -> str:
         raise type(error)(f"{member}: {error.message}", error.hint) from error
 
 
+def request_uri(uri: str, member: str) -> str:
+    """Return a URI as ``checked_uri`` does, for what is no channel.
+
+    Raises:
+        BadInputError: it names another machine, no bucket, or no absolute path; it has another scheme.
+    """
+    try:
+        return checked_uri(uri, member)
+    except ChannelError as error:
+        raise BadInputError(error.message, error.hint) from error
+
+
 def checkpoint_config(member: Mapping[str, str]) -> CheckpointConfig:
     """Return where a job's checkpoints are kept, and where it sees them.
 

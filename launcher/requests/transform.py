@@ -6,7 +6,7 @@ import copy
 from collections.abc import Mapping
 from typing import Any
 
-from launcher.errors import BadInputError, ChannelError, RequestError
+from launcher.errors import BadInputError, RequestError
 from launcher.jobs.record import utc
 from launcher.jobs.states import Status
 from launcher.jobs.transform_record import TransformRecord
@@ -17,7 +17,7 @@ from launcher.requests.models import is_local_uri
 from launcher.requests.serving_members import TRANSFORM_MEMBERS
 from launcher.requests.shapes import OWN_MEMBER, operation_shape
 from launcher.requests.tags import tag_pairs
-from launcher.requests.training import LOCAL_INSTANCE_TYPES, check_encodable, checked_uri, s3_member, s3_of
+from launcher.requests.training import LOCAL_INSTANCE_TYPES, check_encodable, request_uri, s3_member, s3_of
 from launcher.requests.validation import Exceptions, check
 from launcher.settings import local_arn
 
@@ -58,12 +58,12 @@ def check_transform_request(request: Mapping[str, Any]) -> TransformJobSpec:
         job_name=rest.pop("TransformJobName"),
         model_name=rest.pop("ModelName"),
         runtime=own.get("Runtime", "auto"),
-        input_uri=_checked(source.pop("S3Uri"), "TransformInput.DataSource.S3DataSource.S3Uri"),
+        input_uri=request_uri(source.pop("S3Uri"), "TransformInput.DataSource.S3DataSource.S3Uri"),
         s3_data_type=source.pop("S3DataType"),
         content_type=given.pop("ContentType", None),
         compression=given.pop("CompressionType", "None"),
         split_type=given.pop("SplitType", "None"),
-        output_uri=_checked(output.pop("S3OutputPath"), "TransformOutput.S3OutputPath"),
+        output_uri=request_uri(output.pop("S3OutputPath"), "TransformOutput.S3OutputPath"),
         accept=output.pop("Accept", None),
         assemble_with=output.pop("AssembleWith", "None"),
         instance_type=resources.pop("InstanceType"),
@@ -179,13 +179,6 @@ def summarize_transform(record: TransformRecord) -> dict[str, Any]:
 def media_type(content_type: str | None) -> str:
     """Return a content type without its parameters, such as ``text/csv`` of ``text/csv; charset=utf-8``."""
     return (content_type or "").partition(";")[0].strip().lower()
-
-
-def _checked(uri: str, member: str) -> str:
-    try:
-        return checked_uri(uri, member)
-    except ChannelError as error:
-        raise BadInputError(error.message, error.hint) from error
 
 
 def _check_rules(spec: TransformJobSpec) -> None:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from launcher.errors import (
     ArtifactError,
@@ -26,6 +26,7 @@ from launcher.jobs.record import DrivenRecord, HostsRecord, Record
 from launcher.jobs.states import Status
 from launcher.jobs.store import Store
 from launcher.running.following import LineSink, LogReader, log_tail
+from launcher.running.job_driver import JobDriver
 from launcher.running.places import Place, drop_from_queue, next_in_queue, share_of
 from launcher.running.runner import HostsDriver
 from launcher.running.signals import HandOver, Interrupts, watch_signals
@@ -39,24 +40,6 @@ from launcher.terminal import neutralised_text, open_standard_streams, say_error
 _Record = TypeVar("_Record", bound=DrivenRecord)
 _WITH_PLACES = (PROCESSING_JOBS.folder, TRAINING_JOBS.folder)
 _SETTLING_SECONDS = 3.0  # a job has no driver for a moment when it was submitted, or given one of its own
-
-
-class JobDriver(Protocol):
-    """Carries one job through the steps that are not recorded yet; a class of its own for each kind of job."""
-
-    def __init__(
-        self,
-        store: Any,
-        name: str,
-        runtime: Runtime,
-        lines: LogReader | None = None,
-        interrupts: Interrupts | None = None,
-        *,
-        looking_on: bool = False,
-    ) -> None: ...
-
-    def run(self) -> None:
-        """Do all that is left to do; the record is terminal afterwards, whatever happens."""
 
 
 def drive(
@@ -409,7 +392,7 @@ def _leave_if_blind(reader: LogReader, looking_on: bool) -> None:
         raise HandOver
 
 
-def driver_class(store: Store[Any], runtime: Runtime | None = None) -> type[JobDriver]:
+def driver_class(store: Store[Any], runtime: Runtime | None = None) -> type[JobDriver[Any]]:
     """Return what sees a job of this kind through: by name, because it may be of a room below this one.
 
     Args:
@@ -417,5 +400,5 @@ def driver_class(store: Store[Any], runtime: Runtime | None = None) -> type[JobD
     """
     own = runtime.driver if runtime is not None and store.kind is TRAINING_JOBS else ""
     module, _, attribute = (own or store.kind.driver).partition(":")
-    driver: type[JobDriver] = getattr(import_module(module), attribute)
+    driver: type[JobDriver[Any]] = getattr(import_module(module), attribute)
     return driver

@@ -23,7 +23,7 @@ _AGAIN_SECONDS = 10.0  # between two starts of one that ends by itself
 _LOADED = (
     *("launcher.running.driving", "launcher.running.runner", "launcher.processing_jobs.driver"),
     *("launcher.transform.driver", "launcher.tuning.driver", "launcher.runtimes.process"),
-    *("launcher.runtimes.docker_engine", "launcher.storage.file", "launcher.storage.embedded"),
+    *("launcher.runtimes.docker_engine.runtime", "launcher.storage.file", "launcher.storage.embedded"),
     *("launcher.storage.own_s3", "launcher.storage.cache", "launcher.s3_server.store", "launcher.channels.resolving"),
 )
 

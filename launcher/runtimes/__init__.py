@@ -25,7 +25,7 @@ __all__ = [
 TRAINING_JOB = "a training job"
 _OWN = {
     "process": "launcher.runtimes.process:ProcessRuntime",
-    "docker": "launcher.runtimes.docker_engine:DockerRuntime",
+    "docker": "launcher.runtimes.docker_engine.runtime:DockerRuntime",
     "slurm": "launcher.runtimes.slurm:SlurmRuntime",
 }
 

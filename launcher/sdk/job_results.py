@@ -13,7 +13,7 @@ from launcher.jobs.record import JobRecord
 from launcher.jobs.spec import job_keys
 from launcher.jobs.states import Status
 from launcher.jobs.store import JobStore, Store
-from launcher.paths import MAX_NAME_BYTES
+from launcher.paths import MAX_NAME_BYTES, exists
 from launcher.sdk.training_job import JobOutputs, TrainingJob
 from launcher.settings import home_path
 from launcher.storage import recorded_storage
@@ -78,7 +78,7 @@ def referred_location(text: str, channel: str = "", tell: Callable[[str], None] 
         ChannelError: the job has left nothing of the kind; or no path and no job has this name.
     """
     match = _REFERENCE.fullmatch(text)
-    if "://" in text or match is None or _exists(text):
+    if "://" in text or match is None or exists(text):
         return text
     name, inside = match["job"], match["inside"] or ""
     store = JobStore(home_path())
@@ -217,10 +217,3 @@ def _fitting(store: Store[JobRecord], inside: str, channel: str) -> str:
 
 def _parts() -> str:
     return ", ".join(f"{part} ({meaning})" for part, meaning in PARTS.items())
-
-
-def _exists(text: str) -> bool:
-    try:
-        return Path(text).exists()
-    except (OSError, ValueError):  # too long for a path
-        return False

@@ -523,3 +523,8 @@ _KINDS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     ),
     "anything": (lambda value: True, "anything"),
 }
+
+
+def given(**members: Any) -> dict[str, Any]:
+    """Return the members of a document that have a value."""
+    return {name: value for name, value in members.items() if value is not None}

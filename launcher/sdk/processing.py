@@ -25,7 +25,7 @@ from launcher.requests.shapes import OWN_MEMBER
 from launcher.requests.training import DEFAULT_VOLUME_GB, s3_member
 from launcher.running.plan import RunPlan
 from launcher.runtimes import Runtime
-from launcher.sdk.options import check_options, in_sdk_words
+from launcher.sdk.options import check_options, given, in_sdk_words
 from launcher.sdk.processing_inputs import NetworkConfig, ProcessingInput, ProcessingOutput
 from launcher.sdk.processing_job import ProcessingJob
 from launcher.sdk.processing_options import PROCESSOR_OPTIONS, PROCESSOR_RUN_OPTIONS
@@ -276,13 +276,13 @@ class Processor:
         runtime = self._own_runtime
         return {
             "ProcessingJobName": name,
-            "AppSpecification": _given(
+            "AppSpecification": given(
                 ImageUri=self.image_uri or BUNDLED_IMAGE,
                 ContainerEntrypoint=list(chosen.command) or None,
                 ContainerArguments=list(arguments or ()) or None,
             ),
             "ProcessingResources": {
-                "ClusterConfig": _given(
+                "ClusterConfig": given(
                     InstanceCount=self.instance_count,
                     InstanceType=self.instance_type,
                     VolumeSizeInGB=self.volume_size_in_gb,
@@ -290,9 +290,9 @@ class Processor:
                 )
             },
             "RoleArn": role_arn(self.role),
-            **_given(
+            **given(
                 ProcessingInputs=members or None,
-                ProcessingOutputConfig=_given(Outputs=taken, KmsKeyId=self.output_kms_key)
+                ProcessingOutputConfig=given(Outputs=taken, KmsKeyId=self.output_kms_key)
                 if taken or self.output_kms_key
                 else None,
                 Environment=None if self.env is None else dict(self.env),
@@ -303,7 +303,7 @@ class Processor:
                 if self.max_runtime_in_seconds is None
                 else {"MaxRuntimeInSeconds": self.max_runtime_in_seconds},
             ),
-            OWN_MEMBER: _given(
+            OWN_MEMBER: given(
                 Runtime=runtime.name if runtime else self._runtime or default_runtime(),
                 S3=s3_member(session.s3.to_dict()) if uses_s3 else None,
             ),
@@ -457,8 +457,3 @@ def _check_types(values: Sequence[Any] | None, kind: type, name: str) -> None:
     for value in values or ():
         if not isinstance(value, kind):
             raise BadInputError(f"{name}: {value!r:.60} is no {kind.__name__}.", f"Give a list of {kind.__name__}.")
-
-
-def _given(**members: Any) -> dict[str, Any]:
-    """Return the members that have a value."""
-    return {name: value for name, value in members.items() if value is not None}

@@ -35,7 +35,7 @@ from launcher.running.source import Source, check_source, list_members
 from launcher.runtimes import Runtime
 from launcher.sdk.inputs import Inputs, hyperparameter_texts, make_channels, without_numpy, writable_channels
 from launcher.sdk.instance_group import InstanceGroup, group_request
-from launcher.sdk.options import ESTIMATOR_OPTIONS, FIT_OPTIONS, check_options, in_sdk_words, said_in_sdk_words
+from launcher.sdk.options import ESTIMATOR_OPTIONS, FIT_OPTIONS, check_options, given, in_sdk_words, said_in_sdk_words
 from launcher.sdk.preflight import check_libraries, check_preset
 from launcher.sdk.roles import role_arn
 from launcher.sdk.session import Session, check_session
@@ -111,7 +111,7 @@ def submission_of(
     runtime = estimator._runtime if isinstance(estimator._runtime, Runtime) else None
     channels, checkpoints = request.get("InputDataConfig", []), request.get("CheckpointConfig")
     output_uri = request["OutputDataConfig"]["S3OutputPath"]
-    request[OWN_MEMBER] = _given(
+    request[OWN_MEMBER] = given(
         Runtime=runtime.name if runtime else estimator._runtime or default_runtime(),
         S3=_s3(estimator, [output_uri, draft.code_uri, draft.archive, str(checkpoints), str(channels)]),
         Estimator=estimator._own_options(source),
@@ -185,7 +185,7 @@ def _session(estimator: TrainingOptions) -> Session:
 
 def _own_effects(estimator: TrainingOptions, inputs: Inputs, *, debug: bool) -> dict[str, Any]:
     """Return what the launcher's own options do to a job, as members of its own."""
-    return _given(
+    return given(
         WritableChannels=writable_channels(inputs) or None,
         Debug=debug or None,
         SpotInterruptions=estimator.spot_interruptions,
@@ -223,7 +223,7 @@ def _draft(
     request: dict[str, Any] = {
         "TrainingJobName": name,
         "RoleArn": role,
-        "AlgorithmSpecification": _given(
+        "AlgorithmSpecification": given(
             TrainingImage=estimator._image_on_aws(region) if region else estimator.image_uri,
             TrainingInputMode=estimator.input_mode or "File",
             MetricDefinitions=[dict(definition) for definition in estimator.metric_definitions],
@@ -234,11 +234,11 @@ def _draft(
         ),
         "HyperParameters": estimator._hyperparameter_texts(program, archive, name, output_uri, region or REGION),
         "InputDataConfig": channels,
-        "OutputDataConfig": {"S3OutputPath": output_uri, **_given(KmsKeyId=estimator.output_kms_key)},
+        "OutputDataConfig": {"S3OutputPath": output_uri, **given(KmsKeyId=estimator.output_kms_key)},
         "ResourceConfig": {
             **_hosts(estimator),
             "VolumeSizeInGB": estimator.volume_size,
-            **_given(
+            **given(
                 VolumeKmsKeyId=estimator.volume_kms_key,
                 KeepAlivePeriodInSeconds=estimator.keep_alive_period_in_seconds,
                 TrainingPlanArn=estimator.training_plan,
@@ -247,14 +247,14 @@ def _draft(
         },
         "StoppingCondition": {
             "MaxRuntimeInSeconds": estimator.max_run,
-            **_given(MaxWaitTimeInSeconds=estimator.max_wait),
+            **given(MaxWaitTimeInSeconds=estimator.max_wait),
         },
         "Environment": dict(estimator.environment or {}),
         "Tags": [dict(tag) for tag in estimator.tags or ()],
         "EnableNetworkIsolation": bool(estimator._enable_network_isolation),
     }
     # AWS refuses an empty list of channels.
-    request |= _given(
+    request |= given(
         CheckpointConfig=checkpoints,
         ExperimentConfig=experiment_config and dict(experiment_config),
         EnableManagedSpotTraining=estimator.use_spot_instances or None,
@@ -438,7 +438,7 @@ def hyperparameter_texts_of(
 def own_options(estimator: TrainingOptions, source: Source | None) -> dict[str, Any]:
     """Return the options for ``attach`` that no member of AWS holds."""
     lone = source is not None and bool(source.members)
-    return _given(
+    return given(
         SourceDir=str(source.path) if source and not lone else None,
         EntryPoint=str(source.path / source.program) if source and lone else source.program if source else None,
         Dependencies=[str(path) for path in source.dependencies] or None if source else None,
@@ -506,16 +506,16 @@ def _without_effect(estimator: TrainingOptions) -> dict[str, Any]:
         value = getattr(estimator, flag)
         name = f"Enable{member.removesuffix('Config').replace('SessionChaining', 'SessionTagChaining')}"
         members[member] = None if value is None else {name: value}
-    return _given(**members)
+    return given(**members)
 
 
 def _image_options(estimator: TrainingOptions) -> dict[str, Any]:
     credentials = estimator.training_repository_credentials_provider_arn
-    image_config = _given(
+    image_config = given(
         TrainingRepositoryAccessMode=estimator.training_repository_access_mode,
         TrainingRepositoryAuthConfig=credentials and {"TrainingRepositoryCredentialsProviderArn": credentials},
     )
-    return _given(
+    return given(
         TrainingImageConfig=image_config or None,
         EnableSageMakerMetricsTimeSeries=estimator.enable_sagemaker_metrics,
     )
@@ -607,8 +607,3 @@ def decoded(text: str) -> Any:
 
 def _listed(texts: Sequence[str] | None) -> list[str] | None:
     return None if texts is None else list(texts)
-
-
-def _given(**members: Any) -> dict[str, Any]:
-    """Return the members that have a value."""
-    return {name: value for name, value in members.items() if value is not None}

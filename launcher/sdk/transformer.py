@@ -14,7 +14,7 @@ from launcher.requests.training import s3_member
 from launcher.requests.transform import transform_request
 from launcher.runtimes import Runtime
 from launcher.sdk.job_results import as_location
-from launcher.sdk.options import check_options, in_sdk_words
+from launcher.sdk.options import check_options, given, in_sdk_words
 from launcher.sdk.serving_options import TRANSFORM_OPTIONS, TRANSFORMER_OPTIONS
 from launcher.sdk.session import Session, check_session
 from launcher.sdk.training_job import TrainingJob
@@ -201,14 +201,14 @@ class Transformer:
             "ModelName": self.model_name,
             "TransformInput": {
                 "DataSource": {"S3DataSource": {"S3DataType": data_type, "S3Uri": uri}},
-                **_given(ContentType=content_type, CompressionType=compression_type, SplitType=split_type),
+                **given(ContentType=content_type, CompressionType=compression_type, SplitType=split_type),
             },
             "TransformOutput": {
                 "S3OutputPath": output_uri,
-                **_given(Accept=self.accept, AssembleWith=self.assemble_with),
+                **given(Accept=self.accept, AssembleWith=self.assemble_with),
             },
             "TransformResources": {"InstanceType": self.instance_type, "InstanceCount": self.instance_count},
-            **_given(
+            **given(
                 MaxConcurrentTransforms=self.max_concurrent_transforms,
                 MaxPayloadInMB=self.max_payload,
                 BatchStrategy=self.strategy,
@@ -216,13 +216,13 @@ class Transformer:
                 Environment=None if self.env is None else dict(self.env),
                 Tags=None if self.tags is None else [dict(tag) for tag in self.tags],
             ),
-            OWN_MEMBER: _given(
+            OWN_MEMBER: given(
                 Runtime=runtime.name if runtime else self._runtime or default_runtime(),
                 S3=s3_member(session.s3.to_dict()) if uses_s3 else None,
                 Resume=True if resume else None,
             ),
         }
-        if processing := _given(InputFilter=input_filter, OutputFilter=output_filter, JoinSource=join_source):
+        if processing := given(InputFilter=input_filter, OutputFilter=output_filter, JoinSource=join_source):
             request["DataProcessing"] = processing
         return request
 
@@ -310,8 +310,3 @@ class Transformer:
         if self._session_given or self.sagemaker_session.mode == "s3":
             return f"{self.sagemaker_session.default_output_uri()}/{name}"
         return to_uri(str(TransformStore(home_path()).folder(name).path / "output"))
-
-
-def _given(**members: Any) -> dict[str, Any]:
-    """Return the members that have a value."""
-    return {name: value for name, value in members.items() if value is not None}

@@ -18,6 +18,8 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from launcher.paths import is_open_at
+
 _READ_ONLY = 0o444
 
 
@@ -133,7 +135,7 @@ class Cache:
             except BlockingIOError:
                 os.close(descriptor)
                 return None
-            if _is_open_at(descriptor, path):
+            if is_open_at(descriptor, path):
                 os.ftruncate(descriptor, 0)
                 return Partial(self, version, path, descriptor)
             os.close(descriptor)  # it was kept or discarded between the opening and the lock
@@ -192,7 +194,7 @@ class Cache:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
                     continue
-                if _is_open_at(file.fileno(), path):
+                if is_open_at(file.fileno(), path):
                     path.unlink()
         an_hour_ago = time.time() - 3600
         for path in self._objects.glob("*/*"):
@@ -226,10 +228,3 @@ def link_or_copy(source: Path, target: Path) -> None:
         except OSError:
             target.unlink(missing_ok=True)
             raise
-
-
-def _is_open_at(descriptor: int, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(descriptor), path.stat())
-    except FileNotFoundError:
-        return False

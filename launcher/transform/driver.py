@@ -11,7 +11,6 @@ import http.client
 import json
 import threading
 import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,13 +19,11 @@ from launcher.errors import JobFolderError, LauncherError, ModelHostError
 from launcher.jobs.clock import clock_mark
 from launcher.jobs.log_times import FolderTimes
 from launcher.jobs.states import Status, StopReason
-from launcher.jobs.store import DISK_FULL, TransformStore
 from launcher.jobs.transform_record import TransformRecord
-from launcher.running.following import LogReader
+from launcher.running.job_driver import JobDriver
 from launcher.running.opt_ml import FAILURE_REASON_LIMIT
 from launcher.running.reach import Reach, s3_in_reach
-from launcher.running.signals import HandOver, Interrupts
-from launcher.runtimes import Runtime
+from launcher.running.signals import HandOver
 from launcher.serving.model_host import ModelHost
 from launcher.settings import stop_grace_seconds
 from launcher.storage import recorded_storage
@@ -46,39 +43,13 @@ class _StoppedError(Exception):
     """Somebody has asked for the end."""
 
 
-class TransformDriver:
-    """Carries a transform job through the steps that are not recorded yet; the caller holds the driver's lock.
+class TransformDriver(JobDriver[TransformRecord]):
+    """Carries a transform job through the steps that are not recorded yet; the runtime runs its containers."""
 
-    Args:
-        store: the home's transform jobs.
-        name: the job.
-        runtime: what runs its containers.
-        lines: reads the log for whoever looks on.
-        interrupts: what Ctrl-C and other signals have asked for meanwhile.
-        looking_on: whether the job is left to another driver when ``lines`` has nobody to read to any more.
-    """
-
-    def __init__(
-        self,
-        store: TransformStore,
-        name: str,
-        runtime: Runtime,
-        lines: LogReader | None = None,
-        interrupts: Interrupts | None = None,
-        *,
-        looking_on: bool = False,
-    ) -> None:
-        self._store = store
-        self._name = name
-        self._folder = store.folder(name)
-        self._record: TransformRecord = store.load(name)
+    def _set_up(self) -> None:
         self._spec = self._record.transform_spec
         self._model = self._record.model_spec
-        self._runtime = runtime
-        self._lines = lines
         self._times = FolderTimes(self._folder)
-        self._interrupts = interrupts or Interrupts()
-        self._looking_on = looking_on
         self._hosts: list[ModelHost] = []
         self._cancelled = threading.Event()
         self._objects: list[InputObject] = []
@@ -92,7 +63,7 @@ class TransformDriver:
         """
         try:
             self._interrupts.deferred = True
-            self._step("find_inputs", self._find_inputs)
+            self.step("find_inputs", self._find_inputs)
             self._read_inputs()
             try:
                 if "transform" not in self._record.steps:
@@ -100,11 +71,11 @@ class TransformDriver:
                     with s3_in_reach(self._model, self._runtime, self._store.home) as reach:
                         if reach.problem:
                             self._record.warn(f"the model's container cannot reach its S3: {reach.problem}")
-                        self._step("prepare", self._prepare)
+                        self.step("prepare", self._prepare)
                         with self._interrupts.held():  # cut in two, it would leave a container that nobody has recorded
                             self._start(reach)
                         self._interrupts.check()
-                        self._step("transform", self._transform)
+                        self.step("transform", self._transform)
             except _StoppedError:
                 self._note_stop()
             with self._interrupts.held():
@@ -126,12 +97,6 @@ class TransformDriver:
         except BaseException as error:
             self._give_up(error)
             raise
-
-    def _step(self, name: str, effect: Callable[[], None]) -> None:
-        if name not in self._record.steps:
-            effect()
-            self._record.steps[name] = time.time()
-            self._save()
 
     def _find_inputs(self) -> None:
         """Write down what is to be done: what others put beside it later is no input."""
@@ -358,14 +323,6 @@ class TransformDriver:
         self._record.unknown_since = None
         self._record.change_status(status)
         self._save()
-
-    def _save(self) -> None:
-        try:
-            self._store.save(self._name, self._record)
-        except OSError as error:
-            if self._record.terminal or error.errno not in DISK_FULL:
-                raise
-            self._record.warn(f"the record could not be written for a while: {error.strerror}")
 
 
 def _failure_reason(failures: list[dict[str, Any]], total: int) -> str:

@@ -18,13 +18,13 @@ from launcher.jobs.clock import clock_mark
 from launcher.jobs.metrics import read_points
 from launcher.jobs.record import JobRecord
 from launcher.jobs.states import Status, StopReason
-from launcher.jobs.store import DISK_FULL, JobStore, TuningStore
+from launcher.jobs.store import DISK_FULL, JobStore
 from launcher.jobs.tuning_record import TuningRecord
 from launcher.jobs.tuning_spec import Trial
 from launcher.requests.tuning import best_trial, consumed_seconds, not_improving, trial_request, tuning_job_arn
 from launcher.running.accepting import submit
 from launcher.running.driving import drive_in_thread
-from launcher.running.following import LogReader
+from launcher.running.job_driver import JobDriver
 from launcher.running.opt_ml import FAILURE_REASON_LIMIT
 from launcher.running.signals import HandOver, Interrupts
 from launcher.runtimes import Runtime
@@ -41,38 +41,12 @@ _DETAILS = (
 )
 
 
-class TuningDriver:
-    """Carries a tuning job to its end; the caller holds the driver's lock.
+class TuningDriver(JobDriver[TuningRecord]):
+    """Carries a tuning job to its end; the runtime runs its training jobs."""
 
-    Args:
-        store: the home's tuning jobs.
-        name: the tuning job.
-        runtime: what runs its training jobs.
-        lines: reads the log for whoever looks on.
-        interrupts: what Ctrl-C and other signals have asked for meanwhile.
-        looking_on: whether it is left to another driver when ``lines`` has nobody to read to any more.
-    """
-
-    def __init__(
-        self,
-        store: TuningStore,
-        name: str,
-        runtime: Runtime,
-        lines: LogReader | None = None,
-        interrupts: Interrupts | None = None,
-        *,
-        looking_on: bool = False,
-    ) -> None:
-        self._store = store
-        self._jobs = JobStore(store.home)
-        self._name = name
-        self._folder = store.folder(name)
-        self._record: TuningRecord = store.load(name)
+    def _set_up(self) -> None:
+        self._jobs = JobStore(self._store.home)
         self._spec = self._record.tuning_spec
-        self._runtime = runtime
-        self._lines = lines
-        self._interrupts = interrupts or Interrupts()
-        self._looking_on = looking_on
         self._children: dict[int, _Child] = {}
         self._changed = threading.Event()
         self._histories: dict[int, list[float]] = {}

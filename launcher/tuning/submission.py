@@ -12,7 +12,7 @@ from typing import Any
 from launcher.errors import BadInputError
 from launcher.jobs.folder import JobFolder
 from launcher.jobs.spec import TrainingJobSpec
-from launcher.jobs.store import Claim, JobStore, TuningStore
+from launcher.jobs.store import Claim, JobStore, Store, TuningStore
 from launcher.jobs.tuning_record import TuningRecord
 from launcher.jobs.tuning_spec import CATEGORICAL, Trial, TuningJobSpec
 from launcher.requests.shapes import OWN_MEMBER
@@ -128,18 +128,20 @@ def submit_tuning(
         return record_tuning(plan, request, claim)
 
 
-def parent_results(spec: TuningJobSpec, store: TuningStore) -> list[tuple[TuningJobSpec, list[Trial]]]:
+def parent_results(spec: TuningJobSpec, store: Store[TuningRecord]) -> list[tuple[TuningJobSpec, list[Trial]]]:
     """Return the tuning jobs that one is warm-started from, and their training jobs; a removed one is left out."""
     records = [store.load(name) for name in spec.parents if store.folder(name).record_path.exists()]
     return [(record.tuning_spec, record.trials) for record in records]
 
 
-def next_values(spec: TuningJobSpec, record: TuningRecord, store: TuningStore) -> tuple[int, dict[str, float | str]]:
+def next_values(
+    spec: TuningJobSpec, record: TuningRecord, store: Store[TuningRecord]
+) -> tuple[int, dict[str, float | str]]:
     """Return the definition's place and the values of the next training job."""
     return choose_values(spec, record.trials, parent_results(spec, store))
 
 
-def _check_parents(spec: TuningJobSpec, store: TuningStore) -> None:
+def _check_parents(spec: TuningJobSpec, store: Store[TuningRecord]) -> None:
     for name in spec.parents:
         parent = store.load(name)
         if not parent.terminal:

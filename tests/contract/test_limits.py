@@ -6,6 +6,7 @@ import os
 import subprocess
 import textwrap
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -15,7 +16,8 @@ from launcher.jobs.instance_types import InstanceType, instance_type
 from launcher.jobs.spec import ContainerSpec, Limits, TrainingJobSpec
 from launcher.requests.shapes import shape
 from launcher.running import limits
-from launcher.runtimes import docker_engine, machine
+from launcher.runtimes import machine
+from launcher.runtimes.docker_engine.options import host_options
 from tests.fakes import FakeRuntime
 
 RUNTIMES = ["process", pytest.param("docker", marks=pytest.mark.docker)]
@@ -156,13 +158,9 @@ def test_gpus_reach_a_process_and_a_container(four_gpus, monkeypatch, make_sourc
     estimator.fit(logs=False, job_name="job-1")
     assert "VISIBLE 1,3 0" in estimator.latest_training_job.logs(), "the toolkit counts the devices that are there"
     container = ContainerSpec("job-1", "algo-1", "", (), (), {}, (), "", "", limits=Limits(gpus=(1, 3)))
-
-    class Client:
-        create_host_config = staticmethod(lambda **options: options)
-        info = staticmethod(lambda: {"NCPU": 2})
-
-    config = docker_engine._host_config(Client(), container, {}, [])
-    assert [dict(request) for request in config["device_requests"]] == [
+    engine = SimpleNamespace(is_podman=False, is_rootless=False, cpu_count=2)
+    options = host_options(container, engine, {}, [])
+    assert [dict(request) for request in options["device_requests"]] == [
         {"Driver": "", "Count": 0, "DeviceIDs": ["1", "3"], "Capabilities": [["gpu"]], "Options": {}}
     ]
 

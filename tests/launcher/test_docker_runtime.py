@@ -14,6 +14,7 @@ import threading
 import time
 import uuid
 import zipfile
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -22,8 +23,11 @@ import pytest
 
 import launcher
 from launcher import errors
+from launcher.jobs.spec import ContainerSpec
 from launcher.runtimes import get_runtime
-from launcher.runtimes.docker_engine import bridge_address
+from launcher.runtimes.docker_engine.job_network import addresses_of
+from launcher.runtimes.docker_engine.names import network_name
+from launcher.runtimes.docker_engine.traits import bridge_address
 from launcher.runtimes.image import image_tag
 from launcher.runtimes.probe import engine_address
 from launcher.settings import build_settings, data_path
@@ -115,6 +119,30 @@ def test_a_bridge_that_names_no_gateway_has_an_address(engine):
     for config in network["IPAM"]["Config"]:
         config.pop("Gateway", None)
     assert bridge_address(network) == get_runtime("docker").host_address
+
+
+def test_hosts_get_a_network_whose_addresses_are_fixed_though_a_driver_was_killed_while_it_looked_for_one(engine):
+    """What such a driver leaves is found by ``gc``, and by the next driver."""
+    home = f"/homes/{uuid.uuid4().hex}"
+    labels = {"launcher.job": "job-1", "launcher.home": home}
+    hosts = tuple(
+        ContainerSpec("job-1", name, "", (), (), {}, (), "", "", labels=labels, hosts=("algo-1", "algo-2"))
+        for name in ("algo-1", "algo-2")
+    )
+    runtime, name = get_runtime("docker"), network_name(hosts[0])
+    engine.networks.create(f"{name}-probe", check_duplicate=True, labels=labels)
+    assert [entry.text for entry in runtime.leftovers(home)] == [f"network {name}-probe"]
+    runtime.open(hosts)
+    try:
+        runtime.open(hosts)  # by the driver after that
+        assert [entry.text for entry in runtime.leftovers(home)] == [f"network {name}"]
+        first, second = (ip_address(address) for address in addresses_of(engine.api, hosts[0]).values())
+        (config,) = engine.api.inspect_network(name)["IPAM"]["Config"]
+        assert first in ip_network(config["Subnet"])
+        assert int(second) == int(first) + 1
+    finally:
+        runtime.close(hosts)
+    assert runtime.leftovers(home) == []
 
 
 def test_any_image_that_follows_the_contract_runs(foreign_image, engine):

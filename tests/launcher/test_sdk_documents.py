@@ -14,7 +14,7 @@ import pytest
 
 import launcher
 from launcher.requests.training import check_training_request
-from launcher.runtimes.docker_engine import DockerRuntime
+from launcher.runtimes.docker_engine.runtime import DockerRuntime
 from launcher.runtimes.image import image_tag
 from tests.shell import run_launcher
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from launcher.aws.sagemaker.filters import Entity, Property, expression
 from launcher.aws.sagemaker.listing import page
+from launcher.aws.sagemaker.tags import tag_members
 from launcher.errors import RecordError, RequestError, UnsupportedOptionError
 from launcher.jobs.endpoint_record import EndpointRecord
 from launcher.jobs.kinds import ENDPOINTS, TRAINING_JOBS, TUNING_JOBS, Kind
@@ -45,7 +46,7 @@ class Resource:
 def entity(shape_name: str, answer: Mapping[str, Any], record: Record) -> Entity:
     """Return what Describe answers in the shape of what Search finds, with the tags that it was made with."""
     members = shape(shape_name)["members"]
-    return {**{name: value for name, value in answer.items() if name in members}, "Tags": _members(tags_of(record))}
+    return {**{name: value for name, value in answer.items() if name in members}, "Tags": tag_members(tags_of(record))}
 
 
 def _training_job(record: JobRecord) -> Entity:
@@ -112,8 +113,4 @@ def _entities(store: Store[Any], resource: Resource) -> Iterator[tuple[str, Enti
         changed = summary.changed_tags
         if isinstance(changed, RecordError):
             raise changed
-        yield summary.name, summary.values if changed is None else {**summary.values, "Tags": _members(changed)}
-
-
-def _members(tags: Mapping[str, str]) -> list[dict[str, str]]:
-    return [{"Key": key, "Value": value} for key, value in tags.items()]
+        yield summary.name, summary.values if changed is None else {**summary.values, "Tags": tag_members(changed)}

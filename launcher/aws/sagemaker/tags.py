@@ -37,13 +37,13 @@ def add(document: Mapping[str, Any], home: Path) -> dict[str, Any]:
             )
         return together
 
-    return {"Tags": _members(change_tags(store, name, with_added))}
+    return {"Tags": tag_members(change_tags(store, name, with_added))}
 
 
 def list_tags(document: Mapping[str, Any], home: Path) -> dict[str, Any]:
     """Return a page of the tags, in the order in which they were given."""
     store, name = _tagged(document["ResourceArn"], home)
-    tags = list(enumerate(_members(read_tags(store, name, load(store, name)))))
+    tags = list(enumerate(tag_members(read_tags(store, name, load(store, name)))))
     cut = page(
         document,
         tags,
@@ -81,5 +81,6 @@ def _tagged(arn: str, home: Path) -> tuple[Store[Any], str]:
     return store, name
 
 
-def _members(tags: Mapping[str, str]) -> list[dict[str, str]]:
+def tag_members(tags: Mapping[str, str]) -> list[dict[str, str]]:
+    """Return tags as members of a document."""
     return [{"Key": key, "Value": value} for key, value in tags.items()]

@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import TypeVar
 
 from launcher.channels.feeding import Feeder
 from launcher.channels.resolving import ChannelSource, host_names
@@ -19,16 +19,14 @@ from launcher.jobs.processing_spec import HostsSpec
 from launcher.jobs.record import HostsRecord
 from launcher.jobs.spec import ContainerSpec
 from launcher.jobs.states import SecondaryStatus, Status, StopReason
-from launcher.jobs.store import DISK_FULL, Store
-from launcher.running.following import LogReader
 from launcher.running.injecting import FaultInjector
+from launcher.running.job_driver import JobDriver
 from launcher.running.opt_ml import OptMl
 from launcher.running.places import Place, share_of
 from launcher.running.plan import RunPlan
 from launcher.running.reach import Reach
-from launcher.running.signals import Interrupts
 from launcher.running.syncing import FolderSync
-from launcher.runtimes import Ending, Execution, Runtime
+from launcher.runtimes import Ending, Execution
 
 TICK_SECONDS = 0.1
 ENDED_SECONDS = 10.0
@@ -36,36 +34,13 @@ ENDED_SECONDS = 10.0
 HostsRecordType = TypeVar("HostsRecordType", bound=HostsRecord)
 
 
-class JobState(ABC, Generic[HostsRecordType]):
-    """A job as its driver holds it: the record, the plan, the hosts; the caller holds the driver's lock.
-
-    Args:
-        lines: reads the log for the caller.
-        interrupts: what Ctrl-C and other signals have asked for meanwhile.
-        looking_on: whether the job is left to another driver when the sink of ``lines`` has failed.
-    """
+class JobState(JobDriver[HostsRecordType]):
+    """A job as its driver holds it: the record, the plan, the hosts."""
 
     activity = "training"
     """What the hosts do, in the words of a status."""
 
-    def __init__(
-        self,
-        store: Store[HostsRecordType],
-        name: str,
-        runtime: Runtime,
-        lines: LogReader | None = None,
-        interrupts: Interrupts | None = None,
-        *,
-        looking_on: bool = False,
-    ) -> None:
-        self._store = store
-        self._name = name
-        self._folder = store.folder(name)
-        self._record = store.load(name)
-        self._runtime = runtime
-        self._lines = lines
-        self._looking_on = looking_on
-        self._interrupts = interrupts or Interrupts()
+    def _set_up(self) -> None:
         self._hosts = [(host, OptMl(self._folder.tree_path(host))) for host in host_names(self._spec)]
         self._syncs = self._folders_to_follow()
         self._feeder = Feeder(self._folder.work_path / "feeder")
@@ -73,7 +48,7 @@ class JobState(ABC, Generic[HostsRecordType]):
             faults_of(self._planned_faults, [host for host, _ in self._hosts]), self._record.faults, self._record.warn
         )
         share = share_of(self._spec)
-        self._place = Place(store.home, f"{store.kind.folder}-{name}", self._record.created, share)
+        self._place = Place(self._store.home, f"{self._store.kind.folder}-{self._name}", self._record.created, share)
         self._plan_made: RunPlan | None = None
         self._executions: dict[str, Execution] = {}
         self._reach = Reach()
@@ -118,13 +93,6 @@ class JobState(ABC, Generic[HostsRecordType]):
             mark: since when it waits for a place to run; empty where it does not.
         """
         return StopReason.NONE
-
-    def step(self, name: str, effect: Callable[[], None]) -> None:
-        """Do ``effect`` unless it is recorded as done, then record it."""
-        if name not in self._record.steps:
-            effect()
-            self._record.steps[name] = time.time()
-            self._save()
 
     @property
     def _plan(self) -> RunPlan:
@@ -178,15 +146,6 @@ class JobState(ABC, Generic[HostsRecordType]):
     def _move(self, status: Status, secondary: SecondaryStatus, message: str) -> None:
         self._note(status, secondary, message)
         self._save()
-
-    def _save(self) -> None:
-        """Write the record. On a full disk the job goes on without: a step that is not recorded is repeated."""
-        try:
-            self._store.save(self._name, self._record)
-        except OSError as error:
-            if self._record.terminal or error.errno not in DISK_FULL:
-                raise
-            self._record.warn(f"the record could not be written for a while: {error.strerror}")
 
     def _warn(self, lines: Sequence[str]) -> None:
         for line in lines:

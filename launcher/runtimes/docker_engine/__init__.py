@@ -1,0 +1,1 @@
+"""The runtime ``docker``; docker-py is in this folder alone."""
