@@ -320,16 +320,18 @@ class SlurmSettings(NamedTuple):
         account: that pays.
         qos: quality of service.
         options: further words for sbatch.
+        containers: the engine that runs images on the nodes, with options of its own.
     """
 
     partition: str
     account: str
     qos: str
     options: tuple[str, ...]
+    containers: tuple[str, ...] = ()
 
 
 def slurm_settings() -> SlurmSettings:
-    """Read ``LAUNCHER_SLURM_PARTITION``, ``_ACCOUNT`` and ``_QOS``, else sbatch's variables, and ``_OPTIONS``.
+    """Read ``LAUNCHER_SLURM_PARTITION``, ``_ACCOUNT``, ``_QOS``, else sbatch's; ``_OPTIONS`` and ``_CONTAINERS``.
 
     Raises:
         SettingsError: a value cannot be read.
@@ -340,12 +342,22 @@ def slurm_settings() -> SlurmSettings:
         if value.startswith("-") or value.split() != [value][: bool(value)]:
             raise SettingsError(f"LAUNCHER_SLURM_{name} is {value!r}, which is no name.", "Unset it, or see: sinfo")
         values.append(value)
-    text = os.environ.get("LAUNCHER_SLURM_OPTIONS", "")
+    options, containers = _words("LAUNCHER_SLURM_OPTIONS"), _words("LAUNCHER_SLURM_CONTAINERS")
+    if containers and Path(containers[0]).name != "podman":
+        raise SettingsError(
+            f"LAUNCHER_SLURM_CONTAINERS is {shlex.join(containers)!r}: the launcher starts containers on nodes by "
+            f"podman alone, and not by {Path(containers[0]).name}.",
+            "Set it to podman, or unset it and run without an image; docs/slurm.md says what the nodes need.",
+        )
+    return SlurmSettings(values[0], values[1], values[2], options, containers)
+
+
+def _words(name: str) -> tuple[str, ...]:
+    text = os.environ.get(name, "")
     try:
-        options = tuple(shlex.split(text))
+        return tuple(shlex.split(text))
     except ValueError as error:
-        raise SettingsError(f"LAUNCHER_SLURM_OPTIONS is {text!r}: {error}.", "Write words as for a shell.") from error
-    return SlurmSettings(values[0], values[1], values[2], options)
+        raise SettingsError(f"{name} is {text!r}: {error}.", "Write words as for a shell.") from error
 
 
 def namespaces_wanted() -> bool:

@@ -12,11 +12,12 @@ def launcher_environment(**variables):
     return {**os.environ, "PYTHONPATH": str(data_path("container").parent), **variables}
 
 
-def run_launcher(*arguments, cwd, **variables):
-    """Run a command line to its end, whatever its exit code."""
+def run_launcher(*arguments, cwd, text=None, **variables):
+    """Run a command line to its end, whatever its exit code; ``text`` is for its standard input."""
     return subprocess.run(
         [sys.executable, "-m", "launcher", *arguments],
         capture_output=True,
+        input=text,
         text=True,
         cwd=cwd,
         env=launcher_environment(**variables),

@@ -59,7 +59,8 @@ PartitionName=blind Nodes=node3 State=UP
 class Cluster:
     """A cluster with nodes ``node1`` and so on, each with 16 CPUs and 2 GPUs as Slurm counts them.
 
-    The last node, in the partition "blind", does not see what is in the folder ``unseen``.
+    The last node, in the partition "blind", does not see what is in the folder ``unseen``. The folder
+    ``cdi`` describes devices to the nodes' engines of containers.
 
     Args:
         folder: for all that it writes; short, because a socket is in it.
@@ -95,9 +96,15 @@ class Cluster:
         self._start("munged", "--foreground", "--force", *options)
         self._wait(lambda: (self.folder / "munge.socket").exists(), "munged")
         self._start("slurmctld", "-D", "-f", str(self.configuration))
+        (self.folder / "cdi").mkdir()
         for number in range(1, NODES + 1):
             words = ["slurmd", "-D", "-N", f"node{number}", "-f", str(self.configuration)]
-            self._start(*words, hides=self.folder / "unseen" if number == NODES else None)
+            # crun runs nothing where both versions of cgroups are mounted.
+            around = "umount /sys/fs/cgroup/unified 2>/dev/null; mkdir -p /run/cdi"
+            around += f"; mount --bind {self.folder / 'cdi'} /run/cdi"
+            if number == NODES:
+                around += f"; mount -t tmpfs none {self.folder / 'unseen'}"
+            self._start(*words, around=around)
         self._wait(lambda: self.run("sinfo", "--noheader", "-o", "%D %T", check=False).split() == [str(NODES), "idle"],
                    "the nodes")  # fmt: skip
 
@@ -145,13 +152,13 @@ class Cluster:
                 process.wait()
         self._processes = []
 
-    def _start(self, *command, hides=None):
+    def _start(self, *command, around=""):
         with (self.folder / f"{command[0]}.out").open("ab") as log:
             environment = {**os.environ, **self.environment}
             # Nothing of it outlives the tests, however they end.
             words = ["setpriv", "--pdeathsig", "KILL", _path_of(command[0]), *command[1:]]
-            if hides:
-                words = ["unshare", "--mount", "sh", "-c", f"mount -t tmpfs none {hides} && exec {shlex.join(words)}"]
+            if around:
+                words = ["unshare", "--mount", "sh", "-c", f"{around} && exec {shlex.join(words)}"]
             process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)
         self._processes.append(process)
 

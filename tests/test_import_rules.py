@@ -214,6 +214,7 @@ def test_the_model_server_loads_what_computes_only_where_a_model_is_loaded(path)
         "runtimes/warm_server.py",
         "runtimes/entering.py",
         "runtimes/slurm_node.py",
+        "runtimes/slurm_container.py",
         "channels/feeder.py",
     ],
 )

@@ -58,7 +58,9 @@ def main(state_path: Path, lock_descriptor: int) -> None:
     os.set_inheritable(lock_descriptor, False)
     request: dict[str, Any] = json.loads((state_path / "request.json").read_text(encoding="utf-8"))
     wanted_end = threading.Event()
-    signal.signal(signal.SIGTERM, lambda _number, _frame: wanted_end.set())
+    # A cluster that takes a job away sends it to every process; the job reads on until it ends.
+    ignores = request.get("ignores_sigterm")
+    signal.signal(signal.SIGTERM, signal.SIG_IGN if ignores else lambda _number, _frame: wanted_end.set())
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.umask(0)  # an image may run as any user; the folder around the tree keeps others out
     _write_json(state_path / "feeder.json", {"pid": os.getpid()})

@@ -26,10 +26,12 @@ class Feeder:
 
     Args:
         state_path: the folder.
+        on_nodes: whether each host's machine feeds the host, in a folder of the host's name below the other one.
     """
 
-    def __init__(self, state_path: Path) -> None:
+    def __init__(self, state_path: Path, *, on_nodes: bool = False) -> None:
         self._state_path = state_path
+        self._on_nodes = on_nodes
         self._process: subprocess.Popen[bytes] | None = None
         self._next_look = 0.0
 
@@ -75,7 +77,7 @@ class Feeder:
 
     def start(self) -> None:
         """Start the feeder, unless it runs: the lock is held from this moment until it ends."""
-        if not (self._state_path / "request.json").exists() or self._is_alive():
+        if self._on_nodes or not (self._state_path / "request.json").exists() or self._is_alive():
             return
         with (self._state_path / "lock").open("wb") as lock, (self._state_path / "log").open("ab") as log:
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -92,7 +94,7 @@ class Feeder:
 
     def watch(self, processes: Sequence[int]) -> None:
         """Tell the feeder of the processes that end with the hosts; 0 for a host of which none is known."""
-        if (self._state_path / "request.json").exists():
+        if not self._on_nodes and (self._state_path / "request.json").exists():
             part = self._state_path / "hosts.json.part"
             part.write_text(json.dumps(list(processes)), encoding="utf-8")
             part.replace(part.with_name("hosts.json"))
@@ -103,6 +105,8 @@ class Feeder:
         Args:
             now: look at once, however short the last look is ago.
         """
+        if self._on_nodes:
+            return self._failure_on_nodes()
         if not (self._state_path / "lock").exists() or (not now and time.monotonic() < self._next_look):
             return ""
         self._next_look = time.monotonic() + _LOOKING_SECONDS / 5
@@ -114,6 +118,12 @@ class Feeder:
             return ""
         said = (self._state_path / "log").read_text(encoding="utf-8", errors="replace").strip().splitlines()
         return "the process that writes the pipes was killed" + (f": {said[-1]}" if said else ", not by the launcher")
+
+    def _failure_on_nodes(self) -> str:
+        errors = (
+            json.loads(path.read_text(encoding="utf-8"))["error"] for path in self._state_path.glob("*/ended.json")
+        )
+        return next(filter(None, errors), "")
 
     def stop(self) -> None:
         """End the feeder, if it runs; every writer that waits for a reader ends with it."""

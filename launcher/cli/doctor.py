@@ -14,7 +14,7 @@ from pathlib import Path
 from launcher.errors import LauncherError
 from launcher.runtimes.probe import engine_address, engine_answers
 from launcher.sdk.preflight import LIBRARIES
-from launcher.settings import build_settings, home_path, install_command
+from launcher.settings import build_settings, home_path, install_command, slurm_settings
 
 _NEEDED_FREE_BYTES = 2 * 2**30
 # Ubuntu has the first, Debian the second; other kernels have neither.
@@ -134,10 +134,13 @@ def _slurm() -> Iterator[Finding]:
     try:
         slurm_commands.check_installed()
         partitions = slurm_commands.ask("sinfo", "--noheader", "--format=%P").split()
+        engine = slurm_settings().containers
     except LauncherError as error:
         yield Finding("slurm runtime", "missing", error.message, error.hint)
     else:
-        yield Finding("slurm runtime", "ok", f"partitions {', '.join(partitions)}; jobs need a home that all nodes see")
+        images = "images by podman" if engine else "no images: LAUNCHER_SLURM_CONTAINERS is not set"
+        text = f"partitions {', '.join(partitions)}; jobs need a home that all nodes see; {images}"
+        yield Finding("slurm runtime", "ok", text)
 
 
 def _client_plugin(name: str, title: str, remedy: str) -> Finding:

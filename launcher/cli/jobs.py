@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from launcher.cli.on_aws import OnAws, is_aws, job_on_aws, jobs_on_aws, rows_of
+from launcher.cli.on_aws import OnAws, is_aws, job_of_kind_on_aws, jobs_on_aws, rows_of
 from launcher.cli.printing import print_json, print_table, to_json
 from launcher.errors import BadInputError, JobNotFoundError, LauncherError, RecordError
 from launcher.paths import MAX_NAME_BYTES, checked_path
@@ -95,12 +95,12 @@ def list_jobs(
     as_json: AsJson = False,
     mode: OnAws = None,
 ) -> None:
-    """List jobs, the newest first; a job without a driver gets a new one. Of AWS, the 100 newest training jobs."""
+    """List jobs, the newest first; a job without a driver gets a new one. Of AWS, the 100 newest of a kind."""
     if is_aws(mode):
-        if kind not in (None, "training") or len(status or ()) > 1:
-            raise BadInputError("--mode aws lists training jobs, of one status or of all.", "Leave the rest out.")
-        summaries = jobs_on_aws(status=_status_of(status[0]) if status else None, name=name, limit=limit)
-        print_json(summaries) if as_json else print_table(rows_of(summaries), fit=True)
+        if len(status or ()) > 1:
+            raise BadInputError("--mode aws lists jobs of one status or of all.", "Name one --status.")
+        summaries = jobs_on_aws(kind, status=_status_of(status[0]) if status else None, name=name, limit=limit)
+        print_json(summaries) if as_json else print_table(rows_of(summaries, kind), fit=True)
         return
     from launcher.jobs.index import list_entries
     from launcher.settings import home_path
@@ -191,7 +191,7 @@ def describe(
     mode: OnAws = None,
 ) -> None:
     """Describe a job, in the shape of AWS's Describe call; a job without a driver gets a new one."""
-    remote = job_on_aws(job, mode)
+    remote = job_of_kind_on_aws(job, mode, kind)
     if remote is not None:
         description = remote.describe()
     else:
@@ -240,7 +240,7 @@ def logs(
     mode: OnAws = None,
 ) -> None:
     """Print a job's log."""
-    remote = job_on_aws(job, mode)
+    remote = job_of_kind_on_aws(job, mode, kind)
     if remote is not None:
         remote.wait() if follow else remote.print_logs()
         return
@@ -255,7 +255,7 @@ def logs(
 
 def stop(job: JobName, kind: KindName = None, mode: OnAws = None) -> None:
     """Stop a job: SIGTERM, two minutes, SIGKILL; what it has written is kept."""
-    handle: Any = job_on_aws(job, mode)
+    handle = job_of_kind_on_aws(job, mode, kind)
     if handle is None:
         handle = job_of_kind(*found_job(job, kind))
     handle.stop()

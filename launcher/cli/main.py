@@ -248,10 +248,8 @@ def fit(
     max_run: Annotated[int, typer.Option(help="Seconds after which the job is stopped.")] = 86400,
     runtime: RuntimeName = None,
     mode: AnyMode = None,
-    role: Annotated[str | None, typer.Option(help="The role of the job, an ARN; on AWS it needs one.")] = None,
-    bucket: Annotated[
-        str | None, typer.Option(help="The bucket for source, inputs and results; on AWS one of yours.")
-    ] = None,
+    role: on_aws.RoleArn = None,
+    bucket: on_aws.BucketName = None,
     queue: Annotated[
         str | None, typer.Option(help="With --mode aws: a queue of AWS Batch that the job waits in.")
     ] = None,
@@ -287,9 +285,7 @@ def fit(
         "role": role,
     }
     if bucket is not None:
-        from launcher.sdk.session import Session
-
-        options["sagemaker_session"] = Session(mode=mode, default_bucket=bucket)
+        options["sagemaker_session"] = on_aws.session_of(mode, bucket)
     options |= {"environment": variables_of(env or []), "dependencies": dependencies}
     definitions = metrics_of(metrics or [])
     values = hyperparameters_of(hyperparameters or [])

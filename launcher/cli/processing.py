@@ -9,6 +9,7 @@ import typer
 
 from launcher.cli.arguments import variables_of
 from launcher.cli.jobs import AsJson, see_through
+from launcher.cli.on_aws import BucketName, RoleArn, is_aws, session_of
 from launcher.cli.printing import print_json
 from launcher.errors import BadInputError
 from launcher.terminal import say, say_error
@@ -50,7 +51,9 @@ def process(
         str | None,
         typer.Option("--runtime", "-r", help="auto, docker, process or slurm; by default LAUNCHER_RUNTIME, else auto."),
     ] = None,
-    mode: Annotated[str | None, typer.Option("--mode", help="local (folders) or s3.")] = None,
+    mode: Annotated[str | None, typer.Option("--mode", help="local (folders), s3 or aws.")] = None,
+    bucket: BucketName = None,
+    role: RoleArn = None,
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Return at once; the job goes on.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be run, and run nothing.")] = False,
     as_json: AsJson = False,
@@ -72,6 +75,8 @@ def process(
         "max_runtime_in_seconds": max_run,
         "env": variables_of(env or []),
         "network_config": NetworkConfig(network_isolation),
+        "role": role,
+        "sagemaker_session": session_of(mode, bucket),
         "runtime": runtime,
         "mode": mode,
     }
@@ -97,7 +102,8 @@ def process(
         "job_name": job_name,
     }
     if dry_run:
-        print_json(processor.request(program, **options)) if as_json else print(processor.plan(program, **options))
+        wanted = as_json or is_aws(mode)
+        print_json(processor.request(program, **options)) if wanted else print(processor.plan(program, **options))
         return
     see_through(processor.submit(program, **options), _tell, detach=detach, as_json=as_json)
 

@@ -8,6 +8,7 @@ import typer
 
 from launcher.cli.arguments import variables_of
 from launcher.cli.jobs import AsJson, job_handle, see_through
+from launcher.cli.on_aws import BucketName, RoleArn, is_aws, job_on_aws, session_of
 from launcher.cli.printing import print_json
 from launcher.errors import BadInputError
 from launcher.terminal import say, say_error
@@ -45,7 +46,10 @@ def transform(
         str | None,
         typer.Option("--runtime", "-r", help="auto, docker, process or slurm; by default LAUNCHER_RUNTIME, else auto."),
     ] = None,
-    mode: Annotated[str | None, typer.Option("--mode", help="local (folders) or s3.")] = None,
+    mode: Annotated[str | None, typer.Option("--mode", help="local (folders), s3 or aws.")] = None,
+    bucket: BucketName = None,
+    role: RoleArn = None,
+    instance_type: Annotated[str, typer.Option(help="On AWS a type of its own.")] = "local",
     resume: Annotated[bool, typer.Option("--resume", help="Keep outputs that are there already.")] = False,
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Return at once; the job goes on.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be run, and run nothing.")] = False,
@@ -57,32 +61,36 @@ def transform(
     """
     from launcher.sdk.job_results import referred_location
     from launcher.sdk.model import Model
+    from launcher.sdk.transformer import Transformer
 
     if (job is None) == (model_data is None) and image_uri is None:
         raise BadInputError("no model is named.", "Give --job NAME, --model-data PATH or --image-uri IMAGE.")
     if job is not None:
-        trained = job_handle(job)
+        trained = job_on_aws(job, mode) or job_handle(job)
         model_data, image_uri = trained.model_data, image_uri or trained.image_uri
+        role = role or trained.describe()["RoleArn"]
     data = referred_location(data, tell=say_error)
     model = Model(
         image_uri,
         model_data,
         source_dir=source_dir,
         entry_point=entry_point,
+        role=role,
+        sagemaker_session=session_of(mode, bucket),
         runtime=runtime,
         mode=mode,
     )
-    transformer = model.transformer(
-        instance_count,
-        "local",
-        strategy=strategy,
-        assemble_with=assemble_with,
-        output_path=output_path,
-        accept=accept,
-        env=variables_of(env or []),
-        max_concurrent_transforms=max_concurrent,
-        max_payload=max_payload,
-    )
+    shape: dict[str, Any] = {
+        "instance_count": instance_count,
+        "instance_type": instance_type,
+        "strategy": strategy,
+        "assemble_with": assemble_with,
+        "output_path": output_path,
+        "accept": accept,
+        "env": variables_of(env or []),
+        "max_concurrent_transforms": max_concurrent,
+        "max_payload": max_payload,
+    }
     options: dict[str, Any] = {
         "data_type": data_type,
         "content_type": content_type,
@@ -94,6 +102,12 @@ def transform(
         "join_source": join_source,
         "resume": resume,
     }
+    if dry_run and is_aws(mode):  # where a model is made for good
+        made = model.request()
+        transformer = Transformer(made["ModelName"], sagemaker_session=model.sagemaker_session, **shape)
+        print_json({"CreateModel": made, "CreateTransformJob": transformer.request(data, **options)})
+        return
+    transformer = model.transformer(**shape)
     if dry_run:
         try:
             print_json(transformer.request(data, **options)) if as_json else print(transformer.plan(data, **options))
@@ -137,8 +151,11 @@ def run_document(
 
 
 def _tell(job: TransformJob) -> None:
+    from launcher.sdk.remote_job import RemoteJob
+
+    outputs = f"Outputs: {job.output_path.removeprefix('file://')}"
+    if isinstance(job, RemoteJob):
+        say(f"{job.name}: {job.status}. {outputs}")
+        return
     counts = job.counts
-    say(
-        f"{job.name}: {job.status}. {counts.get('objects', 0)} files, {counts.get('records', 0):,} records. "
-        f"Outputs: {job.output_path.removeprefix('file://')}"
-    )
+    say(f"{job.name}: {job.status}. {counts.get('objects', 0)} files, {counts.get('records', 0):,} records. {outputs}")

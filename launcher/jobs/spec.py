@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cache
@@ -146,6 +147,8 @@ class Limits:
         mounts: folders and files of this machine that the job sees besides.
         hosts: those of each host by itself, where they are of several types.
         placing: what the runtime's queue is told besides, in its own words.
+        engine: what runs the image on the machines of a cluster, with options of its own; empty where no image runs
+            there.
     """
 
     cpus: int = 0
@@ -157,6 +160,7 @@ class Limits:
     mounts: tuple[Mount, ...] = ()
     hosts: tuple[Limits, ...] = ()
     placing: tuple[str, ...] = ()
+    engine: tuple[str, ...] = ()
 
     def of_host(self, number: int) -> Limits:
         """Return the limits of a host, with the GPUs that are its own, by its place among the hosts of the job."""
@@ -178,6 +182,7 @@ class Limits:
             *([f"{self.shm_bytes / 2**20:,.0f} MiB at /dev/shm"] if self.shm_bytes else []),
             *(f"ulimit {ulimit}" for ulimit in self.ulimits),
             *(f"placing {word}" for word in self.placing),
+            *([f"engine {shlex.join(self.engine)}"] if self.engine else []),
         ]
 
     @classmethod
@@ -185,7 +190,7 @@ class Limits:
         """Return the limits that a spec was written with."""
         given = dict(values)
         given["mounts"] = tuple(dataclass_of(Mount, mount) for mount in given.get("mounts", ()))
-        for name in ("ulimits", "placing"):
+        for name in ("ulimits", "placing", "engine"):
             given[name] = tuple(given.get(name, ()))
         given["hosts"] = tuple(map(cls.from_dict, given.get("hosts", ())))
         given["gpus"] = None if given.get("gpus") is None else tuple(given["gpus"])

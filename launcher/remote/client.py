@@ -6,12 +6,13 @@ import re
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from launcher.errors import RemoteRequestError
-from launcher.remote.place import Place
 from launcher.storage import BucketStorage
-from launcher.storage.boto_session import CLIENT_ERRORS, make_client, method_name
+
+if TYPE_CHECKING:
+    from launcher.remote.place import Place
 
 _HOST = re.compile(r"(algo-\d+)")
 TERMINAL = frozenset({"Completed", "Failed", "Stopped"})
@@ -70,6 +71,8 @@ class WireClient:
         Raises:
             RemoteRequestError: boto3's model refuses the request, the place does, or nothing answered.
         """
+        from launcher.storage.boto_session import CLIENT_ERRORS, method_name
+
         client = self._client(service)
         try:
             answer: dict[str, Any] = getattr(client, method_name(operation))(**request)
@@ -152,6 +155,8 @@ class WireClient:
         return list(answer["events"]), str(answer["nextForwardToken"])
 
     def _client(self, service: str) -> Any:
+        from launcher.storage.boto_session import CLIENT_ERRORS, make_client  # dear to load, and few jobs go elsewhere
+
         with self._lock:
             if service not in self._clients:
                 place = self.place
@@ -179,6 +184,12 @@ class WireClient:
             )
         code = type(error).__name__
         return RemoteRequestError(f"{operation} at {self.place.title} failed: {error}", _hint(code), code=code)
+
+
+def is_missing(error: RemoteRequestError) -> bool:
+    """Return whether AWS said that it has nothing of this name; each of its operations has words of its own."""
+    says_so = "not found" in error.message or "Could not find" in error.message
+    return error.aws_code == "ResourceNotFound" or (error.aws_code == "ValidationException" and says_so)
 
 
 def _hint(code: str) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 
 from launcher.errors import ChannelError
 from launcher.remote.client import WireClient
+from launcher.requests.for_aws import texts_of
 from launcher.running import artifacts
 from launcher.storage import FileStorage
 
@@ -62,32 +63,31 @@ class Shipment:
         return sent
 
 
-def ship_channels(request: Mapping[str, Any], bucket_uri: str) -> Shipment:
-    """Return a request whose channels are in a bucket, with the files to upload; reads files, sends nothing.
+def ship_inputs(request: Mapping[str, Any], bucket_uri: str) -> Shipment:
+    """Return a request whose inputs are in a bucket, with the files to upload; reads files, sends nothing.
 
     Args:
-        request: of a training job, with ``file://`` or ``s3://`` URIs.
+        request: of any kind, with ``file://`` or ``s3://`` URIs of channels, inputs and models.
         bucket_uri: of the bucket, or a prefix in it.
     Raises:
-        ChannelError: a file cannot be read, or a channel of this machine is a manifest.
+        ChannelError: a file cannot be read, or an input of this machine is a manifest.
     """
     shipped = copy.deepcopy(dict(request))
     files: dict[str, Path] = {}
     total = 0
-    for channel in shipped.get("InputDataConfig", ()):
-        source = channel.get("DataSource", {}).get("S3DataSource", {})
-        uri = str(source.get("S3Uri", ""))
-        if not uri.startswith("file://"):
+    for text in list(texts_of(shipped)):
+        if not text.is_local_input:
             continue
-        if source.get("S3DataType", "S3Prefix") != "S3Prefix":
+        kind = text.holder.get("S3DataType", "S3Prefix")
+        if kind != "S3Prefix":
             raise ChannelError(
-                f"channel '{channel['ChannelName']}': {uri} is a {source['S3DataType']} of this machine, whose "
-                "objects are named by it and are not uploaded.",
+                f"{text.path}: {text.value} is a {kind} of this machine, whose objects are named by it and are not "
+                "uploaded.",
                 "Upload the objects and the manifest, and give the manifest's s3:// URI.",
             )
-        root, members, size = content_key(uri, bucket_uri)
-        lone = next(iter(members)) if FileStorage.path_of(uri).is_file() else ""
-        source["S3Uri"] = f"{root}/{lone}"
+        root, members, size = content_key(text.value, bucket_uri)
+        lone = next(iter(members)) if FileStorage.path_of(text.value).is_file() else ""
+        text.holder[text.name] = f"{root}/{lone}"
         files |= {f"{root}/{name}": path for name, path in members.items()}
         total += size
     return Shipment(shipped, files, total)

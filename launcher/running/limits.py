@@ -10,6 +10,7 @@ from launcher.jobs.instance_types import instance_type
 from launcher.jobs.processing_spec import HostsSpec
 from launcher.jobs.spec import OPT_ML, Limits, Mount, TrainingJobSpec
 from launcher.runtimes import Runtime, machine
+from launcher.runtimes.images import local_image
 from launcher.settings import LaunchSettings, launch_settings
 
 _ALL = -1
@@ -50,7 +51,10 @@ def job_limits(spec: HostsSpec, runtime: Runtime) -> JobLimits:
     lent: list[int] = [gpu for host in hosts for gpu in host.gpus or () if not runtime.own_machines]
     if len(set(lent)) < len(lent):
         warnings.append("instance groups: hosts share GPUs, for there are fewer than they would have")
-    return JobLimits(Limits(mounts=hosts[0].mounts, hosts=tuple(hosts), placing=hosts[0].placing), tuple(warnings))
+    return JobLimits(
+        Limits(mounts=hosts[0].mounts, hosts=tuple(hosts), placing=hosts[0].placing, engine=hosts[0].engine),
+        tuple(warnings),
+    )
 
 
 def _limits_of_type(spec: HostsSpec, runtime: Runtime) -> JobLimits:
@@ -61,7 +65,8 @@ def _limits_of_type(spec: HostsSpec, runtime: Runtime) -> JobLimits:
         cpus = kind.cpus if runtime.own_machines or kind.cpus < len(machine.cpu_ids()) else 0
         memory = kind.memory_bytes if runtime.own_machines or kind.memory_bytes < machine.memory_bytes() else 0
     gpus, warnings = _gpus_elsewhere(spec, settings) if runtime.own_machines else _gpus(spec, settings)
-    if settings.shm_bytes and not runtime.runs_images:
+    engine = runtime.engine_for(local_image(spec.image_uri))
+    if settings.shm_bytes and not (runtime.runs_images and (engine or not runtime.own_machines)):
         warnings.append(
             f"LAUNCHER_SHM_SIZE has no effect on the {runtime.name} runtime: a job has the machine's /dev/shm"
         )
@@ -80,6 +85,7 @@ def _limits_of_type(spec: HostsSpec, runtime: Runtime) -> JobLimits:
             ulimits=settings.ulimits,
             mounts=mounts,
             placing=runtime.placing,
+            engine=engine,
         ),
         tuple(warnings),
     )

@@ -49,7 +49,7 @@ class Reach:
         variables, mounts = dict(self.variables), container.mounts
         if self.certificates is not None:
             path = str(self.certificates)
-            if not runtime.needs_local_libraries:
+            if runtime.runs_in_image(container.limits):
                 mounts, path = (*mounts, Mount(path, _CERTIFICATES)), _CERTIFICATES
             variables |= dict.fromkeys(CA_VARIABLES, path)
         variables = {name: value for name, value in variables.items() if name not in own}

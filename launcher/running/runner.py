@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 
-from launcher.channels.feeding import Feeder
 from launcher.channels.resolving import ChannelSource
 from launcher.errors import JobFolderError, LauncherError, RuntimeUnavailableError
 from launcher.jobs.clock import clock_mark
@@ -163,7 +162,7 @@ class HostsDriver(Collecting[HostsRecordType]):
         with self._interrupts.held():
             self._record.begin_again(reason, self._log_lengths(), time.time())
             self._plan_made, self._executions, self._interrupts.deferred = None, {}, False
-            self._feeder = Feeder(self._folder.work_path / "feeder")
+            self._feeder = self._new_feeder()
             self._syncs = self._folders_to_follow()
             self._move(Status.IN_PROGRESS, SecondaryStatus.STARTING, f"Starting the {self.activity} job")
         failures = sum(attempt["reason"] != StopReason.INTERRUPTED for attempt in self._record.attempts)

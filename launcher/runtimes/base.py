@@ -275,6 +275,20 @@ class Runtime(ABC):
         """
         return ()
 
+    def engine_for(self, image: str) -> tuple[str, ...]:
+        """Return what runs an image on machines of its own, for the record; empty where that is the runtime itself.
+
+        Args:
+            image: as ``ContainerSpec`` has it.
+        Raises:
+            SettingsError: the settings name an engine that cannot be used.
+        """
+        return ()
+
+    def runs_in_image(self, limits: Limits) -> bool:
+        """Return whether a host sees its image's files, and not those of this machine's Python."""
+        return not self.needs_local_libraries or bool(limits.engine)
+
     def interface_of(self, hosts: int) -> str:
         """Return the interface by which so many hosts of a job reach each other."""
         return self.network_interface

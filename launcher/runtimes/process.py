@@ -171,7 +171,8 @@ class ProcessExecution(Execution):
         """Run the command in the job's namespaces, on this process's own terminal."""
         before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is meant for the command
         try:
-            process = subprocess.Popen(self._entering(command), env=self._job_environment())
+            words, environment = self.inside(command)
+            process = subprocess.Popen(words, env=environment)
             code = process.wait()
         finally:
             signal.signal(signal.SIGINT, before)
@@ -184,10 +185,11 @@ class ProcessExecution(Execution):
 
     def pipe_inside(self, command: Sequence[str]) -> Inside:
         """Start the command in the job's namespaces, and return its streams."""
-        return _PipedCommand(
+        words, environment = self.inside(command)
+        return PipedCommand(
             subprocess.Popen(
-                self._entering(command),
-                env=self._job_environment(),
+                words,
+                env=environment,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
@@ -195,6 +197,10 @@ class ProcessExecution(Execution):
                 start_new_session=True,
             )
         )
+
+    def inside(self, command: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+        """Return what runs a command in the job's namespaces, and its environment."""
+        return self._entering(command), self._job_environment()
 
     def connect_inside(self, port: int) -> Inside:
         """Connect to the port; where the job has a network of its own, from within that."""
@@ -374,8 +380,8 @@ class _Connection:
         self._connection.close()
 
 
-class _PipedCommand:
-    """A command with pipes for its standard streams."""
+class PipedCommand:
+    """A command with pipes for its standard streams, as ``Inside`` has them."""
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         assert process.stdin is not None
@@ -383,17 +389,21 @@ class _PipedCommand:
         self._process, self._input, self._output = process, process.stdin, process.stdout
 
     def read(self) -> bytes:
+        """Return what it has printed next; empty at the end."""
         return self._output.read(1 << 16) or b""
 
     def write(self, data: bytes) -> None:
+        """Hand all of the bytes to it."""
         view = memoryview(data)
         while view:
             view = view[self._input.write(view) or 0 :]
 
     def close_input(self) -> None:
+        """End its standard input."""
         self._input.close()
 
     def close(self) -> None:
+        """End it, and wait for that."""
         self._input.close()
         if self._process.poll() is None:
             self._process.terminate()

@@ -1,11 +1,13 @@
 """Jobs on a Slurm cluster: the hosts of a job are the tasks of one allocation, each under the supervisor of its node.
 
 What the cluster has to have is one folder that every node sees, with the launcher's home and its Python in it. Word of
-a host goes over that folder; Slurm is asked where a host is that has left none.
+a host goes over that folder; Slurm is asked where a host is that has left none. An image runs by the cluster's own
+engine, where the settings name it.
 """
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import fcntl
 import json
@@ -13,6 +15,7 @@ import os
 import shlex
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -25,14 +28,19 @@ from pathlib import Path
 from typing import Any
 
 from launcher.errors import RuntimeUnavailableError
+from launcher.jobs.faults import CUT, DELAY, SLOW
 from launcher.jobs.spec import OPT_ML, ContainerSpec, Limits
 from launcher.runtimes import slurm_commands as commands
-from launcher.runtimes.base import EndCause, Ending, Execution, HostState, Remains, Runtime, open_log
-from launcher.runtimes.process import ProcessRuntime, job_environment, write_request
+from launcher.runtimes.base import EndCause, Ending, Execution, HostState, Inside, Remains, Runtime, open_log
+from launcher.runtimes.entering import CANNOT_ENTER
+from launcher.runtimes.images import is_of_aws
+from launcher.runtimes.process import PipedCommand, ProcessRuntime, job_environment, write_request
+from launcher.runtimes.slurm_inside import LINES
 from launcher.runtimes.usage import HostUsage
 from launcher.settings import slurm_settings, stop_grace_seconds
 
 _NODE = Path(__file__).with_name("slurm_node.py")
+_FEEDER = Path(__file__).parents[1] / "channels" / "feeder.py"  # runs on the node: a named pipe ends at its machine
 _UNSEEN_CODE = 79  # of a task that does not see its files, so that nothing else can say so
 _TASK = (
     f'for path in "$0" "$1" "$2/submission.json"; do [ -e "$path" ] || exit {_UNSEEN_CODE}; done; '
@@ -45,6 +53,7 @@ _REMOVED_SECONDS = 30.0
 _KILLED = 128 + signal.SIGKILL
 _TERMINATED = 128 + signal.SIGTERM
 _LOOPBACK = "127.0.0.1"
+_ENDS = frozenset(("TERM", "KILL"))
 _OWN_WORDS = frozenset(
     (
         *("--job-name", "-J", "--comment", "--time", "-t", "--signal", "--requeue", "--no-requeue", "--parsable"),
@@ -210,6 +219,8 @@ class SlurmExecution(Execution):
         if end.get("outside") and not self._ordered():
             end = {**end, **self._cause_outside(end)}
         cause, detail = end.get("cause", ""), end.get("detail", "")
+        if cause == "Engine":
+            cause = EndCause.REMOVED
         if cause == "Unseen":
             cause, detail = EndCause.REMOVED, f"{detail}: it has to be on a folder that all nodes share"
         return Ending(EndCause(cause), detail, float(end.get("ended", 0.0)))
@@ -226,13 +237,61 @@ class SlurmExecution(Execution):
         return _cause(view or commands.JobView(""), self._job.number, str(end.get("node", "the node")))
 
     def _ordered(self) -> bool:
-        return bool(_text(self._state_path / "orders"))
+        """Return whether the launcher has asked for the host's end."""
+        return not _ENDS.isdisjoint(_text(self._state_path / "orders").split())
 
     def usage(self) -> HostUsage | None:
         """Return what the supervisor recorded at the end; before that, Slurm's own tools can say."""
         if "cpu_seconds" not in self._end:
             return None
         return HostUsage(float(self._end["cpu_seconds"]), 0, int(self._end["memory_peak_bytes"]))
+
+    def run_inside(self, command: Sequence[str]) -> int:
+        """Run the command by a step of srun's, which shares the host's node with it."""
+        is_terminal = os.isatty(0) and os.isatty(1)
+        code_path = self._state_path / f"inside-{uuid.uuid4().hex}"
+        words = self._step(["--pty"] if is_terminal else [], [code_path.name, *command])
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is meant for the command
+        try:
+            code = subprocess.run(words, env=self._step_environment(), check=False).returncode
+            os.listdir(self._state_path)  # noqa: PTH208 - a shared folder shows a new file sooner to who lists it
+            with contextlib.suppress(FileNotFoundError):  # the step was ended, or the host
+                code = int(code_path.read_text(encoding="ascii"))
+                code_path.unlink()
+        finally:
+            signal.signal(signal.SIGINT, before)
+        if code == CANNOT_ENTER:
+            raise RuntimeUnavailableError("the node does not let you into the job's namespaces or its container.")
+        return code if code >= 0 else 128 - code
+
+    def pipe_inside(self, command: Sequence[str]) -> Inside:
+        """Start the command by a step of srun's, and return its streams."""
+        return _PipedStep(
+            subprocess.Popen(
+                self._step([], [LINES, *command]),
+                env=self._step_environment(),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                bufsize=0,
+                start_new_session=True,
+            )
+        )
+
+    def _step(self, options: Sequence[str], command: Sequence[str]) -> list[str]:
+        started = _read(self._state_path / "started.json")
+        if not started:
+            raise RuntimeUnavailableError("the host has no node yet.", "Ask Slurm where it stands: squeue --me")
+        return [
+            *("srun", f"--jobid={self._job.number}", "--overlap", "--nodes=1", "--ntasks=1"),
+            *(f"--nodelist={started['node']}", "--mpi=none", "--quiet", "--chdir=/", "--export=ALL", *options),
+            *(sys.executable, "-P", "-s", "-m", "launcher.runtimes.slurm_inside", str(self._state_path), *command),
+        ]
+
+    @staticmethod
+    def _step_environment() -> dict[str, str]:
+        terminal = {"TERM": os.environ["TERM"]} if "TERM" in os.environ else {}
+        return {**commands.own_environment(), **terminal, "PYTHONPATH": str(Path(__file__).parents[2])}
 
     def terminate(self) -> None:
         """Have the host's node send SIGTERM to its main process; a job that waits leaves the queue."""
@@ -246,17 +305,30 @@ class SlurmExecution(Execution):
         if not self._ended() and self._state_path.is_dir():
             with (self._state_path / "orders").open("a", encoding="ascii") as orders:
                 orders.write(f"{word}\n")
-            threading.Thread(target=self._ring, name="slurm-orders", daemon=True).start()
+            threading.Thread(target=self._ring, args=(word in _ENDS,), name="slurm-orders", daemon=True).start()
 
-    def _ring(self) -> None:
+    def _ring(self, ends: bool) -> None:
         """Tell Slurm of the orders, again until it answers; the node looks at them now and then by itself."""
         while not self._ended() and self._state_path.is_dir():
             with contextlib.suppress(RuntimeUnavailableError):
                 if number := self._job.number:
-                    commands.cancel(number, "--state=PENDING")
+                    if ends:
+                        commands.cancel(number, "--state=PENDING")
                     commands.cancel(number, "--signal=URG")
                 return
             time.sleep(_WAITING_LOOK_SECONDS)
+
+    def pause(self) -> None:
+        """Have the host's node let all of its processes stand still."""
+        self._order("PAUSE")
+
+    def resume(self) -> None:
+        """Have it let them go on."""
+        self._order("RESUME")
+
+    def slow(self, factor: float) -> None:
+        """Have it pause and resume them ten times a second."""
+        self._order(f"SLOW={factor}")
 
     def remove(self) -> None:
         """End what is left of the host; the last one takes the job out of Slurm."""
@@ -285,17 +357,28 @@ def _removed(detail: str) -> dict[str, Any]:
     return {"exit_code": _KILLED, "cause": EndCause.REMOVED, "detail": detail}
 
 
+class _PipedStep(PipedCommand):
+    """A command whose output comes as lines of base64."""
+
+    def read(self) -> bytes:
+        while not self._lines[:-1] and (data := super().read()):
+            self._lines[-1:] = (self._lines[-1] + data).split(b"\n")
+        return base64.b64decode(self._lines.pop(0)) if self._lines[:-1] else b""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        super().__init__(process)
+        self._lines = [b""]  # the last one has not ended yet
+
+
 class SlurmRuntime(Runtime):
-    """Runs the bundled entry points' contract on the nodes of a cluster, in this machine's own Python."""
+    """Runs jobs on the nodes of a cluster: in this machine's own Python, or in an image by the cluster's engine."""
 
     name = "slurm"
     network_interface = "lo"  # where all hosts share a node; a node writes down another
     needs_local_libraries = True
-    runs_images = False
     own_machines = True
     starts_in_order = True  # the last one submits them all
-    no_entry = "they are other machines"
-    no_streams = "a named pipe ends at its machine, and the hosts of the job are others"
+    no_entry = ""
 
     def __init__(self) -> None:
         self._jobs: dict[Path, _Job] = {}
@@ -316,6 +399,15 @@ class SlurmRuntime(Runtime):
                         f"Slurm's node at {address} cannot be reached from here: {error.strerror}.", "Ask it: sinfo -N"
                     ) from error
         return _LOOPBACK
+
+    @property
+    def runs_images(self) -> bool:  # type: ignore[override]
+        """Whether the settings name an engine for it."""
+        return bool(slurm_settings().containers)
+
+    def engine_for(self, image: str) -> tuple[str, ...]:
+        """Return the words of the settings; empty for the bundled image, in whose place this Python runs."""
+        return slurm_settings().containers if image else ()
 
     @property
     def interpreter(self) -> str:
@@ -370,23 +462,27 @@ class SlurmRuntime(Runtime):
 
     @staticmethod
     def _check_container(container: ContainerSpec) -> None:
-        if not container.bundled:
+        if container.image and not container.limits.engine:
             raise RuntimeUnavailableError(
-                f"the slurm runtime runs no containers and cannot run the image {container.image}.",
-                'Use runtime="docker", or leave image_uri out.',
+                f"the slurm runtime is told of no engine of the cluster that runs the image {container.image}.",
+                "Name it: export LAUNCHER_SLURM_CONTAINERS=podman; or leave image_uri out, and install what the job "
+                "needs into the Python that the nodes share.",
             )
         if container.packages:
-            raise RuntimeUnavailableError(
-                f"the slurm runtime has no image to put {', '.join(container.packages)} into.",
-                "Install them into the environment that the nodes share.",
-            )
+            from launcher.runtimes.docker_engine.runtime import DockerRuntime  # it builds what goes to the nodes
+
+            DockerRuntime().check(container)
         if container.port:
             raise RuntimeUnavailableError(
                 "the slurm runtime serves no requests: endpoints and transform jobs need hosts of this machine.",
                 'Use runtime="docker" or "process".',
             )
         for mount in container.mounts:
-            if not f"{mount.target}/".startswith(f"{OPT_ML}/"):
+            if container.limits.engine and "," in f"{mount.source}{mount.target}":
+                raise RuntimeUnavailableError(
+                    f"podman can mount no path with a comma: {mount.source} at {mount.target}.", "Rename it."
+                )
+            if not container.limits.engine and not f"{mount.target}/".startswith(f"{OPT_ML}/"):
                 raise RuntimeUnavailableError(
                     f"the slurm runtime can put nothing at {mount.target}: a host has a private {OPT_ML} alone.",
                     f"Use a path below {OPT_ML}.",
@@ -397,20 +493,47 @@ class SlurmRuntime(Runtime):
                 'Use runtime="docker".',
             )
 
+    def refused_faults(self, container: ContainerSpec) -> dict[str, str]:
+        """Return why a host cannot be cut off; one in an image cannot be held back either."""
+        reasons = {CUT: "its hosts are on the nodes' own network"}
+        if container.limits.engine:
+            reasons |= dict.fromkeys((DELAY, SLOW), "podman freezes no container that is in Slurm's cgroup")
+        return reasons
+
     def describe_image(self, container: ContainerSpec) -> str:
-        """Return the interpreter that stands in for the image."""
-        return f"none: {sys.executable} on the nodes of the cluster"
+        """Return the image, or the interpreter that stands in for it."""
+        if container.packages:
+            from launcher.runtimes.docker_engine.runtime import DockerRuntime
+
+            return DockerRuntime().describe_image(container)
+        return container.image or f"none: {sys.executable} on the nodes of the cluster"
 
     def describe_start(self, containers: Sequence[ContainerSpec]) -> str:
         """Return the command that submits the job, as a person would write it."""
         return shlex.join(["sbatch", *self._options(containers[0], [entry.limits for entry in containers], "")])
 
     def prepare(self, container: ContainerSpec) -> None:
-        """Nothing to prepare: the interpreter is there."""
+        """Put an image that a Docker engine has here on the shared folder; the nodes look for any other one."""
+        path = _image_note(container)
+        if not container.limits.engine or path.exists():
+            return
+        from launcher.runtimes.docker_engine.runtime import DockerRuntime
+        from launcher.runtimes.docker_engine.saving import saved_image
+
+        if container.packages:
+            DockerRuntime().prepare(container)
+        folder = Path(container.labels["launcher.home"]) / "images"
+        saved = saved_image(self.describe_image(container), folder) if _may_be_docker(container.image) else None
+        values = {"image": saved[0], "archive": str(saved[1])} if saved else {"image": container.image, "archive": ""}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _write(path, values)
 
     def describe_environment(self, container: ContainerSpec) -> dict[str, Any]:
-        """Return the interpreter and its packages, which the nodes share."""
-        return ProcessRuntime().describe_environment(container)
+        """Return the image, or the interpreter and its packages, which the nodes share."""
+        if not container.limits.engine:
+            return ProcessRuntime().describe_environment(container)
+        note = _read(_image_note(container))
+        return {"Image": self.describe_image(container), **({"ImageId": note["image"]} if note["archive"] else {})}
 
     @staticmethod
     def _options(container: ContainerSpec, limits: Sequence[Limits], token: str) -> list[str]:
@@ -435,7 +558,13 @@ class SlurmRuntime(Runtime):
         state_path, first = Path(container.state_path), _folder(container)
         # Values that are inherited go by way of sbatch: nothing writes them down.
         own = {name: value for name, value in job_environment(container).items() if name not in container.inherited}
+        if container.limits.engine:
+            own = {"CUDA_VISIBLE_DEVICES": "-1"} if container.limits.gpus == () else {}
         write_request(container, {**own, **container.environment}, (), shared_network="Slurm put them on one node")
+        request = {**_read(state_path / "request.json"), "feeder": str(_FEEDER)}
+        if container.limits.engine:
+            request |= {"toolkit": "", "container": _contained(container)}
+        _write(state_path / "request.json", request)
         (state_path / "orders").write_bytes(b"")
         open_log(container).close()
         _write(state_path / "slurm.json", {"log": container.log_path, "limits": asdict(container.limits)})
@@ -516,6 +645,37 @@ class SlurmRuntime(Runtime):
             for number, values in commands.own_jobs().items()
             if values.get("home") == home and not values["ended"]
         ]
+
+
+def _contained(container: ContainerSpec) -> dict[str, Any]:
+    """Return what a node has to know of a host's container, besides what every host's request has."""
+    note = _read(_image_note(container))
+    if note.get("archive"):
+        source = f"docker-archive:{note['archive']}"
+    else:
+        source = "" if is_of_aws(container.image) else container.image
+    return {
+        "engine": list(container.limits.engine),
+        "name": f"launcher-{container.job_name}-{container.host}-{uuid.uuid4().hex[:8]}",
+        "home": container.labels["launcher.home"],
+        "image": note.get("image", container.image),
+        "source": source,
+        "archive": note.get("archive", ""),
+        "entry_point": list(container.entry_point),
+        "arguments": list(container.arguments),
+        "bundled": container.bundled,
+        "shm_bytes": container.limits.shm_bytes or container.limits.memory_bytes // 2,
+    }
+
+
+def _image_note(container: ContainerSpec) -> Path:
+    """Return the file that says where a job's image is, once that has been looked for."""
+    return Path(container.state_path).with_name("image.json")
+
+
+def _may_be_docker(image: str) -> bool:
+    """Return whether an image may be a name of Docker's; podman knows other places, such as oci-archive:PATH."""
+    return not image.startswith(("docker-archive:", "oci-archive:", "oci:", "dir:", "docker://"))
 
 
 def _folder(container: ContainerSpec) -> Path:

@@ -72,12 +72,11 @@ def answer_of(
     Raises:
         RuntimeUnavailableError: it is not there, or does not end in time.
     """
-    own = {name: os.environ[name] for name in _INHERITED if name in os.environ}
     try:
         return subprocess.run(
             [program, *arguments],
             input=text,
-            env={**own, **(variables or {})},
+            env={**own_environment(), **(variables or {})},
             cwd="/",
             capture_output=True,
             text=True,
@@ -97,6 +96,11 @@ def answer_of(
         ) from None
     except OSError as error:
         raise RuntimeUnavailableError(f"{program} cannot be run: {error.strerror}.", "Shorten the request.") from error
+
+
+def own_environment() -> dict[str, str]:
+    """Return what a command of Slurm's may see of this process's environment."""
+    return {name: os.environ[name] for name in _INHERITED if name in os.environ}
 
 
 def ask(program: str, *arguments: str) -> str:

@@ -13,11 +13,14 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import math
 import os
 import signal
 import socket
 import struct
+import subprocess
 import sys
+import threading
 import time
 from importlib import import_module
 from pathlib import Path
@@ -25,9 +28,11 @@ from typing import Any
 
 _LOOK_SECONDS = 2.0  # at the orders, also when no signal has come
 _MEETING_SECONDS = 300.0  # a shared folder may show another node's file late
+_STUTTER_SECONDS = 0.1
+_PULLING_SECONDS = 7200.0  # the other hosts may have to pull their image
 _SIOCGIFADDR = 0x8915
 _PR_SET_PDEATHSIG = 1
-_UNSEEN, _SETUP_FAILED = "Unseen", 125
+_UNSEEN, _ENGINE, _SETUP_FAILED = "Unseen", "Engine", 125
 _DEVICES = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "GPU_DEVICE_ORDINAL", "ZE_AFFINITY_MASK")
 
 
@@ -39,6 +44,10 @@ class _Host:
         self._pid = 0
         self._terminated = self._outside = False
         self._node = os.environ.get("SLURMD_NODENAME", "")
+        self._log_path = log_path
+        self._container: Any = None
+        self._factor = 1.0
+        self._feeder: subprocess.Popen[bytes] | None = None
 
     def run(self, others: list[Path]) -> int:
         for number in (signal.SIGURG, signal.SIGALRM):
@@ -48,16 +57,36 @@ class _Host:
         inherited = os.environ.pop("LAUNCHER_INHERITED", "{}")
         if unseen := _unseen(request):
             return self._end(_SETUP_FAILED, cause=_UNSEEN, detail=f"{self._node} does not see {unseen}")
+        if request.get("container"):
+            self._container = self._supervisor._beside("slurm_container").Container(request, self._node)
+            signal.setitimer(signal.ITIMER_REAL, _LOOK_SECONDS, _LOOK_SECONDS)
+            self._obey()
+            reason = self._container.have_image()
+            if self._container.stopped:
+                return self._end(128 + signal.SIGTERM, cause="", detail="")
+            if reason:
+                return self._end(_SETUP_FAILED, cause=_ENGINE, detail=reason)
         try:
             self._meet(request, others)
         except TimeoutError as error:
             return self._end(_SETUP_FAILED, cause=_UNSEEN, detail=f"{self._node} does not see {error}")
         self._settle(request)
+        if self._container is not None:
+            _write(self._state_path / "request.json", self._container.settled(list(json.loads(inherited))))
+        self._feeder = self._fed(request)
         code = self._supervise(inherited)
+        if self._feeder is not None:
+            self._feeder.kill()
+            self._feeder.wait()
         ended: dict[str, Any] = {"cause": "Removed", "detail": "the job's supervisor was killed"}
         with contextlib.suppress(OSError):
             ended = json.loads((self._state_path / "exit.json").read_text(encoding="utf-8"))
             code = ended["exit_code"]
+        if self._container is not None:
+            problem = self._container.give_back()
+            if not ended["cause"]:
+                ended |= self._container.end_of(code, self._log_path)
+            ended["warning"] = "; ".join(text for text in (ended.get("warning", ""), problem) if text)
         return self._end(code, **ended)
 
     def _meet(self, request: dict[str, Any], others: list[Path]) -> None:
@@ -69,7 +98,7 @@ class _Host:
         machine = f"{boot} {Path('/proc/self/ns/net').readlink()}"
         own = {"node": self._node, "machine": machine, "address": address, "pid": os.getpid(), "time": time.time()}
         _write(self._state_path / "started.json", own)
-        deadline = time.monotonic() + _MEETING_SECONDS
+        deadline = time.monotonic() + (_MEETING_SECONDS if self._container is None else _PULLING_SECONDS)
         places: list[dict[str, Any]] = []
         for path in others:
             while not (place := _read(path / "started.json")):
@@ -100,6 +129,21 @@ class _Host:
         if request["memory_bytes"] and self._memory_is_limited(request["memory_bytes"]):
             request["memory_bytes"] = 0
         _write(self._state_path / "request.json", request)
+
+    def _fed(self, request: dict[str, Any]) -> subprocess.Popen[bytes] | None:
+        """Start what writes the host's pipes; None where the job has no streams."""
+        around = self._state_path.with_name("feeder")
+        wanted, number = _read(around / "request.json"), request["number"]
+        if not wanted:
+            return None
+        folder = around / self._state_path.name
+        folder.mkdir(exist_ok=True)
+        streams = [stream for stream in wanted["streams"] if stream["number"] == number]
+        _write(folder / "request.json", {**wanted, "streams": streams, "ignores_sigterm": True})
+        _write(folder / "hosts.json", [os.getpid()])
+        with (folder / "lock").open("wb") as lock, (folder / "log").open("ab") as log:
+            words = [sys.executable, "-I", "-S", request["feeder"], str(folder), str(lock.fileno())]
+            return subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=[lock.fileno()])
 
     def _memory_is_limited(self, wanted: int) -> bool:
         """Return whether Slurm holds the task to its memory, or to little more."""
@@ -134,15 +178,56 @@ class _Host:
 
     def _obey(self) -> None:
         orders = self._supervisor._read_text(self._state_path / "orders").split()
+        if self._feeder is not None and self._pid and self._feeder.poll() is not None:
+            ended = self._state_path.parent / "feeder" / self._state_path.name / "ended.json"
+            if not _read(ended).get("error"):
+                _write(ended, {"error": f"{self._node}: the process that writes the pipes was killed"})
+        ends = "KILL" in orders or "TERM" in orders
+        if ends:
+            self._stop_pulling()
+        self._hold_back(1.0 if ends or self._outside else _slowness(orders))
         if "KILL" in orders:
             self._send(signal.SIGUSR1)
         elif "TERM" in orders and not self._terminated:
             self._terminated = bool(self._pid)
             self._send(signal.SIGTERM)
 
+    def _hold_back(self, factor: float) -> None:
+        """Give the host so many times less of the CPU, from a thread; infinity lets it stand still."""
+        self._factor, was_held = factor, self._factor > 1
+        if factor > 1 and not was_held and self._pid:
+            threading.Thread(target=self._stutter, name="stutter", daemon=True).start()
+        elif not self._pid:
+            self._factor = 1.0  # asked for again when it runs
+
+    def _stutter(self) -> None:
+        descendants = self._supervisor._beside("usage").descendants
+        while (factor := self._factor) > 1:
+            self._send_to_all(signal.SIGSTOP, descendants)
+            time.sleep(_STUTTER_SECONDS * (1 - 1 / factor))
+            if self._factor != math.inf:
+                self._send_to_all(signal.SIGCONT, descendants)
+                time.sleep(_STUTTER_SECONDS / factor)
+        self._send_to_all(signal.SIGCONT, descendants)
+
+    def _send_to_all(self, number: signal.Signals, descendants: Any) -> None:
+        """Send a signal to all processes of the host, also to those that are started meanwhile."""
+        sent: set[int] = set()
+        while (own := self._pid) and (pids := {own, *descendants(own)} - sent):
+            for pid in pids:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, number)
+            sent |= pids
+
     def _on_terminate(self) -> None:
         self._outside = True
+        self._factor = 1.0
+        self._stop_pulling()
         self._send(signal.SIGTERM)
+
+    def _stop_pulling(self) -> None:
+        if self._container is not None and not self._pid:
+            self._container.stop()
 
     def _send(self, number: signal.Signals) -> None:
         if self._pid:
@@ -169,8 +254,25 @@ def main(folder: Path) -> int:
 
 def _unseen(request: dict[str, Any]) -> str:
     """Return a path of the job's that is not there; empty where all are."""
-    paths = [request["tree"], request["toolkit"], *(mount["source"] for mount in request["mounts"])]
+    archive = (request.get("container") or {}).get("archive", "")
+    paths = [
+        request["tree"],
+        request["toolkit"],
+        request.get("feeder", ""),
+        archive,
+        *(mount["source"] for mount in request["mounts"]),
+    ]
     return next((path for path in paths if path and not Path(path).exists()), "")
+
+
+def _slowness(orders: list[str]) -> float:
+    """Return the factor that the last order of its kind asks for."""
+    for word in reversed(orders):
+        if word in ("PAUSE", "RESUME"):
+            return math.inf if word == "PAUSE" else 1.0
+        if word.startswith("SLOW="):
+            return float(word.removeprefix("SLOW="))
+    return 1.0
 
 
 def _own_address() -> str:
@@ -203,7 +305,7 @@ def _read(path: Path) -> dict[str, Any]:
     return values
 
 
-def _write(path: Path, values: dict[str, Any]) -> None:
+def _write(path: Path, values: Any) -> None:
     part = path.with_name(path.name + ".new")
     with part.open("w", encoding="utf-8") as file:
         json.dump(values, file)

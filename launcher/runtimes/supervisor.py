@@ -131,6 +131,8 @@ class _Job:
         reason = "this system has no namespaces"
         if self._request["network_shared"]:
             os.write(1, _SHARED_NOTICE.format(reason=self._request["network_shared"]).encode())
+        if self._request.get("removal"):
+            return self._run_engine(self._request["removal"])
         if sys.platform == "linux" and self._request["isolate"]:
             code, reason = self._run_isolated()
             if code is not None:
@@ -172,7 +174,7 @@ class _Job:
         if self._main_pid:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self._main_pid, signal.SIGKILL)
-        if not self.isolated:
+        if not self.isolated and not self._request.get("removal"):
             _kill_children()  # only killed: whoever waits for the job takes its exit code, and then the rest
 
     def _watch(self, pid: int) -> None:
@@ -216,6 +218,30 @@ class _Job:
         code = _exit_code(_wait_for(pid))
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(pid, signal.SIGKILL)  # where orphans are not taken in, at least the job's own group
+        return code
+
+    def _run_engine(self, removal: list[str]) -> int:
+        """Run an engine's program, which makes a container, and then have the engine remove what is left of that.
+
+        Processes of the container may be of users that only the engine can end them for.
+        """
+        pid = os.fork()
+        if pid == 0:
+            os.close(self._lock)
+            os.setpgid(0, 0)
+            self._limit()
+            self._execute({})
+        self._watch(pid)
+        code = _exit_code(_wait_for(pid))
+        self._main_pid = 0
+        remover = os.fork()
+        if remover == 0:
+            os.close(self._lock)
+            os.setpgid(0, 0)
+            self._request["argv"] = removal
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # it prints what it has removed
+            self._execute({})
+        _wait_for(remover)
         return code
 
     def _limit(self) -> None:

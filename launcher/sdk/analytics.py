@@ -10,7 +10,7 @@ from launcher.errors import UnsupportedOptionError
 from launcher.jobs.metrics import MetricPoint, points_table, read_points
 from launcher.sdk.session import Session, check_session
 from launcher.sdk.training_job import TrainingJob
-from launcher.sdk.tuning_job import TuningJob
+from launcher.sdk.tuning_job import tuning_job
 from launcher.settings import AWS_MODE
 
 if TYPE_CHECKING:
@@ -96,14 +96,14 @@ class HyperparameterTuningJobAnalytics:
 
     Args:
         hyperparameter_tuning_job_name: the tuning job.
-        sagemaker_session: a ``launcher.Session``, which is not needed.
+        sagemaker_session: with the mode ``aws``, the tuning job is one on AWS.
     Raises:
         TuningJobNotFoundError: there is no such tuning job.
     """
 
     def __init__(self, hyperparameter_tuning_job_name: str, sagemaker_session: object | None = None) -> None:
-        check_session(sagemaker_session, "HyperparameterTuningJobAnalytics")
-        self._job = TuningJob(hyperparameter_tuning_job_name)
+        session = check_session(sagemaker_session, "HyperparameterTuningJobAnalytics")
+        self._job = tuning_job(hyperparameter_tuning_job_name, session)
         self._table: pd.DataFrame | None = None
 
     @property

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from launcher.errors import AsyncInferenceError, BadInputError, UnsupportedOptionError
 from launcher.sdk.predictor import Predictor
 from launcher.sdk.runtime_client import body_of
-from launcher.storage import storage_for, to_uri
+from launcher.storage import to_uri
 
 if TYPE_CHECKING:
     from launcher.sdk.session import Session
@@ -79,7 +79,7 @@ class AsyncInferenceResponse:
 
     Attributes:
         output_path: its URI.
-        failure_path: of what is written in its place where the container answers with an error.
+        failure_path: of what is written in its place where the container answers with an error; empty for none.
     """
 
     def __init__(self, predictor_async: AsyncPredictor, output_path: str, failure_path: str) -> None:
@@ -178,7 +178,7 @@ class AsyncPredictor:
         answer = self.sagemaker_session.sagemaker_runtime_client.invoke_endpoint_async(
             **{"EndpointName": self.endpoint_name, "InputLocation": input_path, **arguments}
         )
-        return AsyncInferenceResponse(self, answer["OutputLocation"], answer["FailureLocation"])
+        return AsyncInferenceResponse(self, answer["OutputLocation"], answer.get("FailureLocation", ""))
 
     def result_at(self, output_path: str, failure_path: str, seconds: float) -> Any:
         """Return what was answered, once it is there. The launcher's own.
@@ -186,9 +186,9 @@ class AsyncPredictor:
         Raises:
             AsyncInferenceError: the container answered with an error, or not in so many seconds.
         """
-        storage, deadline = storage_for(to_uri(output_path), self.sagemaker_session.s3), time.monotonic() + seconds
+        storage, deadline = self.sagemaker_session._storage_of(to_uri(output_path)), time.monotonic() + seconds
         while True:
-            for path in (output_path, failure_path):
+            for path in filter(None, (output_path, failure_path)):
                 if storage.exists(path):
                     data = _read(storage, path)
                     if path == failure_path:
@@ -222,7 +222,7 @@ class AsyncPredictor:
         with tempfile.TemporaryDirectory(prefix="launcher-") as folder:
             path = Path(folder, "input")
             path.write_bytes(body_of(self.predictor.serializer.serialize(data)))
-            storage_for(to_uri(uri), session.s3).put_file(path, uri)
+            session._storage_of(to_uri(uri)).put_file(path, uri)
         return uri
 
 

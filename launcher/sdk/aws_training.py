@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from launcher.errors import ArtifactError, BadInputError, OutputPathError
+from launcher.errors import ArtifactError, OutputPathError
 from launcher.remote.client import WireClient
-from launcher.remote.shipping import Shipment, pack_source, ship_channels
+from launcher.remote.shipping import Shipment, pack_source, ship_inputs
 from launcher.requests.for_aws import aws_document, check_for_aws
 from launcher.sdk.remote_training_job import RemoteTrainingJob
 from launcher.storage.s3_uris import split_s3_uri
@@ -42,7 +42,7 @@ class AwsSubmission:
             StorageError: the bucket is not there, or may not be written; no job was asked for.
             RemoteRequestError: AWS refused the job.
         """
-        self._upload(client)
+        self.upload(client)
         client.submit(self.request)
         return RemoteTrainingJob(str(self.request["TrainingJobName"]), client, warnings=self.warnings)
 
@@ -56,7 +56,7 @@ class AwsSubmission:
         Raises:
             StorageError, RemoteRequestError: as of ``send``.
         """
-        self._upload(client)
+        self.upload(client)
         optional = {"schedulingPriority": priority, "shareIdentifier": share}
         answer = client.ask(
             "batch",
@@ -69,7 +69,12 @@ class AwsSubmission:
         )
         return str(answer["jobId"])
 
-    def _upload(self, client: WireClient) -> None:
+    def upload(self, client: WireClient) -> None:
+        """Upload source and inputs, as far as they are not there.
+
+        Raises:
+            StorageError: the bucket is not there, or may not be written.
+        """
         if self.source_uri:
             with tempfile.TemporaryDirectory(prefix="launcher-source-") as scratch:
                 try:
@@ -94,27 +99,8 @@ def submission_for_aws(
     document = aws_document(request)
     check_for_aws(document)
     bucket, _ = split_s3_uri(document["OutputDataConfig"]["S3OutputPath"])
-    shipment = ship_channels(document, f"s3://{bucket}")
+    shipment = ship_inputs(document, f"s3://{bucket}")
     warnings: tuple[str, ...] = ()
     if document["OutputDataConfig"].get("KmsKeyId") and (source_uri or shipment.files):
         warnings = ("the output key encrypts results; source and inputs are uploaded with the bucket's own encryption",)
     return AwsSubmission(shipment.request, shipment, source_uri, members, warnings)
-
-
-def checked_role(role: str | None) -> str:
-    """Return the role of a job on AWS.
-
-    Raises:
-        BadInputError: none is given, or it is a name and no ARN.
-    """
-    if not role:
-        raise BadInputError(
-            "no role is given, and a job on AWS runs with one.",
-            'Name the ARN of a role of yours that SageMaker may take on: role="arn:aws:iam::ACCOUNT:role/NAME".',
-        )
-    if not role.startswith("arn:"):
-        raise BadInputError(
-            f"role='{role}' is no ARN, and its account is not looked up.",
-            f"See: aws iam get-role --role-name {role} --query Role.Arn",
-        )
-    return role

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from launcher.endpoints import service
-from launcher.errors import BadInputError, UnsupportedOptionError
-from launcher.jobs.store import EndpointConfigStore, EndpointStore
+from launcher.errors import BadInputError, RemoteRequestError, TakenError, UnsupportedOptionError
 from launcher.requests.names import make_job_name
 from launcher.requests.shapes import OWN_MEMBER
 from launcher.requests.training import s3_member
@@ -18,7 +16,6 @@ from launcher.sdk.endpoint_configs import next_name, tag_members
 from launcher.sdk.predictor import Predictor
 from launcher.sdk.serializers import BaseSerializer
 from launcher.sdk.serverless import ServerlessInferenceConfig
-from launcher.settings import home_path
 
 if TYPE_CHECKING:
     from launcher.sdk.session import Session
@@ -68,7 +65,7 @@ def deploy(
     """Make an endpoint of a model, and return what asks it: a Predictor, or an AsyncPredictor.
 
     Args:
-        model_name: a model of this home.
+        model_name: a model of the session's place.
         session: whose buckets are meant.
         base_name: what the endpoint's name begins with where none is given.
         wait: until it answers.
@@ -82,7 +79,7 @@ def deploy(
         EndpointFailedError: it was, and its containers do not answer.
     """
     refuse_options(refused)
-    home, store = home_path(), EndpointStore(home_path())
+    serving = session._serving
     name = endpoint_name or make_job_name(base_name)
     variant: dict[str, Any] = {"VariantName": ALL_TRAFFIC, "ModelName": model_name, "InitialVariantWeight": 1}
     if serverless_inference_config is not None:
@@ -108,26 +105,26 @@ def deploy(
         request["AsyncInferenceConfig"] = async_inference_config.to_request_dict(session)
     if tags:
         request["Tags"] = tag_members(tags)
-    exists = store.folder(name).record_path.exists()
+    exists = serving.has("Endpoint", name)
     if exists and not update_endpoint:
-        store.check_unused(name)
-    configs = EndpointConfigStore(home)
-    if configs.folder(name).record_path.exists():
+        hint = "Choose another name, or give update_endpoint=True."
+        raise TakenError(f'Cannot create already existing endpoint "{name}".', hint)
+    if serving.has("EndpointConfig", name):
         request["EndpointConfigName"] = next_name(name)
-    service.create_config(request, home)
+    serving.ask("CreateEndpointConfig", **request)
     asked: dict[str, Any] = {"EndpointName": name, "EndpointConfigName": request["EndpointConfigName"]}
-    identity = ""
+    update = ""
     try:
         if exists:
-            identity = service.update_endpoint(asked, home)
+            update = serving.update(name, request["EndpointConfigName"])
         else:
             tag_list = {"Tags": request["Tags"]} if "Tags" in request else {}
-            service.create_endpoint({**asked, **tag_list, OWN_MEMBER: {"Runtime": runtime}}, home)
-    except BadInputError:
-        configs.remove(request["EndpointConfigName"])
+            serving.ask("CreateEndpoint", **asked, **tag_list, **{OWN_MEMBER: {"Runtime": runtime}})
+    except (BadInputError, RemoteRequestError):
+        serving.ask("DeleteEndpointConfig", EndpointConfigName=request["EndpointConfigName"])
         raise
     if wait:
-        service.wait_in_service(store, name, identity)
+        serving.wait(name, update)
     predictor = (predictor_cls or Predictor)(name, session)
     if serializer is not None:
         predictor.serializer = serializer

@@ -5,16 +5,16 @@ from __future__ import annotations
 import copy
 import uuid
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from launcher.endpoints import service
 from launcher.errors import BadInputError
-from launcher.jobs.store import EndpointStore
-from launcher.requests.endpoints import config_request
-from launcher.settings import home_path
+
+if TYPE_CHECKING:
+    from launcher.sdk.serving_place import ServingHere
 
 
 def updated_config(
+    serving: ServingHere,
     endpoint_name: str,
     initial_instance_count: int | None,
     instance_type: str | None,
@@ -24,12 +24,12 @@ def updated_config(
 ) -> str:
     """Make a configuration that differs from an endpoint's in what is given, and return its name.
 
+    Args:
+        serving: where the endpoint is.
     Raises:
         BadInputError: several variants leave open whose the values are.
     """
-    home = home_path()
-    config = EndpointStore(home).load(endpoint_name).current.config
-    request = copy.deepcopy(config_request(config))
+    request = copy.deepcopy(serving.config_of(endpoint_name))
     changes = {
         "InitialInstanceCount": initial_instance_count,
         "InstanceType": instance_type,
@@ -51,7 +51,7 @@ def updated_config(
     if tags:
         request["Tags"] = tag_members(tags)
     request["EndpointConfigName"] = next_name(endpoint_name)
-    service.create_config(request, home)
+    serving.ask("CreateEndpointConfig", **request)
     return str(request["EndpointConfigName"])
 
 

@@ -20,7 +20,7 @@ from launcher.sdk.framework_predictors import (
 from launcher.sdk.frameworks import check_base_versions, check_versions
 from launcher.sdk.model import Model
 from launcher.sdk.predictor import Predictor
-from launcher.settings import REGION, default_runtime
+from launcher.settings import AWS_MODE, REGION, default_runtime
 
 ModelData = str | os.PathLike[str] | Mapping[str, Any] | None
 
@@ -67,11 +67,13 @@ class FrameworkModel(Model):
             image_uri, model_data, role, predictor_cls or self._predictor, env, entry_point=entry_point, **kwargs
         )
 
-    def request(self, name: str | None = None, tags: Sequence[Mapping[str, str]] | None = None) -> dict[str, Any]:
-        """Return the CreateModel document; on Docker with AWS's name of the framework's image."""
-        request = super().request(name, tags)
-        if self.image_uri is None and self._chosen_runtime().runs_images:
-            request["PrimaryContainer"]["Image"] = self._image()
+    def _document(self, name: str | None = None, tags: Sequence[Mapping[str, str]] | None = None) -> dict[str, Any]:
+        """Return the CreateModel document; on Docker and on AWS with AWS's name of the framework's image."""
+        request = super()._document(name, tags)
+        on_aws = self.sagemaker_session.mode == AWS_MODE
+        if self.image_uri is None and (on_aws or self._chosen_runtime().runs_images):
+            region = self.sagemaker_session.boto_region_name if on_aws else REGION
+            request["PrimaryContainer"]["Image"] = image_uris.in_region(self._image(), region)
         return request
 
     def _chosen_runtime(self) -> Runtime:

@@ -22,7 +22,7 @@ from launcher.sdk.processing_inputs import NetworkConfig, ProcessingInput, Proce
 from launcher.sdk.processing_job import ProcessingJob
 from launcher.sdk.processing_options import PROCESSOR_RUN_OPTIONS
 from launcher.sdk.session import Session
-from launcher.settings import REGION
+from launcher.settings import AWS_MODE, REGION
 
 _SOURCE_MTIME = 315532800  # 1980: the same files make the same bytes
 _ENTRYPOINT = "runproc.sh"
@@ -98,6 +98,7 @@ class FrameworkProcessor(Processor):
             runtime=runtime,
             mode=mode,
         )
+        _name_in_region(self, image_uri)
         self.estimator_cls = estimator_cls
         self.framework_version = framework_version
         self.py_version = py_version
@@ -253,6 +254,7 @@ class SKLearnProcessor(ScriptProcessor):
     ) -> None:
         image = image_uri or _image("sklearn", framework_version, "py3", instance_type)
         super().__init__(role, image, command, instance_count, instance_type, *positional, **options)
+        _name_in_region(self, image_uri)
         self.framework_version = framework_version
 
 
@@ -261,6 +263,13 @@ def _image(framework: str, version: str | None, py_version: str | None, instance
     if not framework or version is None:
         return None
     return image_uris.retrieve(framework, REGION, version, py_version, instance_type or "local", image_scope="training")
+
+
+def _name_in_region(processor: Processor, given: str | None) -> None:
+    """Make the image of a framework that of the region, where it runs on AWS and none was given."""
+    session = processor.sagemaker_session
+    if session.mode == AWS_MODE and given is None and processor.image_uri is not None:
+        processor.image_uri = image_uris.in_region(processor.image_uri, session.boto_region_name)
 
 
 def _write_archive(members: Sequence[tuple[str, Path]], target: Path) -> None:

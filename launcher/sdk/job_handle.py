@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from launcher.errors import JobFailedError
+from launcher.errors import ArtifactError, JobFailedError
 from launcher.jobs.record import DrivenRecord
 from launcher.jobs.states import Status
 from launcher.jobs.store import Store
@@ -15,6 +16,7 @@ from launcher.running.following import LineSink, LogReader, log_tail
 from launcher.runtimes import Runtime
 from launcher.sdk.notebook import progress_shown
 from launcher.secrets import masked_text
+from launcher.storage import Storage
 from launcher.terminal import neutralised_text, print_line, say_error
 
 RecordType = TypeVar("RecordType", bound=DrivenRecord)
@@ -45,6 +47,13 @@ class JobHandle(Generic[RecordType]):
     def job_name(self) -> str:
         """The name again, under the SDK's other word for it."""
         return self.name
+
+    @property
+    def announcement(self) -> str:
+        """What is said when it goes on without the caller."""
+        kind = self._store.kind
+        noun = kind.noun.capitalize()
+        return f"{noun} {self.name} runs; follow it with: launcher logs -f {self.name} --kind {kind.noun.split()[0]}"
 
     @property
     def status(self) -> str:
@@ -161,3 +170,22 @@ class JobHandle(Generic[RecordType]):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(name={self.name!r}, status={str(self._record.status)!r})"
+
+
+def fetched_folder(storage: Storage, uri: str, copies: Path) -> Path:
+    """Return a folder of this machine with what lies below a prefix now.
+
+    Args:
+        storage: of the prefix.
+        copies: gets files that are in S3; what an earlier call left there is replaced.
+    Raises:
+        ArtifactError: there is nothing.
+    """
+    files = storage.files_below(uri.rstrip("/"))
+    if not files:
+        raise ArtifactError(f"there is nothing at {uri} yet.", "A job's outputs are there when it has ended.")
+    if uri.startswith("file://"):
+        return storage.fetch(uri, copies)
+    shutil.rmtree(copies, ignore_errors=True)
+    storage.download_all({inner: copies / name for name, inner in files.items()})
+    return copies

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from launcher.errors import BadInputError, TakenError, UnsupportedOptionError
-from launcher.jobs.store import ModelStore
 from launcher.paths import make_private
 from launcher.requests.names import make_job_name
 from launcher.requests.shapes import OWN_MEMBER
@@ -19,14 +18,13 @@ from launcher.running import artifacts
 from launcher.running.source import check_source, list_members
 from launcher.runtimes import Runtime
 from launcher.sdk.options import check_options, in_sdk_words
-from launcher.sdk.roles import role_arn
+from launcher.sdk.roles import role_in
 from launcher.sdk.serving_options import MODEL_OPTIONS
 from launcher.sdk.session import Session, check_session
 from launcher.sdk.training_job import TrainingJob
 from launcher.sdk.transformer import Transformer
-from launcher.serving.models import create_model
-from launcher.settings import REGION, home_path
-from launcher.storage import storage_for, to_uri
+from launcher.settings import AWS_MODE, REGION, home_path
+from launcher.storage import to_uri
 from launcher.terminal import say_error
 
 if TYPE_CHECKING:
@@ -58,7 +56,7 @@ class Model:
         code_location: where the model with the code in it goes; default: as for the SDK, the session's bucket.
         container_log_level: told to the container.
         runtime: this project's own: ``auto``, ``docker`` or ``process``.
-        mode: this project's own: ``local`` or ``s3``, where no session says it.
+        mode: this project's own: ``local``, ``s3`` or ``aws``, where no session says it.
     """
 
     def __init__(
@@ -101,7 +99,7 @@ class Model:
         self.name = name
         self.vpc_config = None
         self.sagemaker_session = sagemaker_session or Session(mode=mode)
-        self.sagemaker_session._refuse_aws("Model")
+        self.sagemaker_session._refuse_runtime(runtime)
         self._session_given = sagemaker_session is not None
         self.source_dir = source_dir
         self.code_location = code_location
@@ -131,30 +129,40 @@ class Model:
         for option, value in refused.items():
             if value is not None:
                 raise UnsupportedOptionError(f"Model.create({option}=...) is not emulated.", "Leave it out.")
-        store = ModelStore(home_path())
         name = self.name or make_job_name(self._base_name or _base_of(self.image_uri))
-        request = self.request(name, tags)
+        request = self._document(name, tags)
         with in_sdk_words(MODEL_OPTIONS):
             try:
-                self._make(store, name, request)
+                self._make(name, request)
             except TakenError:
                 say_error(f"Using already existing model: {name}. What this one asks for besides is not looked at.")
         self.name = name
         return name
 
-    def _make(self, store: ModelStore, name: str, request: dict[str, Any]) -> None:
-        store.check_unused(name)
+    def _make(self, name: str, request: dict[str, Any]) -> None:
+        serving = self.sagemaker_session._serving
         if self.entry_point is None:
-            create_model(request, store)
+            serving.ask("CreateModel", **request)
             return
+        serving.shown("CreateModel", request)  # checks it
+        if serving.has("Model", name):
+            raise TakenError(f'Cannot create already existing model "{name}".', "Choose another name.")
         with tempfile.TemporaryDirectory(prefix="launcher-") as folder:
             container = request["PrimaryContainer"]
-            container["ModelDataUrl"] = self._with_code(store, name, request, Path(folder))
+            container["ModelDataUrl"] = self._with_code(name, Path(folder))
             container.pop("ModelDataSource", None)
-            create_model(request, store)
+            serving.ask("CreateModel", **request)
 
     def request(self, name: str | None = None, tags: Sequence[Mapping[str, str]] | None = None) -> dict[str, Any]:
-        """Return the CreateModel document; with an entry point, as it is before the code is packed."""
+        """Return the CreateModel document; with an entry point, as it is before the code is packed.
+
+        Raises:
+            BadInputError: it is for AWS, which would refuse it.
+        """
+        with in_sdk_words(MODEL_OPTIONS):
+            return self.sagemaker_session._serving.shown("CreateModel", self._document(name, tags))
+
+    def _document(self, name: str | None = None, tags: Sequence[Mapping[str, str]] | None = None) -> dict[str, Any]:
         container: dict[str, Any] = {"Environment": self._environment()}
         if self.image_uri is not None:
             container["Image"] = self.image_uri
@@ -172,7 +180,7 @@ class Model:
         uses_s3 = session.mode == "s3" or "s3://" in str(data)
         return {
             "ModelName": name or self.name or make_job_name(_base_of(self.image_uri)),
-            "ExecutionRoleArn": role_arn(self.role),
+            "ExecutionRoleArn": role_in(session.mode, self.role),
             "PrimaryContainer": container,
             "EnableNetworkIsolation": self._enable_network_isolation,
             "Tags": [dict(tag) for tag in tags or ()],
@@ -253,7 +261,7 @@ class Model:
         refused |= {"inference_recommendation_id": inference_recommendation_id, "accept_eula": accept_eula}
         refuse_options(refused)
         check_instances(initial_instance_count, instance_type, serverless_inference_config)
-        exists = self.name is not None and ModelStore(home_path()).folder(self.name).record_path.exists()
+        exists = self.name is not None and self.sagemaker_session._serving.has("Model", self.name)
         runtime = self.runtime.name if isinstance(self.runtime, Runtime) else self.runtime
         return deploy(
             str(self.name) if exists else self.create(instance_type),
@@ -286,22 +294,23 @@ class Model:
         """
         if self.name is None:
             raise BadInputError("the model has not been made yet.", "Call create(), or transformer().")
-        ModelStore(home_path()).remove(self.name)
+        self.sagemaker_session._serving.ask("DeleteModel", ModelName=self.name)
 
     def _environment(self) -> dict[str, str]:
         if self.entry_point is None:
             return dict(self.env)
+        on_aws = self.sagemaker_session.mode == AWS_MODE
         return {
             "SAGEMAKER_PROGRAM": Path(self.entry_point).name
             if self.source_dir is None
             else os.fspath(self.entry_point),
             "SAGEMAKER_SUBMIT_DIRECTORY": _CODE,
             "SAGEMAKER_CONTAINER_LOG_LEVEL": str(self.container_log_level),
-            "SAGEMAKER_REGION": REGION,
+            "SAGEMAKER_REGION": self.sagemaker_session.boto_region_name if on_aws else REGION,
             **self.env,
         }
 
-    def _with_code(self, store: ModelStore, name: str, request: Mapping[str, Any], scratch: Path) -> str:
+    def _with_code(self, name: str, scratch: Path) -> str:
         """Pack the source into the model, as the SDK does, and return where the new archive is."""
         location = None if self.source_dir is None else os.fspath(self.source_dir)
         dependencies = [os.fspath(path) for path in self.dependencies]
@@ -315,8 +324,7 @@ class Model:
             )
         else:
             uri = to_uri(os.fspath(self.model_data))
-            s3 = self.sagemaker_session.s3 if uri.startswith("s3://") else None
-            fetched = storage_for(uri, s3).fetch(uri, scratch / "fetched")
+            fetched = self.sagemaker_session._storage_of(uri).fetch(uri, scratch / "fetched")
             if fetched.is_dir():
                 shutil.copytree(fetched, model_path)
             else:
@@ -328,17 +336,18 @@ class Model:
         model_files = {member: path for member, path in own.items() if member.partition("/")[0] != "code"}
         archive = scratch / "model.tar.gz"
         artifacts.write_archive(sorted({**model_files, **code}.items()), archive)
-        target = f"{self._code_uri(store).rstrip('/')}/{name}/model.tar.gz"
-        storage_for(target, self.sagemaker_session.s3 if target.startswith("s3://") else None).put_file(archive, target)
+        target = f"{self._code_uri().rstrip('/')}/{name}/model.tar.gz"
+        self.sagemaker_session._storage_of(target).put_file(archive, target)
         return target
 
-    def _code_uri(self, store: ModelStore) -> str:
+    def _code_uri(self) -> str:
         if self.code_location is not None:
             return to_uri(os.fspath(self.code_location))
-        if self._session_given or self.sagemaker_session.mode == "s3":
+        if self._session_given or self.sagemaker_session.mode != "local":
             return self.sagemaker_session.default_output_uri()
-        folder = store.home / "model-archives"
-        for path in (store.home, folder):
+        home = home_path()
+        folder = home / "model-archives"
+        for path in (home, folder):
             if not path.exists():
                 make_private(path)
         return f"file://{folder}"

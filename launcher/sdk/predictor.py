@@ -8,12 +8,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from launcher.endpoints import service
 from launcher.endpoints.capture import EPISODE_ATTRIBUTE, STEP_ATTRIBUTE
 from launcher.endpoints.dataset import Report, build_rows, captured_lines, write_csv
 from launcher.endpoints.replies import new_id
 from launcher.errors import BadInputError, UnsupportedOptionError
-from launcher.jobs.store import EndpointConfigStore, EndpointStore, ModelStore
+from launcher.jobs.store import EndpointStore
 from launcher.sdk.deserializers import BaseDeserializer, BytesDeserializer
 from launcher.sdk.endpoint_configs import updated_config
 from launcher.sdk.serializers import BaseSerializer, IdentitySerializer
@@ -194,6 +193,7 @@ class Predictor:
         Raises:
             CaptureError: the endpoint captures nothing, or what it captured are no decisions.
         """
+        self.sagemaker_session._refuse_aws("Predictor.write_dataset")
         rows, report = build_rows(captured_lines(EndpointStore(home_path()), self.endpoint_name), default_reward)
         write_csv(rows, Path(path))
         return report
@@ -232,31 +232,31 @@ class Predictor:
                     f"update_endpoint({name}={value!r}) is not emulated.",
                     "Leave it out; initial_instance_count says how many containers answer.",
                 )
+        session = self.sagemaker_session
         config_name = updated_config(
-            self.endpoint_name, initial_instance_count, instance_type, model_name, tags, data_capture_config_dict
+            session._serving,
+            self.endpoint_name,
+            initial_instance_count,
+            instance_type,
+            model_name,
+            tags,
+            data_capture_config_dict,
         )
-        home = home_path()
-        identity = service.update_endpoint(
-            {"EndpointName": self.endpoint_name, "EndpointConfigName": config_name}, home
-        )
-        if wait:
-            service.wait_in_service(EndpointStore(home), self.endpoint_name, identity)
+        session.update_endpoint(self.endpoint_name, config_name, wait=wait)
 
     def delete_endpoint(self, delete_endpoint_config: bool = True) -> None:
-        """End the endpoint; nothing of it is left when this returns.
+        """End the endpoint; nothing of it is left on this machine when this returns. AWS goes on deleting.
 
         Args:
             delete_endpoint_config: its configuration as well.
         Raises:
             NotFoundError: there is none.
         """
-        home = home_path()
-        record = EndpointStore(home).load(self.endpoint_name)
-        service.delete_endpoint(self.endpoint_name, home)
-        config_name = record.current.config.config_name
-        configs = EndpointConfigStore(home)
-        if delete_endpoint_config and configs.folder(config_name).record_path.exists():
-            configs.remove(config_name)
+        serving = self.sagemaker_session._serving
+        config_name = serving.config_of(self.endpoint_name)["EndpointConfigName"]
+        serving.ask("DeleteEndpoint", EndpointName=self.endpoint_name)
+        if delete_endpoint_config and serving.has("EndpointConfig", config_name):
+            serving.ask("DeleteEndpointConfig", EndpointConfigName=config_name)
 
     def delete_predictor(self, wait: bool = False) -> None:
         """End the endpoint, and delete its configuration."""
@@ -268,10 +268,10 @@ class Predictor:
         Raises:
             NotFoundError: the endpoint, or a model, is not there.
         """
-        home = home_path()
-        deployment = EndpointStore(home).load(self.endpoint_name).current
-        for name in dict.fromkeys(variant.model_name for variant in deployment.config.variants):
-            ModelStore(home).remove(name)
+        serving = self.sagemaker_session._serving
+        variants = serving.config_of(self.endpoint_name)["ProductionVariants"]
+        for name in dict.fromkeys(variant["ModelName"] for variant in variants):
+            serving.ask("DeleteModel", ModelName=name)
 
     @property
     def _runtime(self) -> Any:

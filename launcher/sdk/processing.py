@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from launcher.errors import BadInputError, JobExistsError, SourceError
-from launcher.jobs.processing_record import ProcessingRecord
 from launcher.jobs.processing_spec import BUNDLED_IMAGE, CODE_PATH
-from launcher.jobs.store import Claim, ProcessingStore
+from launcher.jobs.store import ProcessingStore
 from launcher.paths import checked_path
 from launcher.processing_jobs.submission import (
     AcceptedProcessing,
@@ -21,18 +21,19 @@ from launcher.processing_jobs.submission import (
     record_processing,
 )
 from launcher.requests.names import make_job_name
+from launcher.requests.processing import OPERATION
 from launcher.requests.shapes import OWN_MEMBER
 from launcher.requests.training import DEFAULT_VOLUME_GB, s3_member
 from launcher.running.plan import RunPlan
 from launcher.runtimes import Runtime
 from launcher.sdk.options import check_options, given, in_sdk_words
 from launcher.sdk.processing_inputs import NetworkConfig, ProcessingInput, ProcessingOutput
-from launcher.sdk.processing_job import ProcessingJob
+from launcher.sdk.processing_job import ProcessingJob, RemoteProcessingJob
 from launcher.sdk.processing_options import PROCESSOR_OPTIONS, PROCESSOR_RUN_OPTIONS
-from launcher.sdk.roles import role_arn
+from launcher.sdk.roles import role_in
 from launcher.sdk.session import Session, check_session
-from launcher.settings import default_runtime, home_path
-from launcher.storage import recorded_storage, to_uri
+from launcher.settings import AWS_MODE, default_runtime, home_path
+from launcher.storage import Storage, recorded_storage, to_uri
 from launcher.terminal import say
 
 
@@ -83,7 +84,7 @@ class Processor:
         tags: kept with each job.
         network_config: ``NetworkConfig(enable_network_isolation=True)`` takes the network away.
         runtime: this project's own: ``auto``, ``docker``, ``process`` or ``slurm``.
-        mode: this project's own: ``local`` or ``s3``, where no session says it.
+        mode: this project's own: ``local``, ``s3`` or ``aws``, where no session says it.
 
     Attributes:
         jobs: the jobs that were run.
@@ -130,7 +131,7 @@ class Processor:
         self.max_runtime_in_seconds = max_runtime_in_seconds
         self.base_job_name = base_job_name
         self.sagemaker_session = sagemaker_session or Session(mode=mode)
-        self.sagemaker_session._refuse_aws(owner)
+        self.sagemaker_session._refuse_runtime(runtime)
         self._session_given = sagemaker_session is not None
         self.env = env
         self.tags = tags
@@ -193,11 +194,12 @@ class Processor:
             )
         check_options(PROCESSOR_RUN_OPTIONS, {"kms_key": kms_key}, f"{type(self).__name__}.run")
         job = self.submit(program, inputs, outputs, arguments, job_name, experiment_config)
+        if not wait or self.sagemaker_session.mode == AWS_MODE:
+            say(job.announcement)
         if wait:
             job.wait(logs=logs)
         else:
             job.detach()
-            say(f"Processing job {job.name} runs; follow it with: launcher logs -f {job.name} --kind processing")
         return job
 
     def submit(
@@ -211,16 +213,50 @@ class Processor:
     ) -> ProcessingJob:
         """Put the program in its place and record a job without running it. This project's own.
 
+        On AWS it runs from then on.
+
         Raises:
             BadInputError: the job cannot be run; nothing has been recorded.
         """
-        store, chosen = ProcessingStore(home_path()), program or self._program()
+        chosen = program or self._program()
+        if self.sagemaker_session.mode == AWS_MODE:
+            document = self._document(chosen, inputs, outputs, arguments, job_name, experiment_config)
+            job = self._sent(document, chosen)
+        else:
+            job = self._recorded(chosen, inputs, outputs, arguments, job_name, experiment_config)
+        self.latest_job = job
+        self.jobs.append(job)
+        self._current_job_name, self.arguments = job.name, arguments
+        return job
+
+    def _sent(self, document: Mapping[str, Any], program: Program) -> ProcessingJob:
+        session = self.sagemaker_session
+        with in_sdk_words((*PROCESSOR_OPTIONS, *PROCESSOR_RUN_OPTIONS)):
+            session._documents.prepared(OPERATION, document)  # checks it, before anything is uploaded
+            with tempfile.TemporaryDirectory(prefix="launcher-source-") as scratch:
+                for uri, upload in self._uploads(document, program).items():
+                    _put(upload, uri, session.wire.storage, Path(scratch, "source"))
+            session._documents.send(OPERATION, document)
+        return RemoteProcessingJob(document["ProcessingJobName"], session.wire)
+
+    def _recorded(
+        self,
+        chosen: Program,
+        inputs: Sequence[ProcessingInput] | None,
+        outputs: Sequence[ProcessingOutput] | None,
+        arguments: Sequence[str] | None,
+        job_name: str | None,
+        experiment_config: Mapping[str, str] | None,
+    ) -> ProcessingJob:
+        store = ProcessingStore(home_path())
         while True:
-            request = self.request(chosen, inputs, outputs, arguments, job_name, experiment_config)
+            request = self._document(chosen, inputs, outputs, arguments, job_name, experiment_config)
             job, uploads = self._accepted(request, chosen, store)
             try:
                 with store.claim(job.spec.job_name) as claim:
-                    _put(uploads, job, claim)
+                    for uri, upload in uploads.items():
+                        scratch = claim.folder.path / f"source.{uri.rpartition('/')[2]}"
+                        _put(upload, uri, recorded_storage(uri, job.spec.s3), scratch)
                     record_processing(job, claim)
                 break
             except JobExistsError:
@@ -229,10 +265,7 @@ class Processor:
                 time.sleep(0.001)  # another job was named in the same millisecond: the next one is free
         for line in job.warnings:
             say(f"warning: {line}")
-        self.latest_job = ProcessingJob(job.spec.job_name, store, self._own_runtime)
-        self.jobs.append(self.latest_job)
-        self._current_job_name, self.arguments = self.latest_job.name, arguments
-        return self.latest_job
+        return ProcessingJob(job.spec.job_name, store, self._own_runtime)
 
     def plan(self, program: Program | None = None, **options: Any) -> RunPlan:
         """Return everything that ``run`` would run, read and write; arguments as ``request`` takes them.
@@ -242,25 +275,38 @@ class Processor:
         Raises:
             BadInputError: the job cannot be run.
         """
+        self.sagemaker_session._refuse_aws(f"{type(self).__name__}.plan")
         store, chosen = ProcessingStore(home_path()), program or self._program()
-        job, uploads = self._accepted(self.request(chosen, **options), chosen, store)
+        job, uploads = self._accepted(self._document(chosen, **options), chosen, store)
         return plan_processing(job, store, to_be_written={uri: upload.path for uri, upload in uploads.items()})
 
-    def request(
+    def request(self, program: Program | None = None, *given: Any, **options: Any) -> dict[str, Any]:
+        """Return the CreateProcessingJob document that ``run`` would submit; this project's own.
+
+        Args:
+            given, options: ``inputs``, ``outputs``, ``arguments``, ``job_name`` and ``experiment_config`` of ``run``.
+        Raises:
+            BadInputError: it is for AWS, which would refuse it.
+        """
+        document, session = self._document(program or self._program(), *given, **options), self.sagemaker_session
+        if session.mode != AWS_MODE:
+            return document
+        with in_sdk_words((*PROCESSOR_OPTIONS, *PROCESSOR_RUN_OPTIONS)):
+            return dict(session._documents.prepared(OPERATION, document).request)
+
+    def _document(
         self,
-        program: Program | None = None,
+        chosen: Program,
         inputs: Sequence[ProcessingInput] | None = None,
         outputs: Sequence[ProcessingOutput] | None = None,
         arguments: Sequence[str] | None = None,
         job_name: str | None = None,
         experiment_config: Mapping[str, str] | None = None,
     ) -> dict[str, Any]:
-        """Return the CreateProcessingJob document that ``run`` would submit; this project's own."""
         options = {"job_name": job_name, "arguments": arguments, "experiment_config": experiment_config}
         check_options(PROCESSOR_RUN_OPTIONS, options, f"{type(self).__name__}.run")
         _check_types(inputs, ProcessingInput, "inputs")
         _check_types(outputs, ProcessingOutput, "outputs")
-        chosen = program or self._program()
         name = job_name or make_job_name(self._base_name(chosen))
         results, programs = self._places(name)
         bringing = [ProcessingInput(chosen.code_uri, CODE_PATH, "code")] if chosen.code_uri else []
@@ -289,7 +335,7 @@ class Processor:
                     VolumeKmsKeyId=self.volume_kms_key,
                 )
             },
-            "RoleArn": role_arn(self.role),
+            "RoleArn": role_in(session.mode, self.role),
             **given(
                 ProcessingInputs=members or None,
                 ProcessingOutputConfig=given(Outputs=taken, KmsKeyId=self.output_kms_key)
@@ -313,16 +359,19 @@ class Processor:
         self, request: Mapping[str, Any], program: Program, store: ProcessingStore
     ) -> tuple[AcceptedProcessing, dict[str, Upload]]:
         """Return the job that a request asks for, checked and planned, and what is uploaded for it, by URI."""
-        programs = self._places(request["ProcessingJobName"])[1]
-        uploads = {to_uri(f"{programs}/{path}"): upload for path, upload in program.uploads}
+        uploads = self._uploads(request, program)
         with in_sdk_words((*PROCESSOR_OPTIONS, *PROCESSOR_RUN_OPTIONS)):
             job = accept_processing(request, self._own_runtime)
             plan_processing(job, store, to_be_written={uri: upload.path for uri, upload in uploads.items()})
         return job, uploads
 
+    def _uploads(self, request: Mapping[str, Any], program: Program) -> dict[str, Upload]:
+        programs = self._places(request["ProcessingJobName"])[1]
+        return {to_uri(f"{programs}/{path}"): upload for path, upload in program.uploads}
+
     def _places(self, name: str) -> tuple[str, str]:
         """Return where a job's outputs and its program go, if nothing else says it."""
-        if self._session_given or self.sagemaker_session.mode == "s3":
+        if self._session_given or self.sagemaker_session.mode != "local":
             place = f"{self.sagemaker_session.default_output_uri()}/{name}"
             return f"{place}/output", f"{place}/input"
         folder = to_uri(str(ProcessingStore(home_path()).folder(name).path))
@@ -438,19 +487,16 @@ class ScriptProcessor(Processor):
         return Program(command, ((f"code/{name}", Upload(path)),), base_name=base)
 
 
-def _put(uploads: Mapping[str, Upload], job: AcceptedProcessing, claim: Claim[ProcessingRecord]) -> None:
-    """Put a job's program in its place, as it is now."""
-    for uri, upload in uploads.items():
-        storage = recorded_storage(uri, job.spec.s3)
-        if upload.make is None:
-            storage.upload_all({upload.path: uri})
-            continue
-        scratch = claim.folder.path / f"source.{uri.rpartition('/')[2]}"
-        try:
-            upload.make(scratch)
-            storage.put_file(scratch, uri)
-        finally:
-            scratch.unlink(missing_ok=True)
+def _put(upload: Upload, uri: str, storage: Storage, scratch: Path) -> None:
+    """Put a file of a job's program in its place, as it is now; ``scratch`` is where it is made."""
+    if upload.make is None:
+        storage.upload_all({upload.path: uri})
+        return
+    try:
+        upload.make(scratch)
+        storage.put_file(scratch, uri)
+    finally:
+        scratch.unlink(missing_ok=True)
 
 
 def _check_types(values: Sequence[Any] | None, kind: type, name: str) -> None:

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+from launcher.errors import BadInputError
 from launcher.jobs.processing_record import ProcessingRecord
+from launcher.jobs.processing_spec import ProcessingJobSpec
 from launcher.jobs.store import ProcessingStore
-from launcher.requests.processing import describe_processing
+from launcher.remote.client import PROCESSING
+from launcher.requests.for_aws import as_request
+from launcher.requests.processing import OPERATION, check_processing_request, describe_processing
 from launcher.running.driving import raise_unless_completed
 from launcher.runtimes import Runtime
-from launcher.sdk.job_handle import JobHandle
+from launcher.sdk.job_handle import JobHandle, fetched_folder
 from launcher.sdk.processing_inputs import ProcessingInput, ProcessingOutput
+from launcher.sdk.remote_job import RemoteJob
 from launcher.sdk.session import Session, check_session
-from launcher.settings import home_path
+from launcher.settings import AWS_MODE, home_path
+from launcher.storage import Storage, recorded_storage
 
 
 class ProcessingJob(JobHandle[ProcessingRecord]):
@@ -38,7 +45,9 @@ class ProcessingJob(JobHandle[ProcessingRecord]):
         Raises:
             JobNotFoundError: there is no such job.
         """
-        check_session(sagemaker_session, "ProcessingJob")
+        session = check_session(sagemaker_session, "ProcessingJob")
+        if session is not None and session.mode == AWS_MODE:
+            return RemoteProcessingJob(processing_job_name, session.wire)
         return cls(processing_job_name)
 
     @classmethod
@@ -51,6 +60,11 @@ class ProcessingJob(JobHandle[ProcessingRecord]):
             JobNotFoundError: there is no such job.
         """
         return cls.from_processing_name(sagemaker_session, processing_job_arn.rpartition("/")[2])
+
+    @property
+    def spec(self) -> ProcessingJobSpec:
+        """What it was asked to do."""
+        return self._record.processing_spec
 
     @property
     def inputs(self) -> list[ProcessingInput]:
@@ -66,7 +80,7 @@ class ProcessingJob(JobHandle[ProcessingRecord]):
                 s3_compression_type=given.channel.compression,
                 app_managed=given.app_managed,
             )
-            for given in self._record.processing_spec.inputs
+            for given in self.spec.inputs
         ]
 
     @property
@@ -80,7 +94,7 @@ class ProcessingJob(JobHandle[ProcessingRecord]):
                 s3_upload_mode="Continuous" if output.continuous else "EndOfJob",
                 app_managed=output.app_managed,
             )
-            for output in self._record.processing_spec.outputs
+            for output in self.spec.outputs
         ]
 
     @property
@@ -91,11 +105,26 @@ class ProcessingJob(JobHandle[ProcessingRecord]):
     @property
     def output_uris(self) -> dict[str, str]:
         """The place of each output, by its name; this project's own."""
-        return {output.name: output.uri for output in self._record.processing_spec.outputs}
+        return {output.name: output.uri for output in self.spec.outputs}
+
+    def fetch_output(self, name: str) -> Path:
+        """Return a folder with an output as it is now; one in S3 is copied to this machine.
+
+        Raises:
+            BadInputError: it has no output of this name.
+            ArtifactError: there is nothing in it.
+        """
+        uris = self.output_uris
+        if name not in uris:
+            raise BadInputError(f"job '{self.name}' has no output '{name}'.", f"It has: {', '.join(uris) or 'none'}.")
+        return fetched_folder(self._storage(uris[name]), uris[name], self.path / "outputs" / name)
 
     def describe(self) -> dict[str, Any]:
         """Return what DescribeProcessingJob returns, in boto3's types."""
         return describe_processing(self._looked_after())
+
+    def _storage(self, uri: str) -> Storage:
+        return recorded_storage(uri, self.spec.s3)
 
     def _raise_unless_completed(self, record: ProcessingRecord, *, log_shown: bool) -> None:
         raise_unless_completed(self._store, record, log_shown=log_shown)
@@ -103,3 +132,27 @@ class ProcessingJob(JobHandle[ProcessingRecord]):
     @property
     def _hosts(self) -> int:
         return self._record.processing_spec.instance_count
+
+
+class RemoteProcessingJob(RemoteJob, ProcessingJob):  # type: ignore[misc]  # of its notebook view, which is none
+    """A handle on a processing job that runs elsewhere."""
+
+    remote_kind = PROCESSING
+    noun = "processing job"
+
+    @property
+    def exit_message(self) -> str:
+        """What its program left in ``/opt/ml/output/message``; empty where it left nothing."""
+        return str(self._describe().get("ExitMessage", ""))
+
+    @property
+    def spec(self) -> ProcessingJobSpec:
+        """What it was asked to do."""
+        return check_processing_request(as_request(OPERATION, self._first))
+
+    def _storage(self, _uri: str) -> Storage:
+        return self._client.storage
+
+    @property
+    def _hosts(self) -> int:
+        return int(self._first["ProcessingResources"]["ClusterConfig"]["InstanceCount"])

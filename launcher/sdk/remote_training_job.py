@@ -3,29 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from launcher.errors import BadInputError, JobFailedError, JobNotFoundError, RemoteRequestError
+from launcher.errors import BadInputError
 from launcher.jobs.metrics import read_metric_csv
 from launcher.jobs.spec import JobKeys, hyperparameter_text
-from launcher.remote.client import WireClient
-from launcher.remote.following import RemoteLogs, follow
+from launcher.remote.client import TRAINING, WireClient
 from launcher.remote.results import fetch_part, result_uris
-from launcher.running.following import LineSink
-from launcher.sdk.training_job import JobOutputs, TrainingJob, logs_wanted, say_savings
-from launcher.secrets import masked_text
-from launcher.settings import AWS_MODE, home_path
-from launcher.terminal import neutralised_text, print_line, say
+from launcher.sdk.remote_job import RemoteJob, copies_path
+from launcher.sdk.training_job import JobOutputs, TrainingJob, say_savings
+from launcher.settings import home_path
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from launcher.sdk.training_job import PolicyEstimates
-
-COPIES = "remote"
-"""The folder of a home with copies of what jobs of other places left."""
 
 
 class RemoteOutputs(JobOutputs):
@@ -93,63 +86,14 @@ class RemoteOutputs(JobOutputs):
 
     def _part(self, part: str) -> Path:
         described = self._described
-        return fetch_part(self._client, described, part, copies_path(self._client, described))
+        return fetch_part(self._client, described, part, copies_path(self._client, described, TRAINING))
 
 
-class RemoteTrainingJob(TrainingJob):
-    """A handle on a training job that runs elsewhere: on AWS, or on another machine.
+class RemoteTrainingJob(RemoteJob, TrainingJob):  # type: ignore[misc]  # of its notebook view, which is none
+    """A handle on a training job that runs elsewhere: on AWS, or on another machine."""
 
-    Nothing of it is recorded here; every answer is the place's own.
-
-    Args:
-        name: the job.
-        client: of the place.
-        warnings: for the user.
-    Raises:
-        JobNotFoundError: there is no such job.
-        RemoteRequestError: the place does not say.
-    """
-
-    command_options = f" --mode {AWS_MODE}"
-
-    def __init__(self, name: str, client: WireClient, *, warnings: tuple[str, ...] = ()) -> None:
-        self.name = name
-        self._client = client
-        self._warned = warnings
-        self._first = self._describe()
-
-    @property
-    def announcement(self) -> str:
-        """What ``fit`` says when it has submitted it."""
-        return f"Training job {self.name} on {self._client.place.title}"
-
-    @property
-    def status(self) -> str:
-        """``InProgress``, ``Stopping``, ``Completed``, ``Failed`` or ``Stopped``."""
-        return str(self._describe()["TrainingJobStatus"])
-
-    @property
-    def failure_reason(self) -> str:
-        """Why it failed; empty when it did not."""
-        return str(self._describe().get("FailureReason", ""))
-
-    @property
-    def path(self) -> Path:
-        """The folder of this machine that gets copies of its results."""
-        return copies_path(self._client, self._first)
-
-    @property
-    def log_path(self) -> Path:
-        """A copy of the first host's log, as it is now."""
-        path = self.path / "job.log"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(self.logs(), encoding="utf-8")
-        return path
-
-    @property
-    def warnings(self) -> list[str]:
-        """Warnings for the user, of this submission."""
-        return list(self._warned)
+    remote_kind = TRAINING
+    noun = "training job"
 
     @property
     def keys(self) -> JobKeys:
@@ -174,20 +118,6 @@ class RemoteTrainingJob(TrainingJob):
         """Its results as folders of this machine, brought here when they are first asked for."""
         return RemoteOutputs(self._client, self.name)
 
-    def describe(self) -> dict[str, Any]:
-        """Return what DescribeTrainingJob answers."""
-        return self._describe()
-
-    def logs(self) -> str:
-        """Return everything that the first host printed, as far as its log stream has it."""
-        lines: list[str] = []
-        RemoteLogs(self._client, self.name).read(lambda host, line: lines.append(line) if host == "algo-1" else None)
-        return "".join(f"{line}\n" for line in lines)
-
-    def print_logs(self) -> None:
-        """Print everything that the hosts printed so far, without control sequences but colours."""
-        RemoteLogs(self._client, self.name).read(self._printer())
-
     def metrics(self) -> pd.DataFrame:
         """Return the metric CSV of the bundled programs, a row an epoch.
 
@@ -206,95 +136,16 @@ class RemoteTrainingJob(TrainingJob):
             "Its results as folders: outputs.data_path",
         )
 
-    def wait(self, logs: str | bool = "All", on_line: LineSink | None = None, *, looking_on: bool = False) -> None:
-        """Follow the job until it has ended.
+    def _news(self, description: Mapping[str, Any]) -> str:
+        step: dict[str, Any] = next(reversed(description.get("SecondaryStatusTransitions", [])), {})
+        return f"{step.get('Status', '')}: {step.get('StatusMessage', '')}" if step else ""
 
-        Ctrl-C ends the waiting and not the job: it goes on there, and costs, until it is stopped.
-
-        Args:
-            logs: whether to print its log, by the SDK's values.
-            on_line: gets every line of the log instead.
-            looking_on: taken and not needed.
-        Raises:
-            JobFailedError: it failed.
-        """
-        shown = logs_wanted(logs)
-        sink = on_line or (self._printer() if shown else None)
-        said: list[str] = []
-
-        def tell(description: Mapping[str, Any]) -> None:
-            step: dict[str, Any] = next(reversed(description.get("SecondaryStatusTransitions", [])), {})
-            text = f"{step.get('Status', '')}: {step.get('StatusMessage', '')}"
-            if shown and step and text not in said:
-                said.append(text)
-                say(text)
-
-        try:
-            description = follow(self._client, self.name, sink=sink, on_status=tell)
-        except KeyboardInterrupt:
-            say(f"Training job {self.name} goes on at {self._client.place.title}.")
-            raise
-        if shown and "TrainingTimeInSeconds" in description:
+    def _say_end(self, description: Mapping[str, Any]) -> None:
+        if "TrainingTimeInSeconds" in description:
             say_savings(description)
-        self._raise_unless_done(description)
-
-    def detach(self) -> None:
-        """Do nothing: the job goes on there without this process."""
-
-    def stop(self, wait: bool = True) -> None:
-        """Stop the job; nothing happens when it has ended.
-
-        Args:
-            wait: until it has stopped.
-        """
-        self._client.stop(self.name)
-        if wait:
-            follow(self._client, self.name)
 
     @property
     def _hosts(self) -> int:
         resources = self._first.get("ResourceConfig", {})
         groups = resources.get("InstanceGroups", ())
         return sum(group["InstanceCount"] for group in groups) or int(resources.get("InstanceCount", 1))
-
-    def _printer(self) -> LineSink:
-        return partial(print_line, hosts=self._hosts)
-
-    def _describe(self) -> dict[str, Any]:
-        try:
-            return self._client.describe(self.name)
-        except RemoteRequestError as error:
-            if error.aws_code == "ValidationException" and "not found" in error.message:
-                raise JobNotFoundError(
-                    f"no training job '{self.name}' at {self._client.place.title}.", "Names are case-sensitive."
-                ) from error
-            raise
-
-    def _raise_unless_done(self, description: Mapping[str, Any]) -> None:
-        if description["TrainingJobStatus"] != "Failed":
-            return
-        reason = str(description.get("FailureReason", ""))
-        raise JobFailedError(
-            neutralised_text(f"training job '{self.name}': {masked_text(reason)}"),
-            f"It ran on {self._client.place.title}; its log is in CloudWatch.",
-            job_name=self.name,
-            reason=reason,
-        )
-
-    def _repr_html_(self) -> str | None:  # type: ignore[override]  # a notebook then shows the text
-        return None
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}(name={self.name!r}, place={self._client.place.title!r})"
-
-
-def copies_path(client: WireClient, description: Mapping[str, Any]) -> Path:
-    """Return the folder of this home for copies of a job's results; another job of that name has another.
-
-    Args:
-        description: as DescribeTrainingJob answers.
-    """
-    _, _, _, region, account, *_ = description["TrainingJobArn"].split(":")
-    place = "".join(letter if letter.isalnum() else "-" for letter in client.place.name)
-    created = f"{description['CreationTime'].timestamp():.0f}"
-    return home_path() / COPIES / f"{place}-{account}-{region}" / f"{description['TrainingJobName']}-{created}"

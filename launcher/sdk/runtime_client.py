@@ -1,4 +1,4 @@
-"""SageMaker Runtime's three calls, as boto3's client has them, to the endpoints of this machine."""
+"""SageMaker Runtime's three calls, as boto3's client has them, to the endpoints of this machine or of AWS."""
 
 from __future__ import annotations
 
@@ -6,13 +6,23 @@ import io
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from launcher.endpoints.client import EndpointClient
 from launcher.endpoints.event_stream import read_messages
 from launcher.endpoints.forwarding import Answer
 from launcher.endpoints.replies import new_id
-from launcher.errors import BadInputError, InvocationError, UnsupportedNameError
+from launcher.errors import (
+    BadInputError,
+    InvocationError,
+    ModelError,
+    RemoteRequestError,
+    UnsupportedNameError,
+    UnsupportedOptionError,
+)
+
+if TYPE_CHECKING:
+    from launcher.remote.client import WireClient
 
 _PREFIX = "X-Amzn-SageMaker-"
 _HEADERS = {
@@ -118,6 +128,60 @@ class RuntimeClient:
         self._client.post(endpoint_name, "rewards", headers, json.dumps(dict(values)).encode())
 
 
+class RemoteRuntimeClient(RuntimeClient):
+    """The same calls to the endpoints of AWS, by boto3's own client; its answers, and the errors of this project.
+
+    Args:
+        wire: to the place of the endpoints.
+    """
+
+    def __init__(self, wire: WireClient) -> None:
+        self._wire = wire
+
+    def invoke_endpoint(self, *, EndpointName: str, Body: Any, **options: Any) -> dict[str, Any]:  # noqa: N803
+        """Ask an endpoint; ``Body`` of the answer is a file to be read."""
+        return self._ask("InvokeEndpoint", EndpointName=EndpointName, Body=body_of(Body), **options)
+
+    def invoke_endpoint_async(
+        self, *, EndpointName: str, InputLocation: str, **options: Any  # noqa: N803
+    ) -> dict[str, Any]:  # fmt: skip
+        """Have an endpoint answer in S3; the answer says where."""
+        return self._ask("InvokeEndpointAsync", EndpointName=EndpointName, InputLocation=InputLocation, **options)
+
+    def invoke_endpoint_with_response_stream(
+        self, *, EndpointName: str, Body: Any, **options: Any  # noqa: N803
+    ) -> dict[str, Any]:  # fmt: skip
+        """Ask an endpoint; ``Body`` of the answer yields its parts as they come."""
+        answer = self._ask("InvokeEndpointWithResponseStream", EndpointName=EndpointName, Body=body_of(Body), **options)
+        return {**answer, "Body": _remote_events(answer["Body"])}
+
+    def report_reward(self, endpoint_name: str, values: Mapping[str, Any]) -> None:
+        """Refuse to report a reward.
+
+        Raises:
+            UnsupportedOptionError: always: AWS keeps none.
+        """
+        raise UnsupportedOptionError(
+            "report_reward is not there in the mode 'aws': an endpoint of AWS keeps no rewards.",
+            "Keep them by inference id, and join them with what the endpoint captured.",
+        )
+
+    def _ask(self, operation: str, **request: Any) -> dict[str, Any]:
+        try:
+            return self._wire.ask("sagemaker-runtime", operation, **request)
+        except RemoteRequestError as error:
+            answer = getattr(error.__cause__, "response", {})
+            if error.aws_code == "ModelError":
+                raise ModelError(
+                    error.aws_code,
+                    error.status,
+                    error.message,
+                    status_of_model=int(answer.get("OriginalStatusCode", 0)),
+                    message_of_model=str(answer.get("OriginalMessage", "")),
+                ) from error
+            raise InvocationError(error.aws_code, error.status, error.message, error.hint) from error
+
+
 def body_of(data: Any) -> bytes:
     """Return the bytes of a request's body.
 
@@ -173,3 +237,12 @@ def _events(parts: Iterator[bytes]) -> Iterator[dict[str, dict[str, bytes]]]:
             kind = headers.get(":exception-type", "InternalStreamFailure")
             raise InvocationError(kind, 200, payload.decode("utf-8", "replace"))
         yield {"PayloadPart": {"Bytes": payload}}
+
+
+def _remote_events(events: Any) -> Iterator[dict[str, Any]]:
+    from launcher.storage.boto_session import CLIENT_ERRORS
+
+    try:
+        yield from events
+    except CLIENT_ERRORS as error:
+        raise InvocationError(type(error).__name__, 200, str(error)) from error

@@ -31,8 +31,10 @@ from launcher.storage import Storage, storage_for, to_uri, which_s3
 
 if TYPE_CHECKING:
     from launcher.remote.client import WireClient
+    from launcher.sdk.aws_documents import AwsDocuments
     from launcher.sdk.remote_training_job import RemoteTrainingJob
     from launcher.sdk.runtime_client import RuntimeClient
+    from launcher.sdk.serving_place import ServingHere
     from launcher.sdk.training_job import TrainingJob
 
 _POLL_SECONDS = 0.5
@@ -226,12 +228,9 @@ class Session:
 
     @property
     def sagemaker_runtime_client(self) -> RuntimeClient:
-        """A client of the endpoints of this machine, with the calls of boto3's ``sagemaker-runtime``."""
-        self._refuse_aws("Session.sagemaker_runtime_client")
+        """A client of the session's endpoints, with the calls of boto3's ``sagemaker-runtime``."""
         if self._runtime_client is None:
-            from launcher.sdk.runtime_client import RuntimeClient
-
-            self._runtime_client = RuntimeClient(home_path())
+            self._runtime_client = self._serving.runtime_client()
         return self._runtime_client
 
     def create_endpoint(
@@ -247,14 +246,12 @@ class Session:
             BadInputError: it cannot be made so.
             EndpointFailedError: its containers do not answer.
         """
-        self._refuse_aws("Session.create_endpoint")
-        from launcher.endpoints import service
         from launcher.sdk.endpoint_configs import tag_members
 
         request: dict[str, Any] = {"EndpointName": endpoint_name, "EndpointConfigName": config_name}
         if tags:
             request["Tags"] = tag_members(tags)
-        service.create_endpoint(request, home_path())
+        self._serving.ask("CreateEndpoint", **request)
         if wait:
             self.wait_for_endpoint(endpoint_name)
         return endpoint_name
@@ -266,14 +263,9 @@ class Session:
             BadInputError: it cannot be updated so, or not now.
             EndpointFailedError: the new containers never answered; the old ones still do.
         """
-        self._refuse_aws("Session.update_endpoint")
-        from launcher.endpoints import service
-        from launcher.jobs.store import EndpointStore
-
-        request = {"EndpointName": endpoint_name, "EndpointConfigName": endpoint_config_name}
-        identity = service.update_endpoint(request, home_path())
+        update = self._serving.update(endpoint_name, endpoint_config_name)
         if wait:
-            service.wait_in_service(EndpointStore(home_path()), endpoint_name, identity)
+            self._serving.wait(endpoint_name, update)
         return endpoint_name
 
     def wait_for_endpoint(self, endpoint: str, poll: int = 30, live_logging: bool = False) -> dict[str, Any]:
@@ -287,12 +279,7 @@ class Session:
             NotFoundError: there is none.
             EndpointFailedError: it has failed.
         """
-        self._refuse_aws("Session.wait_for_endpoint")
-        from launcher.endpoints import service
-        from launcher.jobs.store import EndpointStore
-        from launcher.requests.endpoints import describe_endpoint
-
-        return describe_endpoint(service.wait_in_service(EndpointStore(home_path()), endpoint))
+        return self._serving.wait(endpoint)
 
     def describe_endpoint(self, endpoint_name: str) -> dict[str, Any]:
         """Return what DescribeEndpoint returns, in boto3's types. The launcher's own.
@@ -300,23 +287,16 @@ class Session:
         Raises:
             NotFoundError: there is none.
         """
-        self._refuse_aws("Session.describe_endpoint")
-        from launcher.endpoints import service
-        from launcher.jobs.store import EndpointStore
-        from launcher.requests.endpoints import describe_endpoint
-
-        return describe_endpoint(service.describe(EndpointStore(home_path()), endpoint_name))
+        description: dict[str, Any] = self._serving.ask("DescribeEndpoint", EndpointName=endpoint_name)
+        return description
 
     def delete_endpoint(self, endpoint_name: str) -> None:
-        """End an endpoint; nothing of it is left when this returns.
+        """End an endpoint; nothing of it is left on this machine when this returns. AWS goes on deleting.
 
         Raises:
             NotFoundError: there is none.
         """
-        self._refuse_aws("Session.delete_endpoint")
-        from launcher.endpoints import service
-
-        service.delete_endpoint(endpoint_name, home_path())
+        self._serving.ask("DeleteEndpoint", EndpointName=endpoint_name)
 
     def delete_endpoint_config(self, endpoint_config_name: str) -> None:
         """Delete an endpoint configuration; endpoints that were made of it go on.
@@ -324,10 +304,7 @@ class Session:
         Raises:
             NotFoundError: there is none.
         """
-        self._refuse_aws("Session.delete_endpoint_config")
-        from launcher.jobs.store import EndpointConfigStore
-
-        EndpointConfigStore(home_path()).remove(endpoint_config_name)
+        self._serving.ask("DeleteEndpointConfig", EndpointConfigName=endpoint_config_name)
 
     def describe_training_job(self, job_name: str) -> dict[str, Any]:
         """Return what DescribeTrainingJob returns, in boto3's types.
@@ -510,10 +487,40 @@ class Session:
             )
 
     @property
+    def _serving(self) -> ServingHere:
+        """Where models and endpoints are."""
+        from launcher.sdk.serving_place import ServingHere, ServingOnAws
+
+        return ServingOnAws(self._documents) if self.mode == AWS_MODE else ServingHere()
+
+    @property
+    def _documents(self) -> AwsDocuments:
+        """What sends documents to AWS, for a session with ``mode="aws"`` alone."""
+        from launcher.sdk.aws_documents import AwsDocuments
+
+        return AwsDocuments(self.wire, self.default_bucket)
+
+    def _refuse_runtime(self, runtime: object) -> None:
+        """Refuse a runtime of this machine for something on AWS.
+
+        Raises:
+            BadInputError: one is given, and the session's mode is ``aws``.
+        """
+        if self.mode == AWS_MODE and runtime is not None:
+            raise BadInputError(
+                f"runtime={runtime!r} says how this machine runs a job, and mode='aws' that AWS does.",
+                "Leave runtime out.",
+            )
+
+    @property
     def _storage(self) -> Storage:
-        if self.mode == AWS_MODE:
+        return self._storage_of(self.uri(self._bucket))
+
+    def _storage_of(self, uri: str) -> Storage:
+        """Return what reads and writes a URI, with the session's S3."""
+        if self.mode == AWS_MODE and uri.startswith("s3://"):
             return self.wire.storage
-        return storage_for(self.uri(self._bucket), self.s3)
+        return storage_for(uri, self.s3 if uri.startswith("s3://") else None)
 
     def __repr__(self) -> str:
         return f"Session(mode={self.mode!r}, default_bucket={self._bucket!r})"

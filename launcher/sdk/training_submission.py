@@ -37,7 +37,7 @@ from launcher.sdk.inputs import Inputs, hyperparameter_texts, make_channels, wit
 from launcher.sdk.instance_group import InstanceGroup, group_request
 from launcher.sdk.options import ESTIMATOR_OPTIONS, FIT_OPTIONS, check_options, given, in_sdk_words, said_in_sdk_words
 from launcher.sdk.preflight import check_libraries, check_preset
-from launcher.sdk.roles import role_arn
+from launcher.sdk.roles import checked_role, role_arn
 from launcher.sdk.session import Session, check_session
 from launcher.sdk.training_job import TrainingJob
 from launcher.sdk.training_options import TrainingOptions
@@ -122,7 +122,7 @@ def submission_of(
         said = (*job.warnings, *estimator._warnings(job.runtime.name), *_distribution_warnings(estimator))
         words = tuple(said_in_sdk_words((*ESTIMATOR_OPTIONS, *FIT_OPTIONS), text) for text in said)
         job = replace(job, warnings=words)
-    if source is not None and job.runtime.needs_local_libraries:
+    if source is not None and not job.runtime.runs_in_image(job.spec.limits):
         check_libraries(source)
     return Submission(request, job, draft.members)
 
@@ -136,13 +136,9 @@ def aws_submission_of(
     debug: bool = False,
 ) -> AwsSubmission:
     """Do the same for AWS itself, which is asked for nothing yet."""
-    from launcher.sdk.aws_training import checked_role, submission_for_aws
+    from launcher.sdk.aws_training import submission_for_aws
 
-    if estimator._runtime is not None:
-        raise BadInputError(
-            f"runtime={estimator._runtime!r} says how this machine runs a job, and mode='aws' that AWS does.",
-            "Leave runtime out.",
-        )
+    estimator.sagemaker_session._refuse_runtime(estimator._runtime)
     draft = _draft(
         estimator,
         inputs,

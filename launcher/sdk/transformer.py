@@ -8,18 +8,19 @@ from typing import Any, Self
 
 from launcher.errors import BadInputError
 from launcher.jobs.store import ModelStore, TransformStore
+from launcher.jobs.transform_spec import TransformJobSpec
 from launcher.requests.names import make_job_name
 from launcher.requests.shapes import OWN_MEMBER
 from launcher.requests.training import s3_member
-from launcher.requests.transform import transform_request
+from launcher.requests.transform import OPERATION, transform_request
 from launcher.runtimes import Runtime
 from launcher.sdk.job_results import as_location
 from launcher.sdk.options import check_options, given, in_sdk_words
 from launcher.sdk.serving_options import TRANSFORM_OPTIONS, TRANSFORMER_OPTIONS
 from launcher.sdk.session import Session, check_session
 from launcher.sdk.training_job import TrainingJob
-from launcher.sdk.transform_job import TransformJob
-from launcher.settings import default_runtime, home_path
+from launcher.sdk.transform_job import RemoteTransformJob, TransformJob
+from launcher.settings import AWS_MODE, default_runtime, home_path
 from launcher.storage import to_uri
 from launcher.terminal import say
 from launcher.transform.submission import TransformPlan, accept_transform, plan_transform, submit_transform
@@ -43,7 +44,7 @@ class Transformer:
         base_transform_job_name: the beginning of generated names.
         sagemaker_session: default: ``Session(mode=mode)``.
         runtime: this project's own: ``auto``, ``docker`` or ``process``.
-        mode: this project's own: ``local`` or ``s3``, where no session says it.
+        mode: this project's own: ``local``, ``s3`` or ``aws``, where no session says it.
     """
 
     def __init__(
@@ -85,7 +86,7 @@ class Transformer:
         self.env = env
         self.base_transform_job_name = base_transform_job_name
         self.sagemaker_session = sagemaker_session or Session(mode=mode)
-        self.sagemaker_session._refuse_aws("Transformer")
+        self.sagemaker_session._refuse_runtime(runtime)
         self._session_given = sagemaker_session is not None
         self._runtime = runtime
         self.latest_transform_job: TransformJob | None = None
@@ -146,27 +147,48 @@ class Transformer:
         options = {**locals()}
         named = {option.name: options[option.name] for option in TRANSFORM_OPTIONS}
         job = self.submit(**named, resume=resume)
+        if not wait or self.sagemaker_session.mode == AWS_MODE:
+            say(job.announcement)
         if wait:
             job.wait(logs=logs)
         else:
             job.detach()
-            say(f"Transform job {job.name} runs; follow it with: launcher logs -f {job.name} --kind transform")
         return job
 
     def submit(self, data: str | os.PathLike[str] | TrainingJob, **options: Any) -> TransformJob:
-        """Record a job without running it; arguments as ``request`` takes them. This project's own."""
-        return self._submitted(self.request(data, **options))
+        """Record a job without running it; arguments as ``request`` takes them. This project's own.
 
-    def _submitted(self, request: Mapping[str, Any]) -> TransformJob:
-        store, runtime = TransformStore(home_path()), self._own_runtime
+        On AWS it runs from then on.
+        """
+        request, session = self._document(data, **options), self.sagemaker_session
+        name = str(request["TransformJobName"])
         with in_sdk_words((*TRANSFORMER_OPTIONS, *TRANSFORM_OPTIONS)):
-            name = submit_transform(request, store, ModelStore(store.home), runtime).name
-        self.latest_transform_job = TransformJob(name, store, runtime)
+            if session.mode == AWS_MODE:
+                session._documents.send(OPERATION, request)
+                self.latest_transform_job = RemoteTransformJob(name, session.wire)
+            else:
+                store, runtime = TransformStore(home_path()), self._own_runtime
+                submit_transform(request, store, ModelStore(store.home), runtime)
+                self.latest_transform_job = TransformJob(name, store, runtime)
         self._current_job_name = name
         self._written_to = self.latest_transform_job.output_path
         return self.latest_transform_job
 
-    def request(
+    def request(self, data: str | os.PathLike[str] | TrainingJob, *given: Any, **options: Any) -> dict[str, Any]:
+        """Return the CreateTransformJob document that ``transform`` would submit; this project's own.
+
+        Args:
+            given, options: of ``transform``, but ``wait`` and ``logs``.
+        Raises:
+            BadInputError: it is for AWS, which would refuse it.
+        """
+        document, session = self._document(data, *given, **options), self.sagemaker_session
+        if session.mode != AWS_MODE:
+            return document
+        with in_sdk_words((*TRANSFORMER_OPTIONS, *TRANSFORM_OPTIONS)):
+            return dict(session._documents.prepared(OPERATION, document).request)
+
+    def _document(
         self,
         data: str | os.PathLike[str] | TrainingJob,
         data_type: str = "S3Prefix",
@@ -183,7 +205,6 @@ class Transformer:
         *,
         resume: bool = False,
     ) -> dict[str, Any]:
-        """Return the CreateTransformJob document that ``transform`` would submit; this project's own."""
         location: str | os.PathLike[str] = as_location(data)
         options = {**locals(), "data": location}
         check_options(
@@ -228,9 +249,10 @@ class Transformer:
 
     def plan(self, data: str | os.PathLike[str] | TrainingJob, **options: Any) -> TransformPlan:
         """Return everything that ``transform`` would run, read and write; this project's own."""
+        self.sagemaker_session._refuse_aws("Transformer.plan")
         store = TransformStore(home_path())
         with in_sdk_words((*TRANSFORMER_OPTIONS, *TRANSFORM_OPTIONS)):
-            job = accept_transform(self.request(data, **options), ModelStore(store.home), self._own_runtime)
+            job = accept_transform(self._document(data, **options), ModelStore(store.home), self._own_runtime)
             return plan_transform(job, store)
 
     def wait(self, logs: bool = True) -> None:
@@ -256,7 +278,7 @@ class Transformer:
 
     def delete_model(self) -> None:
         """Delete the model, as DeleteModel does; jobs that use it go on."""
-        ModelStore(home_path()).remove(self.model_name)
+        self.sagemaker_session._serving.ask("DeleteModel", ModelName=self.model_name)
 
     @classmethod
     def attach(cls, transform_job_name: str, sagemaker_session: Session | None = None) -> Self:
@@ -268,11 +290,10 @@ class Transformer:
         Raises:
             JobNotFoundError: there is no such job.
         """
-        store = TransformStore(home_path())
-        spec = store.load(transform_job_name).transform_spec
+        job, spec, runtime = _attached(transform_job_name, sagemaker_session)
         request = transform_request(spec)
         s3 = request[OWN_MEMBER].get("S3")
-        session = Session(
+        session = sagemaker_session or Session(
             mode="s3" if s3 else "local", s3_endpoint_url=s3.get("EndpointUrl", s3["Kind"]) if s3 else None
         )
         transformer = cls(
@@ -287,10 +308,10 @@ class Transformer:
             max_payload=spec.max_payload_mb,
             tags=request["Tags"] or None,
             env=dict(spec.environment) or None,
-            sagemaker_session=sagemaker_session or session,
-            runtime=spec.runtime,
+            sagemaker_session=session,
+            runtime=runtime,
         )
-        transformer.latest_transform_job = TransformJob(transform_job_name, store)
+        transformer.latest_transform_job = job
         transformer._current_job_name = transform_job_name
         return transformer
 
@@ -307,6 +328,16 @@ class Transformer:
     def _output_uri(self, name: str) -> str:
         if self._output_path is not None:
             return to_uri(os.fspath(self._output_path))
-        if self._session_given or self.sagemaker_session.mode == "s3":
+        if self._session_given or self.sagemaker_session.mode != "local":
             return f"{self.sagemaker_session.default_output_uri()}/{name}"
         return to_uri(str(TransformStore(home_path()).folder(name).path / "output"))
+
+
+def _attached(name: str, session: Session | None) -> tuple[TransformJob, TransformJobSpec, str | None]:
+    """Return an existing job, what it was asked to do, and its runtime; None for one on AWS."""
+    if session is not None and session.mode == AWS_MODE:
+        job = RemoteTransformJob(name, session.wire)
+        return job, job.spec, None
+    store = TransformStore(home_path())
+    spec = store.load(name).transform_spec
+    return TransformJob(name, store), spec, spec.runtime

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from launcher.errors import BadInputError, HyperparameterError, UnsupportedNameError, UnsupportedOptionError
 from launcher.jobs.store import TuningStore
@@ -24,12 +24,15 @@ from launcher.sdk.estimator import Estimator
 from launcher.sdk.inputs import Inputs
 from launcher.sdk.parameters import CategoricalParameter, ContinuousParameter, IntegerParameter, ParameterRange
 from launcher.sdk.session import Session, check_session
-from launcher.sdk.training_submission import decoded, session_of, submission_of
-from launcher.sdk.tuning_job import TuningJob, tuning_job
+from launcher.sdk.training_submission import aws_submission_of, decoded, session_of, submission_of
+from launcher.sdk.tuning_job import RemoteTuningJob, TuningJob, tuning_job
 from launcher.sdk.uploading import put_source
-from launcher.settings import home_path
+from launcher.settings import AWS_MODE, home_path
 from launcher.terminal import say
 from launcher.tuning.submission import TuningPlan, plan_tuning, record_tuning
+
+if TYPE_CHECKING:
+    from launcher.sdk.aws_training import AwsSubmission
 
 _SAMPLE = "sample"
 _RANGE_LISTS = {
@@ -170,11 +173,16 @@ class _Part:
 
 @dataclass(frozen=True)
 class _Submission:
-    """What is submitted: the document, the members of each source archive to upload, and a runtime given whole."""
+    """What is submitted: the document, the members of each source archive to upload, and a runtime given whole.
+
+    Attributes:
+        uploads: for AWS, a training job of each estimator, with the files that it would upload.
+    """
 
     request: dict[str, Any]
     members: list[list[tuple[str, Path]] | None]
     runtime: Runtime | None
+    uploads: list[AwsSubmission]
 
     @property
     def names(self) -> list[list[str] | None]:
@@ -297,7 +305,7 @@ class HyperparameterTuner:
         if not wait and any(isinstance(part.estimator._runtime, Runtime) for part in self._parts.values()):
             raise BadInputError("wait=False needs a runtime by name.", 'Use runtime="docker" or "process".')
         job = self.submit(inputs, job_name)
-        say(f"Tuning job {job.name} in {job.path}")
+        say(job.announcement)
         if wait:
             job.wait()
         else:
@@ -313,17 +321,27 @@ class HyperparameterTuner:
 
     def plan(self, inputs: Inputs | Mapping[str, Inputs] = None, job_name: str | None = None) -> TuningPlan:
         """Return what ``fit`` would run; print it. Nothing is written. The launcher's own."""
+        self.sagemaker_session._refuse_aws("HyperparameterTuner.plan")
         asked = self._submission(inputs, job_name)
         return plan_tuning(asked.request, home_path(), asked.runtime, source_members=asked.names)
 
     def submit(self, inputs: Inputs | Mapping[str, Inputs] = None, job_name: str | None = None) -> TuningJob:
         """Upload the source as it is now and record a tuning job, without running it. The launcher's own.
 
+        On AWS it runs from then on.
+
         Raises:
             BadInputError: it cannot be run as asked; nothing was uploaded or recorded.
         """
-        store = TuningStore(home_path())
+        store, session = TuningStore(home_path()), self.sagemaker_session
         asked = self._submission(inputs, job_name)
+        if session.mode == AWS_MODE:
+            for submission in asked.uploads:
+                submission.upload(session.wire)
+            session._documents.send(OPERATION, asked.request)
+            self._current_job_name = str(asked.request["HyperParameterTuningJobName"])
+            self.latest_tuning_job = RemoteTuningJob(self._current_job_name, session.wire)
+            return self.latest_tuning_job
         plan = plan_tuning(asked.request, store.home, asked.runtime, source_members=asked.names)
         with store.claim(plan.spec.job_name) as claim:
             for members, sample in zip(asked.members, plan.samples, strict=True):
@@ -380,7 +398,8 @@ class HyperparameterTuner:
                 f"best_estimator: TrainingJobDefinitionName={definition!r} is no estimator of this tuner.",
                 f"Its estimators: {', '.join(filter(None, parts)) or 'one without a name'}.",
             )
-        return type(part.estimator).attach(best_training_job["TrainingJobName"])
+        session = self.sagemaker_session if self.sagemaker_session.mode == AWS_MODE else None
+        return type(part.estimator).attach(best_training_job["TrainingJobName"], session)
 
     def deploy(self, initial_instance_count: int, instance_type: str, *args: Any, **kwargs: Any) -> Any:
         """Deploy the best training job's model; arguments as ``Estimator.deploy`` has them."""
@@ -388,7 +407,7 @@ class HyperparameterTuner:
 
     def analytics(self) -> HyperparameterTuningJobAnalytics:
         """Return the latest tuning job's results as a table."""
-        return HyperparameterTuningJobAnalytics(self._latest.name)
+        return HyperparameterTuningJobAnalytics(self._latest.name, self.sagemaker_session)
 
     def hyperparameter_ranges(self) -> dict[str, list[dict[str, Any]]] | None:
         """Return the ranges as the request has them, by their kind; None for a tuner that ``create`` made."""
@@ -433,20 +452,20 @@ class HyperparameterTuner:
                 "attach(job_details=...) is not emulated.", "Leave it out: the record is read."
             )
         session = check_session(sagemaker_session, "attach")
-        job = tuning_job(tuning_job_name)
-        record = job._record
-        spec = record.tuning_spec
-        config = record.request["HyperParameterTuningJobConfig"]
+        job = tuning_job(tuning_job_name, session)
+        request, spec = job.request, job.spec
+        runtime = None if session is not None and session.mode == AWS_MODE else spec.runtime
+        config = request["HyperParameterTuningJobConfig"]
         limits = config["ResourceLimits"]
         hyperband = config.get("StrategyConfig", {}).get("HyperbandStrategyConfig")
         parts = {}
         for definition in spec.definitions:
             own = estimator_cls.get(definition.name) if isinstance(estimator_cls, Mapping) else estimator_cls
-            estimator = _estimator_of(definition, own or Estimator, spec.runtime, session)
+            estimator = _estimator_of(definition, own or Estimator, runtime, session)
             asked = next(
                 (
                     entry["HyperParameterRanges"]
-                    for entry in record.request.get("TrainingJobDefinitions", ())
+                    for entry in request.get("TrainingJobDefinitions", ())
                     if entry["DefinitionName"] == definition.name
                 ),
                 config.get("ParameterRanges", {}),
@@ -463,7 +482,7 @@ class HyperparameterTuner:
             max_jobs=limits.get("MaxNumberOfTrainingJobs"),
             max_parallel_jobs=limits["MaxParallelTrainingJobs"],
             max_runtime_in_seconds=limits.get("MaxRuntimeInSeconds"),
-            warm_start_config=WarmStartConfig.from_job_desc(record.request.get("WarmStartConfig")),
+            warm_start_config=WarmStartConfig.from_job_desc(request.get("WarmStartConfig")),
             strategy_config=StrategyConfig(
                 HyperbandStrategyConfig(hyperband.get("MaxResource"), hyperband.get("MinResource"))
             )
@@ -581,8 +600,20 @@ class HyperparameterTuner:
 
     @property
     def sagemaker_session(self) -> Session:
-        """The estimator's session; of several estimators the first one's."""
-        return next(iter(self._parts.values())).estimator.sagemaker_session
+        """The estimator's session; of several estimators the first one's.
+
+        Raises:
+            BadInputError: an estimator has none of ours; UnsupportedOptionError: some run on AWS, and some here.
+        """
+        sessions = [part.estimator.sagemaker_session for part in self._parts.values()]
+        for session in sessions:
+            check_session(session, "HyperparameterTuner")
+        if len({session.mode == AWS_MODE for session in sessions}) > 1:
+            raise UnsupportedOptionError(
+                "HyperparameterTuner: some of the estimators run on AWS, and some here.",
+                "Give all of them one session.",
+            )
+        return sessions[0]
 
     @property
     def _parts(self) -> dict[str, _Part]:
@@ -627,6 +658,7 @@ class HyperparameterTuner:
         """Turn everything that is set now into a checked request; reads files, changes nothing."""
         name = self._new_name() if job_name is None else job_name
         parts, definitions, owns, archives = self._parts, [], [], []
+        on_aws, uploads = self.sagemaker_session.mode == AWS_MODE, []
         tags = tag_members(self.tags) if self.tags else []
         by_name: Mapping[str, Any] = {"": inputs}
         if self.estimator is None:
@@ -636,12 +668,17 @@ class HyperparameterTuner:
             # Their sources have a place each; a tuning job of a lone estimator has its source at its own name.
             place = name if not part_name else f"{name}-{number}"
             folder = TuningStore(home_path()).path
-            training, members = _training(
-                part, by_name.get(part_name), place, folder if not part_name else folder / name
-            )
-            owns.append(training[OWN_MEMBER])
-            archives.append(members)
-            tags += [tag for tag in training["Tags"] if tag not in tags]
+            estimator = _sampled(part)
+            if on_aws:
+                uploads.append(aws_submission_of(estimator, by_name.get(part_name), place))
+                training: Mapping[str, Any] = uploads[-1].request
+            else:
+                training, members = _training(
+                    estimator, by_name.get(part_name), place, folder if not part_name else folder / name
+                )
+                archives.append(members)
+            owns.append(training.get(OWN_MEMBER, {}))
+            tags += [tag for tag in training.get("Tags", ()) if tag not in tags]
             definition = _definition(part, training)
             if part_name:
                 definition |= {
@@ -681,9 +718,12 @@ class HyperparameterTuner:
             request["Tags"] = tags
         if self.warm_start_config is not None:
             request["WarmStartConfig"] = self.warm_start_config.to_input_req()
-        check_tuning_request(request)
+        if on_aws:
+            request = dict(self.sagemaker_session._documents.prepared(OPERATION, request).request)
+        else:
+            check_tuning_request(request)
         runtime = next(iter(parts.values())).estimator._runtime
-        return _Submission(request, archives, runtime if isinstance(runtime, Runtime) else None)
+        return _Submission(request, archives, runtime if isinstance(runtime, Runtime) else None, uploads)
 
     def _new_name(self) -> str:
         base = self.base_tuning_job_name or next(iter(self._parts.values())).estimator._base_name()
@@ -721,7 +761,6 @@ def _checked_part(part: _Part) -> _Part:
         raise BadInputError(
             f"HyperparameterTuner(estimator=...) got a {type(part.estimator).__name__}.", "Give a launcher.Estimator."
         )
-    part.estimator.sagemaker_session._refuse_aws("HyperparameterTuner")
     if not isinstance(part.ranges, Mapping) or not part.ranges:
         raise HyperparameterError(
             "Need to specify hyperparameter ranges or set autotune=True.",
@@ -753,13 +792,11 @@ def _check_names(argument: str, value: object, names: list[str], *, all_of_them:
         raise BadInputError(f"The keys of argument '{argument}' must be a subset of {names}", shown)
 
 
-def _training(
-    part: _Part, inputs: Inputs, job_name: str, folder: Path
-) -> tuple[dict[str, Any], list[tuple[str, Path]] | None]:
-    """Return the request of some training job of an estimator, and the members of its source archive.
+def _sampled(part: _Part) -> Estimator:
+    """Return the estimator of some training job.
 
-    Args:
-        folder: where the source goes that has no other place.
+    Raises:
+        UnsupportedOptionError: it has options that no tuning job has.
     """
     estimator = copy.copy(part.estimator)
     if part.metric_definitions is not None:
@@ -772,6 +809,18 @@ def _training(
             "container_entry_point and container_arguments.",
             "Build them into the image, or use an entry_point.",
         )
+    return estimator
+
+
+def _training(
+    estimator: Estimator, inputs: Inputs, job_name: str, folder: Path
+) -> tuple[dict[str, Any], list[tuple[str, Path]] | None]:
+    """Return the request of some training job of an estimator, and the members of its source archive.
+
+    Args:
+        estimator: a copy.
+        folder: where the source goes that has no other place.
+    """
     given_place = estimator.code_location
     if given_place is None and not estimator._output_path and not estimator._session_given:
         # The source belongs to the tuning job, not to a training job of its name.
@@ -787,7 +836,7 @@ def _definition(part: _Part, training: Mapping[str, Any]) -> dict[str, Any]:
     definition = {member: value for member, value in training.items() if member in _DEFINITION_MEMBERS}
     definition["AlgorithmSpecification"] = training["AlgorithmSpecification"]
     definition["StaticHyperParameters"] = {
-        name: text for name, text in training["HyperParameters"].items() if name not in part.ranges
+        name: text for name, text in training.get("HyperParameters", {}).items() if name not in part.ranges
     }
     definition["StaticHyperParameters"].pop("sagemaker_job_name", None)  # each training job has its own
     return definition
@@ -813,7 +862,7 @@ def _present(members: Mapping[str, list[dict[str, Any]]]) -> dict[str, list[dict
 
 
 def _estimator_of(
-    definition: TuningDefinition, estimator_cls: type[Estimator], runtime: str, session: Session | None
+    definition: TuningDefinition, estimator_cls: type[Estimator], runtime: str | None, session: Session | None
 ) -> Estimator:
     """Return an estimator whose training jobs are those of a definition."""
     template = training_request(check_training_request({**definition.request, "TrainingJobName": _SAMPLE}))

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from launcher.errors import BadInputError
 from launcher.jobs.store import TuningStore
 from launcher.jobs.tuning_record import TuningRecord
-from launcher.requests.tuning import best_trial
+from launcher.jobs.tuning_spec import TuningJobSpec
+from launcher.remote.client import TUNING
+from launcher.requests.for_aws import as_request
+from launcher.requests.tuning import OPERATION, best_trial, check_tuning_request
 from launcher.runtimes import Runtime
 from launcher.sdk.job_handle import JobHandle
+from launcher.sdk.remote_job import RemoteJob
+from launcher.sdk.session import Session
 from launcher.sdk.training_job import TrainingJob
-from launcher.settings import home_path
+from launcher.settings import AWS_MODE, home_path
 from launcher.tuning import service
 
 if TYPE_CHECKING:
@@ -30,6 +36,21 @@ class TuningJob(JobHandle[TuningRecord]):
 
     def __init__(self, name: str, store: TuningStore | None = None, runtime: Runtime | None = None) -> None:
         super().__init__(name, store or TuningStore(home_path()), runtime)
+
+    @property
+    def announcement(self) -> str:
+        """What ``fit`` says when it has submitted it."""
+        return f"Tuning job {self.name} in {self.path}"
+
+    @property
+    def request(self) -> Mapping[str, Any]:
+        """The document that it was made of."""
+        return self._record.request
+
+    @property
+    def spec(self) -> TuningJobSpec:
+        """What it was asked to do."""
+        return self._record.tuning_spec
 
     @property
     def best_training_job(self) -> TrainingJob | None:
@@ -63,15 +84,71 @@ class TuningJob(JobHandle[TuningRecord]):
         return record.failure_reason + (f"\n    {failures[-1].job}: {failures[-1].failure}" if failures else "")
 
 
-def tuning_job(name: str) -> TuningJob:
+class RemoteTuningJob(RemoteJob, TuningJob):  # type: ignore[misc]  # of its notebook view, which is none
+    """A handle on a tuning job that runs elsewhere; it has no log, and ``wait`` says how many jobs have ended."""
+
+    remote_kind = TUNING
+    noun = "tuning job"
+
+    @property
+    def request(self) -> Mapping[str, Any]:
+        """The document that would make it again."""
+        return as_request(OPERATION, self._first)
+
+    @property
+    def spec(self) -> TuningJobSpec:
+        """What it was asked to do."""
+        return check_tuning_request(self.request)
+
+    @property
+    def best_training_job(self) -> TrainingJob | None:
+        """The training job with the best objective so far; None where none has a result."""
+        from launcher.sdk.remote_training_job import RemoteTrainingJob
+
+        best = self._describe().get("BestTrainingJob", {}).get("TrainingJobName")
+        return RemoteTrainingJob(best, self._client) if best else None
+
+    def training_jobs(self) -> list[dict[str, Any]]:
+        """Return what ListTrainingJobsForHyperParameterTuningJob returns, the oldest training job first."""
+        jobs: list[dict[str, Any]] = []
+        page: dict[str, Any] = {"SortBy": "CreationTime", "SortOrder": "Ascending"}
+        while True:
+            answer = self._client.ask(
+                "sagemaker",
+                "ListTrainingJobsForHyperParameterTuningJob",
+                HyperParameterTuningJobName=self.name,
+                **page,
+            )
+            jobs += answer["TrainingJobSummaries"]
+            if not answer.get("NextToken"):
+                return jobs
+            page["NextToken"] = answer["NextToken"]
+
+    def _news(self, description: Mapping[str, Any]) -> str:
+        counters = description.get("TrainingJobStatusCounters", {})
+        counts = {
+            "completed": counters.get("Completed", 0),
+            "in progress": counters.get("InProgress", 0),
+            "stopped": counters.get("Stopped", 0),
+            "failed": counters.get("NonRetryableError", 0) + counters.get("RetryableError", 0),
+        }
+        text = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
+        return f"Training jobs: {text}" if text else ""
+
+
+def tuning_job(name: str, session: Session | None = None) -> TuningJob:
     """Return a handle on a tuning job.
 
+    Args:
+        session: with the mode ``aws``, the job is one on AWS.
     Raises:
         BadInputError: the name is no text.
         TuningJobNotFoundError: there is no such tuning job.
     """
     if not isinstance(name, str) or not name:
         raise BadInputError(f"the tuning job {name!r} is no name.", "List them with: launcher ls --kind tuning")
+    if session is not None and session.mode == AWS_MODE:
+        return RemoteTuningJob(name, session.wire)
     return TuningJob(name)
 
 

@@ -21,7 +21,11 @@ from launcher.requests.training import check_training_request
 from launcher.storage import bucket_storage, storage_for, which_s3
 from tests.shell import launcher_environment, run_launcher
 
-RUNTIMES = ["process", pytest.param("docker", marks=pytest.mark.docker)]
+RUNTIMES = [
+    "process",
+    pytest.param("docker", marks=pytest.mark.docker),
+    pytest.param("slurm", marks=pytest.mark.whole),
+]
 NAMES = ("train/a.csv", "train/deep/b.csv", "train/z.csv", "tr2.csv")
 # Prints name and content of every file of a channel, or of every epoch of a stream.
 SHOW = """
@@ -41,6 +45,8 @@ for epoch in range(int(os.environ.get("EPOCHS", "2"))):
 
 @pytest.fixture(params=RUNTIMES)
 def runtime(request):
+    if request.param == "slurm":
+        request.getfixturevalue("slurm")
     return request.param
 
 

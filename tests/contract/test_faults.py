@@ -61,9 +61,12 @@ else:
     [
         ("process", "delay:algo-2+3s slow:algo-2@4s+3s*10 cut:algo-2@8s+5s", 3),
         pytest.param("docker", "delay:algo-2+3s slow:algo-2@4s+3s*10 cut:algo-2@8s+5s", 3, marks=pytest.mark.docker),
+        pytest.param("slurm", "delay:algo-2+3s slow:algo-2@4s+3s*10", 1, marks=pytest.mark.whole),
     ],
 )
-def test_a_host_is_late_then_slow_then_cut_off_and_back(runtime, faults, changes, make_source):
+def test_a_host_is_late_then_slow_then_cut_off_and_back(runtime, faults, changes, make_source, request):
+    if runtime == "slurm":
+        request.getfixturevalue("slurm")
     if runtime == "process" and (reason := networks_missing(2)):
         pytest.skip(f"no network of processes here: {reason}")
     estimator = launcher.Estimator(
@@ -73,6 +76,7 @@ def test_a_host_is_late_then_slow_then_cut_off_and_back(runtime, faults, changes
         runtime=runtime,
         faults=faults,
         environment={"CHANGES": str(changes)},
+        max_run=600,
     )
     estimator.fit(logs=False, job_name="job-1")
     job = estimator.latest_training_job

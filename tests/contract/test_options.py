@@ -34,6 +34,10 @@ _SOURCE = "data"  # the folder of the only channel
 # Of each row of the table: the members that ask for it, and the word by which a message has to name it.
 OPTIONS = {
     "`image_uri`, nothing else to run": ({"HyperParameters": {}}, "image"),
+    "`image_uri`, nothing else to run, `LAUNCHER_SLURM_CONTAINERS=podman`": (
+        {"HyperParameters": {}, "LAUNCHER_SLURM_CONTAINERS": "podman"},
+        "image",
+    ),
     "`image_uri` with a source": ({}, "image"),
     "`container_entry_point`, `container_arguments`": (
         {

@@ -45,8 +45,17 @@ def started(source, home, **options):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("runtime", "hosts"), [("process", 2), pytest.param("docker", 1, marks=pytest.mark.docker)])
-def test_a_breakpoint_is_hit_by_the_users_own_path_on_any_host(runtime, hosts, source, home):
+@pytest.mark.parametrize(
+    ("runtime", "hosts"),
+    [
+        ("process", 2),
+        pytest.param("docker", 1, marks=pytest.mark.docker),
+        pytest.param("slurm", 2, marks=pytest.mark.whole),
+    ],
+)
+def test_a_breakpoint_is_hit_by_the_users_own_path_on_any_host(runtime, hosts, source, home, request):
+    if runtime == "slurm":
+        request.getfixturevalue("slurm")
     job, configuration = started(source, home, runtime=runtime, instance_count=hosts)
     assert [entry["name"] for entry in configuration["configurations"]] == [
         f"{job.name} algo-{number}" for number in range(1, hosts + 1)

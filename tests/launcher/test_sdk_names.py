@@ -102,7 +102,10 @@ def test_the_lines_that_programs_have_run_in_any_order():
         ("from launcher import PyTorch", "from launcher.pytorch import PyTorch"),
         ("from launcher.session import production_variant", "launcher.session.production_variant is not emulated"),
         ("import launcher; launcher.inputs.FileSystemInput", "TrainingInput"),
-        ("from launcher.pytorch import PyTorchProcessor", "launcher.pytorch.PyTorchProcessor is not emulated"),
+        (
+            "from launcher.pytorch import TrainingCompilerConfig",
+            "launcher.pytorch.TrainingCompilerConfig is not emulated",
+        ),
     ],
 )
 def test_a_name_that_is_missing_says_what_to_use(line, words):

@@ -21,7 +21,11 @@ deadline = time.monotonic() + 120
 while time.monotonic() < deadline:
     time.sleep(0.1)
 """
-RUNTIMES = ["process", pytest.param("docker", marks=pytest.mark.docker)]
+RUNTIMES = [
+    "process",
+    pytest.param("docker", marks=pytest.mark.docker),
+    pytest.param("slurm", marks=pytest.mark.whole),  # test_slurm_runtime.py has the sample
+]
 
 
 class Shell:
@@ -62,10 +66,13 @@ class Shell:
 @pytest.fixture(params=RUNTIMES)
 def shell(request, home, make_source):
     """A shell in a job of two hosts that run until the test is over."""
+    if request.param == "slurm":
+        request.getfixturevalue("slurm")
     estimator = launcher.Estimator(
         entry_point="train.py",
         source_dir=make_source(WAITS),
         runtime=request.param,
+        max_run=600,
         instance_count=2,
         environment={"COLOUR": "blue", "SECRET_TOKEN": "hush"},
         hyperparameters={"depth": 3},

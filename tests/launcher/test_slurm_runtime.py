@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import launcher
-from launcher.errors import BadInputError, DebuggerError, RuntimeUnavailableError, SettingsError
+from launcher.errors import BadInputError, RuntimeUnavailableError, SettingsError
 from launcher.jobs.spec import ContainerSpec, Mount
 from launcher.runtimes.process import write_request
 from launcher.runtimes.slurm import SlurmRuntime
@@ -245,7 +245,6 @@ def test_a_job_gets_the_devices_that_slurm_gives_its_host(slurm, estimator):
         ),
         ({"instance_type": "local_gpu"}, {}, BadInputError, "all NVIDIA devices of this machine"),
         ({"instance_type": "ml.g4dn.xlarge"}, {"LAUNCHER_GPUS": "0"}, BadInputError, "machines of a cluster"),
-        ({"input_mode": "Pipe"}, {}, RuntimeUnavailableError, "cannot stream the channel 'training'"),
         ({"image_uri": "mine:1"}, {}, RuntimeUnavailableError, "image mine:1"),
         ({"instance_count": 2, "enable_network_isolation": True}, {}, RuntimeUnavailableError, "several hosts"),
     ],
@@ -263,9 +262,26 @@ def test_what_the_cluster_cannot_do_is_refused_by_name_before_anything_is_record
     assert not (home / "jobs" / "job-1" / "job.json").exists()
 
 
-def test_a_debugger_is_refused_by_name(estimator):
-    with pytest.raises(DebuggerError, match="none gets into those of the slurm runtime: they are other machines"):
-        estimator().fit(debug=True, logs=False)
+def test_a_node_writes_the_pipes_of_its_host(estimator, tmp_path):
+    (tmp_path / "rows").mkdir()
+    for name in ("a", "b"):
+        (tmp_path / "rows" / name).write_text(f"{name}\n")
+    script = "print([open(f'/opt/ml/input/data/training_{epoch}').read() for epoch in (0, 1)])"
+    own = estimator(script, input_mode="Pipe")
+    own.fit({"training": str(tmp_path / "rows")}, logs=False)
+    assert "['a\\nb\\n', 'a\\nb\\n']" in own.latest_training_job.logs()
+
+
+@pytest.mark.slow
+def test_a_command_runs_beside_a_host_with_its_place_and_environment(estimator, tmp_path):
+    job = submitted(estimator(WAITS_FOR_SIGTERM, environment={"COLOUR": "blue"}))
+    wait_until(lambda: has_printed(job, "ready"))
+    script = "hostname; pwd; echo $COLOUR $SM_CURRENT_HOST; cat; exit 7"
+    ran = run_launcher("shell", "job-1", "--", "sh", "-c", script, cwd=tmp_path, text="by hand")
+    job.stop()
+    job.wait(logs=False)
+    assert ran.stdout.splitlines() == ["algo-1", "/opt/ml/code", "blue algo-1", "by hand"], ran.stderr
+    assert ran.returncode == 7
 
 
 def test_the_values_of_inherited_variables_are_written_nowhere(slurm, estimator, monkeypatch, home):

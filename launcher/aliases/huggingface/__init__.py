@@ -2,6 +2,7 @@
 
 from launcher.sdk.framework_models import HuggingFaceModel
 from launcher.sdk.framework_predictors import HuggingFacePredictor
+from launcher.sdk.framework_processors import HuggingFaceProcessor
 from launcher.sdk.frameworks import HuggingFace
 
-__all__ = ["HuggingFace", "HuggingFaceModel", "HuggingFacePredictor"]
+__all__ = ["HuggingFace", "HuggingFaceModel", "HuggingFacePredictor", "HuggingFaceProcessor"]

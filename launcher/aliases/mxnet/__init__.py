@@ -2,6 +2,7 @@
 
 from launcher.sdk.framework_models import MXNetModel
 from launcher.sdk.framework_predictors import MXNetPredictor
+from launcher.sdk.framework_processors import MXNetProcessor
 from launcher.sdk.frameworks import MXNet
 
-__all__ = ["MXNet", "MXNetModel", "MXNetPredictor"]
+__all__ = ["MXNet", "MXNetModel", "MXNetPredictor", "MXNetProcessor"]

@@ -2,6 +2,7 @@
 
 from launcher.sdk.framework_models import SKLearnModel
 from launcher.sdk.framework_predictors import SKLearnPredictor
+from launcher.sdk.framework_processors import SKLearnProcessor
 from launcher.sdk.frameworks import SKLearn
 
-__all__ = ["SKLearn", "SKLearnModel", "SKLearnPredictor"]
+__all__ = ["SKLearn", "SKLearnModel", "SKLearnPredictor", "SKLearnProcessor"]

@@ -43,7 +43,7 @@ class JobState(JobDriver[HostsRecordType]):
     def _set_up(self) -> None:
         self._hosts = [(host, OptMl(self._folder.tree_path(host))) for host in host_names(self._spec)]
         self._syncs = self._folders_to_follow()
-        self._feeder = Feeder(self._folder.work_path / "feeder")
+        self._feeder = self._new_feeder()
         self._faults = FaultInjector(
             faults_of(self._planned_faults, [host for host, _ in self._hosts]), self._record.faults, self._record.warn
         )
@@ -52,6 +52,9 @@ class JobState(JobDriver[HostsRecordType]):
         self._plan_made: RunPlan | None = None
         self._executions: dict[str, Execution] = {}
         self._reach = Reach()
+
+    def _new_feeder(self) -> Feeder:
+        return Feeder(self._folder.work_path / "feeder", on_nodes=self._runtime.own_machines)
 
     @property
     @abstractmethod

@@ -121,7 +121,7 @@ class Starting(JobState[HostsRecordType]):
             state_path=str(self._folder.work_path / _INSTALLER),
             log_path=str(log_path),
             labels={**container.labels, "launcher.host": _INSTALLER},
-            limits=Limits(placing=container.limits.placing),
+            limits=Limits(placing=container.limits.placing, engine=container.limits.engine),
         )
         if (abandoned := self._runtime.find(installer)) is not None:  # of a driver that was killed
             abandoned.remove()
@@ -227,7 +227,7 @@ class Starting(JobState[HostsRecordType]):
         if not entry:
             # What the job installs itself is another's no more than its files are.
             return container if self._requirements_file is None else replace(container, keep_alive_seconds=0)
-        if self._runtime.needs_local_libraries:
+        if not self._runtime.runs_in_image(container.limits):
             return replace(container, environment={**container.environment, _REQUIREMENTS: entry})
         lent = Mount(entry, "/run/launcher/requirements")
         environment = {**container.environment, _REQUIREMENTS: lent.target}

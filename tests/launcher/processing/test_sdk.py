@@ -107,7 +107,10 @@ def test_a_failed_run_raises_with_the_end_of_its_log(bench):
 def test_in_s3_mode_program_and_outputs_lie_in_the_sessions_bucket(bench):
     script = bench.script("(base / 'processing/output/x').write_text('x')")
     processor = launcher.ScriptProcessor(runtime="process", mode="s3")
-    processor.run(script, outputs=[ProcessingOutput("/opt/ml/processing/output")], job_name="job-1", logs=False)
+    job = processor.run(script, outputs=[ProcessingOutput("/opt/ml/processing/output")], job_name="job-1", logs=False)
+    assert [(job.fetch_output("output-1") / "x").read_text() for _ in range(2)] == ["x", "x"]
+    with pytest.raises(BadInputError, match="has no output 'other'"):
+        job.fetch_output("other")
     bucket = processor.sagemaker_session.default_bucket()
     keys = list(bucket_storage(which_s3()).keys(f"s3://{bucket}", "job-1/"))
     assert keys == ["job-1/input/code/clean.py", "job-1/output/output-1/x"]

@@ -50,3 +50,10 @@ def client(place):
     wire = WireClient(place)
     wire.storage.make_bucket(f"s3://{BUCKET}")
     return wire
+
+
+@pytest.fixture
+def region(monkeypatch):
+    """A region, and addresses at which nothing answers: what reaches for the network fails."""
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")

@@ -43,13 +43,6 @@ def rows(tmp_path):
     return str(folder)
 
 
-@pytest.fixture
-def region(monkeypatch):
-    """A region, and addresses at which nothing answers: what reaches for the network fails."""
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
-
-
 def estimator(source, bucket=BUCKET, **options):
     given = {
         "image_uri": "sdk-recorded:1",
@@ -170,20 +163,6 @@ def test_a_session_of_another_mode_never_makes_a_client_of_aws(home):
     for mode in ("local", "s3"):
         with pytest.raises(UnsupportedOptionError, match="does not talk to AWS"):
             _ = launcher.Session(mode=mode).wire
-
-
-@pytest.mark.parametrize(
-    "call",
-    [
-        lambda session: launcher.Transformer("model", 1, "ml.m5.large", sagemaker_session=session),
-        lambda session: launcher.Model("image", "s3://bucket/model.tar.gz", ROLE, sagemaker_session=session),
-        lambda session: launcher.Processor(ROLE, "image", 1, "ml.m5.large", sagemaker_session=session),
-        lambda session: session.create_endpoint("name", "configuration"),
-    ],
-)
-def test_what_is_not_there_on_aws_raises_and_does_not_happen_here(call, region):
-    with pytest.raises(UnsupportedOptionError, match="is not there in the mode 'aws'"):
-        call(launcher.Session(mode="aws", default_bucket=BUCKET))
 
 
 @pytest.fixture

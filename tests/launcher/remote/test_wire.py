@@ -9,7 +9,7 @@ from launcher.remote.client import WireClient
 from launcher.remote.following import RemoteLogs, follow
 from launcher.remote.place import Place
 from launcher.remote.results import fetch_part
-from launcher.remote.shipping import ship_channels
+from launcher.remote.shipping import ship_inputs
 from tests.launcher.remote.conftest import BUCKET, ROLE
 
 SCRIPT = (
@@ -38,7 +38,7 @@ def channel(uri):
 def test_a_job_is_submitted_followed_and_its_results_come_back(client, tmp_path):
     rows = tmp_path / "rows.csv"
     rows.write_text("1\n2\n3\n")
-    shipment = ship_channels(document("wire-1", InputDataConfig=channel(f"file://{rows}")), f"s3://{BUCKET}")
+    shipment = ship_inputs(document("wire-1", InputDataConfig=channel(f"file://{rows}")), f"s3://{BUCKET}")
     assert shipment.send(client) == 6
     assert client.submit(shipment.request).endswith(":training-job/wire-1")
     lines, statuses = [], []
@@ -63,7 +63,7 @@ def test_what_is_there_by_content_is_not_sent_again(client, tmp_path):
     (folder / "deep" / "b.csv").write_text("22\n")
 
     def ship():
-        shipment = ship_channels(document("any", InputDataConfig=channel(f"file://{folder}")), f"s3://{BUCKET}/mine")
+        shipment = ship_inputs(document("any", InputDataConfig=channel(f"file://{folder}")), f"s3://{BUCKET}/mine")
         return shipment.request["InputDataConfig"][0]["DataSource"]["S3DataSource"]["S3Uri"], shipment.send(client)
 
     first, sent = ship()
@@ -81,7 +81,7 @@ def test_a_manifest_of_this_machine_is_refused(tmp_path):
     request = document("any", InputDataConfig=channel(f"file://{tmp_path}/manifest"))
     request["InputDataConfig"][0]["DataSource"]["S3DataSource"]["S3DataType"] = "ManifestFile"
     with pytest.raises(ChannelError, match="a ManifestFile of this machine"):
-        ship_channels(request, f"s3://{BUCKET}")
+        ship_inputs(request, f"s3://{BUCKET}")
 
 
 def test_a_refusal_has_awss_code_and_names_the_place(client):

@@ -74,7 +74,8 @@ def test_a_model_transforms_a_folder_and_says_where_the_outputs_are(serving, dat
     assert transformer.latest_transform_job.job_name == transformer._current_job_name == "job-1"
     assert job.status == "Completed"
     assert transformer.output_path == f"file://{home}/transform-jobs/job-1/output"
-    assert (home / "transform-jobs" / "job-1" / "output" / "a.txt.out").read_text() == "A\nB\n"
+    assert job.fetch_outputs() == home / "transform-jobs" / "job-1" / "output"
+    assert (job.fetch_outputs() / "a.txt.out").read_text() == "A\nB\n"
     assert serving.started[0].environment["COLOUR"] == "red"
 
 
