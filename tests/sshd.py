@@ -1,6 +1,7 @@
 """Another machine for tests: a real sshd on the loopback address, and a user of its own to log in as."""
 
 import os
+import shlex
 import shutil
 import socket
 import subprocess
@@ -57,8 +58,16 @@ class Box:
 
     def launcher(self, arguments):
         """Run a command of the launcher there, as somebody who is logged in."""
+        return self.run(f"{self._python} -m launcher {arguments}")
+
+    def python_there(self, program):
+        """Run a program there that imports the launcher, as the user; return what it printed."""
+        return self.run(f"{self._python} -c {shlex.quote(program)}")
+
+    @property
+    def _python(self):
         code = next((self.home / ".cache/launcher/code").iterdir())
-        return self.run(f"PYTHONPATH={code} {self.python}/bin/python -m launcher {arguments}")
+        return f"PYTHONPATH={code} {self.python}/bin/python"
 
     def may_use_the_engine(self):
         """Let the user use the Docker engine, from the next connection on."""

@@ -56,7 +56,8 @@ def outputs(
         return
     rows = [(f"{part}/{name}", f"{size:,}") for part in sorted(files) for name, size in files[part]]
     if not rows:
-        say(f"{handle.name} is {handle.status} and has left no file. Its log: launcher logs {handle.name}")
+        command = f"launcher logs {handle.name}{handle.command_options}"
+        say(f"{handle.name} is {handle.status} and has left no file. Its log: {command}")
         return
     print_table([("FILE", "BYTES"), *rows])
     for part, archive in _archives(handle).items():
@@ -206,7 +207,9 @@ def _placed(job: TrainingJob, path: str, folder: Path) -> Path:
     folder = checked_path(folder, "--to").absolute()
     parts = [path] if path else [part for part in PARTS if job.outputs.files(part)]
     if not parts:
-        raise BadInputError(f"job '{job.name}' has left no file.", f"Its log: launcher logs {job.name}")
+        raise BadInputError(
+            f"job '{job.name}' has left no file.", f"Its log: launcher logs {job.name}{job.command_options}"
+        )
     sources = {folder / Path(part).name: results_path(job.outputs, part) for part in parts}
     for target in sources:
         if target.exists():

@@ -14,7 +14,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib import import_module
 from pathlib import Path
 from typing import IO, Any
@@ -94,7 +94,7 @@ class Agent:
         host, chosen = container_of(container), get_runtime(runtime)
         self._store.check_writable()
         self._store.check_unused(host.job_name)
-        chosen.check(host)
+        chosen.check(replace(host, state_path=str(self._store.folder(host.job_name).work_path / host.host)))
         return {"image": chosen.describe_image(host), "refused_faults": dict(chosen.refused_faults(host))}
 
     def call_folder(self, digest: str) -> dict[str, Any]:

@@ -137,7 +137,7 @@ class ElsewhereDriver(JobDriver[JobRecord]):
 
     def _submit(self) -> None:
         connection = self._open()
-        sender = Sender(self._spec, self._folder, connection)
+        sender = Sender(self._spec, self._record.request, self._folder, connection)
         try:
             document = sender.send(self._machine.inner_name)
         finally:

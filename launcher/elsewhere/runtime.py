@@ -188,7 +188,7 @@ def _refuse_what_stays(spec: TrainingJobSpec, address: MachineAddress) -> None:
     if spec.debug:
         raise UnsupportedOptionError(
             f"a debugger cannot reach a job on {address} from here.",
-            f"Log in there: ssh {address.destination}; or debug on this machine: unset LAUNCHER_HOST",
+            f"Log in there: {address.login}; or debug on this machine: unset LAUNCHER_HOST",
         )
     for channel in spec.channels:
         if channel.s3_data_type != "S3Prefix" and (spec.s3 is None or spec.s3["kind"] == "embedded"):

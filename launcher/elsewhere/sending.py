@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ class Sender:
 
     Args:
         spec: the job.
+        request: as it was given.
         folder: its own folder here.
         connection: to the machine.
 
@@ -34,8 +35,11 @@ class Sender:
         restored: path, size and time (ns) there of each checkpoint that was sent.
     """
 
-    def __init__(self, spec: TrainingJobSpec, folder: JobFolder, connection: Connection) -> None:
+    def __init__(
+        self, spec: TrainingJobSpec, request: Mapping[str, Any], folder: JobFolder, connection: Connection
+    ) -> None:
         self._spec = spec
+        self._request = request
         self._folder = folder
         self._connection = connection
         self.restored: list[list[Any]] = []
@@ -49,7 +53,8 @@ class Sender:
             ChannelError: an input cannot be read, or changes while it is sent.
             LauncherError: as ``Connection.ask``.
         """
-        document = copy.deepcopy(training_request(self._spec))
+        document = copy.deepcopy(dict(self._request))  # whole: the record there shows what was asked for
+        document[OWN_MEMBER] = training_request(self._spec)[OWN_MEMBER]  # with what was decided here
         document[OWN_MEMBER]["Runtime"] = runtime
         document[OWN_MEMBER].pop("Estimator", None)  # paths of this machine, for attach() here
         with Digests(home_path() / "digests.sqlite3") as digests:

@@ -132,7 +132,8 @@ def place_job(
     warnings: list[str] = [line] if (line := image_note(spec.image_uri)) else []
     if not runtime.runs_images and spec.image_uri is not None and spec.brings_code:
         warnings.append(
-            f"the image {spec.image_uri} is not used: the {runtime.name} runtime runs the request's own code"
+            f"the image {spec.image_uri} is not used: the {runtime.name.partition('+')[0]} runtime runs the request's "
+            "own code"
         )
         spec = replace(spec, image_uri=None)
     manifests = any(channel.s3_data_type != "S3Prefix" for channel in spec.channels)  # which may name s3://

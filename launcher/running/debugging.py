@@ -52,10 +52,16 @@ def check_debugging(spec: TrainingJobSpec, runtime: Runtime) -> None:
             'Debug with runtime="process" or "docker".',
         )
     program = spec.entry_point or "the image's own program"
-    if not is_bundled(local_image(spec.image_uri)) or spec.container_entry_point or spec.container_arguments:
+    if not is_bundled(local_image(spec.image_uri)):
         raise DebuggerError(
             "debug=True needs the bundled image, or the process runtime: only their toolkit starts a debugger.",
-            "Leave image_uri and container_entry_point out, or start debugpy in your own program.",
+            "Leave image_uri out, or start debugpy in your own program.",
+        )
+    if spec.container_entry_point or spec.container_arguments:
+        raise DebuggerError(
+            "debug=True needs the toolkit, which starts the debugger, and container_entry_point or "
+            "container_arguments start something else.",
+            "Leave them out, or start debugpy in your own program.",
         )
     if not program.endswith(".py"):
         raise DebuggerError(f"debug=True needs a Python program, and {program} is none.", "Name a .py file.")

@@ -94,7 +94,7 @@ def choose_runtime(name: str, *, image_uri: str | None, subject: str = "this") -
         if subject != TRAINING_JOB:
             raise UnsupportedOptionError(
                 f"{subject} cannot run on another machine, and {address} is one.",
-                f"Training jobs can. For the rest unset LAUNCHER_HOST, or log in there: ssh {address.destination}",
+                f"Training jobs can. For the rest unset LAUNCHER_HOST, or log in there: {address.login}",
             )
         return _elsewhere(address, image_uri)
     if name != "auto":

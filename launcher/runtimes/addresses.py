@@ -89,6 +89,11 @@ class MachineAddress:
         """The machine as ssh takes it."""
         return f"{self.user}@{self.host}" if self.user else self.host
 
+    @property
+    def login(self) -> str:
+        """The command by which a person logs in there."""
+        return " ".join(["ssh", *(["-p", str(self.port)] if self.port else []), self.destination])
+
     def __str__(self) -> str:
         place = f"[{self.host}]" if ":" in self.host else self.host
         user, port = f"{self.user}@" if self.user else "", f":{self.port}" if self.port else ""

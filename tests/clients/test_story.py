@@ -1,4 +1,4 @@
-"""The same training on the same data, asked for in six ways: every metric file is the same, byte for byte."""
+"""The same training on the same data, asked for in six ways, run by five engines: every metric file is the same."""
 
 import json
 import os
@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+import launcher
+from launcher.remote.place import Place
+from tests.another_aws import another_aws, client_variables
 from tests.clients.story import METRICS, VALUES, metrics_of_an_estimator
 from tests.compose import OWNER, compose_in
 
@@ -35,6 +38,47 @@ def test_six_ways_give_the_same_numbers(story, numbers_in_s3_mode, sdk_v2, sdk_v
     rows = story.expected.splitlines()
     assert len(rows) == 3, "a header and two epochs"
     assert numbers == dict.fromkeys(numbers, story.expected)
+
+
+@pytest.mark.whole
+@pytest.mark.parametrize(
+    "engine", [pytest.param("docker", marks=pytest.mark.docker), "slurm", "another_machine", "mode_aws"]
+)
+def test_each_engine_writes_the_numbers_of_a_process(request, story, engine):
+    options = request.getfixturevalue(f"on_{engine}")
+    assert metrics_of_an_estimator(story.source, story.data, **options) == story.expected
+
+
+@pytest.fixture
+def on_docker():
+    return {"runtime": "docker"}
+
+
+@pytest.fixture
+def on_slurm(slurm):
+    return {"runtime": "slurm", "max_run": 3600}
+
+
+@pytest.fixture
+def on_another_machine(box):
+    """LAUNCHER_HOST names it."""
+    return {"runtime": "process"}
+
+
+@pytest.fixture
+def on_mode_aws(tmp_path, monkeypatch):
+    """A local AWS of another home, in another process, in the role of AWS."""
+    with another_aws(tmp_path / "aws") as url:
+        for name, text in client_variables(url).items():
+            monkeypatch.setenv(name, text)
+        Place("AWS", "us-east-1").storage().make_bucket("s3://of-the-user")
+        yield {
+            "sagemaker_session": launcher.Session(mode="aws", default_bucket="of-the-user"),
+            "image_uri": "any-image:1",
+            "role": "arn:aws:iam::111122223333:role/training",
+            "instance_count": 1,
+            "instance_type": "ml.m5.large",
+        }
 
 
 @pytest.fixture(scope="module")

@@ -109,7 +109,7 @@ def test_what_no_debugger_can_be_put_into_is_refused_before_anything_starts(sour
     (tmp_path / "source" / "run.sh").write_text("true")
     refused("needs a Python program, and run.sh is none", entry_point="run.sh", source_dir=source, runtime="process")
     refused(
-        "needs the bundled image",
+        "container_entry_point or container_arguments start something else",
         entry_point="train.py",
         source_dir=source,
         runtime="process",

@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,7 @@ from launcher.jobs.spec import ContainerSpec
 from launcher.runtimes.process import ProcessRuntime, networks_missing
 from tests.shell import launcher_environment
 from tests.users import as_ordinary_user, folder_of_ordinary_user
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.skipif(networks_missing(2) != "", reason=networks_missing(2))
 
@@ -180,13 +180,6 @@ while True:
         for execution in executions:
             execution.remove()
         second.close(containers)
-
-
-def wait_until(condition, seconds=60.0):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.05)
 
 
 def holders(namespace):

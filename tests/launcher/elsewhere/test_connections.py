@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ from launcher.jobs.store import JobStore
 from launcher.runtimes.addresses import MachineAddress
 from tests.shell import launcher_environment, run_launcher
 from tests.sshd import write_client
+from tests.waiting import wait_until
 
 COUNTS = """
 import os, pathlib, time
@@ -24,13 +24,6 @@ for number in range(5):
     while number == 2 and not go.exists():
         time.sleep(0.05)
 """
-
-
-def wait_until(condition, seconds=60.0):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.1)
 
 
 @pytest.mark.slow

@@ -2,7 +2,6 @@
 
 import json
 import textwrap
-import time
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ import launcher
 from launcher import errors
 from launcher.cli.main import app
 from tests.shell import run_launcher
+from tests.waiting import wait_until
 
 REPORTS = """
 import os, pathlib, sys
@@ -24,13 +24,6 @@ pathlib.Path(os.environ["SM_OUTPUT_DATA_DIR"], "seen.txt").write_text("seen")
 pathlib.Path(os.environ["SM_OUTPUT_INTERMEDIATE_DIR"], "worker_0.csv").write_text("Epoch,Loss\\n1,0.5\\n")
 print("loss=0.25;")
 """
-
-
-def wait_until(condition, seconds=60.0):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.1)
 
 
 def said(*arguments):
@@ -142,8 +135,9 @@ def test_what_has_a_meaning_here_alone_is_refused_before_anything_is_sent(box, m
     (tmp_path / "rows.json").write_text("[]")
     (tmp_path / "model.tar.gz").write_bytes(b"")
     estimator = launcher.Estimator(entry_point="train.py", source_dir=make_source(""))
-    with pytest.raises(errors.UnsupportedOptionError, match="a debugger cannot reach"):
+    with pytest.raises(errors.UnsupportedOptionError, match="a debugger cannot reach") as refused:
         estimator.fit(debug=True)
+    assert f"ssh -p {box.port} {box.user}@127.0.0.1;" in refused.value.hint
     manifest = launcher.TrainingInput(str(tmp_path / "rows.json"), s3_data_type="ManifestFile")
     with pytest.raises(errors.UnsupportedOptionError, match="S3DataType=ManifestFile"):
         estimator.fit({"training": manifest})
@@ -156,6 +150,16 @@ def test_what_has_a_meaning_here_alone_is_refused_before_anything_is_sent(box, m
     with pytest.raises(errors.UnsupportedOptionError, match="LAUNCHER_MOUNTS lends folders of this machine"):
         estimator.fit()
     assert box.run("ls -A ~/.launcher 2>/dev/null || true") == ""
+
+
+def test_a_job_without_a_network_runs_there(box, make_source):
+    """Whether namespaces are there is tried in the home of that machine, not where this machine's is."""
+    script = "import os; print(os.listdir('/sys/class/net'), open('/proc/net/dev').read().count(':'))"
+    estimator = launcher.Estimator(
+        entry_point="train.py", source_dir=make_source(script), enable_network_isolation=True
+    )
+    estimator.fit(logs=False)
+    assert estimator.latest_training_job.logs().split()[-1] == "1", "the loopback device alone"
 
 
 def test_an_image_that_the_runtime_there_cannot_run_is_refused_at_once(box, store):

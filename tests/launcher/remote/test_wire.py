@@ -3,7 +3,9 @@
 import re
 
 import pytest
+from typer.testing import CliRunner
 
+from launcher.cli.main import app
 from launcher.errors import ArtifactError, ChannelError, RemoteRequestError
 from launcher.remote.client import WireClient
 from launcher.remote.following import RemoteLogs, follow
@@ -104,6 +106,8 @@ def test_a_job_is_stopped_and_stopping_it_again_is_no_error(client):
     ended = follow(client, "wire-stop", on_status=stop_when_begun)
     assert ended["TrainingJobStatus"] == "Stopped"
     client.stop("wire-stop")
+    said = CliRunner().invoke(app, ["outputs", "wire-stop", "--mode", "aws"]).stdout
+    assert "has left no file. Its log: launcher logs wire-stop --mode aws" in said
 
 
 def test_nothing_answers(monkeypatch):
