@@ -6,9 +6,9 @@ import os
 import shlex
 import stat
 import sys
-from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 from urllib.parse import urlsplit
 
 from launcher.aws_domains import is_aws_host
@@ -312,8 +312,7 @@ def warm_pool_limit() -> int:
     return int(text)
 
 
-@dataclass(frozen=True)
-class SlurmSettings:
+class SlurmSettings(NamedTuple):
     """How jobs are placed on a Slurm cluster; what is empty is left to the cluster.
 
     Attributes:
@@ -371,8 +370,7 @@ def host_networks_wanted() -> bool:
     return os.environ.get("LAUNCHER_HOST_NETWORKS", "") != "off"
 
 
-@dataclass(frozen=True)
-class LaunchSettings:
+class LaunchSettings(NamedTuple):
     """What the caller lends to every job, or takes from it.
 
     Attributes:
@@ -467,19 +465,24 @@ def data_path(name: str) -> Path:
     """
     variable = f"LAUNCHER_{name.upper()}_DIR"
     configured = os.environ.get(variable, "")
-    package = Path(__file__).resolve().parent
-    candidates = [Path(configured).expanduser()] if configured else [package / "_data" / name, package.parent / name]
+    candidates = (Path(configured).expanduser().resolve(),) if configured else _own_places(name)
     for candidate in candidates:
         if candidate.is_dir():
-            return candidate.resolve()
+            return candidate
     raise SettingsError(
-        f"the folder '{name}' was not found at {' or '.join(str(path) for path in candidates)}.",
+        f"the folder '{name}' was not found at {' or '.join(map(str, candidates))}.",
         f"Point {variable} at it, or install the package again.",
     )
 
 
-@dataclass(frozen=True)
-class S3Settings:
+@cache
+def _own_places(name: str) -> tuple[Path, ...]:
+    """Return where this installation may have a folder; every job asks several times, and they do not move."""
+    package = Path(__file__).resolve().parent
+    return (package / "_data" / name).resolve(), (package.parent / name).resolve()
+
+
+class S3Settings(NamedTuple):
     """Which S3 the ``s3://`` URIs mean. Credentials are no part of it: boto3 finds them where it always does.
 
     Attributes:
@@ -498,7 +501,7 @@ class S3Settings:
 
     def to_dict(self) -> dict[str, str | None]:
         """Return plain fields, for a job's record."""
-        values = asdict(self)
+        values = self._asdict()
         if self.aws_names is None:  # older versions do not know it
             del values["aws_names"]
         return values
@@ -581,8 +584,7 @@ def aws_endpoint_url(service: str) -> str | None:
     return next((os.environ[name].rstrip("/") for name in names if os.environ.get(name)), None)
 
 
-@dataclass(frozen=True)
-class BuildSettings:
+class BuildSettings(NamedTuple):
     """What the host lends to the build of the image; none of it ends up inside.
 
     Attributes:

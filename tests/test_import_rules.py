@@ -72,7 +72,7 @@ ONLY_IN = {
     "cryptography": {"launcher/aws_names/authority.py"},
     "docker": {str(path.relative_to(ROOT)) for path in (ROOT / "launcher/runtimes/docker_engine").glob("*.py")},
     "markupsafe": {
-        f"launcher/console/{name}.py" for name in ("html", "frame", "charts", "notebook", "pages", "places", "serving")
+        f"launcher/console/{name}.py" for name in ("html", "frame", "charts", "notebook", "pages", "places", "routing")
     },
     "boto3": {"launcher/storage/s3.py", "launcher/storage/boto_session.py"},
     "botocore": {
@@ -208,6 +208,7 @@ def test_the_model_server_loads_what_computes_only_where_a_model_is_loaded(path)
     "name",
     [
         "runtimes/supervisor.py",
+        "runtimes/start_supervisor.py",
         "runtimes/networks.py",
         "runtimes/fork_server.py",
         "runtimes/warm_server.py",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 from urllib.parse import parse_qs
 
 from launcher.aws.hosts import service_of_host
@@ -14,8 +14,7 @@ from launcher.s3_server.wire import Head
 RUNTIME = "sagemaker-runtime"
 
 
-@dataclass(frozen=True)
-class Service:
+class Service(NamedTuple):
     """A service that is served here.
 
     Attributes:

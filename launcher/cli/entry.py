@@ -62,15 +62,14 @@ def _up(arguments: Sequence[str]) -> bool:
 
 def _ui() -> bool:
     """Do what ``launcher ui`` does without options; return False to leave it, and its errors, to that."""
+    from launcher.console.access import address_of  # the server, a copy of this process, needs it as well
     from launcher.s3_server.errors import S3Error
+    from launcher.settings import home_path
 
     url = _server()
     if not url:
         return False
     try:
-        from launcher.console.access import address_of
-        from launcher.settings import home_path
-
         print(address_of(home_path(), url), flush=True)
     except (S3Error, OSError):
         return False

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -102,13 +103,11 @@ def list_jobs(
         print_json(summaries) if as_json else print_table(rows_of(summaries, kind), fit=True)
         return
     from launcher.jobs.index import list_entries
-    from launcher.jobs.store import Store
     from launcher.settings import home_path
 
     home, kinds = home_path(), [kind_of_word(word) for word in ((kind,) if kind else JOB_KINDS)]
     statuses = [_status_of(word) for word in status or ()]
-    for active in list_entries(home, kinds, terminal=False).entries:
-        _look_after_entry(Store(home, active.kind_of), active.name)
+    _look_after_all(home, list_entries(home, kinds, terminal=False).entries)
     listing = list_entries(home, kinds, statuses=statuses, name_contains=name, limit=limit)
     for error in listing.errors:
         say_error(f"{type(error).__name__}: {error}")
@@ -135,12 +134,26 @@ def _status_of(word: str) -> str:
     return statuses[word.lower()]
 
 
-def _look_after_entry(store: Store[Any], name: str) -> None:
-    try:
-        record = store.load(name)
-    except (BadInputError, RecordError):
-        return  # removed or damaged at this moment
-    _look_after(store, name, record)
+def _look_after_all(home: Path, entries: Sequence[Entry]) -> None:
+    """Start drivers for jobs that have none, and print what the user would not see otherwise."""
+    from launcher.jobs.store import Store
+    from launcher.running.driving import take_up_all
+    from launcher.running.places import names_in_queue
+
+    queued = names_in_queue(home)
+
+    def unended() -> Iterator[tuple[Store[Any], str, Record]]:
+        for entry in entries:
+            if f"{entry.kind}-{entry.name}" in queued:
+                continue
+            store = Store(home, entry.kind_of)
+            with contextlib.suppress(BadInputError, RecordError):  # removed or damaged at this moment
+                record = store.load(entry.name)
+                yield store, entry.name, record
+                _say_if_unknown(store, entry.name, record)
+
+    for line in take_up_all(home, unended()) if entries else ():
+        say_error(line)
 
 
 def _listed(entry: Entry) -> dict[str, Any]:
@@ -400,12 +413,17 @@ def _store() -> JobStore:
 
 def _look_after(store: Store[Any], name: str, record: Record) -> None:
     """Start a driver for a job without one, and print what the user would not see otherwise."""
-    from launcher.jobs.record import DrivenRecord
     from launcher.running.driving import take_up
 
     if record.terminal:
         return
     if text := take_up(store, name, record):
         say_error(text)
-    if isinstance(record, DrivenRecord) and record.unknown_since is not None:
+    _say_if_unknown(store, name, record)
+
+
+def _say_if_unknown(store: Store[Any], name: str, record: Record) -> None:
+    from launcher.jobs.record import DrivenRecord
+
+    if isinstance(record, DrivenRecord) and record.unknown_since is not None and not record.terminal:
         say_error(f"{store.kind.noun} '{name}': {record.warnings[-1]}")

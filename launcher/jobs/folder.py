@@ -16,6 +16,16 @@ SPARE_BYTES = 64 << 10
 """What is kept back on the disk for the last record; a longer first record keeps back twice its own length."""
 
 
+class _Inside:
+    """The path of something in a job's folder, made when it is asked for: most users of a folder need two or three."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, folder: JobFolder, _owner: object) -> Path:
+        return folder.path / self._name
+
+
 class JobFolder:
     """Every path of one job, or of a model or endpoint, which have fewer of them.
 
@@ -25,21 +35,26 @@ class JobFolder:
         noun: what it is, as a person says it.
     """
 
+    lock_path = _Inside("driver.lock")
+    driver_log_path = _Inside("driver.log")
+    stop_path = _Inside("stop-requested")
+    reused_path = _Inside("reused-by")
+    metrics_path = _Inside("metrics.jsonl")
+    usage_path = _Inside("usage.jsonl")
+    launch_path = _Inside("launch.json")
+    environment_path = _Inside("environment.json")
+    work_path = _Inside("work")
+    unpacked_path = _Inside("unpacked")
+
     def __init__(self, path: Path, record_file: str = "job.json", noun: str = "job") -> None:
         self.path = path
         self.noun = noun
         self.record_path = path / record_file
-        self.spare_path = path / f"{record_file}.spare"
-        self.lock_path = path / "driver.lock"
-        self.driver_log_path = path / "driver.log"
-        self.stop_path = path / "stop-requested"
-        self.reused_path = path / "reused-by"
-        self.metrics_path = path / "metrics.jsonl"
-        self.usage_path = path / "usage.jsonl"
-        self.launch_path = path / "launch.json"
-        self.environment_path = path / "environment.json"
-        self.work_path = path / "work"
-        self.unpacked_path = path / "unpacked"
+
+    @property
+    def spare_path(self) -> Path:
+        """The room that is kept for the last record."""
+        return self.record_path.with_name(f"{self.record_path.name}.spare")
 
     @property
     def name(self) -> str:

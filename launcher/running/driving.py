@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from importlib import import_module
+from pathlib import Path
 from typing import Any, TypeVar
 
-from launcher.errors import ArtifactError, BadInputError, JobFailedError, JobFolderError, LauncherError
-from launcher.jobs.kinds import KINDS, TRAINING_JOBS
+from launcher.errors import (
+    ArtifactError,
+    BadInputError,
+    JobFailedError,
+    JobFolderError,
+    LauncherError,
+    RecordError,
+    SettingsError,
+)
+from launcher.jobs.kinds import KINDS, PROCESSING_JOBS, TRAINING_JOBS
 from launcher.jobs.record import DrivenRecord, HostsRecord, Record
 from launcher.jobs.states import Status
 from launcher.jobs.store import Store
 from launcher.running.following import LineSink, LogReader, log_tail
 from launcher.running.job_driver import JobDriver
+from launcher.running.places import Place, drop_from_queue, next_in_queue, share_of
 from launcher.running.runner import HostsDriver
 from launcher.running.signals import HandOver, Interrupts, watch_signals
 from launcher.running.spawner import driver_environment, spawned
@@ -26,6 +38,7 @@ from launcher.settings import home_path
 from launcher.terminal import neutralised_text, open_standard_streams, say_error
 
 _Record = TypeVar("_Record", bound=DrivenRecord)
+_WITH_PLACES = (PROCESSING_JOBS.folder, TRAINING_JOBS.folder)
 _SETTLING_SECONDS = 3.0  # a job has no driver for a moment when it was submitted, or given one of its own
 
 
@@ -193,19 +206,116 @@ def undriven(store: Store[Any], name: str, record: Record) -> bool:
 
 
 def take_up(store: Store[Any], name: str, record: Record) -> str:
-    """Start a driver for a job that has none.
+    """See to it that somebody drives a job that has no driver: at once, or when its turn comes.
 
     Returns:
         What the user should know about it; empty where there is nothing to say.
     """
+    return " ".join(take_up_all(store.home, [(store, name, record)]))
+
+
+def take_up_all(home: Path, jobs: Iterable[tuple[Store[Any], str, Record]]) -> list[str]:
+    """See to it that somebody drives each of many jobs of a home.
+
+    A job that has not begun goes into the queue. There are at once as many drivers as have room, and one that waits for
+    the next place; the others are started whenever a place becomes free.
+
+    Returns:
+        What the user should know about it, a line for each driver that was started.
+    """
+    lines: list[str] = []
+    queued: set[str] = set()
+    sharing: dict[str, bool] = {}
+    for store, name, record in jobs:
+        try:
+            if not undriven(store, name, record):
+                continue
+            if isinstance(record, HostsRecord) and _can_wait(store, name, record):
+                if record.runtime not in sharing:
+                    sharing[record.runtime] = _shares_this_machine(record.runtime)
+                if sharing[record.runtime]:
+                    place = _place_name(store, name)
+                    Place(home, place, record.created, share_of(record.hosts_spec)).queue()
+                    queued.add(place)
+                    continue
+            drive_detached(store, name)
+        except (OSError, JobFolderError) as error:
+            lines.append(_not_driven(store, name, error))
+        else:
+            lines.append(_newly_driven(store, name))
+    started, problems = _drive_next(home)
+    lines += [*started.values(), *problems.values()]
+    if waiting := len(queued - started.keys() - problems.keys()):
+        jobs_wait, them = ("1 job waits", "it") if waiting == 1 else (f"{waiting} jobs wait", "them")
+        lines.append(f"{jobs_wait} for other jobs to end: a driver is started for {them} then")
+    return lines
+
+
+def _drive_next(home: Path) -> tuple[dict[str, str], dict[str, str]]:
+    """Start drivers for the jobs of the queue whose turn is near.
+
+    Returns:
+        What to say of those that were started, and of those that could not be, by name of the place.
+    """
+    started: dict[str, str] = {}
+    problems: dict[str, str] = {}
     try:
-        if not undriven(store, name, record):
-            return ""
-        drive_detached(store, name)
-    except (OSError, JobFolderError) as error:
-        reason = error.message if isinstance(error, JobFolderError) else str(error)
-        return f"{store.kind.noun} '{name}' has no driver, and none could be started: {reason}"
+        while names := next_in_queue(home):
+            dropped = False
+            for place in names:
+                kind_folder = next(folder for folder in _WITH_PLACES if place.startswith(f"{folder}-"))
+                store: Store[Any] = Store(home, KINDS[kind_folder])
+                name = place.removeprefix(f"{kind_folder}-")
+                try:
+                    ended = store.load(name).terminal
+                except (BadInputError, RecordError):  # it was removed, or no driver could read it either
+                    ended = True
+                if ended:
+                    drop_from_queue(home, place)
+                    dropped = True
+                    continue
+                try:
+                    drive_detached(store, name)
+                    started[place] = _newly_driven(store, name)
+                except JobFolderError as error:
+                    problems[place] = _not_driven(store, name, error)
+            if not dropped:
+                break
+    except (OSError, SettingsError) as error:
+        problems[""] = f"jobs that wait for others to end get no driver: {error}"
+    return started, problems
+
+
+def _after_a_job(home: Path) -> None:
+    """Start the drivers that there is room for, now that a place is free."""
+    for problem in _drive_next(home)[1].values():
+        say_error(problem)
+
+
+def _shares_this_machine(runtime_name: str) -> bool:
+    try:
+        runtime = get_runtime(runtime_name)
+    except SettingsError:  # a driver says so
+        return False
+    return not runtime.own_machines and not runtime.driver
+
+
+def _can_wait(store: Store[Any], name: str, record: HostsRecord) -> bool:
+    """Return whether nothing of a job has begun, or was asked for, that somebody has to see to."""
+    return not record.steps and not record.attempts and not store.folder(name).stop_requested()
+
+
+def _place_name(store: Store[Any], name: str) -> str:
+    return f"{store.kind.folder}-{name}"
+
+
+def _newly_driven(store: Store[Any], name: str) -> str:
     return f"{store.kind.noun} '{name}' had no driver; a new one was started: {_logs_command(store, name)}"
+
+
+def _not_driven(store: Store[Any], name: str, error: OSError | JobFolderError) -> str:
+    reason = error.message if isinstance(error, JobFolderError) else str(error)
+    return f"{store.kind.noun} '{name}' has no driver, and none could be started: {reason}"
 
 
 def _logs_command(store: Store[Any], name: str) -> str:
@@ -261,8 +371,17 @@ def _driven_to_its_end(
             return False
         record = store.load(name)
         if not record.terminal:
-            chosen = runtime or get_runtime(record.runtime)
-            driver_class(store, chosen)(store, name, chosen, reader, interrupts, looking_on=looking_on).run()
+            try:
+                chosen = runtime or get_runtime(record.runtime)
+                driver_class(store, chosen)(store, name, chosen, reader, interrupts, looking_on=looking_on).run()
+            except HandOver:
+                raise
+            except BaseException:
+                with contextlib.suppress(OSError):  # the same would happen again and again
+                    drop_from_queue(store.home, _place_name(store, name))
+                _after_a_job(store.home)
+                raise
+            _after_a_job(store.home)
         if reader:
             reader.read(final=True)
         return True

@@ -2,6 +2,11 @@
 
 A job's driver holds a ticket: a file whose name says when the job was submitted, what it takes and whether it runs.
 The file is locked as long as the driver lives, so a driver that was killed gives its place back.
+
+A job that nobody drives can stand in the queue as well, by a ticket that nobody locks: it costs no process while it
+waits. Drivers are started for as many as there is room for, and for one beyond, which takes the next place that
+becomes free; whoever leaves a place sees to that. The ticket stays until the job runs, so a driver that is killed
+while it waits leaves the job in the queue.
 """
 
 from __future__ import annotations
@@ -25,6 +30,7 @@ _LOOKING_SECONDS = 1.0  # between two looks at tickets that nobody has come with
 _PASSED_BY_SECONDS = 15.0  # a driver that has not looked for so long is suspended
 _JOBS_A_CPU, _FEWEST_JOBS = 4, 8
 _ENDLESS = 1 << 60
+_ON_ITS_WAY_SECONDS = 15.0  # a driver that was started, and has not come with a ticket by then, has failed
 
 
 @dataclass(frozen=True)
@@ -92,10 +98,11 @@ class Place:
     """
 
     def __init__(self, home: Path, name: str, created: float, share: Share) -> None:
-        self._folder = home / ".places"
+        self._folder = _folder(home)
         self._name = name
         self._turn = f"{int(created * 1e9):020d}"
         self._share = share
+        self._in_queue = self._folder / _ticket_name("queued", self._turn, share, name)
         self._ticket: Path | None = None
         self._descriptor = -1
         self._looked = 0.0
@@ -111,9 +118,8 @@ class Place:
             OSError: no ticket can be written.
         """
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with self._alone():
-            share = self._share
-            ticket = self._folder / f"waits.{self._turn}.{share.cpus}.{share.memory_bytes}.{self._name}"
+        with _alone(self._folder):
+            ticket = self._folder / _ticket_name("waits", self._turn, self._share, self._name)
             self._descriptor = os.open(ticket, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._ticket = ticket
@@ -133,8 +139,24 @@ class Place:
             # One file tells it: thousands that wait must not all read all tickets whenever one of them begins.
             self._seen, self._looked = changed, time.monotonic()
             return False
-        with self._alone():
+        with _alone(self._folder):
             return self._run_if(self._is_next())
+
+    def queue(self) -> None:
+        """Put the job into the queue without a driver; nothing changes where it stands there already.
+
+        Raises:
+            OSError: no ticket can be written.
+        """
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            os.close(os.open(self._in_queue, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+            os.utime(self._in_queue, (0, 0))  # no driver was started for it
+
+    def leave_queue(self) -> None:
+        """Take the job out of the queue of those that nobody drives."""
+        with contextlib.suppress(OSError):
+            self._in_queue.unlink()
 
     def leave(self) -> None:
         """Give the place, or the turn, back; a second call does no harm."""
@@ -152,6 +174,7 @@ class Place:
         if allowed and self._ticket is not None:
             running = self._ticket.with_name(self._ticket.name.replace("waits.", "runs.", 1))
             self._ticket = self._ticket.rename(running)
+            self.leave_queue()
         return allowed
 
     def _is_next(self) -> bool:
@@ -178,20 +201,99 @@ class Place:
         taken = Share(0, 0, 0)
         for ticket in running:
             if _is_held(self._folder / ticket):
-                _, _, cpus, memory, _ = ticket.split(".", 4)
-                taken += Share(1, int(cpus), int(memory))
+                taken += _share_of_ticket(ticket)
         return taken.jobs == 0 or (taken + self._share).fits(whole)
 
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Keep others from coming, looking and going on at the same time."""
-        descriptor = os.open(self._folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            yield
-        finally:
-            fcntl.flock(descriptor, fcntl.LOCK_UN)
-            os.close(descriptor)
+
+def names_in_queue(home: Path) -> set[str]:
+    """Return the names of places of all jobs that are in the queue without a driver, or with one that waits."""
+    return {entry.split(".", 4)[4] for entry in _tickets(_folder(home)) if entry.startswith("queued.")}
+
+
+def next_in_queue(home: Path) -> list[str]:
+    """Return the names of places of the jobs in the queue that need a driver now, in the order of their submission.
+
+    Each of them counts as driven from now on, until it should have come. There are none where nobody is in the queue
+    without a driver, and then the question costs a look at a folder.
+
+    Raises:
+        OSError: the tickets cannot be read.
+        SettingsError: ``LAUNCHER_JOBS_AT_ONCE`` says nothing of the kind.
+    """
+    folder = _folder(home)
+    if not any(entry.startswith("queued.") for entry in _tickets(folder)):
+        return []
+    chosen = []
+    with _alone(folder):
+        whole, taken = whole_share(), Share(0, 0, 0)
+        in_order: dict[tuple[str, str], dict[str, str]] = {}
+        for ticket in _tickets(folder):
+            state, turn, _, _, name = ticket.split(".", 4)
+            in_order.setdefault((turn, name), {})[state] = ticket
+        for tickets in in_order.values():
+            if "runs" in tickets and _is_held(folder / tickets["runs"]):
+                taken += _share_of_ticket(tickets["runs"])
+                tickets.clear()
+        for (_, name), tickets in sorted(in_order.items()):
+            waiting, queued = (folder / tickets[state] if state in tickets else None for state in ("waits", "queued"))
+            if waiting is not None and _is_held(waiting):
+                if _is_suspended(waiting):
+                    continue
+            elif queued is None:
+                continue
+            elif not _is_on_its_way(queued):
+                os.utime(queued)
+                chosen.append(name)
+            share = _share_of_ticket(next(iter(tickets.values())))
+            if taken.jobs and not (taken + share).fits(whole):
+                break  # it waits for the next place that becomes free
+            taken += share
+    return chosen
+
+
+def drop_from_queue(home: Path, name: str) -> None:
+    """Take what is no job any more, or has ended, out of the queue.
+
+    Args:
+        name: of its place.
+    """
+    folder = _folder(home)
+    for ticket in _tickets(folder):
+        if ticket.startswith("queued.") and ticket.split(".", 4)[4] == name:
+            (folder / ticket).unlink(missing_ok=True)
+
+
+def _folder(home: Path) -> Path:
+    return home / ".places"
+
+
+def _tickets(folder: Path) -> list[str]:
+    try:
+        entries = os.listdir(folder)  # noqa: PTH208 - there may be ten thousand
+    except FileNotFoundError:
+        return []
+    return [entry for entry in entries if not entry.startswith(".")]
+
+
+def _ticket_name(state: str, turn: str, share: Share, name: str) -> str:
+    return f"{state}.{turn}.{share.cpus}.{share.memory_bytes}.{name}"
+
+
+def _share_of_ticket(ticket: str) -> Share:
+    _, _, cpus, memory, _ = ticket.split(".", 4)
+    return Share(1, int(cpus), int(memory))
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keep others from coming, looking and going on at the same time."""
+    descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
+        os.close(descriptor)
 
 
 def _is_held(path: Path) -> bool:
@@ -206,3 +308,10 @@ def _is_suspended(path: Path) -> bool:
     with contextlib.suppress(FileNotFoundError):
         return time.time() - path.stat().st_mtime > _PASSED_BY_SECONDS
     return True
+
+
+def _is_on_its_way(queued: Path) -> bool:
+    """Return whether a driver was started for a job of the queue, and may still come."""
+    with contextlib.suppress(FileNotFoundError):
+        return time.time() - queued.stat().st_mtime < _ON_ITS_WAY_SECONDS
+    return True  # its driver has come, and its job runs

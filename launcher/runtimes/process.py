@@ -67,7 +67,8 @@ _INHERITED = (
     "https_proxy",
     "no_proxy",
 )
-_SUPERVISOR = Path(__file__).with_name("supervisor.py")
+_SUPERVISOR = Path(__file__).with_name("start_supervisor.py")
+_SUPERVISOR_NAMES = ("/start_supervisor.py", "/supervisor.py")  # the second of older launchers, whose jobs may run
 _ENTERING = Path(__file__).with_name("entering.py")
 _NETWORKS = Path(__file__).with_name("networks.py")
 _OF_A_JOB = b"AWS_DEFAULT_REGION="  # every job has this variable, and no supervisor
@@ -744,7 +745,7 @@ def _supervised(folder: Path) -> tuple[Path, bool]:
         return _supervised_copy(folder, pool=Path(words[3]))
     script, state, descriptor = words[3:6]
     lock = folder / "fd" / descriptor
-    if Path(script).name != _SUPERVISOR.name or str(lock.readlink()).removesuffix(" (deleted)") != f"{state}/lock":
+    if not script.endswith(_SUPERVISOR_NAMES) or str(lock.readlink()).removesuffix(" (deleted)") != f"{state}/lock":
         raise ValueError(script)
     return Path(state), lock.stat().st_nlink == 0
 

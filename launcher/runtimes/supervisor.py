@@ -1,7 +1,7 @@
 """Runs one job process, outlives the launcher, and leaves the exit code where any process finds it.
 
-Started as a script with the standard library alone: ``python -I -S supervisor.py STATE_PATH LOCK_FD [NETWORK_FD
-[USERS_FD]]``.
+Started by ``start_supervisor.py`` with the standard library alone: ``python -I -S start_supervisor.py STATE_PATH
+LOCK_FD [NETWORK_FD [USERS_FD]]``.
 
 The state folder holds ``request.json`` (what to run) and gets ``supervisor.json`` (who runs it) and ``exit.json`` (how
 it ended). The lock on the given descriptor is held as long as this process lives: whoever gets it knows that the job is
@@ -63,6 +63,12 @@ class StartProgram(BaseException):
     def __init__(self, program: list[str], folder: str, environment: dict[str, str]) -> None:
         super().__init__(program)
         self.program, self.folder, self.environment = program, folder, environment
+
+
+def begin(arguments: Sequence[str]) -> None:
+    """Be the supervisor that a command line asks for."""
+    state_path, lock_descriptor, *shared_namespaces = arguments
+    main(Path(state_path), int(lock_descriptor), [int(number) for number in shared_namespaces])
 
 
 def main(
@@ -804,7 +810,3 @@ def _reserve(path: Path) -> None:
     """Keep room on the disk for what ``_write_json`` will write: how a job ended must not be lost with a full disk."""
     with contextlib.suppress(OSError):  # a disk that is full already has no room to keep
         path.with_name(path.name + ".part").write_bytes(b" " * _RESERVED_BYTES)
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]), [int(number) for number in sys.argv[3:]])

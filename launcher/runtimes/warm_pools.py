@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -27,6 +28,8 @@ from launcher.settings import data_path, warm_libraries, warm_pool_limit
 WARM_SERVER = Path(__file__).with_name("warm_server.py")
 _READY_SECONDS = 30.0  # a pool that is being made is waited for: a job by itself would load as much
 _ENDING_SECONDS = 10.0
+_IMPORT = re.compile(rb"\bfrom[ \t]+([.\w]+)[ \t]+import\b|\bimport[ \t]+([\w., \t]+)")
+_MOST_FILES, _MOST_BYTES = 100, 1 << 20  # of a source that is looked through before its job begins
 
 
 @dataclass(frozen=True)
@@ -112,7 +115,8 @@ class Pools:
             The supervisor's process id, None where none was started, and then why.
         """
         request = {"state": container.state_path}
-        answer = fork_server.ask(pool.path / "socket", request, descriptors, timeout_seconds=_READY_SECONDS)
+        server = "socket" if uses_libraries(Path(container.tree_path, "code")) else "light"
+        answer = fork_server.ask(pool.path / server, request, descriptors, timeout_seconds=_READY_SECONDS)
         if answer is None:
             return None, "its process does not answer"
         if "pid" not in answer:
@@ -157,8 +161,12 @@ class Pools:
             wanted = {"libraries": warm_libraries(), "cpus": cpus}
             (path / "load.json").write_text(json.dumps(wanted), encoding="utf-8")
             self.note_use(path, container.job_name, container.keep_alive_seconds)
-            with fork_server.listen(path / "socket") as listener, (path / "log").open("wb") as log:
-                numbers = (listener.fileno(), lock)
+            with (
+                fork_server.listen(path / "socket") as listener,
+                fork_server.listen(path / "light") as light,
+                (path / "log").open("wb") as log,
+            ):
+                numbers = (listener.fileno(), light.fileno(), lock)
                 process = subprocess.Popen(
                     [sys.executable, "-u", str(WARM_SERVER), str(path), *map(str, numbers), toolkit],
                     stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, cwd="/", env=own,
@@ -187,6 +195,35 @@ class Pools:
             if lock is not None:
                 shutil.rmtree(path, ignore_errors=True)
                 os.close(lock)
+
+
+def uses_libraries(code: Path) -> bool:
+    """Return whether a source imports, or names, what is neither Python's own nor its own.
+
+    A guess that only decides how soon the job begins: what a program imports is there in any case.
+
+    Args:
+        code: the folder of the source.
+    """
+    own = {"job_toolkit"}
+    paths: list[Path] = []
+    for place, folders, files in os.walk(code):
+        own |= {name.partition(".")[0] for name in (*folders, *files)}
+        paths += [Path(place, name) for name in files if name.endswith(".py")]
+    words = [name.partition(".")[0].encode() for name in warm_libraries()]
+    try:
+        if len(paths) > _MOST_FILES or sum(path.stat().st_size for path in paths) > _MOST_BYTES:
+            return True
+        texts = [path.read_bytes() for path in paths]
+    except OSError:
+        return True
+    imported: set[str] = set()
+    for text in texts:
+        for module, modules in _IMPORT.findall(text):
+            names = [module] if module else [parts[0] for entry in modules.split(b",") if (parts := entry.split())]
+            imported |= {name.partition(b".")[0].decode(errors="replace") for name in names}
+    named = any(word in text for word in words for text in texts)
+    return named or bool(imported - own - sys.stdlib_module_names - {""})
 
 
 def _is_locked(path: Path) -> bool:

@@ -1,9 +1,12 @@
 """A process that has loaded torch and its like, and starts each job of a warm pool as a copy of itself.
 
-Started as a script with the interpreter of the jobs: ``python -u warm_server.py POOL_FOLDER LISTENER LOCK TOOLKIT``.
-The standard library alone, and what it is told to load. It runs nothing of a job: a copy becomes the job's supervisor,
-whose copies make namespaces, read the contract and run the script, each in the place of a new interpreter. So no job
-finds anything of another one in it.
+Started as a script with the interpreter of the jobs: ``python -u warm_server.py POOL_FOLDER LISTENER LIGHT_LISTENER
+LOCK TOOLKIT``. The standard library alone, and what it is told to load. It runs nothing of a job: a copy becomes the
+job's supervisor, whose copies make namespaces, read the contract and run the script, each in the place of a new
+interpreter. So no job finds anything of another one in it.
+
+A copy of a process with torch takes several times as long as one of a process without, and a job is five of them. So
+before it loads anything, the server makes a copy of itself that loads nothing, and serves jobs that use no library.
 """
 
 from __future__ import annotations
@@ -222,53 +225,118 @@ def _keep_alive_seconds(folder: Path) -> float:
         return 0
 
 
-def main(folder: Path, listener_descriptor: int, lock_descriptor: int, toolkit: str) -> None:
+class _Freshness:
+    """Whether all that a server was made of is as it was.
+
+    Args:
+        paths: files, and folders of packages.
+    """
+
+    def __init__(self, paths: list[str]) -> None:
+        self._paths = paths
+        self._ages = _ages(paths)
+        self.is_over = False
+
+    def complaint(self) -> str:
+        """Return why no copy can be made any more; empty where it can."""
+        self.is_over = _ages(self._paths) != self._ages
+        return "packages or the launcher have changed since it began" if self.is_over else ""
+
+
+def main(folder: Path, listener_descriptor: int, light_descriptor: int, lock_descriptor: int, toolkit: str) -> None:
     """Be the server; in its copies, be what they are for."""
-    for descriptor in (listener_descriptor, lock_descriptor):
+    for descriptor in (listener_descriptor, light_descriptor, lock_descriptor):
         os.set_inheritable(descriptor, False)
     lent = _entries(dict(os.environ))
     search_path = [entry for entry in sys.path if entry not in lent]
-    before = _open_descriptors()
     _set_dumpable(0)
     wanted = json.loads((folder / "load.json").read_text(encoding="utf-8"))
     if wanted["cpus"]:
         os.sched_setaffinity(0, wanted["cpus"])
-    _load(names := wanted["libraries"])
     sys.path.insert(0, toolkit)
     importlib.import_module("job_toolkit.__main__")
     sys.path.remove(toolkit)
-    programs = _Programs(search_path, [*lent, toolkit], _open_descriptors() - before)
-    problem = ""
-    if threads := _threads_left():
-        problem = f"threads of what is loaded ({', '.join(names)}) would be lost in a copy: {', '.join(threads)}"
     own = [__file__, *(str(module.__file__) for module in (fork_server, supervisor))]
     watched = [*search_path, *lent, *own, *map(str, Path(toolkit, "job_toolkit").glob("*.py"))]
-    ages = _ages(watched)
+    link, light_link = socket.socketpair()  # each of the two processes ends with the other
+    if os.fork() == 0:
+        for descriptor in (listener_descriptor, lock_descriptor):
+            os.close(descriptor)
+        link.close()
+        programs = _Programs(search_path, [toolkit], set())
+        asked = _serve_light(socket.socket(fileno=light_descriptor), light_link, _Freshness(watched))
+    else:
+        os.close(light_descriptor)
+        light_link.close()
+        before = _open_descriptors()
+        _load(wanted["libraries"])
+        programs = _Programs(search_path, [*lent, toolkit], _open_descriptors() - before)
+        listener = socket.socket(fileno=listener_descriptor)
+        asked = _serve(folder, listener, link, _Freshness(watched), wanted["libraries"])
+        if asked is None:
+            shutil.rmtree(folder, ignore_errors=True)
+            return
+        os.close(lock_descriptor)
+    if asked is None:
+        os._exit(0)
+    _be_job(asked, programs)
+
+
+def _serve(
+    folder: Path, listener: socket.socket, link: socket.socket, freshness: _Freshness, libraries: list[str]
+) -> Any:
+    """Serve jobs that use the libraries; return what is asked for in a copy, None when the pool has to end."""
+    problem = ""
+    if threads := _threads_left():
+        problem = f"threads of what is loaded ({', '.join(libraries)}) would be lost in a copy: {', '.join(threads)}"
     gc.collect()
     _use_huge_pages()
     gc.freeze()  # what is loaded stays in memory that the copies share
     last_end = time.monotonic()
-    is_outdated = False
-
-    def refusal(request: dict[str, Any]) -> str:
-        nonlocal is_outdated
-        is_outdated = _ages(watched) != ages
-        return problem or ("packages or the launcher have changed since it began" if is_outdated else "")
+    for connection in (listener, link):
+        connection.setblocking(False)
 
     def finished(copies: int) -> bool:
         nonlocal last_end
         keep_alive = _keep_alive_seconds(folder)
-        if copies:
+        other_is_busy = False
+        with contextlib.suppress(BlockingIOError):
+            other_is_busy = bool(link.recv(4096))
+            if not other_is_busy:  # it has ended
+                return True
+        if copies or other_is_busy:
             last_end = time.monotonic()
-        return is_outdated or not keep_alive or time.monotonic() - last_end > keep_alive
+        return freshness.is_over or not keep_alive or time.monotonic() - last_end > keep_alive
 
-    listener = socket.socket(fileno=listener_descriptor)
+    asked = fork_server.serve(
+        listener, lambda _: problem or freshness.complaint(), finished, tick_seconds=_TICK_SECONDS
+    )
+    if asked is not None:
+        link.close()
+    return asked
+
+
+def _serve_light(listener: socket.socket, link: socket.socket, freshness: _Freshness) -> Any:
+    """Serve jobs that use no library; return what is asked for in a copy, None when the pool has ended."""
+    gc.collect()
+    gc.freeze()
     listener.setblocking(False)
-    asked = fork_server.serve(listener, refusal, finished, tick_seconds=_TICK_SECONDS)
-    if asked is None:
-        shutil.rmtree(folder, ignore_errors=True)
-        return
-    os.close(lock_descriptor)
+    watched = link.detach()
+    os.set_blocking(watched, False)
+
+    def finished(copies: int) -> bool:
+        if copies:
+            with contextlib.suppress(OSError):  # nobody has read the last ones, or the other has ended
+                os.write(watched, b"\1")
+        return freshness.is_over
+
+    return fork_server.serve(
+        listener, lambda _: freshness.complaint(), finished, watched=watched, tick_seconds=_TICK_SECONDS
+    )
+
+
+def _be_job(asked: Any, programs: _Programs) -> NoReturn:
+    """Be the supervisor of a job, and in its copies what that starts."""
     _set_dumpable(1)
     own_lock, standard_input, log, *namespaces = asked.descriptors
     for descriptor, number in ((standard_input, 0), (log, 1), (log, 2)):
@@ -352,4 +420,4 @@ def _ages(paths: list[str]) -> list[int]:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4])
+    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]), sys.argv[5])

@@ -17,9 +17,8 @@ import re
 import secrets
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 from urllib.parse import parse_qsl, quote, unquote
 
 from launcher.s3_server.errors import S3Error
@@ -42,12 +41,14 @@ _V2_SUBRESOURCES = frozenset({
 })  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Key:
+class Key(NamedTuple):
     """The credentials of one home."""
 
     access_key: str
-    secret_key: str = field(repr=False)
+    secret_key: str
+
+    def __repr__(self) -> str:
+        return f"Key(access_key={self.access_key!r})"
 
     @property
     def variables(self) -> dict[str, str]:
@@ -159,15 +160,15 @@ def prove(token: str, *words: str) -> str:
     return hmac.new(token.encode(), "\n".join(words).encode(), "sha256").hexdigest()
 
 
-@dataclass
 class ChunkSigner:
     """Checks the signatures of a body's chunks; a chunk's signature covers the one before."""
 
-    signing_key: bytes
-    moment: str
-    scope: str
-    previous: str
-    with_trailers: bool
+    def __init__(self, signing_key: bytes, moment: str, scope: str, previous: str, with_trailers: bool) -> None:
+        self.signing_key = signing_key
+        self.moment = moment
+        self.scope = scope
+        self.previous = previous
+        self.with_trailers = with_trailers
 
     def check_chunk(self, signature: str, digest: str) -> None:
         """Check the signature of a chunk with that SHA-256.
@@ -189,8 +190,7 @@ class ChunkSigner:
         self.previous = wanted
 
 
-@dataclass(frozen=True)
-class SignedRequest:
+class SignedRequest(NamedTuple):
     """The signed parts of a request.
 
     Attributes:

@@ -10,7 +10,6 @@ import errno
 import fcntl
 import hashlib
 import os
-import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -158,7 +157,7 @@ class Contents:
 
     def _created(self) -> NewContent:
         while True:
-            path = self._incoming / uuid.uuid4().hex
+            path = self._incoming / os.urandom(16).hex()
             file = path.open("xb", buffering=0)
             fcntl.flock(file, fcntl.LOCK_EX)
             if os.fstat(file.fileno()).st_nlink:
@@ -175,7 +174,7 @@ class Contents:
                 file.close()
                 return None
             fcntl.flock(file, fcntl.LOCK_EX)
-            path = self._incoming / uuid.uuid4().hex
+            path = self._incoming / os.urandom(16).hex()
             os.link(source, path)
         except OSError as error:
             file.close()

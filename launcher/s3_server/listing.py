@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 
 from launcher.s3_server.documents import REGION, document, flag, leaf, owner, tag, timestamp, url_encoded
 from launcher.s3_server.errors import S3Error
@@ -74,7 +73,7 @@ def _page(store: ObjectStore, request: Request, after: str) -> tuple[Listing, in
     query, limit = request.query, request.number("max-keys", 1000)
     delimiter = query.get("delimiter", "")
     page = store.list_page(request.bucket, query.get("prefix", ""), delimiter=delimiter, after=after, limit=limit)
-    return (page if limit else replace(page, next_after=None)), limit
+    return (page if limit else page._replace(next_after=None)), limit
 
 
 def _about(stored: StoredObject, encoded: Callable[[str], str]) -> list[str]:

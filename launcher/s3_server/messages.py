@@ -6,7 +6,6 @@ import calendar
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, BinaryIO
 from urllib.parse import parse_qsl, unquote
@@ -53,20 +52,30 @@ _REFUSED_HEADERS = (
 _REFUSED_CONDITIONS = ("x-amz-if-match-last-modified-time", "x-amz-if-match-size")
 
 
-@dataclass
 class Request:
     """What a client asks; ``headers`` are case-insensitive, ``url`` is how it addressed the server, ``cleanup``
     is run when it was answered.
     """
 
-    method: str
-    bucket: str
-    key: str
-    query: dict[str, str]
-    headers: Mapping[str, str]
-    body: Body
-    url: str
-    cleanup: ExitStack = field(default_factory=ExitStack)
+    def __init__(
+        self,
+        method: str,
+        bucket: str,
+        key: str,
+        query: dict[str, str],
+        headers: Mapping[str, str],
+        body: Body,
+        url: str,
+        cleanup: ExitStack,
+    ) -> None:
+        self.method = method
+        self.bucket = bucket
+        self.key = key
+        self.query = query
+        self.headers = headers
+        self.body = body
+        self.url = url
+        self.cleanup = cleanup
 
     def number(self, name: str, default: int, lowest: int = 0, highest: int = 1000) -> int:
         """Return a number of the query, cut to ``highest``.
@@ -77,7 +86,6 @@ class Request:
         return numeral(self.query.get(name, ""), name, default, highest, lowest)
 
 
-@dataclass
 class Response:
     """What is answered: ``body``, or ``length`` bytes of ``file`` from ``offset`` on, or ``parts`` as they come.
 
@@ -86,14 +94,26 @@ class Response:
     only nothing.
     """
 
-    status: int = 200
-    headers: dict[str, str] = field(default_factory=dict)
-    body: bytes = b""
-    file: BinaryIO | None = None
-    offset: int = 0
-    length: int = 0
-    parts: Iterator[bytes] | None = None
-    endless: bool = False
+    def __init__(
+        self,
+        status: int = 200,
+        headers: dict[str, str] | None = None,
+        body: bytes = b"",
+        file: BinaryIO | None = None,
+        offset: int = 0,
+        length: int = 0,
+        parts: Iterator[bytes] | None = None,
+        *,
+        endless: bool = False,
+    ) -> None:
+        self.status = status
+        self.headers = {} if headers is None else headers
+        self.body = body
+        self.file = file
+        self.offset = offset
+        self.length = length
+        self.parts = parts
+        self.endless = endless
 
 
 def split_target(target: str, host: str, names: Sequence[str] = ()) -> tuple[str, str, dict[str, str]]:

@@ -16,12 +16,11 @@ import socket
 import sys
 import threading
 import time
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from http import HTTPStatus
 from pathlib import Path
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 from launcher.s3_server.access import (
     Access,
@@ -36,18 +35,20 @@ from launcher.s3_server.access import (
     needs_key,
     prove,
 )
-from launcher.s3_server.api import S3Api
 from launcher.s3_server.body import Body
 from launcher.s3_server.connections import Acceptor, Connection, connection_limit
 from launcher.s3_server.documents import STATUS, error_document
 from launcher.s3_server.errors import S3Error
 from launcher.s3_server.messages import Request, Response, bucket_of_host, split_target
-from launcher.s3_server.moto_bridge import MotoBridge
 from launcher.s3_server.store import ObjectStore
 from launcher.s3_server.wire import Head, http_date, read_head
 
+if TYPE_CHECKING:
+    from launcher.s3_server.api import S3Api
+
 CONTROL_PATH = "/_launcher/"
 _LAST_REQUESTS_SECONDS = 5
+_ANSWERED_SECONDS = 0.05  # by then whoever has started this server knows that it is up
 _DRAINED_BYTES = 64 << 20  # of a body that nobody wants, to keep the connection
 _SERVER = "launcher-s3"
 _LOG = logging.getLogger("launcher.s3_server")
@@ -101,7 +102,7 @@ class S3Server:
         others: OtherServices | None = None,
     ) -> None:
         self.acceptor = Acceptor(listener, self._serve, connection_limit())
-        self.api = S3Api(store, MotoBridge())
+        self._loaded_api: S3Api | None = None
         self.stop_wanted = threading.Event()
         self._store = store
         self._token = token
@@ -112,6 +113,18 @@ class S3Server:
         self._ending = False
         self._last_use = time.monotonic()
         self._lock = threading.Lock()
+        self._loading = threading.Lock()
+
+    @property
+    def api(self) -> S3Api:
+        """What answers S3's requests; it is loaded when the first of them comes, or when nothing else is to do."""
+        with self._loading:
+            if self._loaded_api is None:
+                from launcher.s3_server.api import S3Api
+                from launcher.s3_server.moto_bridge import MotoBridge
+
+                self._loaded_api = S3Api(self._store, MotoBridge())
+            return self._loaded_api
 
     def end(self, idle_seconds: float = 0) -> bool:
         """Decide to end if no request came for ``idle_seconds``; return the decision."""
@@ -269,14 +282,14 @@ def _refusal(error: S3Error, target: str) -> Response:
         _LOG.error("%s: %s", target, error)
     if status == HTTPStatus.NOT_MODIFIED:
         return Response(status, error.headers)
-    request_id = uuid.uuid4().hex
+    request_id = os.urandom(16).hex()
     text = error_document(error, target.partition("?")[0], request_id)
     return Response(status, {"Content-Type": "application/xml", "x-amz-request-id": request_id, **error.headers}, text)
 
 
 def _send(connection: Connection, response: Response, *, is_head: bool, keep_alive: bool) -> bool:
     """Send an answer; return whether all of it could be sent."""
-    headers = {"Date": http_date(time.time()), "Server": _SERVER, "x-amz-request-id": uuid.uuid4().hex}
+    headers = {"Date": http_date(time.time()), "Server": _SERVER, "x-amz-request-id": os.urandom(16).hex()}
     # A stored page may not act in the name of this server.
     headers |= {"X-Content-Type-Options": "nosniff", "Content-Security-Policy": "sandbox"}
     if response.body and "content-type" not in response.headers:
@@ -334,6 +347,8 @@ def serve(
         store.clean()
     except S3Error as error:
         _LOG.warning("left-over files stay: %s", error)
+    if not server.stop_wanted.wait(_ANSWERED_SECONDS):
+        _ = server.api
     while not server.stop_wanted.wait(max(0.05, min(1.0, idle_seconds / 4))):
         server.acceptor.drop_slow()
         if not _held(use_path) and not stay_path.exists() and server.end(idle_seconds):

@@ -18,10 +18,9 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from launcher.s3_server.access import ANY_KEY, Access, home_key, needs_key, prove
 from launcher.s3_server.errors import S3Error
@@ -36,8 +35,7 @@ MODULE = "launcher.s3_server.server"
 """What is run as the server's process: S3 alone."""
 
 
-@dataclass(frozen=True)
-class Server:
+class Server(NamedTuple):
     """A server that answers.
 
     Attributes:
@@ -48,10 +46,13 @@ class Server:
     address: str
     port: int
     pid: int
-    token: str = field(repr=False)
+    token: str
     access: Access
     module: str = MODULE
     stays: bool = False
+
+    def __repr__(self) -> str:  # the token is a secret
+        return f"Server(url={self.url!r}, pid={self.pid})"
 
     @property
     def needs_key(self) -> bool:

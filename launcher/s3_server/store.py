@@ -13,9 +13,8 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 from launcher.s3_server.contents import Contents, NewContent
 from launcher.s3_server.errors import S3Error
@@ -30,8 +29,7 @@ _ALL_DETAILS = (*_DETAILS, "upload")
 _COLUMNS = "bucket, key, size, etag, modified, content_type, content, details"
 
 
-@dataclass(frozen=True)
-class StoredObject:
+class StoredObject(NamedTuple):
     """One object as the index knows it.
 
     Attributes:
@@ -53,13 +51,13 @@ class StoredObject:
     modified: float
     content_type: str
     path: Path
-    metadata: dict[str, str] = field(default_factory=dict)
-    headers: dict[str, str] = field(default_factory=dict)
-    tags: dict[str, str] = field(default_factory=dict)
-    checksums: dict[str, str] = field(default_factory=dict)
-    parts: tuple[int, ...] = ()
-    part_checksums: tuple[str, ...] = ()
-    upload: str = ""
+    metadata: dict[str, str]
+    headers: dict[str, str]
+    tags: dict[str, str]
+    checksums: dict[str, str]
+    parts: tuple[int, ...]
+    part_checksums: tuple[str, ...]
+    upload: str
 
     @property
     def uri(self) -> str:
@@ -67,8 +65,7 @@ class StoredObject:
         return f"s3://{self.bucket}/{self.key}"
 
 
-@dataclass(frozen=True)
-class Listing:
+class Listing(NamedTuple):
     """One page: objects and common prefixes, together in the order of keys.
 
     Attributes:
@@ -466,12 +463,13 @@ class ObjectStore:
 
     def _object(self, row: tuple[Any, ...]) -> StoredObject:
         bucket, key, size, etag, modified, content_type, content, details = row
-        shown: dict[str, Any] = {}
+        shown: dict[str, Any] = {"metadata": {}, "headers": {}, "tags": {}, "checksums": {}}
+        shown |= {"parts": (), "part_checksums": (), "upload": ""}
         if details != "{}":
             # A newer version may have kept details that this one does not know.
-            shown = {name: value for name, value in json.loads(details).items() if name in _ALL_DETAILS}
+            shown |= {name: value for name, value in json.loads(details).items() if name in _ALL_DETAILS}
             for name in ("parts", "part_checksums"):
-                shown[name] = tuple(shown.get(name, ()))
+                shown[name] = tuple(shown[name])
         return StoredObject(
             bucket, key.decode(), size, etag, modified, content_type, self.content_path(content), **shown
         )

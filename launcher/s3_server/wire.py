@@ -9,8 +9,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from launcher.s3_server.errors import S3Error
 
@@ -62,8 +61,7 @@ class Headers(Mapping[str, str]):
         return self._values
 
 
-@dataclass(frozen=True)
-class Head:
+class Head(NamedTuple):
     """A request without its body.
 
     Attributes:

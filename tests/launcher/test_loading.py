@@ -54,6 +54,48 @@ with contextlib.suppress(SystemExit): main()
     assert len(own) <= 30
 
 
+BEFORE_A_SERVER_ANSWERS = """
+import sys, threading
+from pathlib import Path
+import launcher.cli.entry, launcher.errors, launcher.settings
+from launcher.s3_server import service, listening
+from launcher.aws import server
+"""
+FIRST_OF_THE_CONSOLE = """
+from unittest import mock
+from launcher.console import ROOT, access, serving
+from launcher.s3_server.wire import Head, Headers
+home = Path(sys.argv[-1])
+console = server.OnDemand(home)
+head = Head("GET", access.address_of(home, ""), Headers({"host": "127.0.0.1:1"}), True, None, False, False)
+with mock.patch.object(threading, "Timer") as behind:
+    assert console.service_of(head) == "console"
+    answer = console.answer("console", head, None, None, "127.0.0.1")
+assert answer.status == 200 and "Set-Cookie" in answer.headers, answer.body
+assert behind.return_value.start.called
+"""
+
+
+def test_the_local_aws_is_up_before_what_answers_s3_and_sagemaker_is_loaded():
+    """``launcher up`` waits for it; the rest is loaded behind the first answer."""
+    loaded = loaded_by(BEFORE_A_SERVER_ANSWERS)
+    assert {name.split(".")[1] for name in of_the_launcher(loaded)} <= {
+        *("aws", "aws_domains", "aws_names", "cli", "console", "errors", "paths", "s3_server", "settings"),
+    }
+    assert not loaded & {f"launcher.s3_server.{name}" for name in ("api", "listing", "multipart", "uploads")}
+    assert not loaded & {"launcher.aws.front", "launcher.console.serving"}
+    assert not loaded & (DEAR | {"dataclasses", "inspect", "uuid", "subprocess", "tempfile"})
+
+
+def test_the_console_lets_a_browser_in_before_any_page_is_loaded(tmp_path):
+    (tmp_path / "s3").mkdir()
+    program = BEFORE_A_SERVER_ANSWERS + FIRST_OF_THE_CONSOLE.replace("sys.argv[-1]", repr(str(tmp_path)))
+    loaded = loaded_by(program)
+    own = {name for name in of_the_launcher(loaded) if name.split(".")[1] in ("console", "jobs")}
+    names = ("access", "html", "serving")
+    assert own == {"launcher.console", *(f"launcher.console.{name}" for name in names)}
+
+
 @pytest.mark.parametrize("words", [["--help"], ["fit", "--help"], ["storage", "--help"], ["storage", "ls", "--help"]])
 def test_a_command_line_with_one_commands_options_says_what_the_whole_one_says(words):
     runner = CliRunner()

@@ -1,5 +1,6 @@
 """Jobs that wait for others to end: in order, across processes, and never for ever."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -13,12 +14,15 @@ import launcher
 from launcher import errors
 from launcher.jobs.folder import is_locked
 from launcher.jobs.spec import TrainingJobSpec
-from launcher.running import places, runner
+from launcher.running import driving, places, runner
 from launcher.running.accepting import accept
 from launcher.running.limits import pending_limit
-from launcher.running.places import Place, Share, share_of, whole_share
+from launcher.running.places import Place, Share, names_in_queue, share_of, whole_share
+from launcher.running.signals import Interrupts
 from launcher.runtimes import machine
 from tests.fakes import FakeRuntime
+from tests.launcher.aws.lifecycles import ClockRuntime
+from tests.launcher.test_spawner import process_of
 from tests.shell import run_launcher
 
 HOLDS = """
@@ -292,3 +296,149 @@ def test_a_look_of_one_among_many_that_wait_asks_for_few_locks(place, at_most, m
     first.leave()
     assert [entry.may_run() for entry in waiting] == [True] + 98 * [False]
     assert len(asked) < 3 * len(waiting)
+
+
+# Jobs that nobody drives
+
+
+@pytest.fixture
+def undriven(store, submit, monkeypatch):
+    """Submit jobs that nobody drives, and that are old enough for others to see to them; return their names."""
+    monkeypatch.setattr(driving, "_SETTLING_SECONDS", 0.0)
+
+    def undriven(names, script="pass", runtime=None, **options):
+        for name in names:
+            submit(name, script, runtime, **options)
+        return names
+
+    return undriven
+
+
+def taken_up(store, names):
+    return driving.take_up_all(store.home, [(store, name, store.load(name)) for name in names])
+
+
+class Drivers:
+    """Starts threads in place of processes, on a runtime whose hosts are clocks, and counts them."""
+
+    def __init__(self, runtime):
+        self.runtime = runtime
+        self.started = []
+        self.refused = set()
+        self.most = self.alive = 0
+        self.lock = threading.Lock()
+
+    def start(self, store, name):
+        with self.lock:
+            self.started.append(name)
+            self.alive += 1
+            self.most = max(self.most, self.alive)
+        threading.Thread(target=self.drive, args=(store, name), daemon=True).start()
+
+    def drive(self, store, name):
+        with contextlib.suppress(errors.SettingsError):
+            runtime = self.runtime if name not in self.refused else None
+            driving.drive_in_thread(store, name, runtime, Interrupts())
+        with self.lock:
+            self.alive -= 1
+
+
+@pytest.fixture
+def drivers(monkeypatch):
+    drivers = Drivers(ClockRuntime())
+    monkeypatch.setattr(driving, "drive_detached", drivers.start)
+    return drivers
+
+
+@pytest.mark.slow
+def test_a_list_of_many_jobs_without_drivers_starts_few_and_all_jobs_run_once(undriven, store, at_most, drivers):
+    """Two run and one waits for the next place; a driver is counted until it has started the next one's."""
+    at_most(2)
+    names = undriven(
+        [f"job-{number:02}" for number in range(40)],
+        runtime=drivers.runtime,
+        environment={"SECONDS": "0.05", "CODE": "0"},
+    )
+    lines = taken_up(store, reversed(names))
+    assert sorted(drivers.started[:3]) == names[:3]
+    assert lines[-1] == "37 jobs wait for other jobs to end: a driver is started for them then"
+    assert len(lines) == 4
+    wait_until(lambda: all(store.load(name).terminal for name in names) and not drivers.alive)
+    assert {store.load(name).status for name in names} == {"Completed"}
+    assert drivers.started == names, "in the order of their submission, each once"
+    assert drivers.most <= 5
+    assert not names_in_queue(store.home)
+
+
+def test_jobs_in_the_queue_that_ended_or_are_gone_or_cannot_be_driven_hold_nobody_up(
+    undriven, store, at_most, drivers, monkeypatch
+):
+    at_most(1)
+    clock = {"runtime": drivers.runtime, "environment": {"SECONDS": "0", "CODE": "0"}}
+    names = undriven([f"job-{number}" for number in range(6)], **clock)
+    for name in names:
+        record = store.load(name)
+        places.Place(store.home, f"jobs-{name}", record.created, share_of(record.hosts_spec)).queue()
+    store.remove("job-0")
+    store.folder("job-1").record_path.write_text("damaged")
+    drivers.refused = {"job-2", "job-3"}
+    for name in drivers.refused:  # of another home's settings
+        record = store.load(name)
+        record.spec["runtime"] = "unheard-of"
+        store.save(name, record)
+    assert len(taken_up(store, [])) == 2
+    wait_until(lambda: store.load("job-4").terminal and store.load("job-5").terminal and not drivers.alive)
+    assert drivers.started == names[2:]
+    assert not names_in_queue(store.home)
+
+
+def test_a_job_that_has_begun_or_is_to_stop_gets_its_driver_at_once(undriven, store, at_most, drivers, monkeypatch):
+    """Its hosts may run, and somebody has to see that they end; a stop needs no place."""
+    at_most(1)
+    undriven(["first", "second", "begun", "stopping"])
+    record = store.load("begun")
+    record.steps["fetch_channels"] = 1.0
+    store.save("begun", record)
+    store.folder("stopping").request_stop()
+    monkeypatch.setattr(driving, "drive_detached", lambda _, name: drivers.started.append(name))
+    taken_up(store, ["begun", "stopping", "second", "first"])
+    assert drivers.started == ["begun", "stopping", "first", "second"]
+
+
+def test_a_driver_that_was_started_and_never_came_is_started_again(undriven, store, at_most, drivers, monkeypatch):
+    at_most(1)
+    undriven(["first", "second", "third"])
+    monkeypatch.setattr(driving, "drive_detached", lambda _, name: drivers.started.append(name))
+    taken_up(store, ["first", "second", "third"])
+    assert drivers.started == ["first", "second"]
+    taken_up(store, [])
+    assert drivers.started == ["first", "second"], "they may still come"
+    for ticket in (store.home / ".places").glob("queued.*"):
+        os.utime(ticket, (1, 1))
+    taken_up(store, [])
+    assert drivers.started == ["first", "second"] * 2
+
+
+@pytest.mark.slow
+def test_a_queue_of_jobs_without_drivers_survives_the_kill_of_one_that_waits(undriven, store, at_most, home, tmp_path):
+    """Real processes, one place: the first runs, the second's driver waits and is killed, the third has none."""
+    at_most(1)
+    go = tmp_path / "go"
+    script = f"import os, time\nprint('ready', flush=True)\nwhile not os.path.exists({str(go)!r}): time.sleep(0.05)"
+    names = undriven(["first", "second", "third"], script, "process")
+    taken_up(store, ["first"])
+    log = store.folder("first").log_path("algo-1")
+    wait_until(lambda: log.exists() and "ready" in log.read_text())  # whose driver comes first may run first
+    assert [line.split("'")[1] for line in taken_up(store, names[1:])[:1]] == ["second"]
+    wait_until(lambda: is_pending(launcher.TrainingJob("second")))
+    waiting = process_of(store.folder("second").lock_path)
+    os.kill(waiting, signal.SIGKILL)
+    wait_until(lambda: not store.folder("second").driven())
+    for ticket in (home / ".places").glob("queued.*second"):
+        os.utime(ticket, (1, 1))  # it was started some time ago
+    assert not store.folder("third").driver_log_path.exists()
+    go.touch()
+    wait_until(lambda: all(store.load(name).terminal for name in names))
+    assert {store.load(name).status for name in names} == {"Completed"}
+    assert [store.folder(name).log_path("algo-1").read_text().count("ready") for name in names] == [1, 1, 1]
+    assert not names_in_queue(home)

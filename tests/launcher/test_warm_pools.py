@@ -1,5 +1,6 @@
 """Jobs that start from what another one left: as quickly as a copy is made, and with nothing of that job."""
 
+import contextlib
 import json
 import os
 import signal
@@ -17,7 +18,7 @@ from launcher.cli.main import app
 from launcher.jobs.store import JobStore
 from launcher.running.accepting import accept
 from launcher.runtimes.process import ProcessRuntime, namespaces_missing
-from launcher.runtimes.warm_pools import Pools
+from launcher.runtimes.warm_pools import Pools, uses_libraries
 from tests.fakes import FakeRuntime
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="copies are made on Linux alone")
@@ -140,20 +141,26 @@ for number in range(2, 40000):
         else: number > 60 and print("reached", number)
 sys.path.insert(0, RUNTIMES)
 import fork_server
-for path in pathlib.Path(POOLS).glob("*/socket"):
-    print("asked", fork_server.ask(path, {"state": "/tmp"}, [0, 1, 2]))
+for name in ("socket", "light"):
+    for path in pathlib.Path(POOLS).glob(f"*/{name}"):
+        print(name, fork_server.ask(path, {"state": "/tmp"}, [0, 1, 2]))
 """
 
 
-def test_a_job_finds_what_it_would_find_by_itself_and_nothing_of_the_one_before(run, home):
-    cold = json.loads(run(SURROUNDINGS, keep_alive=None)[0])
+@pytest.mark.parametrize("library", ["", "yaml"])
+def test_a_job_finds_what_it_would_find_by_itself_and_nothing_of_the_one_before(run, home, library, monkeypatch):
+    """A job that imports a library of the pool is a copy of another process than one that does not."""
+    monkeypatch.setenv("LAUNCHER_WARM_LIBRARIES", library)
+    surroundings = SURROUNDINGS + (f"import {library}" if library else "")
+    cold = json.loads(run(surroundings, keep_alive=None)[0])
     pool = run("")[1].warm_pool
     runtimes = str(Path(sys.modules[Pools.__module__].__file__).parent)
     hostile, record = run(HOSTILE.replace("RUNTIMES", repr(runtimes)).replace("POOLS", repr(str(home / "pools"))))
     assert pool_of(record) == pool
-    assert "namespaces of its own" in hostile
+    for name in ("socket", "light"):
+        assert f"{name} {{'refused': 'it has namespaces of its own'}}" in hostile
     assert "reached" not in hostile
-    log, record = run(SURROUNDINGS)
+    log, record = run(surroundings)
     assert pool_of(record) == pool
     warm = json.loads(log)
 
@@ -258,6 +265,65 @@ def test_jobs_outlive_a_pool_that_is_killed_and_the_next_makes_another(run, home
     assert ProcessRuntime().leftovers(str(home)) == []
 
 
+def processes_of(pool):
+    """Return the processes of a pool, as its command line names it, that are no copies for a job."""
+    own = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if str(pool.path).encode() in (folder / "cmdline").read_bytes().split(b"\0"):
+                own.append(int(folder.name))
+    return own
+
+
+@pytest.mark.parametrize("killed", ["with libraries", "without"])
+def test_of_the_two_processes_of_a_pool_none_outlives_the_other(run, home, killed):
+    pool = Pools(home).find(run("")[1].warm_pool)
+    assert pool_of(run("")[1]) == pool.name  # it is up
+    processes = processes_of(pool)
+    assert len(processes) == 2
+    (other,) = set(processes) - {pool.pid}
+    os.kill(pool.pid if killed == "with libraries" else other, signal.SIGKILL)
+    wait_until(lambda: not processes_of(pool), "one is left")
+    assert Pools(home).find(pool.name) is None
+    assert not pool_of(run("")[1])
+
+
+def test_a_pool_stays_while_a_job_that_uses_no_library_runs(run, home, make_source):
+    pool = Pools(home).find(run("")[1].warm_pool)
+    source = make_source("import time; time.sleep(2.5); print('slept', flush=True); time.sleep(60)", "long")
+    estimator = Estimator(entry_point="train.py", source_dir=source, runtime="process", keep_alive_period_in_seconds=1)
+    job = estimator.submit(job_name="long")
+    job.detach()
+    wait_until(lambda: "slept" in job.logs(), "it did not begin")
+    assert pool_of(JobStore(home).load("long")) == pool.name
+    assert Pools(home).find(pool.name).pid == pool.pid
+    job.stop()
+
+
+@pytest.mark.parametrize(
+    ("files", "uses"),
+    [
+        ({"train.py": ""}, False),
+        ({"train.py": "import os, sys\nfrom json import dumps, loads\nimport own.part as part, helper"}, False),
+        ({"train.py": "from . import near\nfrom job_toolkit.environment import read_environment"}, False),
+        ({"train.py": "import os, scipy.stats as stats"}, True),
+        ({"train.py": "def f():\n    from sklearn import svm"}, True),
+        ({"train.py": "import importlib; importlib.import_module('tor' + 'ch')"}, False),
+        ({"train.py": "__import__('torch')"}, True),
+        ({"train.py": "import helper", "own/part.py": "import pandas"}, True),
+        ({f"module_{number}.py": "" for number in range(200)}, True),
+        ({"train.py": "#" * (2 << 20)}, True),
+    ],
+)
+def test_a_source_uses_libraries_where_it_imports_or_names_any(tmp_path, monkeypatch, files, uses):
+    """A guess: a library that is not seen is imported by the job as ever."""
+    monkeypatch.setenv("LAUNCHER_WARM_LIBRARIES", "torch")
+    for path, text in {"own/__init__.py": "", "helper.py": "", **files}.items():
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).write_text(text)
+    assert uses_libraries(tmp_path) == uses
+
+
 def test_there_are_no_more_pools_than_allowed(run, home, monkeypatch):
     monkeypatch.setenv("LAUNCHER_WARM_POOLS", "1")
     first = run("")[1].warm_pool
@@ -296,16 +362,21 @@ def test_a_runtime_without_pools_says_why(home):
 def test_ten_jobs_in_a_row_leave_nothing_in_the_pools_process(run, home):
     """benchmarks/warm_pools.py runs a thousand."""
     pool = Pools(home).find(run("")[1].warm_pool)
+    assert pool_of(run("")[1]) == pool.name  # it is up
+    processes = processes_of(pool)
 
     def state():
-        folder = Path("/proc", str(pool.pid))
-        children = (folder / "task" / str(pool.pid) / "children").read_text().split()
-        return len(list((folder / "fd").iterdir())), children, len(list((folder / "task").iterdir()))
+        folders = [Path("/proc", str(pid)) for pid in processes]
+        children = {
+            int(pid) for folder in folders for pid in (folder / "task" / folder.name / "children").read_text().split()
+        }
+        counts = [len(list((folder / name).iterdir())) for folder in folders for name in ("fd", "task")]
+        return children <= {*processes} and counts
 
     before = None
     for _ in range(10):
         assert pool_of(run("x = bytearray(10 << 20)")[1]) == pool.name
-        before = before or wait_until(lambda: not state()[1] and state(), "copies are left")
+        before = before or wait_until(state, "copies are left")
     wait_until(lambda: state() == before, "it has changed")
 
 

@@ -160,7 +160,7 @@ def test_the_first_page_waits_for_no_module_that_only_others_need(home, make_job
     program = (
         "import sys\nfrom pathlib import Path\nfrom launcher.console import serving\n"
         "console = serving.Console(Path(sys.argv[1]))\n"
-        "assert b'job-1' in console._job_list({}).body\n"
+        "assert b'job-1' in console._pages().answer([], {}, None).body\n"
         "print(*(name for name in sys.modules if name.startswith('launcher.')))"
     )
     answer = subprocess.run(
