@@ -16,6 +16,7 @@ from launcher.runtimes import get_runtime
 from launcher.runtimes.probe import engine_answers
 from launcher.trees import remove_tree
 
+_SLURM = "slurm"
 _COPY_PATTERN = "*.launcher-part"  # of the storage that copies into folders
 
 
@@ -54,10 +55,11 @@ def find_leftovers(store: JobStore, *, with_work: bool) -> tuple[list[Leftover],
             notes.append(f"containers were not looked at: {error.message}")
     silence = ""
     try:
-        remains += get_runtime("slurm").leftovers(str(store.home))
+        remains += get_runtime(_SLURM).leftovers(str(store.home))
     except LauncherError as error:  # which is nothing to say where no job was ever sent there
         silence = f"jobs of Slurm were not looked at: {error.message}"
     leftovers, alive, runtimes = list[Leftover](), set[str](), set[str]()
+    images_needed = False
     for kind in KINDS.values():
         own: Store[Any] = Store(store.home, kind)
         records, errors = own.records()
@@ -69,8 +71,13 @@ def find_leftovers(store: JobStore, *, with_work: bool) -> tuple[list[Leftover],
             if kind.driver and record.terminal:
                 alive.discard(_label(kind, name))
                 leftovers += _of_ended_job(own, name, record, with_work)
-            runtimes |= {record.runtime} if isinstance(record, DrivenRecord) else set()
-    notes += [silence] if silence and "slurm" in runtimes else []
+            if isinstance(record, DrivenRecord):
+                runtimes.add(record.runtime)
+                images_needed |= record.runtime == _SLURM and not record.terminal
+        images_needed |= bool(errors)
+    if not images_needed:
+        leftovers += _saved_images(store.home)
+    notes += [silence] if silence and _SLURM in runtimes else []
     if not has_engine and "docker" in runtimes:
         notes.append("containers were not looked at: no Docker engine answers.")
     for remainder in remains:
@@ -80,6 +87,14 @@ def find_leftovers(store: JobStore, *, with_work: bool) -> tuple[list[Leftover],
         if owner is not None and (remainder.lost or remainder.job_name not in alive):
             leftovers.append(Leftover(f"{remainder.text} of {owner.noun} '{name}'", remainder.remove))
     return leftovers, notes
+
+
+def _saved_images(home: Path) -> Iterator[Leftover]:
+    """Return the images that were saved for the nodes of Slurm, and parts that a killed writer left."""
+    for path in sorted((home / "images").glob("*")):
+        yield Leftover(
+            f"{path} (an image for the nodes of Slurm; the next job that needs it saves it again)", _remover(path)
+        )
 
 
 def _label(kind: Kind[Any], name: str) -> str:

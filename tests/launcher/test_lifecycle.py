@@ -96,8 +96,8 @@ def supervisors(home):
     return [line for line in lines if "supervisor.py" in line and str(home) in line]
 
 
-def record(name="job-1"):
-    spec = TrainingJobSpec(job_name=name, runtime="process")
+def record(name="job-1", runtime="process"):
+    spec = TrainingJobSpec(job_name=name, runtime=runtime)
     return JobRecord(spec=spec.to_dict(), created=1.0)
 
 
@@ -674,6 +674,20 @@ def test_gc_removes_what_nobody_needs_and_says_each(leftovers, tmp_path, store):
     assert run_launcher("gc", cwd=tmp_path).stdout == "nothing to remove\n"
     assert "wrote and was not packed" in run_launcher("gc", "--all", cwd=tmp_path).stdout
     assert not store.folder("ended").work_path.exists()
+
+
+def test_gc_removes_saved_images_when_no_job_on_slurm_may_need_them(store, home):
+    archive = home / "images" / "abc.tar"
+    archive.parent.mkdir(parents=True)
+    archive.write_text("x")
+    store.create("waits", record("waits", "slurm"))
+    assert find_leftovers(store, with_work=False)[0] == []
+    waiting = store.load("waits")
+    waiting.move(Status.COMPLETED, SecondaryStatus.COMPLETED, "", 2.0)
+    store.save("waits", waiting)
+    image = next(leftover for leftover in find_leftovers(store, with_work=False)[0] if str(archive) in leftover.text)
+    image.remove()
+    assert not archive.exists()
 
 
 def test_gc_ends_a_process_job_whose_folder_is_gone_and_no_other(fit, store, home):
