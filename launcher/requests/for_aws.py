@@ -130,6 +130,9 @@ def check_for_aws(document: Mapping[str, Any]) -> None:
                 )
         if not algorithm.get("TrainingImage") and not algorithm.get("AlgorithmName"):
             raise ImageError("no image is named, and AWS has none of its own for this job.", _HOW_TO_PUSH)
+        missing = [name for name in ("InstanceType", "InstanceCount") if name not in resources]
+        if missing and not resources.get("InstanceGroups"):
+            raise BadInputError(f"ResourceConfig.{missing[0]} is missing.", "AWS asks for it, or for InstanceGroups.")
     check_groups_of_hosts(resources)
     for definition in algorithm.get("MetricDefinitions", ()):
         check_metric_definition(definition["Name"], definition["Regex"])

@@ -9,6 +9,7 @@ from launcher.errors import BadInputError
 from launcher.jobs.instance_types import instance_type
 from launcher.jobs.processing_spec import HostsSpec
 from launcher.jobs.spec import OPT_ML, Limits, Mount, TrainingJobSpec
+from launcher.requests.training import LOCAL_INSTANCE_TYPES
 from launcher.runtimes import Runtime, machine
 from launcher.runtimes.images import local_image
 from launcher.settings import LaunchSettings, launch_settings
@@ -65,6 +66,10 @@ def _limits_of_type(spec: HostsSpec, runtime: Runtime) -> JobLimits:
         cpus = kind.cpus if runtime.own_machines or kind.cpus < len(machine.cpu_ids()) else 0
         memory = kind.memory_bytes if runtime.own_machines or kind.memory_bytes < machine.memory_bytes() else 0
     gpus, warnings = _gpus_elsewhere(spec, settings) if runtime.own_machines else _gpus(spec, settings)
+    if kind is None and spec.instance_type not in LOCAL_INSTANCE_TYPES:
+        warnings.append(
+            f"InstanceType={spec.instance_type} sets no limits: what such an instance has is not known here"
+        )
     engine = runtime.engine_for(local_image(spec.image_uri))
     if settings.shm_bytes and not (runtime.runs_images and (engine or not runtime.own_machines)):
         warnings.append(

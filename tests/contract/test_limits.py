@@ -108,6 +108,15 @@ def test_a_type_larger_than_the_machine_sets_no_limit(monkeypatch):
     assert allowed("local") == Limits()
 
 
+def test_a_type_of_unknown_size_sets_no_limit_and_is_named():
+    spec = TrainingJobSpec("job-1", "docker", instance_type=min(UNKNOWN_TYPES))
+    given = limits.job_limits(spec, FakeRuntime())
+    assert given.limits == Limits()
+    assert given.warnings == (
+        f"InstanceType={min(UNKNOWN_TYPES)} sets no limits: what such an instance has is not known here",
+    )
+
+
 def allowed(name, count=1):
     spec = TrainingJobSpec("job-1", "docker", instance_type=name, instance_count=count)
     return limits.job_limits(spec, FakeRuntime()).limits

@@ -6,12 +6,13 @@ import pytest
 from typer.testing import CliRunner
 
 from launcher.cli.main import app
-from launcher.errors import ArtifactError, ChannelError, RemoteRequestError
+from launcher.errors import ArtifactError, BadInputError, ChannelError, RemoteRequestError
 from launcher.remote.client import WireClient
 from launcher.remote.following import RemoteLogs, follow
 from launcher.remote.place import Place
 from launcher.remote.results import fetch_part
 from launcher.remote.shipping import ship_inputs
+from launcher.requests.for_aws import check_for_aws
 from tests.launcher.remote.conftest import BUCKET, ROLE
 
 SCRIPT = (
@@ -35,6 +36,16 @@ def document(name, script=SCRIPT, **members):
 def channel(uri):
     source = {"S3DataType": "S3Prefix", "S3Uri": uri, "S3DataDistributionType": "FullyReplicated"}
     return [{"ChannelName": "train", "DataSource": {"S3DataSource": source}}]
+
+
+@pytest.mark.parametrize("member", ["InstanceType", "InstanceCount"])
+def test_hosts_that_are_not_named_are_refused_before_anything_is_sent(member):
+    request = document("wire-1")
+    request["AlgorithmSpecification"]["TrainingImage"] = "any-image:1"
+    check_for_aws(request)
+    del request["ResourceConfig"][member]
+    with pytest.raises(BadInputError, match=f"ResourceConfig.{member} is missing"):
+        check_for_aws(request)
 
 
 def test_a_job_is_submitted_followed_and_its_results_come_back(client, tmp_path):
