@@ -298,7 +298,8 @@ def test_a_job_whose_results_cannot_be_stored_fails_by_name_and_keeps_them(run_j
 @pytest.mark.parametrize("fault", ["403", "hang"])
 def test_a_job_outlives_an_s3_that_fails_while_it_runs(run_job, server, s3, bucket, fault):
     """Its intermediate files come late, which it is told."""
-    job = run_job(lambda: server.fail("PutObject", fault, times=3 if fault == "hang" else 1), "time.sleep(4)\n")
+    times, seconds = (3, 8) if fault == "hang" else (1, 4)
+    job = run_job(lambda: server.fail("PutObject", fault, times=times), f"time.sleep({seconds})\n")
     assert job.status == "Completed", job.failure_reason
     assert any(re.search(f"came late: PutObject of .*({REFUSALS[fault][0]})", line) for line in job.warnings)
     assert "out/job-1/output/intermediate/metrics.csv" in keys_of(s3, bucket)
