@@ -106,8 +106,10 @@ def test_a_shell_has_the_jobs_place_environment_user_and_rights(shell):
     tree = JobStore(Path(shell.environment["LAUNCHER_HOME"])).folder(shell.name).tree_path("algo-1")
     assert (tree / "model" / "note").read_text() == "by hand"
 
-    # Ctrl-C ends what runs in the shell, and neither the shell nor the job.
-    code, screen = shell.on_terminal((b"", b"tty; echo beg''un; sleep 60\n"), (b"begun", b"\x03"), (b"^C", b"exit 6\n"))
+    # Ctrl-C ends what runs in the shell, and neither the shell nor the job, which ends before the sleep would.
+    # It runs as one process: between two, the shell itself takes Ctrl-C.
+    typed = b"tty; sh -c \"echo beg''un; exec sleep 600\"\n"
+    code, screen = shell.on_terminal((b"", typed), (b"begun", b"\x03"), (b"^C", b"exit 6\n"))
     assert code == 6, screen
     assert re.search(r"/dev/(pts/\d+|console)", screen)
 
